@@ -1,0 +1,93 @@
+# Every command of the project; `make` alone prints them. Only make and Python 3.11+ are assumed.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PY := .venv/bin/python
+# Empty: the first Python >= 3.11 that is found makes .venv. `make run PYTHON=/opt/python3.13` picks.
+PYTHON ?=
+# One PostgreSQL for each worker: at least two, and not one for each core of a large machine.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
+	[ "$$n" -ge 2 ] || n=2; [ "$$n" -le 8 ] || n=8; echo "$$n")
+KILLS ?= 30
+ARGS ?=
+export KILLS
+
+# mypy's Django plugin imports the settings; these let them load and reach nothing.
+MYPY_ENV := DEBUG=on DATABASE_URL=postgres://lint@localhost/lint SECRET_KEY=lint \
+	CREDENTIAL_KEYS=0000000000000000000000000000000000000000000=
+COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
+	--no-header --no-emit-index-url --no-emit-find-links
+
+.PHONY: help venv run test test-browser test-tls lint types format requirements \
+	upgrade-requirements kill-storm login-timing docker-check compose-secrets \
+	need-chromium need-postgresql clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
+
+venv: ## Make .venv and install requirements/dev.txt, where that is not yet done
+	@PYTHON='$(PYTHON)' sh .ci/venv.sh
+
+# exec: the server is make's own child, so a signal to make reaches it and make waits for its end.
+run: venv ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (HOST, PORT, DATA_DIR)
+	@exec $(PY) -m orgmgmt.serve
+
+test: venv ## Run the tests on embedded PostgreSQL, in parallel (ARGS: more for pytest)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls" $(ARGS)
+
+test-browser: venv need-chromium ## Run the tests that drive a browser
+	@$(PY) -m pytest -m browser tests/browser $(ARGS)
+
+test-tls: venv need-postgresql ## Run the tests that need a PostgreSQL with TLS
+	@$(PY) -m pytest -m tls tests/tls $(ARGS)
+
+lint: venv ## Check style, types, migrations, and the deployment checks under production settings
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(MAKE) types
+	@PYTHONPATH=. $(PY) .ci/production.py \
+		"manage.py makemigrations --check --dry-run" \
+		"manage.py migrate --verbosity 0" \
+		"manage.py check --deploy --fail-level WARNING --database default"
+
+types: venv ## Check types with mypy
+	@$(MYPY_ENV) $(PY) -m mypy
+
+format: venv ## Sort imports, fix what ruff can fix, format
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+# --output-file names the old result too: pins that still fit are kept.
+requirements: venv ## Make requirements/*.txt from *.in; pins that still fit stay
+	@for name in base prod dev; do \
+		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.txt \
+			> /dev/null || exit 1; \
+		echo "requirements/$$name.txt: $$(grep -c == requirements/$$name.txt) packages"; \
+	done
+
+upgrade-requirements: ## The same with the newest versions that fit
+	@$(MAKE) requirements UPGRADE=--upgrade
+
+kill-storm: venv ## Kill (-9) the server in a storm of sign-ups, KILLS times, and count what is left
+	@$(PY) -m tests.faults.kill_storm $(ARGS)
+
+login-timing: venv ## Compare how long the kinds of failed log-in take
+	@$(PY) -m benchmarks.login_timing $(ARGS)
+
+docker-check: venv ## Do what the Dockerfile says in plain folders, start it, and use it
+	@PYTHONPATH=. $(PY) .ci/run_dockerfile.py
+
+compose-secrets: ## Make the random secrets that compose.yaml reads; existing ones stay
+	@sh .compose/make_secrets.sh
+
+need-chromium:
+	@sh .ci/debian_package.sh /usr/bin/chromium chromium
+
+need-postgresql:
+	@sh .ci/debian_package.sh '/usr/lib/postgresql/*/bin/postgres' postgresql
+
+clean: ## Remove what was made, except the databases in .data and the secrets
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache staticfiles test-results
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
