@@ -1,0 +1,33 @@
+"""PostgreSQL for organization databases: no cursor unless its organization is the active one.
+
+The router decides where a query goes; this is the wall behind it. It stops what does not ask the
+router: `using=`, a queryset bound to an alias, `connections[alias]`, an object kept too long.
+"""
+
+from typing import Any
+
+from django.db.backends.postgresql import base
+
+from organizations.tenancy.context import peek
+from organizations.tenancy.errors import NoTenant, WrongTenant
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Django's own, which hands out cursors only inside the organization's block."""
+
+    def _refuse_strangers(self) -> None:
+        tenant = peek()
+        if tenant is None:
+            raise NoTenant(f"The database {self.alias}")
+        if tenant.alias != self.alias:
+            raise WrongTenant("This query", belongs_to=self.alias, active=tenant.alias)
+
+    def cursor(self) -> Any:
+        """A cursor. Raises NoTenant or WrongTenant."""
+        self._refuse_strangers()
+        return super().cursor()
+
+    def chunked_cursor(self) -> Any:
+        """A server-side cursor. Raises NoTenant or WrongTenant."""
+        self._refuse_strangers()
+        return super().chunked_cursor()

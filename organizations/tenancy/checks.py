@@ -1,0 +1,68 @@
+"""System checks: the mistakes in models and settings that would break the walls."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core import checks
+from django.db.models import Model
+
+from .router import is_tenant_model
+
+
+@checks.register(checks.Tags.models)
+def check_relations(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> Iterable[checks.CheckMessage]:
+    """No relation may lead from an organization's database to the master, or back."""
+    for app in apps.get_app_configs() if app_configs is None else app_configs:
+        for model in app.get_models(include_auto_created=True):
+            yield from _crossings(model)
+
+
+def _crossings(model: type[Model]) -> Iterator[checks.CheckMessage]:
+    fields = [*model._meta.local_fields, *model._meta.local_many_to_many]
+    for field in fields:
+        target = field.related_model
+        if not isinstance(target, type) or not issubclass(target, Model):
+            continue
+        if is_tenant_model(model) == is_tenant_model(target):
+            continue
+        tenant_side, master_side = (model, target) if is_tenant_model(model) else (target, model)
+        yield checks.Error(
+            f"{model._meta.label}.{field.name} relates {tenant_side._meta.label}, which is in "
+            f"every organization's database, with {master_side._meta.label}, which is in the "
+            "master database.",
+            hint="No foreign key can cross two databases. Keep the id as a plain integer.",
+            obj=field,
+            id="tenancy.E001",
+        )
+
+
+@checks.register
+def check_settings(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> Iterable[checks.CheckMessage]:
+    """TENANT_APPS, DATABASE_ROUTERS and ATOMIC_REQUESTS are as tenancy needs them."""
+    installed = {app.name for app in apps.get_app_configs()}
+    for name in settings.TENANT_APPS:
+        if name not in installed:
+            yield checks.Error(
+                f"TENANT_APPS names {name}, which is not in INSTALLED_APPS.",
+                hint="Add it to both, as the name that its AppConfig has.",
+                id="tenancy.E002",
+            )
+    router = "organizations.tenancy.TenantRouter"
+    if list(settings.DATABASE_ROUTERS) != [router]:
+        yield checks.Error(
+            "DATABASE_ROUTERS does not consist of the tenant router alone.",
+            hint=f"Set DATABASE_ROUTERS = [{router!r}]: a router before it could let a query out.",
+            id="tenancy.E003",
+        )
+    if settings.DATABASES["default"].get("ATOMIC_REQUESTS"):
+        yield checks.Error(
+            "ATOMIC_REQUESTS is on for the master database.",
+            hint="Turn it off: provisioning must not run inside a transaction.",
+            id="tenancy.E004",
+        )

@@ -1,0 +1,144 @@
+"""Which organization the code that runs now works for.
+
+The state is a stack in a ContextVar: local to the thread and to the async task, empty in a new
+thread, copied into a new task. `override` is the only way in, and it always leaves.
+"""
+
+import inspect
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from . import registry
+from .errors import NoTenant
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """An organization as tenant code sees it: facts for a log line or a key, no credential."""
+
+    organization_id: int
+    slug: str
+
+    @property
+    def alias(self) -> str:
+        """The key in django.db.connections; made from the id, never from a name."""
+        return f"{registry.ALIAS_PREFIX}{self.organization_id}"
+
+
+class _Entry:
+    """One activation. It is closed once, whichever thread or context closes it."""
+
+    __slots__ = ("closed", "tenant")
+
+    def __init__(self, tenant: Tenant | None) -> None:
+        self.tenant = tenant
+        self.closed = False
+        if tenant is not None:
+            registry.pin(tenant)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            if self.tenant is not None:
+                registry.unpin(self.tenant.alias)
+
+
+_stack: ContextVar[tuple[_Entry, ...]] = ContextVar("tenancy_stack", default=())
+
+
+def peek() -> Tenant | None:
+    """The active tenant, or None."""
+    # A closed entry can be left in a copied context (a task that outlived its block, a generator
+    # that was collected elsewhere): it activates nothing, and nothing below it shows through.
+    stack = _stack.get()
+    if not stack or stack[-1].closed:
+        return None
+    return stack[-1].tenant
+
+
+def get() -> Tenant:
+    """The active tenant. Raises NoTenant when there is none."""
+    tenant = peek()
+    if tenant is None:
+        raise NoTenant("This code")
+    return tenant
+
+
+def reset() -> None:
+    """End every activation of this context. For the edges of a request or of a job."""
+    for entry in reversed(_stack.get()):
+        entry.close()
+    _stack.set(())
+
+
+class override(ContextDecorator):  # noqa: N801 - named as Django names its own (timezone.override)
+    """Work for `tenant` inside the block, and for whoever was active before after it.
+
+    tenant: a Tenant, or None for a block in which every tenant query must fail.
+    Also a decorator, of functions and of coroutine functions. A generator function is refused:
+    between two steps of it the caller would run inside the tenant; use `iterate`.
+    Raises RegistryFull when no alias is free. Restores when the block raises, and when blocks end
+    in another order than they began.
+    """
+
+    def __init__(self, tenant: Tenant | None) -> None:
+        self.tenant = tenant
+        self._entry: _Entry | None = None
+
+    def __enter__(self) -> Self:
+        if self._entry is not None:
+            raise RuntimeError("This override is already active; make another one.")
+        self._entry = _Entry(self.tenant)
+        _stack.set((*_stack.get(), self._entry))
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        entry, self._entry = self._entry, None
+        if entry is None:
+            return
+        # Take out this entry wherever it is: a generator may end later than a block that began
+        # after it, and then restoring "what was before" would bring back a finished tenant.
+        _stack.set(tuple(other for other in _stack.get() if other is not entry))
+        entry.close()
+
+    def __call__(self, func: F) -> F:
+        if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+            raise TypeError(
+                f"{func.__qualname__} is a generator. Wrap what it returns in "
+                "tenancy.iterate(tenant, ...) instead."
+            )
+        if inspect.iscoroutinefunction(func):
+
+            @wraps(func)
+            async def run_async(*args: Any, **kwargs: Any) -> Any:
+                with type(self)(self.tenant):
+                    return await func(*args, **kwargs)
+
+            return cast(F, run_async)
+
+        @wraps(func)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with type(self)(self.tenant):
+                return func(*args, **kwargs)
+
+        return cast(F, run)
+
+
+def bind(func: F) -> F:
+    """`func` for another thread or executor: it runs inside the tenant that is active now.
+
+    Raises NoTenant at once when there is none.
+    """
+    return override(get())(func)

@@ -1,0 +1,41 @@
+"""Where tenants come from. The master side installs itself here, so that this package and the
+tenant apps can ask for an organization without importing the models that hold it."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import DirectoryMissing
+
+if TYPE_CHECKING:
+    from .context import Tenant
+
+
+class Directory(Protocol):
+    """What the master side answers. Every method asks the master database at each call."""
+
+    def tenant_by_id(self, organization_id: int) -> "Tenant":
+        """The tenant of an organization that may be used now; raises an OrganizationError."""
+        ...
+
+    def tenant_by_name(self, name: str) -> "Tenant":
+        """The same by any spelling of the name."""
+        ...
+
+    def connection_settings(self, tenant: "Tenant") -> dict[str, Any]:
+        """A DATABASES entry for the tenant's database."""
+        ...
+
+
+_installed: Directory | None = None
+
+
+def install(directory: Directory) -> None:
+    """Make `directory` the one that is asked, in this process."""
+    global _installed
+    _installed = directory
+
+
+def get() -> Directory:
+    """The installed directory. Raises DirectoryMissing."""
+    if _installed is None:
+        raise DirectoryMissing
+    return _installed

@@ -1,0 +1,45 @@
+"""What goes wrong when a query and an organization do not belong together."""
+
+
+class TenancyError(Exception):
+    """Root of everything the tenancy package raises."""
+
+
+class NoTenant(TenancyError):
+    """A tenant app was queried while no organization was active."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} belongs to an organization, and none is active. "
+            "Wrap the code in tenancy.override(tenant)."
+        )
+
+
+class WrongTenant(TenancyError):
+    """Something of one organization was used while another one was active."""
+
+    def __init__(self, what: str, *, belongs_to: str, active: str) -> None:
+        super().__init__(
+            f"{what} belongs to {belongs_to}, but {active} is active. "
+            "Load it again inside the organization that is active."
+        )
+
+
+class RegistryFull(TenancyError):
+    """Every alias this process may register is in use at this moment."""
+
+    def __init__(self, ceiling: int) -> None:
+        super().__init__(
+            f"All {ceiling} aliases of this process are in use. "
+            "Try again shortly, or raise ORG_MAX_ALIASES above the number of threads."
+        )
+
+
+class DirectoryMissing(TenancyError):
+    """No directory was installed, so no organization can be found."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No tenant directory is installed. Add 'organizations' to INSTALLED_APPS and "
+            "call django.setup() first."
+        )
