@@ -1,0 +1,55 @@
+"""Who makes the request, for DRF. TenantMiddleware has read the credential and entered its
+organization by then; here the login behind it is looked up, in that organization's database."""
+
+from rest_framework.authentication import BaseAuthentication, CSRFCheck
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+
+from . import services
+from .models import LoginSession, User
+from .tokens import Credential
+
+
+class _CredentialAuthentication(BaseAuthentication):
+    """Takes what TenantMiddleware left on the request, if it is of this kind."""
+
+    kind: LoginSession.Kind
+
+    def authenticate(self, request: Request) -> tuple[User, LoginSession] | None:
+        """(user, session), or None where the request carries no credential of this kind.
+
+        Raises InvalidToken, or what the middleware met when it resolved the organization.
+        """
+        found: Credential | Exception | None = getattr(request._request, "credential", None)
+        if getattr(request._request, "credential_kind", None) != self.kind or found is None:
+            return None
+        if not isinstance(found, Credential):
+            raise found
+        session = services.session_of(found)
+        self.check(request)
+        return session.user, session
+
+    def check(self, request: Request) -> None:
+        """What else must hold for this kind."""
+
+
+class BearerAuthentication(_CredentialAuthentication):
+    """`Authorization: Bearer <access token>`."""
+
+    kind = LoginSession.Kind.TOKEN
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="api"'
+
+
+class BrowserSessionAuthentication(_CredentialAuthentication):
+    """The cookie of the login page; unsafe methods need the CSRF token."""
+
+    kind = LoginSession.Kind.BROWSER
+
+    def check(self, request: Request) -> None:
+        csrf = CSRFCheck(lambda _: None)  # type: ignore[arg-type]
+        csrf.process_request(request._request)
+        reason = csrf.process_view(request._request, None, (), {})  # type: ignore[arg-type]
+        if reason:
+            raise PermissionDenied(f"CSRF check failed: {reason}", code="csrf_failed")

@@ -1,0 +1,113 @@
+"""The login page of the browsable API: a session that is bound to one organization."""
+
+from contextlib import suppress
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_POST
+
+from organizations import tenancy
+from organizations.errors import (
+    AccountError,
+    InvalidToken,
+    OrganizationError,
+    OrganizationMismatch,
+)
+from organizations.tenancy import directory
+from organizations.tenancy.http import other_organization
+
+from . import services, tokens
+from .models import LoginSession
+
+
+class LoginForm(forms.Form):
+    """Organization, e-mail and password."""
+
+    organization = forms.CharField(max_length=255)
+    email = forms.CharField(
+        label="E-mail", max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "username"})
+    )
+    password = forms.CharField(
+        strip=False,
+        max_length=services.MAX_PASSWORD_LENGTH,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+
+
+@method_decorator([sensitive_post_parameters("password"), csrf_protect, never_cache], "dispatch")
+class LoginView(View):
+    """Asks for organization, e-mail and password; on success back to `?next=`."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self._page(request, LoginForm(), status=200)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = LoginForm(request.POST)
+        if not form.is_valid():
+            return self._page(request, form, status=400)
+        try:
+            cookie = _log_in(request, **form.cleaned_data)
+        except (AccountError, OrganizationError) as error:
+            form.add_error(None, str(error))
+            return self._page(request, form, status=403)
+        response = HttpResponseRedirect(_next_page(request))
+        response.set_cookie(
+            tokens.SESSION_COOKIE,
+            cookie,
+            max_age=settings.ORG_SESSION_LIFETIME,
+            path=tokens.SESSION_COOKIE_PATH,
+            secure=settings.SESSION_COOKIE_SECURE,
+            httponly=True,
+            samesite="Lax",
+        )
+        return response
+
+    def _page(self, request: HttpRequest, form: LoginForm, *, status: int) -> HttpResponse:
+        context = {"form": form, "next": _next_page(request)}
+        return render(request, "accounts/login.html", context, status=status)
+
+
+def _log_in(request: HttpRequest, *, organization: str, email: str, password: str) -> str:
+    """The cookie of a new browser session."""
+    tenant = directory.get().tenant_by_name(organization)
+    if source := other_organization(request, tenant):
+        raise OrganizationMismatch(source)
+    with tenancy.override(tenant):
+        user = services.authenticate(email=email, password=password)
+        session = services.start_session(user, kind=LoginSession.Kind.BROWSER)
+    return tokens.sign_cookie(session, tenant)
+
+
+def _next_page(request: HttpRequest) -> str:
+    """Where to go after it: a page of this site, or the list of users."""
+    wanted: Any = request.POST.get("next") or request.GET.get("next") or ""
+    if url_has_allowed_host_and_scheme(
+        wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    ):
+        return str(wanted)
+    return reverse("users-list")
+
+
+@require_POST
+@csrf_protect
+@never_cache
+def log_out(request: HttpRequest) -> HttpResponse:
+    """End the browser's session, and forget its cookie."""
+    credential = getattr(request, "credential", None)
+    if isinstance(credential, tokens.Credential):
+        # A session that has ended already has nothing left to end.
+        with suppress(InvalidToken):
+            services.end_session(services.session_of(credential))
+    response = HttpResponseRedirect(reverse("rest_framework:login"))
+    response.delete_cookie(tokens.SESSION_COOKIE, path=tokens.SESSION_COOKIE_PATH)
+    return response

@@ -1,0 +1,89 @@
+"""The people of one organization and their logins. A tenant app: its tables live in every
+organization database and nowhere else."""
+
+import unicodedata
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.db import models
+from django.db.models.functions import Now
+from django.utils import timezone
+
+
+def email_key(email: str) -> str:
+    """The form in which addresses are compared: trimmed, NFKC, case folded.
+
+    Python writes it, because what SQL's lower() does depends on the server's locale.
+    """
+    folded = unicodedata.normalize("NFKC", email.strip()).casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
+class UserManager(BaseUserManager["User"]):
+    """Users by their e-mail address."""
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(email_key=email_key(username or ""))
+
+
+class User(AbstractBaseUser):
+    """A person in one organization. Not the AUTH_USER_MODEL: that is organizations.Staff."""
+
+    email = models.EmailField(max_length=254)
+    email_key = models.CharField(max_length=254, unique=True, editable=False)
+    password = models.CharField("password", max_length=255, db_column="hashed_password")
+    is_admin = models.BooleanField(default=False, db_default=False)
+    is_active = models.BooleanField(default=True, db_default=True)
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
+    last_login = None
+
+    objects = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        db_table = "users"
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return self.email
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.email_key = email_key(self.email)
+        if (fields := kwargs.get("update_fields")) is not None and "email" in fields:
+            kwargs["update_fields"] = {*fields, "email_key"}
+        super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """AbstractBaseUser would rewrite the address; it stays as typed."""
+
+
+class LoginSession(models.Model):
+    """One login on one device: a family of refresh tokens, or a browser's session.
+
+    Every access token and cookie names its row, so that ending the row ends them all. Of a
+    refresh token only the newest is good; showing an older one means that somebody else has a
+    copy, and ends the family.
+    """
+
+    class Kind(models.TextChoices):
+        TOKEN = "token"  # noqa: S105 - a word, not a secret
+        BROWSER = "browser"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="login_sessions")
+    kind = models.CharField(max_length=10, choices=Kind)
+    refresh_jti = models.UUIDField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "login_sessions"
+        indexes = (models.Index(fields=["expires_at"], name="login_sessions_expires"),)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"

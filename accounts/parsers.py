@@ -1,0 +1,47 @@
+"""JSON as strict as the API needs it."""
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import JSONParser
+
+# The API's own bodies need two.
+MAX_DEPTH = 32
+
+
+class StrictJSONParser(JSONParser):
+    """JSON, refused with a 400 where later code could not store or even print what it holds."""
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The parsed body. Raises ParseError, also for NUL, lone surrogates and deep nesting."""
+        try:
+            parsed: dict[str, Any] = super().parse(stream, media_type, parser_context)
+        except RecursionError:
+            raise ParseError("The JSON is nested too deeply.") from None
+        _refuse_unstorable(parsed, MAX_DEPTH)
+        return parsed
+
+
+def _refuse_unstorable(value: Any, depth: int) -> None:
+    if depth == 0:
+        raise ParseError("The JSON is nested too deeply.")
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise ParseError("The JSON holds a NUL character, which cannot be stored.")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ParseError("The JSON holds half of a surrogate pair, which is no text.") from None
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_unstorable(key, depth - 1)
+            _refuse_unstorable(item, depth - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_unstorable(item, depth - 1)

@@ -1,0 +1,113 @@
+"""What comes in and what goes out, for people and their logins."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from .fields import PasswordField, StrictBooleanField, StrictCharField
+from .models import User
+
+# Longer is refused by the services with a sentence of their own.
+_EMAIL_LENGTH = 254
+
+
+class UserOutput(serializers.ModelSerializer[User]):
+    """A user of the organization."""
+
+    class Meta:
+        model = User
+        fields = ("id", "email", "is_admin", "is_active", "created_at")
+        read_only_fields = fields
+
+
+class LoginUserOutput(serializers.ModelSerializer[User]):
+    """The user in the answer to a login."""
+
+    class Meta:
+        model = User
+        fields = ("id", "email", "is_admin", "is_active")
+        read_only_fields = fields
+
+
+class CredentialsInput(serializers.Serializer[Any]):
+    """E-mail and password. Any text is let through: what is no address is simply wrong."""
+
+    email = StrictCharField(max_length=_EMAIL_LENGTH)
+    password = PasswordField()
+
+
+class TokenInput(CredentialsInput):
+    """A login at v1."""
+
+    organization = StrictCharField(max_length=255)
+
+
+class RefreshInput(serializers.Serializer[Any]):
+    """A refresh token."""
+
+    refresh = StrictCharField(max_length=4096)
+
+
+class LogoutInput(serializers.Serializer[Any]):
+    """Optionally the refresh token of the login that ends."""
+
+    refresh = StrictCharField(max_length=4096, required=False)
+
+
+class PasswordInput(serializers.Serializer[Any]):
+    """A change of one's own password."""
+
+    current_password = PasswordField()
+    new_password = PasswordField()
+
+
+class MeInput(serializers.Serializer[Any]):
+    """What a user may change of themselves."""
+
+    email = StrictCharField(max_length=_EMAIL_LENGTH)
+
+
+class NewUserInput(CredentialsInput):
+    """A user that an admin adds."""
+
+    is_admin = StrictBooleanField(default=False)
+
+
+class UserInput(serializers.Serializer[Any]):
+    """What an admin may change of a user."""
+
+    email = StrictCharField(max_length=_EMAIL_LENGTH)
+    password = PasswordField(required=False)
+    is_admin = StrictBooleanField(required=False)
+    is_active = StrictBooleanField(required=False)
+
+
+class TokenPairOutput(serializers.Serializer[Any]):
+    """A rotated pair of tokens."""
+
+    access = serializers.CharField()
+    refresh = serializers.CharField()
+    token_type = serializers.CharField()
+    expires_in = serializers.IntegerField(help_text="Seconds until the access token expires.")
+
+
+class TokenOutput(TokenPairOutput):
+    """A login at v1."""
+
+    user = LoginUserOutput()
+
+
+class LoginOutput(serializers.Serializer[Any]):
+    """A login at `/admin/login`."""
+
+    access_token = serializers.CharField()
+    token_type = serializers.CharField()
+    refresh_token = serializers.CharField()
+    expires_in = serializers.IntegerField(help_text="Seconds until the access token expires.")
+    user = LoginUserOutput()
+
+
+class OrganizationNameInput(serializers.Serializer[Any]):
+    """The query of `/admin/login`."""
+
+    organization_name = StrictCharField(max_length=255)

@@ -1,0 +1,261 @@
+"""What can be done with the people of the active organization. All of it raises NoTenant outside
+of one."""
+
+import uuid
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.hashers import check_password, make_password, verify_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError
+from django.utils import timezone
+from rest_framework_simplejwt.settings import api_settings
+
+from organizations import tenancy
+from organizations.errors import InvalidCredentials, InvalidToken, LastAdmin, UserExists
+
+from .models import LoginSession, User, email_key
+from .tokens import Credential
+
+# Hashing is linear in the length, and nobody types more.
+MAX_PASSWORD_LENGTH = 1024
+
+
+def check_email_and_password(*, email: str, password: str) -> None:
+    """Raise ValidationError, by field, unless both would do for a new user. Asks no database."""
+    errors: dict[str, Any] = {}
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        errors["email"] = error
+    if len(email) > 254 or len(email_key(email)) > 254:
+        errors["email"] = ValidationError("Enter an e-mail address of at most 254 characters.")
+    try:
+        check_new_password(password, user=User(email=email))
+    except ValidationError as error:
+        errors["password"] = error
+    if errors:
+        raise ValidationError(errors)
+
+
+def check_new_password(password: str, *, user: User) -> None:
+    """Raise ValidationError unless the password may be the user's."""
+    if len(password) > MAX_PASSWORD_LENGTH:
+        # Before the validators: comparing 100 kB with an address takes long.
+        raise ValidationError(f"Choose a password of at most {MAX_PASSWORD_LENGTH} characters.")
+    # Django's annotation names the AUTH_USER_MODEL; the validators read attributes alone.
+    validate_password(password, user=user)  # type: ignore[arg-type]
+
+
+def hash_password(password: str) -> str:
+    """The hash that is stored. Takes tens of milliseconds of one core, on purpose."""
+    return make_password(password)
+
+
+def create_user(*, email: str, password: str, is_admin: bool = False) -> User:
+    """A new user. Raises ValidationError by field, and UserExists."""
+    check_email_and_password(email=email, password=password)
+    return add_user(email=email, password_hash=hash_password(password), is_admin=is_admin)
+
+
+def add_user(*, email: str, password_hash: str, is_admin: bool = False) -> User:
+    """A new user with a hash made before. Raises UserExists."""
+    user = User(email=email.strip(), password=password_hash, is_admin=is_admin)
+    try:
+        with tenancy.atomic():
+            user.save(force_insert=True)
+    except IntegrityError as error:
+        raise UserExists(user.email) from error
+    return user
+
+
+def ensure_admin(*, email: str, password_hash: str) -> None:
+    """The organization's first admin. May be called again."""
+    if not User.objects.filter(email_key=email_key(email)).exists():
+        add_user(email=email, password_hash=password_hash, is_admin=True)
+
+
+def authenticate(*, email: str, password: str) -> User:
+    """The active user with this e-mail and password. Raises InvalidCredentials.
+
+    One hash is computed and one query made in every case, so that the time does not tell which
+    part was wrong. A hash made with other parameters is renewed.
+    """
+    user = User.objects.filter(email_key=email_key(email)).first()
+    if len(password) > MAX_PASSWORD_LENGTH:
+        raise InvalidCredentials
+    encoded = user.password if user is not None and user.has_usable_password() else _nobody()
+    matches, must_update = verify_password(password, encoded)
+    if user is None or not user.is_active or not matches:
+        raise InvalidCredentials
+    if must_update:
+        user.password = hash_password(password)
+        user.save(update_fields=["password"])
+    return user
+
+
+@cache
+def _nobody() -> str:
+    """The hash that a password is compared with when there is no user."""
+    return make_password(uuid.uuid4().hex)
+
+
+# --- Logins -------------------------------------------------------------------------------------
+def start_session(user: User, *, kind: LoginSession.Kind) -> LoginSession:
+    """A new login of the user."""
+    lifetime: timedelta = (
+        api_settings.REFRESH_TOKEN_LIFETIME
+        if kind == LoginSession.Kind.TOKEN
+        else settings.ORG_SESSION_LIFETIME
+    )
+    return LoginSession.objects.create(
+        user=user,
+        kind=kind,
+        refresh_jti=uuid.uuid4() if kind == LoginSession.Kind.TOKEN else None,
+        expires_at=timezone.now() + lifetime,
+    )
+
+
+def session_of(credential: Credential) -> LoginSession:
+    """The running session that the credential names, with its active user, by one query.
+
+    Raises InvalidToken, also when the credential is another organization's than the active one.
+    """
+    if credential.organization_id != tenancy.get().organization_id:
+        raise InvalidToken
+    session = (
+        LoginSession.objects.select_related("user")
+        .filter(
+            id=credential.session_id,
+            kind=credential.kind,
+            ended_at=None,
+            expires_at__gt=timezone.now(),
+            user__is_active=True,
+        )
+        .first()
+    )
+    if session is None:
+        raise InvalidToken
+    return session
+
+
+def rotate(credential: Credential) -> LoginSession:
+    """Use a refresh token up: the session, with a new refresh_jti.
+
+    Raises InvalidToken. A token that was used before ends its session.
+    """
+    session = session_of(credential)
+    successor = uuid.uuid4()
+    # Compared and set in one statement: of two requests with one token, one wins.
+    won = LoginSession.objects.filter(
+        id=session.id, refresh_jti=credential.jti, ended_at=None
+    ).update(refresh_jti=successor)
+    if not won:
+        end_session(session)
+        raise InvalidToken
+    session.refresh_jti = successor
+    return session
+
+
+def end_session(session: LoginSession) -> None:
+    """Log this login out; its tokens and cookie are refused from the next request on."""
+    LoginSession.objects.filter(id=session.id, ended_at=None).update(ended_at=timezone.now())
+
+
+def end_all_sessions(user: User) -> None:
+    """Log the user out everywhere."""
+    LoginSession.objects.filter(user=user, ended_at=None).update(ended_at=timezone.now())
+
+
+# --- Changes ------------------------------------------------------------------------------------
+def change_password(user: User, *, current_password: str, new_password: str) -> None:
+    """Set a new password and end every login. Raises ValidationError by field."""
+    if len(current_password) > MAX_PASSWORD_LENGTH or not check_password(
+        current_password, user.password
+    ):
+        raise ValidationError({"current_password": "This is not your current password."})
+    try:
+        check_new_password(new_password, user=user)
+    except ValidationError as error:
+        raise ValidationError({"new_password": error}) from error
+    user.password = hash_password(new_password)
+    with tenancy.atomic():
+        user.save(update_fields=["password"])
+        end_all_sessions(user)
+
+
+def update_user(
+    user: User,
+    *,
+    email: str | None = None,
+    password: str | None = None,
+    is_admin: bool | None = None,
+    is_active: bool | None = None,
+) -> User:
+    """Change what is given. Raises ValidationError by field, UserExists and LastAdmin."""
+    if email is not None:
+        email = email.strip()
+        check_email_alone(email)
+    if password is not None:
+        try:
+            check_new_password(password, user=User(email=email or user.email))
+        except ValidationError as error:
+            raise ValidationError({"password": error}) from error
+    password_hash = None if password is None else hash_password(password)
+    try:
+        with tenancy.atomic():
+            if is_admin is False or is_active is False:
+                _refuse_if_last_admin(user)
+            changes = {
+                "email": email,
+                "password": password_hash,
+                "is_admin": is_admin,
+                "is_active": is_active,
+            }
+            fields = [name for name, value in changes.items() if value is not None]
+            for name in fields:
+                setattr(user, name, changes[name])
+            if fields:
+                user.save(update_fields=fields)
+            if is_active is False or password is not None:
+                end_all_sessions(user)
+    except IntegrityError as error:
+        raise UserExists(email or user.email) from error
+    return user
+
+
+def check_email_alone(email: str) -> None:
+    """Raise ValidationError unless it is an address that can be stored."""
+    if len(email) > 254 or len(email_key(email)) > 254:
+        raise ValidationError({"email": "Enter an e-mail address of at most 254 characters."})
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        raise ValidationError({"email": error}) from error
+
+
+def remove_user(user: User) -> None:
+    """Delete the user and their logins. Raises LastAdmin."""
+    with tenancy.atomic():
+        _refuse_if_last_admin(user)
+        user.delete()
+
+
+def _refuse_if_last_admin(user: User) -> None:
+    """Lock the active admins until the transaction ends; raise LastAdmin if `user` is the only one.
+
+    Two requests that take away two different admins wait for each other here: the second sees
+    what the first left. Locked in one order, so that they cannot deadlock.
+    """
+    admins = list(
+        User.objects.select_for_update()
+        .filter(is_admin=True, is_active=True)
+        .order_by("id")
+        .values_list("id", flat=True)
+    )
+    if admins == [user.id]:
+        raise LastAdmin

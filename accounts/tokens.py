@@ -1,0 +1,99 @@
+"""Tokens that are good in one organization alone.
+
+simplejwt signs and checks them (signature, expiry, issuer, audience, kind). Its views, its user
+look-up and its blacklist are not used: all of them reach for the master's staff table.
+"""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core import signing
+from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.settings import api_settings
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
+
+from organizations.errors import InvalidToken
+from organizations.tenancy import Tenant
+
+from .models import LoginSession
+
+# The cookie of the browsable API. Its path keeps it away from the staff's admin.
+SESSION_COOKIE = "org_session"
+SESSION_COOKIE_PATH = "/api/"
+_SESSION_SALT = "accounts.browser-session"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a checked token or cookie says: which login of which organization."""
+
+    organization_id: int
+    session_id: uuid.UUID
+    kind: LoginSession.Kind
+    jti: uuid.UUID | None = None
+
+
+def issue(session: LoginSession, tenant: Tenant) -> tuple[str, str]:
+    """An access and a refresh token for the session, whose refresh_jti names the latter."""
+    access, refresh = AccessToken(), RefreshToken()
+    for token in (access, refresh):
+        token["org"] = tenant.organization_id
+        token["sid"] = str(session.id)
+    refresh["jti"] = str(session.refresh_jti)
+    # Rotation does not lengthen a login: the family ends when it was said to.
+    refresh["exp"] = int(session.expires_at.timestamp())
+    return str(access), str(refresh)
+
+
+def access_lifetime_seconds() -> int:
+    """`expires_in` of the answer."""
+    return int(api_settings.ACCESS_TOKEN_LIFETIME.total_seconds())
+
+
+def read_access(raw: str) -> Credential:
+    """The credential in an access token. Raises InvalidToken."""
+    return _read(AccessToken, raw)
+
+
+def read_refresh(raw: str) -> Credential:
+    """The credential in a refresh token; whether it is the newest one the session knows."""
+    return _read(RefreshToken, raw)
+
+
+def _read(kind: type[Token], raw: str) -> Credential:
+    try:
+        payload: dict[str, Any] = kind(raw).payload  # type: ignore[arg-type]
+        organization_id = payload["org"]
+        if type(organization_id) is not int:
+            raise InvalidToken
+        return Credential(
+            organization_id=organization_id,
+            session_id=uuid.UUID(payload["sid"]),
+            kind=LoginSession.Kind.TOKEN,
+            jti=uuid.UUID(payload["jti"]) if kind is RefreshToken else None,
+        )
+    # Whatever can be wrong with what a stranger sends is the same answer.
+    except (TokenError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidToken from error
+
+
+def sign_cookie(session: LoginSession, tenant: Tenant) -> str:
+    """The value of the browser's cookie: signed, bound to the organization and the session."""
+    return signing.dumps(
+        {"org": tenant.organization_id, "sid": str(session.id)}, salt=_SESSION_SALT
+    )
+
+
+def read_cookie(raw: str) -> Credential:
+    """The credential in the browser's cookie. Raises InvalidToken."""
+    try:
+        value = signing.loads(raw, salt=_SESSION_SALT, max_age=settings.ORG_SESSION_LIFETIME)
+        return Credential(
+            organization_id=int(value["org"]),
+            session_id=uuid.UUID(value["sid"]),
+            kind=LoginSession.Kind.BROWSER,
+        )
+    except (signing.BadSignature, KeyError, ValueError, TypeError) as error:
+        raise InvalidToken from error

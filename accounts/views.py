@@ -1,0 +1,177 @@
+"""One's own account, and the organization's users."""
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from django_filters.rest_framework import DjangoFilterBackend, FilterSet
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import mixins, status
+from rest_framework.filters import OrderingFilter, SearchFilter
+from rest_framework.generics import GenericAPIView
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import GenericViewSet
+
+from . import examples, serializers, services
+from .models import User
+from .permissions import IsAdmin, IsMember
+
+
+class MeView(GenericAPIView[User]):
+    """The caller's own account."""
+
+    permission_classes = (IsMember,)
+    serializer_class = serializers.MeInput
+    error_statuses = (409,)
+
+    @extend_schema(
+        operation_id="me_retrieve",
+        summary="Your account",
+        responses={200: serializers.UserOutput},
+        examples=[examples.USER],
+        tags=["me"],
+    )
+    def get(self, request: Request) -> Response:
+        user: User = request.user  # type: ignore[assignment]
+        return Response(serializers.UserOutput(user).data)
+
+    @extend_schema(
+        operation_id="me_update",
+        summary="Change your e-mail address",
+        request=serializers.MeInput,
+        responses={200: serializers.UserOutput},
+        examples=examples.ME,
+        tags=["me"],
+    )
+    def patch(self, request: Request) -> Response:
+        data = self.get_serializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        user: User = request.user  # type: ignore[assignment]
+        return Response(
+            serializers.UserOutput(services.update_user(user, **data.validated_data)).data
+        )
+
+
+def _flag() -> django_filters.TypedChoiceFilter:
+    """true or false; anything else is a 400, where a BooleanFilter would ignore it."""
+    return django_filters.TypedChoiceFilter(
+        choices=(("true", "true"), ("false", "false")), coerce=lambda value: value == "true"
+    )
+
+
+class UserFilter(FilterSet):
+    """`?is_admin=true&is_active=false`."""
+
+    is_admin = _flag()
+    is_active = _flag()
+
+    class Meta:
+        model = User
+        fields = ("is_admin", "is_active")
+
+
+@extend_schema_view(
+    list=extend_schema(
+        operation_id="users_list",
+        summary="The organization's users",
+        responses={200: serializers.UserOutput(many=True)},
+        examples=[examples.USER],
+        tags=["users"],
+    ),
+    retrieve=extend_schema(
+        operation_id="users_retrieve",
+        summary="One user",
+        responses={200: serializers.UserOutput},
+        examples=[examples.USER],
+        tags=["users"],
+    ),
+    create=extend_schema(
+        operation_id="users_create",
+        summary="Add a user",
+        request=serializers.NewUserInput,
+        responses={201: serializers.UserOutput},
+        examples=examples.NEW_USER,
+        tags=["users"],
+    ),
+    update=extend_schema(
+        operation_id="users_update",
+        summary="Change a user",
+        request=serializers.UserInput,
+        responses={200: serializers.UserOutput},
+        examples=examples.CHANGED_USER,
+        tags=["users"],
+    ),
+    partial_update=extend_schema(
+        operation_id="users_partial_update",
+        summary="Change some of a user: deactivate, make an admin, set a password",
+        request=serializers.UserInput,
+        responses={200: serializers.UserOutput},
+        examples=examples.CHANGED_USER,
+        tags=["users"],
+    ),
+    destroy=extend_schema(
+        operation_id="users_destroy",
+        summary="Remove a user",
+        responses={204: None},
+        tags=["users"],
+    ),
+)
+class UserViewSet(
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    GenericViewSet[User],
+):
+    """The organization's users. Admins see and change all of them; members see themselves.
+
+    The last active admin can be neither removed, nor demoted, nor deactivated.
+    """
+
+    queryset = User.objects.all()
+    lookup_value_regex = "[0-9]+"
+    filter_backends = (DjangoFilterBackend, SearchFilter, OrderingFilter)
+    filterset_class = UserFilter
+    search_fields = ("email",)
+    ordering_fields = ("id", "email", "created_at")
+    ordering = ("id",)
+    conflicting_actions = ("create", "update", "partial_update", "destroy")
+
+    def get_permissions(self) -> list[BasePermission]:
+        reads = self.action in ("list", "retrieve", "metadata", None)
+        return [IsMember()] if reads else [IsMember(), IsAdmin()]
+
+    def get_queryset(self) -> QuerySet[User]:
+        user = self.request.user
+        users = User.objects.all()
+        if isinstance(user, User) and not user.is_admin:
+            return users.filter(pk=user.pk)
+        return users
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        return {
+            "create": serializers.NewUserInput,
+            "update": serializers.UserInput,
+            "partial_update": serializers.UserInput,
+        }.get(self.action, serializers.UserOutput)
+
+    def create(self, request: Request) -> Response:
+        data = self.get_serializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        user = services.create_user(**data.validated_data)
+        return Response(serializers.UserOutput(user).data, status=status.HTTP_201_CREATED)
+
+    def update(self, request: Request, pk: str, partial: bool = False) -> Response:
+        user = self.get_object()
+        data = self.get_serializer(user, data=request.data, partial=partial)
+        data.is_valid(raise_exception=True)
+        user = services.update_user(user, **data.validated_data)
+        return Response(serializers.UserOutput(user).data)
+
+    def partial_update(self, request: Request, pk: str) -> Response:
+        return self.update(request, pk, partial=True)
+
+    def destroy(self, request: Request, pk: str) -> Response:
+        services.remove_user(self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)

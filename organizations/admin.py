@@ -1,0 +1,190 @@
+"""The staff's view of the master database. Facts are read-only; what changes goes through
+services, as REST and the commands do."""
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.debug import sensitive_post_parameters
+
+from accounts.services import MAX_PASSWORD_LENGTH
+
+from . import services
+from .errors import OrganizationError
+from .models import Organization, Server, Staff
+from .provisioning.database import sizes_bytes
+from .validators import MAX_NAME_LENGTH
+
+if TYPE_CHECKING:
+    _OrganizationAdmin = admin.ModelAdmin[Organization]
+    _ServerAdmin = admin.ModelAdmin[Server]
+else:  # Generic in the stubs alone.
+    _OrganizationAdmin = _ServerAdmin = admin.ModelAdmin
+
+admin.site.site_header = "Organization Management"
+admin.site.site_title = "Organization Management"
+admin.site.index_title = "Master records"
+
+admin.site.register(Staff, UserAdmin)
+
+
+class NewOrganizationForm(forms.Form):
+    """What a sign-up takes."""
+
+    organization_name = forms.CharField(label="Name", max_length=MAX_NAME_LENGTH)
+    email = forms.EmailField(label="First admin's e-mail", max_length=254)
+    password = forms.CharField(
+        label="First admin's password",
+        strip=False,
+        max_length=MAX_PASSWORD_LENGTH,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+
+
+@admin.register(Organization)
+class OrganizationAdmin(_OrganizationAdmin):
+    """Organizations: listed, searched, added, suspended. No credential is ever shown."""
+
+    list_display = ("name", "status", "server", "database_name", "size", "created_at")
+    list_display_links = ("name",)
+    list_filter = ("status", "server", "created_at")
+    list_select_related = ("server",)
+    search_fields = ("name", "slug", "admin_email", "database_name")
+    date_hierarchy = "created_at"
+    ordering = ("-id",)
+    list_per_page = 50
+    actions = ("suspend", "resume")
+    fields = (
+        "id",
+        "name",
+        "slug",
+        "admin_email",
+        "status",
+        "status_reason",
+        "status_changed_at",
+        "provisioned",
+        "server",
+        "database_name",
+        "role_name",
+        "size",
+        "created_at",
+    )
+    readonly_fields = fields
+
+    def has_delete_permission(self, request: HttpRequest, obj: Organization | None = None) -> bool:
+        """Never here: `manage.py delete_org` asks for the name to be typed."""
+        return False
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The page's rows, with the sizes of their databases asked for by one query."""
+        changelist = super().get_changelist_instance(request)
+        _note_sizes(list(changelist.result_list))
+        return changelist
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Organization | None:
+        organization = super().get_object(request, object_id, from_field)
+        if organization is not None:
+            _note_sizes([organization])
+        return organization
+
+    @admin.display(description="Size")
+    def size(self, organization: Organization) -> str:
+        size_bytes = getattr(organization, "size_bytes", None)
+        return "–" if size_bytes is None else filesizeformat(size_bytes)
+
+    @method_decorator([csrf_protect, sensitive_post_parameters("password")])
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Sign-up by staff. Not ModelAdmin's own, which runs in a transaction."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = NewOrganizationForm(request.POST or None)
+        if form.is_valid() and (created := self._create(request, form)):
+            page = reverse("admin:organizations_organization_change", args=[created.pk])
+            return HttpResponseRedirect(page)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Add organization",
+            "opts": self.opts,
+            "form": form,
+            **(extra_context or {}),
+        }
+        template = "admin/organizations/organization/add_form.html"
+        return TemplateResponse(request, template, context)
+
+    def _create(self, request: HttpRequest, form: NewOrganizationForm) -> Organization | None:
+        data = form.cleaned_data
+        try:
+            created = services.create_organization(
+                name=data["organization_name"], email=data["email"], password=data["password"]
+            )
+        except ValidationError as error:
+            form.add_error(None, error)
+            return None
+        except OrganizationError as error:
+            form.add_error(None, str(error))
+            return None
+        organization, report = created.organization, created.report
+        self.log_addition(request, organization, "Added through provisioning.")
+        steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in report.seconds.items())
+        messages.success(
+            request,
+            f"{organization.name} has its database {organization.database_name} "
+            f"in {report.total_seconds:.2f} s: {steps}.",
+        )
+        return organization
+
+    @admin.action(description="Suspend: keep its people out from their next request on")
+    def suspend(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        self._each(request, queryset, services.suspend_organization, "Suspended")
+
+    @admin.action(description="Resume: let its people in again")
+    def resume(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        self._each(request, queryset, services.resume_organization, "Resumed")
+
+    def _each(
+        self, request: HttpRequest, queryset: QuerySet[Organization], act: Any, verb: str
+    ) -> None:
+        for organization in queryset:
+            try:
+                act(organization)
+            except OrganizationError as error:
+                messages.error(request, str(error))
+            else:
+                self.log_change(request, organization, f"{verb}.")
+                messages.success(request, f"{verb} {organization.name}.")
+
+
+def _note_sizes(organizations: list[Organization]) -> None:
+    sizes = sizes_bytes(organization.database_name for organization in organizations)
+    for organization in organizations:
+        if organization.status != Organization.Status.DELETED:
+            organization.size_bytes = sizes.get(  # type: ignore[attr-defined]
+                organization.database_name
+            )
+
+
+@admin.register(Server)
+class ServerAdmin(_ServerAdmin):
+    """The PostgreSQL clusters that organizations are placed on."""
+
+    list_display = ("name",)
+    readonly_fields = ("name",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Server | None = None) -> bool:
+        return False

@@ -1,0 +1,15 @@
+from django.apps import AppConfig
+
+
+class OrganizationsConfig(AppConfig):
+    """The master side: which organizations exist, and where their data are."""
+
+    name = "organizations"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401 - registers the system checks
+        from .directory import MasterDirectory
+        from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise
+        from .tenancy import directory
+
+        directory.install(MasterDirectory())

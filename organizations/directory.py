@@ -1,0 +1,38 @@
+"""The master database's answers to tenancy: which tenants there are, and how to reach them."""
+
+from typing import Any
+
+from .errors import OrganizationNotFound, OrganizationSuspended
+from .models import Organization
+from .provisioning.database import organization_settings
+from .tenancy import Tenant
+
+
+class MasterDirectory:
+    """Asks the master database at each call: a suspension counts from the next request on."""
+
+    def tenant_by_id(self, organization_id: int) -> Tenant:
+        """The tenant. Raises OrganizationNotFound and OrganizationSuspended."""
+        return _usable(Organization.objects.usable().filter(pk=organization_id).first(), "")
+
+    def tenant_by_name(self, name: str) -> Tenant:
+        """The tenant, by any spelling. Raises OrganizationNotFound and OrganizationSuspended."""
+        return _usable(Organization.objects.usable().named(name).first(), name)
+
+    def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
+        """A DATABASES entry. Raises OrganizationNotFound and CredentialUnreadable.
+
+        Of an organization in any state but deleted: provisioning asks too.
+        """
+        organization = Organization.objects.live().filter(pk=tenant.organization_id).first()
+        if organization is None:
+            raise OrganizationNotFound(tenant.slug)
+        return organization_settings(organization)
+
+
+def _usable(organization: Organization | None, named: str) -> Tenant:
+    if organization is None:
+        raise OrganizationNotFound(named)
+    if organization.status == Organization.Status.SUSPENDED:
+        raise OrganizationSuspended(organization.name)
+    return organization.tenant

@@ -1,0 +1,172 @@
+"""What can go wrong with an organization: one class for each cause.
+
+Each says which organization and what to do. `code` is what the API and `--json` show. Only
+orgmgmt/exceptions.py knows which HTTP status they become.
+"""
+
+
+class OrganizationError(Exception):
+    """Root of everything below."""
+
+    code = "organization_error"
+
+
+class OrganizationNotFound(OrganizationError):
+    """No organization has this name, slug or id, or it is not ready, or it is gone."""
+
+    code = "organization_not_found"
+
+    def __init__(self, what: str = "") -> None:
+        named = f" called {what!r}" if what else ""
+        super().__init__(f"There is no organization{named}. Check the spelling, or sign up first.")
+
+
+class OrganizationExists(OrganizationError):
+    """The name, or one that a person would confuse with it, is taken."""
+
+    code = "organization_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"An organization called {name!r}, or nearly so, exists already. Choose another name."
+        )
+
+
+class OrganizationBusy(OrganizationError):
+    """Somebody else is creating, deleting or cleaning up this organization right now."""
+
+    code = "organization_busy"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The organization {name!r} is being created or deleted at this moment. "
+            "Try again shortly."
+        )
+
+
+class OrganizationSuspended(OrganizationError):
+    """The organization exists, and its people may not work in it for now."""
+
+    code = "organization_suspended"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The organization {name!r} is suspended. Ask the platform's staff.")
+
+
+class OrganizationMismatch(OrganizationError):
+    """A header or a host names another organization than the credential does."""
+
+    code = "organization_mismatch"
+
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            f"{source} names another organization than your credential is for. "
+            "Remove it, or log in to that organization."
+        )
+
+
+class WrongState(OrganizationError):
+    """The organization's status does not allow this step."""
+
+    code = "organization_wrong_state"
+
+    def __init__(self, name: str, *, status: str, wanted: str) -> None:
+        super().__init__(f"The organization {name!r} is {status}; this needs it to be {wanted}.")
+
+
+class ProvisioningInTransaction(OrganizationError):
+    """Provisioning was called inside a transaction, where CREATE DATABASE cannot run."""
+
+    code = "provisioning_in_transaction"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Creating or deleting an organization inside transaction.atomic() is not possible: "
+            "PostgreSQL refuses CREATE DATABASE there. Call it outside."
+        )
+
+
+class ProvisioningFailed(OrganizationError):
+    """A step of provisioning failed; what it had made has been taken back."""
+
+    code = "provisioning_failed"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"The organization {name!r} could not be created: {reason}")
+
+
+class ServerUnavailable(OrganizationError):
+    """The PostgreSQL server cannot be reached, or has no connection free."""
+
+    code = "database_unavailable"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(
+            "The database cannot be reached at this moment. Try again shortly."
+            + (f" ({reason})" if reason else "")
+        )
+
+
+class CredentialUnreadable(OrganizationError):
+    """None of CREDENTIAL_KEYS opens the organization's stored password."""
+
+    code = "credential_unreadable"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The stored database password of {name!r} cannot be opened. "
+            "Add the key that sealed it to CREDENTIAL_KEYS."
+        )
+
+
+class AccountError(Exception):
+    """Root of what can go wrong with a person's account in an organization."""
+
+    code = "account_error"
+
+
+class InvalidCredentials(AccountError):
+    """Wrong e-mail, wrong password or an inactive user: one answer for all three."""
+
+    code = "invalid_credentials"
+
+    def __init__(self) -> None:
+        super().__init__("E-mail or password is wrong, or the account is not active.")
+
+
+class AdminRequired(AccountError):
+    """Right password, but the user is no admin of the organization."""
+
+    code = "admin_required"
+
+    def __init__(self) -> None:
+        super().__init__("Only the organization's admins may do this.")
+
+
+class InvalidToken(AccountError):
+    """A token that is malformed, expired, revoked, of another kind or of another organization."""
+
+    code = "invalid_token"
+
+    def __init__(self) -> None:
+        super().__init__("The token is invalid, expired or revoked. Log in again.")
+
+
+class UserExists(AccountError):
+    """The e-mail address is taken in this organization."""
+
+    code = "user_exists"
+
+    def __init__(self, email: str) -> None:
+        super().__init__(f"A user with the e-mail address {email} exists already.")
+
+
+class LastAdmin(AccountError):
+    """The change would leave the organization without an active admin."""
+
+    code = "last_admin"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This is the organization's last active admin. Make another user an admin first."
+        )

@@ -1,0 +1,40 @@
+"""`manage.py delete_org NAME`"""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations import services
+from organizations.errors import OrganizationError
+from organizations.models import Organization
+
+
+class Command(BaseCommand):
+    """Ends an organization. Its data are gone then; its row stays as a tombstone."""
+
+    help = "Drop an organization's database and role. Asks for the name to be typed."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="the organization's name, in any spelling")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        organization = Organization.objects.live().named(options["name"]).first()
+        if organization is None:
+            raise CommandError(f"There is no organization called {options['name']!r}.")
+        if not options["yes"]:
+            self.stdout.write(
+                f"This drops the database {organization.database_name} and everything in it."
+            )
+            try:
+                typed = input(f"Type the organization's name ({organization.name}) to go on: ")
+            except EOFError:
+                typed = ""
+            if typed.strip() != organization.name:
+                raise CommandError("The name was not typed. Nothing was deleted.")
+        try:
+            services.delete_organization(organization)
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"Deleted organization {organization.name}.")

@@ -1,0 +1,44 @@
+"""`manage.py org_command NAME -- COMMAND …`"""
+
+from argparse import REMAINDER, ArgumentParser
+from typing import Any
+
+from django.core.management import call_command, get_commands, load_command_class
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations import services, tenancy
+from organizations.errors import OrganizationError
+
+
+class Command(BaseCommand):
+    """Runs another command inside one organization's context."""
+
+    help = (
+        "Run any management command, or `shell`, inside an organization's context: "
+        "manage.py org_command 'Acme Corp' -- shell"
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="the organization's name, in any spelling")
+        parser.add_argument("command", help="the command to run")
+        parser.add_argument("arguments", nargs=REMAINDER, help="what the command takes")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            organization = services.find_organization(options["name"])
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        name, arguments = options["command"], list(options["arguments"])
+        commands = get_commands()
+        if name not in commands:
+            raise CommandError(f"There is no command {name!r}. `manage.py help` lists them.")
+        app = commands[name]
+        command = app if isinstance(app, BaseCommand) else load_command_class(app, name)
+        with tenancy.override(organization.tenant):
+            # Its parser is made here, where the alias is registered: --database's choices are
+            # fixed when it is made.
+            parser = command.create_parser("manage.py", name)
+            takes_database = any(action.dest == "database" for action in parser._actions)
+            if takes_database and not any(word.startswith("--database") for word in arguments):
+                arguments = ["--database", organization.tenant.alias, *arguments]
+            call_command(command, *arguments)

@@ -1,0 +1,40 @@
+"""`manage.py reconcile_orgs`"""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import ProgrammingError
+
+from organizations import services
+from organizations.errors import OrganizationError
+
+
+class Command(BaseCommand):
+    """Cleans up after processes that died. Each server start runs it."""
+
+    help = "Undo sign-ups and finish deletions that died half-way. Safe at any time."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--wait",
+            type=float,
+            default=10.0,
+            metavar="SECONDS",
+            help="how long to wait for one that somebody is at work on (default: 10)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            outcome = services.reconcile_organizations(wait_seconds=options["wait"])
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        except ProgrammingError as error:
+            raise CommandError(
+                "The master database has no tables yet, or old ones. Run `manage.py migrate`."
+            ) from error
+        for verb, names in outcome.items():
+            for name in names:
+                self.stdout.write(f"{verb}: {name}")
+        if not any(outcome.values()):
+            self.stdout.write("Every organization is in order.")

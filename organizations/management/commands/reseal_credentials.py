@@ -1,0 +1,24 @@
+"""`manage.py reseal_credentials`"""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations import services
+from organizations.errors import OrganizationError
+
+
+class Command(BaseCommand):
+    """The middle step of a key's rotation."""
+
+    help = (
+        "Encrypt every stored credential with the first of CREDENTIAL_KEYS. To rotate: put a new "
+        "key first, restart, run this, then remove the old key."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            count = services.reseal_credentials()
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"Sealed {count} credentials with the first key.")

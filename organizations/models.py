@@ -1,0 +1,128 @@
+"""The master database: who exists, and where their data are. organizations/services.py is the
+only writer of Organization."""
+
+from typing import ClassVar
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.utils import timezone
+
+from .naming import name_digest
+from .tenancy import Tenant
+from .validators import MAX_NAME_LENGTH
+
+
+class Staff(AbstractUser):
+    """A person who runs the platform. Never a user of an organization: see accounts.User."""
+
+    class Meta:
+        db_table = "staff"
+        verbose_name = verbose_name_plural = "staff"
+
+
+class Server(models.Model):
+    """A PostgreSQL cluster that organization databases are placed on.
+
+    The row named `default` is the cluster of the master database.
+    """
+
+    DEFAULT = "default"
+
+    name = models.CharField(max_length=63, unique=True)
+
+    class Meta:
+        db_table = "servers"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OrganizationQuerySet(models.QuerySet["Organization"]):
+    """Organizations by what a caller may know of them."""
+
+    def usable(self) -> "OrganizationQuerySet":
+        """Those that exist for the outside: active and suspended ones."""
+        return self.filter(status__in=Organization.Status.usable())
+
+    def live(self) -> "OrganizationQuerySet":
+        """Those whose name is taken: all but tombstones."""
+        return self.exclude(status=Organization.Status.DELETED)
+
+    def unfinished(self) -> "OrganizationQuerySet":
+        """Those that reconcile_orgs looks at."""
+        status = Organization.Status
+        return self.filter(status__in=(status.PROVISIONING, status.FAILED, status.DELETING))
+
+    def named(self, name: str) -> "OrganizationQuerySet":
+        """By any spelling of the name."""
+        return self.filter(name_digest=name_digest(name))
+
+
+class Organization(models.Model):
+    """A customer: its name, and where its database is."""
+
+    class Status(models.TextChoices):
+        PROVISIONING = "provisioning"
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+        DELETING = "deleting"
+        DELETED = "deleted"
+        FAILED = "failed"
+
+        @classmethod
+        def usable(cls) -> tuple["Organization.Status", ...]:
+            return (cls.ACTIVE, cls.SUSPENDED)
+
+    class Step(models.TextChoices):
+        """How far provisioning has come; each step can be repeated."""
+
+        NOTHING = "nothing"
+        ROLE = "role"
+        DATABASE = "database"
+        SCHEMA = "schema"
+        ADMIN = "admin"
+
+    name = models.CharField(max_length=MAX_NAME_LENGTH)
+    # Of the name's key: what is unique. The key itself can pass what an index entry may hold.
+    name_digest = models.CharField(max_length=64, editable=False)
+    slug = models.CharField(max_length=50)
+    admin_email = models.EmailField(max_length=254)
+    created_at = models.DateTimeField(default=timezone.now)
+    status = models.CharField(max_length=20, choices=Status, default=Status.PROVISIONING)
+    status_reason = models.TextField(blank=True)
+    status_changed_at = models.DateTimeField(default=timezone.now)
+    provisioned = models.CharField(max_length=20, choices=Step, default=Step.NOTHING)
+    server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
+    # Made once and never derived again: a rename of the organization moves nothing.
+    database_name = models.CharField(max_length=63)
+    role_name = models.CharField(max_length=63, unique=True)
+    sealed_password = models.TextField(editable=False)
+
+    objects: ClassVar = OrganizationQuerySet.as_manager()
+
+    class Meta:
+        db_table = "organizations"
+        ordering = ("id",)
+        constraints = tuple(
+            models.UniqueConstraint(
+                fields=[field],
+                condition=~models.Q(status="deleted"),
+                name=f"organizations_{field}_live",
+            )
+            for field in ("name_digest", "slug", "database_name")
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<Organization {self.pk} {self.slug} {self.status}>"
+
+    @property
+    def tenant(self) -> Tenant:
+        """What tenancy.override() takes."""
+        return Tenant(organization_id=self.pk, slug=self.slug)
+
+    @property
+    def is_usable(self) -> bool:
+        return self.status in self.Status.usable()

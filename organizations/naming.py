@@ -1,0 +1,76 @@
+"""From what a person typed to the names that the system uses. Pure functions, no database."""
+
+import hashlib
+import re
+import secrets
+import unicodedata
+
+# PostgreSQL cuts an identifier at 63 bytes, in silence.
+MAX_IDENTIFIER_BYTES = 63
+DATABASE_PREFIX = "org_"
+# Databases of the system's own; an organization's always begins with DATABASE_PREFIX.
+RESERVED_PREFIX = "orgmgmt_"
+_MAX_SLUG = 50
+_HASH_LENGTH = 10
+
+
+def display_name(typed: str) -> str:
+    """The name as it is shown: one space between words, none at the ends, NFC."""
+    return " ".join(unicodedata.normalize("NFC", typed).split())
+
+
+def name_key(name: str) -> str:
+    """What two names that a person would confuse have in common. May be empty.
+
+    Case, spaces, hyphens, underscores, Unicode compatibility forms and invisible characters do
+    not make a difference: `Acme Corp`, `acme-corp` and `ＡＣＭＥ＿Corp` have one key.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    kept = []
+    for character in folded:
+        category = unicodedata.category(character)
+        if category in {"Pd", "Pc"} or category.startswith("Z") or character.isspace():
+            kept.append("-")
+        elif category != "Cf" and not _is_variation_selector(character):
+            kept.append(character)
+    return re.sub(r"-+", "-", "".join(kept)).strip("-")
+
+
+def name_digest(name: str) -> str:
+    """SHA-256 of the name's key, in hexadecimal."""
+    return hashlib.sha256(name_key(name).encode()).hexdigest()
+
+
+def _is_variation_selector(character: str) -> bool:
+    return "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+
+
+def slug_for(key: str) -> str:
+    """An ASCII slug for a name's key: the key itself where it can be, else with its hash behind.
+
+    At most 50 characters of a-z, 0-9 and hyphens, never digits alone (those are ids).
+    """
+    if len(key) <= _MAX_SLUG and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", key) and not key.isdigit():
+        return key
+    decomposed = unicodedata.normalize("NFKD", key).encode("ascii", "ignore").decode()
+    readable = re.sub(r"[^a-z0-9]+", "-", decomposed).strip("-")
+    readable = readable[: _MAX_SLUG - _HASH_LENGTH - 1].strip("-")
+    digest = hashlib.sha256(key.encode()).hexdigest()[:_HASH_LENGTH]
+    return f"{readable}-{digest}" if readable else f"org-{digest}"
+
+
+def slug_variant(slug: str) -> str:
+    """Another slug for the rare case that somebody's readable name looks like a hashed one."""
+    return f"{slug[: _MAX_SLUG - 7].strip('-')}-{secrets.token_hex(3)}"
+
+
+def database_name_for(slug: str, *, opaque: bool) -> str:
+    """`org_` and the slug with underscores, or `org_` and 16 random hexadecimal digits."""
+    if opaque:
+        return f"{DATABASE_PREFIX}{secrets.token_hex(8)}"
+    return DATABASE_PREFIX + slug.replace("-", "_")
+
+
+def role_name() -> str:
+    """A random role name: any role can read the names of all roles."""
+    return f"orgrole_{secrets.token_hex(8)}"

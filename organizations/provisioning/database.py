@@ -1,0 +1,89 @@
+"""The organization's database: made closed, opened to its own role, dropped by its owner."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from psycopg import sql
+
+from organizations.models import Organization
+from organizations.sealing import unseal
+
+from .server import CONNECT_TIMEOUT_SECONDS, ServerSession, libpq_options
+
+
+def organization_settings(organization: Organization) -> dict[str, Any]:
+    """A DATABASES entry for the organization's database, with its own role.
+
+    Raises CredentialUnreadable.
+    """
+    entry = settings.DATABASES["default"]
+    return {
+        "ENGINE": "organizations.tenancy.backend",
+        "HOST": entry.get("HOST", ""),
+        "PORT": entry.get("PORT", ""),
+        "NAME": organization.database_name,
+        "USER": organization.role_name,
+        "PASSWORD": unseal(organization.sealed_password, owner=organization.name),
+        "OPTIONS": {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **libpq_options()},
+        "CONN_MAX_AGE": 0,
+    }
+
+
+class DatabaseTaken(Exception):
+    """A database of this name exists and belongs to somebody else; it is left alone."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(f"A database called {database} exists already and is not ours.")
+
+
+def ensure_database(session: ServerSession, *, database: str, role: str) -> None:
+    """Create the database with `role` as its owner, or go on where an earlier try stopped.
+
+    Nobody can connect before CONNECT is revoked from PUBLIC. The application's role may connect,
+    which it needs to ask for the size; it owns nothing inside. Raises DatabaseTaken.
+    """
+    owner = session.database_owner(database)
+    if owner not in (None, role):
+        raise DatabaseTaken(database)
+    name, owner_name = sql.Identifier(database), sql.Identifier(role)
+    with session.membership(role):
+        if owner is None:
+            session.execute(
+                sql.SQL(
+                    "CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8' "
+                    "ALLOW_CONNECTIONS false"
+                ).format(name, owner_name)
+            )
+        session.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+        session.execute(
+            sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(
+                name, sql.Identifier(session.connection.info.user)
+            )
+        )
+        session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+
+
+def drop_database(session: ServerSession, *, database: str, role: str) -> None:
+    """Drop the database if it exists and `role` owns it; sessions on it are ended.
+
+    Another's database of that name is left alone: a sign-up that failed on it must not take it.
+    """
+    if session.database_owner(database) != role:
+        return
+    with session.membership(role):
+        session.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
+        )
+
+
+def sizes_bytes(databases: Iterable[str]) -> dict[str, int]:
+    """Size on disk in bytes of each of the databases that exists, by one query."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname = ANY(%s) "
+            "AND has_database_privilege(oid, 'CONNECT')",
+            [list(databases)],
+        )
+        return dict(cursor.fetchall())

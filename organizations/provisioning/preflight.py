@@ -1,0 +1,80 @@
+"""Whether the configured server can do what the application needs, as one sentence."""
+
+import psycopg
+
+from .server import Connection, master_parameters
+
+MINIMUM_SERVER_VERSION = 160000
+
+
+def problem() -> str | None:
+    """What is wrong with the database settings and what to do, or None.
+
+    Names host, port and database, never a password.
+    """
+    parameters = master_parameters()
+    database, user = parameters.get("dbname", ""), parameters.get("user", "")
+    where = (
+        f"host {parameters.get('host') or 'localhost'}, port {parameters.get('port') or 5432}, "
+        f"database {database}"
+    )
+    try:
+        connection = psycopg.connect(**parameters, autocommit=True)
+    except psycopg.OperationalError as error:
+        reason = _connection_problem(error, user, database)
+        return f"Cannot use the master database ({where}): {reason}"
+    with connection:
+        found = _server_problem(connection)
+    return f"Cannot use the master database ({where}): {found}" if found else None
+
+
+def _connection_problem(error: psycopg.OperationalError, user: str, database: str) -> str:
+    text = str(error).lower()
+    # libpq reports a failed connect without a SQLSTATE: the words are all there is.
+    if "password authentication failed" in text or "no password supplied" in text:
+        return f"wrong password for the role {user}. Set MASTER_DB_USER and MASTER_DB_PASSWORD."
+    if "does not exist" in text and "role" in text:
+        return f"the role {user} does not exist. Set MASTER_DB_USER, or create the role."
+    if "does not exist" in text:
+        return (
+            f"the database {database} does not exist. Create it (createdb {database}), "
+            "or set MASTER_DB_NAME."
+        )
+    if "permission denied for database" in text:
+        return f"the role {user} may not connect. Run what `manage.py server_sql` prints."
+    if "refused" in text or "no such file" in text:
+        return "connection refused. Start PostgreSQL, or set MASTER_DB_HOST and MASTER_DB_PORT."
+    if "too many" in text or "remaining connection slots" in text:
+        return "the server has no connection free. Raise max_connections or stop other clients."
+    if "could not translate host" in text or "resolve host" in text:
+        return "the host name cannot be resolved. Set MASTER_DB_HOST."
+    if "timeout" in text or "timed out" in text:
+        return "no answer in time. Check MASTER_DB_HOST, MASTER_DB_PORT and the network."
+    if "ssl" in text or "certificate" in text:
+        return "TLS could not be agreed on. Set MASTER_DB_SSLMODE, or repair the certificate."
+    if "starting up" in text or "shutting down" in text:
+        return "the server is starting or stopping. Try again in a moment."
+    return "the connection failed. Check the settings and the server's log."
+
+
+def _server_problem(connection: Connection) -> str | None:
+    version = connection.info.server_version
+    if version < MINIMUM_SERVER_VERSION:
+        return (
+            f"the server is PostgreSQL {version // 10000}, and 16 or newer is needed. Upgrade it."
+        )
+    row = connection.execute(
+        "SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    superuser, createdb, createrole = row if row is not None else (False, False, False)
+    lacking = [
+        name for name, has in (("CREATEDB", createdb), ("CREATEROLE", createrole)) if not has
+    ]
+    if lacking and not superuser:
+        user = connection.info.user
+        return (
+            f"permission denied to create databases or roles: the role {user} lacks "
+            f"{' and '.join(lacking)}. As a superuser run what `manage.py server_sql` prints, or "
+            f"ALTER ROLE {user} CREATEDB CREATEROLE;"
+        )
+    return None

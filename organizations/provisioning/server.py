@@ -1,0 +1,131 @@
+"""Direct sessions to a PostgreSQL server, for what cannot run inside a transaction of Django's."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import connections
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from organizations.errors import OrganizationBusy, ServerUnavailable
+
+Connection = psycopg.Connection[TupleRow]
+
+CONNECT_TIMEOUT_SECONDS = 5
+# Of Django's own: libpq would not know them.
+_DJANGO_OPTIONS = {"pool", "isolation_level", "server_side_binding", "assume_role"}
+
+
+def libpq_options() -> dict[str, Any]:
+    """The master's OPTIONS that libpq understands (sslmode and its kin); organizations' too."""
+    options = settings.DATABASES["default"].get("OPTIONS", {})
+    return {key: value for key, value in options.items() if key not in _DJANGO_OPTIONS}
+
+
+def master_parameters() -> dict[str, Any]:
+    """What psycopg.connect takes for the master database, in parts and never as one string."""
+    # The connection's and not the setting's: a test database has a name of its own.
+    entry = connections["default"].settings_dict
+    parameters = {
+        "host": entry["HOST"],
+        "port": entry["PORT"],
+        "dbname": entry["NAME"],
+        "user": entry["USER"],
+        "password": entry["PASSWORD"],
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        **libpq_options(),
+    }
+    return {key: value for key, value in parameters.items() if value not in ("", None)}
+
+
+class ServerSession:
+    """One autocommit connection to the master database, as the application's role.
+
+    Advisory locks are for one database only, so all of them are taken here, directly on the
+    master, and live and die with this session.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def execute(self, statement: sql.SQL | sql.Composed, parameters: tuple[Any, ...] = ()) -> None:
+        """Run one statement."""
+        self.connection.execute(statement, parameters)
+
+    def value(self, query: str, parameters: tuple[Any, ...] = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = self.connection.execute(query.encode(), parameters).fetchone()
+        return None if row is None else row[0]
+
+    def try_lock(self, organization_key: str) -> bool:
+        """Take the organization's lock unless somebody has it."""
+        taken = self.value("SELECT pg_try_advisory_lock(%s)", (_lock_number(organization_key),))
+        return bool(taken)
+
+    def lock(self, organization_key: str, *, name: str, timeout_seconds: float) -> None:
+        """Wait for the organization's lock. Raises OrganizationBusy."""
+        self.value(
+            "SELECT set_config('lock_timeout', %s, false)", (f"{int(timeout_seconds * 1000)}ms",)
+        )
+        try:
+            self.value("SELECT pg_advisory_lock(%s)", (_lock_number(organization_key),))
+        except psycopg.errors.LockNotAvailable as error:
+            raise OrganizationBusy(name) from error
+        finally:
+            self.value("SELECT set_config('lock_timeout', '0', false)")
+
+    def unlock(self, organization_key: str) -> None:
+        """Let the organization's lock go before the session ends."""
+        self.value("SELECT pg_advisory_unlock(%s)", (_lock_number(organization_key),))
+
+    @contextmanager
+    def membership(self, role: str) -> Iterator[None]:
+        """Be a member of the organization's role for one act; CREATE ROLE left ADMIN alone.
+
+        Standing memberships slow CREATE ROLE and every connect down by their number. A superuser
+        needs none.
+        """
+        if self.connection.info.parameter_status("is_superuser") == "on":
+            yield
+            return
+        me = sql.Identifier(self.connection.info.user)
+        names = (sql.Identifier(role), me)
+        self.execute(sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET TRUE").format(*names))
+        try:
+            yield
+        finally:
+            if not self.connection.closed and self.role_exists(role):
+                # Of what this role granted to itself; the ADMIN option has another grantor.
+                self.execute(sql.SQL("REVOKE {} FROM {} GRANTED BY {}").format(*names, me))
+
+    def role_exists(self, role: str) -> bool:
+        """Whether a role of this name exists."""
+        return self.value("SELECT true FROM pg_roles WHERE rolname = %s", (role,)) is True
+
+    def database_owner(self, database: str) -> str | None:
+        """The owner's name, or None where there is no such database."""
+        owner = self.value(
+            "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (database,)
+        )
+        return None if owner is None else str(owner)
+
+
+def _lock_number(organization_key: str) -> int:
+    digest = hashlib.sha256(f"default:{organization_key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+@contextmanager
+def open_session() -> Iterator[ServerSession]:
+    """A session with the server. Raises ServerUnavailable when it cannot be opened."""
+    try:
+        connection = psycopg.connect(**master_parameters(), autocommit=True)
+    except psycopg.OperationalError as error:
+        # The reason stays in the log: it names hosts and users.
+        raise ServerUnavailable from error
+    with connection:
+        yield ServerSession(connection)

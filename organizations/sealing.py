@@ -1,0 +1,31 @@
+"""Encryption of what is stored to reach an organization's database."""
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+
+from .errors import CredentialUnreadable
+
+
+def _fernet() -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in settings.CREDENTIAL_KEYS])
+
+
+def seal(secret: str) -> str:
+    """`secret`, encrypted with the first of CREDENTIAL_KEYS."""
+    return _fernet().encrypt(secret.encode()).decode()
+
+
+def unseal(sealed: str, *, owner: str) -> str:
+    """The secret. Raises CredentialUnreadable, naming `owner`, when no key opens it."""
+    try:
+        return _fernet().decrypt(sealed.encode()).decode()
+    except InvalidToken as error:
+        raise CredentialUnreadable(owner) from error
+
+
+def reseal(sealed: str, *, owner: str) -> str:
+    """The same secret under the first of CREDENTIAL_KEYS. Raises CredentialUnreadable."""
+    try:
+        return _fernet().rotate(sealed.encode()).decode()
+    except InvalidToken as error:
+        raise CredentialUnreadable(owner) from error

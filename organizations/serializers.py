@@ -1,0 +1,63 @@
+"""What comes in and what goes out, for organizations."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from accounts.fields import PasswordField, StrictCharField
+
+from .models import Organization
+
+
+class SignUpInput(serializers.Serializer[Any]):
+    """A company that signs up."""
+
+    email = StrictCharField(max_length=254, help_text="The first admin's address.")
+    password = PasswordField(help_text="The first admin's password.")
+    # The service says what is wrong with a name; the limit here only keeps it from long ones.
+    organization_name = StrictCharField(max_length=255)
+
+
+class NameInput(serializers.Serializer[Any]):
+    """An organization by its name."""
+
+    organization_name = StrictCharField(max_length=255)
+
+
+class OrganizationOutput(serializers.ModelSerializer[Organization]):
+    """What clients of the first edition know of an organization."""
+
+    class Meta:
+        model = Organization
+        fields = ("id", "name", "admin_email", "created_at")
+        read_only_fields = fields
+
+
+class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
+    """What its own people and the staff know of it; where its database is is nobody's concern."""
+
+    class Meta:
+        model = Organization
+        fields = ("id", "name", "slug", "admin_email", "status", "created_at")
+        read_only_fields = fields
+
+
+class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
+    """What staff see: also the server and the database."""
+
+    server = serializers.CharField(source="server.name", read_only=True)
+
+    class Meta:
+        model = Organization
+        fields = (
+            "id",
+            "name",
+            "slug",
+            "admin_email",
+            "status",
+            "status_reason",
+            "server",
+            "database_name",
+            "created_at",
+        )
+        read_only_fields = fields

@@ -1,0 +1,307 @@
+"""What can be done with organizations. REST, commands and the admin call these, and nothing else
+writes Organization."""
+
+import logging
+import secrets
+from dataclasses import dataclass
+
+import psycopg
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import Error as DatabaseError
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from accounts.services import check_email_and_password, hash_password
+
+from .errors import (
+    OrganizationBusy,
+    OrganizationError,
+    OrganizationExists,
+    OrganizationNotFound,
+    ProvisioningFailed,
+    ProvisioningInTransaction,
+    ServerUnavailable,
+    WrongState,
+)
+from .models import Organization, Server
+from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
+from .naming import name_key as key_of
+from .provisioning.database import DatabaseTaken
+from .provisioning.pipeline import Report, Step, provision, tear_down
+from .provisioning.server import ServerSession, open_session
+from .sealing import reseal, seal
+from .validators import validate_name
+
+logger = logging.getLogger(__name__)
+
+Status = Organization.Status
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new organization, and how long each step of making it took."""
+
+    organization: Organization
+    report: Report
+
+
+# --- Finding ------------------------------------------------------------------------------------
+def find_organization(name: str) -> Organization:
+    """The usable organization by any spelling of its name. Raises OrganizationNotFound."""
+    organization = Organization.objects.usable().named(name).first()
+    if organization is None:
+        raise OrganizationNotFound(name)
+    return organization
+
+
+# --- Creating -----------------------------------------------------------------------------------
+def create_organization(*, name: str, email: str, password: str) -> Created:
+    """An organization with its role, database, tables and first admin.
+
+    Raises ValidationError by field (organization_name, email, password), OrganizationExists,
+    ServerUnavailable, ProvisioningFailed, ProvisioningInTransaction. When it raises, what was made
+    has been taken back; where even that was impossible the row says so, and reconcile_orgs does it.
+    """
+    _refuse_in_transaction()
+    _validate(name=name, email=email, password=password)
+    name, email = display_name(name), email.strip()
+    if Organization.objects.usable().named(name).exists():
+        raise OrganizationExists(name)
+    with open_session() as session:
+        # Whoever holds this lock is the only one who creates, deletes or cleans up this name.
+        if not session.try_lock(key_of(name)):
+            raise OrganizationExists(name)
+        organization = _insert(session, name=name, email=email)
+        report = Report()
+        try:
+            provision(
+                session,
+                organization,
+                password_hash=hash_password(password),
+                report=report,
+                done=lambda step: _record_step(organization, step),
+            )
+            _activate(organization)
+        except BaseException as error:
+            _compensate(session, organization)
+            raise _translated(organization, error) from error
+    logger.info("organization created", extra={"organization": organization.pk})
+    return Created(organization, report)
+
+
+def _validate(*, name: str, email: str, password: str) -> None:
+    errors: dict[str, list[ValidationError]] = {}
+    try:
+        validate_name(name)
+    except ValidationError as error:
+        errors["organization_name"] = error.error_list
+    try:
+        check_email_and_password(email=email.strip(), password=password)
+    except ValidationError as error:
+        errors.update(error.error_dict)
+    if errors:
+        raise ValidationError(errors)
+
+
+def _insert(session: ServerSession, *, name: str, email: str) -> Organization:
+    """The row, committed before anything exists that would be an orphan without it."""
+    for leftover in Organization.objects.live().named(name):
+        if leftover.is_usable:
+            raise OrganizationExists(name)
+        # Its lock is ours, so whoever made it is dead: finish that story first.
+        _undo(session, leftover)
+    slug = slug_for(key_of(name))
+    if Organization.objects.live().filter(slug=slug).exists():
+        slug = slug_variant(slug)
+    try:
+        return Organization.objects.create(
+            name=name,
+            name_digest=name_digest(name),
+            slug=slug,
+            admin_email=email,
+            server=Server.objects.get_or_create(name=Server.DEFAULT)[0],
+            database_name=database_name_for(slug, opaque=settings.ORG_DATABASE_NAMES == "opaque"),
+            role_name=role_name(),
+            sealed_password=seal(secrets.token_urlsafe(32)),
+        )
+    except IntegrityError as error:
+        raise OrganizationExists(name) from error
+
+
+def _record_step(organization: Organization, step: Step) -> None:
+    organization.provisioned = step
+    Organization.objects.filter(pk=organization.pk).update(provisioned=step)
+
+
+def _activate(organization: Organization) -> None:
+    """Open the organization. Fails where reconcile_orgs took the row over in the meantime."""
+    if not _move(organization, Status.ACTIVE, only_from=Status.PROVISIONING):
+        raise ProvisioningFailed(organization.name, "it was cleaned up while it was being made.")
+
+
+def _move(
+    organization: Organization, status: Organization.Status, *, only_from: str, reason: str = ""
+) -> bool:
+    """Change the status in one statement, if it is still the one expected."""
+    now = timezone.now()
+    moved = Organization.objects.filter(pk=organization.pk, status=only_from).update(
+        status=status, status_reason=reason, status_changed_at=now
+    )
+    if moved:
+        organization.status, organization.status_reason = status, reason
+        organization.status_changed_at = now
+    return bool(moved)
+
+
+def _translated(organization: Organization, error: BaseException) -> BaseException:
+    """The cause as one of our errors; without text of the server's, which can name anything."""
+    logger.warning(
+        "provisioning failed",
+        extra={"organization": organization.pk, "step": organization.provisioned},
+        exc_info=error,
+    )
+    if isinstance(error, OrganizationError) or not isinstance(error, Exception):
+        return error
+    root: BaseException = error
+    if isinstance(error, DatabaseError) and isinstance(error.__cause__, psycopg.Error):
+        root = error.__cause__
+    if isinstance(root, psycopg.errors.InsufficientPrivilege):
+        reason = (
+            "permission denied. The application's database role needs CREATEDB and CREATEROLE: "
+            "run what `manage.py server_sql` prints as a superuser."
+        )
+    elif isinstance(root, psycopg.OperationalError):
+        return ServerUnavailable()
+    elif isinstance(root, DatabaseTaken):
+        reason = "its database name is taken on the server by something else."
+    else:
+        reason = f"the step behind {organization.provisioned!r} failed ({type(root).__name__})."
+    return ProvisioningFailed(organization.name, reason)
+
+
+def _compensate(session: ServerSession, organization: Organization) -> None:
+    """Take back what was made; never raises, since the caller has the cause in hand."""
+    try:
+        if session.connection.closed or session.connection.broken:
+            with open_session() as fresh:
+                fresh.lock(key_of(organization.name), name=organization.name, timeout_seconds=5)
+                _undo(fresh, organization)
+        else:
+            _undo(session, organization)
+    except Exception:
+        # The row stays, and reconcile_orgs or the next sign-up under this name finishes it.
+        logger.exception("compensation failed", extra={"organization": organization.pk})
+
+
+def _undo(session: ServerSession, organization: Organization) -> None:
+    """Take an unfinished organization back, or a deletion to its end. The lock must be held."""
+    organization.refresh_from_db()
+    if organization.is_usable or organization.status == Status.DELETED:
+        return
+    if organization.status == Status.DELETING:
+        _finish_deletion(session, organization)
+        return
+    # Claims the row: a provisioning that lost its lock and still runs can no longer activate it.
+    _move(
+        organization,
+        Status.FAILED,
+        only_from=organization.status,
+        reason=organization.status_reason or f"stopped behind step {organization.provisioned!r}",
+    )
+    tear_down(session, organization)
+    Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
+    logger.info("organization undone", extra={"organization": organization.pk})
+
+
+# --- Deleting, suspending -----------------------------------------------------------------------
+def delete_organization(organization: Organization) -> None:
+    """Drop the organization's database and role; its row stays as a tombstone, its name is free.
+
+    Raises OrganizationBusy, ServerUnavailable, WrongState. May be called again.
+    """
+    _refuse_in_transaction()
+    with open_session() as session:
+        if not session.try_lock(key_of(organization.name)):
+            raise OrganizationBusy(organization.name)
+        organization.refresh_from_db()
+        if organization.status == Status.DELETED:
+            return
+        if organization.is_usable:
+            _move(organization, Status.DELETING, only_from=organization.status)
+        _undo(session, organization)
+
+
+def _finish_deletion(session: ServerSession, organization: Organization) -> None:
+    tear_down(session, organization)
+    now = timezone.now()
+    Organization.objects.filter(pk=organization.pk).update(
+        status=Status.DELETED, status_changed_at=now, sealed_password="", admin_email=""
+    )
+    organization.status = Status.DELETED
+    logger.info("organization deleted", extra={"organization": organization.pk})
+
+
+def suspend_organization(organization: Organization, *, reason: str = "") -> None:
+    """Keep its people out from their next request on. Raises WrongState unless it is active."""
+    if not _move(organization, Status.SUSPENDED, only_from=Status.ACTIVE, reason=reason):
+        organization.refresh_from_db()
+        raise WrongState(organization.name, status=organization.status, wanted=Status.ACTIVE)
+    logger.info("organization suspended", extra={"organization": organization.pk})
+
+
+def resume_organization(organization: Organization) -> None:
+    """Let its people in again. Raises WrongState unless it is suspended."""
+    if not _move(organization, Status.ACTIVE, only_from=Status.SUSPENDED):
+        organization.refresh_from_db()
+        raise WrongState(organization.name, status=organization.status, wanted=Status.SUSPENDED)
+    logger.info("organization resumed", extra={"organization": organization.pk})
+
+
+# --- Keeping order ------------------------------------------------------------------------------
+def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
+    """Finish or undo what died half-way. Returns names under `undone`, `deleted` and `skipped`.
+
+    A row whose lock is held belongs to somebody at work: waits `wait_seconds` for it, then skips.
+    Raises ServerUnavailable.
+    """
+    _refuse_in_transaction()
+    outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": []}
+    with open_session() as session:
+        for organization in Organization.objects.unfinished():
+            key = key_of(organization.name)
+            try:
+                session.lock(key, name=organization.name, timeout_seconds=wait_seconds)
+            except OrganizationBusy:
+                outcome["skipped"].append(organization.name)
+                continue
+            try:
+                if not Organization.objects.unfinished().filter(pk=organization.pk).exists():
+                    continue
+                was_deleting = organization.status == Status.DELETING
+                _undo(session, organization)
+                outcome["deleted" if was_deleting else "undone"].append(organization.name)
+            finally:
+                session.unlock(key)
+    return outcome
+
+
+def reseal_credentials() -> int:
+    """Encrypt every stored credential with the first of CREDENTIAL_KEYS; returns how many.
+
+    Raises CredentialUnreadable for one that no key opens; those before it are done.
+    """
+    count = 0
+    for organization in Organization.objects.exclude(sealed_password="").iterator():
+        with transaction.atomic(using="default"):
+            locked = Organization.objects.select_for_update().get(pk=organization.pk)
+            if locked.sealed_password:
+                locked.sealed_password = reseal(locked.sealed_password, owner=locked.name)
+                locked.save(update_fields=["sealed_password"])
+                count += 1
+    return count
+
+
+def _refuse_in_transaction() -> None:
+    if connection.in_atomic_block:
+        raise ProvisioningInTransaction

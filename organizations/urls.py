@@ -1,0 +1,18 @@
+"""Paths that are about organizations."""
+
+from django.urls import path
+from rest_framework.routers import SimpleRouter
+
+from . import views
+
+router = SimpleRouter()
+router.register("organizations", views.OrganizationViewSet, basename="organizations")
+
+contract_urlpatterns = [
+    path("org/create", views.CreateOrganizationView.as_view(), name="org-create"),
+    path("org/get", views.GetOrganizationView.as_view(), name="org-get"),
+]
+urlpatterns = [
+    path("organization/", views.OwnOrganizationView.as_view(), name="organization"),
+    *router.urls,
+]

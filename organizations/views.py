@@ -1,0 +1,172 @@
+"""Organizations: signing up, looking up, one's own, and all of them for staff."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import mixins, status
+from rest_framework.filters import OrderingFilter, SearchFilter
+from rest_framework.generics import GenericAPIView
+from rest_framework.permissions import AllowAny
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import GenericViewSet
+
+from accounts.negotiation import JSON_ONLY, JsonAlways
+from accounts.permissions import IsMember
+
+from . import examples, serializers, services, tenancy
+from .models import Organization
+from .permissions import IsStaff
+
+
+class ContractView(GenericAPIView[Any]):
+    """A path of the first edition: open to strangers, JSON in and out."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    throttle_classes = ()
+    parser_classes = JSON_ONLY
+    renderer_classes = (JSONRenderer,)
+    content_negotiation_class = JsonAlways
+
+
+class CreateOrganizationView(ContractView):
+    """Sign-up."""
+
+    serializer_class = serializers.SignUpInput
+    error_statuses = (409,)
+
+    @extend_schema(
+        operation_id="org_create",
+        summary="Sign up: an organization with a database of its own",
+        responses={201: serializers.OrganizationOutput},
+        examples=examples.CREATE,
+        tags=["contract"],
+        auth=[],
+    )
+    def post(self, request: Request) -> Response:
+        organization = _sign_up(self, request)
+        return Response(
+            serializers.OrganizationOutput(organization).data, status=status.HTTP_201_CREATED
+        )
+
+
+class GetOrganizationView(ContractView):
+    """Look-up by name."""
+
+    serializer_class = serializers.NameInput
+    error_statuses = (404,)
+
+    @extend_schema(
+        operation_id="org_get",
+        summary="An organization by its name",
+        responses={200: serializers.OrganizationOutput},
+        examples=examples.GET,
+        tags=["contract"],
+        auth=[],
+    )
+    def post(self, request: Request) -> Response:
+        data = self.get_serializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        organization = services.find_organization(data.validated_data["organization_name"])
+        return Response(serializers.OrganizationOutput(organization).data)
+
+
+def _sign_up(view: GenericAPIView[Any], request: Request) -> Organization:
+    data = view.get_serializer(data=request.data)
+    data.is_valid(raise_exception=True)
+    return services.create_organization(
+        name=data.validated_data["organization_name"],
+        email=data.validated_data["email"],
+        password=data.validated_data["password"],
+    ).organization
+
+
+class OwnOrganizationView(GenericAPIView[Organization]):
+    """The caller's own organization."""
+
+    permission_classes = (IsMember,)
+    serializer_class = serializers.OrganizationDetailOutput
+
+    @extend_schema(
+        operation_id="organization_retrieve",
+        summary="Your organization",
+        examples=examples.OWN,
+        tags=["organization"],
+    )
+    def get(self, request: Request) -> Response:
+        organization = get_object_or_404(Organization, pk=tenancy.get().organization_id)
+        return Response(self.get_serializer(organization).data)
+
+
+class OrganizationFilter(filters.FilterSet):
+    """`?status=active`."""
+
+    status = filters.ChoiceFilter(choices=Organization.Status.choices)
+
+    class Meta:
+        model = Organization
+        fields = ("status",)
+
+
+@extend_schema_view(
+    list=extend_schema(
+        operation_id="organizations_list",
+        summary="All organizations (staff)",
+        examples=examples.STAFF,
+        tags=["staff"],
+    ),
+    retrieve=extend_schema(
+        operation_id="organizations_retrieve",
+        summary="An organization by id or slug (staff)",
+        examples=examples.STAFF,
+        tags=["staff"],
+    ),
+    create=extend_schema(
+        operation_id="organizations_create",
+        summary="Make an organization (staff)",
+        request=serializers.SignUpInput,
+        responses={201: serializers.OrganizationStaffOutput},
+        examples=examples.STAFF_CREATE,
+        tags=["staff"],
+    ),
+)
+class OrganizationViewSet(
+    mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Organization]
+):
+    """All organizations, for the platform's staff."""
+
+    permission_classes = (IsStaff,)
+    queryset = Organization.objects.select_related("server").order_by("id")
+    lookup_field = "id_or_slug"
+    lookup_value_regex = "[a-z0-9-]+"
+    filter_backends = (filters.DjangoFilterBackend, SearchFilter, OrderingFilter)
+    filterset_class = OrganizationFilter
+    search_fields = ("name", "slug", "admin_email", "database_name")
+    ordering_fields = ("id", "name", "slug", "created_at", "status")
+    ordering = ("id",)
+    conflicting_actions = ("create",)
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        if self.action == "create":
+            return serializers.SignUpInput
+        return serializers.OrganizationStaffOutput
+
+    def get_object(self) -> Organization:
+        """By id where the path has digits alone (no slug does), else by a live one's slug."""
+        id_or_slug: str = self.kwargs["id_or_slug"]
+        queryset: QuerySet[Organization] = self.get_queryset()
+        if id_or_slug.isdigit():
+            return get_object_or_404(queryset, pk=int(id_or_slug))
+        return get_object_or_404(queryset.exclude(status="deleted"), slug=id_or_slug)
+
+    def create(self, request: Request) -> Response:
+        organization = _sign_up(self, request)
+        return Response(
+            serializers.OrganizationStaffOutput(organization).data, status=status.HTTP_201_CREATED
+        )

@@ -1,0 +1,33 @@
+"""What development keeps in DATA_DIR beside the database: secrets of this checkout's own."""
+
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+FILE_NAME = "development.env"
+
+
+def ensure_environment(data_dir: Path) -> None:
+    """Write `development.env`, readable by this user alone, unless it is there.
+
+    It switches DEBUG on and holds random keys. settings.py reads it; where a database is
+    configured, only with DEBUG on.
+    """
+    target = data_dir / FILE_NAME
+    if target.exists():
+        return
+    data_dir.mkdir(parents=True, exist_ok=True)
+    lines = (
+        "# Made by `make run` for this checkout. Not for production.",
+        "DEBUG=on",
+        f"SECRET_KEY={secrets.token_urlsafe(48)}",
+        f"CREDENTIAL_KEYS={Fernet.generate_key().decode()}",
+    )
+    # Complete or absent: a process that dies while writing leaves no half of it.
+    draft = target.with_name(f".{FILE_NAME}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    draft.replace(target)

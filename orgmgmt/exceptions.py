@@ -1,0 +1,145 @@
+"""From what was raised to what is answered. Nothing else knows HTTP's numbers.
+
+One shape everywhere: {"detail": "a sentence", "code": "a_word", "fields": {"name": ["…"]}}, with
+`fields` for validation alone.
+"""
+
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from organizations import errors
+from organizations.tenancy import RegistryFull
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 2
+_STATUS: dict[type[Exception], int] = {
+    errors.OrganizationNotFound: 404,
+    errors.OrganizationExists: 409,
+    errors.OrganizationBusy: 409,
+    errors.OrganizationSuspended: 403,
+    errors.OrganizationMismatch: 403,
+    errors.WrongState: 409,
+    errors.ProvisioningFailed: 503,
+    errors.ServerUnavailable: 503,
+    errors.CredentialUnreadable: 503,
+    errors.InvalidCredentials: 401,
+    errors.InvalidToken: 401,
+    errors.AdminRequired: 403,
+    errors.UserExists: 409,
+    errors.LastAdmin: 409,
+}
+
+
+def body(detail: str, code: str, fields: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    """The one shape of an error."""
+    answer: dict[str, Any] = {"detail": detail, "code": code}
+    if fields is not None:
+        answer["fields"] = fields
+    return answer
+
+
+def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's EXCEPTION_HANDLER. None for what is a bug: Django answers 500 and logs it."""
+    if isinstance(exc, Http404):
+        exc = drf.NotFound("There is nothing here. Check the path.")
+    elif isinstance(exc, PermissionDenied):
+        exc = drf.PermissionDenied()
+    answer = domain_answer(exc)
+    if answer is not None:
+        status, content, headers = answer
+        if status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="api"'
+        return Response(content, status=status, headers=headers)
+    response = exception_handler(exc, context)
+    if response is not None and isinstance(exc, drf.APIException):
+        response.data = _drf_body(exc)
+    return response
+
+
+def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, str]] | None:
+    """Status, body and headers for an error of ours or of the database; None for any other."""
+    if isinstance(exc, ValidationError):
+        fields = exc.message_dict if hasattr(exc, "error_dict") else {"__all__": exc.messages}
+        return 400, body(_sentence(fields), "invalid", fields), {}
+    if isinstance(exc, OperationalError | InterfaceError):
+        # The text of the server's is for the log: it names hosts, databases and roles.
+        logger.error("database unavailable", exc_info=exc)
+        exc = errors.ServerUnavailable()
+    if isinstance(exc, RegistryFull):
+        return 503, body(str(exc), "too_busy"), _retry()
+    if isinstance(exc, errors.OrganizationError | errors.AccountError):
+        status = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), None)
+        if status is not None:
+            return status, body(str(exc), exc.code), _retry() if status == 503 else {}
+    return None
+
+
+def _retry() -> dict[str, str]:
+    return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+def _drf_body(exc: drf.APIException) -> dict[str, Any]:
+    if isinstance(exc, drf.ValidationError):
+        fields = _fields(exc.detail)
+        return body(_sentence(fields), "invalid", fields)
+    code = exc.get_codes()
+    return body(str(exc.detail), code if isinstance(code, str) else exc.default_code)
+
+
+def _fields(detail: Any, prefix: str = "") -> dict[str, list[str]]:
+    """DRF's nested details as one level: `address.street` for a field in a field."""
+    if isinstance(detail, dict):
+        flat: dict[str, list[str]] = {}
+        for key, value in detail.items():
+            flat.update(_fields(value, f"{prefix}.{key}" if prefix else str(key)))
+        return flat
+    messages = detail if isinstance(detail, list) else [detail]
+    return {prefix or "non_field_errors": [str(message) for message in messages]}
+
+
+def _sentence(fields: dict[str, list[str]]) -> str:
+    name, messages = next(iter(fields.items()))
+    if name in ("non_field_errors", "__all__"):
+        return messages[0]
+    return f"{name}: {messages[0]}"
+
+
+# --- Errors that no DRF view sees ---------------------------------------------------------------
+def _json(status: int, detail: str, code: str) -> JsonResponse:
+    return JsonResponse(body(detail, code), status=status)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400."""
+    detail = "The request cannot be read."
+    if isinstance(exception, SuspiciousOperation):
+        detail = "The request was refused. Check its Host header and its size."
+    return _json(400, detail, "bad_request")
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler403."""
+    return _json(403, "You may not do this.", "permission_denied")
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Django's handler404, and the last pattern, so that DEBUG answers in the same shape."""
+    return _json(404, "There is nothing here. See /docs for the paths.", "not_found")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500; the error itself is in the log."""
+    return _json(500, "Something went wrong on our side. It has been logged.", "error")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Django's CSRF_FAILURE_VIEW."""
+    return _json(403, "The form has expired. Load the page again.", "csrf_failed")

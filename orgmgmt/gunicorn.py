@@ -1,0 +1,36 @@
+"""gunicorn's configuration: `gunicorn -c orgmgmt/gunicorn.py orgmgmt.wsgi`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
+from django.conf import settings  # noqa: E402 - reads the variable above
+
+try:
+    bind = f"{settings.HOST}:{settings.PORT}"
+except ImproperlyConfigured as error:
+    sys.exit(f"Configuration: {error}")
+
+worker_class = "gthread"
+workers = settings.WEB_CONCURRENCY
+threads = settings.WEB_THREADS
+timeout = 60
+graceful_timeout = 30
+keepalive = 5
+# A heartbeat on disk can stall a worker; memory cannot.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a memory disk
+# A proxy in front is the only one whose word on the client's address and scheme counts.
+forwarded_allow_ips = settings.FORWARDED_ALLOW_IPS
+
+
+def on_starting(server: Any) -> None:
+    """Stop with one sentence where the database is no good; finish what died half-way."""
+    manage = Path(__file__).resolve().parent.parent / "manage.py"
+    reconciled = subprocess.run([sys.executable, str(manage), "reconcile_orgs"], check=False)  # noqa: S603
+    if reconciled.returncode != 0:
+        sys.exit(reconciled.returncode)

@@ -1,0 +1,89 @@
+"""Whether the process answers, and what it is."""
+
+from typing import Any
+
+from django.urls import reverse
+from drf_spectacular.utils import OpenApiExample, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.permissions import AllowAny
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.negotiation import JsonAlways
+
+from . import __version__
+
+
+class OpenView(APIView):
+    """Answers anybody, asks no database."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    throttle_classes = ()
+    renderer_classes = (JSONRenderer,)
+    content_negotiation_class = JsonAlways
+
+
+class HealthView(OpenView):
+    """For load balancers."""
+
+    @extend_schema(
+        operation_id="health",
+        summary="Whether the server answers",
+        responses={
+            200: inline_serializer("Health", {"status": serializers.CharField()}),
+        },
+        examples=[OpenApiExample("Answer", value={"status": "healthy"})],
+        tags=["platform"],
+        auth=[],
+    )
+    def get(self, request: Request) -> Response:
+        return Response({"status": "healthy"})
+
+
+class RootView(OpenView):
+    """Where to go from here."""
+
+    @extend_schema(
+        operation_id="root",
+        summary="Name, version and where the documentation is",
+        responses={
+            200: inline_serializer(
+                "Root",
+                {
+                    name: serializers.CharField()
+                    for name in ("name", "version", "docs", "redoc", "openapi", "api")
+                },
+            )
+        },
+        examples=[
+            OpenApiExample(
+                "Answer",
+                value={
+                    "name": "Organization Management API",
+                    "version": __version__,
+                    "docs": "http://127.0.0.1:8000/docs",
+                    "redoc": "http://127.0.0.1:8000/redoc",
+                    "openapi": "http://127.0.0.1:8000/openapi.json",
+                    "api": "http://127.0.0.1:8000/api/v1/",
+                },
+            )
+        ],
+        tags=["platform"],
+        auth=[],
+    )
+    def get(self, request: Request) -> Response:
+        answer: dict[str, Any] = {
+            "name": "Organization Management API",
+            "version": __version__,
+        }
+        for name, view in (
+            ("docs", "docs"),
+            ("redoc", "redoc"),
+            ("openapi", "schema"),
+            ("api", "api-root"),
+        ):
+            answer[name] = request.build_absolute_uri(reverse(view))
+        return Response(answer)

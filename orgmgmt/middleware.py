@@ -1,0 +1,74 @@
+"""What every request meets first: its size, its host and the spelling of its path."""
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+from rest_framework.response import Response
+
+from .exceptions import body, domain_answer
+from .health import HealthView
+
+# Written without a slash at the end. `/admin/login` is not among them: with a slash it is the
+# login page of Django admin.
+SLASHLESS = frozenset({"/org/create", "/org/get", "/health", "/docs", "/redoc", "/openapi.json"})
+
+
+class EdgeMiddleware:
+    """Answers what no view should have to, and lets a path be spelled with or without a slash.
+
+    Rewrites the path and does not redirect: a redirected POST loses its body.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+        self.health: Callable[[HttpRequest], Response] = HealthView.as_view()
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info in ("/health", "/health/"):
+            # A load balancer asks by address, whatever ALLOWED_HOSTS says, and often.
+            response = self.health(request)
+            response.render()
+            return response
+        if refusal := _refusal(request):
+            return refusal
+        spelled = _canonical(request.path_info)
+        if spelled != request.path_info:
+            request.path_info = spelled
+            request.path = request.path.removesuffix("/") + ("/" if spelled.endswith("/") else "")
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponseBase | None:
+        """What a view outside DRF raises, in the one shape, where it is no bug."""
+        answer = domain_answer(exc)
+        if answer is None:
+            return None
+        status, content, headers = answer
+        return JsonResponse(content, status=status, headers=headers)
+
+
+def _refusal(request: HttpRequest) -> JsonResponse | None:
+    try:
+        request.get_host()
+    except DisallowedHost:
+        detail = "This host is not served here. Add it to ALLOWED_HOSTS."
+        return JsonResponse(body(detail, "unknown_host"), status=400)
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if not length.isdigit() or int(length) > limit:
+        detail = f"The body is too large. Send at most {limit} bytes."
+        return JsonResponse(body(detail, "too_large"), status=413)
+    if "\x00" in request.path_info:
+        return JsonResponse(body("The path holds a NUL character.", "bad_request"), status=400)
+    return None
+
+
+def _canonical(path: str) -> str:
+    bare = path.removesuffix("/")
+    if bare in SLASHLESS:
+        return bare
+    if path.startswith("/api/") and not path.endswith("/"):
+        return f"{path}/"
+    return path

@@ -1,0 +1,113 @@
+"""The OpenAPI schema: every operation with the errors it can answer."""
+
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse
+from rest_framework import serializers
+from rest_framework.permissions import AllowAny
+
+from accounts.tokens import SESSION_COOKIE
+
+from .exceptions import body
+
+
+class ErrorOutput(serializers.Serializer[Any]):
+    """The one shape of an error."""
+
+    detail = serializers.CharField(help_text="A sentence that says what to do.")
+    code = serializers.CharField(help_text="A word for programs.")
+    fields = serializers.DictField(  # type: ignore[assignment]
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text="What is wrong with which field; of validation errors alone.",
+    )
+
+
+_ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
+    400: (
+        "Something in the request is not valid.",
+        body("email: Enter a valid email address.", "invalid", {"email": ["Enter a valid …"]}),
+    ),
+    401: (
+        "No valid login.",
+        body("The token is invalid, expired or revoked. Log in again.", "invalid_token"),
+    ),
+    403: ("Not allowed.", body("Only the organization's admins may do this.", "admin_required")),
+    404: ("Not found.", body("There is no organization called 'X'. …", "organization_not_found")),
+    409: (
+        "In conflict with what exists.",
+        body("An organization called 'X', or nearly so, exists already. …", "organization_exists"),
+    ),
+    413: ("Too large.", body("The body is too large. …", "too_large")),
+    415: (
+        "Another content type than JSON.",
+        body('Unsupported media type "text/plain" in request.', "unsupported_media_type"),
+    ),
+    429: ("Too many requests.", body("Request was throttled. …", "throttled")),
+    503: (
+        "The database cannot be reached; Retry-After says when to come again.",
+        body("The database cannot be reached at this moment. …", "database_unavailable"),
+    ),
+}
+
+
+class _Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "accounts.authentication.BearerAuthentication"
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
+class _BrowserSession(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "accounts.authentication.BrowserSessionAuthentication"
+    name = "browserSession"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE}
+
+
+class _StaffSession(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "organizations.authentication.StaffSessionAuthentication"
+    name = "staffSession"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}
+
+
+class Operation(AutoSchema):
+    """spectacular's own, with our errors behind each operation's answers.
+
+    A view names what it alone can answer: `error_statuses`, and for a viewset's actions that can
+    meet a conflict `conflicting_actions`.
+    """
+
+    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
+        responses: dict[str, Any] = super()._get_response_bodies(direction)
+        for status in sorted(self._error_statuses()):
+            description, example = _ERRORS[status]
+            response = OpenApiResponse(
+                ErrorOutput, description, [OpenApiExample("Error", value=example)]
+            )
+            responses[str(status)] = self._get_response_for_code(  # type: ignore[no-untyped-call]
+                response, str(status), direction=direction
+            )
+        return responses
+
+    def _error_statuses(self) -> set[int]:
+        statuses = {503, *getattr(self.view, "error_statuses", ())}
+        if self.method in ("POST", "PUT", "PATCH") and self.get_request_serializer() is not None:
+            statuses |= {400, 413, 415}
+        if not any(isinstance(each, AllowAny) for each in self.view.get_permissions()):
+            statuses |= {401, 403, 429}
+        if "{" in self.path:
+            statuses.add(404)
+        if self._is_list_view():
+            # A filter's value, and a page that is not there.
+            statuses |= {400, 404}
+        if getattr(self.view, "action", None) in getattr(self.view, "conflicting_actions", ()):
+            statuses.add(409)
+        return statuses

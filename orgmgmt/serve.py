@@ -1,0 +1,127 @@
+"""`make run`: everything that a newcomer needs, on one's own machine.
+
+Starts the embedded PostgreSQL where no database is configured, migrates the master, makes the
+first staff account, and serves until Ctrl-C. For development; a deployment starts gunicorn with
+orgmgmt/gunicorn.py.
+"""
+
+import os
+import secrets
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+import django
+from django.core.exceptions import ImproperlyConfigured
+from gunicorn.app.base import BaseApplication
+
+_NEXT = """
+Serving on {url} (Ctrl-C stops it). Try next:
+
+  curl -X POST "{url}/org/create" \\
+    -H "Content-Type: application/json" \\
+    -d '{{
+      "email": "admin@test.com",
+      "password": "testpass123",
+      "organization_name": "TestOrg"
+    }}'
+
+  {url}/docs           the API, with a form for each call
+  {url}/api/v1/users/  the browsable API of an organization
+  {url}/admin/         master records, for staff
+"""
+
+
+class _DevelopmentServer(BaseApplication):
+    """gunicorn in this process, so that it ends with it: production's server, and a reloader."""
+
+    def load_config(self) -> None:
+        from django.conf import settings
+
+        options = {
+            "bind": f"{settings.HOST}:{settings.PORT}",
+            "worker_class": "gthread",
+            "workers": settings.WEB_CONCURRENCY,
+            "threads": settings.WEB_THREADS,
+            "timeout": 60,
+            "reload": True,
+            "loglevel": "warning",
+            "when_ready": lambda server: print(_NEXT.format(url=_url()), flush=True),
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        from .wsgi import application
+
+        return application
+
+
+def main() -> None:
+    """Set up, serve, and leave nothing running."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
+    os.environ["DEVELOPMENT_SETUP"] = "on"
+    try:
+        django.setup()
+    except ImproperlyConfigured as error:
+        sys.exit(f"Configuration: {error}")
+    from .runtime import database_ready
+
+    _exit_if_port_taken()
+    with database_ready():
+        _prepare()
+        # A second Ctrl-C while the first is being obeyed.
+        with suppress(KeyboardInterrupt):
+            _DevelopmentServer().run()
+
+
+def _prepare() -> None:
+    from django.core.management import call_command
+    from django.db import connections
+
+    call_command("migrate", verbosity=0, interactive=False)
+    call_command("reconcile_orgs", stdout=open(os.devnull, "w"))  # noqa: SIM115
+    _ensure_staff()
+    # gunicorn forks: a connection shared by two processes would mix their answers.
+    connections.close_all()
+
+
+def _ensure_staff() -> None:
+    from organizations.models import Staff
+
+    if Staff.objects.exists():
+        return
+    password = secrets.token_urlsafe(12)
+    Staff.objects.create_superuser("admin", None, password)
+    print(
+        "\nThe first staff account, shown this once and stored nowhere in clear:\n"
+        f"  user name  admin\n  password   {password}\n"
+        "(another one later: .venv/bin/python manage.py changepassword admin)",
+        flush=True,
+    )
+
+
+def _url() -> str:
+    from django.conf import settings
+
+    host = "127.0.0.1" if settings.HOST in ("0.0.0.0", "::") else settings.HOST  # noqa: S104
+    return f"http://{host}:{settings.PORT}"
+
+
+def _exit_if_port_taken() -> None:
+    from django.conf import settings
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.HOST, settings.PORT))
+        except OSError as error:
+            sys.exit(
+                f"Cannot listen on {settings.HOST}:{settings.PORT}: {error.strerror}. "
+                "Set HOST and PORT to others: PORT=8001 make run"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,406 @@
+"""Every setting. The one file that reads the environment.
+
+Order, first found wins: the process's environment, `.env` beside manage.py, and for development
+`development.env` in DATA_DIR, which `make run` writes. Each name also as <NAME>_FILE, a file that
+holds the value. Nonsense stops the start with a sentence.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+from orgmgmt import __version__, development
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.FileAwareEnv()
+env.read_env(BASE_DIR / ".env")
+
+
+def boolean(name: str, *, default: bool) -> bool:
+    """on/off, true/false, yes/no, 1/0; anything else stops the start."""
+    raw = env.str(name, default="").strip().lower()
+    if raw in {"on", "true", "yes", "1"}:
+        return True
+    if raw in {"off", "false", "no", "0"}:
+        return False
+    if raw:
+        raise ImproperlyConfigured(f"{name} is {raw!r}. Set it to on or off.")
+    return default
+
+
+def number(name: str, *, default: int, at_least: int = 1) -> int:
+    """A whole number of at least `at_least`; anything else stops the start."""
+    raw = env.str(name, default="").strip() or str(default)
+    if not raw.isascii() or not raw.isdigit() or int(raw) < at_least:
+        raise ImproperlyConfigured(
+            f"{name} is {raw!r}. Set it to a whole number of at least {at_least}."
+        )
+    return int(raw)
+
+
+def choice(name: str, *, default: str, among: tuple[str, ...]) -> str:
+    """One of a few words; anything else stops the start."""
+    raw = env.str(name, default="").strip() or default
+    if raw not in among:
+        raise ImproperlyConfigured(f"{name} is {raw!r}. Set it to one of: {', '.join(among)}.")
+    return raw
+
+
+def names(name: str, *, default: str = "") -> list[str]:
+    """A list with commas between."""
+    return [part.strip() for part in env.str(name, default=default).split(",") if part.strip()]
+
+
+# --- Development or production ------------------------------------------------------------------
+DATA_DIR = Path(env.str("DATA_DIR", default="") or BASE_DIR / ".data").absolute()
+_DATABASE_CONFIGURED = any(
+    env.str(name, default="") for name in ("DATABASE_URL", "MASTER_DB_HOST", "MASTER_DB_NAME")
+)
+# `make run` sets it: first make what a checkout lacks, keys of its own and an embedded server.
+_DEVELOPMENT_SETUP = boolean("DEVELOPMENT_SETUP", default=False)
+_DEBUG_WANTED = boolean("DEBUG", default=_DEVELOPMENT_SETUP)
+if _DEVELOPMENT_SETUP and _DEBUG_WANTED:
+    development.ensure_environment(DATA_DIR)
+# With a database configured, a `development.env` left behind must not switch DEBUG on.
+if _DEBUG_WANTED or (not _DATABASE_CONFIGURED and boolean("DEBUG", default=True)):
+    env.read_env(DATA_DIR / development.FILE_NAME)
+
+DEBUG = boolean("DEBUG", default=False)
+# Off only where plain http is wanted with DEBUG off: a trial on one's own machine.
+HTTPS_ONLY = boolean("HTTPS_ONLY", default=not DEBUG)
+
+# --- Secrets ------------------------------------------------------------------------------------
+_WELL_KNOWN = (
+    "your-super-secret-key-change-this-in-production",
+    "change-me",
+    "changeme",
+    "change-this",
+    "change_me",
+    "django-insecure",
+    "your-secret-key",
+    "your_secret_key",
+    "replace-me",
+    "insecure",
+    "secretkey",
+)
+
+
+def signing_secret() -> str:
+    """SECRET_KEY, or a sentence that says what to set."""
+    how = "Set SECRET_KEY to 50 random characters or more, such as `openssl rand -base64 48` prints"
+    secret: str = env.str("SECRET_KEY", default="")
+    if not secret:
+        raise ImproperlyConfigured(f"SECRET_KEY is missing. {how}; for development use `make run`.")
+    if DEBUG:
+        return secret
+    lowered = secret.lower()
+    if any(word in lowered for word in _WELL_KNOWN):
+        raise ImproperlyConfigured(f"SECRET_KEY is a well-known example. {how}.")
+    if len(secret) < 32 or len(set(secret)) < 8:
+        raise ImproperlyConfigured(f"SECRET_KEY is too weak to sign tokens with. {how}.")
+    return secret
+
+
+def sealing_keys() -> list[str]:
+    """CREDENTIAL_KEYS: Fernet keys; the first seals, all of them open."""
+    how = (
+        "Set CREDENTIAL_KEYS to a key made by `python -c 'from cryptography.fernet import Fernet; "
+        "print(Fernet.generate_key().decode())'`"
+    )
+    keys = names("CREDENTIAL_KEYS")
+    if not keys:
+        raise ImproperlyConfigured(
+            f"CREDENTIAL_KEYS is missing. {how}, and keep it safe: the organizations' database "
+            "passwords cannot be read without it. For development use `make run`."
+        )
+    for key in keys:
+        try:
+            Fernet(key)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"CREDENTIAL_KEYS holds no Fernet key. {how}.") from error
+        if not DEBUG and len(set(key)) < 12:
+            raise ImproperlyConfigured(f"CREDENTIAL_KEYS holds a guessable key. {how}.")
+    return keys
+
+
+SECRET_KEY = signing_secret()
+CREDENTIAL_KEYS = sealing_keys()
+
+
+# --- The master database ------------------------------------------------------------------------
+def master_database() -> dict[str, Any]:
+    """The `default` entry: from DATABASE_URL, from MASTER_DB_*, or the embedded server's."""
+    common = {
+        "ENGINE": "django.db.backends.postgresql",
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }
+    if url := env.str("DATABASE_URL", default=""):
+        try:
+            parsed = env.db_url_config(url)
+        except Exception:
+            # `from None`: what the parser says can hold the password.
+            raise ImproperlyConfigured(
+                "DATABASE_URL cannot be read. Write postgres://USER:PASSWORD@HOST:PORT/NAME, with "
+                "special characters in the password percent-encoded."
+            ) from None
+        if parsed.get("ENGINE") != common["ENGINE"]:
+            raise ImproperlyConfigured(
+                "DATABASE_URL does not name a PostgreSQL database, and no other kind is supported "
+                "(an organization gets a database and a role of its own, which SQLite and the "
+                "others do not have). Write postgres://USER:PASSWORD@HOST:PORT/NAME."
+            )
+        if not parsed.get("NAME"):
+            raise ImproperlyConfigured(
+                "DATABASE_URL names no database. Write postgres://USER:PASSWORD@HOST:PORT/NAME."
+            )
+        return {**parsed, **common}
+    if _DATABASE_CONFIGURED:
+        sslmode = choice(
+            "MASTER_DB_SSLMODE",
+            default="prefer",
+            among=("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+        )
+        options = {"sslmode": sslmode}
+        if root_certificate := env.str("MASTER_DB_SSLROOTCERT", default=""):
+            options["sslrootcert"] = root_certificate
+        return common | {
+            "HOST": env.str("MASTER_DB_HOST", default="localhost"),
+            "PORT": str(number("MASTER_DB_PORT", default=5432)),
+            "NAME": env.str("MASTER_DB_NAME", default="master_org_db"),
+            "USER": env.str("MASTER_DB_USER", default="postgres"),
+            "PASSWORD": env.str("MASTER_DB_PASSWORD", default=""),
+            "OPTIONS": options,
+        }
+    return common | embedded_database()
+
+
+def embedded_database() -> dict[str, Any]:
+    """The entry for the PostgreSQL that development brings along (orgmgmt/embedded.py)."""
+    from orgmgmt import embedded
+
+    missing = ImproperlyConfigured(
+        "No database is configured. Set DATABASE_URL, or MASTER_DB_HOST and its kin; for "
+        "development, `make run` sets up a PostgreSQL of its own."
+    )
+    if not DEBUG or not embedded.available():
+        raise missing
+    server = embedded.EmbeddedPostgres(DATA_DIR)
+    try:
+        if _DEVELOPMENT_SETUP and not server.is_initialised():
+            with server:
+                pass
+        parameters = server.connection_parameters()
+    except embedded.EmbeddedError as error:
+        if _DEVELOPMENT_SETUP:
+            raise ImproperlyConfigured(str(error)) from error
+        raise missing from error
+    return {
+        "HOST": parameters["host"],
+        "PORT": str(parameters["port"]),
+        "NAME": parameters["dbname"],
+        "USER": parameters["user"],
+        "PASSWORD": parameters["password"],
+    }
+
+
+EMBEDDED_POSTGRES = not _DATABASE_CONFIGURED
+DATABASES = {"default": master_database()}
+DATABASE_ROUTERS = ["organizations.tenancy.TenantRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Organizations ------------------------------------------------------------------------------
+# Apps whose tables live in every organization's database.
+TENANT_APPS = ["accounts"]
+ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=64)
+ORG_DATABASE_NAMES = choice("ORG_DATABASE_NAMES", default="readable", among=("readable", "opaque"))
+# With `example.com`, the host `acme.example.com` names the organization with the slug `acme`.
+ORG_BASE_DOMAIN = env.str("ORG_BASE_DOMAIN", default="").strip(".").lower()
+
+# --- Applications -------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_filters",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "organizations",
+    "accounts",
+]
+AUTH_USER_MODEL = "organizations.Staff"
+MIDDLEWARE = [
+    "orgmgmt.middleware.EdgeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "organizations.middleware.TenantMiddleware",
+]
+ROOT_URLCONF = "orgmgmt.urls"
+WSGI_APPLICATION = "orgmgmt.wsgi.application"
+# EdgeMiddleware accepts both spellings; a redirect would lose the body of a POST.
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "orgmgmt" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- The web server (orgmgmt/gunicorn.py) -------------------------------------------------------
+HOST = env.str("HOST", default="") or ("127.0.0.1" if DEBUG else "0.0.0.0")  # noqa: S104
+PORT = number("PORT", default=8000)
+WEB_CONCURRENCY = number("WEB_CONCURRENCY", default=2)
+WEB_THREADS = number("WEB_THREADS", default=4)
+FORWARDED_ALLOW_IPS = env.str("FORWARDED_ALLOW_IPS", default="") or "127.0.0.1"
+
+# --- The edge -----------------------------------------------------------------------------------
+ALLOWED_HOSTS = names("ALLOWED_HOSTS", default=f"localhost,127.0.0.1,[::1],{HOST}" if DEBUG else "")
+CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
+CSRF_FAILURE_VIEW = "orgmgmt.exceptions.csrf_failure"
+DATA_UPLOAD_MAX_MEMORY_SIZE = number("MAX_BODY_BYTES", default=1_000_000)
+SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_REDIRECT_EXEMPT = [r"^health/?$"]
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
+SECURE_HSTS_PRELOAD = HTTPS_ONLY
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
+# Only where a proxy in front always sets or strips it.
+if boolean("TRUST_X_FORWARDED_PROTO", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+LOGIN_URL = "rest_framework:login"
+
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", default="") or BASE_DIR / "staticfiles")
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = DEBUG
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "KEY_FUNCTION": "organizations.tenancy.cache.make_key",
+    }
+}
+
+# --- Passwords and tokens -----------------------------------------------------------------------
+PASSWORD_HASHERS = [
+    "accounts.hashers.Argon2idHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("email", "username", "first_name", "last_name")},
+    },
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+SIMPLE_JWT = {
+    "ALGORITHM": choice("ALGORITHM", default="HS256", among=("HS256", "HS384", "HS512")),
+    "SIGNING_KEY": SECRET_KEY,
+    "ISSUER": "organization-management-api",
+    "AUDIENCE": "organization-management-api",
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=number("ACCESS_TOKEN_EXPIRE_MINUTES", default=30)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=number("REFRESH_TOKEN_EXPIRE_DAYS", default=14)),
+}
+# How long a person stays logged in to the browsable API.
+ORG_SESSION_LIFETIME = timedelta(hours=12)
+
+# --- The API ------------------------------------------------------------------------------------
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.BearerAuthentication",
+        "accounts.authentication.BrowserSessionAuthentication",
+        "organizations.authentication.StaffSessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.IsMember"],
+    "DEFAULT_THROTTLE_CLASSES": ["accounts.throttling.MemberRateThrottle"],
+    "DEFAULT_THROTTLE_RATES": {"member": env.str("THROTTLE_MEMBER", default="") or None},
+    "DEFAULT_PARSER_CLASSES": [
+        "accounts.parsers.StrictJSONParser",
+        "rest_framework.parsers.FormParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
+    ],
+    "DEFAULT_PAGINATION_CLASS": "orgmgmt.pagination.Pages",
+    "DEFAULT_SCHEMA_CLASS": "orgmgmt.schema.Operation",
+    "EXCEPTION_HANDLER": "orgmgmt.exceptions.handle",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Organization Management API",
+    "DESCRIPTION": "Each organization that signs up gets a PostgreSQL database of its own.",
+    "VERSION": __version__,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"tenant": {"()": "orgmgmt.logging.TenantFilter"}},
+    "formatters": {
+        "line": {
+            "()": "orgmgmt.logging.LineFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s [%(tenant)s] %(message)s",
+        }
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["tenant"],
+        }
+    },
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "loggers": {
+        # Django's own handlers would print a line twice; an answer of 4xx is no event of ours.
+        "django": {"handlers": [], "propagate": True},
+        "django.request": {"level": "ERROR"},
+    },
+}

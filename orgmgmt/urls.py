@@ -1,0 +1,50 @@
+"""Every path. EdgeMiddleware makes each of ours good with and without a slash at the end."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+from drf_spectacular.renderers import OpenApiJsonRenderer
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+
+from accounts import browser
+from accounts.login_views import AdminLoginView
+from organizations.urls import contract_urlpatterns
+
+from . import exceptions
+from .api_root import ApiRootView
+from .health import HealthView, RootView
+
+# DRF's templates look for the names `login` and `logout` here.
+browser_urlpatterns = (
+    [
+        path("login/", browser.LoginView.as_view(), name="login"),
+        path("logout/", browser.log_out, name="logout"),
+    ],
+    "rest_framework",
+)
+
+urlpatterns = [
+    path("", RootView.as_view(), name="root"),
+    path("health", HealthView.as_view(), name="health"),
+    path(
+        "openapi.json",
+        SpectacularAPIView.as_view(renderer_classes=[OpenApiJsonRenderer]),
+        name="schema",
+    ),
+    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    *contract_urlpatterns,
+    path("admin/login", AdminLoginView.as_view(), name="admin-login"),
+    path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/", admin.site.urls),
+    path("api/", include(browser_urlpatterns)),
+    path("api/v1/", ApiRootView.as_view(), name="api-root"),
+    path("api/v1/", include("accounts.urls")),
+    path("api/v1/", include("organizations.urls")),
+    re_path("", exceptions.not_found),
+]
+
+handler400 = exceptions.bad_request
+handler403 = exceptions.permission_denied
+handler404 = exceptions.not_found
+handler500 = exceptions.server_error

@@ -1,0 +1,164 @@
+"""A real PostgreSQL, and a cast that is there for the whole run: two organizations whose names a
+person could take for each other."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from django.test import Client
+from pytest_django import DjangoDbBlocker
+
+from organizations import services, tenancy
+from organizations.models import Organization, Staff
+from organizations.tenancy import Tenant
+from tests.plugin import SERVER
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass(frozen=True)
+class Company:
+    """An organization of the cast and its first admin."""
+
+    organization: Organization
+    email: str
+    password: str = PASSWORD
+
+    @property
+    def name(self) -> str:
+        return self.organization.name
+
+    @property
+    def tenant(self) -> Tenant:
+        return self.organization.tenant
+
+    def token(self, client: Client) -> str:
+        """A fresh access token of the admin's."""
+        return str(self.login(client)["access"])
+
+    def login(self, client: Client) -> dict[str, object]:
+        """A fresh login of the admin's, as v1 answers it."""
+        response = client.post(
+            "/api/v1/auth/token/",
+            {"organization": self.name, "email": self.email, "password": self.password},
+            content_type="application/json",
+        )
+        assert response.status_code == 200, response.content
+        answer: dict[str, object] = response.json()
+        return answer
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The master database, migrated: the one that the embedded server comes with.
+
+    Django's own set-up would make a second one through `postgres`, where the application's role
+    may not connect.
+    """
+    SERVER.acquire()
+    connections.settings["default"]["PASSWORD"] = str(SERVER.connection_parameters()["password"])
+    connections["default"].settings_dict["PASSWORD"] = connections.settings["default"]["PASSWORD"]
+    from django.conf import settings
+
+    settings.DATABASES["default"]["PASSWORD"] = connections.settings["default"]["PASSWORD"]
+    with django_db_blocker.unblock():
+        call_command("migrate", verbosity=0, interactive=False)
+        yield
+        connections.close_all()
+
+
+@pytest.fixture(autouse=True)
+def _database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Real commits for every test; provisioning cannot run inside a transaction.
+
+    Tests that ask for no database (marked `pure` by living without these fixtures) lose nothing:
+    the server is started once for a process.
+    """
+    request.getfixturevalue("django_db_setup")
+    with django_db_blocker.unblock():
+        yield
+        assert tenancy.peek() is None, "the test left an organization active"
+        tenancy.reset()
+
+
+@pytest.fixture(scope="session")
+def cast(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> tuple[Company, Company]:
+    """alpha and beta. Tests leave them as they found them."""
+    with django_db_blocker.unblock():
+        companies: list[Company] = []
+        for name in ("Acme Corp", "Acme-Corp 2"):
+            email = f"admin@{'alpha' if not companies else 'beta'}.example"
+            made = services.create_organization(name=name, email=email, password=PASSWORD)
+            companies.append(Company(made.organization, email))
+        return companies[0], companies[1]
+
+
+@pytest.fixture
+def alpha(cast: tuple[Company, Company]) -> Company:
+    return cast[0]
+
+
+@pytest.fixture
+def beta(cast: tuple[Company, Company]) -> Company:
+    return cast[1]
+
+
+@pytest.fixture
+def company() -> Iterator[Callable[..., Company]]:
+    """Makes organizations that are deleted again after the test."""
+    made: list[Organization] = []
+
+    def make(name: str | None = None, *, email: str = "admin@test.com") -> Company:
+        name = name or f"Company {secrets.token_hex(4)}"
+        created = services.create_organization(name=name, email=email, password=PASSWORD)
+        made.append(created.organization)
+        return Company(created.organization, email)
+
+    yield make
+    for organization in made:
+        organization.refresh_from_db()
+        if organization.status == Organization.Status.SUSPENDED:
+            services.resume_organization(organization)
+        services.delete_organization(organization)
+
+
+@pytest.fixture
+def staff_client() -> Iterator[Client]:
+    """A browser in which the platform's staff are logged in."""
+    staff = Staff.objects.create_superuser(f"staff-{secrets.token_hex(4)}", None, PASSWORD)
+    client = Client()
+    client.force_login(staff)
+    yield client
+    staff.delete()
+
+
+@pytest.fixture
+def superuser() -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """The server as its superuser sees it."""
+    with psycopg.connect(**SERVER.superuser_parameters(), autocommit=True) as connection:  # type: ignore[arg-type]
+        yield connection
+
+
+def leftovers(superuser: psycopg.Connection[tuple[object, ...]]) -> tuple[set[str], set[str]]:
+    """Databases and roles on the server that no live row of the master accounts for."""
+    live = Organization.objects.live()
+    databases = {
+        str(name)
+        for (name,) in superuser.execute(
+            "SELECT datname FROM pg_database WHERE datname LIKE 'org\\_%'"
+        )
+    }
+    roles = {
+        str(name)
+        for (name,) in superuser.execute(
+            "SELECT rolname FROM pg_roles WHERE rolname LIKE 'orgrole\\_%'"
+        )
+    }
+    return (
+        databases - set(live.values_list("database_name", flat=True)),
+        roles - set(live.values_list("role_name", flat=True)),
+    )

@@ -1,0 +1,64 @@
+"""Gives each test process a PostgreSQL of its own, in a temporary folder, before Django reads its
+settings. Loaded by `-p tests.plugin` (pyproject.toml).
+
+The names and passwords are fixed when this is imported, and the server starts with the first test
+that needs one: the controller of pytest-xdist runs no test and starts none.
+"""
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+from orgmgmt.embedded import EmbeddedPostgres
+
+# A folder that PostgreSQL's user can enter, whoever runs the tests.
+FOLDER = Path(tempfile.mkdtemp(prefix="orgmgmt-test-"))
+FOLDER.chmod(0o711)
+SERVER = EmbeddedPostgres(
+    FOLDER,
+    settings={
+        # The data live as long as the test run.
+        "fsync": "off",
+        "full_page_writes": "off",
+        "synchronous_commit": "off",
+        "max_connections": "200",
+        "shared_buffers": "64MB",
+    },
+)
+_owner = os.getpid()
+
+
+def environment() -> dict[str, str]:
+    """What the application is configured with; the database once the server was started."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "orgmgmt.settings",
+        # Plain http and static files from the finders; pytest-django turns settings.DEBUG off,
+        # so that errors are answered as in production.
+        "DEBUG": "on",
+        "ALLOWED_HOSTS": "testserver,localhost,127.0.0.1",
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "CREDENTIAL_KEYS": Fernet.generate_key().decode(),
+        "DATA_DIR": str(FOLDER),
+        "MASTER_DB_HOST": str(SERVER.socket_dir),
+        "MASTER_DB_NAME": "master_org_db",
+        "MASTER_DB_USER": "orgmgmt",
+    }
+
+
+# What the developer's shell or .env has set is not what the tests are about.
+for name in ("DATABASE_URL", "MASTER_DB_PASSWORD", "MASTER_DB_PORT", "MASTER_DB_SSLMODE"):
+    os.environ.pop(name, None)
+os.environ.update(environment())
+
+
+@atexit.register
+def remove() -> None:
+    """Stop the server and delete its folder; in the process that made it, not in a fork of it."""
+    if os.getpid() == _owner:
+        SERVER.stop()
+        shutil.rmtree(FOLDER, ignore_errors=True)
