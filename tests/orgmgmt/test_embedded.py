@@ -521,15 +521,11 @@ def test_releasing_a_folder_that_is_gone_is_no_error(folder: Path) -> None:
 # Crashes.
 
 
-def staged(data_dir: Path, inside: str) -> bool:
-    return any(data_dir.glob(f"postgres.new-*/{inside}"))
-
-
-@pytest.mark.parametrize("moment", ["PG_VERSION", "postmaster.pid"])
+@pytest.mark.parametrize("moment", ["postgres.new-*/PG_VERSION", "run/.s.PGSQL.5432"])
 def test_a_first_start_that_is_killed_is_done_again(folder: Path, moment: str) -> None:
     server = make(folder / "data")
     user = User(server)
-    wait_until(lambda: staged(server.data_dir, moment))
+    wait_until(lambda: any(server.data_dir.glob(moment)))
     user.kill()
     assert not server.is_initialised()
     with server:
@@ -584,15 +580,19 @@ def test_a_process_id_that_another_program_has_by_now_is_no_hindrance(
         wait_for_end(pid)
         account = embedded_system.Account.of(server.data_dir / "postgres")
         user = account.uid if os.geteuid() == 0 else None
-        with subprocess.Popen(["sleep", "60"], user=user) as other:
+        data = server.data_dir / "postgres"
+        other = subprocess.Popen(["sleep", "60"], user=user, cwd=data)
+        try:
             text = "\n".join([str(other.pid), *lines[1:], ""])
-            (server.data_dir / "postgres" / "postmaster.pid").write_text(text)
+            (data / "postmaster.pid").write_text(text)
             (server.socket_dir / ".s.PGSQL.5432.lock").write_text(text)
             assert not server.is_running()
             server.acquire()
             assert ask(server.connection_parameters(), "SELECT 1") == 1
             assert other.poll() is None
+        finally:
             other.kill()
+            other.wait()
 
 
 def test_an_empty_lock_file_is_no_hindrance(server: EmbeddedPostgres) -> None:
