@@ -11,5 +11,7 @@ class OrganizationsConfig(AppConfig):
         from .directory import MasterDirectory
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise
         from .tenancy import directory
+        from .tenancy.bulk import guard_bulk_writes
 
         directory.install(MasterDirectory())
+        guard_bulk_writes()
