@@ -1,6 +1,6 @@
 """System checks of what the walls rest on outside the code: the server and its roles."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -24,6 +24,21 @@ def check_database_password(
         )
 
 
+# The master's, a direct session for provisioning, and an organization's.
+CONNECTIONS_PER_THREAD = 3
+
+
+def _budget(available: int) -> Iterator[checks.CheckMessage]:
+    needed = settings.WEB_CONCURRENCY * settings.WEB_THREADS * CONNECTIONS_PER_THREAD
+    if needed > available:
+        yield checks.Warning(
+            f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads can open "
+            f"{needed} connections, and the server allows {available}.",
+            hint="Lower WEB_CONCURRENCY or WEB_THREADS, or raise the server's max_connections.",
+            id="organizations.W004",
+        )
+
+
 @checks.register(checks.Tags.database)
 def check_server(
     app_configs: Sequence[AppConfig] | None = None,
@@ -36,8 +51,12 @@ def check_server(
     """
     if not databases or "default" not in databases:
         return
+    from .provisioning.preflight import problem
     from .provisioning.server import master_parameters
 
+    if sentence := problem():
+        yield checks.Error(sentence, id="organizations.E001")
+        return
     with psycopg.connect(**master_parameters(), autocommit=True) as connection:
         if connection.info.parameter_status("is_superuser") == "on":
             yield checks.Warning(
@@ -46,6 +65,12 @@ def check_server(
                 "prints the SQL.",
                 id="organizations.W001",
             )
+        row = connection.execute(
+            "SELECT current_setting('max_connections')::int - "
+            "current_setting('superuser_reserved_connections')::int - "
+            "current_setting('reserved_connections')::int"
+        ).fetchone()
+        yield from _budget(row[0] if row else 0)
         # Never trust a REVOKE that reported success: as another role it changes nothing.
         open_to_all = connection.execute(
             "SELECT datname FROM pg_database WHERE datallowconn AND EXISTS (SELECT FROM "

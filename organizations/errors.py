@@ -107,6 +107,18 @@ class ServerUnavailable(OrganizationError):
         )
 
 
+class ServerRefused(OrganizationError):
+    """The PostgreSQL server answered a statement of ours with an error that is no outage."""
+
+    code = "database_refused"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"The database server refused a step ({kind}). Nothing is lost: see the log, run "
+            "`manage.py check --database default`, then `manage.py reconcile_orgs`."
+        )
+
+
 class CredentialUnreadable(OrganizationError):
     """None of CREDENTIAL_KEYS opens the organization's stored password."""
 

@@ -21,6 +21,7 @@ from .errors import (
     OrganizationNotFound,
     ProvisioningFailed,
     ProvisioningInTransaction,
+    ServerRefused,
     ServerUnavailable,
     WrongState,
 )
@@ -218,7 +219,7 @@ def _undo(session: ServerSession, organization: Organization) -> None:
 def delete_organization(organization: Organization) -> None:
     """Drop the organization's database and role; its row stays as a tombstone, its name is free.
 
-    Raises OrganizationBusy, ServerUnavailable, WrongState. May be called again.
+    Raises OrganizationBusy, ServerUnavailable and ServerRefused. May be called again.
     """
     _refuse_in_transaction()
     with open_session() as session:
@@ -260,30 +261,41 @@ def resume_organization(organization: Organization) -> None:
 
 # --- Keeping order ------------------------------------------------------------------------------
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
-    """Finish or undo what died half-way. Returns names under `undone`, `deleted` and `skipped`.
+    """Finish or undo what died half-way. Returns names under undone, deleted, skipped and failed.
 
     A row whose lock is held belongs to somebody at work: waits `wait_seconds` for it, then skips.
-    Raises ServerUnavailable.
+    One that fails leaves the others alone, and is tried again next time. Raises ServerUnavailable
+    when no session can be opened.
     """
     _refuse_in_transaction()
-    outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": []}
-    with open_session() as session:
-        for organization in Organization.objects.unfinished():
-            key = key_of(organization.name)
-            try:
-                session.lock(key, name=organization.name, timeout_seconds=wait_seconds)
-            except OrganizationBusy:
-                outcome["skipped"].append(organization.name)
-                continue
-            try:
-                if not Organization.objects.unfinished().filter(pk=organization.pk).exists():
-                    continue
-                was_deleting = organization.status == Status.DELETING
-                _undo(session, organization)
-                outcome["deleted" if was_deleting else "undone"].append(organization.name)
-            finally:
-                session.unlock(key)
+    outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
+    for organization in Organization.objects.unfinished():
+        try:
+            done = _reconcile_one(organization, wait_seconds=wait_seconds)
+        except OrganizationBusy:
+            done = "skipped"
+        except ServerRefused as error:
+            logger.error(
+                "organization not reconciled",
+                extra={"organization": organization.pk},
+                exc_info=error,
+            )
+            done = "failed"
+        if done:
+            outcome[done].append(organization.name)
     return outcome
+
+
+def _reconcile_one(organization: Organization, *, wait_seconds: float) -> str | None:
+    """What was done about it; None where its maker finished it in the meantime."""
+    key = key_of(organization.name)
+    with open_session() as session:
+        session.lock(key, name=organization.name, timeout_seconds=wait_seconds)
+        if not Organization.objects.unfinished().filter(pk=organization.pk).exists():
+            return None
+        was_deleting = organization.status == Status.DELETING
+        _undo(session, organization)
+        return "deleted" if was_deleting else "undone"
 
 
 def reseal_credentials() -> int:

@@ -29,6 +29,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.WrongState: 409,
     errors.ProvisioningFailed: 503,
     errors.ServerUnavailable: 503,
+    errors.ServerRefused: 503,
     errors.CredentialUnreadable: 503,
     errors.InvalidCredentials: 401,
     errors.InvalidToken: 401,

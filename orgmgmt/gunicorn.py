@@ -22,6 +22,8 @@ threads = settings.WEB_THREADS
 timeout = 60
 graceful_timeout = 30
 keepalive = 5
+# It would lie in the home folder and manage the workers; a supervisor uses signals.
+control_socket_disable = True
 # A heartbeat on disk can stall a worker; memory cannot.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a memory disk
 # A proxy in front is the only one whose word on the client's address and scheme counts.
@@ -29,8 +31,11 @@ forwarded_allow_ips = settings.FORWARDED_ALLOW_IPS
 
 
 def on_starting(server: Any) -> None:
-    """Stop with one sentence where the database is no good; finish what died half-way."""
+    """Stop with one sentence where the database is no good; finish what died half-way.
+
+    Not for an organization that cannot be cleaned up now (exit code 2): the others are served.
+    """
     manage = Path(__file__).resolve().parent.parent / "manage.py"
     reconciled = subprocess.run([sys.executable, str(manage), "reconcile_orgs"], check=False)  # noqa: S603
-    if reconciled.returncode != 0:
+    if reconciled.returncode not in (0, 2):
         sys.exit(reconciled.returncode)

@@ -45,6 +45,10 @@ class _DevelopmentServer(BaseApplication):
             "workers": settings.WEB_CONCURRENCY,
             "threads": settings.WEB_THREADS,
             "timeout": 60,
+            # Ctrl-C reaches the workers too, beside what the master tells them, and one that is
+            # interrupted while it takes a request in can wait for itself (ThreadPoolExecutor).
+            "graceful_timeout": 3,
+            "control_socket_disable": True,
             "reload": True,
             "loglevel": "warning",
             "when_ready": lambda server: print(_NEXT.format(url=_url()), flush=True),

@@ -11,7 +11,7 @@ from django.db import connections
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from organizations.errors import OrganizationBusy, ServerUnavailable
+from organizations.errors import OrganizationBusy, ServerRefused, ServerUnavailable
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -78,10 +78,6 @@ class ServerSession:
         finally:
             self.value("SELECT set_config('lock_timeout', '0', false)")
 
-    def unlock(self, organization_key: str) -> None:
-        """Let the organization's lock go before the session ends."""
-        self.value("SELECT pg_advisory_unlock(%s)", (_lock_number(organization_key),))
-
     @contextmanager
     def membership(self, role: str) -> Iterator[None]:
         """Be a member of the organization's role for one act; CREATE ROLE left ADMIN alone.
@@ -121,11 +117,16 @@ def _lock_number(organization_key: str) -> int:
 
 @contextmanager
 def open_session() -> Iterator[ServerSession]:
-    """A session with the server. Raises ServerUnavailable when it cannot be opened."""
+    """A session with the server, closed behind the block.
+
+    Raises ServerUnavailable when it cannot be opened or breaks, and ServerRefused for another
+    error of PostgreSQL's that the block lets out. Their text stays in the log: it names hosts,
+    databases and roles.
+    """
     try:
-        connection = psycopg.connect(**master_parameters(), autocommit=True)
+        with psycopg.connect(**master_parameters(), autocommit=True) as connection:
+            yield ServerSession(connection)
     except psycopg.OperationalError as error:
-        # The reason stays in the log: it names hosts and users.
         raise ServerUnavailable from error
-    with connection:
-        yield ServerSession(connection)
+    except psycopg.Error as error:
+        raise ServerRefused(type(error).__name__) from error

@@ -38,3 +38,6 @@ class Command(BaseCommand):
                 self.stdout.write(f"{verb}: {name}")
         if not any(outcome.values()):
             self.stdout.write("Every organization is in order.")
+        if outcome["failed"]:
+            # Its own exit code: a server that starts goes on with the others.
+            raise CommandError("Some could not be cleaned up; the log says why.", returncode=2)
