@@ -3,7 +3,6 @@ of one."""
 
 import uuid
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -85,23 +84,19 @@ def authenticate(*, email: str, password: str) -> User:
     One hash is computed and one query made in every case, so that the time does not tell which
     part was wrong. A hash made with other parameters is renewed.
     """
-    user = User.objects.filter(email_key=email_key(email)).first()
     if len(password) > MAX_PASSWORD_LENGTH:
         raise InvalidCredentials
-    encoded = user.password if user is not None and user.has_usable_password() else _nobody()
-    matches, must_update = verify_password(password, encoded)
-    if user is None or not user.is_active or not matches:
+    user = User.objects.filter(email_key=email_key(email)).first()
+    if user is None or not user.has_usable_password():
+        hash_password(password)  # As long as comparing takes.
+        raise InvalidCredentials
+    matches, must_update = verify_password(password, user.password)
+    if not matches or not user.is_active:
         raise InvalidCredentials
     if must_update:
         user.password = hash_password(password)
         user.save(update_fields=["password"])
     return user
-
-
-@cache
-def _nobody() -> str:
-    """The hash that a password is compared with when there is no user."""
-    return make_password(uuid.uuid4().hex)
 
 
 # --- Logins -------------------------------------------------------------------------------------

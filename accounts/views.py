@@ -47,7 +47,7 @@ class MeView(GenericAPIView[User]):
         tags=["me"],
     )
     def patch(self, request: Request) -> Response:
-        data = self.get_serializer(data=request.data)
+        data = self.get_serializer(data=request.data, partial=True)
         data.is_valid(raise_exception=True)
         user: User = request.user  # type: ignore[assignment]
         return Response(
