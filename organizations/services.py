@@ -28,7 +28,7 @@ from .errors import (
 from .models import Organization, Server
 from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
 from .naming import name_key as key_of
-from .provisioning.database import DatabaseTaken
+from .provisioning.database import DatabaseTaken, close_master
 from .provisioning.pipeline import Report, Step, provision, tear_down
 from .provisioning.server import ServerSession, open_session
 from .sealing import reseal, seal
@@ -263,12 +263,15 @@ def resume_organization(organization: Organization) -> None:
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
     """Finish or undo what died half-way. Returns names under undone, deleted, skipped and failed.
 
+    Closes the master to PUBLIC too, where that is ours to do: each server start comes by here.
     A row whose lock is held belongs to somebody at work: waits `wait_seconds` for it, then skips.
     One that fails leaves the others alone, and is tried again next time. Raises ServerUnavailable
     when no session can be opened.
     """
     _refuse_in_transaction()
     outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
+    with open_session() as session:
+        close_master(session)
     for organization in Organization.objects.unfinished():
         try:
             done = _reconcile_one(organization, wait_seconds=wait_seconds)

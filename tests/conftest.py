@@ -18,6 +18,7 @@ from organizations.tenancy import Tenant
 from tests.plugin import SERVER
 
 PASSWORD = "correct horse battery"
+Superuser = psycopg.Connection[tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,13 @@ def staff_client() -> Iterator[Client]:
 
 
 @pytest.fixture
-def superuser() -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+def superuser() -> Iterator[Superuser]:
     """The server as its superuser sees it."""
     with psycopg.connect(**SERVER.superuser_parameters(), autocommit=True) as connection:  # type: ignore[arg-type]
         yield connection
 
 
-def leftovers(superuser: psycopg.Connection[tuple[object, ...]]) -> tuple[set[str], set[str]]:
+def leftovers(superuser: Superuser) -> tuple[set[str], set[str]]:
     """Databases and roles on the server that no live row of the master accounts for."""
     live = Organization.objects.live()
     databases = {

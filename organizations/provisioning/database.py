@@ -78,6 +78,27 @@ def drop_database(session: ServerSession, *, database: str, role: str) -> None:
         )
 
 
+def close_master(session: ServerSession) -> None:
+    """Take CONNECT on the master from PUBLIC, where the application's role may do that.
+
+    It may as the owner or as a superuser. `postgres` and `template1` are not ours to close:
+    `manage.py server_sql` prints that, and the check organizations.W003 says what is open.
+    """
+    open_and_ours = session.value(
+        "SELECT true FROM pg_database WHERE datname = current_database() "
+        "AND pg_has_role(datdba, 'USAGE') AND EXISTS (SELECT FROM "
+        "aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl "
+        "WHERE acl.grantee = 0 AND acl.privilege_type = 'CONNECT')"
+    )
+    if open_and_ours:
+        master = sql.Identifier(session.connection.info.dbname)
+        me = sql.Identifier(session.connection.info.user)
+        grant = sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}")
+        session.execute(grant.format(master, me))
+        revoke = sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC")
+        session.execute(revoke.format(master))
+
+
 def sizes_bytes(databases: Iterable[str]) -> dict[str, int]:
     """Size on disk in bytes of each of the databases that exists, by one query."""
     with connection.cursor() as cursor:
