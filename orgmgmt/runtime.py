@@ -17,7 +17,8 @@ def database_ready() -> Iterator[None]:
     """
     if not settings.EMBEDDED_POSTGRES:
         _exit_on_problem()
-        yield
+        with _migrated():
+            yield
         return
     from orgmgmt import embedded
 
@@ -30,12 +31,28 @@ def database_ready() -> Iterator[None]:
         # For `dbshell`, and whoever types psql in a `shell`.
         os.environ["PATH"] = f"{server.bin_dir}{os.pathsep}{os.environ.get('PATH', '')}"
         _exit_on_problem()
-        yield
+        with _migrated():
+            yield
     finally:
         from django.db import connections
 
         connections.close_all()
         server.release()
+
+
+@contextmanager
+def _migrated() -> Iterator[None]:
+    """Exit with a sentence where the block meets a master database without its tables."""
+    from django.db import ProgrammingError
+    from psycopg.errors import UndefinedTable
+
+    try:
+        yield
+    except ProgrammingError as error:
+        missing = isinstance(error.__cause__, UndefinedTable)
+        if not missing or 'relation "organizations"' not in str(error):
+            raise
+        sys.exit("The master database has no tables yet. Run `manage.py migrate`.")
 
 
 def _exit_on_problem() -> None:

@@ -4,7 +4,6 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import ProgrammingError
 
 from organizations import services
 from organizations.errors import OrganizationError
@@ -29,10 +28,6 @@ class Command(BaseCommand):
             outcome = services.reconcile_organizations(wait_seconds=options["wait"])
         except OrganizationError as error:
             raise CommandError(str(error)) from error
-        except ProgrammingError as error:
-            raise CommandError(
-                "The master database has no tables yet, or old ones. Run `manage.py migrate`."
-            ) from error
         for verb, names in outcome.items():
             for name in names:
                 self.stdout.write(f"{verb}: {name}")
