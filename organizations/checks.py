@@ -61,9 +61,9 @@ def check_server(
         if connection.info.parameter_status("is_superuser") == "on":
             yield checks.Warning(
                 f"The application connects as the superuser {connection.info.user}.",
-                hint="It works, but nothing on the server holds it back. Start new installations with "
-                "a role that has CREATEDB and CREATEROLE alone; `manage.py server_sql` prints "
-                "the SQL.",
+                hint="It works, but nothing on the server holds it back. Start new installations "
+                "with a role that has CREATEDB and CREATEROLE alone; `manage.py server_sql` "
+                "prints the SQL.",
                 id="organizations.W001",
             )
         row = connection.execute(

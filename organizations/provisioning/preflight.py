@@ -32,7 +32,10 @@ def _connection_problem(error: psycopg.OperationalError, user: str, database: st
     text = str(error).lower()
     # libpq reports a failed connect without a SQLSTATE: the words are all there is.
     if "password authentication failed" in text or "no password supplied" in text:
-        return f"wrong password for the role {user}. Set MASTER_DB_USER and MASTER_DB_PASSWORD (or DATABASE_URL)."
+        return (
+            f"wrong password for the role {user}. Set MASTER_DB_USER and MASTER_DB_PASSWORD, "
+            "or DATABASE_URL."
+        )
     if "does not exist" in text and "role" in text:
         return f"the role {user} does not exist. Set MASTER_DB_USER, or create the role."
     if "does not exist" in text:
