@@ -53,6 +53,15 @@ def check_settings(
                 hint="Add it to both, as the name that its AppConfig has.",
                 id="tenancy.E002",
             )
+    for app in apps.get_app_configs():
+        listed = (app.name in settings.TENANT_APPS) + (app.name in settings.MASTER_APPS)
+        if listed != 1 and any(app.get_models()):
+            yield checks.Error(
+                f"The app {app.name} has models and is in {('neither', '', 'both')[listed]} of "
+                "TENANT_APPS and MASTER_APPS.",
+                hint="Add it to TENANT_APPS, unless one table for all organizations is meant.",
+                id="tenancy.E005",
+            )
     router = "organizations.tenancy.TenantRouter"
     if list(settings.DATABASE_ROUTERS) != [router]:
         yield checks.Error(

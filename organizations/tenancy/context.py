@@ -4,7 +4,9 @@ The state is a stack in a ContextVar: local to the thread and to the async task,
 thread, copied into a new task. `override` is the only way in, and it always leaves.
 """
 
+import asyncio
 import inspect
+import threading
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from contextvars import ContextVar
@@ -35,19 +37,27 @@ class Tenant:
 class _Entry:
     """One activation. It is closed once, whichever thread or context closes it."""
 
-    __slots__ = ("closed", "tenant")
+    __slots__ = ("_pin", "closed", "owner", "tenant")
 
     def __init__(self, tenant: Tenant | None) -> None:
         self.tenant = tenant
         self.closed = False
-        if tenant is not None:
-            registry.pin(tenant)
+        self.owner = _flow()
+        self._pin = None if tenant is None else registry.Pin(tenant)
 
     def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            if self.tenant is not None:
-                registry.unpin(self.tenant.alias)
+        self.closed = True
+        if self._pin is not None:
+            self._pin.release()
+
+
+def _flow() -> tuple[int, int]:
+    """What runs: the thread, and the async task in it."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.get_ident(), id(task)
 
 
 _stack: ContextVar[tuple[_Entry, ...]] = ContextVar("tenancy_stack", default=())
@@ -72,9 +82,14 @@ def get() -> Tenant:
 
 
 def reset() -> None:
-    """End every activation of this context. For the edges of a request or of a job."""
+    """End every activation of this context. For the edges of a request or of a job.
+
+    What a task was started inside of goes on for those who entered it.
+    """
+    flow = _flow()
     for entry in reversed(_stack.get()):
-        entry.close()
+        if entry.owner == flow:
+            entry.close()
     _stack.set(())
 
 

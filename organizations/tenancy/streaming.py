@@ -54,12 +54,19 @@ class iterate(Iterator[T], Generic[T]):  # noqa: N801 - reads as a verb at the c
 
 async def aiterate(tenant: Tenant, iterable: AsyncIterable[T]) -> AsyncIterator[T]:
     """`iterate` for an asynchronous iterable."""
-    iterator = aiter(iterable)
     with registry.Pin(tenant):
-        while True:
-            with override(tenant):
-                try:
-                    item = await anext(iterator)
-                except StopAsyncIteration:
-                    return
-            yield item
+        with override(tenant):
+            iterator = aiter(iterable)
+        try:
+            while True:
+                with override(tenant):
+                    try:
+                        item = await anext(iterator)
+                    except StopAsyncIteration:
+                        return
+                yield item
+        finally:
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                with override(tenant):
+                    await close()

@@ -6,6 +6,7 @@ router: `using=`, a queryset bound to an alias, `connections[alias]`, an object 
 
 from typing import Any
 
+from django.db import connections
 from django.db.backends.postgresql import base
 
 from organizations.tenancy.context import peek
@@ -21,6 +22,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise NoTenant(f"The database {self.alias}")
         if tenant.alias != self.alias:
             raise WrongTenant("This query", belongs_to=self.alias, active=tenant.alias)
+        current = connections.settings[self.alias]
+        if current is not self.settings_dict and not self.in_atomic_block:
+            # Left by an async task in a thread that no block ends in; since then the alias was
+            # registered anew, and its database may have moved.
+            self.close()
+            self.settings_dict = current
 
     def cursor(self) -> Any:
         """A cursor. Raises NoTenant or WrongTenant."""

@@ -1,0 +1,93 @@
+"""The wall behind the router: what names an alias itself gets no cursor outside of its block."""
+
+from collections.abc import Callable
+
+import pytest
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from accounts.models import User
+from organizations import tenancy
+from organizations.tenancy import NoTenant, WrongTenant
+from tests.conftest import Company
+
+from .conftest import TWIN_ID, Twins, rows
+
+ATTEMPTS: dict[str, Callable[[str], object]] = {
+    "a cursor": lambda alias: connections[alias].cursor(),
+    "a server-side cursor": lambda alias: connections[alias].chunked_cursor(),
+    "a bound queryset": lambda alias: list(User.objects.using(alias)),
+    "a bound iterator": lambda alias: list(User.objects.using(alias).iterator()),
+    "a bound raw query": lambda alias: list(User.objects.using(alias).raw("SELECT * FROM users")),
+    "a bound update": lambda alias: User.objects.using(alias).update(is_admin=False),
+    "a bound delete": lambda alias: User.objects.using(alias).all().delete(),
+    "a bound save": lambda alias: User(email="x@x.example").save(using=alias),
+    "a bound create": lambda alias: User.objects.using(alias).create(email="x@x.example"),
+    "a look at the tables": lambda alias: connections[alias].introspection.table_names(),
+}
+
+
+@pytest.fixture
+def known(alpha: Company) -> str:
+    """alpha's alias, known to the process."""
+    with tenancy.override(alpha.tenant):
+        User.objects.exists()
+    return alpha.tenant.alias
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_outside_of_a_block_is_refused(
+    attempt: str, known: str, alpha: Company, twins: Twins
+) -> None:
+    before = rows(alpha)
+    with pytest.raises(NoTenant, match=f"The database {known}"):
+        ATTEMPTS[attempt](known)
+    assert rows(alpha) == before, f"{attempt} changed alpha's rows"
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_inside_anothers_block_is_refused(
+    attempt: str, known: str, alpha: Company, beta: Company, twins: Twins
+) -> None:
+    before = rows(alpha), rows(beta)
+    with (
+        tenancy.override(beta.tenant),
+        pytest.raises(WrongTenant, match=f"belongs to {known}, but {beta.tenant.alias} is active"),
+    ):
+        ATTEMPTS[attempt](known)
+    assert (rows(alpha), rows(beta)) == before, f"{attempt} changed rows"
+
+
+def test_inside_override_none_is_refused(known: str, alpha: Company) -> None:
+    with tenancy.override(alpha.tenant), tenancy.override(None), pytest.raises(NoTenant):
+        connections[known].cursor()
+
+
+def test_a_wrapper_kept_from_its_block_is_refused_afterwards(alpha: Company, beta: Company) -> None:
+    with tenancy.override(alpha.tenant):
+        kept: BaseDatabaseWrapper = tenancy.connection()
+        kept.ensure_connection()
+    with pytest.raises(NoTenant):
+        kept.cursor()
+    with tenancy.override(beta.tenant), pytest.raises(WrongTenant):
+        kept.cursor()
+
+
+def test_a_transaction_on_anothers_alias_cannot_be_used(
+    known: str, alpha: Company, beta: Company, twins: Twins
+) -> None:
+    before = rows(alpha), rows(beta)
+    with tenancy.override(beta.tenant):
+        with pytest.raises(WrongTenant), transaction.atomic(using=known):
+            User.objects.using(known).filter(pk=TWIN_ID).delete()
+        connections[known].close()
+    assert (rows(alpha), rows(beta)) == before, "rows changed"
+
+
+def test_inside_its_own_block_an_alias_works(known: str, alpha: Company) -> None:
+    with tenancy.override(alpha.tenant), connections[known].cursor() as cursor:
+        cursor.execute("SELECT current_database()")
+        assert cursor.fetchone() == (alpha.organization.database_name,)
+    with tenancy.override(alpha.tenant):
+        found = User.objects.using(known).filter(email=alpha.email).iterator()
+        assert [user.email for user in found] == [alpha.email]

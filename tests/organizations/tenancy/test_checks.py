@@ -1,0 +1,125 @@
+"""manage.py check finds what would lead from an organization's database to the master."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.apps.registry import Apps
+from django.contrib.contenttypes.models import ContentType
+from django.core.checks import CheckMessage, run_checks
+from django.db import models
+from django.test.utils import isolate_apps
+from pytest_django import Settings
+
+from accounts.models import User
+from organizations.models import Organization, Staff
+from organizations.tenancy.checks import check_relations, check_settings
+
+
+class OtherRouter:
+    """A router that could let a query out."""
+
+
+Relation = Callable[[type[models.Model]], "models.Field[object, object]"]
+
+RELATIONS: dict[str, Relation] = {
+    "ForeignKey": lambda to: models.ForeignKey(to, models.CASCADE, related_name="+"),
+    "OneToOneField": lambda to: models.OneToOneField(to, models.CASCADE, related_name="+"),
+    "ManyToManyField": lambda to: models.ManyToManyField(to, related_name="+"),
+}
+
+
+@pytest.fixture
+def isolated() -> Iterator[Apps]:
+    """A registry that forgets the test's models."""
+    with isolate_apps("accounts", "organizations") as apps:
+        assert apps is not None
+        yield apps
+
+
+def define(label: str, **fields: object) -> type[models.Model]:
+    """A model of the app, made on the spot."""
+    meta = type("Meta", (), {"app_label": label})
+    return type("Note", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
+
+
+def found(apps: Apps) -> list[CheckMessage]:
+    return list(check_relations(list(apps.get_app_configs())))
+
+
+@pytest.mark.parametrize("kind", RELATIONS)
+@pytest.mark.parametrize("target", [Organization, Staff, ContentType])
+def test_a_relation_from_a_tenant_app_to_the_master_is_an_error(
+    isolated: Apps, kind: str, target: type[models.Model]
+) -> None:
+    define("accounts", link=RELATIONS[kind](target))
+    messages = found(isolated)
+    assert {message.id for message in messages} == {"tenancy.E001"}, messages
+    wanted = "accounts.Note.link relates accounts.Note, which is in every organization's database"
+    assert any(message.msg.startswith(wanted) for message in messages), messages
+    assert any(target._meta.label in message.msg for message in messages), messages
+
+
+@pytest.mark.parametrize("kind", RELATIONS)
+def test_a_relation_from_the_master_to_a_tenant_app_is_an_error(isolated: Apps, kind: str) -> None:
+    define("organizations", link=RELATIONS[kind](User))
+    messages = found(isolated)
+    assert {message.id for message in messages} == {"tenancy.E001"}, messages
+    assert any("organizations.Note.link relates accounts.User" in m.msg for m in messages), messages
+
+
+def test_inheriting_a_table_of_the_master_is_an_error(isolated: Apps) -> None:
+    meta = type("Meta", (), {"app_label": "accounts"})
+    type("Branch", (Organization,), {"__module__": __name__, "Meta": meta})
+    assert [message.id for message in found(isolated)] == ["tenancy.E001"]
+
+
+@pytest.mark.parametrize(("label", "target"), [("accounts", User), ("organizations", Staff)])
+@pytest.mark.parametrize("kind", RELATIONS)
+def test_a_relation_on_one_side_is_in_order(
+    isolated: Apps, kind: str, label: str, target: type[models.Model]
+) -> None:
+    define(label, link=RELATIONS[kind](target), plain=models.IntegerField())
+    assert found(isolated) == []
+
+
+def test_the_project_itself_is_in_order() -> None:
+    ours = [m for m in run_checks() if (m.id or "").startswith("tenancy.")]
+    assert ours == [], "the project breaks its own rules"
+
+
+def test_the_checks_are_registered_with_django(settings: Settings) -> None:
+    settings.TENANT_APPS = ["accounts", "invoices"]
+    assert "tenancy.E002" in {message.id for message in run_checks()}
+
+
+def test_a_tenant_app_that_is_not_installed_is_an_error(settings: Settings) -> None:
+    settings.TENANT_APPS = ["accounts", "invoices"]
+    messages = list(check_settings())
+    assert [message.id for message in messages] == ["tenancy.E002"], messages
+    assert "TENANT_APPS names invoices" in messages[0].msg
+
+
+@pytest.mark.parametrize(
+    "routers",
+    [
+        [],
+        [f"{__name__}.OtherRouter", "organizations.tenancy.TenantRouter"],
+        ["organizations.tenancy.TenantRouter", f"{__name__}.OtherRouter"],
+    ],
+)
+def test_routers_other_than_the_tenant_router_alone_are_an_error(
+    settings: Settings, routers: list[str]
+) -> None:
+    settings.DATABASE_ROUTERS = routers
+    messages = list(check_settings())
+    assert [message.id for message in messages] == ["tenancy.E003"], messages
+    assert "the tenant router alone" in messages[0].msg
+
+
+def test_atomic_requests_on_the_master_is_an_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
+    messages = list(check_settings())
+    assert [message.id for message in messages] == ["tenancy.E004"], messages
+    assert "ATOMIC_REQUESTS is on for the master database" in messages[0].msg
