@@ -3,6 +3,7 @@
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.utils import html
 
 from .services import MAX_PASSWORD_LENGTH
 
@@ -20,9 +21,10 @@ class StrictBooleanField(serializers.BooleanField):
     """true or false; of a form also what its widgets send. DRF's own takes 0, "yes" and null."""
 
     def to_internal_value(self, data: Any) -> bool:
-        if not isinstance(data, bool) and data not in ("true", "false", "on", ""):
+        sent_by_a_form = html.is_html_input(self.root.initial_data)
+        if not isinstance(data, bool) and not sent_by_a_form:
             self.fail("invalid", input=data)
-        return bool(super().to_internal_value(data or False))
+        return bool(super().to_internal_value(data))
 
 
 class PasswordField(StrictCharField):

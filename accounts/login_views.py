@@ -13,7 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from organizations import tenancy
-from organizations.errors import AdminRequired, InvalidToken, OrganizationMismatch
+from organizations.errors import (
+    AdminRequired,
+    InvalidToken,
+    OrganizationMismatch,
+    OrganizationNotFound,
+)
 from organizations.tenancy import directory
 from organizations.tenancy.http import other_organization
 
@@ -162,23 +167,30 @@ class TokenRefreshView(GenericAPIView[Any]):
 
 def tenant_of(request: Request, credential: tokens.Credential) -> tenancy.Tenant:
     """The tenant of a refresh token. Raises InvalidToken for one that is gone."""
-    tenant = directory.get().tenant_by_id(credential.organization_id)
+    try:
+        tenant = directory.get().tenant_by_id(credential.organization_id)
+    except OrganizationNotFound as error:
+        raise InvalidToken from error
     if source := other_organization(request._request, tenant):
         raise OrganizationMismatch(source)
     return tenant
 
 
 class LogoutView(GenericAPIView[Any]):
-    """Ends the login of the caller's token or cookie, or of the refresh token in the body."""
+    """Ends the login of the refresh token in the body, or else of the caller's token or cookie."""
 
     permission_classes = (AllowAny,)
+    throttle_classes = ()
     serializer_class = serializers.LogoutInput
     error_statuses = (401, 403)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Not yet: a client that logs out by refresh token may send a stale access token along."""
 
     @extend_schema(
         operation_id="logout",
         summary="Log out",
-        description="Ends the login of the access token, or of the refresh token in the body.",
+        description="Ends the login of the refresh token in the body; without one, of the caller.",
         responses={204: None},
         examples=examples.LOGOUT,
         tags=["auth"],
@@ -186,17 +198,17 @@ class LogoutView(GenericAPIView[Any]):
     def post(self, request: Request) -> Response:
         data = self.get_serializer(data=request.data)
         data.is_valid(raise_exception=True)
+        response = Response(status=status.HTTP_204_NO_CONTENT)
         if raw := data.validated_data.get("refresh"):
             credential = tokens.read_refresh(raw)
             with tenancy.override(tenant_of(request, credential)):
                 services.end_session(services.session_of(credential))
-        elif isinstance(request.auth, LoginSession):
-            services.end_session(request.auth)
-        else:
-            raise InvalidToken
-        response = Response(status=status.HTTP_204_NO_CONTENT)
+            return response
         session = request.auth
-        if isinstance(session, LoginSession) and session.kind == LoginSession.Kind.BROWSER:
+        if not isinstance(session, LoginSession):
+            raise InvalidToken
+        services.end_session(session)
+        if session.kind == LoginSession.Kind.BROWSER:
             response.delete_cookie(tokens.SESSION_COOKIE, path=tokens.SESSION_COOKIE_PATH)
         return response
 

@@ -1,5 +1,6 @@
 """JSON as strict as the API needs it."""
 
+import json
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -21,11 +22,26 @@ class StrictJSONParser(JSONParser):
     ) -> dict[str, Any]:
         """The parsed body. Raises ParseError, also for NUL, lone surrogates and deep nesting."""
         try:
-            parsed: dict[str, Any] = super().parse(stream, media_type, parser_context)
+            text = stream.read().decode()
+            parsed: dict[str, Any] = json.loads(text, parse_constant=_refuse_constant)
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
+        except UnicodeDecodeError:
+            raise ParseError("The body is no UTF-8 text. Send JSON in UTF-8.") from None
+        except json.JSONDecodeError as error:
+            where = f"line {error.lineno}, column {error.colno}"
+            raise ParseError(f"The body is not valid JSON ({where}).") from None
+        except ValueError:
+            # The one left: a whole number of more digits than Python reads (4,300).
+            raise ParseError("The JSON holds a number that is too long.") from None
+        if not isinstance(parsed, dict):
+            raise ParseError("The body must be a JSON object.")
         _refuse_unstorable(parsed, MAX_DEPTH)
         return parsed
+
+
+def _refuse_constant(name: str) -> None:
+    raise ParseError(f"The JSON holds {name}, which is no JSON.")
 
 
 def _refuse_unstorable(value: Any, depth: int) -> None:

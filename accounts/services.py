@@ -94,9 +94,16 @@ def authenticate(*, email: str, password: str) -> User:
     if not matches or not user.is_active:
         raise InvalidCredentials
     if must_update:
-        user.password = hash_password(password)
-        user.save(update_fields=["password"])
+        _renew_hash(user, password)
     return user
+
+
+def _renew_hash(user: User, password: str) -> None:
+    """Store the password's hash anew, unless the password was changed since it was read."""
+    renewed = hash_password(password)
+    if not User.objects.filter(pk=user.pk, password=user.password).update(password=renewed):
+        raise InvalidCredentials
+    user.password = renewed
 
 
 # --- Logins -------------------------------------------------------------------------------------

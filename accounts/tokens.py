@@ -25,6 +25,17 @@ SESSION_COOKIE_PATH = "/api/"
 _SESSION_SALT = "accounts.browser-session"
 
 
+_MALFORMED = (
+    TokenError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
     """What a checked token or cookie says: which login of which organization."""
@@ -75,7 +86,7 @@ def _read(kind: type[Token], raw: str) -> Credential:
             jti=uuid.UUID(payload["jti"]) if kind is RefreshToken else None,
         )
     # Whatever can be wrong with what a stranger sends is the same answer.
-    except (TokenError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except _MALFORMED as error:
         raise InvalidToken from error
 
 

@@ -55,18 +55,21 @@ class MeView(GenericAPIView[User]):
         )
 
 
-def _flag() -> django_filters.TypedChoiceFilter:
-    """true or false; anything else is a 400, where a BooleanFilter would ignore it."""
-    return django_filters.TypedChoiceFilter(
-        choices=(("true", "true"), ("false", "false")), coerce=lambda value: value == "true"
-    )
+class FlagFilter(django_filters.ChoiceFilter):
+    """true, false or nothing; anything else is a 400, where a BooleanFilter would ignore it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=(("true", "true"), ("false", "false")), **kwargs)
+
+    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return qs.filter(**{str(self.field_name): value == "true"}) if value else qs
 
 
 class UserFilter(FilterSet):
     """`?is_admin=true&is_active=false`."""
 
-    is_admin = _flag()
-    is_active = _flag()
+    is_admin = FlagFilter()
+    is_active = FlagFilter()
 
     class Meta:
         model = User
@@ -160,7 +163,8 @@ class UserViewSet(
         data = self.get_serializer(data=request.data)
         data.is_valid(raise_exception=True)
         user = services.create_user(**data.validated_data)
-        return Response(serializers.UserOutput(user).data, status=status.HTTP_201_CREATED)
+        # A plain dict: the browsable API would fill its form from the serializer behind `.data`.
+        return Response(dict(serializers.UserOutput(user).data), status=status.HTTP_201_CREATED)
 
     def update(self, request: Request, pk: str, partial: bool = False) -> Response:
         user = self.get_object()

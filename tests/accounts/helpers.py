@@ -1,0 +1,88 @@
+"""What the tests of accounts share."""
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any, TypeVar
+
+from django.db import connections
+from django.http import HttpResponse
+from django.test import Client
+
+from accounts import services, tokens
+from accounts.models import LoginSession, User
+from organizations import tenancy
+from tests.conftest import Company
+
+T = TypeVar("T")
+
+
+def unique_email(name: str = "carol") -> str:
+    """An address that no other test uses."""
+    return f"{name}-{secrets.token_hex(4)}@test.com"
+
+
+def log_in(company: Company, user: User) -> tuple[str, str]:
+    """An access and a refresh token of the user's, without the cost of a password."""
+    with tenancy.override(company.tenant):
+        session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
+    return tokens.issue(session, company.tenant)
+
+
+def bearer(access: str) -> Client:
+    """A client that sends the token with every request, and JSON by default."""
+    client = Client()
+    client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {access}"
+    return client
+
+
+def client_of(company: Company, user: User) -> Client:
+    """A client in which the user is logged in by token."""
+    return bearer(log_in(company, user)[0])
+
+
+def send(client: Client, method: str, path: str, body: object = None) -> HttpResponse:
+    """A request with a JSON body."""
+    response: HttpResponse = getattr(client, method)(path, body, content_type="application/json")
+    return response
+
+
+def at_once(*works: Callable[[], T]) -> list[T]:
+    """What each returns, all of them begun at the same moment in threads of their own."""
+    together = Barrier(len(works))
+
+    def run(work: Callable[[], T]) -> T:
+        try:
+            together.wait(timeout=30)
+            return work()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(run, works))
+
+
+def json_of(response: Any, status: int = 200) -> Any:
+    """The body of an answer that has this status."""
+    assert response.status_code == status, response.content
+    return response.json()
+
+
+def stored(company: Company, user: User) -> User:
+    """The user as the organization's database has them now."""
+    with tenancy.override(company.tenant):
+        return User.objects.get(pk=user.pk)
+
+
+def refresh(token: str) -> Any:
+    """The answer to a refresh token."""
+    return send(Client(), "post", "/api/v1/auth/token/refresh/", {"refresh": token})
+
+
+def assert_refused(access: str) -> None:
+    """An access token is no good, and the answer does not say why."""
+    response: Any = bearer(access).get("/api/v1/me/")
+    assert response.status_code == 401, response.content
+    assert response.json()["code"] == "invalid_token"
+    assert response["WWW-Authenticate"] == 'Bearer realm="api"'

@@ -1,0 +1,137 @@
+"""/api/v1/me/ and /api/v1/me/password/: one's own account."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.models import User
+from tests.conftest import PASSWORD, Company
+
+from .helpers import bearer, client_of, json_of, log_in, send, stored, unique_email
+
+ME = "/api/v1/me/"
+MY_PASSWORD = "/api/v1/me/password/"
+OTHER_PASSWORD = "another good passphrase"
+
+
+def test_a_person_reads_themselves(alpha: Company, member: User) -> None:
+    answer = json_of(client_of(alpha, member).get(ME))
+    assert answer.pop("created_at").startswith(member.created_at.strftime("%Y-%m-%dT%H:%M:%S"))
+    assert answer == {
+        "id": member.pk,
+        "email": member.email,
+        "is_admin": False,
+        "is_active": True,
+    }
+
+
+def test_nobody_is_a_401_and_staff_a_403(staff_client: Client) -> None:
+    for client, status in ((Client(), 401), (staff_client, 403)):
+        for method, path in (("get", ME), ("patch", ME), ("post", MY_PASSWORD)):
+            assert send(client, method, path, {}).status_code == status, (method, path)
+
+
+def test_a_member_changes_their_address(alpha: Company, member: User) -> None:
+    email = unique_email("New")
+    assert json_of(send(client_of(alpha, member), "patch", ME, {"email": email}))["email"] == email
+    found = stored(alpha, member)
+    assert (found.email, found.email_key) == (email, email.casefold())
+
+
+def test_a_patch_of_nothing_changes_nothing(alpha: Company, member: User) -> None:
+    assert json_of(send(client_of(alpha, member), "patch", ME, {}))["email"] == member.email
+
+
+def test_a_member_does_not_make_themselves_an_admin(alpha: Company, member: User) -> None:
+    body = {"email": member.email, "is_admin": True, "is_active": False, "password": OTHER_PASSWORD}
+    json_of(send(client_of(alpha, member), "patch", ME, body))
+    found = stored(alpha, member)
+    assert (found.is_admin, found.is_active) == (False, True)
+    assert found.check_password(PASSWORD)
+
+
+def test_an_address_that_is_taken_is_a_409(
+    alpha: Company, member: User, person: Callable[..., User]
+) -> None:
+    body = {"email": person().email.upper()}
+    answer = json_of(send(client_of(alpha, member), "patch", ME, body), 409)
+    assert answer["code"] == "user_exists"
+
+
+@pytest.mark.parametrize("email", [1, True, None, ["x"], {}, "", "no address", "x" * 300])
+def test_an_address_that_is_none_is_a_400(alpha: Company, member: User, email: object) -> None:
+    answer = json_of(send(client_of(alpha, member), "patch", ME, {"email": email}), 400)
+    assert list(answer["fields"]) == ["email"]
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete"])
+def test_another_method_is_a_405(alpha: Company, member: User, method: str) -> None:
+    answer = json_of(send(client_of(alpha, member), method, ME, {}), 405)
+    assert answer["code"] == "method_not_allowed"
+
+
+# --- One's own password -------------------------------------------------------------------------
+def _change(client: Client, **body: object) -> Any:
+    defaults = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
+    return send(client, "post", MY_PASSWORD, defaults | body)
+
+
+def test_a_new_password_ends_every_login_and_answers_with_a_new_one(
+    alpha: Company, member: User
+) -> None:
+    one, other = log_in(alpha, member), log_in(alpha, member)
+    answer = json_of(_change(bearer(one[0])))
+    for access, refresh in (one, other):
+        assert bearer(access).get(ME).status_code == 401
+        body = {"refresh": refresh}
+        assert send(Client(), "post", "/api/v1/auth/token/refresh/", body).status_code == 401
+    assert json_of(bearer(answer["access"]).get(ME))["email"] == member.email
+    assert answer["user"]["id"] == member.pk
+
+
+def test_the_new_password_logs_in_and_the_old_one_does_not(alpha: Company, member: User) -> None:
+    json_of(_change(client_of(alpha, member)))
+    for password, status in ((OTHER_PASSWORD, 200), (PASSWORD, 401)):
+        body = {"organization": alpha.name, "email": member.email, "password": password}
+        assert send(Client(), "post", "/api/v1/auth/token/", body).status_code == status
+
+
+def test_another_persons_logins_go_on(
+    alpha: Company, member: User, person: Callable[..., User]
+) -> None:
+    bystander = client_of(alpha, person())
+    json_of(_change(client_of(alpha, member)))
+    assert bystander.get(ME).status_code == 200
+
+
+@pytest.mark.parametrize("current", ["wrong", f"{PASSWORD} ", PASSWORD.upper(), "x" * 1024])
+def test_a_wrong_current_password_changes_nothing(
+    alpha: Company, member: User, current: str
+) -> None:
+    client = client_of(alpha, member)
+    answer = json_of(_change(client, current_password=current), 400)
+    assert list(answer["fields"]) == ["current_password"]
+    assert stored(alpha, member).check_password(PASSWORD)
+    assert client.get(ME).status_code == 200, "a failed attempt has ended the login"
+
+
+@pytest.mark.parametrize("field", ["current_password", "new_password"])
+@pytest.mark.parametrize("value", [None, 1, True, ["x"], "", "x" * 1025])
+def test_a_password_of_another_type_or_size_is_a_400(
+    alpha: Company, member: User, field: str, value: object
+) -> None:
+    answer = json_of(_change(client_of(alpha, member), **{field: value}), 400)
+    assert list(answer["fields"]) == [field]
+
+
+@pytest.mark.parametrize("new", ["short", "password123", "9182736450918"])
+def test_a_weak_new_password_is_a_400(alpha: Company, member: User, new: str) -> None:
+    answer = json_of(_change(client_of(alpha, member), new_password=new), 400)
+    assert list(answer["fields"]) == ["new_password"]
+
+
+def test_a_new_password_like_the_address_is_a_400(alpha: Company, member: User) -> None:
+    answer = json_of(_change(client_of(alpha, member), new_password=member.email), 400)
+    assert list(answer["fields"]) == ["new_password"]

@@ -1,0 +1,152 @@
+"""/api/v1/users/: what admins and members see of the organization's users."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.models import User
+from tests.conftest import Company
+
+from .helpers import client_of, json_of, send, stored, unique_email
+
+USERS = "/api/v1/users/"
+OTHER_PASSWORD = "another good passphrase"
+Person = Callable[..., User]
+
+
+def _path(user: User) -> str:
+    return f"{USERS}{user.pk}/"
+
+
+def _emails(response: Any) -> list[str]:
+    return [row["email"] for row in json_of(response)["results"]]
+
+
+# --- Reading ------------------------------------------------------------------------------------
+def test_a_list_comes_in_pages(by_admin: Client, person: Person) -> None:
+    made = [person().pk for _ in range(3)]
+    first = json_of(by_admin.get(USERS, {"page_size": "2"}))
+    assert first["count"] == 4
+    assert (first["previous"], len(first["results"])) == (None, 2)
+    second = json_of(by_admin.get(first["next"]))
+    assert (second["next"], len(second["results"])) == (None, 2)
+    ids = [row["id"] for row in first["results"] + second["results"]]
+    assert ids[1:] == made
+
+
+@pytest.mark.parametrize("page", ["2", "0", "-1", "x", "9" * 30])
+def test_a_page_that_is_not_there_is_a_404(by_admin: Client, page: str) -> None:
+    assert json_of(by_admin.get(USERS, {"page": page}), 404)["code"] == "not_found"
+
+
+def test_a_page_has_500_rows_at_most(by_admin: Client) -> None:
+    for size in ("501", "0", "-1", "x", "9" * 30):
+        json_of(by_admin.get(USERS, {"page_size": size}))
+
+
+def test_a_row_shows_facts_and_no_password(by_admin: Client, member: User) -> None:
+    row = json_of(by_admin.get(_path(member)))
+    assert set(row) == {"id", "email", "is_admin", "is_active", "created_at"}
+    assert row in json_of(by_admin.get(USERS))["results"]
+
+
+def test_a_list_can_be_ordered(by_admin: Client, person: Person) -> None:
+    for name in ("bob", "ann", "cleo"):
+        person(f"{name}@order.com")
+    search = {"search": "order.com"}
+    for key, expected in (("email", "ann bob cleo"), ("-email", "cleo bob ann")):
+        found = _emails(by_admin.get(USERS, {**search, "ordering": key}))
+        assert found == [f"{name}@order.com" for name in expected.split()]
+    found = _emails(by_admin.get(USERS, {**search, "ordering": "-created_at"}))
+    assert found == ["cleo@order.com", "ann@order.com", "bob@order.com"]
+
+
+def test_a_list_is_not_ordered_by_what_is_secret(by_admin: Client, person: Person) -> None:
+    for _ in range(2):
+        person()
+    plain = _emails(by_admin.get(USERS))
+    for key in ("password", "hashed_password", "login_sessions__refresh_jti", "nonsense"):
+        assert _emails(by_admin.get(USERS, {"ordering": key})) == plain, key
+
+
+def test_a_list_can_be_filtered(by_admin: Client, alpha: Company, person: Person) -> None:
+    boss, clerk, left = person(is_admin=True), person(), person()
+    send(by_admin, "patch", _path(left), {"is_active": False})
+    expected = {
+        "is_admin=true": {alpha.email, boss.email},
+        "is_admin=false": {clerk.email, left.email},
+        "is_active=false": {left.email},
+        "is_admin=false&is_active=true": {clerk.email},
+        "is_admin=": {alpha.email, boss.email, clerk.email, left.email},
+    }
+    for query, emails in expected.items():
+        assert set(_emails(by_admin.get(f"{USERS}?{query}"))) == emails, query
+
+
+@pytest.mark.parametrize("field", ["is_admin", "is_active"])
+@pytest.mark.parametrize("value", ["yes", "1", "True", "null", "' OR 1=1 --"])
+def test_a_filter_with_another_value_is_a_400(by_admin: Client, field: str, value: str) -> None:
+    answer = json_of(by_admin.get(USERS, {field: value}), 400)
+    assert (answer["code"], list(answer["fields"])) == ("invalid", [field])
+
+
+def test_a_list_can_be_searched(by_admin: Client, person: Person) -> None:
+    person("Zoe@test.com")
+    person()
+    assert _emails(by_admin.get(USERS, {"search": "ZOE"})) == ["Zoe@test.com"]
+    for nothing in ("%", "_", "argon2", "nobody-at-all"):
+        assert "Zoe@test.com" not in _emails(by_admin.get(USERS, {"search": f"Zoe{nothing}"}))
+
+
+def test_a_search_for_nul_is_a_400(by_admin: Client) -> None:
+    assert json_of(by_admin.get(f"{USERS}?search=%00"), 400)["code"] == "invalid"
+
+
+@pytest.mark.parametrize("pk", ["0", "987654321", "9" * 30, "x", "-1", "1.0", "%31%00", "٣"])
+def test_a_user_that_is_not_there_is_a_404(by_admin: Client, pk: str) -> None:
+    response = by_admin.get(f"{USERS}{pk}/")
+    assert response.status_code == (400 if pk == "%31%00" else 404), response.content
+
+
+def test_without_a_login_everything_is_a_401(member: User) -> None:
+    for method, path in (("get", USERS), ("post", USERS), ("get", _path(member))):
+        assert send(Client(), method, path).status_code == 401, (method, path)
+    for method in ("put", "patch", "delete"):
+        assert send(Client(), method, _path(member)).status_code == 401, method
+
+
+# --- Members ------------------------------------------------------------------------------------
+def test_a_member_sees_themselves_alone(by_member: Client, member: User, admin: User) -> None:
+    assert _emails(by_member.get(USERS)) == [member.email]
+    assert _emails(by_member.get(USERS, {"search": "admin"})) == []
+    assert json_of(by_member.get(_path(member)))["email"] == member.email
+    json_of(by_member.get(_path(admin)), 404)
+
+
+def test_a_member_writes_nothing(
+    alpha: Company, by_member: Client, member: User, admin: User
+) -> None:
+    body = {"email": unique_email(), "password": OTHER_PASSWORD, "is_admin": True}
+    for method, path in [
+        ("post", USERS),
+        *(
+            (method, _path(user))
+            for method in ("put", "patch", "delete")
+            for user in (member, admin)
+        ),
+    ]:
+        answer = json_of(send(by_member, method, path, body), 403)
+        assert answer["code"] == "permission_denied", (method, path)
+    assert not stored(alpha, member).is_admin
+    assert stored(alpha, admin).email == alpha.email
+
+
+def test_an_admin_who_was_demoted_writes_nothing_from_then_on(
+    alpha: Company, person: Person, by_admin: Client, member: User
+) -> None:
+    second = person(is_admin=True)
+    client = client_of(alpha, second)
+    json_of(send(by_admin, "patch", _path(second), {"is_admin": False}))
+    json_of(send(client, "patch", _path(member), {"is_admin": True}), 403)
