@@ -1,0 +1,164 @@
+"""Every endpoint, as the URL resolver has it, and how each of them is attacked.
+
+A new endpoint gets an entry in CALLS. `audience` says what must happen to a stranger's call.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from django.contrib.admindocs.views import simplify_regex
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from organizations import tenancy
+from organizations.tenancy.http import HEADERS
+from tests.conftest import PASSWORD
+
+from .rows import MEMBER
+from .sides import Side
+
+Audience = Literal["member", "staff", "login", "refresh", "open"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to one endpoint.
+
+    audience: `member` answers its own organization's people, `staff` none of them, `login` takes
+    a password and `refresh` a token in the body, `open` serves everybody and knows no tenant.
+    status: what alpha's admin is answered, so that an attack is known to reach its goal.
+    body: of alpha (the caller) and beta (whom it names wherever it can).
+    """
+
+    audience: Audience
+    status: int
+    body: Callable[[Side, Side], dict[str, Any]] | None = None
+    query: Callable[[Side, Side], dict[str, str]] | None = None
+    form: bool = False
+    path: str | None = None
+    lists: bool = False
+
+
+def _credentials(ours: Side, theirs: Side) -> dict[str, Any]:
+    return {"email": f"admin@{ours.domain}", "password": PASSWORD}
+
+
+def _token(ours: Side, theirs: Side) -> dict[str, Any]:
+    return {"organization": ours.organization.name, **_credentials(ours, theirs)}
+
+
+def _new_user(ours: Side, theirs: Side) -> dict[str, Any]:
+    return {"email": f"new@{ours.domain}", "password": "another good passphrase"}
+
+
+_ONE_USER = f"/api/v1/users/{MEMBER}/"
+_ORGANIZATION = "/api/v1/organizations/{theirs}/"
+
+CALLS: dict[str, Call] = {
+    "GET /": Call("open", 200),
+    "GET /health": Call("open", 200),
+    "GET /openapi.json": Call("open", 200),
+    "GET /docs": Call("open", 200),
+    "GET /redoc": Call("open", 200),
+    "ANY /admin": Call("open", 302),
+    "POST /org/create": Call(
+        "open", 409, lambda a, b: {**_credentials(a, b), "organization_name": a.organization.name}
+    ),
+    "POST /org/get": Call("open", 200, lambda a, b: {"organization_name": a.organization.name}),
+    "GET /admin/login": Call("open", 302),
+    "POST /admin/login": Call(
+        "login", 200, _credentials, lambda a, b: {"organization_name": a.organization.name}
+    ),
+    "GET /api/login/": Call("open", 200),
+    "POST /api/login/": Call("login", 302, _token, form=True),
+    "ANY /api/logout/": Call("open", 302),
+    "GET /api/v1/": Call("member", 200),
+    "POST /api/v1/auth/token/": Call("login", 200, _token),
+    "POST /api/v1/auth/token/refresh/": Call(
+        "refresh", 200, lambda a, b: {"refresh": a.tokens()[1]}
+    ),
+    "POST /api/v1/auth/logout/": Call("member", 204, lambda a, b: {}),
+    "GET /api/v1/me/": Call("member", 200),
+    "PATCH /api/v1/me/": Call("member", 200, lambda a, b: {"email": f"changed@{a.domain}"}),
+    "POST /api/v1/me/password/": Call(
+        "member",
+        200,
+        lambda a, b: {"current_password": PASSWORD, "new_password": "another good passphrase"},
+    ),
+    "GET /api/v1/users/": Call("member", 200, lists=True),
+    "POST /api/v1/users/": Call("member", 201, _new_user),
+    "GET /api/v1/users/<pk>/": Call("member", 200, path=_ONE_USER),
+    "PUT /api/v1/users/<pk>/": Call("member", 200, _new_user, path=_ONE_USER),
+    "PATCH /api/v1/users/<pk>/": Call(
+        "member", 200, lambda a, b: {"is_active": False}, path=_ONE_USER
+    ),
+    "DELETE /api/v1/users/<pk>/": Call("member", 204, path=_ONE_USER),
+    "GET /api/v1/organization/": Call("member", 200),
+    "GET /api/v1/organizations/": Call("staff", 403, lists=True),
+    "POST /api/v1/organizations/": Call(
+        "staff", 403, lambda a, b: {**_credentials(a, b), "organization_name": b.organization.name}
+    ),
+    "GET /api/v1/organizations/<id_or_slug>/": Call("staff", 403, path=_ORGANIZATION),
+}
+
+
+def endpoints() -> set[str]:
+    """`METHOD path` of everything that can be asked, but Django admin's own pages.
+
+    `ANY` for a plain function or a view that answers every method alike; HEAD and OPTIONS follow
+    from the others.
+    """
+    return {
+        f"{method} {path}"
+        for path, pattern in _patterns(get_resolver("orgmgmt.urls").url_patterns, "")
+        for method in _methods(pattern)
+    }
+
+
+def _patterns(
+    patterns: list[URLPattern | URLResolver], prefix: str
+) -> Iterator[tuple[str, URLPattern]]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            if pattern.namespace != "admin":
+                yield from _patterns(pattern.url_patterns, prefix + str(pattern.pattern))
+        elif pattern.callback.__name__ != "not_found":
+            yield simplify_regex(prefix + str(pattern.pattern)), pattern
+
+
+def _methods(pattern: URLPattern) -> set[str]:
+    callback: Any = pattern.callback
+    if actions := getattr(callback, "actions", None):
+        return {method.upper() for method in actions if method != "head"}
+    view = getattr(callback, "cls", None) or getattr(callback, "view_class", None)
+    if view is None or view.__name__ == "RedirectView":
+        return {"ANY"}
+    names = set(view.http_method_names) - {"head", "options"}
+    return {name.upper() for name in names if hasattr(view, name)}
+
+
+def send(client: Client, key: str, ours: Side, theirs: Side, **extra: Any) -> HttpResponse:
+    """Make the call of CALLS[key] as `client`. extra: what Client.generic takes, and headers."""
+    call = CALLS[key]
+    method, _, path = key.partition(" ")
+    path = (call.path or path).format(theirs=theirs.organization.pk)
+    options: dict[str, Any] = dict(extra)
+    if call.query is not None:
+        options["query_params"] = call.query(ours, theirs)
+    if call.body is not None:
+        options["data"] = call.body(ours, theirs)
+        if not call.form:
+            options["content_type"] = "application/json"
+    request = getattr(client, "post" if method == "ANY" else method.lower())
+    response: HttpResponse = request(path, **options)
+    assert tenancy.peek() is None, f"{key} left an organization active"
+    return response
+
+
+def pointing_headers(theirs: Side) -> Iterator[dict[str, str]]:
+    """Every header that names an organization, naming beta by slug and by id."""
+    for header in HEADERS:
+        yield {header: theirs.tenant.slug}
+        yield {header: str(theirs.tenant.organization_id)}

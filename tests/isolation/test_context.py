@@ -1,0 +1,217 @@
+"""Threads, async tasks, streamed bodies, exceptions, caches and throttles keep to their side."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.cache import cache
+from django.db import connections
+from django.test import Client
+from pytest_django import Settings
+
+from accounts.models import User
+from accounts.throttling import MemberRateThrottle
+from organizations import tenancy
+from organizations.tenancy import NoTenant
+
+from . import rows
+from .sides import Side
+
+pytest_plugins = ["tests.isolation.fixtures"]
+pytestmark = pytest.mark.urls("tests.isolation.urls")
+
+LOG_INS: list[Callable[[Side], Client]] = [Side.by_token, Side.by_cookie]
+log_ins = pytest.mark.parametrize("log_in", LOG_INS, ids=["token", "cookie"])
+
+
+def _emails() -> list[str]:
+    return list(User.objects.values_list("email", flat=True))
+
+
+# --- Streamed bodies ----------------------------------------------------------------------------
+@log_ins
+def test_bodies_streamed_at_the_same_time_hold_their_own_sides_rows(
+    ours: Side, theirs: Side, log_in: Callable[[Side], Client]
+) -> None:
+    bodies: list[Any] = [log_in(side).get("/test/stream") for side in (ours, theirs)]
+    steps = [iter(body.streaming_content) for body in bodies]
+    seen: list[list[bytes]] = [[], []]
+    for _ in range(3):
+        for lines, step in zip(seen, steps, strict=True):
+            lines.append(next(step))
+            assert tenancy.peek() is None, "a step has left its organization active"
+    for body in bodies:
+        body.close()
+    for side, lines in zip((ours, theirs), seen, strict=True):
+        assert all(side.domain.encode() in line for line in lines), lines
+    assert seen[0] != seen[1]
+
+
+def test_a_body_streamed_inside_another_organizations_block_keeps_its_own(
+    ours: Side, theirs: Side
+) -> None:
+    body = ours.by_token().get("/test/stream")
+    with tenancy.override(theirs.tenant):
+        text = body.getvalue()
+        assert tenancy.get() == theirs.tenant
+    assert ours.domain.encode() in text
+    assert not theirs.traces_in(text)
+
+
+def test_a_body_streamed_for_nobody_holds_nothing(ours: Side, theirs: Side) -> None:
+    body = Client().get("/test/stream")
+    with pytest.raises(NoTenant):
+        body.getvalue()
+
+
+def test_a_stream_that_is_given_up_leaves_nothing_active(ours: Side, theirs: Side) -> None:
+    body: Any = ours.by_token().get("/test/stream")
+    next(iter(body.streaming_content))
+    body.close()
+    assert tenancy.peek() is None
+    assert theirs.by_token().get("/api/v1/me/").json()["email"] == f"admin@{theirs.domain}"
+
+
+# --- Threads and tasks --------------------------------------------------------------------------
+def test_a_new_thread_is_in_no_organization(ours: Side, theirs: Side) -> None:
+    with tenancy.override(ours.tenant), ThreadPoolExecutor(1) as pool:
+        with pytest.raises(NoTenant):
+            pool.submit(_emails).result(timeout=30)
+        assert all(
+            mail.endswith(ours.domain) for mail in pool.submit(tenancy.bind(_emails)).result()
+        )
+
+
+def test_threads_at_work_on_both_sides_see_their_own(ours: Side, theirs: Side) -> None:
+    together = threading.Barrier(4)
+
+    def work(side: Side) -> set[str]:
+        found: set[str] = set()
+        try:
+            for _ in range(10):
+                together.wait(timeout=30)
+                with tenancy.override(side.tenant):
+                    together.wait(timeout=30)
+                    found |= {email.partition("@")[2] for email in _emails()}
+        finally:
+            connections.close_all()
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(work, [ours, theirs, ours, theirs]))
+    assert results == [{ours.domain}, {theirs.domain}] * 2
+
+
+def test_a_thread_that_served_one_side_serves_the_other_next(ours: Side, theirs: Side) -> None:
+    def ask(side: Side) -> str:
+        try:
+            return str(side.by_token().get("/api/v1/me/").json()["email"])
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        answers = list(pool.map(ask, [ours, theirs, ours, theirs]))
+    assert answers == [f"admin@{ours.domain}", f"admin@{theirs.domain}"] * 2
+
+
+@async_to_sync
+async def _in_turns(sides: tuple[Side, Side]) -> list[set[str]]:
+    """Two tasks that hand over to each other between any two steps."""
+    turn = [asyncio.Event(), asyncio.Event()]
+    turn[0].set()
+
+    async def work(number: int) -> set[str]:
+        found: set[str] = set()
+        with tenancy.override(sides[number].tenant):
+            for _ in range(5):
+                await turn[number].wait()
+                turn[number].clear()
+                found |= {user.email.partition("@")[2] async for user in User.objects.all()}
+                turn[1 - number].set()
+        return found
+
+    return list(await asyncio.gather(work(0), work(1)))
+
+
+def test_async_tasks_that_take_turns_see_their_own_side(ours: Side, theirs: Side) -> None:
+    assert _in_turns((ours, theirs)) == [{ours.domain}, {theirs.domain}]
+
+
+def test_an_async_stream_is_in_its_organization_at_each_step_alone(
+    ours: Side, theirs: Side
+) -> None:
+    async def lines() -> AsyncIterator[str]:
+        async for user in User.objects.all():
+            yield user.email
+
+    @async_to_sync
+    async def consume() -> list[str]:
+        found = []
+        async for line in tenancy.aiterate(ours.tenant, lines()):
+            assert tenancy.peek() is None
+            with tenancy.override(theirs.tenant):
+                assert (await User.objects.aget(pk=rows.ADMIN)).email.endswith(theirs.domain)
+            found.append(line)
+        return found
+
+    found = consume()
+    assert found, "the stream was empty"
+    assert all(line.endswith(ours.domain) for line in found), found
+
+
+# --- Exceptions ---------------------------------------------------------------------------------
+def test_an_exception_in_mid_block_leaves_the_block(ours: Side, theirs: Side) -> None:
+    before = ours.contents()
+    with tenancy.override(theirs.tenant):
+        with pytest.raises(RuntimeError), tenancy.override(ours.tenant), tenancy.atomic():
+            User.objects.all().delete()
+            raise RuntimeError
+        assert tenancy.get() == theirs.tenant
+        assert all(email.endswith(theirs.domain) for email in _emails())
+    assert ours.contents() == before, "the transaction was not rolled back"
+
+
+def test_a_view_that_breaks_off_leaves_nothing_to_the_next_request(
+    ours: Side, theirs: Side
+) -> None:
+    before = ours.contents()
+    assert ours.by_token().get("/test/break-off").status_code == 500
+    assert tenancy.peek() is None
+    assert ours.contents() == before, "the transaction was not rolled back"
+    assert theirs.by_token().get("/api/v1/me/").json()["email"] == f"admin@{theirs.domain}"
+    assert Client().get("/api/v1/me/").status_code == 401
+
+
+# --- Caches and throttles -----------------------------------------------------------------------
+def test_a_cache_key_means_something_else_on_each_side(ours: Side, theirs: Side) -> None:
+    with tenancy.override(theirs.tenant):
+        cache.set("user:1", "theirs")
+    with tenancy.override(ours.tenant):
+        assert cache.get("user:1") is None, "ours has read their entry"
+        cache.set("user:1", "ours")
+        cache.delete("user:1")
+    assert cache.get("user:1") is None, "the platform has read their entry"
+    with tenancy.override(theirs.tenant):
+        assert cache.get("user:1") == "theirs"
+        cache.delete("user:1")
+
+
+def test_who_is_throttled_on_one_side_is_not_on_the_other(
+    ours: Side, theirs: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemberRateThrottle, "rate", "2/day", raising=False)
+    assert [ours.by_token().get("/api/v1/me/").status_code for _ in range(3)] == [200, 200, 429]
+    assert theirs.by_token().get("/api/v1/me/").status_code == 200
+    cache.clear()
+
+
+def test_throttle_keys_differ_even_in_a_cache_without_compartments(
+    ours: Side, theirs: Side, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """A second cache may be configured without our KEY_FUNCTION."""
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    test_who_is_throttled_on_one_side_is_not_on_the_other(ours, theirs, monkeypatch)

@@ -1,0 +1,293 @@
+"""The promise: nothing of one organization is ever seen or changed from another.
+
+Here for every endpoint; tests/isolation/ has it for every tenant model (test_models.py), and for
+threads, tasks, streams and caches (test_context.py). `ours` attacks, `theirs` must not notice:
+the fixture compares the whole of its database before and after each test.
+"""
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+from django.db import models
+from django.test import Client
+from django.test.utils import isolate_apps
+from pytest_django import Settings
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
+
+from accounts import services, tokens
+from accounts.models import LoginSession, User
+from organizations import tenancy
+from organizations.errors import InvalidToken
+from tests.conftest import PASSWORD
+from tests.isolation import rows
+from tests.isolation.endpoints import CALLS, endpoints, pointing_headers, send
+from tests.isolation.sides import Side
+
+pytest_plugins = ["tests.isolation.fixtures"]
+
+LOG_INS: list[Callable[[Side], Client]] = [Side.by_token, Side.by_cookie]
+log_ins = pytest.mark.parametrize("log_in", LOG_INS, ids=["token", "cookie"])
+every_call = pytest.mark.parametrize("key", CALLS)
+# Those that look for a login.
+AUTHENTICATED = [key for key, call in CALLS.items() if call.audience in ("member", "staff")]
+BODY_CREDENTIALS = [key for key, call in CALLS.items() if call.audience in ("login", "refresh")]
+
+
+# --- Nothing is left out ------------------------------------------------------------------------
+def test_every_endpoint_is_attacked() -> None:
+    missing = endpoints() - set(CALLS)
+    assert not missing, (
+        f"Not covered: {sorted(missing)}. Add each to CALLS in tests/isolation/endpoints.py, with "
+        "a body that a caller from another organization would send."
+    )
+
+
+def test_no_attack_is_on_an_endpoint_that_is_gone() -> None:
+    gone = set(CALLS) - endpoints()
+    assert not gone, f"Remove {sorted(gone)} from CALLS in tests/isolation/endpoints.py."
+
+
+def test_every_tenant_model_has_rows_on_both_sides() -> None:
+    missing = rows.uncovered_models(rows.tenant_models())
+    assert not missing, (
+        f"Not covered: {sorted(missing)}. Add to ROWS in tests/isolation/rows.py a function that "
+        "makes rows of each."
+    )
+
+
+@isolate_apps("accounts")
+def test_a_model_without_rows_would_be_noticed() -> None:
+    class Unknown(models.Model):
+        class Meta:
+            app_label = "accounts"
+
+    assert tenancy.is_tenant_model(Unknown)
+    assert rows.uncovered_models([User, Unknown]) == {"accounts.Unknown"}
+
+
+# --- Every endpoint -----------------------------------------------------------------------------
+@log_ins
+@every_call
+def test_a_call_of_ours_neither_shows_nor_changes_theirs(
+    ours: Side, theirs: Side, key: str, log_in: Callable[[Side], Client]
+) -> None:
+    response = send(log_in(ours), key, ours, theirs)
+    assert response.status_code == CALLS[key].status, response.content
+    assert not theirs.traces_in(response.content), "the answer holds something of theirs"
+
+
+@log_ins
+@pytest.mark.parametrize("key", AUTHENTICATED)
+def test_a_header_that_names_them_is_refused(
+    ours: Side, theirs: Side, key: str, log_in: Callable[[Side], Client]
+) -> None:
+    before = ours.contents()
+    client = log_in(ours)
+    for headers in pointing_headers(theirs):
+        response = send(client, key, ours, theirs, headers=headers)
+        assert response.status_code == 403, f"{headers}: {response.content!r}"
+        assert response.json()["code"] == "organization_mismatch", headers  # type: ignore[attr-defined]
+        assert not theirs.traces_in(response.content), headers
+    assert ours.contents() == before, "a refused call has changed something"
+
+
+@log_ins
+@pytest.mark.parametrize("key", AUTHENTICATED)
+def test_a_host_that_names_them_is_refused(
+    ours: Side,
+    theirs: Side,
+    key: str,
+    log_in: Callable[[Side], Client],
+    settings: Settings,
+) -> None:
+    settings.ORG_BASE_DOMAIN, settings.ALLOWED_HOSTS = "example.com", [".example.com"]
+    before = ours.contents()
+    host = f"{theirs.tenant.slug}.example.com"
+    response = send(log_in(ours), key, ours, theirs, headers={"host": host})
+    assert response.status_code == 403, response.content
+    assert response.json()["code"] == "organization_mismatch"  # type: ignore[attr-defined]
+    assert ours.contents() == before, "a refused call has changed something"
+
+
+@pytest.mark.parametrize("key", BODY_CREDENTIALS)
+def test_a_header_beside_a_password_or_refresh_token_is_refused_too(
+    ours: Side, theirs: Side, key: str
+) -> None:
+    before = ours.contents()
+    for headers in pointing_headers(theirs):
+        response = send(Client(), key, ours, theirs, headers=headers)
+        assert response.status_code == 403, f"{headers}: {response.content!r}"
+        assert b"another organization" in response.content, headers
+    assert ours.contents() == before, "a refused call has changed something"
+
+
+@every_call
+def test_no_endpoint_obeys_a_header_without_a_credential(
+    ours: Side, theirs: Side, key: str
+) -> None:
+    for headers in pointing_headers(theirs):
+        response = send(Client(), key, ours, theirs, headers=headers)
+        assert not theirs.traces_in(response.content), headers
+        if CALLS[key].audience in ("member", "staff") and key != "GET /api/v1/":
+            assert response.status_code in (401, 403), response.content
+
+
+@pytest.mark.parametrize("key", AUTHENTICATED)
+def test_a_credential_made_out_to_them_with_a_login_of_ours_is_refused(
+    ours: Side, theirs: Side, key: str
+) -> None:
+    """What somebody would send who could sign: their organization, our session."""
+    access, cookie = _misdirected(ours, theirs)
+    by_token = send(Client(), key, ours, theirs, headers={"Authorization": f"Bearer {access}"})
+    assert by_token.status_code == 401, by_token.content
+    client = Client()
+    client.cookies[tokens.SESSION_COOKIE] = cookie
+    by_cookie = send(client, key, ours, theirs)
+    assert by_cookie.status_code == 401, by_cookie.content
+
+
+def _misdirected(ours: Side, theirs: Side) -> tuple[str, str]:
+    with tenancy.override(ours.tenant):
+        user = User.objects.get(pk=rows.ADMIN)
+        session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
+        browser = services.start_session(user, kind=LoginSession.Kind.BROWSER)
+    return tokens.issue(session, theirs.tenant)[0], tokens.sign_cookie(browser, theirs.tenant)
+
+
+@pytest.mark.parametrize("key", [key for key, call in CALLS.items() if call.lists])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"search": "example"},
+        {"search": "{theirs}"},
+        {"is_admin": "true"},
+        {"is_active": "false"},
+        {"ordering": "-email"},
+        {"page_size": "500"},
+        {"email__contains": "{theirs}", "id__gt": "0", "organization": "{id}"},
+    ],
+    ids=lambda query: "-".join(query),
+)
+def test_a_list_filtered_or_searched_holds_ours_alone(
+    ours: Side, theirs: Side, key: str, query: dict[str, str]
+) -> None:
+    filled = {
+        name: value.format(theirs=theirs.domain, id=theirs.organization.pk)
+        for name, value in query.items()
+    }
+    response = send(ours.by_token(), key, ours, theirs, query_params=filled)
+    assert response.status_code == CALLS[key].status, response.content
+    for row in response.json().get("results", []):  # type: ignore[attr-defined]
+        assert row["email"].endswith(ours.domain), row
+
+
+# --- Logins -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/api/v1/auth/token/", 401),
+        ("/admin/login?organization_name={name}", 401),
+        ("/api/login/", 403),
+    ],
+)
+def test_our_password_does_not_log_in_there(
+    ours: Side, theirs: Side, path: str, wrong: int
+) -> None:
+    body = {
+        "organization": theirs.organization.name,
+        "email": f"admin@{ours.domain}",
+        "password": PASSWORD,
+    }
+    path = path.format(name=theirs.organization.name)
+    form = path == "/api/login/"
+    client = Client()
+    response = client.post(path, body, **({} if form else {"content_type": "application/json"}))  # type: ignore[arg-type]
+    assert response.status_code == wrong, response.content
+    assert tokens.SESSION_COOKIE not in response.cookies, "the browser was given a session"
+
+
+def test_a_refresh_token_made_out_to_them_with_a_login_of_ours_is_refused(
+    ours: Side, theirs: Side
+) -> None:
+    with tenancy.override(ours.tenant):
+        user = User.objects.get(pk=rows.ADMIN)
+        session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
+    refresh = tokens.issue(session, theirs.tenant)[1]
+    for path in ("/api/v1/auth/token/refresh/", "/api/v1/auth/logout/"):
+        response = Client().post(path, {"refresh": refresh}, content_type="application/json")
+        assert response.status_code == 401, response.content
+
+
+@pytest.mark.parametrize("key", ["POST /api/v1/auth/logout/", "ANY /api/logout/"])
+@log_ins
+def test_logging_out_ends_our_session_and_not_theirs_of_the_same_id(
+    ours: Side, theirs: Side, key: str, log_in: Callable[[Side], Client]
+) -> None:
+    client, their_client = log_in(ours), log_in(theirs)
+    send(client, key, ours, theirs)
+    assert their_client.get("/api/v1/me/").status_code == 200, "their login has ended"
+    with tenancy.override(ours.tenant):
+        assert LoginSession.objects.filter(ended_at=None).count() == 1, "ours has not"
+
+
+def test_a_refresh_token_of_ours_reused_ends_our_family_and_not_theirs(
+    ours: Side, theirs: Side
+) -> None:
+    refresh = ours.tokens()[1]
+    answers = [
+        Client()
+        .post("/api/v1/auth/token/refresh/", {"refresh": refresh}, content_type="application/json")
+        .status_code
+        for _ in range(2)
+    ]
+    assert answers == [200, 401]
+    assert theirs.by_token().get("/api/v1/me/").status_code == 200, "their login has ended"
+
+
+@pytest.mark.parametrize("kind", LoginSession.Kind)
+def test_a_credential_of_ours_finds_no_login_in_theirs_under_the_same_id(
+    ours: Side, theirs: Side, kind: LoginSession.Kind
+) -> None:
+    key = rows.TOKEN_SESSION if kind == LoginSession.Kind.TOKEN else rows.BROWSER_SESSION
+    credential = tokens.Credential(ours.organization.pk, key, kind, rows.REFRESH_JTI)
+    with tenancy.override(theirs.tenant):
+        for use in (services.session_of, services.rotate):
+            with pytest.raises(InvalidToken):
+                use(credential)
+
+
+def test_a_token_that_names_no_organization_is_nobodys(ours: Side, theirs: Side) -> None:
+    """What simplejwt makes by itself: a user's id, which is good in every organization."""
+    for kind in (AccessToken, RefreshToken):
+        token = kind()
+        token["user_id"] = str(rows.ADMIN)
+        token["sid"] = str(uuid.UUID(int=1))
+        response = Client().get("/api/v1/me/", headers={"Authorization": f"Bearer {token}"})
+        assert response.status_code == 401, response.content
+
+
+def test_a_browser_with_both_credentials_is_in_the_organization_of_its_token(
+    ours: Side, theirs: Side
+) -> None:
+    client = ours.by_token()
+    client.cookies = theirs.by_cookie().cookies
+    answer = client.get("/api/v1/me/").json()
+    assert answer["email"] == f"admin@{ours.domain}", answer
+
+
+@log_ins
+def test_an_organizations_admin_is_nobody_in_the_staffs_admin(
+    ours: Side, theirs: Side, log_in: Callable[[Side], Client]
+) -> None:
+    for path in ("/admin/", "/admin/organizations/organization/"):
+        response = log_in(ours).get(path)
+        assert response.status_code == 302, path
+        assert response["Location"].startswith("/admin/login/"), path
+
+
+def test_staff_see_nobodys_users(theirs: Side, staff_client: Client) -> None:
+    for key, call in CALLS.items():
+        if call.audience == "member" and key not in ("GET /api/v1/", "POST /api/v1/auth/logout/"):
+            response = send(staff_client, key, theirs, theirs)
+            assert response.status_code == 403, f"{key}: {response.content!r}"
