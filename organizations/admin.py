@@ -84,6 +84,27 @@ class OrganizationAdmin(_OrganizationAdmin):
         """Never here: `manage.py delete_org` asks for the name to be typed."""
         return False
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Organizations"} | (extra_context or {}))
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The facts of one organization; there is nothing to save."""
+        context = {
+            "title": "Organization",
+            "show_save": False,
+            "show_save_and_continue": False,
+            "show_save_and_add_another": False,
+        }
+        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The page's rows, with the sizes of their databases asked for by one query."""
         changelist = super().get_changelist_instance(request)
@@ -146,11 +167,17 @@ class OrganizationAdmin(_OrganizationAdmin):
         )
         return organization
 
-    @admin.action(description="Suspend: keep its people out from their next request on")
+    def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:
+        """Nothing to write: every fact is read-only, and the page's copy may be an old one."""
+
+    @admin.action(
+        permissions=["change"],
+        description="Suspend: keep its people out from their next request on",
+    )
     def suspend(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
         self._each(request, queryset, services.suspend_organization, "Suspended")
 
-    @admin.action(description="Resume: let its people in again")
+    @admin.action(permissions=["change"], description="Resume: let its people in again")
     def resume(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
         self._each(request, queryset, services.resume_organization, "Resumed")
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from django.db import DatabaseError
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from accounts import tokens
 from accounts.models import LoginSession
@@ -43,6 +44,7 @@ class TenantMiddleware:
                 self._enter(request, scope)
                 response = self.get_response(request)
                 _keep_for_streaming(response)
+                _keep_from_caches(request, response)
                 return response
         finally:
             tenancy.reset()
@@ -84,6 +86,13 @@ def _tenant_of(credential: tokens.Credential) -> tenancy.Tenant:
     except OrganizationNotFound as error:
         # A deleted organization's token says no more than a forged one.
         raise InvalidToken from error
+
+
+def _keep_from_caches(request: HttpRequest, response: HttpResponseBase) -> None:
+    """An answer to somebody's credential is nobody else's, whatever caches it on the way."""
+    patch_vary_headers(response, ("Authorization", "Cookie"))
+    if request.credential_kind is not None:  # type: ignore[attr-defined]
+        patch_cache_control(response, private=True, no_store=True)
 
 
 def _keep_for_streaming(response: HttpResponseBase) -> None:

@@ -25,24 +25,34 @@ def name_key(name: str) -> str:
     Case, spaces, hyphens, underscores, Unicode compatibility forms and invisible characters do
     not make a difference: `Acme Corp`, `acme-corp` and `ＡＣＭＥ＿Corp` have one key.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    kept = []
-    for character in folded:
-        category = unicodedata.category(character)
-        if category in {"Pd", "Pc"} or category.startswith("Z") or character.isspace():
-            kept.append("-")
-        elif category != "Cf" and not _is_variation_selector(character):
-            kept.append(character)
-    return re.sub(r"-+", "-", "".join(kept)).strip("-")
+    # What shows nothing goes first: between a letter and its accent it would keep them apart.
+    visible = "".join(character for character in name if not _is_invisible(character))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
+    return re.sub(r"-+", "-", "".join(map(_key_character, folded))).strip("-")
+
+
+def _key_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if category in {"Pd", "Pc"} or category.startswith("Z") or character.isspace():
+        return "-"
+    return "" if _is_invisible(character) else character
 
 
 def name_digest(name: str) -> str:
     """SHA-256 of the name's key, in hexadecimal."""
-    return hashlib.sha256(name_key(name).encode()).hexdigest()
+    return hashlib.sha256(name_key(name).encode(errors="surrogatepass")).hexdigest()
 
 
-def _is_variation_selector(character: str) -> bool:
-    return "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+# Of Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt) what is no format character
+# (Cf): fillers, joiners, selectors. And the braille pattern without dots.
+_INVISIBLE = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+
+
+def _is_invisible(character: str) -> bool:
+    return character in _INVISIBLE or unicodedata.category(character) == "Cf"
 
 
 def slug_for(key: str) -> str:

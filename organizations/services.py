@@ -9,7 +9,7 @@ import psycopg
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from accounts.services import check_email_and_password, hash_password
@@ -184,12 +184,13 @@ def _translated(organization: Organization, error: BaseException) -> BaseExcepti
 def _compensate(session: ServerSession, organization: Organization) -> None:
     """Take back what was made; never raises, since the caller has the cause in hand."""
     try:
-        if session.connection.closed or session.connection.broken:
+        try:
+            _undo(session, organization)
+        except psycopg.OperationalError:
+            # A cut session is noticed when it is used, and its lock is gone with it.
             with open_session() as fresh:
                 fresh.lock(key_of(organization.name), name=organization.name, timeout_seconds=5)
                 _undo(fresh, organization)
-        else:
-            _undo(session, organization)
     except Exception:
         # The row stays, and reconcile_orgs or the next sign-up under this name finishes it.
         logger.exception("compensation failed", extra={"organization": organization.pk})
@@ -203,13 +204,11 @@ def _undo(session: ServerSession, organization: Organization) -> None:
     if organization.status == Status.DELETING:
         _finish_deletion(session, organization)
         return
-    # Claims the row: a provisioning that lost its lock and still runs can no longer activate it.
-    _move(
-        organization,
-        Status.FAILED,
-        only_from=organization.status,
-        reason=organization.status_reason or f"stopped behind step {organization.provisioned!r}",
-    )
+    # Claims the row: a provisioning that lost its lock and still runs can no longer activate it,
+    # and one that did so just now keeps what it made.
+    reason = organization.status_reason or f"stopped behind step {organization.provisioned!r}"
+    if not _move(organization, Status.FAILED, only_from=organization.status, reason=reason):
+        return
     tear_down(session, organization)
     Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
     logger.info("organization undone", extra={"organization": organization.pk})
@@ -318,5 +317,5 @@ def reseal_credentials() -> int:
 
 
 def _refuse_in_transaction() -> None:
-    if connection.in_atomic_block:
+    if connections["default"].in_atomic_block:
         raise ProvisioningInTransaction

@@ -167,6 +167,6 @@ class OrganizationViewSet(
 
     def create(self, request: Request) -> Response:
         organization = _sign_up(self, request)
-        return Response(
-            serializers.OrganizationStaffOutput(organization).data, status=status.HTTP_201_CREATED
-        )
+        # A plain dict: the browsable API would fill its form from the serializer behind `.data`.
+        output = dict(serializers.OrganizationStaffOutput(organization).data)
+        return Response(output, status=status.HTTP_201_CREATED)

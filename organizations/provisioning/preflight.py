@@ -31,6 +31,11 @@ def problem() -> str | None:
 def _connection_problem(error: psycopg.OperationalError, user: str, database: str) -> str:
     text = str(error).lower()
     # libpq reports a failed connect without a SQLSTATE: the words are all there is.
+    if "certificate" in text or "no encryption" in text or "ssl" in text:
+        return (
+            "TLS could not be agreed on. Set MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT, or "
+            "repair the certificate."
+        )
     if "password authentication failed" in text or "no password supplied" in text:
         return (
             f"wrong password for the role {user}. Set MASTER_DB_USER and MASTER_DB_PASSWORD, "
@@ -53,8 +58,6 @@ def _connection_problem(error: psycopg.OperationalError, user: str, database: st
         return "the host name cannot be resolved. Set MASTER_DB_HOST."
     if "timeout" in text or "timed out" in text:
         return "no answer in time. Check MASTER_DB_HOST, MASTER_DB_PORT and the network."
-    if "ssl" in text or "certificate" in text:
-        return "TLS could not be agreed on. Set MASTER_DB_SSLMODE, or repair the certificate."
     if "starting up" in text or "shutting down" in text:
         return "the server is starting or stopping. Try again in a moment."
     return "the connection failed. Check the settings and the server's log."

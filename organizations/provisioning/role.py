@@ -27,4 +27,6 @@ def ensure_role(session: ServerSession, *, role: str, password: str) -> None:
 
 def drop_role(session: ServerSession, *, role: str) -> None:
     """Drop the role if it exists; it must own nothing any more."""
-    session.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+    # Not IF EXISTS: PostgreSQL asks for CREATEROLE even where there is nothing to drop.
+    if session.role_exists(role):
+        session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))

@@ -125,7 +125,12 @@ def open_session() -> Iterator[ServerSession]:
     """
     try:
         with psycopg.connect(**master_parameters(), autocommit=True) as connection:
-            yield ServerSession(connection)
+            try:
+                yield ServerSession(connection)
+            finally:
+                if not connection.closed and not connection.broken:
+                    # Closing only tells the server to end: for a moment it still holds the locks.
+                    connection.execute("SELECT pg_advisory_unlock_all()")
     except psycopg.OperationalError as error:
         raise ServerUnavailable from error
     except psycopg.Error as error:

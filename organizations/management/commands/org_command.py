@@ -29,6 +29,11 @@ class Command(BaseCommand):
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         name, arguments = options["command"], list(options["arguments"])
+        if name == "migrate" and not any(word in tenancy.tenant_labels() for word in arguments):
+            # Without a label it would record the master's apps as applied, without their tables.
+            raise CommandError(
+                "Name a tenant app, as in `migrate accounts`. All of them: manage.py migrate_orgs."
+            )
         commands = get_commands()
         if name not in commands:
             raise CommandError(f"There is no command {name!r}. `manage.py help` lists them.")

@@ -1,0 +1,66 @@
+"""manage.py migrate_orgs"""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.conftest import Company
+from tests.organizations.helpers import as_role_of, manage, names
+
+TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+
+
+@pytest.fixture
+def behind(company: Callable[..., Company]) -> Company:
+    """An organization whose database lacks the tenant app's migration and its tables."""
+    made = company("Behind Ltd")
+    with as_role_of(made.organization) as connection:
+        connection.execute("DROP TABLE login_sessions, users")
+        connection.execute("DELETE FROM django_migrations")
+    return made
+
+
+def migrate(*arguments: str) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    call_command("migrate_orgs", *arguments, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def test_an_organization_that_is_behind_is_brought_up(behind: Company, alpha: Company) -> None:
+    ended = manage("migrate_orgs")
+    assert ended.returncode == 0, ended.stderr
+    assert {"behind-ltd: up to date", "acme-corp: up to date"} <= set(ended.stdout.splitlines())
+    with as_role_of(behind.organization) as connection:
+        assert names(connection, TABLES) == {"users", "login_sessions", "django_migrations"}
+        assert names(connection, "SELECT DISTINCT app FROM django_migrations") == {"accounts"}
+
+
+def test_the_tables_it_makes_belong_to_the_organizations_role(behind: Company) -> None:
+    migrate("Behind Ltd")
+    with as_role_of(behind.organization) as connection:
+        owners = names(connection, "SELECT tableowner FROM pg_tables WHERE schemaname = 'public'")
+    assert owners == {behind.organization.role_name}
+
+
+def test_only_the_named_ones_are_migrated(behind: Company, alpha: Company) -> None:
+    out, _ = migrate("ACME CORP")
+    assert out == "acme-corp: up to date\n"
+    with as_role_of(behind.organization) as connection:
+        assert names(connection, TABLES) == {"django_migrations"}
+
+
+def test_one_that_fails_leaves_the_others_alone(behind: Company, beta: Company) -> None:
+    with as_role_of(behind.organization) as connection:
+        connection.execute("CREATE TABLE users ()")
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.raises(CommandError, match="1 failed. Repair, then: .*migrate_orgs 'Behind Ltd'"):
+        call_command("migrate_orgs", "Behind Ltd", beta.name, stdout=out, stderr=err)
+    assert out.getvalue() == f"{beta.organization.slug}: up to date\n"
+    assert err.getvalue().startswith("behind-ltd: ProgrammingError")
+
+
+def test_an_unknown_name_is_said_before_anything_is_done() -> None:
+    with pytest.raises(CommandError, match="There is no organization called 'Nobody Ltd'"):
+        migrate("Acme Corp", "Nobody Ltd")

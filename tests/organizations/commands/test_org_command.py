@@ -1,0 +1,80 @@
+"""manage.py org_command: other commands, inside an organization."""
+
+import io
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from organizations import services, tenancy
+from tests.conftest import Company
+from tests.organizations.helpers import manage
+
+SHELL = "from accounts.models import User; print([user.email for user in User.objects.all()])"
+
+
+def test_shell_runs_inside_the_organization(alpha: Company) -> None:
+    ended = manage("org_command", "acme-corp", "--", "shell", "-c", SHELL)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == f"['{alpha.email}']"
+
+
+def test_a_command_that_takes_a_database_gets_the_organizations(
+    beta: Company, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("org_command", beta.name, "dumpdata", "accounts.user")
+    (user,) = json.loads(capsys.readouterr().out)
+    assert user["fields"]["email"] == beta.email
+
+
+def test_the_alias_is_a_choice_on_the_command_line_too(alpha: Company) -> None:
+    """Elsewhere a run-time alias is an invalid choice: they are fixed when the parser is made."""
+    alias = alpha.tenant.alias
+    ended = manage("org_command", alpha.name, "--", "showmigrations", "--database", alias)
+    assert ended.returncode == 0, ended.stderr
+    assert "[X] 0001_initial" in ended.stdout
+
+
+def test_a_command_without_a_database_runs_too(
+    alpha: Company, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("org_command", alpha.name, "shell", "-c", SHELL)
+    assert alpha.email in capsys.readouterr().out
+    assert tenancy.peek() is None, "the organization is left again"
+
+
+def test_a_command_that_fails_leaves_the_organization_again(alpha: Company) -> None:
+    with pytest.raises(ZeroDivisionError):
+        call_command("org_command", alpha.name, "shell", "-c", "1 / 0")
+    assert tenancy.peek() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "sentence"),
+    [
+        ("Nobody Ltd", "shell", "There is no organization called 'Nobody Ltd'"),
+        ("Acme Corp", "fly", "There is no command 'fly'"),
+    ],
+)
+def test_what_is_unknown_is_said_in_a_sentence(
+    alpha: Company, name: str, command: str, sentence: str
+) -> None:
+    with pytest.raises(CommandError, match=sentence):
+        call_command("org_command", name, command, stdout=io.StringIO())
+
+
+def test_an_unknown_organization_ends_the_process_with_1() -> None:
+    ended = manage("org_command", "Nobody Ltd", "--", "shell")
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+
+
+def test_staff_can_work_in_a_suspended_organization(
+    alpha: Company, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.suspend_organization(alpha.organization)
+    try:
+        call_command("org_command", alpha.name, "shell", "-c", SHELL)
+    finally:
+        services.resume_organization(alpha.organization)
+    assert alpha.email in capsys.readouterr().out

@@ -1,0 +1,94 @@
+"""What several tests of the master side need: threads that start together, manage.py in a process
+of its own, and a look at the server."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from django.db import connections
+
+from organizations.models import Organization
+from organizations.sealing import unseal
+from tests.plugin import SERVER
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Superuser = psycopg.Connection[tuple[object, ...]]
+
+
+def together(*acts: Callable[[], object]) -> list[object]:
+    """What each act returned or raised; each runs in a thread, and all begin at one moment."""
+    results: list[object] = [None] * len(acts)
+    barrier = threading.Barrier(len(acts))
+
+    def run(index: int, act: Callable[[], object]) -> None:
+        try:
+            barrier.wait()
+            results[index] = act()
+        except Exception as error:
+            results[index] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(acts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def process_environment(**changes: str) -> dict[str, str]:
+    """The environment in which another process uses this test's server."""
+    password = str(SERVER.connection_parameters()["password"])
+    return {**os.environ, "MASTER_DB_PASSWORD": password, **changes}
+
+
+def manage(
+    *arguments: str, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """manage.py as a person runs it, on this test's server."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=REPOSITORY,
+        env=process_environment(**environment),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def wait_for(superuser: Superuser, query: str, *parameters: object) -> tuple[object, ...]:
+    """The first row of the query, as soon as it has one."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        row = superuser.execute(query.encode(), parameters or None).fetchone()
+        if row is not None:
+            return row
+        time.sleep(0.01)
+    raise AssertionError(f"it never came true: {query}")
+
+
+@contextmanager
+def as_role_of(
+    organization: Organization, database: str | None = None
+) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A connection with the organization's own credential, to its database or to another."""
+    parameters = SERVER.connection_parameters() | {
+        "user": organization.role_name,
+        "password": unseal(organization.sealed_password, owner=organization.name),
+        "dbname": database or organization.database_name,
+    }
+    with psycopg.connect(**parameters, autocommit=True) as connection:  # type: ignore[arg-type]
+        yield connection
+
+
+def names(connection: psycopg.Connection[tuple[object, ...]], query: str) -> set[str]:
+    """The first column of a query, as a set."""
+    return {str(row[0]) for row in connection.execute(query.encode())}

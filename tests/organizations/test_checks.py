@@ -1,0 +1,79 @@
+"""The system checks of what the walls rest on outside the code, under conditions made for real."""
+
+from collections.abc import Callable
+
+import pytest
+from django.conf import settings
+from django.core import checks
+from django.db import connections
+
+from organizations.checks import check_database_password, check_server
+from tests.plugin import SERVER
+
+from .helpers import Superuser
+
+
+def server_says() -> list[tuple[str | None, str]]:
+    return [(message.id, message.msg) for message in check_server(databases=["default"])]
+
+
+def test_the_embedded_server_gives_no_cause_for_a_warning() -> None:
+    assert server_says() == []
+
+
+def test_without_a_database_to_ask_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections["default"].settings_dict, "PORT", "1")
+    assert list(check_server()) == []
+    assert list(check_server(databases=["other"])) == []
+
+
+def test_a_superuser_as_the_applications_role_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parameters = SERVER.superuser_parameters()
+    for key, name in (("USER", "user"), ("PASSWORD", "password")):
+        monkeypatch.setitem(connections["default"].settings_dict, key, str(parameters[name]))
+    assert server_says() == [
+        ("organizations.W001", "The application connects as the superuser postgres.")
+    ]
+
+
+@pytest.mark.parametrize("password", ["postgres", "Password", "changeme"])
+def test_a_well_known_password_is_warned_of(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", password)
+    assert [message.id for message in check_database_password()] == ["organizations.W002"]
+
+
+def test_a_random_password_is_not_warned_of() -> None:
+    assert list(check_database_password()) == []
+
+
+def test_the_password_is_looked_at_by_check_deploy_alone() -> None:
+    assert check_database_password in checks.registry.registry.deployment_checks
+    assert check_database_password not in checks.registry.registry.registered_checks
+
+
+def test_a_database_that_was_opened_to_public_again_is_warned_of(superuser: Superuser) -> None:
+    superuser.execute("GRANT CONNECT ON DATABASE template1 TO PUBLIC")
+    try:
+        ((id, message),) = server_says()
+    finally:
+        superuser.execute("REVOKE CONNECT ON DATABASE template1 FROM PUBLIC")
+    assert id == "organizations.W003"
+    assert "Every role may connect to the database template1" in message
+
+
+def test_a_database_that_was_never_closed_is_warned_of(superuser: Superuser) -> None:
+    """Its datacl is NULL, which means PostgreSQL's default: CONNECT for PUBLIC."""
+    superuser.execute("CREATE DATABASE left_open")
+    try:
+        ((id, message),) = server_says()
+    finally:
+        superuser.execute("DROP DATABASE left_open")
+    assert (id, "left_open" in message) == ("organizations.W003", True)
+
+
+def test_the_checks_are_registered_to_run_with_a_database() -> None:
+    assert not checks.run_checks(tags=[checks.Tags.database], databases=["default"])
+    registered: set[Callable[..., object]] = set(checks.registry.registry.registered_checks)
+    assert check_server in registered

@@ -1,0 +1,165 @@
+"""/api/v1/organizations/ for staff, and /api/v1/organization/ for an organization's own people."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from organizations import services
+from organizations.models import Organization
+from organizations.sealing import unseal
+from tests.conftest import PASSWORD, Company
+
+PATH = "/api/v1/organizations/"
+STAFF_FIELDS = {
+    "id",
+    "name",
+    "slug",
+    "admin_email",
+    "status",
+    "status_reason",
+    "server",
+    "database_name",
+    "created_at",
+}
+
+
+def get(client: Client, path: str, **query: str) -> dict[str, Any]:
+    response = client.get(path, query)
+    assert response.status_code == 200, response.content
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def bearer(company: Company, client: Client) -> dict[str, str]:
+    return {"Authorization": f"Bearer {company.token(client)}"}
+
+
+def sign_up(name: str, **changes: str) -> dict[str, str]:
+    fine = {"organization_name": name, "email": "boss@test.com", "password": PASSWORD}
+    return fine | changes
+
+
+# --- Staff --------------------------------------------------------------------------------------
+def test_staff_list_all_organizations_by_pages(
+    staff_client: Client, alpha: Company, beta: Company
+) -> None:
+    answer = get(staff_client, PATH, page_size="1")
+    assert answer["count"] >= 2
+    assert len(answer["results"]) == 1
+    assert set(answer["results"][0]) == STAFF_FIELDS
+
+
+def test_staff_search_filter_and_order(staff_client: Client, alpha: Company, beta: Company) -> None:
+    found = get(staff_client, PATH, search="acme", status="active", ordering="-id")["results"]
+    numbers = [each["id"] for each in found]
+    assert {alpha.organization.pk, beta.organization.pk} <= set(numbers)
+    assert numbers == sorted(numbers, reverse=True)
+    assert get(staff_client, PATH, search="acme", status="suspended")["count"] == 0
+
+
+def test_staff_retrieve_by_id_and_by_slug(staff_client: Client, alpha: Company) -> None:
+    by_id = get(staff_client, f"{PATH}{alpha.organization.pk}/")
+    assert by_id == get(staff_client, f"{PATH}acme-corp/") == get(staff_client, f"{PATH}acme-corp")
+    assert (by_id["name"], by_id["database_name"]) == ("Acme Corp", "org_acme_corp")
+
+
+def test_no_answer_holds_a_credential(staff_client: Client, alpha: Company) -> None:
+    row = Organization.objects.get(pk=alpha.organization.pk)
+    text = staff_client.get(f"{PATH}acme-corp/").content.decode()
+    for secret in (row.sealed_password, unseal(row.sealed_password, owner=""), row.role_name):
+        assert secret not in text
+
+
+def test_the_slug_of_a_reused_name_is_the_living_ones(staff_client: Client) -> None:
+    for _ in range(2):
+        made = services.create_organization(name="Reborn Ltd", email="a@b.com", password=PASSWORD)
+        answer = get(staff_client, f"{PATH}reborn-ltd/")
+        services.delete_organization(made.organization)
+        assert answer["id"] == made.organization.pk
+    assert staff_client.get(f"{PATH}reborn-ltd/").status_code == 404
+    assert get(staff_client, f"{PATH}{made.organization.pk}/")["status"] == "deleted"
+
+
+@pytest.mark.parametrize("which", ["nobody", "999999999", "9" * 30, "Acme", "٣"])
+def test_what_is_no_organization_is_not_found(staff_client: Client, which: str) -> None:
+    response = staff_client.get(f"{PATH}{which}/")
+    assert response.status_code == 404
+    assert response.json()["code"] == "not_found"
+
+
+def test_staff_create_an_organization(staff_client: Client) -> None:
+    response = staff_client.post(PATH, sign_up("Staffed Ltd"), "application/json")
+    services.delete_organization(services.find_organization("Staffed Ltd"))
+    assert response.status_code == 201, response.content
+    assert set(response.json()) == STAFF_FIELDS
+    assert response.json()["status"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code"),
+    [
+        ({"organization_name": "ACME CORP"}, 409, "organization_exists"),
+        ({"password": "12345678"}, 400, "invalid"),
+        ({"email": "nobody"}, 400, "invalid"),
+        ({"organization_name": "---"}, 400, "invalid"),
+    ],
+)
+def test_what_is_wrong_with_a_creation_is_answered_in_the_one_shape(
+    staff_client: Client, alpha: Company, changes: dict[str, str], status: int, code: str
+) -> None:
+    response = staff_client.post(PATH, sign_up("Wrong Ltd", **changes), "application/json")
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    if status == 400:
+        assert set(response.json()["fields"]) == set(changes)
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
+def test_nobody_changes_or_deletes_an_organization_here(
+    staff_client: Client, alpha: Company, method: str
+) -> None:
+    response = getattr(staff_client, method)(f"{PATH}acme-corp/")
+    assert response.status_code == 405
+    assert response.json()["code"] == "method_not_allowed"
+
+
+# --- Everybody else -----------------------------------------------------------------------------
+@pytest.mark.parametrize("path", [PATH, f"{PATH}acme-corp/"])
+def test_strangers_are_refused(client: Client, alpha: Company, path: str) -> None:
+    assert client.get(path).status_code == 401
+    assert client.post(PATH, sign_up("Strange Ltd"), "application/json").status_code == 401
+    assert not Organization.objects.named("Strange Ltd").exists()
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}acme-corp/"])
+def test_an_organizations_admin_is_refused_even_its_own(
+    client: Client, alpha: Company, path: str
+) -> None:
+    headers = bearer(alpha, client)
+    answers = [
+        client.get(path, headers=headers),
+        client.post(PATH, sign_up("Member Ltd"), "application/json", headers=headers),
+    ]
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert "staff" in answers[0].json()["detail"]
+    assert not Organization.objects.named("Member Ltd").exists()
+
+
+# --- One's own ----------------------------------------------------------------------------------
+def test_people_see_their_own_organization_and_not_where_its_database_is(
+    client: Client, alpha: Company, beta: Company
+) -> None:
+    for company in (alpha, beta):
+        response = client.get("/api/v1/organization/", headers=bearer(company, client))
+        assert response.status_code == 200
+        assert response.json()["id"] == company.organization.pk
+        fields = {"id", "name", "slug", "admin_email", "status", "created_at"}
+        assert set(response.json()) == fields
+
+
+def test_staff_have_no_organization_of_their_own(staff_client: Client) -> None:
+    assert staff_client.get("/api/v1/organization/").status_code == 403
+
+
+def test_a_stranger_has_no_organization(client: Client) -> None:
+    assert client.get("/api/v1/organization/").status_code == 401

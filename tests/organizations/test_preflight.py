@@ -1,0 +1,166 @@
+"""What is wrong with the database settings, in one sentence each."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connections
+from psycopg import sql
+
+from organizations.provisioning import preflight
+from tests.plugin import SERVER
+
+from .helpers import Superuser, manage
+
+PROBE_PASSWORD = "probe"
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Changes the settings of the master database for one test."""
+
+    def change(**values: str) -> None:
+        for key, value in values.items():
+            monkeypatch.setitem(connections["default"].settings_dict, key, value)
+
+    return change
+
+
+@pytest.fixture
+def probe(superuser: Superuser, configure: Callable[..., None]) -> Iterator[Callable[[str], None]]:
+    """Makes a role with these attributes, which may connect to the master, and configures it."""
+
+    def make(attributes: str) -> None:
+        superuser.execute(
+            sql.SQL("CREATE ROLE preflight_probe LOGIN PASSWORD {} " + attributes).format(
+                sql.Literal(PROBE_PASSWORD)
+            )
+        )
+        superuser.execute("GRANT CONNECT ON DATABASE master_org_db TO preflight_probe")
+        configure(USER="preflight_probe", PASSWORD=PROBE_PASSWORD)
+
+    yield make
+    superuser.execute("REVOKE CONNECT ON DATABASE master_org_db FROM preflight_probe")
+    superuser.execute("DROP ROLE preflight_probe")
+
+
+def sentence() -> str:
+    said = preflight.problem()
+    assert said is not None, "it found nothing wrong"
+    assert said.startswith("Cannot use the master database (host ")
+    assert "\n" not in said
+    return said
+
+
+def test_a_good_configuration_has_no_problem() -> None:
+    assert preflight.problem() is None
+
+
+def test_a_server_that_does_not_listen(configure: Callable[..., None]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        configure(HOST="127.0.0.1", PORT=str(port))
+        said = sentence()
+    assert "connection refused. Start PostgreSQL" in said
+    assert f"host 127.0.0.1, port {port}, database master_org_db" in said
+
+
+def test_a_socket_folder_without_a_server(configure: Callable[..., None], tmp_path: Path) -> None:
+    configure(HOST=str(tmp_path))
+    assert "connection refused. Start PostgreSQL" in sentence()
+
+
+def test_a_wrong_password_is_named_and_not_shown(configure: Callable[..., None]) -> None:
+    configure(PASSWORD="not-the-password")
+    said = sentence()
+    assert "wrong password for the role orgmgmt. Set MASTER_DB_USER" in said
+    assert "not-the-password" not in said
+
+
+def test_no_password_at_all(configure: Callable[..., None]) -> None:
+    configure(PASSWORD="")
+    assert "wrong password for the role orgmgmt" in sentence()
+
+
+def test_a_database_that_is_absent(configure: Callable[..., None]) -> None:
+    configure(NAME="org_absent")
+    said = sentence()
+    assert "the database org_absent does not exist. Create it (createdb org_absent)" in said
+
+
+def test_a_role_that_is_absent_looks_like_a_wrong_password(
+    configure: Callable[..., None],
+) -> None:
+    """A server that asks for passwords does not tell which of the two it was."""
+    configure(USER="nobody_here")
+    assert "wrong password for the role nobody_here" in sentence()
+
+
+def test_a_role_that_is_absent_on_a_server_that_trusts(
+    configure: Callable[..., None], superuser: Superuser
+) -> None:
+    row = superuser.execute("SHOW hba_file").fetchone()
+    assert row is not None
+    rules = Path(str(row[0]))
+    before = rules.read_text()
+    rules.write_text(f"local all nobody_here trust\n{before}")
+    superuser.execute("SELECT pg_reload_conf()")
+    try:
+        configure(USER="nobody_here")
+        assert "the role nobody_here does not exist" in sentence()
+    finally:
+        rules.write_text(before)
+        superuser.execute("SELECT pg_reload_conf()")
+
+
+def test_a_role_that_may_not_connect(configure: Callable[..., None]) -> None:
+    configure(NAME="postgres")
+    assert "the role orgmgmt may not connect. Run what `manage.py server_sql`" in sentence()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "lacking"),
+    [
+        ("CREATEDB", "lacks CREATEROLE."),
+        ("CREATEROLE", "lacks CREATEDB."),
+        ("", "lacks CREATEDB and CREATEROLE."),
+    ],
+)
+def test_a_role_that_may_not_make_databases_or_roles(
+    probe: Callable[[str], None], attributes: str, lacking: str
+) -> None:
+    probe(attributes)
+    said = sentence()
+    assert f"the role preflight_probe {lacking}" in said
+    assert "permission denied to create databases or roles" in said
+    assert "ALTER ROLE preflight_probe CREATEDB CREATEROLE;" in said
+
+
+def test_a_superuser_is_enough(configure: Callable[..., None]) -> None:
+    parameters = SERVER.superuser_parameters()
+    configure(USER=str(parameters["user"]), PASSWORD=str(parameters["password"]))
+    assert preflight.problem() is None
+
+
+def test_a_role_without_a_free_connection(probe: Callable[[str], None]) -> None:
+    probe("CREATEDB CREATEROLE CONNECTION LIMIT 0")
+    assert "no connection free. Raise" in sentence()
+
+
+def test_a_server_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "MINIMUM_SERVER_VERSION", 990000)
+    assert "the server is PostgreSQL 18, and" in sentence()
+
+
+def test_a_host_that_has_no_address(configure: Callable[..., None]) -> None:
+    configure(HOST="no-such-host.invalid")
+    assert "the host name cannot be resolved. Set MASTER_DB_HOST." in sentence()
+
+
+def test_manage_py_says_it_in_one_line_and_ends_with_1() -> None:
+    ended = manage("list_orgs", MASTER_DB_PASSWORD="wrong")
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "wrong password for the role orgmgmt" in ended.stderr

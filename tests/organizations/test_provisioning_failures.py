@@ -1,0 +1,251 @@
+"""Sign-ups that fail at each step, for real: nothing is left, and the name can be used again."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from pytest_django import Settings
+
+from accounts.models import User
+from organizations import services, tenancy
+from organizations.errors import OrganizationError, ProvisioningFailed, ServerUnavailable
+from organizations.models import Organization
+from tests.conftest import PASSWORD, leftovers
+from tests.plugin import SERVER
+
+from .helpers import REPOSITORY, Superuser, process_environment, wait_for
+
+NAME = "Doomed Ltd"
+
+
+def sign_up() -> Organization:
+    made = services.create_organization(name=NAME, email="admin@test.com", password=PASSWORD)
+    return made.organization
+
+
+def assert_nothing_is_left_and_the_name_is_free(superuser: Superuser) -> None:
+    assert not Organization.objects.live().named(NAME).exists(), "a row was left"
+    assert leftovers(superuser) == (set(), set())
+    organization = sign_up()
+    with tenancy.override(organization.tenant):
+        assert User.objects.get().email == "admin@test.com"
+    services.delete_organization(organization)
+    assert leftovers(superuser) == (set(), set())
+
+
+@contextmanager
+def without(superuser: Superuser, attribute: str) -> Iterator[None]:
+    """The application's role lacks an attribute inside the block."""
+    role = sql.Identifier(str(SERVER.connection_parameters()["user"]))
+    superuser.execute(sql.SQL("ALTER ROLE {} NO" + attribute).format(role))
+    try:
+        yield
+    finally:
+        superuser.execute(sql.SQL("ALTER ROLE {} " + attribute).format(role))
+
+
+@pytest.fixture
+def migration(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Puts a statement behind the tenant app's first migration, in a package of its own."""
+
+    def add(statement: str) -> None:
+        package = tmp_path / f"doomed_{abs(hash(statement))}"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "0001_initial.py").write_text(
+            "import importlib\n"
+            "from django.db import migrations\n"
+            "real = importlib.import_module('accounts.migrations.0001_initial').Migration\n"
+            "class Migration(migrations.Migration):\n"
+            "    initial = True\n"
+            "    operations = real.operations\n"
+        )
+        (package / "0002_doomed.py").write_text(
+            "from django.db import migrations\n"
+            "class Migration(migrations.Migration):\n"
+            "    dependencies = [('accounts', '0001_initial')]\n"
+            f"    operations = [migrations.RunSQL({statement!r})]\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        settings.MIGRATION_MODULES = {"accounts": package.name}
+
+    return add
+
+
+ON_FIRST_USER = """
+CREATE FUNCTION doom() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {} RETURN NEW; END';
+CREATE TRIGGER doom BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION doom();
+"""
+
+
+# --- Refused by the server ----------------------------------------------------------------------
+@pytest.mark.parametrize("attribute", ["CREATEROLE", "CREATEDB"])
+def test_a_missing_privilege_fails_with_a_sentence_and_leaves_nothing(
+    superuser: Superuser, attribute: str
+) -> None:
+    with without(superuser, attribute):
+        with pytest.raises(ProvisioningFailed, match=r"permission denied.*server_sql"):
+            sign_up()
+        assert not Organization.objects.live().named(NAME).exists(), "the row was left"
+    assert_nothing_is_left_and_the_name_is_free(superuser)
+
+
+def test_a_migration_that_fails_leaves_nothing(
+    superuser: Superuser, migration: Callable[[str], None], settings: Settings
+) -> None:
+    migration("SELECT 1 / 0")
+    with pytest.raises(ProvisioningFailed, match="step behind 'database' failed") as caught:
+        sign_up()
+    assert "org_" not in str(caught.value), "the server's own words stay in the log"
+    settings.MIGRATION_MODULES = {}
+    assert_nothing_is_left_and_the_name_is_free(superuser)
+
+
+def test_a_first_admin_that_cannot_be_written_leaves_nothing(
+    superuser: Superuser, migration: Callable[[str], None], settings: Settings
+) -> None:
+    migration(ON_FIRST_USER.format("RAISE EXCEPTION $$doomed$$;"))
+    with pytest.raises(ProvisioningFailed, match="step behind 'schema' failed"):
+        sign_up()
+    settings.MIGRATION_MODULES = {}
+    assert_nothing_is_left_and_the_name_is_free(superuser)
+
+
+# --- Cut by the server --------------------------------------------------------------------------
+@contextmanager
+def cut(
+    superuser: Superuser,
+    query: str,
+    *parameters: object,
+    behind: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Ends the session that the query names, as soon as there is one, from another thread."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            (pid,) = wait_for(superuser, query, *parameters)
+            superuser.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            behind()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        assert not failures, failures
+
+
+@pytest.mark.parametrize(
+    ("catalog", "statement"),
+    [("pg_authid", "CREATE ROLE"), ("pg_database", "CREATE DATABASE")],
+)
+def test_a_session_with_the_master_that_is_cut_in_mid_step_leaves_nothing(
+    superuser: Superuser, catalog: str, statement: str
+) -> None:
+    waiting = (
+        "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND starts_with(query, %s)"
+    )
+    with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
+        # Readers go on; the statement waits, and is cut while it does.
+        blocker.execute(f"LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE".encode())
+        with (
+            cut(superuser, waiting, statement, behind=blocker.rollback),
+            pytest.raises(ServerUnavailable, match="Try again"),
+        ):
+            sign_up()
+    assert_nothing_is_left_and_the_name_is_free(superuser)
+
+
+@pytest.mark.parametrize("step", ["schema", "admin"])
+def test_a_session_with_the_new_database_that_is_cut_in_mid_step_leaves_nothing(
+    superuser: Superuser, migration: Callable[[str], None], settings: Settings, step: str
+) -> None:
+    migration(
+        "SELECT pg_sleep(60)" if step == "schema" else ON_FIRST_USER.format("PERFORM pg_sleep(60);")
+    )
+    sleeping = (
+        "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename LIKE 'orgrole%'"
+    )
+    with cut(superuser, sleeping), pytest.raises(ServerUnavailable):
+        sign_up()
+    settings.MIGRATION_MODULES = {}
+    assert_nothing_is_left_and_the_name_is_free(superuser)
+
+
+def test_a_lost_lock_is_taken_anew_before_anything_is_taken_back(
+    superuser: Superuser, migration: Callable[[str], None], settings: Settings
+) -> None:
+    """The session with the master dies during `schema`, and then the step fails too."""
+    migration("SELECT pg_sleep(1); SELECT 1 / 0")
+    holding = (
+        "SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND EXISTS "
+        "(SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')"
+    )
+    with cut(superuser, holding), pytest.raises(OrganizationError):
+        sign_up()
+    settings.MIGRATION_MODULES = {}
+    assert_nothing_is_left_and_the_name_is_free(superuser)
+
+
+# --- Killed -------------------------------------------------------------------------------------
+KILLED_AT = """
+import os, signal, sys
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
+import django
+django.setup()
+from organizations import services
+step, name, password = sys.argv[1:]
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+record, provision = services._record_step, services.provision
+def record_and_die(organization, reached):
+    record(organization, reached)
+    if reached == step:
+        die()
+services._record_step = record_and_die
+if step == "nothing":
+    services.provision = lambda *args, **kwargs: die()
+services.create_organization(name=name, email="admin@test.com", password=password)
+"""
+
+
+def kill_a_sign_up_behind(step: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED_AT, step, NAME, PASSWORD],
+        cwd=REPOSITORY,
+        env=process_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == -9, ended.stderr
+
+
+@pytest.mark.parametrize("step", Organization.Step.values)
+def test_what_kill_9_leaves_behind_each_step_is_undone_by_reconcile(
+    superuser: Superuser, step: str
+) -> None:
+    kill_a_sign_up_behind(step)
+    row = Organization.objects.live().named(NAME).get()
+    assert (row.status, row.provisioned) == (Organization.Status.PROVISIONING, step)
+    assert services.reconcile_organizations()["undone"] == [NAME]
+    assert_nothing_is_left_and_the_name_is_free(superuser)
+
+
+def test_a_sign_up_finishes_the_story_of_one_that_was_killed(superuser: Superuser) -> None:
+    kill_a_sign_up_behind("schema")
+    services.delete_organization(sign_up())
+    assert leftovers(superuser) == (set(), set())

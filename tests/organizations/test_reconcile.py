@@ -1,0 +1,118 @@
+"""Putting in order what processes left that died."""
+
+import pytest
+from psycopg import sql
+
+from accounts.models import User
+from organizations import services, tenancy
+from organizations.errors import ProvisioningFailed
+from organizations.models import Organization
+from organizations.naming import name_key
+from organizations.provisioning.database import ensure_database
+from organizations.provisioning.role import ensure_role
+from organizations.provisioning.server import open_session
+from tests.conftest import PASSWORD, Company, leftovers
+
+from .helpers import Superuser
+
+Status = Organization.Status
+IN_ORDER: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
+
+
+def half_made(name: str) -> Organization:
+    """What is there when a process died behind the step `database`."""
+    with open_session() as session:
+        row = services._insert(session, name=name, email="admin@test.com")
+        ensure_role(session, role=row.role_name, password="x")
+        ensure_database(session, database=row.database_name, role=row.role_name)
+    services._record_step(row, Organization.Step.DATABASE)
+    return row
+
+
+def half_deleted(name: str) -> Organization:
+    """What is there when a process died before it dropped the database."""
+    made = services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
+    assert services._move(made.organization, Status.DELETING, only_from=Status.ACTIVE)
+    return made.organization
+
+
+def test_a_sign_up_that_died_is_undone(superuser: Superuser) -> None:
+    row = half_made("Dead Ltd")
+    assert services.reconcile_organizations() == IN_ORDER | {"undone": ["Dead Ltd"]}
+    assert not Organization.objects.filter(pk=row.pk).exists()
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_a_deletion_that_died_is_finished(superuser: Superuser) -> None:
+    row = half_deleted("Dying Ltd")
+    assert services.reconcile_organizations() == IN_ORDER | {"deleted": ["Dying Ltd"]}
+    row.refresh_from_db()
+    assert (row.status, row.sealed_password) == (Status.DELETED, "")
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_a_deletion_that_died_behind_the_drop_is_finished(superuser: Superuser) -> None:
+    row = half_deleted("Dropped Ltd")
+    superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(row.database_name)))
+    superuser.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(row.role_name)))
+    assert services.reconcile_organizations()["deleted"] == ["Dropped Ltd"]
+
+
+def test_one_that_failed_is_undone(superuser: Superuser) -> None:
+    row = half_made("Failed Ltd")
+    services._move(row, Status.FAILED, only_from=Status.PROVISIONING, reason="the disk is full")
+    assert services.reconcile_organizations()["undone"] == ["Failed Ltd"]
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_one_that_somebody_is_at_work_on_is_skipped(superuser: Superuser) -> None:
+    row = half_made("Working Ltd")
+    with open_session() as other:
+        assert other.try_lock(name_key("Working Ltd"))
+        outcome = services.reconcile_organizations(wait_seconds=0.05)
+        assert outcome == IN_ORDER | {"skipped": ["Working Ltd"]}
+        row.refresh_from_db()
+        assert row.status == Status.PROVISIONING
+    assert services.reconcile_organizations()["undone"] == ["Working Ltd"]
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+def test_one_that_is_in_order_is_left_alone(alpha: Company, suspended: bool) -> None:
+    if suspended:
+        services.suspend_organization(alpha.organization)
+    try:
+        assert services.reconcile_organizations() == IN_ORDER
+        with tenancy.override(alpha.tenant):
+            assert User.objects.count() == 1
+    finally:
+        if suspended:
+            services.resume_organization(alpha.organization)
+
+
+def test_a_second_run_finds_nothing_to_do() -> None:
+    half_made("Once Ltd")
+    services.reconcile_organizations()
+    assert services.reconcile_organizations() == IN_ORDER
+
+
+def test_one_that_cannot_be_undone_does_not_keep_the_others_waiting(superuser: Superuser) -> None:
+    """A superuser gave the first one's role a right elsewhere, so the role cannot be dropped."""
+    stuck, other = half_made("Stuck Ltd"), half_made("Other Ltd")
+    role = sql.Identifier(stuck.role_name)
+    superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(role))
+    try:
+        outcome = services.reconcile_organizations()
+        assert outcome == IN_ORDER | {"undone": ["Other Ltd"], "failed": ["Stuck Ltd"]}
+        assert not Organization.objects.filter(pk=other.pk).exists(), "the second waits"
+        assert Organization.objects.filter(pk=stuck.pk).exists(), "the row knows what is left"
+    finally:
+        superuser.execute(sql.SQL("REVOKE CONNECT ON DATABASE postgres FROM {}").format(role))
+        services.reconcile_organizations()
+
+
+def test_a_process_that_lost_its_row_to_reconcile_cannot_open_it_any_more() -> None:
+    row = half_made("Late Ltd")
+    services.reconcile_organizations()
+    with pytest.raises(ProvisioningFailed, match="cleaned up while it was being made"):
+        services._activate(row)
+    assert not Organization.objects.named("Late Ltd").exists()

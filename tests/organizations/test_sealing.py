@@ -1,0 +1,83 @@
+"""What is stored to reach an organization's database, and how its key is changed."""
+
+import pytest
+from cryptography.fernet import Fernet
+from pytest_django import Settings
+
+from accounts.models import User
+from organizations import services, tenancy
+from organizations.errors import CredentialUnreadable
+from organizations.models import Organization
+from organizations.sealing import reseal, seal, unseal
+from organizations.tenancy import registry
+from tests.conftest import Company
+
+
+def stored(company: Company) -> str:
+    return Organization.objects.get(pk=company.organization.pk).sealed_password
+
+
+def test_a_sealed_secret_opens_again() -> None:
+    assert unseal(seal("geheim"), owner="Acme") == "geheim"
+
+
+def test_a_sealed_secret_does_not_hold_the_secret() -> None:
+    assert "geheim" not in seal("geheim")
+
+
+def test_what_no_key_opens_names_its_owner_and_what_to_do(settings: Settings) -> None:
+    sealed = seal("geheim")
+    settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
+    for open_it in (unseal, reseal):
+        with pytest.raises(CredentialUnreadable, match="'Acme'.*Add the key") as caught:
+            open_it(sealed, owner="Acme")
+        assert "geheim" not in str(caught.value)
+
+
+def test_resealed_credentials_open_with_the_new_key_alone(
+    settings: Settings, alpha: Company, beta: Company
+) -> None:
+    old = list(settings.CREDENTIAL_KEYS)
+    new = Fernet.generate_key().decode()
+    before = {company.name: unseal(stored(company), owner="") for company in (alpha, beta)}
+    try:
+        settings.CREDENTIAL_KEYS = [new, *old]
+        assert services.reseal_credentials() >= 2
+        settings.CREDENTIAL_KEYS = [new]
+        for company in (alpha, beta):
+            assert unseal(stored(company), owner="") == before[company.name]
+        registry.forget(alpha.tenant.alias)
+        with tenancy.override(alpha.tenant):
+            assert User.objects.count() == 1, "the organization can be reached as before"
+    finally:
+        settings.CREDENTIAL_KEYS = [*old, new]
+        services.reseal_credentials()
+
+
+def test_a_credential_that_no_key_opens_stops_the_resealing_and_is_left_alone(
+    settings: Settings, alpha: Company
+) -> None:
+    before = stored(alpha)
+    settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
+    with pytest.raises(CredentialUnreadable):
+        services.reseal_credentials()
+    assert stored(alpha) == before
+
+
+def test_an_organization_whose_credential_is_unreadable_cannot_be_entered(
+    settings: Settings, alpha: Company
+) -> None:
+    settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
+    registry.forget(alpha.tenant.alias)
+    with pytest.raises(CredentialUnreadable, match=alpha.name), tenancy.override(alpha.tenant):
+        pass
+    assert tenancy.peek() is None
+
+
+def test_no_representation_of_an_organization_shows_its_credential(alpha: Company) -> None:
+    organization = Organization.objects.get(pk=alpha.organization.pk)
+    sealed = organization.sealed_password
+    secret = unseal(sealed, owner="")
+    for text in (repr(organization), str(organization), repr(organization.tenant)):
+        assert sealed not in text
+        assert secret not in text

@@ -1,0 +1,283 @@
+"""What can be done with organizations: signing up, ending, suspending."""
+
+import psycopg
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from psycopg import sql
+from pytest_django import Settings
+
+from accounts.models import User
+from organizations import services, tenancy
+from organizations.errors import (
+    OrganizationBusy,
+    OrganizationExists,
+    OrganizationNotFound,
+    ProvisioningFailed,
+    ProvisioningInTransaction,
+    WrongState,
+)
+from organizations.models import Organization
+from organizations.naming import name_key, slug_for
+from organizations.provisioning.server import open_session
+from tests.conftest import PASSWORD, Company, leftovers
+
+from .helpers import Superuser, as_role_of, names
+
+Status = Organization.Status
+
+
+def sign_up(name: str, *, email: str = "admin@test.com", password: str = PASSWORD) -> Organization:
+    return services.create_organization(name=name, email=email, password=password).organization
+
+
+# --- Creating -----------------------------------------------------------------------------------
+def test_a_sign_up_makes_a_row_that_is_active_and_complete(alpha: Company) -> None:
+    row = Organization.objects.get(pk=alpha.organization.pk)
+    assert (row.status, row.provisioned) == (Status.ACTIVE, Organization.Step.ADMIN)
+    assert (row.name, row.slug, row.admin_email) == ("Acme Corp", "acme-corp", alpha.email)
+    assert (row.database_name, row.server.name) == ("org_acme_corp", "default")
+
+
+def test_a_sign_up_makes_its_first_admin_and_nobody_else(alpha: Company) -> None:
+    with tenancy.override(alpha.tenant):
+        admin = User.objects.get()
+        assert (admin.email, admin.is_admin, admin.is_active) == (alpha.email, True, True)
+        assert admin.check_password(PASSWORD)
+
+
+def test_a_sign_up_reports_the_time_of_each_step_in_order() -> None:
+    created = services.create_organization(name="Timed", email="a@test.com", password=PASSWORD)
+    services.delete_organization(created.organization)
+    assert list(created.report.seconds) == ["role", "database", "schema", "admin"]
+    assert created.report.total_seconds == sum(created.report.seconds.values()) > 0
+
+
+def test_the_name_and_the_address_are_kept_without_the_spaces_around_them() -> None:
+    organization = sign_up("  Spacious \t Ltd ", email=" Boss@Test.com ")
+    with tenancy.override(organization.tenant):
+        assert User.objects.get().email == "Boss@Test.com"
+    services.delete_organization(organization)
+    assert organization.name == "Spacious Ltd"
+
+
+@pytest.mark.parametrize("spelling", ["Acme Corp", "acme-corp", "ACME_CORP", " acme  corp "])
+def test_a_name_that_is_taken_in_any_spelling_is_refused(alpha: Company, spelling: str) -> None:
+    with pytest.raises(OrganizationExists, match="exists already"):
+        sign_up(spelling)
+    assert services.find_organization(spelling).pk == alpha.organization.pk
+
+
+def test_the_name_of_a_suspended_organization_is_taken(alpha: Company) -> None:
+    services.suspend_organization(alpha.organization)
+    try:
+        with pytest.raises(OrganizationExists):
+            sign_up(alpha.name)
+    finally:
+        services.resume_organization(alpha.organization)
+
+
+def test_two_names_of_200_characters_that_differ_at_the_end_are_two_organizations() -> None:
+    first, second = (sign_up("Long " + "n" * 194 + end) for end in "xy")
+    for organization in (first, second):
+        services.delete_organization(organization)
+    assert first.database_name != second.database_name
+    assert first.slug != second.slug
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'O\'Reilly "Q"; DROP DATABASE postgres; --',
+        "株式会社",
+        "n?dbname=org_acme_corp",
+        "x' dbname='org_acme_corp",
+        "evil\tTEMPLATE\t'org_acme_corp'",
+        'evil" TEMPLATE "org_acme_corp',
+        "12345",
+        "%s {} %(name)s",
+    ],
+)
+def test_a_hostile_name_gets_a_database_of_its_own(
+    alpha: Company, superuser: Superuser, name: str
+) -> None:
+    before = names(superuser, "SELECT datname FROM pg_database")
+    organization = sign_up(name)
+    try:
+        with tenancy.override(organization.tenant):
+            assert [user.email for user in User.objects.all()] == ["admin@test.com"]
+        after = names(superuser, "SELECT datname FROM pg_database")
+        assert after - before == {organization.database_name}
+        assert before <= after, "no other database was touched"
+    finally:
+        services.delete_organization(organization)
+    with tenancy.override(alpha.tenant):
+        assert User.objects.get().email == alpha.email
+
+
+def test_a_readable_name_that_squats_on_a_hashed_slug_does_not_keep_the_other_out() -> None:
+    squatter = sign_up(slug_for(name_key("株式会社")))
+    victim = sign_up("株式会社")
+    for organization in (squatter, victim):
+        services.delete_organization(organization)
+    assert squatter.slug == slug_for(name_key("株式会社"))
+    assert victim.slug.startswith(squatter.slug)
+    assert victim.database_name != squatter.database_name
+
+
+def test_opaque_database_names_do_not_tell_who_the_customer_is(settings: Settings) -> None:
+    settings.ORG_DATABASE_NAMES = "opaque"
+    organization = sign_up("Secretive Ltd")
+    services.delete_organization(organization)
+    assert organization.database_name.startswith("org_")
+    assert "secretive" not in organization.database_name
+    assert organization.slug == "secretive-ltd"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"password": "12345678"}, "password"),
+        ({"password": "short"}, "password"),
+        ({"password": "x" * 100_000}, "password"),
+        ({"password": "admin@test.com"}, "password"),
+        ({"email": "nobody"}, "email"),
+        ({"email": "a" * 250 + "@test.com"}, "email"),
+        ({"name": "Acme\x00"}, "organization_name"),
+        ({"name": "---"}, "organization_name"),
+    ],
+)
+def test_what_is_wrong_is_said_by_field_and_nothing_is_made(
+    superuser: Superuser, wrong: dict[str, str], field: str
+) -> None:
+    fine = {"name": "Invalid Ltd", "email": "admin@test.com", "password": PASSWORD}
+    with pytest.raises(ValidationError) as caught:
+        services.create_organization(**(fine | wrong))
+    assert set(caught.value.message_dict) == {field}
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(ValidationError) as caught:
+        services.create_organization(name="", email="", password="")
+    assert set(caught.value.message_dict) == {"organization_name", "email", "password"}
+
+
+def test_a_foreign_database_of_the_wanted_name_is_left_alone(superuser: Superuser) -> None:
+    superuser.execute("CREATE DATABASE org_foreign_ltd")
+    try:
+        with pytest.raises(ProvisioningFailed, match="taken on the server by something else"):
+            sign_up("Foreign Ltd")
+        assert leftovers(superuser) == ({"org_foreign_ltd"}, set())
+        assert not Organization.objects.named("Foreign Ltd").exists()
+    finally:
+        superuser.execute("DROP DATABASE org_foreign_ltd")
+    services.delete_organization(sign_up("Foreign Ltd"))
+
+
+def test_a_sign_up_while_somebody_has_the_name_in_hand_is_refused(superuser: Superuser) -> None:
+    with open_session() as other:
+        assert other.try_lock(name_key("Busy Ltd"))
+        with pytest.raises(OrganizationExists):
+            sign_up("Busy Ltd")
+    assert not Organization.objects.named("Busy Ltd").exists()
+
+
+def test_a_sign_up_takes_over_the_name_of_one_that_died(superuser: Superuser) -> None:
+    with open_session() as session:
+        dead = services._insert(session, name="Lazarus Ltd", email="dead@test.com")
+        session.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(dead.role_name)))
+    organization = sign_up("lazarus ltd")
+    assert not Organization.objects.filter(pk=dead.pk).exists()
+    services.delete_organization(organization)
+    assert leftovers(superuser) == (set(), set())
+
+
+@pytest.mark.parametrize("act", ["create", "delete", "reconcile"])
+def test_nothing_is_provisioned_inside_a_transaction(alpha: Company, act: str) -> None:
+    with transaction.atomic(using="default"), pytest.raises(ProvisioningInTransaction, match="out"):
+        if act == "create":
+            sign_up("Atomic Ltd")
+        elif act == "delete":
+            services.delete_organization(alpha.organization)
+        else:
+            services.reconcile_organizations()
+    assert not Organization.objects.named("Atomic Ltd").exists()
+
+
+@pytest.mark.parametrize("name", ["Nobody Ltd", "", "\x00", "\ud800"])
+def test_looking_up_what_is_no_organization_says_so(name: str) -> None:
+    with pytest.raises(OrganizationNotFound, match="There is no organization"):
+        services.find_organization(name)
+
+
+# --- Deleting -----------------------------------------------------------------------------------
+def test_a_deletion_leaves_a_tombstone_without_address_or_credential(superuser: Superuser) -> None:
+    organization = sign_up("Mortal Ltd")
+    services.delete_organization(organization)
+    row = Organization.objects.get(pk=organization.pk)
+    assert row.status == Status.DELETED
+    assert (row.admin_email, row.sealed_password) == ("", "")
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_the_name_of_a_deleted_organization_can_be_used_again() -> None:
+    first = sign_up("Phoenix Ltd")
+    services.delete_organization(first)
+    second = sign_up("phoenix-ltd")
+    services.delete_organization(second)
+    assert second.pk != first.pk
+    assert second.database_name == first.database_name
+
+
+def test_deleting_again_is_no_error_and_leaves_a_successor_alone() -> None:
+    first = sign_up("Twice Ltd")
+    services.delete_organization(first)
+    second = sign_up("Twice Ltd")
+    services.delete_organization(first)
+    with tenancy.override(second.tenant):
+        assert User.objects.count() == 1, "the successor has its database"
+    services.delete_organization(second)
+
+
+def test_an_organization_is_deleted_though_somebody_is_connected() -> None:
+    organization = sign_up("Connected Ltd")
+    with as_role_of(organization) as connection:
+        services.delete_organization(organization)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+
+
+def test_a_deletion_while_somebody_has_the_organization_in_hand_is_refused(alpha: Company) -> None:
+    with open_session() as other:
+        assert other.try_lock(name_key(alpha.name))
+        with pytest.raises(OrganizationBusy, match="at this moment"):
+            services.delete_organization(alpha.organization)
+    assert services.find_organization(alpha.name).status == Status.ACTIVE
+
+
+# --- Suspending ---------------------------------------------------------------------------------
+def test_a_suspended_organization_is_found_with_its_reason_and_can_resume() -> None:
+    organization = sign_up("Pausing Ltd")
+    try:
+        services.suspend_organization(organization, reason="unpaid")
+        row = services.find_organization("Pausing Ltd")
+        assert (row.status, row.status_reason) == (Status.SUSPENDED, "unpaid")
+        services.resume_organization(organization)
+        row.refresh_from_db()
+        assert (row.status, row.status_reason) == (Status.ACTIVE, "")
+    finally:
+        services.delete_organization(organization)
+
+
+def test_only_what_is_active_is_suspended_and_only_what_is_suspended_resumes(
+    alpha: Company,
+) -> None:
+    with pytest.raises(WrongState, match="is active; this needs it to be suspended"):
+        services.resume_organization(alpha.organization)
+    services.suspend_organization(alpha.organization)
+    try:
+        with pytest.raises(WrongState, match="is suspended; this needs it to be active"):
+            services.suspend_organization(alpha.organization)
+    finally:
+        services.resume_organization(alpha.organization)

@@ -1,0 +1,215 @@
+"""What PostgreSQL itself enforces: an organization's role reaches its own database and no other."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from accounts.models import User
+from organizations import services
+from organizations.naming import name_key
+from organizations.provisioning.database import sizes_bytes
+from organizations.provisioning.server import open_session
+from organizations.sealing import unseal
+from tests.conftest import PASSWORD, Company
+from tests.plugin import SERVER
+
+from .helpers import Superuser, as_role_of, names
+
+CONNECTABLE = "SELECT datname FROM pg_database WHERE datallowconn"
+TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+
+
+def test_an_organizations_role_connects_to_its_own_database(alpha: Company) -> None:
+    with as_role_of(alpha.organization) as connection:
+        assert names(connection, "SELECT email FROM users") == {alpha.email}
+
+
+def test_an_organizations_role_connects_to_no_other_database_of_the_server(
+    alpha: Company, beta: Company, superuser: Superuser
+) -> None:
+    others = names(superuser, CONNECTABLE) - {alpha.organization.database_name}
+    assert {"postgres", "template1", "master_org_db", beta.organization.database_name} <= others
+    for database in sorted(others):
+        with (
+            pytest.raises(psycopg.OperationalError, match="permission denied for database"),
+            as_role_of(alpha.organization, database),
+        ):
+            pytest.fail(f"alpha's role reached {database}")
+
+
+def test_no_database_of_the_server_grants_connect_to_public(
+    alpha: Company, beta: Company, superuser: Superuser
+) -> None:
+    open_to_all = names(
+        superuser,
+        "SELECT datname FROM pg_database WHERE datallowconn AND EXISTS (SELECT FROM "
+        "aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0)",
+    )
+    assert open_to_all == set()
+
+
+def test_only_its_role_and_the_applications_may_connect_to_an_organizations_database(
+    alpha: Company, superuser: Superuser
+) -> None:
+    row = alpha.organization
+    grantees = superuser.execute(
+        "SELECT grantee::regrole::text, privilege_type FROM pg_database, aclexplode(datacl) "
+        "WHERE datname = %s",
+        (row.database_name,),
+    ).fetchall()
+    assert {grantee for grantee, _ in grantees} == {row.role_name, "orgmgmt"}
+    assert [kind for grantee, kind in grantees if grantee == "orgmgmt"] == ["CONNECT"]
+
+
+def test_an_organizations_role_has_no_attribute_but_login(
+    alpha: Company, superuser: Superuser
+) -> None:
+    attributes = superuser.execute(
+        "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls "
+        "FROM pg_roles WHERE rolname = %s",
+        (alpha.organization.role_name,),
+    ).fetchone()
+    assert attributes == (True, False, False, False, False, False)
+
+
+def test_an_organizations_role_is_member_of_no_role(alpha: Company, superuser: Superuser) -> None:
+    of = superuser.execute(
+        "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = %s::regrole",
+        (alpha.organization.role_name,),
+    ).fetchall()
+    assert of == []
+
+
+def test_each_organizations_role_owns_its_database_and_nothing_else_shared(
+    alpha: Company, superuser: Superuser
+) -> None:
+    row = alpha.organization
+    owned = superuser.execute(
+        "SELECT datname FROM pg_database WHERE datdba = %s::regrole", (row.role_name,)
+    ).fetchall()
+    assert owned == [(row.database_name,)]
+
+
+def test_the_master_still_belongs_to_the_application(alpha: Company, superuser: Superuser) -> None:
+    """REASSIGN OWNED from the application's role would have handed it over."""
+    owner = superuser.execute(
+        "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'master_org_db'"
+    ).fetchone()
+    assert owner == ("orgmgmt",)
+
+
+def test_an_organizations_role_owns_every_table_of_its_database(alpha: Company) -> None:
+    with as_role_of(alpha.organization) as connection:
+        owners = names(connection, "SELECT tableowner FROM pg_tables WHERE schemaname = 'public'")
+    assert owners == {alpha.organization.role_name}
+
+
+def test_an_organizations_database_has_the_tenant_apps_tables_and_no_other(alpha: Company) -> None:
+    with as_role_of(alpha.organization) as connection:
+        assert names(connection, TABLES) == {"users", "login_sessions", "django_migrations"}
+        assert names(connection, "SELECT DISTINCT app FROM django_migrations") == {"accounts"}
+
+
+def test_the_users_table_has_the_columns_that_clients_know(alpha: Company) -> None:
+    with as_role_of(alpha.organization) as connection:
+        rows = connection.execute(
+            "SELECT column_name, character_maximum_length "
+            "FROM information_schema.columns WHERE table_name = 'users'"
+        ).fetchall()
+    columns = {str(name): length for name, length in rows}
+    assert set(columns) == {
+        "id",
+        "email",
+        "email_key",
+        "hashed_password",
+        "is_admin",
+        "is_active",
+        "created_at",
+    }
+    assert columns["hashed_password"] == 255
+
+
+def test_the_master_has_no_table_of_a_tenant_app() -> None:
+    with psycopg.connect(**SERVER.connection_parameters()) as connection:  # type: ignore[arg-type]
+        tables = names(connection, TABLES)
+    assert "organizations" in tables
+    assert not tables & {User._meta.db_table, "login_sessions", "accounts_user"}
+
+
+def test_the_application_keeps_no_membership_that_it_could_use(
+    alpha: Company, superuser: Superuser
+) -> None:
+    """Its ADMIN option stays: with it, it can make itself a member again for one act."""
+    memberships = superuser.execute(
+        "SELECT admin_option, inherit_option, set_option FROM pg_auth_members "
+        "WHERE member = 'orgmgmt'::regrole AND roleid = %s::regrole",
+        (alpha.organization.role_name,),
+    ).fetchall()
+    assert memberships == [(True, False, False)]
+
+
+def test_no_membership_outlives_an_organization(superuser: Superuser) -> None:
+    count = "SELECT count(*) FROM pg_auth_members WHERE member = 'orgmgmt'::regrole"
+    before = superuser.execute(count.encode()).fetchone()
+    made = services.create_organization(name="Brief", email="a@test.com", password=PASSWORD)
+    services.delete_organization(made.organization)
+    assert superuser.execute(count.encode()).fetchone() == before
+
+
+def test_the_application_reads_no_organizations_data_without_becoming_its_role(
+    alpha: Company,
+) -> None:
+    parameters = SERVER.connection_parameters() | {"dbname": alpha.organization.database_name}
+    with (
+        psycopg.connect(**parameters) as connection,  # type: ignore[arg-type]
+        pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for table"),
+    ):
+        connection.execute("SELECT * FROM users")
+
+
+def test_the_verifier_of_an_organizations_role_has_one_iteration(
+    alpha: Company, superuser: Superuser
+) -> None:
+    row = superuser.execute(
+        "SELECT rolpassword FROM pg_authid WHERE rolname = %s", (alpha.organization.role_name,)
+    ).fetchone()
+    assert row is not None
+    assert str(row[0]).startswith("SCRAM-SHA-256$1:")
+
+
+def test_the_servers_log_never_sees_a_password(superuser: Superuser) -> None:
+    log = Path(str(SERVER._server._log))
+    superuser.execute("ALTER SYSTEM SET log_statement = 'all'")
+    superuser.execute("SELECT pg_reload_conf()")
+    try:
+        with open_session() as session:
+            assert session.value("SHOW log_statement") == "all"
+        made = services.create_organization(name="Logged", email="a@test.com", password=PASSWORD)
+        secret = unseal(made.organization.sealed_password, owner="")
+        services.delete_organization(made.organization)
+    finally:
+        superuser.execute("ALTER SYSTEM RESET log_statement")
+        superuser.execute("SELECT pg_reload_conf()")
+    text = log.read_text()
+    assert made.organization.role_name in text, "the log has the statements"
+    assert secret not in text
+    assert PASSWORD not in text
+
+
+def test_a_database_can_be_asked_for_its_size_by_the_application(
+    alpha: Company, beta: Company
+) -> None:
+    wanted = [alpha.organization.database_name, beta.organization.database_name, "org_absent"]
+    sizes = sizes_bytes(wanted)
+    assert set(sizes) == set(wanted[:2])
+    assert all(size > 1_000_000 for size in sizes.values())
+
+
+def test_one_name_is_locked_for_one_session_alone_and_no_longer_than_it_lives() -> None:
+    with open_session() as second:
+        with open_session() as first:
+            assert first.try_lock(name_key("Acme Corp"))
+            assert not second.try_lock(name_key("acme_corp"))
+            assert second.try_lock(name_key("Other"))
+        second.lock(name_key("acme_corp"), name="acme_corp", timeout_seconds=10)
