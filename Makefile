@@ -56,6 +56,7 @@ types: venv ## Check types with mypy
 	@$(MYPY_ENV) $(PY) -m mypy
 
 format: venv ## Sort imports, fix what ruff can fix, format
+	@$(PY) -m ruff format
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 

@@ -13,6 +13,9 @@ class ApiRootView(APIView):
 
     permission_classes = (AllowAny,)
 
+    def get_view_name(self) -> str:
+        return "API v1"
+
     @extend_schema(exclude=True)
     def get(self, request: Request) -> Response:
         names = ("token", "me", "users-list", "organization", "organizations-list")

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
 from django.db import InterfaceError, OperationalError
+from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
@@ -20,6 +21,7 @@ from organizations.tenancy import RegistryFull
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
+_SUSPICIOUS = "The request was refused. Check its Host header, its size and its number of fields."
 _STATUS: dict[type[Exception], int] = {
     errors.OrganizationNotFound: 404,
     errors.OrganizationExists: 409,
@@ -70,6 +72,11 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
     if isinstance(exc, ValidationError):
         fields = exc.message_dict if hasattr(exc, "error_dict") else {"__all__": exc.messages}
         return 400, body(_sentence(fields), "invalid", fields), {}
+    if isinstance(exc, SuspiciousOperation):
+        return 400, body(_SUSPICIOUS, "bad_request"), {}
+    if isinstance(exc, ProtectedError | RestrictedError):
+        detail = "Other records refer to this one. Remove or change them first."
+        return 409, body(detail, "in_use"), {}
     if isinstance(exc, OperationalError | InterfaceError):
         # The text of the server's is for the log: it names hosts, databases and roles.
         logger.error("database unavailable", exc_info=exc)
@@ -102,6 +109,8 @@ def _fields(detail: Any, prefix: str = "") -> dict[str, list[str]]:
         for key, value in detail.items():
             flat.update(_fields(value, f"{prefix}.{key}" if prefix else str(key)))
         return flat
+    if isinstance(detail, list) and any(isinstance(item, dict | list) for item in detail):
+        return _fields({str(index): item for index, item in enumerate(detail) if item}, prefix)
     messages = detail if isinstance(detail, list) else [detail]
     return {prefix or "non_field_errors": [str(message) for message in messages]}
 
@@ -122,7 +131,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400."""
     detail = "The request cannot be read."
     if isinstance(exception, SuspiciousOperation):
-        detail = "The request was refused. Check its Host header and its size."
+        detail = _SUSPICIOUS
     return _json(400, detail, "bad_request")
 
 

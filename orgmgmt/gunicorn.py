@@ -26,8 +26,8 @@ keepalive = 5
 control_socket_disable = True
 # A heartbeat on disk can stall a worker; memory cannot.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a memory disk
-# A proxy in front is the only one whose word on the client's address and scheme counts.
-forwarded_allow_ips = settings.FORWARDED_ALLOW_IPS
+# Whether a proxy's word on the scheme counts is one setting: TRUST_X_FORWARDED_PROTO.
+secure_scheme_headers: dict[str, str] = {}
 
 
 def on_starting(server: Any) -> None:

@@ -24,6 +24,7 @@ class OpenView(APIView):
     throttle_classes = ()
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = JsonAlways
+    asks_no_database = True
 
 
 class HealthView(OpenView):
@@ -45,6 +46,9 @@ class HealthView(OpenView):
 
 class RootView(OpenView):
     """Where to go from here."""
+
+    def get_view_name(self) -> str:
+        return "Home"
 
     @extend_schema(
         operation_id="root",

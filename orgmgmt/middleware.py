@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from rest_framework.response import Response
 
@@ -27,6 +27,13 @@ class EdgeMiddleware:
         self.health: Callable[[HttpRequest], Response] = HealthView.as_view()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._answer(request)
+        if request.method == "HEAD" and isinstance(response, HttpResponse):
+            # The length stays as it was counted; gunicorn warns of a body that it drops.
+            response.content = b""
+        return response
+
+    def _answer(self, request: HttpRequest) -> HttpResponseBase:
         if request.path_info in ("/health", "/health/"):
             # A load balancer asks by address, whatever ALLOWED_HOSTS says, and often.
             response = self.health(request)
@@ -55,9 +62,13 @@ def _refusal(request: HttpRequest) -> JsonResponse | None:
     except DisallowedHost:
         detail = "This host is not served here. Add it to ALLOWED_HOSTS."
         return JsonResponse(body(detail, "unknown_host"), status=400)
+    if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
+        # Django reads CONTENT_LENGTH alone, and would take the body for an empty one.
+        detail = "Send the body with a Content-Length, not in chunks."
+        return JsonResponse(body(detail, "length_required"), status=411)
     length = request.META.get("CONTENT_LENGTH") or "0"
     limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    if not length.isdigit() or int(length) > limit:
+    if not (length.isascii() and length.isdigit()) or int(length) > limit:
         detail = f"The body is too large. Send at most {limit} bytes."
         return JsonResponse(body(detail, "too_large"), status=413)
     if "\x00" in request.path_info:

@@ -82,7 +82,7 @@ class Operation(AutoSchema):
     """spectacular's own, with our errors behind each operation's answers.
 
     A view names what it alone can answer: `error_statuses`, and for a viewset's actions that can
-    meet a conflict `conflicting_actions`.
+    meet a conflict `conflicting_actions`, and `asks_no_database` where the server cannot matter.
     """
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
@@ -98,7 +98,9 @@ class Operation(AutoSchema):
         return responses
 
     def _error_statuses(self) -> set[int]:
-        statuses = {503, *getattr(self.view, "error_statuses", ())}
+        statuses = set(getattr(self.view, "error_statuses", ()))
+        if not getattr(self.view, "asks_no_database", False):
+            statuses.add(503)
         if self.method in ("POST", "PUT", "PATCH") and self.get_request_serializer() is not None:
             statuses |= {400, 413, 415}
         if not any(isinstance(each, AllowAny) for each in self.view.get_permissions()):

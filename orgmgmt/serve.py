@@ -5,6 +5,7 @@ first staff account, and serves until Ctrl-C. For development; a deployment star
 orgmgmt/gunicorn.py.
 """
 
+import io
 import os
 import secrets
 import socket
@@ -34,7 +35,7 @@ Serving on {url} (Ctrl-C stops it). Try next:
 
 
 class _DevelopmentServer(BaseApplication):
-    """gunicorn in this process, so that it ends with it: production's server, and a reloader."""
+    """production's server, in this process, so that it ends with it."""
 
     def load_config(self) -> None:
         from django.conf import settings
@@ -49,7 +50,6 @@ class _DevelopmentServer(BaseApplication):
             # interrupted while it takes a request in can wait for itself (ThreadPoolExecutor).
             "graceful_timeout": 3,
             "control_socket_disable": True,
-            "reload": True,
             "loglevel": "warning",
             "when_ready": lambda server: print(_NEXT.format(url=_url()), flush=True),
         }
@@ -85,7 +85,8 @@ def _prepare() -> None:
     from django.db import connections
 
     call_command("migrate", verbosity=0, interactive=False)
-    call_command("reconcile_orgs", stdout=open(os.devnull, "w"))  # noqa: SIM115
+    call_command("reconcile_orgs", stdout=io.StringIO())
+    call_command("migrate_orgs", stdout=io.StringIO())
     _ensure_staff()
     # gunicorn forks: a connection shared by two processes would mix their answers.
     connections.close_all()

@@ -5,6 +5,7 @@ Order, first found wins: the process's environment, `.env` beside manage.py, and
 holds the value. Nonsense stops the start with a sentence.
 """
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,20 @@ env = environ.FileAwareEnv()
 env.read_env(BASE_DIR / ".env")
 
 
+def text(name: str, *, default: str = "") -> str:
+    """The value, also from <NAME>_FILE, without the newline that ends a file."""
+    try:
+        value: str = env.str(name, default=default)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"{name}_FILE names a file that cannot be read: {error.strerror}. Name one that can."
+        ) from error
+    return value.rstrip("\r\n")
+
+
 def boolean(name: str, *, default: bool) -> bool:
     """on/off, true/false, yes/no, 1/0; anything else stops the start."""
-    raw = env.str(name, default="").strip().lower()
+    raw = text(name).strip().lower()
     if raw in {"on", "true", "yes", "1"}:
         return True
     if raw in {"off", "false", "no", "0"}:
@@ -33,33 +45,42 @@ def boolean(name: str, *, default: bool) -> bool:
     return default
 
 
-def number(name: str, *, default: int, at_least: int = 1) -> int:
-    """A whole number of at least `at_least`; anything else stops the start."""
-    raw = env.str(name, default="").strip() or str(default)
-    if not raw.isascii() or not raw.isdigit() or int(raw) < at_least:
+def number(name: str, *, default: int, at_most: int) -> int:
+    """A whole number from 1 to `at_most`; anything else stops the start."""
+    raw = text(name).strip() or str(default)
+    plausible = raw.isascii() and raw.isdigit() and len(raw) < 12
+    if not plausible or not 1 <= int(raw) <= at_most:
         raise ImproperlyConfigured(
-            f"{name} is {raw!r}. Set it to a whole number of at least {at_least}."
+            f"{name} is {raw[:40]!r}. Set it to a whole number from 1 to {at_most}."
         )
     return int(raw)
 
 
 def choice(name: str, *, default: str, among: tuple[str, ...]) -> str:
     """One of a few words; anything else stops the start."""
-    raw = env.str(name, default="").strip() or default
+    raw = text(name).strip() or default
     if raw not in among:
         raise ImproperlyConfigured(f"{name} is {raw!r}. Set it to one of: {', '.join(among)}.")
     return raw
 
 
+def rate(name: str) -> str | None:
+    """A rate as `100/min`, or None where it is unset; anything else stops the start."""
+    raw = text(name).strip()
+    if raw and not re.fullmatch(r"[1-9][0-9]{0,8}/(s|sec|m|min|h|hour|d|day)", raw):
+        raise ImproperlyConfigured(f"{name} is {raw!r}. Set it to a rate such as 100/min.")
+    return raw or None
+
+
 def names(name: str, *, default: str = "") -> list[str]:
     """A list with commas between."""
-    return [part.strip() for part in env.str(name, default=default).split(",") if part.strip()]
+    return [part.strip() for part in text(name, default=default).split(",") if part.strip()]
 
 
 # --- Development or production ------------------------------------------------------------------
-DATA_DIR = Path(env.str("DATA_DIR", default="") or BASE_DIR / ".data").absolute()
+DATA_DIR = Path(text("DATA_DIR") or BASE_DIR / ".data").absolute()
 _DATABASE_CONFIGURED = any(
-    env.str(name, default="") for name in ("DATABASE_URL", "MASTER_DB_HOST", "MASTER_DB_NAME")
+    text(name) for name in ("DATABASE_URL", "MASTER_DB_HOST", "MASTER_DB_NAME")
 )
 # `make run` sets it: first make what a checkout lacks, keys of its own and an embedded server.
 _DEVELOPMENT_SETUP = boolean("DEVELOPMENT_SETUP", default=False)
@@ -90,10 +111,13 @@ _WELL_KNOWN = (
 )
 
 
+_PLACEHOLDERS = frozenset({"change-me", "changeme", "change_me", "replace-me", "your-password"})
+
+
 def signing_secret() -> str:
     """SECRET_KEY, or a sentence that says what to set."""
     how = "Set SECRET_KEY to 50 random characters or more, such as `openssl rand -base64 48` prints"
-    secret: str = env.str("SECRET_KEY", default="")
+    secret: str = text("SECRET_KEY")
     if not secret:
         raise ImproperlyConfigured(f"SECRET_KEY is missing. {how}; for development use `make run`.")
     if DEBUG:
@@ -128,6 +152,21 @@ def sealing_keys() -> list[str]:
     return keys
 
 
+def database_password() -> str:
+    """MASTER_DB_PASSWORD, unless it is a placeholder of an example."""
+    password = text("MASTER_DB_PASSWORD")
+    refuse_placeholder("MASTER_DB_PASSWORD", password)
+    return password
+
+
+def refuse_placeholder(name: str, password: str) -> None:
+    """Stop the start with DEBUG off where an example was copied and not filled in."""
+    if not DEBUG and password.lower() in _PLACEHOLDERS:
+        raise ImproperlyConfigured(
+            f"{name} holds the placeholder of an example. Set it to the database role's password."
+        )
+
+
 SECRET_KEY = signing_secret()
 CREDENTIAL_KEYS = sealing_keys()
 
@@ -140,7 +179,13 @@ def master_database() -> dict[str, Any]:
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }
-    if url := env.str("DATABASE_URL", default=""):
+    if url := text("DATABASE_URL"):
+        if not url.startswith(("postgres://", "postgresql://")):
+            raise ImproperlyConfigured(
+                "DATABASE_URL does not name a PostgreSQL database, and no other kind is supported "
+                "(an organization gets a database and a role of its own, which SQLite and the "
+                "others do not have). Write postgres://USER:PASSWORD@HOST:PORT/NAME."
+            )
         try:
             parsed = env.db_url_config(url)
         except Exception:
@@ -149,16 +194,11 @@ def master_database() -> dict[str, Any]:
                 "DATABASE_URL cannot be read. Write postgres://USER:PASSWORD@HOST:PORT/NAME, with "
                 "special characters in the password percent-encoded."
             ) from None
-        if parsed.get("ENGINE") != common["ENGINE"]:
-            raise ImproperlyConfigured(
-                "DATABASE_URL does not name a PostgreSQL database, and no other kind is supported "
-                "(an organization gets a database and a role of its own, which SQLite and the "
-                "others do not have). Write postgres://USER:PASSWORD@HOST:PORT/NAME."
-            )
         if not parsed.get("NAME"):
             raise ImproperlyConfigured(
                 "DATABASE_URL names no database. Write postgres://USER:PASSWORD@HOST:PORT/NAME."
             )
+        refuse_placeholder("DATABASE_URL", parsed.get("PASSWORD") or "")
         return {**parsed, **common}
     if _DATABASE_CONFIGURED:
         sslmode = choice(
@@ -167,14 +207,14 @@ def master_database() -> dict[str, Any]:
             among=("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
         )
         options = {"sslmode": sslmode}
-        if root_certificate := env.str("MASTER_DB_SSLROOTCERT", default=""):
+        if root_certificate := text("MASTER_DB_SSLROOTCERT"):
             options["sslrootcert"] = root_certificate
         return common | {
-            "HOST": env.str("MASTER_DB_HOST", default="localhost"),
-            "PORT": str(number("MASTER_DB_PORT", default=5432)),
-            "NAME": env.str("MASTER_DB_NAME", default="master_org_db"),
-            "USER": env.str("MASTER_DB_USER", default="postgres"),
-            "PASSWORD": env.str("MASTER_DB_PASSWORD", default=""),
+            "HOST": text("MASTER_DB_HOST", default="localhost"),
+            "PORT": str(number("MASTER_DB_PORT", default=5432, at_most=65_535)),
+            "NAME": text("MASTER_DB_NAME", default="master_org_db"),
+            "USER": text("MASTER_DB_USER", default="postgres"),
+            "PASSWORD": database_password(),
             "OPTIONS": options,
         }
     return common | embedded_database()
@@ -215,12 +255,20 @@ DATABASE_ROUTERS = ["organizations.tenancy.TenantRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Organizations ------------------------------------------------------------------------------
-# Apps whose tables live in every organization's database.
+# Apps whose tables live in every organization's database, and those whose live in the master's.
+# An app with models must be in one of the two: a forgotten one would mix all organizations' rows.
 TENANT_APPS = ["accounts"]
-ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=64)
+MASTER_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "organizations",
+]
+ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=64, at_most=100_000)
 ORG_DATABASE_NAMES = choice("ORG_DATABASE_NAMES", default="readable", among=("readable", "opaque"))
 # With `example.com`, the host `acme.example.com` names the organization with the slug `acme`.
-ORG_BASE_DOMAIN = env.str("ORG_BASE_DOMAIN", default="").strip(".").lower()
+ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
 
 # --- Applications -------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -274,17 +322,16 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 # --- The web server (orgmgmt/gunicorn.py) -------------------------------------------------------
-HOST = env.str("HOST", default="") or ("127.0.0.1" if DEBUG else "0.0.0.0")  # noqa: S104
-PORT = number("PORT", default=8000)
-WEB_CONCURRENCY = number("WEB_CONCURRENCY", default=2)
-WEB_THREADS = number("WEB_THREADS", default=4)
-FORWARDED_ALLOW_IPS = env.str("FORWARDED_ALLOW_IPS", default="") or "127.0.0.1"
+HOST = text("HOST") or ("127.0.0.1" if DEBUG else "0.0.0.0")  # noqa: S104
+PORT = number("PORT", default=8000, at_most=65_535)
+WEB_CONCURRENCY = number("WEB_CONCURRENCY", default=2, at_most=1_000)
+WEB_THREADS = number("WEB_THREADS", default=4, at_most=1_000)
 
 # --- The edge -----------------------------------------------------------------------------------
 ALLOWED_HOSTS = names("ALLOWED_HOSTS", default=f"localhost,127.0.0.1,[::1],{HOST}" if DEBUG else "")
 CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
 CSRF_FAILURE_VIEW = "orgmgmt.exceptions.csrf_failure"
-DATA_UPLOAD_MAX_MEMORY_SIZE = number("MAX_BODY_BYTES", default=1_000_000)
+DATA_UPLOAD_MAX_MEMORY_SIZE = number("MAX_BODY_BYTES", default=1_000_000, at_most=1_000_000_000)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
@@ -297,7 +344,7 @@ X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "rest_framework:login"
 
 STATIC_URL = "/static/"
-STATIC_ROOT = Path(env.str("STATIC_ROOT", default="") or BASE_DIR / "staticfiles")
+STATIC_ROOT = Path(text("STATIC_ROOT") or BASE_DIR / "staticfiles")
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 STORAGES = {
@@ -335,8 +382,12 @@ SIMPLE_JWT = {
     "SIGNING_KEY": SECRET_KEY,
     "ISSUER": "organization-management-api",
     "AUDIENCE": "organization-management-api",
-    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=number("ACCESS_TOKEN_EXPIRE_MINUTES", default=30)),
-    "REFRESH_TOKEN_LIFETIME": timedelta(days=number("REFRESH_TOKEN_EXPIRE_DAYS", default=14)),
+    "ACCESS_TOKEN_LIFETIME": timedelta(
+        minutes=number("ACCESS_TOKEN_EXPIRE_MINUTES", default=30, at_most=525_600)
+    ),
+    "REFRESH_TOKEN_LIFETIME": timedelta(
+        days=number("REFRESH_TOKEN_EXPIRE_DAYS", default=14, at_most=3_650)
+    ),
 }
 # How long a person stays logged in to the browsable API.
 ORG_SESSION_LIFETIME = timedelta(hours=12)
@@ -350,7 +401,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.IsMember"],
     "DEFAULT_THROTTLE_CLASSES": ["accounts.throttling.MemberRateThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"member": env.str("THROTTLE_MEMBER", default="") or None},
+    "DEFAULT_THROTTLE_RATES": {"member": rate("THROTTLE_MEMBER")},
     "DEFAULT_PARSER_CLASSES": [
         "accounts.parsers.StrictJSONParser",
         "rest_framework.parsers.FormParser",
@@ -379,6 +430,9 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api/v1",
 }
 
+_LOG_LEVEL = choice(
+    "LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -396,7 +450,7 @@ LOGGING = {
             "filters": ["tenant"],
         }
     },
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "root": {"handlers": ["console"], "level": _LOG_LEVEL},
     "loggers": {
         # Django's own handlers would print a line twice; an answer of 4xx is no event of ours.
         "django": {"handlers": [], "propagate": True},

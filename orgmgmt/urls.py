@@ -1,10 +1,9 @@
 """Every path. EdgeMiddleware makes each of ours good with and without a slash at the end."""
 
 from django.contrib import admin
+from django.http import HttpResponse
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.renderers import OpenApiJsonRenderer
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
 from accounts import browser
 from accounts.login_views import AdminLoginView
@@ -12,6 +11,7 @@ from organizations.urls import contract_urlpatterns
 
 from . import exceptions
 from .api_root import ApiRootView
+from .docs import RedocView, SchemaView, SwaggerView
 from .health import HealthView, RootView
 
 # DRF's templates look for the names `login` and `logout` here.
@@ -26,13 +26,9 @@ browser_urlpatterns = (
 urlpatterns = [
     path("", RootView.as_view(), name="root"),
     path("health", HealthView.as_view(), name="health"),
-    path(
-        "openapi.json",
-        SpectacularAPIView.as_view(renderer_classes=[OpenApiJsonRenderer]),
-        name="schema",
-    ),
-    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    path("redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    path("openapi.json", SchemaView.as_view(), name="schema"),
+    path("docs", SwaggerView.as_view(url_name="schema"), name="docs"),
+    path("redoc", RedocView.as_view(url_name="schema"), name="redoc"),
     *contract_urlpatterns,
     path("admin/login", AdminLoginView.as_view(), name="admin-login"),
     path("admin", RedirectView.as_view(url="/admin/")),
@@ -41,6 +37,8 @@ urlpatterns = [
     path("api/v1/", ApiRootView.as_view(), name="api-root"),
     path("api/v1/", include("accounts.urls")),
     path("api/v1/", include("organizations.urls")),
+    # Browsers ask for it on pages that name no icon.
+    path("favicon.ico", lambda request: HttpResponse(status=204)),
     re_path("", exceptions.not_found),
 ]
 

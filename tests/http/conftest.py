@@ -1,0 +1,46 @@
+"""The product served by gunicorn, once for the whole run."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from organizations import services
+from organizations.models import Organization
+
+from .server import WebServer, assert_no_traceback, serving
+
+
+@pytest.fixture(scope="session")
+def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """gunicorn with DEBUG on, as on a developer's machine; its log holds no traceback."""
+    log = tmp_path_factory.mktemp("gunicorn") / "development.log"
+    with serving(log) as running:
+        yield running
+    assert_no_traceback(running)
+
+
+@pytest.fixture(scope="session")
+def production(
+    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WebServer]:
+    """gunicorn with DEBUG off, on plain http; its log holds no traceback."""
+    log = tmp_path_factory.mktemp("gunicorn") / "production.log"
+    with serving(log, DEBUG="off", HTTPS_ONLY="off") as running:
+        yield running
+    assert_no_traceback(running)
+
+
+@pytest.fixture(params=["server", "production"])
+def either(request: pytest.FixtureRequest) -> WebServer:
+    """Each of the two, one after the other."""
+    running: WebServer = request.getfixturevalue(request.param)
+    return running
+
+
+@pytest.fixture(autouse=True)
+def _tidy(_database: None) -> Iterator[None]:
+    """Delete what a test has signed up."""
+    before = set(Organization.objects.values_list("pk", flat=True))
+    yield
+    for organization in Organization.objects.live().exclude(pk__in=before):
+        services.delete_organization(organization)

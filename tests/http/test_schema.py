@@ -1,0 +1,145 @@
+"""/openapi.json: a valid schema, in which every operation has its errors and an example."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from drf_spectacular.validation import validate_schema
+
+from .server import WebServer
+
+METHODS = {"get", "post", "put", "patch", "delete"}
+CONTRACT = {
+    ("/", "get"),
+    ("/health", "get"),
+    ("/org/create", "post"),
+    ("/org/get", "post"),
+    ("/admin/login", "post"),
+}
+VERSION_1 = {
+    ("/api/v1/auth/token/", "post"),
+    ("/api/v1/auth/token/refresh/", "post"),
+    ("/api/v1/auth/logout/", "post"),
+    ("/api/v1/me/", "get"),
+    ("/api/v1/me/", "patch"),
+    ("/api/v1/me/password/", "post"),
+    ("/api/v1/users/", "get"),
+    ("/api/v1/users/", "post"),
+    ("/api/v1/users/{id}/", "get"),
+    ("/api/v1/users/{id}/", "patch"),
+    ("/api/v1/organization/", "get"),
+    ("/api/v1/organizations/", "get"),
+    ("/api/v1/organizations/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/", "get"),
+}
+
+
+@pytest.fixture(scope="module")
+def schema(server: WebServer) -> dict[str, Any]:
+    answer: dict[str, Any] = server.get("/openapi.json").json()
+    return answer
+
+
+def operations(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in schema["paths"].items():
+        for method, operation in item.items():
+            if method in METHODS:
+                yield path, method, operation
+
+
+def has_example(content: dict[str, Any]) -> bool:
+    """Of JSON; the forms of the browsable API are shown by it."""
+    media = content.get("application/json") or content.get("application/vnd.oai.openapi+json", {})
+    return bool(media.get("examples")) or "example" in media
+
+
+def resolve(schema: dict[str, Any], media: dict[str, Any]) -> dict[str, Any]:
+    reference: str = media["schema"]["$ref"]
+    found: Any = schema
+    for part in reference.removeprefix("#/").split("/"):
+        found = found[part]
+    answer: dict[str, Any] = found
+    return answer
+
+
+def test_the_schema_is_valid_openapi_3(schema: dict[str, Any]) -> None:
+    validate_schema(schema)  # type: ignore[no-untyped-call]
+
+
+def test_the_contract_and_the_first_version_are_listed(schema: dict[str, Any]) -> None:
+    listed = {(path, method) for path, method, _ in operations(schema)}
+    assert listed >= CONTRACT | VERSION_1, (CONTRACT | VERSION_1) - listed
+
+
+def test_operation_ids_are_unique_and_every_operation_has_a_summary(
+    schema: dict[str, Any],
+) -> None:
+    found = list(operations(schema))
+    ids = [operation["operationId"] for _, _, operation in found]
+    assert len(ids) == len(set(ids))
+    assert all(operation.get("summary") for _, _, operation in found)
+
+
+def test_every_body_has_an_example(schema: dict[str, Any]) -> None:
+    lacking = [
+        f"{method} {path}"
+        for path, method, operation in operations(schema)
+        if "requestBody" in operation and not has_example(operation["requestBody"]["content"])
+    ]
+    assert not lacking
+
+
+def test_every_answer_with_a_body_has_an_example(schema: dict[str, Any]) -> None:
+    lacking = [
+        f"{method} {path} {status}"
+        for path, method, operation in operations(schema)
+        for status, response in operation["responses"].items()
+        if response.get("content") and not has_example(response["content"])
+    ]
+    assert not lacking
+
+
+def test_every_operation_has_its_errors_in_the_one_shape(schema: dict[str, Any]) -> None:
+    for path, method, operation in operations(schema):
+        errors = {
+            status: response
+            for status, response in operation["responses"].items()
+            if status >= "400"
+        }
+        assert errors, f"{method} {path} names no error"
+        for status, response in errors.items():
+            where = f"{method} {path} {status}"
+            media = response["content"]["application/json"]
+            shape = resolve(schema, media)
+            assert set(shape["properties"]) == {"detail", "code", "fields"}, where
+            assert set(shape["required"]) == {"detail", "code"}, where
+            for example in media["examples"].values():
+                assert set(example["value"]) <= {"detail", "code", "fields"}, where
+                assert {"detail", "code"} <= set(example["value"]), where
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "statuses"),
+    [
+        ("/org/create", "post", {"201", "400", "409", "413", "415", "503"}),
+        ("/org/get", "post", {"200", "400", "404", "413", "415", "503"}),
+        ("/admin/login", "post", {"200", "400", "401", "403", "404", "413", "415", "503"}),
+        ("/api/v1/auth/token/", "post", {"200", "400", "401", "403", "404", "503"}),
+        ("/api/v1/users/", "post", {"201", "400", "401", "403", "409", "503"}),
+        ("/api/v1/users/{id}/", "patch", {"200", "400", "401", "403", "404", "409", "503"}),
+        ("/api/v1/me/", "patch", {"200", "400", "401", "409", "503"}),
+    ],
+)
+def test_an_operation_names_the_statuses_it_can_answer(
+    schema: dict[str, Any], path: str, method: str, statuses: set[str]
+) -> None:
+    assert set(schema["paths"][path][method]["responses"]) >= statuses
+
+
+def test_open_paths_need_no_login_and_the_others_do(schema: dict[str, Any]) -> None:
+    for path, method, operation in operations(schema):
+        security = operation.get("security", [])
+        is_open = not security or {} in security
+        assert is_open != ("401" in operation["responses"] and "429" in operation["responses"]), (
+            f"{method} {path}: {security}"
+        )

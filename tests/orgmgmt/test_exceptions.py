@@ -1,0 +1,154 @@
+"""From what was raised to what is answered, where HTTP cannot be made to raise it."""
+
+import json
+from typing import Any
+
+import pytest
+from django.core.exceptions import (
+    PermissionDenied,
+    SuspiciousOperation,
+    TooManyFieldsSent,
+    ValidationError,
+)
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+from django.http import Http404
+from django.test import RequestFactory
+from rest_framework import exceptions as drf
+
+from organizations import errors
+from organizations.tenancy import NoTenant, RegistryFull, WrongTenant
+from orgmgmt import exceptions
+
+request = RequestFactory().get("/")
+MADE: list[tuple[Exception, int]] = [
+    (errors.OrganizationNotFound("X"), 404),
+    (errors.OrganizationExists("X"), 409),
+    (errors.OrganizationBusy("X"), 409),
+    (errors.OrganizationSuspended("X"), 403),
+    (errors.OrganizationMismatch("The header X-Org"), 403),
+    (errors.WrongState("X", status="active", wanted="suspended"), 409),
+    (errors.ProvisioningFailed("X", "a reason."), 503),
+    (errors.ServerUnavailable(), 503),
+    (errors.ServerRefused("UndefinedObject"), 503),
+    (errors.CredentialUnreadable("X"), 503),
+    (errors.InvalidCredentials(), 401),
+    (errors.InvalidToken(), 401),
+    (errors.AdminRequired(), 403),
+    (errors.UserExists("a@test.com"), 409),
+    (errors.LastAdmin(), 409),
+    (RegistryFull(4), 503),
+    (Http404(), 404),
+    (PermissionDenied(), 403),
+    (drf.NotAuthenticated(), 401),
+    (drf.MethodNotAllowed("PUT"), 405),
+    (drf.UnsupportedMediaType("text/plain"), 415),
+    (drf.Throttled(wait=7), 429),
+    (drf.ParseError(), 400),
+    (drf.ValidationError("wrong"), 400),
+    (ValidationError("wrong"), 400),
+    (OperationalError("db-7"), 503),
+    (InterfaceError("db-7"), 503),
+    (TooManyFieldsSent("more than 1000"), 400),
+    (SuspiciousOperation("secret words"), 400),
+]
+# They say that the program is wrong, and not the request.
+BUGS = [
+    NoTenant("This"),
+    WrongTenant("This", belongs_to="org_1", active="org_2"),
+    errors.ProvisioningInTransaction(),
+    IntegrityError("duplicate key"),
+    DataError("too long"),
+    KeyError("x"),
+    ValueError("x"),
+]
+
+
+def handled(error: Exception) -> Any:
+    """The answer; authenticate_header is what DRF's view sets on such an error."""
+    if isinstance(error, drf.NotAuthenticated):
+        error.auth_header = 'Bearer realm="api"'  # type: ignore[attr-defined]
+    return exceptions.handle(error, {})
+
+
+@pytest.mark.parametrize(("error", "status"), MADE, ids=lambda value: type(value).__name__)
+def test_each_error_has_its_status_and_the_one_shape(error: Exception, status: int) -> None:
+    response = handled(error)
+    assert response is not None, "it would be a 500"
+    assert response.status_code == status
+    assert set(response.data) - {"fields"} == {"detail", "code"}
+    assert isinstance(response.data["detail"], str) and response.data["detail"]
+    assert isinstance(response.data["code"], str)
+    assert ("fields" in response.data) == (response.data["code"] == "invalid")
+    assert ("Retry-After" in response.headers) == (status in (429, 503))
+    assert ("WWW-Authenticate" in response.headers) == (status == 401)
+
+
+@pytest.mark.parametrize("error", BUGS, ids=lambda error: type(error).__name__)
+def test_a_bug_is_left_to_django(error: Exception) -> None:
+    assert handled(error) is None
+    assert exceptions.domain_answer(error) is None
+
+
+def test_every_error_of_ours_is_either_answered_or_a_bug_on_purpose() -> None:
+    def below(kind: type[Exception]) -> set[type[Exception]]:
+        return {kind}.union(*(below(each) for each in kind.__subclasses__()))
+
+    known = {type(error) for error, _ in MADE} | {type(error) for error in BUGS}
+    ours = below(errors.OrganizationError) | below(errors.AccountError)
+    ours -= {errors.OrganizationError, errors.AccountError}
+    ours = {kind for kind in ours if kind.__module__ == errors.__name__}
+    assert ours <= known, ours - known
+
+
+def test_the_servers_own_words_are_logged_and_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    response = handled(OperationalError('connection to "db-7" failed for user "orgmgmt"'))
+    assert "db-7" not in str(response.data)
+    assert "db-7" in caplog.text
+
+
+def test_the_code_of_a_drf_error_is_kept() -> None:
+    error = drf.PermissionDenied("No.", code="csrf_failed")
+    assert handled(error).data == {"detail": "No.", "code": "csrf_failed"}
+
+
+def test_nested_fields_become_one_level() -> None:
+    detail = {"address": {"street": ["Too long."]}, "tags": {"0": ["Empty."]}}
+    data = handled(drf.ValidationError(detail)).data
+    assert data["fields"] == {"address.street": ["Too long."], "tags.0": ["Empty."]}
+    assert data["detail"] == "address.street: Too long."
+
+
+def test_a_list_of_errors_of_items_names_each_item() -> None:
+    data = handled(drf.ValidationError([{"email": ["Wrong."]}, {}])).data
+    assert all("ErrorDetail" not in text for texts in data["fields"].values() for text in texts)
+
+
+def test_errors_of_a_model_keep_their_fields() -> None:
+    data = handled(ValidationError({"email": ["Wrong."], "password": ["Weak.", "Short."]})).data
+    assert data["fields"] == {"email": ["Wrong."], "password": ["Weak.", "Short."]}
+    assert data["code"] == "invalid"
+
+
+def test_an_error_of_the_whole_body_has_its_words_alone_as_detail() -> None:
+    data = handled(drf.ValidationError("Send one thing or the other.")).data
+    assert data["detail"] == "Send one thing or the other."
+    assert data["fields"] == {"non_field_errors": ["Send one thing or the other."]}
+
+
+@pytest.mark.parametrize(
+    ("response", "status"),
+    [
+        (exceptions.bad_request(request, SuspiciousOperation("x")), 400),
+        (exceptions.bad_request(request, ValueError("x")), 400),
+        (exceptions.permission_denied(request, PermissionDenied("x")), 403),
+        (exceptions.not_found(request), 404),
+        (exceptions.server_error(request), 500),
+        (exceptions.csrf_failure(request, "x"), 403),
+    ],
+)
+def test_djangos_own_error_pages_have_the_one_shape(response: Any, status: int) -> None:
+    assert response.status_code == status
+    assert response["Content-Type"] == "application/json"
+    content = json.loads(response.content)
+    assert set(content) == {"detail", "code"}
+    assert content["detail"].endswith(".")

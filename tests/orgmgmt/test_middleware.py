@@ -1,0 +1,127 @@
+"""The edge: what a path becomes, and what is refused before any view."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory, override_settings
+
+from organizations.errors import OrganizationNotFound
+from orgmgmt.middleware import EdgeMiddleware
+
+factory = RequestFactory()
+
+
+class Seen:
+    """A view that notes what reaches it."""
+
+    def __init__(self) -> None:
+        self.paths: list[tuple[str, str]] = []
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        self.paths.append((request.path_info, request.path))
+        return HttpResponse("seen")
+
+
+def answer(request: HttpRequest) -> tuple[Any, list[tuple[str, str]]]:
+    """The edge's answer, and the paths that a view has seen."""
+    seen = Seen()
+    return EdgeMiddleware(seen)(request), seen.paths
+
+
+@pytest.mark.parametrize(
+    ("path", "reached"),
+    [
+        ("/org/create", "/org/create"),
+        ("/org/create/", "/org/create"),
+        ("/org/get/", "/org/get"),
+        ("/docs/", "/docs"),
+        ("/redoc/", "/redoc"),
+        ("/openapi.json/", "/openapi.json"),
+        ("/api/v1/me", "/api/v1/me/"),
+        ("/api/v1/me/", "/api/v1/me/"),
+        ("/api/v1/users/7", "/api/v1/users/7/"),
+        ("/api/login", "/api/login/"),
+        # With a slash it is Django admin's own page.
+        ("/admin/login", "/admin/login"),
+        ("/admin/login/", "/admin/login/"),
+        ("/admin/", "/admin/"),
+        ("/", "/"),
+        ("/org/create//", "/org/create//"),
+        ("/static/x/", "/static/x/"),
+    ],
+)
+def test_a_path_is_good_with_and_without_a_slash(path: str, reached: str) -> None:
+    assert answer(factory.post(path))[1] == [(reached, reached)]
+
+
+@pytest.mark.parametrize(
+    ("path", "reached"), [("/org/get/", "/org/get"), ("/api/v1/me", "/api/v1/me/")]
+)
+def test_a_path_below_a_prefix_keeps_the_prefix(path: str, reached: str) -> None:
+    request = factory.get(path, SCRIPT_NAME="/below")
+    assert answer(request)[1] == [(reached, f"/below{reached}")]
+
+
+def test_the_body_of_a_request_with_a_slash_too_many_is_kept() -> None:
+    request = factory.post("/org/get/", b'{"a": 1}', content_type="application/json")
+    answer(request)
+    assert request.body == b'{"a": 1}'
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/"])
+@override_settings(ALLOWED_HOSTS=["api.example"])
+def test_health_is_answered_at_the_edge_whatever_the_host(path: str) -> None:
+    response, seen = answer(factory.get(path, HTTP_HOST="10.1.2.3"))
+    assert (response.status_code, json.loads(response.content)) == (200, {"status": "healthy"})
+    assert seen == []
+
+
+@override_settings(ALLOWED_HOSTS=["api.example"])
+def test_a_host_that_is_not_allowed_is_refused() -> None:
+    response, seen = answer(factory.get("/", HTTP_HOST="evil.example"))
+    assert (response.status_code, json.loads(response.content)["code"]) == (400, "unknown_host")
+    assert seen == []
+
+
+@pytest.mark.parametrize("length", ["1000001", "9" * 30, "-1", "abc", "1.5", "²", "١"])
+def test_a_length_that_is_too_large_or_no_number_is_refused(length: str) -> None:
+    response, seen = answer(factory.generic("POST", "/org/get", CONTENT_LENGTH=length))
+    assert (response.status_code, json.loads(response.content)["code"]) == (413, "too_large")
+    assert seen == []
+
+
+@pytest.mark.parametrize("length", ["", "0", "1000000"])
+def test_a_length_up_to_the_limit_passes(length: str) -> None:
+    assert answer(factory.generic("POST", "/org/get", CONTENT_LENGTH=length))[1]
+
+
+def test_a_path_with_a_nul_is_refused() -> None:
+    response, seen = answer(factory.get("/org/%00"))
+    assert (response.status_code, json.loads(response.content)["code"]) == (400, "bad_request")
+    assert seen == []
+
+
+def test_what_a_view_outside_drf_raises_is_answered_in_the_one_shape() -> None:
+    edge = EdgeMiddleware(Seen())
+    response = edge.process_exception(factory.get("/"), OrganizationNotFound("X"))
+    assert isinstance(response, HttpResponse)
+    assert response.status_code == 404
+    assert json.loads(response.content)["code"] == "organization_not_found"
+
+
+def test_a_database_that_is_gone_is_503_outside_drf_too(caplog: pytest.LogCaptureFixture) -> None:
+    edge = EdgeMiddleware(Seen())
+    with caplog.at_level(logging.ERROR):
+        response = edge.process_exception(factory.get("/"), OperationalError("host db-7 is down"))
+    assert isinstance(response, HttpResponse)
+    assert (response.status_code, response["Retry-After"]) == (503, "2")
+    assert b"db-7" not in response.content
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_a_bug_is_left_to_django() -> None:
+    assert EdgeMiddleware(Seen()).process_exception(factory.get("/"), KeyError("x")) is None
