@@ -1,0 +1,141 @@
+"""`make login-timing`: whether the time of a refused login tells what was wrong with it.
+
+    python -m benchmarks.login_timing --attempts 200 --json
+
+Asks a real gunicorn on an embedded PostgreSQL, one login after the other. Each round holds one
+attempt of each kind, in random order, so that what slows the machine down slows all kinds down.
+Exit code 1 where the medians lie further apart than 10 %.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from urllib.parse import urlencode
+
+import requests
+
+from tests.real_server import RealServer
+
+ORGANIZATION = "Timing"
+ADMIN, INACTIVE, NOBODY = (f"{who}@timing.example" for who in ("admin", "inactive", "nobody"))
+PASSWORD, WRONG_PASSWORD = "the right passphrase", "another passphrase"
+KINDS = {
+    "wrong e-mail": {"email": NOBODY, "password": PASSWORD},
+    "wrong password": {"email": ADMIN, "password": WRONG_PASSWORD},
+    "inactive user": {"email": INACTIVE, "password": PASSWORD},
+}
+ATTEMPTS = 200
+WARM_UP_ROUNDS = 20
+ALLOWED_RATIO = 1.10
+REQUEST_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one kind of refused login took, in milliseconds."""
+
+    attempts: int
+    median_ms: float
+    first_quartile_ms: float
+    third_quartile_ms: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Timing":
+        first, median, third = (1000 * each for each in statistics.quantiles(seconds, n=4))
+        return cls(len(seconds), round(median, 3), round(first, 3), round(third, 3))
+
+
+def largest_ratio(timings: dict[str, Timing]) -> float:
+    """The slowest kind's median by the fastest kind's."""
+    medians = [timing.median_ms for timing in timings.values()]
+    return max(medians) / min(medians)
+
+
+def measure(*, attempts: int, seed: int) -> dict[str, Timing]:
+    """The timing of each kind, on a server made for it."""
+    order = random.Random(seed)
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    with RealServer() as server:
+        _populate(server)
+        # Kept open: the time to connect is no part of the answer.
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=REQUEST_SECONDS)
+        for number in range(-WARM_UP_ROUNDS, attempts):
+            for kind in order.sample(list(KINDS), len(KINDS)):
+                taken = _attempt(connection, kind)
+                if number >= 0:
+                    seconds[kind].append(taken)
+        connection.close()
+    return {kind: Timing.of(taken) for kind, taken in seconds.items()}
+
+
+def _populate(server: RealServer) -> None:
+    """An organization with an admin, and a user who was deactivated."""
+    created, answer = server.sign_up(ORGANIZATION, email=ADMIN, password=PASSWORD)
+    assert created == 201, answer
+    status, login = server.log_in(ORGANIZATION, email=ADMIN, password=PASSWORD)
+    assert status == 200, login
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {login['access_token']}"
+    users = f"{server.address}/api/v1/users/"
+    # An admin, so that nothing but the deactivation is in the way of a login.
+    added = session.post(
+        users,
+        json={"email": INACTIVE, "password": PASSWORD, "is_admin": True},
+        timeout=REQUEST_SECONDS,
+    )
+    assert added.status_code == 201, added.text
+    changed = session.patch(
+        f"{users}{added.json()['id']}/", json={"is_active": False}, timeout=REQUEST_SECONDS
+    )
+    assert changed.status_code == 200, changed.text
+
+
+def _attempt(connection: http.client.HTTPConnection, kind: str) -> float:
+    """The seconds from the request to the end of its answer, which has to be a 401."""
+    body = json.dumps(KINDS[kind])
+    path = f"/admin/login?{urlencode({'organization_name': ORGANIZATION})}"
+    began = time.perf_counter()
+    connection.request("POST", path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read()
+    taken = time.perf_counter() - began
+    assert response.status == 401, f"{kind}: {response.status} {text!r}"
+    return taken
+
+
+def _show(timings: dict[str, Timing], ratio: float, seed: int) -> None:
+    print(f"{'kind':<16}{'attempts':>9}{'median ms':>12}{'quartiles ms':>20}")
+    for kind, timing in timings.items():
+        quartiles = f"{timing.first_quartile_ms:.2f} to {timing.third_quartile_ms:.2f}"
+        print(f"{kind:<16}{timing.attempts:>9}{timing.median_ms:>12.2f}{quartiles:>20}")
+    verdict = "within" if ratio <= ALLOWED_RATIO else "MORE THAN"
+    print(f"largest ratio of medians: {ratio:.3f}, {verdict} {ALLOWED_RATIO:.2f} (seed {seed})")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.login_timing")
+    parser.add_argument("--attempts", type=int, default=ATTEMPTS, help="of each kind")
+    parser.add_argument("--seed", type=int, default=1, help="of the order")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    options = parser.parse_args(arguments)
+    if options.attempts < 2:
+        parser.error("--attempts: quartiles need at least 2")
+    timings = measure(attempts=options.attempts, seed=options.seed)
+    ratio = largest_ratio(timings)
+    if options.json:
+        kinds = {kind: asdict(timing) for kind, timing in timings.items()}
+        answer = {"kinds": kinds, "largest_ratio": round(ratio, 4), "allowed": ALLOWED_RATIO}
+        print(json.dumps(answer | {"seed": options.seed}, indent=2))
+    else:
+        _show(timings, ratio, options.seed)
+    return 0 if ratio <= ALLOWED_RATIO else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Django admin, used by staff in a browser."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import ORGANIZATION, PASSWORD, STAFF, Visit
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_path_of_the_first_edition_leads_to_the_login_page(visit: Visit) -> None:
+    visit.open("/admin/login")
+
+    expect(visit.page.get_by_label("Username")).to_be_visible()
+    visit.save("admin-login")
+    visit.assert_quiet()
+
+
+def test_staff_see_the_organizations_and_where_their_data_are(staff_visit: Visit) -> None:
+    page = staff_visit.page
+    staff_visit.save("admin-index")
+    page.locator(".model-organization").get_by_role("link", name="Organizations").click()
+
+    row = page.locator("#result_list tbody tr", has_text=ORGANIZATION)
+    expect(row).to_contain_text("org_browser_works")
+    expect(row).to_contain_text("MB")
+    expect(page.locator("#user-tools")).to_contain_text(STAFF)
+    staff_visit.save("admin-organizations")
+    staff_visit.assert_quiet()
+
+
+def test_staff_add_an_organization_and_see_what_happened(staff_visit: Visit) -> None:
+    page = staff_visit.page
+    staff_visit.open("/admin/organizations/organization/")
+    page.get_by_role("link", name="Add organization").click()
+    page.get_by_label("Name:").fill("Added By Staff")
+    page.get_by_label("First admin's e-mail:").fill("first@added.example")
+    page.get_by_label("First admin's password:").fill(PASSWORD)
+    staff_visit.save("admin-add")
+    page.get_by_role("button", name="Create organization").click()
+
+    expect(page.locator(".messagelist")).to_contain_text(
+        "Added By Staff has its database org_added_by_staff in "
+    )
+    expect(page.locator("#organization_form")).to_contain_text("first@added.example")
+    staff_visit.save("admin-added")
+    staff_visit.assert_quiet()
+
+
+def test_a_name_that_is_taken_is_refused_in_the_form(staff_visit: Visit) -> None:
+    page = staff_visit.page
+    staff_visit.open("/admin/organizations/organization/add/")
+    page.get_by_label("Name:").fill("BROWSER  works")
+    page.get_by_label("First admin's e-mail:").fill("first@taken.example")
+    page.get_by_label("First admin's password:").fill(PASSWORD)
+    page.get_by_role("button", name="Create organization").click()
+
+    expect(page.locator(".errorlist")).to_contain_text("BROWSER works")
+    expect(page.get_by_label("Name:")).to_have_value("BROWSER  works")
+    staff_visit.save("admin-add-refused")
+    staff_visit.assert_quiet()
+
+
+def test_staff_are_shown_no_credential(staff_visit: Visit) -> None:
+    page = staff_visit.page
+    staff_visit.open("/admin/organizations/organization/")
+    page.get_by_role("link", name=ORGANIZATION).click()
+
+    form = page.locator("#organization_form")
+    expect(form).to_contain_text("orgrole_")
+    assert "password" not in (form.text_content() or "").lower()
+    staff_visit.save("admin-organization")
+    staff_visit.assert_quiet()

@@ -1,0 +1,168 @@
+"""The browsable API, used by an organization's admin and by staff."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import ADMIN, ORGANIZATION, PASSWORD, Visit
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_wrong_password_is_answered_on_the_login_page(visit: Visit) -> None:
+    page = visit.page
+    visit.open("/api/login/")
+    visit.save("api-login")
+    page.get_by_label("Organization").fill(ORGANIZATION)
+    page.get_by_label("E-mail").fill(ADMIN)
+    page.get_by_label("Password").fill("not the password")
+    page.get_by_role("button", name="Log in").click()
+
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_label("Organization")).to_have_value(ORGANIZATION)
+    expect(page.get_by_label("Password")).to_have_value("")
+    visit.save("api-login-refused")
+    assert visit.strangers == []
+
+
+def test_the_login_page_is_the_products_own_and_nothing_covers_it(visit: Visit) -> None:
+    visit.open("/api/login/")
+    brand = visit.page.locator(".navbar-brand")
+
+    expect(brand).to_have_text("Organization Management API")
+    assert (brand.get_attribute("href") or "").startswith("/"), "leads to another site"
+    bar = visit.page.locator(".navbar").bounding_box()
+    heading = visit.page.get_by_role("heading", name="Log in").bounding_box()
+    assert bar is not None and heading is not None
+    assert heading["y"] >= bar["y"] + bar["height"], "the bar lies over the heading"
+
+
+def test_an_admin_logs_in_and_sees_the_users_and_their_own_name(admin_visit: Visit) -> None:
+    page = admin_visit.page
+
+    expect(page.locator(".response-info")).to_contain_text(ADMIN)
+    expect(page.locator(".navbar")).to_contain_text(ADMIN)
+    admin_visit.save("api-users")
+    admin_visit.assert_quiet()
+
+
+def test_an_admin_adds_a_user_by_the_html_form(admin_visit: Visit) -> None:
+    page = admin_visit.page
+    form = page.locator("#post-object-form")
+    form.locator("[name=email]").fill("grace@browser.example")
+    form.locator("[name=password]").fill(PASSWORD)
+    form.get_by_role("button", name="POST").click()
+
+    expect(page.locator(".response-info")).to_contain_text("HTTP 201 Created")
+    expect(page.locator(".response-info")).to_contain_text("grace@browser.example")
+    admin_visit.save("api-user-added")
+    admin_visit.open("/api/v1/users/?search=grace")
+    expect(page.locator(".response-info")).to_contain_text("grace@browser.example")
+    admin_visit.assert_quiet()
+
+
+def test_another_user_can_be_added_right_after_the_first(admin_visit: Visit) -> None:
+    form = admin_visit.page.locator("#post-object-form")
+    for name in ("first", "second"):
+        form.locator("[name=email]").fill(f"{name}@browser.example")
+        form.locator("[name=password]").fill(PASSWORD)
+        form.get_by_role("button", name="POST").click()
+        expect(admin_visit.page.locator(".response-info")).to_contain_text("HTTP 201 Created")
+        expect(form.locator("[name=email]")).to_be_visible()
+
+
+def test_an_admin_changes_a_user_by_the_html_form(admin_visit: Visit) -> None:
+    page = admin_visit.page
+    form = page.locator("#post-object-form")
+    form.locator("[name=email]").fill("changed@browser.example")
+    form.locator("[name=password]").fill(PASSWORD)
+    form.get_by_role("button", name="POST").click()
+    answer = page.locator(".response-info")
+    expect(answer).to_contain_text("HTTP 201 Created")
+    number = re.search(r'"id": (\d+)', answer.text_content() or "")
+    assert number is not None, answer.text_content()
+    admin_visit.open(f"/api/v1/users/{number[1]}/")
+    admin_visit.save("api-user")
+
+    form = page.locator("form", has=page.get_by_role("button", name="PUT")).first
+    expect(form.locator("[name=email]")).to_have_value("changed@browser.example")
+    expect(form.locator("[name=is_active]")).to_be_checked()
+    form.locator("[name=is_admin]").check()
+    form.get_by_role("button", name="PUT").click()
+    expect(page.locator(".response-info")).to_contain_text("HTTP 200 OK")
+    expect(page.locator(".response-info")).to_contain_text('"is_admin": true')
+    admin_visit.save("api-user-changed")
+    admin_visit.assert_quiet()
+
+
+def test_an_admin_filters_the_users_by_one_thing_alone(admin_visit: Visit) -> None:
+    page = admin_visit.page
+    page.get_by_role("button", name="Filters").click()
+    filters = page.locator("#filtersModal")
+    expect(filters.locator("select[name=is_admin]")).to_be_visible()
+    admin_visit.save("api-filters", full_page=False)
+    assert filters.locator("select").evaluate_all("all => all.map(one => one.value)") == ["", ""]
+    filters.locator("select[name=is_admin]").select_option("true")
+    filters.locator("button[type=submit]").first.click()
+
+    page.wait_for_url("**is_admin=true**")
+    expect(page.locator(".response-info")).to_contain_text(ADMIN)
+    admin_visit.assert_quiet()
+
+
+def test_the_html_form_has_a_field_for_what_a_user_needs(admin_visit: Visit) -> None:
+    names = admin_visit.page.locator("#post-object-form").locator("input[name]")
+
+    found = {names.nth(index).get_attribute("name") for index in range(names.count())}
+    assert {"email", "password", "is_admin"} <= found
+    password = admin_visit.page.locator("#post-object-form [name=password]")
+    assert password.get_attribute("type") == "password", "a typed password is readable"
+
+
+def test_an_admin_who_logs_out_sees_no_users_any_more(admin_visit: Visit) -> None:
+    page = admin_visit.page
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url("**/api/login/")
+    admin_visit.save("api-logged-out")
+
+    response = page.goto(page.url.replace("/api/login/", "/api/v1/users/"))
+    assert response is not None and response.status == 401
+    expect(page.locator(".response-info")).not_to_contain_text(ADMIN)
+    expect(page.get_by_role("link", name="Log in")).to_be_visible()
+    admin_visit.save("api-users-stranger")
+
+
+def test_staff_see_all_organizations_and_the_way_out(staff_visit: Visit) -> None:
+    page = staff_visit.page
+    staff_visit.open("/api/v1/organizations/")
+
+    expect(page.locator(".response-info")).to_contain_text(ORGANIZATION)
+    staff_visit.save("api-organizations-staff")
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url("**/admin/logout/")
+    staff_visit.save("admin-logged-out")
+    staff_visit.assert_quiet()
+
+
+def test_the_pages_of_the_api_lead_to_each_other(admin_visit: Visit) -> None:
+    page = admin_visit.page
+    page.locator(".navbar-brand").click()
+    expect(page.locator(".response-info")).to_contain_text("/api/v1/users/")
+    admin_visit.save("api-root")
+
+    page.locator(".response-info").get_by_role("link", name="/api/v1/me/").click()
+    expect(page.locator(".response-info")).to_contain_text(ADMIN)
+    admin_visit.save("api-me")
+    admin_visit.assert_quiet()
+
+
+def test_two_browsers_with_different_logins_see_what_is_theirs(
+    admin_visit: Visit, new_visit: Callable[[], Visit]
+) -> None:
+    stranger = new_visit()
+    response = stranger.page.goto(admin_visit.page.url)
+
+    assert response is not None and response.status == 401
+    expect(stranger.page.locator(".response-info")).not_to_contain_text(ADMIN)
