@@ -233,7 +233,7 @@ class Server:
         for leftover in self.data_dir.glob("postgres*.new-*"):
             if leftover.is_dir():
                 self._stop(leftover)
-                shutil.rmtree(leftover, ignore_errors=True)
+                _remove_folder(leftover)
             else:
                 leftover.unlink()
 
@@ -283,3 +283,12 @@ class Server:
                 f"The new PostgreSQL could not be set up ({error}); see {self._log}, then try "
                 "again."
             ) from error
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove it all, also while an initdb whose parent was killed still writes into it."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)

@@ -41,6 +41,10 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         "In conflict with what exists.",
         body("An organization called 'X', or nearly so, exists already. …", "organization_exists"),
     ),
+    411: (
+        "A body without a Content-Length.",
+        body("Send the body with a Content-Length, not in chunks.", "length_required"),
+    ),
     413: ("Too large.", body("The body is too large. …", "too_large")),
     415: (
         "Another content type than JSON.",
@@ -98,18 +102,18 @@ class Operation(AutoSchema):
         return responses
 
     def _error_statuses(self) -> set[int]:
-        statuses = set(getattr(self.view, "error_statuses", ()))
+        # 400: a host that is not served.
+        statuses = {400, *getattr(self.view, "error_statuses", ())}
         if not getattr(self.view, "asks_no_database", False):
             statuses.add(503)
         if self.method in ("POST", "PUT", "PATCH") and self.get_request_serializer() is not None:
-            statuses |= {400, 413, 415}
+            statuses |= {411, 413, 415}
         if not any(isinstance(each, AllowAny) for each in self.view.get_permissions()):
             statuses |= {401, 403, 429}
         if "{" in self.path:
             statuses.add(404)
         if self._is_list_view():
-            # A filter's value, and a page that is not there.
-            statuses |= {400, 404}
+            statuses.add(404)  # A page that is not there.
         if getattr(self.view, "action", None) in getattr(self.view, "conflicting_actions", ()):
             statuses.add(409)
         return statuses

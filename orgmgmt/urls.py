@@ -1,7 +1,6 @@
 """Every path. EdgeMiddleware makes each of ours good with and without a slash at the end."""
 
 from django.contrib import admin
-from django.http import HttpResponse
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
@@ -37,8 +36,6 @@ urlpatterns = [
     path("api/v1/", ApiRootView.as_view(), name="api-root"),
     path("api/v1/", include("accounts.urls")),
     path("api/v1/", include("organizations.urls")),
-    # Browsers ask for it on pages that name no icon.
-    path("favicon.ico", lambda request: HttpResponse(status=204)),
     re_path("", exceptions.not_found),
 ]
 

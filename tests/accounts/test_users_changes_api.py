@@ -141,7 +141,7 @@ def test_a_body_that_is_no_object_is_a_400(by_admin: Client, member: User, body:
     response = by_admin.generic(
         "PATCH", _path(member), json.dumps(body), content_type="application/json"
     )
-    assert json_of(response, 400)["code"] == "invalid"
+    assert json_of(response, 400)["detail"] == "The body must be a JSON object."
 
 
 # --- The last admin -----------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_a_complete_configuration_passes_the_check(checkout: Checkout) -> None:
         ({"PORT": "http"}, ["PORT is 'http'", "whole number"]),
         ({"PORT": "-1"}, ["PORT is '-1'"]),
         ({"PORT": "²"}, ["PORT is '²'"]),
-        ({"WEB_THREADS": "0"}, ["WEB_THREADS is '0'", "at least 1"]),
+        ({"WEB_THREADS": "0"}, ["WEB_THREADS is '0'", "from 1 to 1000"]),
         ({"ACCESS_TOKEN_EXPIRE_MINUTES": "1.5"}, ["ACCESS_TOKEN_EXPIRE_MINUTES"]),
         ({"ACCESS_TOKEN_EXPIRE_MINUTES": "9" * 30}, ["ACCESS_TOKEN_EXPIRE_MINUTES"]),
         ({"ALGORITHM": "none"}, ["ALGORITHM is 'none'", "HS256"]),
