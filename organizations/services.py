@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import psycopg
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import Error as DatabaseError
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
@@ -16,19 +15,18 @@ from accounts.services import check_email_and_password, hash_password
 
 from .errors import (
     OrganizationBusy,
-    OrganizationError,
     OrganizationExists,
     OrganizationNotFound,
     ProvisioningFailed,
     ProvisioningInTransaction,
     ServerRefused,
-    ServerUnavailable,
     WrongState,
 )
 from .models import Organization, Server
 from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
 from .naming import name_key as key_of
-from .provisioning.database import DatabaseTaken, close_master
+from .provisioning.database import close_master
+from .provisioning.failures import explained
 from .provisioning.pipeline import Report, Step, provision, tear_down
 from .provisioning.server import ServerSession, open_session
 from .sealing import reseal, seal
@@ -86,7 +84,7 @@ def create_organization(*, name: str, email: str, password: str) -> Created:
             _activate(organization)
         except BaseException as error:
             _compensate(session, organization)
-            raise _translated(organization, error) from error
+            raise explained(organization, error) from error
     logger.info("organization created", extra={"organization": organization.pk})
     return Created(organization, report)
 
@@ -153,32 +151,6 @@ def _move(
         organization.status, organization.status_reason = status, reason
         organization.status_changed_at = now
     return bool(moved)
-
-
-def _translated(organization: Organization, error: BaseException) -> BaseException:
-    """The cause as one of our errors; without text of the server's, which can name anything."""
-    logger.warning(
-        "provisioning failed",
-        extra={"organization": organization.pk, "step": organization.provisioned},
-        exc_info=error,
-    )
-    if isinstance(error, OrganizationError) or not isinstance(error, Exception):
-        return error
-    root: BaseException = error
-    if isinstance(error, DatabaseError) and isinstance(error.__cause__, psycopg.Error):
-        root = error.__cause__
-    if isinstance(root, psycopg.errors.InsufficientPrivilege):
-        reason = (
-            "permission denied. The application's database role needs CREATEDB and CREATEROLE: "
-            "run what `manage.py server_sql` prints as a superuser."
-        )
-    elif isinstance(root, psycopg.OperationalError):
-        return ServerUnavailable()
-    elif isinstance(root, DatabaseTaken):
-        reason = "its database name is taken on the server by something else."
-    else:
-        reason = f"the step behind {organization.provisioned!r} failed ({type(root).__name__})."
-    return ProvisioningFailed(organization.name, reason)
 
 
 def _compensate(session: ServerSession, organization: Organization) -> None:
