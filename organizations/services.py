@@ -3,6 +3,8 @@ writes Organization."""
 
 import logging
 import secrets
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psycopg
@@ -45,7 +47,6 @@ class Created:
     report: Report
 
 
-# --- Finding ------------------------------------------------------------------------------------
 def find_organization(name: str) -> Organization:
     """The usable organization by any spelling of its name. Raises OrganizationNotFound."""
     organization = Organization.objects.usable().named(name).first()
@@ -54,7 +55,6 @@ def find_organization(name: str) -> Organization:
     return organization
 
 
-# --- Creating -----------------------------------------------------------------------------------
 def create_organization(*, name: str, email: str, password: str) -> Created:
     """An organization with its role, database, tables and first admin.
 
@@ -110,22 +110,26 @@ def _insert(session: ServerSession, *, name: str, email: str) -> Organization:
             raise OrganizationExists(name)
         # Its lock is ours, so whoever made it is dead: finish that story first.
         _undo(session, leftover)
+    opaque = settings.ORG_DATABASE_NAMES == "opaque"
     slug = slug_for(key_of(name))
-    if Organization.objects.live().filter(slug=slug).exists():
-        slug = slug_variant(slug)
-    try:
-        return Organization.objects.create(
-            name=name,
-            name_digest=name_digest(name),
-            slug=slug,
-            admin_email=email,
-            server=Server.objects.get_or_create(name=Server.DEFAULT)[0],
-            database_name=database_name_for(slug, opaque=settings.ORG_DATABASE_NAMES == "opaque"),
-            role_name=role_name(),
-            sealed_password=seal(secrets.token_urlsafe(32)),
-        )
-    except IntegrityError as error:
-        raise OrganizationExists(name) from error
+    # Somebody's readable slug can look like a hashed one, and the server can hold databases of
+    # others: neither is a reason to refuse this name.
+    for _ in range(3):
+        database = database_name_for(slug, opaque=opaque)
+        if not session.database_owner(database):
+            with suppress(IntegrityError):
+                return Organization.objects.create(
+                    name=name,
+                    name_digest=name_digest(name),
+                    slug=slug,
+                    admin_email=email,
+                    server=Server.objects.get_or_create(name=Server.DEFAULT)[0],
+                    database_name=database,
+                    role_name=role_name(),
+                    sealed_password=seal(secrets.token_urlsafe(32)),
+                )
+        slug = slug_variant(slug_for(key_of(name)))
+    raise OrganizationExists(name)
 
 
 def _record_step(organization: Organization, step: Step) -> None:
@@ -135,16 +139,20 @@ def _record_step(organization: Organization, step: Step) -> None:
 
 def _activate(organization: Organization) -> None:
     """Open the organization. Fails where reconcile_orgs took the row over in the meantime."""
-    if not _move(organization, Status.ACTIVE, only_from=Status.PROVISIONING):
+    if not _move(organization, Status.ACTIVE, only_from=(Status.PROVISIONING,)):
         raise ProvisioningFailed(organization.name, "it was cleaned up while it was being made.")
 
 
 def _move(
-    organization: Organization, status: Organization.Status, *, only_from: str, reason: str = ""
+    organization: Organization,
+    status: Organization.Status,
+    *,
+    only_from: Collection[str],
+    reason: str = "",
 ) -> bool:
-    """Change the status in one statement, if it is still the one expected."""
+    """Change the status in one statement, if it is still one of those expected."""
     now = timezone.now()
-    moved = Organization.objects.filter(pk=organization.pk, status=only_from).update(
+    moved = Organization.objects.filter(pk=organization.pk, status__in=only_from).update(
         status=status, status_reason=reason, status_changed_at=now
     )
     if moved:
@@ -179,14 +187,13 @@ def _undo(session: ServerSession, organization: Organization) -> None:
     # Claims the row: a provisioning that lost its lock and still runs can no longer activate it,
     # and one that did so just now keeps what it made.
     reason = organization.status_reason or f"stopped behind step {organization.provisioned!r}"
-    if not _move(organization, Status.FAILED, only_from=organization.status, reason=reason):
+    if not _move(organization, Status.FAILED, only_from=(organization.status,), reason=reason):
         return
     tear_down(session, organization)
     Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
     logger.info("organization undone", extra={"organization": organization.pk})
 
 
-# --- Deleting, suspending -----------------------------------------------------------------------
 def delete_organization(organization: Organization) -> None:
     """Drop the organization's database and role; its row stays as a tombstone, its name is free.
 
@@ -199,9 +206,11 @@ def delete_organization(organization: Organization) -> None:
         organization.refresh_from_db()
         if organization.status == Status.DELETED:
             return
-        if organization.is_usable:
-            _move(organization, Status.DELETING, only_from=organization.status)
+        _move(organization, Status.DELETING, only_from=Status.usable())
         _undo(session, organization)
+        if organization.is_usable:
+            # Suspended or resumed between the two statements above.
+            raise OrganizationBusy(organization.name)
 
 
 def _finish_deletion(session: ServerSession, organization: Organization) -> None:
@@ -216,7 +225,7 @@ def _finish_deletion(session: ServerSession, organization: Organization) -> None
 
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
     """Keep its people out from their next request on. Raises WrongState unless it is active."""
-    if not _move(organization, Status.SUSPENDED, only_from=Status.ACTIVE, reason=reason):
+    if not _move(organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason):
         organization.refresh_from_db()
         raise WrongState(organization.name, status=organization.status, wanted=Status.ACTIVE)
     logger.info("organization suspended", extra={"organization": organization.pk})
@@ -224,13 +233,12 @@ def suspend_organization(organization: Organization, *, reason: str = "") -> Non
 
 def resume_organization(organization: Organization) -> None:
     """Let its people in again. Raises WrongState unless it is suspended."""
-    if not _move(organization, Status.ACTIVE, only_from=Status.SUSPENDED):
+    if not _move(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
         organization.refresh_from_db()
         raise WrongState(organization.name, status=organization.status, wanted=Status.SUSPENDED)
     logger.info("organization resumed", extra={"organization": organization.pk})
 
 
-# --- Keeping order ------------------------------------------------------------------------------
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
     """Finish or undo what died half-way. Returns names under undone, deleted, skipped and failed.
 

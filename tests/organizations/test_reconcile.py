@@ -32,7 +32,7 @@ def half_made(name: str) -> Organization:
 def half_deleted(name: str) -> Organization:
     """What is there when a process died before it dropped the database."""
     made = services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
-    assert services._move(made.organization, Status.DELETING, only_from=Status.ACTIVE)
+    assert services._move(made.organization, Status.DELETING, only_from=(Status.ACTIVE,))
     return made.organization
 
 
@@ -60,7 +60,7 @@ def test_a_deletion_that_died_behind_the_drop_is_finished(superuser: Superuser) 
 
 def test_one_that_failed_is_undone(superuser: Superuser) -> None:
     row = half_made("Failed Ltd")
-    services._move(row, Status.FAILED, only_from=Status.PROVISIONING, reason="the disk is full")
+    services._move(row, Status.FAILED, only_from=(Status.PROVISIONING,), reason="the disk is full")
     assert services.reconcile_organizations()["undone"] == ["Failed Ltd"]
     assert leftovers(superuser) == (set(), set())
 
@@ -96,18 +96,34 @@ def test_a_second_run_finds_nothing_to_do() -> None:
 
 
 def test_one_that_cannot_be_undone_does_not_keep_the_others_waiting(superuser: Superuser) -> None:
-    """A superuser gave the first one's role a right elsewhere, so the role cannot be dropped."""
+    """A superuser took the application's power over the first one's role."""
     stuck, other = half_made("Stuck Ltd"), half_made("Other Ltd")
     role = sql.Identifier(stuck.role_name)
-    superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(role))
+    superuser.execute(sql.SQL("REVOKE ADMIN OPTION FOR {} FROM orgmgmt").format(role))
     try:
         outcome = services.reconcile_organizations()
         assert outcome == IN_ORDER | {"undone": ["Other Ltd"], "failed": ["Stuck Ltd"]}
         assert not Organization.objects.filter(pk=other.pk).exists(), "the second waits"
         assert Organization.objects.filter(pk=stuck.pk).exists(), "the row knows what is left"
     finally:
-        superuser.execute(sql.SQL("REVOKE CONNECT ON DATABASE postgres FROM {}").format(role))
-        services.reconcile_organizations()
+        superuser.execute(sql.SQL("GRANT {} TO orgmgmt WITH ADMIN TRUE").format(role))
+        assert services.reconcile_organizations()["undone"] == ["Stuck Ltd"]
+
+
+def test_a_role_that_cannot_go_stays_without_its_login(superuser: Superuser) -> None:
+    """A superuser gave it a right elsewhere; that keeps neither the row nor the name."""
+    row = half_made("Held Ltd")
+    role = sql.Identifier(row.role_name)
+    superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(role))
+    try:
+        assert services.reconcile_organizations()["undone"] == ["Held Ltd"]
+        can_login = superuser.execute(
+            "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (row.role_name,)
+        ).fetchone()
+        assert can_login == (False,)
+    finally:
+        superuser.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        superuser.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
 def test_a_process_that_lost_its_row_to_reconcile_cannot_open_it_any_more() -> None:

@@ -19,7 +19,7 @@ from organizations.errors import (
 )
 from organizations.models import Organization
 from organizations.naming import name_key, slug_for
-from organizations.provisioning.server import open_session
+from organizations.provisioning.server import ServerSession, open_session
 from tests.conftest import PASSWORD, Company, leftovers
 
 from .helpers import Superuser, as_role_of, names
@@ -166,13 +166,27 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 def test_a_foreign_database_of_the_wanted_name_is_left_alone(superuser: Superuser) -> None:
     superuser.execute("CREATE DATABASE org_foreign_ltd")
     try:
-        with pytest.raises(ProvisioningFailed, match="taken on the server by something else"):
-            sign_up("Foreign Ltd")
+        organization = sign_up("Foreign Ltd")
+        assert organization.database_name.startswith("org_foreign_ltd_")
+        services.delete_organization(organization)
         assert leftovers(superuser) == ({"org_foreign_ltd"}, set())
-        assert not Organization.objects.named("Foreign Ltd").exists()
     finally:
         superuser.execute("DROP DATABASE org_foreign_ltd")
-    services.delete_organization(sign_up("Foreign Ltd"))
+
+
+def test_a_foreign_database_that_appears_meanwhile_is_left_alone(
+    superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ServerSession, "database_owner", lambda *_: None)
+    superuser.execute("CREATE DATABASE org_foreign_ltd")
+    try:
+        with pytest.raises(ProvisioningFailed, match="DuplicateDatabase"):
+            sign_up("Foreign Ltd")
+        monkeypatch.undo()
+        assert leftovers(superuser) == ({"org_foreign_ltd"}, set())
+        assert not Organization.objects.live().named("Foreign Ltd").exists()
+    finally:
+        superuser.execute("DROP DATABASE org_foreign_ltd")
 
 
 def test_a_sign_up_while_somebody_has_the_name_in_hand_is_refused(superuser: Superuser) -> None:

@@ -44,11 +44,11 @@ def test_it_waits_as_long_as_it_is_told_and_skips() -> None:
 def test_what_could_not_be_undone_has_an_exit_code_of_its_own(superuser: Superuser) -> None:
     stuck = half_made("Stuck Ltd")
     role = sql.Identifier(stuck.role_name)
-    superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(role))
+    superuser.execute(sql.SQL("REVOKE ADMIN OPTION FOR {} FROM orgmgmt").format(role))
     try:
         ended = manage("reconcile_orgs")
     finally:
-        superuser.execute(sql.SQL("REVOKE CONNECT ON DATABASE postgres FROM {}").format(role))
+        superuser.execute(sql.SQL("GRANT {} TO orgmgmt WITH ADMIN TRUE").format(role))
         services.reconcile_organizations()
     assert (ended.returncode, ended.stdout) == (2, "failed: Stuck Ltd\n")
     assert ended.stderr.strip().endswith("Some could not be cleaned up; the log says why.")

@@ -1,0 +1,38 @@
+"""`manage.py migrate`, of the master database."""
+
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.core.management.commands.migrate import Command as DjangoCommand
+
+from organizations import tenancy
+from organizations.errors import OrganizationError
+from organizations.provisioning.server import open_session
+
+MASTER = "default"
+_WAIT_SECONDS = 600.0
+
+
+class Command(DjangoCommand):
+    """Django's own; of the master by one process at a time, and never a tenant app there.
+
+    Two servers that start at once both run it: the second waits, and finds nothing to do.
+    """
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["database"] != MASTER:
+            super().handle(*args, **options)
+            return
+        if options["app_label"] in tenancy.tenant_labels():
+            raise CommandError(
+                f"{options['app_label']} lives in the organizations' databases, not in the "
+                "master. Run manage.py migrate_orgs."
+            )
+        try:
+            with open_session() as session:
+                session.lock(
+                    "migration of the master", name="master", timeout_seconds=_WAIT_SECONDS
+                )
+                super().handle(*args, **options)
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error

@@ -1,0 +1,76 @@
+"""Two at work on one organization, met at the very moment between two statements."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from organizations import services, tenancy
+from organizations.errors import OrganizationBusy
+from organizations.models import Organization
+from tests.conftest import PASSWORD, Superuser, leftovers
+
+Status = Organization.Status
+
+
+def sign_up(name: str) -> Organization:
+    return services.create_organization(
+        name=name, email="admin@test.com", password=PASSWORD
+    ).organization
+
+
+def test_reconciling_keeps_what_was_activated_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    organization = sign_up("Photo Finish")
+    Organization.objects.filter(pk=organization.pk).update(status=Status.PROVISIONING)
+    refresh = Organization.refresh_from_db
+
+    def activated_behind_the_look(self: Organization, *args: Any, **kwargs: Any) -> None:
+        refresh(self, *args, **kwargs)
+        Organization.objects.filter(pk=organization.pk).update(status=Status.ACTIVE)
+
+    monkeypatch.setattr(Organization, "refresh_from_db", activated_behind_the_look)
+    services.reconcile_organizations()
+    monkeypatch.undo()
+    organization.refresh_from_db()
+    assert organization.status == Status.ACTIVE
+    with tenancy.override(organization.tenant), tenancy.connection().cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM users")
+        assert cursor.fetchone() == (1,), "the database of an active organization is gone"
+    services.delete_organization(organization)
+
+
+def test_a_deletion_overtaken_by_a_suspension_deletes_all_the_same() -> None:
+    organization = sign_up("Overtaken")
+    stale = Organization.objects.get(pk=organization.pk)
+    services.suspend_organization(organization)
+    services.delete_organization(stale)
+    organization.refresh_from_db()
+    assert organization.status == Status.DELETED
+
+
+def test_a_deletion_that_could_not_begin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    organization = sign_up("Not Begun")
+    monkeypatch.setattr(services, "_move", lambda *args, **kwargs: False)
+    with pytest.raises(OrganizationBusy, match="Try again shortly"):
+        services.delete_organization(organization)
+    monkeypatch.undo()
+    services.delete_organization(organization)
+
+
+def test_what_another_organizations_role_granted_does_not_keep_a_role_alive(
+    superuser: Superuser,
+) -> None:
+    """SQL injected in one organization can grant to the role of any other: names are public."""
+    mallory, victim = sign_up("Mallory"), sign_up("Victim")
+    with tenancy.override(mallory.tenant):
+        parameters = tenancy.connection().get_connection_params()
+    own = {key: parameters[key] for key in ("host", "dbname", "user", "password")}
+    with psycopg.connect(**own, autocommit=True) as injected:
+        names = [sql.Identifier(name) for name in (mallory.database_name, victim.role_name)]
+        injected.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(*names))
+        injected.execute(sql.SQL("GRANT SELECT ON users TO {}").format(names[1]))
+    services.delete_organization(victim)
+    assert victim.status == Status.DELETED
+    assert leftovers(superuser) == (set(), set())
+    services.delete_organization(mallory)
