@@ -27,13 +27,22 @@ def name_key(name: str) -> str:
     """
     # What shows nothing goes first: between a letter and its accent it would keep them apart.
     visible = "".join(character for character in name if not _is_invisible(character))
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
+    folded = visible
+    for _ in range(2):  # What the first pass decomposes or folds, the second composes.
+        folded = unicodedata.normalize("NFKC", folded).casefold()
+    # The dot that casefold leaves of a capital İ.
+    folded = unicodedata.normalize("NFKC", folded).replace("i\u0307", "i")
     return re.sub(r"-+", "-", "".join(map(_key_character, folded))).strip("-")
 
 
 def _key_character(character: str) -> str:
     category = unicodedata.category(character)
-    if category in {"Pd", "Pc"} or category.startswith("Z") or character.isspace():
+    if (
+        category in {"Pd", "Pc"}
+        or character in _LIKE_HYPHENS
+        or category.startswith("Z")
+        or character.isspace()
+    ):
         return "-"
     return "" if _is_invisible(character) else character
 
@@ -43,6 +52,7 @@ def name_digest(name: str) -> str:
     return hashlib.sha256(name_key(name).encode(errors="surrogatepass")).hexdigest()
 
 
+_LIKE_HYPHENS = frozenset("\u2043\u2212")  # hyphen bullet, minus sign
 # Of Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt) what is no format character
 # (Cf): fillers, joiners, selectors. And the braille pattern without dots.
 _INVISIBLE = frozenset(

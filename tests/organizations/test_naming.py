@@ -126,3 +126,19 @@ def test_a_variant_of_the_longest_slug_is_a_slug_still() -> None:
     variant = slug_variant("x" * 50)
     assert len(variant) <= 50
     assert re.fullmatch(r"x+-[0-9a-f]{6}", variant)
+
+
+@pytest.mark.parametrize(
+    "other", ["acme\u2212corp", "acme\u2043corp", "Acme\u3164 Corp", "ACME\u034f CORP"]
+)
+def test_what_looks_like_acme_corp_is_acme_corp(other: str) -> None:
+    assert name_key(other) == name_key("Acme Corp")
+
+
+def test_a_capital_i_with_a_dot_is_an_i() -> None:
+    assert name_key("İstanbul") == name_key("istanbul")
+
+
+@pytest.mark.parametrize("between", ["\u00ad", "\u200b", "\u200d"])
+def test_nothing_visible_between_a_letter_and_its_accent_makes_another_name(between: str) -> None:
+    assert name_key(f"Cafe{between}\u0301") == name_key("Café")
