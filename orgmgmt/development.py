@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet
@@ -25,9 +26,14 @@ def ensure_environment(data_dir: Path) -> None:
         f"SECRET_KEY={secrets.token_urlsafe(48)}",
         f"CREDENTIAL_KEYS={Fernet.generate_key().decode()}",
     )
-    # Complete or absent: a process that dies while writing leaves no half of it.
-    draft = target.with_name(f".{FILE_NAME}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Complete or absent, and never replaced: of two processes that start here at once both read
+    # what the first one wrote.
+    draft = target.with_name(f".{FILE_NAME}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write("\n".join(lines) + "\n")
-    draft.replace(target)
+    try:
+        with suppress(FileExistsError):
+            os.link(draft, target)
+    finally:
+        draft.unlink()

@@ -19,6 +19,7 @@ _POLICY = (
 class SchemaView(SpectacularAPIView):
     """/openapi.json"""
 
+    http_method_names = ["get", "head"]
     renderer_classes = [OpenApiJsonRenderer]
 
     def _get_version_parameter(self, request: Request) -> None:
@@ -38,6 +39,10 @@ class _OwnHostOnly:
 class SwaggerView(_OwnHostOnly, SpectacularSwaggerView):
     """/docs"""
 
+    http_method_names = ["get", "head"]
+
 
 class RedocView(_OwnHostOnly, SpectacularRedocView):
     """/redoc"""
+
+    http_method_names = ["get", "head"]

@@ -8,7 +8,7 @@ import logging
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions as drf
@@ -39,6 +39,14 @@ _STATUS: dict[type[Exception], int] = {
     errors.UserExists: 409,
     errors.LastAdmin: 409,
 }
+
+
+# Their sentences tell the operator what to do; a stranger learns that it was not their fault.
+_FOR_OPERATORS = (errors.ProvisioningFailed, errors.ServerRefused, errors.CredentialUnreadable)
+_OUR_FAULT = (
+    "This could not be done, for a reason on our side. Nothing is half made. It has been logged; "
+    "try again later."
+)
 
 
 def body(detail: str, code: str, fields: dict[str, list[str]] | None = None) -> dict[str, Any]:
@@ -74,6 +82,8 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
         return 400, body(_sentence(fields), "invalid", fields), {}
     if isinstance(exc, SuspiciousOperation):
         return 400, body(_SUSPICIOUS, "bad_request"), {}
+    if isinstance(exc, DataError):
+        return 400, body("A value is out of range, or of the wrong kind.", "invalid_value"), {}
     if isinstance(exc, ProtectedError | RestrictedError):
         detail = "Other records refer to this one. Remove or change them first."
         return 409, body(detail, "in_use"), {}
@@ -85,6 +95,9 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
         return 503, body(str(exc), "too_busy"), _retry()
     if isinstance(exc, errors.OrganizationError | errors.AccountError):
         status = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), None)
+        if isinstance(exc, _FOR_OPERATORS):
+            logger.error("refused for a reason of our own", exc_info=exc)
+            return 503, body(_OUR_FAULT, exc.code), _retry()
         if status is not None:
             return status, body(str(exc), exc.code), _retry() if status == 503 else {}
     return None

@@ -16,6 +16,9 @@ from .health import HealthView
 SLASHLESS = frozenset({"/org/create", "/org/get", "/health", "/docs", "/redoc", "/openapi.json"})
 
 
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+
+
 class EdgeMiddleware:
     """Answers what no view should have to, and lets a path be spelled with or without a slash.
 
@@ -31,6 +34,7 @@ class EdgeMiddleware:
         if request.method == "HEAD" and isinstance(response, HttpResponse):
             # The length stays as it was counted; gunicorn warns of a body that it drops.
             response.content = b""
+        response.setdefault("X-Content-Type-Options", "nosniff")
         return response
 
     def _answer(self, request: HttpRequest) -> HttpResponseBase:
@@ -71,9 +75,22 @@ def _refusal(request: HttpRequest) -> JsonResponse | None:
     if not (length.isascii() and length.isdigit()) or int(length) > limit:
         detail = f"The body is too large. Send at most {limit} bytes."
         return JsonResponse(body(detail, "too_large"), status=413)
-    if "\x00" in request.path_info:
-        return JsonResponse(body("The path holds a NUL character.", "bad_request"), status=400)
+    # In a query the API's own fields say which of them holds one; Django admin asks the database.
+    in_query = "%00" in request.META.get("QUERY_STRING", "") and _is_django_admin(request)
+    if in_query or "\x00" in request.path_info:
+        return JsonResponse(body("The address holds a NUL character.", "bad_request"), status=400)
+    if any("\x00" in value for value in request.COOKIES.values()):
+        return JsonResponse(body("A cookie holds a NUL character.", "bad_request"), status=400)
+    charset = request.content_params.get("charset", "utf-8") if request.content_params else "utf-8"
+    if charset.strip().lower() not in _CHARSETS:
+        # Python would decode with whatever codec this names, the query string too.
+        detail = "The charset is not read here. Send UTF-8."
+        return JsonResponse(body(detail, "unsupported_media_type"), status=415)
     return None
+
+
+def _is_django_admin(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/admin/") and request.path_info != "/admin/login"
 
 
 def _canonical(path: str) -> str:

@@ -81,24 +81,33 @@ def main() -> None:
 
 
 def _prepare() -> None:
-    from django.core.management import call_command
+    from django.core.management import CommandError, call_command
     from django.db import connections
 
     call_command("migrate", verbosity=0, interactive=False)
-    call_command("reconcile_orgs", stdout=io.StringIO())
-    call_command("migrate_orgs", stdout=io.StringIO())
+    for command in ("reconcile_orgs", "migrate_orgs"):
+        try:
+            call_command(command, stdout=io.StringIO())
+        except CommandError as error:
+            # One organization that is in trouble keeps nobody from the others.
+            print(f"{command}: {error}", file=sys.stderr)
     _ensure_staff()
     # gunicorn forks: a connection shared by two processes would mix their answers.
     connections.close_all()
 
 
 def _ensure_staff() -> None:
+    from django.db import IntegrityError
+
     from organizations.models import Staff
 
     if Staff.objects.exists():
         return
     password = secrets.token_urlsafe(12)
-    Staff.objects.create_superuser("admin", None, password)
+    try:
+        Staff.objects.create_superuser("admin", None, password)
+    except IntegrityError:
+        return  # Another start in the same folder was faster, and has printed its password.
     print(
         "\nThe first staff account, shown this once and stored nowhere in clear:\n"
         f"  user name  admin\n  password   {password}\n"
@@ -129,4 +138,7 @@ def _exit_if_port_taken() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)  # Ctrl-C before there was anything to stop.

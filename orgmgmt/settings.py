@@ -1,10 +1,11 @@
-"""Every setting. The one file that reads the environment.
+"""Every setting. The one file that reads the environment, and long because no other does.
 
 Order, first found wins: the process's environment, `.env` beside manage.py, and for development
 `development.env` in DATA_DIR, which `make run` writes. Each name also as <NAME>_FILE, a file that
 holds the value. Nonsense stops the start with a sentence.
 """
 
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -80,7 +81,11 @@ def names(name: str, *, default: str = "") -> list[str]:
 # --- Development or production ------------------------------------------------------------------
 DATA_DIR = Path(text("DATA_DIR") or BASE_DIR / ".data").absolute()
 _DATABASE_CONFIGURED = any(
-    text(name) for name in ("DATABASE_URL", "MASTER_DB_HOST", "MASTER_DB_NAME")
+    text(name)
+    for name in (
+        "DATABASE_URL",
+        *(f"MASTER_DB_{part}" for part in ("HOST", "PORT", "NAME", "USER")),
+    )
 )
 # `make run` sets it: first make what a checkout lacks, keys of its own and an embedded server.
 _DEVELOPMENT_SETUP = boolean("DEVELOPMENT_SETUP", default=False)
@@ -89,7 +94,13 @@ if _DEVELOPMENT_SETUP and _DEBUG_WANTED:
     development.ensure_environment(DATA_DIR)
 # With a database configured, a `development.env` left behind must not switch DEBUG on.
 if _DEBUG_WANTED or (not _DATABASE_CONFIGURED and boolean("DEBUG", default=True)):
-    env.read_env(DATA_DIR / development.FILE_NAME)
+    _development_file = DATA_DIR / development.FILE_NAME
+    if _development_file.exists() and not os.access(_development_file, os.R_OK):
+        raise ImproperlyConfigured(
+            f"{_development_file} belongs to {_development_file.owner()}, and you may not read it. "
+            "Work as that user, or set DATA_DIR to a folder of your own."
+        )
+    env.read_env(_development_file)
 
 DEBUG = boolean("DEBUG", default=False)
 # Off only where plain http is wanted with DEBUG off: a trial on one's own machine.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory, override_settings
+from django.test import Client, RequestFactory, override_settings
 
 from organizations.errors import OrganizationNotFound
 from orgmgmt.middleware import EdgeMiddleware
@@ -125,3 +125,25 @@ def test_a_database_that_is_gone_is_503_outside_drf_too(caplog: pytest.LogCaptur
 
 def test_a_bug_is_left_to_django() -> None:
     assert EdgeMiddleware(Seen()).process_exception(factory.get("/"), KeyError("x")) is None
+
+
+def test_a_cookie_with_nul_is_a_400_and_no_query(client: Client) -> None:
+    # http.cookies unquotes \000: the session's key would reach the database with it.
+    response = client.get("/api/v1/", headers={"cookie": 'sessionid="\\000\\000abcdefgh"'})
+    assert response.status_code == 400
+    assert response.json()["detail"] == "A cookie holds a NUL character."
+
+
+def test_nul_in_a_filter_of_the_admin_is_a_400(staff_client: Client) -> None:
+    response = staff_client.get("/admin/organizations/organization/?status__exact=%00")
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+def test_the_documentation_can_be_read_and_nothing_else(client: Client, path: str) -> None:
+    assert client.options(path).status_code == 405
+
+
+def test_what_a_login_answers_is_stored_by_no_cache(client: Client) -> None:
+    response = client.post("/api/v1/auth/token/", {}, content_type="application/json")
+    assert "no-store" in response["Cache-Control"]
