@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django_filters.rest_framework import DjangoFilterBackend, FilterSet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, status
+from rest_framework.exceptions import ValidationError
 from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import BasePermission
@@ -170,6 +171,9 @@ class UserViewSet(
         user = self.get_object()
         data = self.get_serializer(user, data=request.data, partial=partial)
         data.is_valid(raise_exception=True)
+        if user.pk == request.user.pk and "password" in data.validated_data:
+            # There the current one is asked for: a stolen token must not become an account.
+            raise ValidationError({"password": "Change your own at /api/v1/me/password/."})
         user = services.update_user(user, **data.validated_data)
         return Response(serializers.UserOutput(user).data)
 

@@ -39,6 +39,20 @@ def _budget(available: int) -> Iterator[checks.CheckMessage]:
         )
 
 
+@checks.register
+def check_aliases(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> Iterable[checks.CheckMessage]:
+    """Each thread of a process can pin an alias at the same time."""
+    if settings.ORG_MAX_ALIASES < settings.WEB_THREADS:
+        yield checks.Warning(
+            f"ORG_MAX_ALIASES is {settings.ORG_MAX_ALIASES}, and a process has "
+            f"{settings.WEB_THREADS} threads: requests will be answered 503.",
+            hint="Set it to the number of threads at least.",
+            id="organizations.W005",
+        )
+
+
 @checks.register(checks.Tags.database)
 def check_server(
     app_configs: Sequence[AppConfig] | None = None,

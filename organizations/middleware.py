@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from django.db import DatabaseError
+from django.db import Error as DatabaseError
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
@@ -91,7 +91,8 @@ def _tenant_of(credential: tokens.Credential) -> tenancy.Tenant:
 def _keep_from_caches(request: HttpRequest, response: HttpResponseBase) -> None:
     """An answer to somebody's credential is nobody else's, whatever caches it on the way."""
     patch_vary_headers(response, ("Authorization", "Cookie"))
-    if request.credential_kind is not None:  # type: ignore[attr-defined]
+    written = request.method not in ("GET", "HEAD", "OPTIONS")  # A login's tokens, say.
+    if written or request.credential_kind is not None:  # type: ignore[attr-defined]
         patch_cache_control(response, private=True, no_store=True)
 
 

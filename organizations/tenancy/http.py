@@ -1,5 +1,6 @@
 """What a request says about an organization beside its credential. Compared, never obeyed."""
 
+import re
 from collections.abc import Iterator
 
 from django.conf import settings
@@ -7,8 +8,8 @@ from django.http import HttpRequest
 
 from .context import Tenant
 
-# Headers that clients and proxies of multi-tenant systems commonly send.
-HEADERS = ("X-Organization", "X-Organization-Id", "X-Org", "X-Org-Id", "X-Tenant", "X-Tenant-Id")
+# Headers that clients and proxies of multi-tenant systems commonly send: X-Organization, X-Org-Id…
+_NAMING_HEADER = re.compile(r"X-(Org|Organization|Tenant)(-.*)?", re.IGNORECASE)
 
 
 def other_organization(request: HttpRequest, tenant: Tenant) -> str | None:
@@ -24,9 +25,9 @@ def other_organization(request: HttpRequest, tenant: Tenant) -> str | None:
 
 
 def _named(request: HttpRequest) -> Iterator[tuple[str, str]]:
-    for header in HEADERS:
-        if header in request.headers:
-            yield f"The header {header}", request.headers[header].strip().lower()
+    for header, value in request.headers.items():
+        if _NAMING_HEADER.fullmatch(header):
+            yield f"The header {header}", value.strip().lower()
     base: str = settings.ORG_BASE_DOMAIN
     if base:
         host = request.get_host().rsplit(":", 1)[0].lower().rstrip(".")

@@ -160,11 +160,19 @@ def test_the_last_active_admin_stays(alpha: Company, by_admin: Client, admin: Us
 def test_a_refused_change_leaves_all_of_it_out(
     alpha: Company, by_admin: Client, admin: User
 ) -> None:
-    body = {"email": unique_email(), "is_admin": False, "password": OTHER_PASSWORD}
+    body = {"email": unique_email(), "is_admin": False}
     json_of(send(by_admin, "patch", _path(admin), body), 409)
     found = stored(alpha, admin)
     assert found.email == alpha.email
     assert found.check_password(PASSWORD)
+
+
+def test_ones_own_password_is_not_set_here_where_nobody_asks_for_the_current_one(
+    alpha: Company, by_admin: Client, admin: User
+) -> None:
+    answer = json_of(send(by_admin, "patch", _path(admin), {"password": OTHER_PASSWORD}), 400)
+    assert answer["fields"] == {"password": ["Change your own at /api/v1/me/password/."]}
+    assert stored(alpha, admin).check_password(PASSWORD)
 
 
 def test_the_last_admin_may_still_change_their_address(

@@ -13,11 +13,21 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from organizations import tenancy
-from organizations.tenancy.http import HEADERS
 from tests.conftest import PASSWORD
 
 from .rows import MEMBER
 from .sides import Side
+
+# What other systems call the header that names an organization.
+HEADERS = (
+    "X-Organization",
+    "X-Organization-Id",
+    "X-Organization-Name",
+    "X-Org",
+    "X-Org-Slug",
+    "X-Tenant",
+    "X-Tenant-Id",
+)
 
 Audience = Literal["member", "staff", "login", "refresh", "open"]
 

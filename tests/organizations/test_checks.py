@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import pytest
-from django.conf import settings
+from django.conf import settings as configured
 from django.core import checks
 from django.db import connections
+from pytest_django import Settings
 
-from organizations.checks import check_database_password, check_server
+from organizations.checks import check_aliases, check_database_password, check_server
 from tests.plugin import SERVER
 
 from .helpers import Superuser
@@ -40,7 +41,7 @@ def test_a_superuser_as_the_applications_role_is_warned_of(
 
 @pytest.mark.parametrize("password", ["postgres", "Password", "changeme"])
 def test_a_well_known_password_is_warned_of(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
-    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", password)
+    monkeypatch.setitem(configured.DATABASES["default"], "PASSWORD", password)
     assert [message.id for message in check_database_password()] == ["organizations.W002"]
 
 
@@ -77,3 +78,18 @@ def test_the_checks_are_registered_to_run_with_a_database() -> None:
     assert not checks.run_checks(tags=[checks.Tags.database], databases=["default"])
     registered: set[Callable[..., object]] = set(checks.registry.registry.registered_checks)
     assert check_server in registered
+
+
+def test_more_connections_than_the_server_allows_are_warned_of(settings: Settings) -> None:
+    settings.WEB_CONCURRENCY, settings.WEB_THREADS = 50, 4
+    ((id, message),) = server_says()
+    assert id == "organizations.W004"
+    assert message.startswith("50 processes of 4 threads can open 600 connections")
+
+
+def test_fewer_aliases_than_threads_are_warned_of(settings: Settings) -> None:
+    assert list(check_aliases()) == []
+    settings.ORG_MAX_ALIASES, settings.WEB_THREADS = 3, 4
+    (message,) = check_aliases()
+    assert message.id == "organizations.W005"
+    assert "ORG_MAX_ALIASES is 3, and a process has 4 threads" in message.msg

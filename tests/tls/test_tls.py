@@ -55,7 +55,10 @@ PROBLEM = """
 from organizations.provisioning import preflight
 print(preflight.problem())
 """
-TLS_SENTENCE = "TLS could not be agreed on. Set MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT, or repair the certificate."
+TLS_SENTENCE = (
+    "TLS could not be agreed on. Set MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT, or repair the "
+    "certificate."
+)
 
 
 def loads(printed: str) -> Any:

@@ -123,3 +123,17 @@ def test_atomic_requests_on_the_master_is_an_error(
     messages = list(check_settings())
     assert [message.id for message in messages] == ["tenancy.E004"], messages
     assert "ATOMIC_REQUESTS is on for the master database" in messages[0].msg
+
+
+def test_an_app_with_models_in_neither_list_is_an_error(settings: Settings) -> None:
+    """Its one table would hold the rows of all organizations."""
+    settings.MASTER_APPS = [name for name in settings.MASTER_APPS if "sessions" not in name]
+    (message,) = check_settings()
+    assert message.id == "tenancy.E005"
+    assert "django.contrib.sessions has models and is in neither of" in message.msg
+
+
+def test_an_app_in_both_lists_is_an_error(settings: Settings) -> None:
+    settings.MASTER_APPS = [*settings.MASTER_APPS, "accounts"]
+    (message,) = check_settings()
+    assert "accounts has models and is in both of" in message.msg

@@ -5,7 +5,8 @@ from django.test import RequestFactory
 from pytest_django import Settings
 
 from organizations.tenancy import Tenant
-from organizations.tenancy.http import HEADERS, other_organization
+from organizations.tenancy.http import other_organization
+from tests.isolation.endpoints import HEADERS
 
 ACME = Tenant(organization_id=12, slug="acme")
 
