@@ -231,6 +231,12 @@ class Programs:
             shutil.copyfile(source, target)
             os.chmod(target, 0o755 if os.access(source, os.X_OK) else 0o644)
 
+        if set(str(self._copy_dir)) & set('"$`\\'):
+            # initdb calls `postgres` by a shell, between double quotes.
+            raise EmbeddedError(
+                f"PostgreSQL's programs cannot run from {self._copy_dir}, whose name holds one of "
+                '" $ ` \\; set DATA_DIR to a folder without them.'
+            )
         wheel, staging = wheel_folder(), self._copy_dir
         staging = staging.with_name(f"{staging.name}.new-{secrets.token_hex(4)}")
         unused = shutil.ignore_patterns("*.py", "__pycache__", "include", "*.a")

