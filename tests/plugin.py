@@ -60,5 +60,6 @@ os.environ.update(environment())
 def remove() -> None:
     """Stop the server and delete its folder; in the process that made it, not in a fork of it."""
     if os.getpid() == _owner:
-        SERVER.stop()
+        if SERVER.is_initialised():
+            SERVER.stop()
         shutil.rmtree(FOLDER, ignore_errors=True)
