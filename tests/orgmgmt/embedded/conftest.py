@@ -1,0 +1,85 @@
+"""Embedded PostgreSQLs, in folders of their own, once for all tests of this folder."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orgmgmt import embedded_system
+from orgmgmt.embedded import EmbeddedPostgres
+
+from .helpers import AWKWARD, make, make_reachable_folder
+
+
+@pytest.fixture(autouse=True)
+def _database() -> None:
+    """In place of the fixture of all tests: the server of the run is not to start from `wheel`."""
+
+
+@pytest.fixture(scope="package", autouse=True)
+def wheel() -> Iterator[Path]:
+    """The wheel's files where every user reaches them, wherever the checkout lies."""
+    made, source = make_reachable_folder(), embedded_system.wheel_folder()
+    for name in (source.name, f"{source.name}.libs"):
+        shutil.copytree(source.with_name(name), made / name, ignore=shutil.ignore_patterns("*.py"))
+    subprocess.run(["chmod", "-R", "a+rX", made], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded_system, "wheel_folder", lambda: made / source.name)
+        yield made / source.name
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    made = make_reachable_folder()
+    yield made
+    for data in [*made.rglob("postgres/postmaster.pid")]:
+        EmbeddedPostgres(data.parents[1]).stop()
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="package")
+def first_start() -> Iterator[tuple[EmbeddedPostgres, list[str]]]:
+    """A server made anew and running, and what programs its making was done by."""
+    made = make_reachable_folder()
+    server, seen = make(made / AWKWARD), []
+    real_run = subprocess.run
+
+    def run(*args: Any, **options: Any) -> Any:
+        seen.append(f"{args} {options}")
+        return real_run(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "run", run)
+        server.acquire()
+    yield server, seen
+    server.release()
+    assert not server.is_running()
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="package")
+def running(first_start: tuple[EmbeddedPostgres, list[str]]) -> EmbeddedPostgres:
+    return first_start[0]
+
+
+@pytest.fixture(scope="package")
+def stopped() -> Iterator[Path]:
+    """The data folder of a server that is made and stopped."""
+    made = make_reachable_folder()
+    with make(made / "data"):
+        pass
+    yield made / "data"
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def server(stopped: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that the test may start, crash and stop."""
+    server = make(stopped)
+    yield server
+    server.release()
+    server.stop()

@@ -1,0 +1,72 @@
+"""Who gets at a server and its passwords."""
+
+import os
+import stat
+
+import psycopg
+import pytest
+
+from orgmgmt import embedded_system
+from orgmgmt.embedded import EmbeddedPostgres
+
+from .helpers import ask
+
+
+@pytest.mark.parametrize("database", ["postgres", "template1", "master_org_db"])
+def test_a_new_role_can_connect_to_no_database(running: EmbeddedPostgres, database: str) -> None:
+    query = f"SELECT has_database_privilege('public', '{database}', 'CONNECT')"
+    assert ask(running.superuser_parameters(), query) is False
+
+
+def test_application_role_cannot_connect_to_the_database_postgres(
+    running: EmbeddedPostgres,
+) -> None:
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        ask(running.connection_parameters() | {"dbname": "postgres"}, "SELECT 1")
+
+
+def test_a_wrong_password_is_refused(running: EmbeddedPostgres) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        ask(running.superuser_parameters() | {"password": "wrong"}, "SELECT 1")
+
+
+def test_nothing_listens_on_a_network_and_the_socket_wants_scram(
+    running: EmbeddedPostgres,
+) -> None:
+    parameters = running.superuser_parameters()
+    assert ask(parameters, "SHOW listen_addresses") == ""
+    query = "SELECT array_agg(DISTINCT type || ' ' || auth_method) FROM pg_hba_file_rules"
+    assert sorted(ask(parameters, query)) == ["host reject", "local scram-sha-256"]
+    assert stat.S_IMODE(running.socket_dir.stat().st_mode) == 0o700
+
+
+def test_data_and_passwords_are_closed_to_others(running: EmbeddedPostgres) -> None:
+    data = (running.data_dir / "postgres").stat()
+    assert stat.S_IMODE(data.st_mode) == 0o700
+    assert (data.st_uid == 0) is False
+    for name in ("postgres.password", "orgmgmt.password"):
+        found = (running.data_dir / name).stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o600, os.geteuid())
+        assert found.st_size >= 43
+    assert stat.S_IMODE((running.data_dir / "postgres.log").stat().st_mode) == 0o600
+
+
+def test_passwords_are_on_no_command_line_and_in_no_log(
+    first_start: tuple[EmbeddedPostgres, list[str]],
+) -> None:
+    server, commands = first_start
+    everything = "\n".join([*commands, (server.data_dir / "postgres.log").read_text()])
+    assert "--pwfile=" in everything
+    for parameters in (server.connection_parameters(), server.superuser_parameters()):
+        assert str(parameters["password"]) not in everything
+        assert str(parameters["password"]) not in repr(server)
+
+
+def test_servers_programs_see_nothing_of_the_environment(
+    running: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://somebody:secret@example/db")
+    monkeypatch.setenv("PGDATA", "/elsewhere")
+    shown = embedded_system.Account.of(running.data_dir / "postgres").run("env").stdout
+    assert "secret" not in shown
+    assert "PGDATA" not in shown
