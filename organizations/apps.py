@@ -11,7 +11,7 @@ class OrganizationsConfig(AppConfig):
         from .directory import MasterDirectory
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise
         from .tenancy import directory
-        from .tenancy.bulk import guard_bulk_writes
+        from .tenancy.instances import guard_instances
 
         directory.install(MasterDirectory())
-        guard_bulk_writes()
+        guard_instances()

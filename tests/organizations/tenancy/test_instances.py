@@ -1,8 +1,12 @@
-"""Bulk writes, which ask the router without an instance."""
+"""Bulk writes and filters, which ask the router without an instance."""
+
+from collections.abc import Callable
 
 import pytest
+from django.db.models import Q
 
-from accounts.models import User
+from accounts import services
+from accounts.models import LoginSession, User
 from organizations import tenancy
 from tests.conftest import Company
 
@@ -46,3 +50,35 @@ def test_bulk_writes_of_ones_own_objects_go_through(alpha: Company) -> None:
 def test_bulk_create_without_an_organization_is_refused() -> None:
     with pytest.raises(tenancy.NoTenant, match="none is active"):
         User.objects.bulk_create([User(email="nobody@test.com")])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda user: Q(user=user),
+        lambda user: ~Q(user=user),
+        lambda user: Q(user__in=[user]),
+        lambda user: Q(kind="token") & Q(user=user),
+    ],
+    ids=["filter", "exclude", "in", "and"],
+)
+def test_an_object_of_alpha_finds_nothing_in_beta(
+    alpha: Company, beta: Company, condition: Callable[[User], Q]
+) -> None:
+    """Its key would find the user of beta who has the same one."""
+    stranger = first_user(alpha)
+    with tenancy.override(beta.tenant), pytest.raises(tenancy.WrongTenant, match="Load it again"):
+        LoginSession.objects.filter(condition(stranger)).exists()
+
+
+def test_alphas_user_cannot_end_the_logins_of_beta(alpha: Company, beta: Company) -> None:
+    stranger = first_user(alpha)
+    with tenancy.override(beta.tenant), pytest.raises(tenancy.WrongTenant):
+        services.end_all_sessions(stranger)
+
+
+def test_ones_own_objects_find_what_is_theirs(alpha: Company) -> None:
+    own = first_user(alpha)
+    with tenancy.override(alpha.tenant):
+        assert User.objects.filter(pk__in=User.objects.filter(pk=own.pk)).get() == own
+        assert LoginSession.objects.filter(user=own).count() == own.login_sessions.count()
