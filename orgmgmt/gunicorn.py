@@ -12,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
 from django.conf import settings  # noqa: E402 - reads the variable above
 
 try:
-    bind = f"{settings.HOST}:{settings.PORT}"
+    bind = settings.BIND
 except ImproperlyConfigured as error:
     sys.exit(f"Configuration: {error}")
 

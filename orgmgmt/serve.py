@@ -41,7 +41,7 @@ class _DevelopmentServer(BaseApplication):
         from django.conf import settings
 
         options = {
-            "bind": f"{settings.HOST}:{settings.PORT}",
+            "bind": settings.BIND,
             "worker_class": "gthread",
             "workers": settings.WEB_CONCURRENCY,
             "threads": settings.WEB_THREADS,
@@ -84,7 +84,10 @@ def _prepare() -> None:
     from django.core.management import CommandError, call_command
     from django.db import connections
 
-    call_command("migrate", verbosity=0, interactive=False)
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+    except CommandError as error:
+        sys.exit(str(error))
     for command in ("reconcile_orgs", "migrate_orgs"):
         try:
             call_command(command, stdout=io.StringIO())
@@ -119,22 +122,22 @@ def _ensure_staff() -> None:
 def _url() -> str:
     from django.conf import settings
 
-    host = "127.0.0.1" if settings.HOST in ("0.0.0.0", "::") else settings.HOST  # noqa: S104
-    return f"http://{host}:{settings.PORT}"
+    if settings.HOST in ("0.0.0.0", "::"):  # noqa: S104 - every address, this one too
+        return f"http://127.0.0.1:{settings.PORT}"
+    return f"http://{settings.BIND}"
 
 
 def _exit_if_port_taken() -> None:
     from django.conf import settings
 
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.HOST, settings.PORT))
-        except OSError as error:
-            sys.exit(
-                f"Cannot listen on {settings.HOST}:{settings.PORT}: {error.strerror}. "
-                "Set HOST and PORT to others: PORT=8001 make run"
-            )
+    family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+    try:
+        socket.create_server((settings.HOST, settings.PORT), family=family).close()
+    except OSError as error:
+        sys.exit(
+            f"Cannot listen on {settings.BIND}: {error.strerror}. "
+            "Set HOST and PORT to others: PORT=8001 make run"
+        )
 
 
 if __name__ == "__main__":

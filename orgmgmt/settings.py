@@ -26,11 +26,13 @@ env.read_env(BASE_DIR / ".env")
 def text(name: str, *, default: str = "") -> str:
     """The value, also from <NAME>_FILE, without the newline that ends a file."""
     try:
-        value: str = env.str(name, default=default)
-    except OSError as error:
+        # Not env.str(): it takes a value that begins with a dollar sign for another's name.
+        value: str = env.ENVIRON.get(name, default)
+    except (OSError, UnicodeError):
+        # `from None`: what could not be decoded may be the secret.
         raise ImproperlyConfigured(
-            f"{name}_FILE names a file that cannot be read: {error.strerror}. Name one that can."
-        ) from error
+            f"{name}_FILE names a file that cannot be read as text. Name one that can."
+        ) from None
     return value.rstrip("\r\n")
 
 
@@ -183,6 +185,27 @@ CREDENTIAL_KEYS = sealing_keys()
 
 
 # --- The master database ------------------------------------------------------------------------
+# What may stand behind a DATABASE_URL: how to connect, and not where or as whom.
+_URL_OPTIONS = frozenset(
+    {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding", "connect_timeout"}
+    | {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"}
+    | {"tcp_user_timeout", "target_session_attrs"}
+)
+
+
+def tls_options() -> dict[str, str]:
+    """How the server is spoken to: MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT."""
+    sslmode = choice(
+        "MASTER_DB_SSLMODE",
+        default="prefer",
+        among=("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    )
+    options = {"sslmode": sslmode}
+    if root_certificate := text("MASTER_DB_SSLROOTCERT"):
+        options["sslrootcert"] = root_certificate
+    return options
+
+
 def master_database() -> dict[str, Any]:
     """The `default` entry: from DATABASE_URL, from MASTER_DB_*, or the embedded server's."""
     common = {
@@ -210,23 +233,22 @@ def master_database() -> dict[str, Any]:
                 "DATABASE_URL names no database. Write postgres://USER:PASSWORD@HOST:PORT/NAME."
             )
         refuse_placeholder("DATABASE_URL", parsed.get("PASSWORD") or "")
-        return {**parsed, **common}
+        unknown = set(parsed.get("OPTIONS", {})) - _URL_OPTIONS
+        if unknown:
+            raise ImproperlyConfigured(
+                f"DATABASE_URL sets {', '.join(sorted(unknown))} behind its question mark. Only "
+                f"these may stand there: {', '.join(sorted(_URL_OPTIONS))}."
+            )
+        options = {**tls_options(), **parsed.get("OPTIONS", {})}
+        return {**parsed, **common, "OPTIONS": options}
     if _DATABASE_CONFIGURED:
-        sslmode = choice(
-            "MASTER_DB_SSLMODE",
-            default="prefer",
-            among=("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
-        )
-        options = {"sslmode": sslmode}
-        if root_certificate := text("MASTER_DB_SSLROOTCERT"):
-            options["sslrootcert"] = root_certificate
         return common | {
             "HOST": text("MASTER_DB_HOST", default="localhost"),
             "PORT": str(number("MASTER_DB_PORT", default=5432, at_most=65_535)),
             "NAME": text("MASTER_DB_NAME", default="master_org_db"),
             "USER": text("MASTER_DB_USER", default="postgres"),
             "PASSWORD": database_password(),
-            "OPTIONS": options,
+            "OPTIONS": tls_options(),
         }
     return common | embedded_database()
 
@@ -335,6 +357,7 @@ TIME_ZONE = "UTC"
 # --- The web server (orgmgmt/gunicorn.py) -------------------------------------------------------
 HOST = text("HOST") or ("127.0.0.1" if DEBUG else "0.0.0.0")  # noqa: S104
 PORT = number("PORT", default=8000, at_most=65_535)
+BIND = f"[{HOST}]:{PORT}" if ":" in HOST else f"{HOST}:{PORT}"
 WEB_CONCURRENCY = number("WEB_CONCURRENCY", default=2, at_most=1_000)
 WEB_THREADS = number("WEB_THREADS", default=4, at_most=1_000)
 

@@ -7,6 +7,7 @@ from django.db import Error as DatabaseError
 
 from organizations.errors import OrganizationError, ProvisioningFailed, ServerUnavailable
 from organizations.models import Organization
+from organizations.tenancy import TenancyError
 
 from .database import DatabaseTaken
 
@@ -23,7 +24,7 @@ def explained(organization: Organization, error: BaseException) -> BaseException
         extra={"organization": organization.pk, "step": organization.provisioned},
         exc_info=error,
     )
-    if isinstance(error, OrganizationError) or not isinstance(error, Exception):
+    if isinstance(error, OrganizationError | TenancyError) or not isinstance(error, Exception):
         return error
     root: BaseException = error
     if isinstance(error, DatabaseError) and isinstance(error.__cause__, psycopg.Error):

@@ -1,5 +1,7 @@
 """Whether the configured server can do what the application needs, as one sentence."""
 
+import re
+
 import psycopg
 
 from .server import Connection, master_parameters
@@ -20,7 +22,7 @@ def problem() -> str | None:
     )
     try:
         connection = psycopg.connect(**parameters, autocommit=True)
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         reason = _connection_problem(error, user, database)
         return f"Cannot use the master database ({where}): {reason}"
     with connection:
@@ -28,9 +30,10 @@ def problem() -> str | None:
     return f"Cannot use the master database ({where}): {found}" if found else None
 
 
-def _connection_problem(error: psycopg.OperationalError, user: str, database: str) -> str:
-    text = str(error).lower()
-    # libpq reports a failed connect without a SQLSTATE: the words are all there is.
+def _connection_problem(error: psycopg.Error, user: str, database: str) -> str:
+    # libpq reports a failed connect without a SQLSTATE: the words are all there is, and those in
+    # quotation marks are names of ours.
+    text = re.sub(r"\"[^\"]*\"|'[^']*'", "", str(error).lower())
     if "certificate" in text or "no encryption" in text or "ssl" in text:
         return (
             "TLS could not be agreed on. Set MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT, or "

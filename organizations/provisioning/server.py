@@ -1,6 +1,7 @@
 """Direct sessions to a PostgreSQL server, for what cannot run inside a transaction of Django's."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from psycopg.rows import TupleRow
 from organizations.errors import OrganizationBusy, ServerRefused, ServerUnavailable
 
 Connection = psycopg.Connection[TupleRow]
+logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 5
 # Of Django's own: libpq would not know them.
@@ -132,6 +134,7 @@ def open_session() -> Iterator[ServerSession]:
                     # Closing only tells the server to end: for a moment it still holds the locks.
                     connection.execute("SELECT pg_advisory_unlock_all()")
     except psycopg.OperationalError as error:
+        logger.error("server unavailable", exc_info=error)
         raise ServerUnavailable from error
     except psycopg.Error as error:
         raise ServerRefused(type(error).__name__) from error

@@ -164,3 +164,11 @@ def test_manage_py_says_it_in_one_line_and_ends_with_1() -> None:
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
     assert "wrong password for the role orgmgmt" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["role_test", "ssl_certificates", "too_many"])
+def test_the_words_in_a_databases_name_name_no_cause(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(connections["default"].settings_dict, "NAME", name)
+    assert f"the database {name} does not exist. Create it" in str(preflight.problem())

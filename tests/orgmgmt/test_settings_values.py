@@ -1,0 +1,70 @@
+"""What values may look like, in settings read by a process of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read(expression: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What the expression prints of settings `s`."""
+    code = f"from orgmgmt import settings as s; print({expression})"
+    base = {
+        "PATH": os.environ["PATH"],
+        "DEBUG": "off",
+        "SECRET_KEY": "k9" + "abcdefghijklmnopqrstuvwxyz0123456789" * 2,
+        "CREDENTIAL_KEYS": Fernet.generate_key().decode(),
+        "MASTER_DB_HOST": "localhost",
+    }
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(
+        command, cwd=ROOT, env=base | environment, capture_output=True, text=True, check=False
+    )
+
+
+def value(expression: str, **environment: str) -> str:
+    done = read(expression, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_value_that_begins_with_a_dollar_sign_is_itself() -> None:
+    assert value("s.DATABASES['default']['PASSWORD']", MASTER_DB_PASSWORD="$ecret") == "$ecret"
+
+
+@pytest.mark.parametrize("name", ["MASTER_DB_SSLMODE"])
+def test_the_tls_settings_count_beside_a_url(name: str) -> None:
+    url = "postgres://u:p@db.example/m"
+    options: Any = value(
+        "s.DATABASES['default']['OPTIONS']", DATABASE_URL=url, **{name: "verify-full"}
+    )
+    assert options == "{'sslmode': 'verify-full'}"
+
+
+def test_what_stands_behind_a_url_wins() -> None:
+    url = "postgres://u:p@db.example/m?sslmode=require"
+    assert value("s.DATABASES['default']['OPTIONS']", DATABASE_URL=url) == "{'sslmode': 'require'}"
+
+
+@pytest.mark.parametrize("option", ["dbname", "host", "user", "service", "foo"])
+def test_a_url_does_not_lead_elsewhere_behind_its_question_mark(option: str) -> None:
+    done = read("s.DATABASES", DATABASE_URL=f"postgres://u:p@db.example/m?{option}=elsewhere")
+    assert f"DATABASE_URL sets {option} behind its question mark" in done.stderr
+
+
+def test_a_file_that_is_no_text_is_named_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xff\xfe hush-hush")
+    done = read("s.SECRET_KEY", SECRET_KEY="", SECRET_KEY_FILE=str(tmp_path / "key"))
+    assert "SECRET_KEY_FILE names a file that cannot be read as text" in done.stderr
+    assert "hush" not in done.stderr
+
+
+@pytest.mark.parametrize(("host", "bind"), [("::", "[::]:8000"), ("0.0.0.0", "0.0.0.0:8000")])  # noqa: S104
+def test_an_ipv6_address_is_bound_in_brackets(host: str, bind: str) -> None:
+    assert value("s.BIND", HOST=host) == bind
