@@ -10,7 +10,6 @@ WITHOUT_DATABASE = frozenset(
         "check",
         "collectstatic",
         "compilemessages",
-        "createcachetable",
         "diffsettings",
         "help",
         "makemessages",
@@ -22,6 +21,8 @@ WITHOUT_DATABASE = frozenset(
         "version",
     }
 )
+# Of those, the ones that say more where there is one: the embedded server is started for them.
+ASK_WHERE_THERE_IS_ONE = frozenset({"check", "makemigrations"})
 
 
 def main() -> None:
@@ -31,18 +32,21 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
-    needs_database = not (
-        command in WITHOUT_DATABASE and "--database" not in sys.argv or "--help" in sys.argv
-    )
+    names_database = any(word.startswith("--database") for word in sys.argv)
+    needs_database = command not in WITHOUT_DATABASE or names_database
+    if command.startswith("-") or {"--help", "-h"} & set(sys.argv):
+        needs_database = False
     try:
         from django.conf import settings
 
-        if not needs_database or command.startswith("-"):
+        # The first look at the settings: what is wrong in them is said below.
+        if settings.EMBEDDED_POSTGRES and command in ASK_WHERE_THERE_IS_ONE:
+            needs_database = True
+        if not needs_database:
             execute_from_command_line(sys.argv)
             return
         from orgmgmt.runtime import database_ready
 
-        assert settings.DATABASES  # noqa: S101 - read here, so that a wrong one is said in a sentence
         with database_ready():
             execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:

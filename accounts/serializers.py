@@ -7,7 +7,7 @@ from rest_framework import serializers
 from .fields import PasswordField, StrictBooleanField, StrictCharField
 from .models import User
 
-# Longer is refused by the services with a sentence of their own.
+# What the column holds.
 _EMAIL_LENGTH = 254
 
 

@@ -15,7 +15,13 @@ from django.utils import timezone
 from rest_framework_simplejwt.settings import api_settings
 
 from organizations import tenancy
-from organizations.errors import InvalidCredentials, InvalidToken, LastAdmin, UserExists
+from organizations.errors import (
+    InvalidCredentials,
+    InvalidToken,
+    LastAdmin,
+    UserExists,
+    UserGone,
+)
 
 from .models import LoginSession, User, email_key
 from .tokens import Credential
@@ -43,6 +49,10 @@ def check_email_and_password(*, email: str, password: str) -> None:
 
 def check_new_password(password: str, *, user: User) -> None:
     """Raise ValidationError unless the password may be the user's."""
+    try:
+        password.encode()
+    except UnicodeEncodeError as error:
+        raise ValidationError("Choose a password that is text in UTF-8.") from error
     if len(password) > MAX_PASSWORD_LENGTH:
         # Before the validators: comparing 100 kB with an address takes long.
         raise ValidationError(f"Choose a password of at most {MAX_PASSWORD_LENGTH} characters.")
@@ -108,18 +118,23 @@ def _renew_hash(user: User, password: str) -> None:
 
 # --- Logins -------------------------------------------------------------------------------------
 def start_session(user: User, *, kind: LoginSession.Kind) -> LoginSession:
-    """A new login of the user."""
+    """A new login of the user. Raises InvalidCredentials where the user is gone by now."""
     lifetime: timedelta = (
         api_settings.REFRESH_TOKEN_LIFETIME
         if kind == LoginSession.Kind.TOKEN
         else settings.ORG_SESSION_LIFETIME
     )
-    return LoginSession.objects.create(
-        user=user,
-        kind=kind,
-        refresh_jti=uuid.uuid4() if kind == LoginSession.Kind.TOKEN else None,
-        expires_at=timezone.now() + lifetime,
-    )
+    try:
+        with tenancy.atomic():
+            return LoginSession.objects.create(
+                user=user,
+                kind=kind,
+                refresh_jti=uuid.uuid4() if kind == LoginSession.Kind.TOKEN else None,
+                expires_at=timezone.now() + lifetime,
+            )
+    except IntegrityError as error:
+        # Removed since the password was compared.
+        raise InvalidCredentials from error
 
 
 def session_of(credential: Credential) -> LoginSession:
@@ -186,6 +201,7 @@ def change_password(user: User, *, current_password: str, new_password: str) -> 
         raise ValidationError({"new_password": error}) from error
     user.password = hash_password(new_password)
     with tenancy.atomic():
+        _lock(user)
         user.save(update_fields=["password"])
         end_all_sessions(user)
 
@@ -198,7 +214,7 @@ def update_user(
     is_admin: bool | None = None,
     is_active: bool | None = None,
 ) -> User:
-    """Change what is given. Raises ValidationError by field, UserExists and LastAdmin."""
+    """Change what is given. Raises ValidationError by field, UserExists, UserGone, LastAdmin."""
     if email is not None:
         email = email.strip()
         check_email_alone(email)
@@ -212,6 +228,7 @@ def update_user(
         with tenancy.atomic():
             if is_admin is False or is_active is False:
                 _refuse_if_last_admin(user)
+            _lock(user)
             changes = {
                 "email": email,
                 "password": password_hash,
@@ -245,6 +262,12 @@ def remove_user(user: User) -> None:
     with tenancy.atomic():
         _refuse_if_last_admin(user)
         user.delete()
+
+
+def _lock(user: User) -> None:
+    """Keep the user's row until the transaction ends. Raises UserGone."""
+    if not User.objects.select_for_update().filter(pk=user.pk).exists():
+        raise UserGone
 
 
 def _refuse_if_last_admin(user: User) -> None:

@@ -173,6 +173,15 @@ class UserExists(AccountError):
         super().__init__(f"A user with the e-mail address {email} exists already.")
 
 
+class UserGone(AccountError):
+    """The user was removed while this request was under way."""
+
+    code = "user_gone"
+
+    def __init__(self) -> None:
+        super().__init__("This user has been removed. Load the list again.")
+
+
 class LastAdmin(AccountError):
     """The change would leave the organization without an active admin."""
 

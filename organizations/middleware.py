@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from django.db import Error as DatabaseError
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
@@ -45,6 +45,7 @@ class TenantMiddleware:
                 response = self.get_response(request)
                 _keep_for_streaming(response)
                 _keep_from_caches(request, response)
+                _forget_dead_cookie(request, response)
                 return response
         finally:
             tenancy.reset()
@@ -86,6 +87,16 @@ def _tenant_of(credential: tokens.Credential) -> tenancy.Tenant:
     except OrganizationNotFound as error:
         # A deleted organization's token says no more than a forged one.
         raise InvalidToken from error
+
+
+def _forget_dead_cookie(request: HttpRequest, response: HttpResponseBase) -> None:
+    """A session that has ended must not keep its browser out: of a staff session, say."""
+    if (
+        response.status_code == 401
+        and request.credential_kind == LoginSession.Kind.BROWSER  # type: ignore[attr-defined]
+        and isinstance(response, HttpResponse)
+    ):
+        response.delete_cookie(tokens.SESSION_COOKIE, path=tokens.SESSION_COOKIE_PATH)
 
 
 def _keep_from_caches(request: HttpRequest, response: HttpResponseBase) -> None:

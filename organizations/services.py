@@ -197,13 +197,17 @@ def _undo(session: ServerSession, organization: Organization) -> None:
 def delete_organization(organization: Organization) -> None:
     """Drop the organization's database and role; its row stays as a tombstone, its name is free.
 
-    Raises OrganizationBusy, ServerUnavailable and ServerRefused. May be called again.
+    Raises OrganizationNotFound, OrganizationBusy, ServerUnavailable, ServerRefused and
+    ProvisioningInTransaction. May be called again.
     """
     _refuse_in_transaction()
     with open_session() as session:
         if not session.try_lock(key_of(organization.name)):
             raise OrganizationBusy(organization.name)
-        organization.refresh_from_db()
+        try:
+            organization.refresh_from_db()
+        except Organization.DoesNotExist as error:
+            raise OrganizationNotFound(organization.name) from error
         if organization.status == Status.DELETED:
             return
         _move(organization, Status.DELETING, only_from=Status.usable())

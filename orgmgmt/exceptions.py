@@ -29,15 +29,13 @@ _STATUS: dict[type[Exception], int] = {
     errors.OrganizationSuspended: 403,
     errors.OrganizationMismatch: 403,
     errors.WrongState: 409,
-    errors.ProvisioningFailed: 503,
     errors.ServerUnavailable: 503,
-    errors.ServerRefused: 503,
-    errors.CredentialUnreadable: 503,
     errors.InvalidCredentials: 401,
     errors.InvalidToken: 401,
     errors.AdminRequired: 403,
     errors.UserExists: 409,
     errors.LastAdmin: 409,
+    errors.UserGone: 404,
 }
 
 

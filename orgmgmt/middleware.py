@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.http.response import HttpResponseBase
 from rest_framework.response import Response
 
@@ -31,6 +31,12 @@ class EdgeMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._answer(request)
+        if isinstance(response, HttpResponseNotAllowed) and not response.content:
+            # Of a view outside DRF.
+            allowed = response["Allow"]
+            detail = f"The method {request.method} is not allowed here. Use {allowed}."
+            response = JsonResponse(body(detail, "method_not_allowed"), status=405)
+            response["Allow"] = allowed
         if request.method == "HEAD" and isinstance(response, HttpResponse):
             # The length stays as it was counted; gunicorn warns of a body that it drops.
             response.content = b""

@@ -36,6 +36,7 @@ MADE: list[tuple[Exception, int]] = [
     (errors.AdminRequired(), 403),
     (errors.UserExists("a@test.com"), 409),
     (errors.LastAdmin(), 409),
+    (errors.UserGone(), 404),
     (RegistryFull(4), 503),
     (Http404(), 404),
     (PermissionDenied(), 403),

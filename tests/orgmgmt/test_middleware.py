@@ -147,3 +147,13 @@ def test_the_documentation_can_be_read_and_nothing_else(client: Client, path: st
 def test_what_a_login_answers_is_stored_by_no_cache(client: Client) -> None:
     response = client.post("/api/v1/auth/token/", {}, content_type="application/json")
     assert "no-store" in response["Cache-Control"]
+
+
+def test_a_wrong_method_at_a_page_outside_drf_has_the_one_shape(client: Client) -> None:
+    response = client.get("/api/logout/")
+    assert response.status_code == 405
+    assert response.json() == {
+        "detail": "The method GET is not allowed here. Use POST.",
+        "code": "method_not_allowed",
+    }
+    assert response["Allow"] == "POST"

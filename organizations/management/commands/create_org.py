@@ -71,8 +71,12 @@ def _password(*, from_stdin: bool) -> str:
         raise CommandError(
             "No password. Pipe it in with --password-stdin, or set ORG_ADMIN_PASSWORD."
         )
-    password = getpass.getpass("Password of the first admin: ")
-    if getpass.getpass("The same again: ") != password:
+    try:
+        password = getpass.getpass("Password of the first admin: ")
+        again = getpass.getpass("The same again: ")
+    except (EOFError, KeyboardInterrupt) as error:
+        raise CommandError("No password was typed. Nothing was created.") from error
+    if again != password:
         raise CommandError("The two passwords differ. Nothing was created.")
     return password
 

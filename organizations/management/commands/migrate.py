@@ -14,13 +14,19 @@ _WAIT_SECONDS = 600.0
 
 
 class Command(DjangoCommand):
-    """Django's own; of the master by one process at a time, and never a tenant app there.
+    """Django's own; of the master by one process at a time, and each app where it belongs.
 
     Two servers that start at once both run it: the second waits, and finds nothing to do.
     """
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["database"] != MASTER:
+            if options["app_label"] not in tenancy.tenant_labels():
+                # It would record the master's apps as applied, without their tables.
+                raise CommandError(
+                    "Name a tenant app, as in `migrate accounts`. All of them: manage.py "
+                    "migrate_orgs."
+                )
             super().handle(*args, **options)
             return
         if options["app_label"] in tenancy.tenant_labels():

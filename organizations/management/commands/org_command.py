@@ -1,6 +1,7 @@
 """`manage.py org_command NAME -- COMMAND …`"""
 
 from argparse import REMAINDER, ArgumentParser
+from contextlib import ExitStack
 from typing import Any
 
 from django.core.management import call_command, get_commands, load_command_class
@@ -29,17 +30,16 @@ class Command(BaseCommand):
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         name, arguments = options["command"], list(options["arguments"])
-        if name == "migrate" and not any(word in tenancy.tenant_labels() for word in arguments):
-            # Without a label it would record the master's apps as applied, without their tables.
-            raise CommandError(
-                "Name a tenant app, as in `migrate accounts`. All of them: manage.py migrate_orgs."
-            )
         commands = get_commands()
         if name not in commands:
             raise CommandError(f"There is no command {name!r}. `manage.py help` lists them.")
         app = commands[name]
         command = app if isinstance(app, BaseCommand) else load_command_class(app, name)
-        with tenancy.override(organization.tenant):
+        with ExitStack() as scope:
+            try:
+                scope.enter_context(tenancy.override(organization.tenant))
+            except OrganizationError as error:
+                raise CommandError(str(error)) from error
             # Its parser is made here, where the alias is registered: --database's choices are
             # fixed when it is made.
             parser = command.create_parser("manage.py", name)

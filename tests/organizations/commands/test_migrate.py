@@ -7,7 +7,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
+from organizations import tenancy
 from organizations.provisioning.server import open_session
+from tests.conftest import Company
 
 
 def test_a_tenant_app_is_not_migrated_on_the_master() -> None:
@@ -33,3 +35,11 @@ def test_a_second_migration_of_the_master_waits_for_the_first() -> None:
             with pytest.raises(TimeoutError):
                 second.result(timeout=0.5)
         second.result(timeout=30)
+
+
+def test_an_organization_gets_none_of_the_masters_apps(alpha: Company) -> None:
+    with (
+        tenancy.override(alpha.tenant),
+        pytest.raises(CommandError, match="Name a tenant app, as in `migrate accounts`"),
+    ):
+        call_command("migrate", database=alpha.tenant.alias, verbosity=0)

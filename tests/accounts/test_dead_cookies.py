@@ -1,0 +1,30 @@
+"""A browser session that has ended, beside a staff session in the same browser."""
+
+import pytest
+from django.test import Client
+
+from accounts import services, tokens
+from accounts.models import LoginSession, User
+from organizations import tenancy
+from tests.conftest import Company
+
+
+@pytest.fixture
+def dead_cookie(alpha: Company) -> str:
+    with tenancy.override(alpha.tenant):
+        user = User.objects.get(email_key=alpha.email)
+        session = services.start_session(user, kind=LoginSession.Kind.BROWSER)
+        services.end_session(session)
+    return tokens.sign_cookie(session, alpha.tenant)
+
+
+def test_a_dead_cookie_is_forgotten_and_the_staff_session_works_again(
+    staff_client: Client, dead_cookie: str
+) -> None:
+    staff_client.cookies[tokens.SESSION_COOKIE] = dead_cookie
+    first = staff_client.get("/api/v1/organizations/")
+    assert first.status_code == 401
+    assert first.cookies[tokens.SESSION_COOKIE]["max-age"] == 0
+    assert first.cookies[tokens.SESSION_COOKIE]["path"] == tokens.SESSION_COOKIE_PATH
+    del staff_client.cookies[tokens.SESSION_COOKIE]  # as a browser does then
+    assert staff_client.get("/api/v1/organizations/").status_code == 200

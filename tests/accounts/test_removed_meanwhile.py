@@ -1,0 +1,37 @@
+"""A user who is removed while a request of theirs, or about them, is under way."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from accounts import services
+from accounts.models import LoginSession, User
+from organizations import tenancy
+from organizations.errors import InvalidCredentials, UserGone
+from tests.conftest import PASSWORD, Company
+
+
+@pytest.fixture
+def gone(alpha: Company) -> Iterator[User]:
+    """As another request still holds them."""
+    with tenancy.override(alpha.tenant):
+        email = f"{secrets.token_hex(4)}@test.com"
+        user = services.create_user(email=email, password=PASSWORD)
+        User.objects.filter(pk=user.pk).delete()
+        yield user
+
+
+def test_a_change_of_a_removed_user_says_so(gone: User) -> None:
+    with pytest.raises(UserGone, match="has been removed"):
+        services.update_user(gone, email="new@test.com")
+
+
+def test_a_removed_user_changes_no_password(gone: User) -> None:
+    with pytest.raises(UserGone):
+        services.change_password(gone, current_password=PASSWORD, new_password="another passphrase")
+
+
+def test_a_login_of_a_user_removed_behind_the_comparison_is_refused(gone: User) -> None:
+    with pytest.raises(InvalidCredentials):
+        services.start_session(gone, kind=LoginSession.Kind.TOKEN)
