@@ -19,6 +19,8 @@ KEY = Fernet.generate_key().decode()
 URL = "postgres://someone:ThePassw0rd@db.example:5433/master_org_db"
 # What production needs, and no more.
 COMPLETE = {"SECRET_KEY": SECRET, "CREDENTIAL_KEYS": KEY, "DATABASE_URL": URL}
+# Whatever apps there are: every package beside manage.py but the tests.
+PACKAGES = sorted({file.parent.name for file in ROOT.glob("*/__init__.py")} - {"tests"})
 PROGRAM = "import json; from django.conf import settings as s; print(json.dumps({expression}))"
 
 
@@ -79,7 +81,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    for package in ("orgmgmt", "organizations", "accounts"):
+    for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package)
     shutil.copy2(ROOT / "manage.py", tmp_path)
     return Checkout(tmp_path)

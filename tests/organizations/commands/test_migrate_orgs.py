@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import pytest
 from django.core.management import CommandError, call_command
+from psycopg import sql
 
 from tests.conftest import Company
+from tests.isolation.rows import tenant_models
 from tests.organizations.helpers import as_role_of, manage, names
 
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
@@ -14,12 +16,17 @@ TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 
 @pytest.fixture
 def behind(company: Callable[..., Company]) -> Company:
-    """An organization whose database lacks the tenant app's migration and its tables."""
+    """An organization whose database lacks the tenant apps' migrations and their tables."""
     made = company("Behind Ltd")
+    tables = sql.SQL(", ").join(map(sql.Identifier, sorted(tenant_tables())))
     with as_role_of(made.organization) as connection:
-        connection.execute("DROP TABLE login_sessions, users")
+        connection.execute(sql.SQL("DROP TABLE {}").format(tables))
         connection.execute("DELETE FROM django_migrations")
     return made
+
+
+def tenant_tables() -> set[str]:
+    return {model._meta.db_table for model in tenant_models()}
 
 
 def migrate(*arguments: str) -> tuple[str, str]:
@@ -33,8 +40,9 @@ def test_an_organization_that_is_behind_is_brought_up(behind: Company, alpha: Co
     assert ended.returncode == 0, ended.stderr
     assert {"behind-ltd: up to date", "acme-corp: up to date"} <= set(ended.stdout.splitlines())
     with as_role_of(behind.organization) as connection:
-        assert names(connection, TABLES) == {"users", "login_sessions", "django_migrations"}
-        assert names(connection, "SELECT DISTINCT app FROM django_migrations") == {"accounts"}
+        assert names(connection, TABLES) == {*tenant_tables(), "django_migrations"}
+        recorded = names(connection, "SELECT DISTINCT app FROM django_migrations")
+    assert recorded == {model._meta.app_label for model in tenant_models()}
 
 
 def test_the_tables_it_makes_belong_to_the_organizations_role(behind: Company) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
+from django.apps import apps
+from django.conf import settings
 from django.db import connections, router
 from django.db.models import prefetch_related_objects
 
@@ -14,6 +16,7 @@ from organizations import tenancy
 from organizations.models import Organization, Server, Staff
 from organizations.tenancy import NoTenant, TenantRouter, WrongTenant, is_tenant_model
 from tests.conftest import Company
+from tests.isolation.rows import tenant_models
 
 from .conftest import TWIN_ID, Twins, rows
 
@@ -193,8 +196,12 @@ def test_an_object_that_was_never_saved_goes_where_it_is_saved(
 
 def test_tables_are_made_on_their_side_alone() -> None:
     allow = TenantRouter().allow_migrate
-    masters = ("organizations", "auth", "admin", "sessions", "contenttypes", "anything")
-    assert allow("org_7", "accounts") and not allow("default", "accounts")
+    tenants = {app.label for app in apps.get_app_configs() if app.name in settings.TENANT_APPS}
+    masters = {app.label for app in apps.get_app_configs() if app.name not in settings.TENANT_APPS}
+    assert "accounts" in tenants and {"organizations", "auth", "sessions"} <= masters
+    masters.add("anything")
+    assert all(allow("org_7", label) for label in tenants), "an organization lacks an app"
+    assert not any(allow("default", label) for label in tenants), "a tenant app is in the master"
     assert all(allow("default", label) for label in masters), "the master lacks an app"
     assert not any(allow("org_7", label) for label in masters), "a master app is let in"
 
@@ -207,11 +214,16 @@ def test_an_organization_database_holds_the_tenant_apps_tables_and_nothing_else(
         with tenancy.connection().cursor() as cursor:
             cursor.execute("SELECT DISTINCT app FROM django_migrations")
             recorded = {app for (app,) in cursor.fetchall()}
-    assert tables == {"users", "login_sessions", "django_migrations"}
-    assert recorded == {"accounts"}, "migrations of apps that have no table here are recorded"
+    models = tenant_models()
+    assert {"users", "login_sessions"} <= tables
+    assert tables == {model._meta.db_table for model in models} | {"django_migrations"}
+    assert recorded == {model._meta.app_label for model in models}, (
+        "migrations of apps that have no table here are recorded"
+    )
 
 
 def test_the_master_has_no_table_of_a_tenant_app() -> None:
     tables = set(connections["default"].introspection.table_names())
     assert not tables & {"users", "login_sessions"}
+    assert not tables & {model._meta.db_table for model in tenant_models()}
     assert is_tenant_model(User) and not is_tenant_model(Staff)
