@@ -5,7 +5,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
-# Empty: the first Python >= 3.11 that is found makes .venv. `make run PYTHON=/opt/python3.13` picks.
+# Empty: the first Python >= 3.11 that is found makes .venv. `make run PYTHON=python3.13` picks.
 PYTHON ?=
 # One PostgreSQL for each worker: at least two, and not one for each core of a large machine.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \

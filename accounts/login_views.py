@@ -8,7 +8,6 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -23,8 +22,8 @@ from organizations.tenancy import directory
 from organizations.tenancy.http import other_organization
 
 from . import examples, serializers, services, tokens
+from .contract import ContractView
 from .models import LoginSession, User
-from .negotiation import JSON_ONLY, JsonAlways
 from .permissions import IsMember
 
 
@@ -64,15 +63,9 @@ def start_token_session(tenant: tenancy.Tenant, user: User) -> dict[str, Any]:
     return {**token_pair(tenant, session), "user": user_output}
 
 
-class AdminLoginView(GenericAPIView[Any]):
+class AdminLoginView(ContractView):
     """An admin's login, at the path and in the form that clients of the first edition use."""
 
-    authentication_classes = ()
-    permission_classes = (AllowAny,)
-    throttle_classes = ()
-    parser_classes = JSON_ONLY
-    renderer_classes = (JSONRenderer,)
-    content_negotiation_class = JsonAlways
     serializer_class = serializers.CredentialsInput
     error_statuses = (401, 403, 404)
 

@@ -1,5 +1,5 @@
 """What can be done with organizations. REST, commands and the admin call these, and nothing else
-writes Organization."""
+writes Organization: that is why one file holds all of it, and is a little over 300 lines."""
 
 import logging
 import secrets

@@ -9,30 +9,17 @@ from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, status
 from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.generics import GenericAPIView
-from rest_framework.permissions import AllowAny
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
-from accounts.negotiation import JSON_ONLY, JsonAlways
+from accounts.contract import ContractView
 from accounts.permissions import IsMember
 
 from . import examples, serializers, services, tenancy
 from .models import Organization
 from .permissions import IsStaff
-
-
-class ContractView(GenericAPIView[Any]):
-    """A path of the first edition: open to strangers, JSON in and out."""
-
-    authentication_classes = ()
-    permission_classes = (AllowAny,)
-    throttle_classes = ()
-    parser_classes = JSON_ONLY
-    renderer_classes = (JSONRenderer,)
-    content_negotiation_class = JsonAlways
 
 
 class CreateOrganizationView(ContractView):

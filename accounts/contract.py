@@ -1,0 +1,20 @@
+"""What the paths of the earlier edition have in common, people's and organizations' alike."""
+
+from typing import Any
+
+from rest_framework.generics import GenericAPIView
+from rest_framework.permissions import AllowAny
+from rest_framework.renderers import JSONRenderer
+
+from .negotiation import JSON_ONLY, JsonAlways
+
+
+class ContractView(GenericAPIView[Any]):
+    """A path of the first edition: open to strangers, JSON in and out."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    throttle_classes = ()
+    parser_classes = JSON_ONLY
+    renderer_classes = (JSONRenderer,)
+    content_negotiation_class = JsonAlways
