@@ -36,6 +36,10 @@ class User(AbstractBaseUser):
     is_admin = models.BooleanField(default=False, db_default=False)
     is_active = models.BooleanField(default=True, db_default=True)
     created_at = models.DateTimeField(default=timezone.now, db_default=Now())
+    # When somebody showed the link that was sent to the address.
+    email_verified_at = models.DateTimeField(null=True, editable=False)
+    # A login is good while it has this number: raising it ends them all.
+    token_version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     last_login = None
 
     objects = UserManager()
@@ -76,6 +80,8 @@ class LoginSession(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="login_sessions")
     kind = models.CharField(max_length=10, choices=Kind)
+    # The user's, when the password was compared.
+    token_version = models.PositiveIntegerField(default=1, db_default=1)
     refresh_jti = models.UUIDField(null=True)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()

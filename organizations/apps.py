@@ -8,10 +8,12 @@ class OrganizationsConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401 - registers the system checks
+        from .audit import MasterTrail
         from .directory import MasterDirectory
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise
-        from .tenancy import directory
+        from .tenancy import directory, trail
         from .tenancy.instances import guard_instances
 
         directory.install(MasterDirectory())
+        trail.install(MasterTrail())
         guard_instances()

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from .naming import name_digest
@@ -97,6 +98,8 @@ class Organization(models.Model):
     database_name = models.CharField(max_length=63)
     role_name = models.CharField(max_length=63, unique=True)
     sealed_password = models.TextField(editable=False)
+    # What the audit trail hashes this organization's addresses with; destroyed with it.
+    sealed_audit_key = models.TextField(editable=False, blank=True)
 
     objects: ClassVar = OrganizationQuerySet.as_manager()
 
@@ -126,3 +129,50 @@ class Organization(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.status in self.Status.usable()
+
+
+class AuditEntry(models.Model):
+    """One act, as organizations/audit.py wrote it. The database refuses to change or delete it.
+
+    organization_id is no foreign key: an entry outlives the row it is about. Persons are here by
+    primary key and by a hash under their organization's key, never by name or address.
+    """
+
+    at = models.DateTimeField(default=timezone.now, db_default=Now())
+    act = models.CharField(max_length=50)
+    organization_id = models.BigIntegerField(null=True)
+    actor = models.CharField(max_length=10)
+    actor_id = models.BigIntegerField(null=True)
+    user_id = models.BigIntegerField(null=True)
+    person = models.CharField(max_length=64, blank=True)
+    address = models.GenericIPAddressField(null=True)
+    request_id = models.CharField(max_length=64, blank=True)
+    facts = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "audit_entries"
+        ordering = ("-id",)
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit trail"
+        indexes = (
+            models.Index(fields=["organization_id", "-id"], name="audit_entries_organization"),
+            models.Index(fields=["at"], name="audit_entries_at"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.act}"
+
+
+class ThrottleCounter(models.Model):
+    """How often something happened in a window of time. Its key is a hash: it names nobody."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    count = models.BigIntegerField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "throttle_counters"
+        indexes = (models.Index(fields=["expires_at"], name="throttle_counters_expires"),)
+
+    def __str__(self) -> str:
+        return self.key

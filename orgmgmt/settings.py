@@ -48,13 +48,13 @@ def boolean(name: str, *, default: bool) -> bool:
     return default
 
 
-def number(name: str, *, default: int, at_most: int) -> int:
-    """A whole number from 1 to `at_most`; anything else stops the start."""
+def number(name: str, *, default: int, at_most: int, at_least: int = 1) -> int:
+    """A whole number from `at_least` to `at_most`; anything else stops the start."""
     raw = text(name).strip() or str(default)
     plausible = raw.isascii() and raw.isdigit() and len(raw) < 12
-    if not plausible or not 1 <= int(raw) <= at_most:
+    if not plausible or not at_least <= int(raw) <= at_most:
         raise ImproperlyConfigured(
-            f"{name} is {raw[:40]!r}. Set it to a whole number from 1 to {at_most}."
+            f"{name} is {raw[:40]!r}. Set it to a whole number from {at_least} to {at_most}."
         )
     return int(raw)
 
@@ -374,6 +374,9 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 # Only where a proxy in front always sets or strips it.
 if boolean("TRUST_X_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# How many proxies in front append to X-Forwarded-For; what stands before their entries is whatever
+# the client wrote.
+TRUSTED_PROXY_HOPS = number("TRUSTED_PROXY_HOPS", default=0, at_least=0, at_most=10)
 X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "rest_framework:login"
 
@@ -425,6 +428,10 @@ SIMPLE_JWT = {
 }
 # How long a person stays logged in to the browsable API.
 ORG_SESSION_LIFETIME = timedelta(hours=12)
+
+# --- The audit trail ----------------------------------------------------------------------------
+# The floor is the database's own: the function that prunes refuses what is younger.
+AUDIT_RETENTION_DAYS = number("AUDIT_RETENTION_DAYS", default=400, at_least=30, at_most=36_500)
 
 # --- The API ------------------------------------------------------------------------------------
 REST_FRAMEWORK: dict[str, Any] = {

@@ -5,7 +5,14 @@ with tenancy.override(tenant):
 """
 
 from .context import Tenant, bind, get, override, peek, reset
-from .errors import DirectoryMissing, NoTenant, RegistryFull, TenancyError, WrongTenant
+from .errors import (
+    DirectoryMissing,
+    NoTenant,
+    RegistryFull,
+    TenancyError,
+    TrailMissing,
+    WrongTenant,
+)
 from .router import TenantRouter, is_tenant_model, tenant_labels
 from .streaming import aiterate, iterate
 from .transaction import atomic, connection, on_commit
@@ -17,6 +24,7 @@ __all__ = [
     "Tenant",
     "TenancyError",
     "TenantRouter",
+    "TrailMissing",
     "WrongTenant",
     "aiterate",
     "atomic",

@@ -43,3 +43,13 @@ class DirectoryMissing(TenancyError):
             "No tenant directory is installed. Add 'organizations' to INSTALLED_APPS and "
             "call django.setup() first."
         )
+
+
+class TrailMissing(TenancyError):
+    """No audit trail was installed, so nothing that must be recorded can be done."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No audit trail is installed. Add 'organizations' to INSTALLED_APPS and "
+            "call django.setup() first."
+        )

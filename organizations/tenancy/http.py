@@ -1,5 +1,7 @@
-"""What a request says about an organization beside its credential. Compared, never obeyed."""
+"""What a request says about an organization beside its credential (compared, never obeyed), and
+where it comes from."""
 
+import ipaddress
 import re
 from collections.abc import Iterator
 
@@ -33,3 +35,20 @@ def _named(request: HttpRequest) -> Iterator[tuple[str, str]]:
         host = request.get_host().rsplit(":", 1)[0].lower().rstrip(".")
         if host.endswith(f".{base}"):
             yield "The host", host.removesuffix(f".{base}")
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """The address the request comes from; None over a unix socket, or where a proxy sent nonsense.
+
+    With TRUSTED_PROXY_HOPS proxies in front, each of which appends to X-Forwarded-For, the entry
+    that the outermost of them wrote: what a client put before it is not believed.
+    """
+    hops: int = settings.TRUSTED_PROXY_HOPS
+    text = request.META.get("REMOTE_ADDR", "")
+    if hops:
+        forwarded = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",")]
+        text = forwarded[-hops] if len(forwarded) >= hops else forwarded[0] or text
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
