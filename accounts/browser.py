@@ -16,17 +16,10 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from organizations import tenancy
-from organizations.errors import (
-    AccountError,
-    InvalidToken,
-    OrganizationError,
-    OrganizationMismatch,
-)
-from organizations.tenancy import directory
-from organizations.tenancy.http import other_organization
+from organizations.errors import AccountError, InvalidToken, OrganizationError
 
 from . import services, tokens
+from .logins import log_in
 from .models import LoginSession
 
 
@@ -56,14 +49,14 @@ class LoginView(View):
         if not form.is_valid():
             return self._page(request, form, status=400)
         try:
-            cookie = _log_in(request, **form.cleaned_data)
+            login = log_in(request, kind=LoginSession.Kind.BROWSER, **form.cleaned_data)
         except (AccountError, OrganizationError) as error:
             form.add_error(None, str(error))
             return self._page(request, form, status=403)
         response = HttpResponseRedirect(_next_page(request))
         response.set_cookie(
             tokens.SESSION_COOKIE,
-            cookie,
+            tokens.sign_cookie(login.session, login.tenant),
             max_age=settings.ORG_SESSION_LIFETIME,
             path=tokens.SESSION_COOKIE_PATH,
             secure=settings.SESSION_COOKIE_SECURE,
@@ -75,17 +68,6 @@ class LoginView(View):
     def _page(self, request: HttpRequest, form: LoginForm, *, status: int) -> HttpResponse:
         context = {"form": form, "next": _next_page(request)}
         return render(request, "accounts/login.html", context, status=status)
-
-
-def _log_in(request: HttpRequest, *, organization: str, email: str, password: str) -> str:
-    """The cookie of a new browser session."""
-    tenant = directory.get().tenant_by_name(organization)
-    if source := other_organization(request, tenant):
-        raise OrganizationMismatch(source)
-    with tenancy.override(tenant):
-        user = services.authenticate(email=email, password=password)
-        session = services.start_session(user, kind=LoginSession.Kind.BROWSER)
-    return tokens.sign_cookie(session, tenant)
 
 
 def _next_page(request: HttpRequest) -> str:

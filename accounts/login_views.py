@@ -12,36 +12,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from organizations import tenancy
-from organizations.errors import (
-    AdminRequired,
-    InvalidToken,
-    OrganizationMismatch,
-    OrganizationNotFound,
-)
+from organizations.errors import InvalidToken, OrganizationMismatch, OrganizationNotFound
 from organizations.tenancy import directory
 from organizations.tenancy.http import other_organization
 
 from . import examples, serializers, services, tokens
 from .contract import ContractView
+from .logins import Login, log_in
 from .models import LoginSession, User
 from .permissions import IsMember
-
-
-def log_in(
-    request: Request, *, organization: str, email: str, password: str, admins_only: bool = False
-) -> tuple[tenancy.Tenant, User]:
-    """The tenant and its user. Raises what a login can fail with; runs outside any organization.
-
-    The name in the body decides; a header or host that names another organization is refused.
-    """
-    tenant = directory.get().tenant_by_name(organization)
-    if source := other_organization(request._request, tenant):
-        raise OrganizationMismatch(source)
-    with tenancy.override(tenant):
-        user = services.authenticate(email=email, password=password)
-        if admins_only and not user.is_admin:
-            raise AdminRequired
-        return tenant, user
 
 
 def token_pair(tenant: tenancy.Tenant, session: LoginSession) -> dict[str, Any]:
@@ -55,12 +34,10 @@ def token_pair(tenant: tenancy.Tenant, session: LoginSession) -> dict[str, Any]:
     }
 
 
-def start_token_session(tenant: tenancy.Tenant, user: User) -> dict[str, Any]:
+def login_answer(login: Login) -> dict[str, Any]:
     """A new login's tokens and its user, as v1 answers them."""
-    with tenancy.override(tenant):
-        session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
-    user_output = serializers.LoginUserOutput(user).data
-    return {**token_pair(tenant, session), "user": user_output}
+    user_output = serializers.LoginUserOutput(login.user).data
+    return {**token_pair(login.tenant, login.session), "user": user_output}
 
 
 class AdminLoginView(ContractView):
@@ -88,13 +65,14 @@ class AdminLoginView(ContractView):
         name.is_valid(raise_exception=True)
         credentials = self.get_serializer(data=request.data)
         credentials.is_valid(raise_exception=True)
-        tenant, user = log_in(
-            request,
+        login = log_in(
+            request._request,
             organization=name.validated_data["organization_name"],
+            kind=LoginSession.Kind.TOKEN,
             admins_only=True,
             **credentials.validated_data,
         )
-        answer = start_token_session(tenant, user)
+        answer = login_answer(login)
         return Response(
             {
                 "access_token": answer["access"],
@@ -126,8 +104,8 @@ class TokenView(GenericAPIView[Any]):
     def post(self, request: Request) -> Response:
         data = self.get_serializer(data=request.data)
         data.is_valid(raise_exception=True)
-        tenant, user = log_in(request, **data.validated_data)
-        return Response(start_token_session(tenant, user))
+        login = log_in(request._request, kind=LoginSession.Kind.TOKEN, **data.validated_data)
+        return Response(login_answer(login))
 
 
 class TokenRefreshView(GenericAPIView[Any]):
@@ -225,4 +203,5 @@ class MyPasswordView(GenericAPIView[Any]):
         data.is_valid(raise_exception=True)
         user: User = request.user  # type: ignore[assignment]
         services.change_password(user, **data.validated_data)
-        return Response(start_token_session(tenancy.get(), user))
+        session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
+        return Response(login_answer(Login(tenancy.get(), user, session)))

@@ -11,6 +11,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError
+from django.db.models import F
 from django.utils import timezone
 from rest_framework_simplejwt.settings import api_settings
 
@@ -23,6 +24,7 @@ from organizations.errors import (
     UserGone,
 )
 
+from .hashers import readable
 from .models import LoginSession, User, email_key
 from .tokens import Credential
 
@@ -100,7 +102,7 @@ def authenticate(*, email: str, password: str) -> User:
     if user is None or not user.has_usable_password():
         hash_password(password)  # As long as comparing takes.
         raise InvalidCredentials
-    matches, must_update = verify_password(password, user.password)
+    matches, must_update = verify_password(password, readable(user.password))
     if not matches or not user.is_active:
         raise InvalidCredentials
     if must_update:
@@ -118,7 +120,11 @@ def _renew_hash(user: User, password: str) -> None:
 
 # --- Logins -------------------------------------------------------------------------------------
 def start_session(user: User, *, kind: LoginSession.Kind) -> LoginSession:
-    """A new login of the user. Raises InvalidCredentials where the user is gone by now."""
+    """A new login of the user, at the version that was read with the password's hash.
+
+    Raises InvalidCredentials where the user is gone by now. A login that races a change of the
+    password has the version from before it, and is no good.
+    """
     lifetime: timedelta = (
         api_settings.REFRESH_TOKEN_LIFETIME
         if kind == LoginSession.Kind.TOKEN
@@ -129,6 +135,7 @@ def start_session(user: User, *, kind: LoginSession.Kind) -> LoginSession:
             return LoginSession.objects.create(
                 user=user,
                 kind=kind,
+                token_version=user.token_version,
                 refresh_jti=uuid.uuid4() if kind == LoginSession.Kind.TOKEN else None,
                 expires_at=timezone.now() + lifetime,
             )
@@ -149,6 +156,8 @@ def session_of(credential: Credential) -> LoginSession:
         .filter(
             id=credential.session_id,
             kind=credential.kind,
+            token_version=credential.version,
+            user__token_version=credential.version,
             ended_at=None,
             expires_at__gt=timezone.now(),
             user__is_active=True,
@@ -184,15 +193,17 @@ def end_session(session: LoginSession) -> None:
 
 
 def end_all_sessions(user: User) -> None:
-    """Log the user out everywhere."""
+    """Log the user out everywhere, logins that are being made at this moment included."""
     LoginSession.objects.filter(user=user, ended_at=None).update(ended_at=timezone.now())
+    User.objects.filter(pk=user.pk).update(token_version=F("token_version") + 1)
+    user.refresh_from_db(fields=["token_version"])
 
 
 # --- Changes ------------------------------------------------------------------------------------
 def change_password(user: User, *, current_password: str, new_password: str) -> None:
     """Set a new password and end every login. Raises ValidationError by field."""
     if len(current_password) > MAX_PASSWORD_LENGTH or not check_password(
-        current_password, user.password
+        current_password, readable(user.password)
     ):
         raise ValidationError({"current_password": "This is not your current password."})
     try:

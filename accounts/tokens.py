@@ -18,12 +18,12 @@ from organizations.errors import InvalidToken
 from organizations.tenancy import Tenant
 
 from .models import LoginSession
+from .signing_keys import KeyRingBackend
 
 # The cookie of the browsable API. Its path keeps it away from the staff's admin.
 SESSION_COOKIE = "org_session"
 SESSION_COOKIE_PATH = "/api/"
 _SESSION_SALT = "accounts.browser-session"
-
 
 _MALFORMED = (
     TokenError,
@@ -36,22 +36,43 @@ _MALFORMED = (
 )
 
 
+class OrgAccessToken(AccessToken):
+    """Good for requests, in one organization."""
+
+    def get_token_backend(self) -> KeyRingBackend:
+        return KeyRingBackend()
+
+
+class OrgRefreshToken(RefreshToken):
+    """Good once, for the next pair."""
+
+    access_token_class = OrgAccessToken
+
+    def get_token_backend(self) -> KeyRingBackend:
+        return KeyRingBackend()
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a checked token or cookie says: which login of which organization."""
+    """What a checked token or cookie says: which login of which organization.
+
+    version: the user's token_version when the password was compared.
+    """
 
     organization_id: int
     session_id: uuid.UUID
+    version: int
     kind: LoginSession.Kind
     jti: uuid.UUID | None = None
 
 
 def issue(session: LoginSession, tenant: Tenant) -> tuple[str, str]:
     """An access and a refresh token for the session, whose refresh_jti names the latter."""
-    access, refresh = AccessToken(), RefreshToken()
+    access, refresh = OrgAccessToken(), OrgRefreshToken()
     for token in (access, refresh):
         token["org"] = tenant.organization_id
         token["sid"] = str(session.id)
+        token["ver"] = session.token_version
     refresh["jti"] = str(session.refresh_jti)
     # Rotation does not lengthen a login: the family ends when it was said to.
     refresh["exp"] = int(session.expires_at.timestamp())
@@ -65,36 +86,40 @@ def access_lifetime_seconds() -> int:
 
 def read_access(raw: str) -> Credential:
     """The credential in an access token. Raises InvalidToken."""
-    return _read(AccessToken, raw)
+    return _read(OrgAccessToken, raw)
 
 
 def read_refresh(raw: str) -> Credential:
     """The credential in a refresh token; whether it is the newest one the session knows."""
-    return _read(RefreshToken, raw)
+    return _read(OrgRefreshToken, raw)
 
 
 def _read(kind: type[Token], raw: str) -> Credential:
     try:
         payload: dict[str, Any] = kind(raw).payload  # type: ignore[arg-type]
-        organization_id = payload["org"]
-        if type(organization_id) is not int:
-            raise InvalidToken
         return Credential(
-            organization_id=organization_id,
+            organization_id=_whole(payload["org"]),
             session_id=uuid.UUID(payload["sid"]),
+            version=_whole(payload["ver"]),
             kind=LoginSession.Kind.TOKEN,
-            jti=uuid.UUID(payload["jti"]) if kind is RefreshToken else None,
+            jti=uuid.UUID(payload["jti"]) if kind is OrgRefreshToken else None,
         )
     # Whatever can be wrong with what a stranger sends is the same answer.
     except _MALFORMED as error:
         raise InvalidToken from error
 
 
+def _whole(value: object) -> int:
+    """The claim, if it is a whole number that fits its column: neither true nor 10**30."""
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise InvalidToken
+    return value
+
+
 def sign_cookie(session: LoginSession, tenant: Tenant) -> str:
     """The value of the browser's cookie: signed, bound to the organization and the session."""
-    return signing.dumps(
-        {"org": tenant.organization_id, "sid": str(session.id)}, salt=_SESSION_SALT
-    )
+    named = {"org": tenant.organization_id, "sid": str(session.id), "ver": session.token_version}
+    return signing.dumps(named, salt=_SESSION_SALT)
 
 
 def read_cookie(raw: str) -> Credential:
@@ -102,8 +127,9 @@ def read_cookie(raw: str) -> Credential:
     try:
         value = signing.loads(raw, salt=_SESSION_SALT, max_age=settings.ORG_SESSION_LIFETIME)
         return Credential(
-            organization_id=int(value["org"]),
+            organization_id=_whole(value["org"]),
             session_id=uuid.UUID(value["sid"]),
+            version=_whole(value["ver"]),
             kind=LoginSession.Kind.BROWSER,
         )
     except (signing.BadSignature, KeyError, ValueError, TypeError) as error:

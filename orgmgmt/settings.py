@@ -127,20 +127,38 @@ _WELL_KNOWN = (
 _PLACEHOLDERS = frozenset({"change-me", "changeme", "change_me", "replace-me", "your-password"})
 
 
+_RANDOM_CHARACTERS = "50 random characters or more, such as `openssl rand -base64 48` prints"
+
+
 def signing_secret() -> str:
     """SECRET_KEY, or a sentence that says what to set."""
-    how = "Set SECRET_KEY to 50 random characters or more, such as `openssl rand -base64 48` prints"
     secret: str = text("SECRET_KEY")
     if not secret:
-        raise ImproperlyConfigured(f"SECRET_KEY is missing. {how}; for development use `make run`.")
-    if DEBUG:
-        return secret
-    lowered = secret.lower()
-    if any(word in lowered for word in _WELL_KNOWN):
-        raise ImproperlyConfigured(f"SECRET_KEY is a well-known example. {how}.")
-    if len(secret) < 32 or len(set(secret)) < 8:
-        raise ImproperlyConfigured(f"SECRET_KEY is too weak to sign tokens with. {how}.")
+        raise ImproperlyConfigured(
+            f"SECRET_KEY is missing. Set SECRET_KEY to {_RANDOM_CHARACTERS}; for development "
+            "use `make run`."
+        )
+    refuse_weak("SECRET_KEY", secret)
     return secret
+
+
+def refuse_weak(name: str, secret: str) -> None:
+    """Stop the start with DEBUG off where anybody could guess what signs tokens."""
+    how = f"Set {name} to {_RANDOM_CHARACTERS}"
+    if DEBUG:
+        return
+    if any(word in secret.lower() for word in _WELL_KNOWN):
+        raise ImproperlyConfigured(f"{name} is a well-known example. {how}.")
+    if len(secret) < 32 or len(set(secret)) < 8:
+        raise ImproperlyConfigured(f"{name} is too weak to sign tokens with. {how}.")
+
+
+def signing_secrets(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
+    """A list of secrets with commas between, none of them weak."""
+    secrets = names(name)
+    for secret in secrets:
+        refuse_weak(name, secret)
+    return secrets or list(default)
 
 
 def sealing_keys() -> list[str]:
@@ -181,6 +199,10 @@ def refuse_placeholder(name: str, password: str) -> None:
 
 
 SECRET_KEY = signing_secret()
+# Still accepted on cookies and links; new ones are signed with SECRET_KEY.
+SECRET_KEY_FALLBACKS = signing_secrets("SECRET_KEY_FALLBACKS")
+# Of access and refresh tokens: the first signs, all of them are accepted.
+SIGNING_KEYS = signing_secrets("SIGNING_KEYS", default=(SECRET_KEY, *SECRET_KEY_FALLBACKS))
 CREDENTIAL_KEYS = sealing_keys()
 
 
@@ -402,6 +424,7 @@ CACHES = {
 # --- Passwords and tokens -----------------------------------------------------------------------
 PASSWORD_HASHERS = [
     "accounts.hashers.Argon2idHasher",
+    "accounts.hashers.BareBcryptHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
     "django.contrib.auth.hashers.ScryptPasswordHasher",
 ]
@@ -416,7 +439,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 SIMPLE_JWT = {
     "ALGORITHM": choice("ALGORITHM", default="HS256", among=("HS256", "HS384", "HS512")),
-    "SIGNING_KEY": SECRET_KEY,
+    # accounts.signing_keys signs; nothing of simplejwt's own may sign or accept anything.
+    "SIGNING_KEY": None,
     "ISSUER": "organization-management-api",
     "AUDIENCE": "organization-management-api",
     "ACCESS_TOKEN_LIFETIME": timedelta(

@@ -15,7 +15,6 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import isolate_apps
 from pytest_django import Settings
-from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
 from accounts import services, tokens
 from accounts.models import LoginSession, User
@@ -264,7 +263,7 @@ def test_a_credential_of_ours_finds_no_login_in_theirs_under_the_same_id(
     ours: Side, theirs: Side, kind: LoginSession.Kind
 ) -> None:
     key = rows.TOKEN_SESSION if kind == LoginSession.Kind.TOKEN else rows.BROWSER_SESSION
-    credential = tokens.Credential(ours.organization.pk, key, kind, rows.REFRESH_JTI)
+    credential = tokens.Credential(ours.organization.pk, key, 1, kind, rows.REFRESH_JTI)
     with tenancy.override(theirs.tenant):
         for use in (services.session_of, services.rotate):
             with pytest.raises(InvalidToken):
@@ -272,10 +271,11 @@ def test_a_credential_of_ours_finds_no_login_in_theirs_under_the_same_id(
 
 
 def test_a_token_that_names_no_organization_is_nobodys(ours: Side, theirs: Side) -> None:
-    """What simplejwt makes by itself: a user's id, which is good in every organization."""
-    for kind in (AccessToken, RefreshToken):
+    """What simplejwt's own would name: a user's id, which is good in every organization."""
+    for kind in (tokens.OrgAccessToken, tokens.OrgRefreshToken):
         token = kind()
         token["user_id"] = str(rows.ADMIN)
+        token["ver"] = 1
         token["sid"] = str(uuid.UUID(int=1))
         response = Client().get("/api/v1/me/", headers={"Authorization": f"Bearer {token}"})
         assert response.status_code == 401, response.content

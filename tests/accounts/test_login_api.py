@@ -10,6 +10,7 @@ from django.test import Client
 
 from accounts import services
 from accounts.models import User
+from accounts.signing_keys import key_id
 from organizations import services as organization_services
 from organizations import tenancy
 from tests.conftest import PASSWORD, Company
@@ -142,7 +143,8 @@ def test_logging_out_with_a_refresh_token_works_beside_an_access_token_that_has_
 ) -> None:
     access, refresh = log_in(alpha, member)
     claims = jwt.decode(access, options={"verify_signature": False}) | {"exp": 1}
-    expired = jwt.encode(claims, settings.SECRET_KEY, algorithm="HS256")
+    key = settings.SIGNING_KEYS[0]
+    expired = jwt.encode(claims, key, algorithm="HS256", headers={"kid": key_id(key)})
     response = send(bearer(expired), "post", LOGOUT, {"refresh": refresh})
     assert response.status_code == 204, response.content
 

@@ -15,11 +15,12 @@ from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
 from accounts import services, tokens
 from accounts.models import LoginSession, User
+from accounts.signing_keys import key_id
 from organizations import services as organization_services
 from organizations import tenancy
 from organizations.errors import InvalidToken
 from organizations.models import Staff
-from tests.conftest import Company
+from tests.conftest import PASSWORD, Company
 
 from .helpers import assert_refused, bearer, log_in, refresh
 
@@ -31,7 +32,8 @@ def _claims(token: str) -> dict[str, Any]:
 
 
 def _signed(claims: dict[str, Any], *, key: str = "", algorithm: str = "HS256") -> str:
-    return jwt.encode(claims, key or settings.SECRET_KEY, algorithm=algorithm)
+    ours = settings.SIGNING_KEYS[0]
+    return jwt.encode(claims, key or ours, algorithm=algorithm, headers={"kid": key_id(ours)})
 
 
 def _segment(value: dict[str, Any]) -> str:
@@ -62,7 +64,7 @@ def test_an_access_token_lasts_as_long_as_the_answer_says(alpha: Company, member
 def test_tokens_say_nothing_about_the_person(alpha: Company, member: User) -> None:
     for token in log_in(alpha, member):
         registered = {"token_type", "exp", "iat", "jti", "aud", "iss"}
-        assert set(_claims(token)) - registered == {"org", "sid"}
+        assert set(_claims(token)) - registered == {"org", "sid", "ver"}
 
 
 # --- Forged and spoiled ones --------------------------------------------------------------------
@@ -84,14 +86,14 @@ def test_a_token_without_signature_is_refused(alpha: Company, member: User, none
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
 def test_another_algorithm_is_refused(alpha: Company, member: User, algorithm: str) -> None:
     claims = _claims(log_in(alpha, member)[0])
-    assert_refused(_signed(claims, key=settings.SECRET_KEY, algorithm=algorithm))
+    assert_refused(_signed(claims, algorithm=algorithm))
 
 
 def test_an_expired_token_is_refused(alpha: Company, member: User) -> None:
     assert_refused(_signed(_claims(log_in(alpha, member)[0]) | {"exp": int(time.time()) - 1}))
 
 
-@pytest.mark.parametrize("claim", ["org", "sid", "exp", "jti", "iss", "aud", "token_type"])
+@pytest.mark.parametrize("claim", ["org", "sid", "ver", "exp", "jti", "iss", "aud", "token_type"])
 def test_a_token_without_one_of_its_claims_is_refused(
     alpha: Company, member: User, claim: str
 ) -> None:
@@ -111,6 +113,12 @@ def test_a_token_without_one_of_its_claims_is_refused(
         ("org", {"$gt": 0}),
         ("org", -1),
         ("org", 10**30),
+        ("ver", 0),
+        ("ver", 2),
+        ("ver", "1"),
+        ("ver", True),
+        ("ver", None),
+        ("ver", 10**30),
         ("sid", "no uuid"),
         ("sid", 1),
         ("sid", None),
@@ -136,10 +144,9 @@ def test_what_is_no_token_is_refused(alpha: Company, raw: str) -> None:
 
 
 def test_a_stock_token_with_a_users_id_alone_is_refused(alpha: Company, member: User) -> None:
-    stock = AccessToken()
-    stock["user_id"] = str(member.pk)
-    assert_refused(str(stock))
-    assert_refused(str(stock) + "x")
+    stock = _signed(AccessToken().payload | {"user_id": str(member.pk)})
+    assert_refused(stock)
+    assert_refused(f"{stock}x")
 
 
 def test_a_refresh_token_is_no_access_token(alpha: Company, member: User) -> None:
@@ -156,6 +163,35 @@ def test_a_token_of_a_browsers_session_is_refused(alpha: Company, member: User) 
     with tenancy.override(alpha.tenant):
         session = services.start_session(member, kind=LoginSession.Kind.BROWSER)
     assert_refused(tokens.issue(session, alpha.tenant)[0])
+
+
+def test_a_login_that_raced_a_change_of_the_password_is_no_good(
+    alpha: Company, member: User
+) -> None:
+    """The password was compared before the change, and the login begun behind it."""
+    with tenancy.override(alpha.tenant):
+        compared = services.authenticate(email=member.email, password=PASSWORD)
+        services.change_password(
+            User.objects.get(pk=member.pk),
+            current_password=PASSWORD,
+            new_password="another good passphrase",
+        )
+        session = services.start_session(compared, kind=LoginSession.Kind.TOKEN)
+        access, refresh_token = tokens.issue(session, alpha.tenant)
+        browser = services.start_session(compared, kind=LoginSession.Kind.BROWSER)
+    assert_refused(access)
+    assert refresh(refresh_token).status_code == 401
+    cookie = tokens.read_cookie(tokens.sign_cookie(browser, alpha.tenant))
+    with tenancy.override(alpha.tenant), pytest.raises(InvalidToken):
+        services.session_of(cookie)
+
+
+def test_raising_the_version_alone_ends_every_login(alpha: Company, member: User) -> None:
+    access, refresh_token = log_in(alpha, member)
+    with tenancy.override(alpha.tenant):
+        User.objects.filter(pk=member.pk).update(token_version=2)
+    assert_refused(access)
+    assert refresh(refresh_token).status_code == 401
 
 
 # --- People and organizations that are gone -----------------------------------------------------
@@ -224,11 +260,10 @@ def test_staff_with_the_key_of_a_deactivated_user_do_not_matter(
     Staff.objects.filter(pk=member.pk).delete()
     twin = Staff.objects.create_superuser(f"twin-{member.pk}", None, None)
     Staff.objects.filter(pk=twin.pk).update(id=member.pk)
-    stock = RefreshToken()
-    stock["user_id"] = str(member.pk)
+    stock = _signed(RefreshToken().payload | {"user_id": str(member.pk)})
     try:
         assert_refused(access)
-        for token in (refresh_token, str(stock)):
+        for token in (refresh_token, stock):
             assert refresh(token).status_code == 401
     finally:
         Staff.objects.filter(username=f"twin-{member.pk}").delete()

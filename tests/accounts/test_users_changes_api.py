@@ -73,7 +73,7 @@ def test_a_deactivated_user_is_out_at_once_and_may_come_back(
     )
     assert client.get(USERS).status_code == 401
     assert json_of(send(by_admin, "patch", _path(member), {"is_active": True}))["is_active"] is True
-    assert client_of(alpha, member).get(USERS).status_code == 200
+    assert client_of(alpha, stored(alpha, member)).get(USERS).status_code == 200
 
 
 def test_an_admin_sets_a_password(alpha: Company, by_admin: Client, member: User) -> None:

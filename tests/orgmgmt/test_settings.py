@@ -18,6 +18,7 @@ SECRET = "kX8-wq2LhP0zR5vT7yB3nM9cF1gJ4dS6aE"
 KEY = Fernet.generate_key().decode()
 URL = "postgres://someone:ThePassw0rd@db.example:5433/master_org_db"
 # What production needs, and no more.
+OTHER_SECRET = "Yq3+t8LkPz0wVb5RmXn1cJd7HsGf2aEo"
 COMPLETE = {"SECRET_KEY": SECRET, "CREDENTIAL_KEYS": KEY, "DATABASE_URL": URL}
 # Whatever apps there are: every package beside manage.py but the tests.
 PACKAGES = sorted({file.parent.name for file in ROOT.glob("*/__init__.py")} - {"tests"})
@@ -105,6 +106,8 @@ def test_a_complete_configuration_passes_the_check(checkout: Checkout) -> None:
         ({"SECRET_KEY": "django-insecure-" + SECRET}, ["SECRET_KEY", "well-known"]),
         ({"SECRET_KEY": "short1!xyzQW"}, ["SECRET_KEY", "too weak"]),
         ({"SECRET_KEY": "ab" * 40}, ["SECRET_KEY", "too weak"]),
+        ({"SIGNING_KEYS": f"{SECRET},short"}, ["SIGNING_KEYS", "too weak"]),
+        ({"SECRET_KEY_FALLBACKS": "change-me" * 8}, ["SECRET_KEY_FALLBACKS", "well-known"]),
         ({"CREDENTIAL_KEYS": ""}, ["CREDENTIAL_KEYS is missing", "Fernet.generate_key"]),
         ({"CREDENTIAL_KEYS": "nonsense"}, ["CREDENTIAL_KEYS holds no Fernet key"]),
         ({"CREDENTIAL_KEYS": f"{KEY},nonsense"}, ["CREDENTIAL_KEYS holds no Fernet key"]),
@@ -222,3 +225,17 @@ def test_gunicorn_stops_with_the_same_sentence(checkout: Checkout, changes: dict
     )
     assert done.code != 0
     assert done.err.splitlines() == [expected], done.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys"),
+    [
+        ({}, [SECRET]),
+        ({"SECRET_KEY_FALLBACKS": OTHER_SECRET}, [SECRET, OTHER_SECRET]),
+        ({"SIGNING_KEYS": f"{OTHER_SECRET}, {SECRET}"}, [OTHER_SECRET, SECRET]),
+    ],
+)
+def test_tokens_are_signed_with_signing_keys_or_else_the_secret_key(
+    checkout: Checkout, changes: dict[str, str], keys: list[str]
+) -> None:
+    assert checkout.value("s.SIGNING_KEYS", **COMPLETE, **changes) == keys

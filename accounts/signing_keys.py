@@ -1,0 +1,52 @@
+"""The keys that access and refresh tokens are signed with: one signs, several are accepted.
+
+simplejwt knows one key, so its backend is replaced here by one on PyJWT that writes the key's id
+into the header (`kid`, RFC 7515) and reads it from there.
+"""
+
+import hashlib
+from typing import Any
+
+import jwt
+from django.conf import settings
+from rest_framework_simplejwt.backends import TokenBackend
+from rest_framework_simplejwt.exceptions import TokenBackendError
+from rest_framework_simplejwt.settings import api_settings
+
+
+def key_id(secret: str) -> str:
+    """16 hexadecimal digits that name the key and tell nothing about it."""
+    return hashlib.sha256(b"signing key id\0" + secret.encode()).hexdigest()[:16]
+
+
+class KeyRingBackend(TokenBackend):
+    """Signs with the first of settings.SIGNING_KEYS; verifies with the one that the token names.
+
+    A token that names no key, or one that is no longer accepted, is refused. Relies on simplejwt
+    5.5, backends.py: encode() and get_verifying_key() are all that touches a key.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            api_settings.ALGORITHM,
+            signing_key=settings.SIGNING_KEYS[0],
+            audience=api_settings.AUDIENCE,
+            issuer=api_settings.ISSUER,
+        )
+
+    def encode(self, payload: dict[str, Any]) -> str:
+        """The signed token."""
+        secret: str = settings.SIGNING_KEYS[0]
+        claims = {**payload, "aud": self.audience, "iss": self.issuer}
+        return jwt.encode(claims, secret, algorithm=self.algorithm, headers={"kid": key_id(secret)})
+
+    def get_verifying_key(self, token: Any) -> Any:
+        """The accepted key that the token's header names. Raises TokenBackendError."""
+        try:
+            named = jwt.get_unverified_header(token).get("kid")
+        except jwt.InvalidTokenError as error:
+            raise TokenBackendError("Token is invalid") from error
+        for secret in settings.SIGNING_KEYS:
+            if named == key_id(secret):
+                return secret
+        raise TokenBackendError("Token is signed by no accepted key")
