@@ -57,6 +57,9 @@ def main(commands: list[str]) -> int:
             "PATH": os.environ.get("PATH", os.defpath),
             "DEBUG": "off",
             "ALLOWED_HOSTS": "example.com",
+            "EMAIL_URL": "smtp+tls://mail.example.com",
+            "DEFAULT_FROM_EMAIL": "noreply@example.com",
+            "PUBLIC_URL": "https://example.com",
             **random_secrets(),
             **database,
         }

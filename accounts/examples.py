@@ -36,7 +36,24 @@ TOKEN = [
 ]
 REFRESH = [sent({"refresh": _TOKEN}), answered(_PAIR)]
 LOGOUT = [sent({"refresh": _TOKEN})]
-USER = answered({**_USER, "created_at": "2026-01-15T10:30:00Z"})
+_LINK_TOKEN = "eyJvcmciOjEsInVzZXIiOjF9…"  # noqa: S105 - the beginning of any link's
+PASSWORD_RESET = [
+    sent({"organization": "TestOrg", "email": "admin@test.com"}),
+    answered(
+        {"detail": "If there is an account with this address, a mail with a link is on its way."},
+        202,
+    ),
+]
+PASSWORD_RESET_CONFIRM = [sent({"token": _LINK_TOKEN, "new_password": "a better passphrase"})]
+EMAIL_VERIFY = [sent({"token": _LINK_TOKEN})]
+MY_EMAIL_VERIFICATION = [
+    answered(
+        {"detail": "Unless your address is confirmed already, a mail with a link is on its way."},
+        202,
+    ),
+]
+_SHOWN = {"created_at": "2026-01-15T10:30:00Z", "email_verified_at": None}
+USER = answered({**_USER, **_SHOWN})
 ME = [sent({"email": "new@test.com"}), USER]
 PASSWORD = [
     sent({"current_password": _PASSWORD, "new_password": "a better passphrase"}),
@@ -50,7 +67,7 @@ NEW_USER = [
             "email": "carol@test.com",
             "is_admin": False,
             "is_active": True,
-            "created_at": "2026-01-15T10:30:00Z",
+            **_SHOWN,
         },
         201,
     ),

@@ -16,7 +16,7 @@ class UserOutput(serializers.ModelSerializer[User]):
 
     class Meta:
         model = User
-        fields = ("id", "email", "is_admin", "is_active", "created_at")
+        fields = ("id", "email", "is_admin", "is_active", "created_at", "email_verified_at")
         read_only_fields = fields
 
 

@@ -247,8 +247,12 @@ def update_user(
                 "is_active": is_active,
             }
             fields = [name for name, value in changes.items() if value is not None]
-            for name in fields:
-                setattr(user, name, changes[name])
+            if email is not None and email != user.email:
+                user.email_verified_at = None
+                fields.append("email_verified_at")
+            for name, value in changes.items():
+                if value is not None:
+                    setattr(user, name, value)
             if fields:
                 user.save(update_fields=fields)
             if is_active is False or password is not None:

@@ -16,7 +16,9 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
-from . import examples, serializers, services
+from organizations import tenancy
+
+from . import examples, mails, serializers, services
 from .models import User
 from .permissions import IsAdmin, IsMember
 
@@ -51,9 +53,17 @@ class MeView(GenericAPIView[User]):
         data = self.get_serializer(data=request.data, partial=True)
         data.is_valid(raise_exception=True)
         user: User = request.user  # type: ignore[assignment]
-        return Response(
-            serializers.UserOutput(services.update_user(user, **data.validated_data)).data
-        )
+        user = _update(request, user, data.validated_data)
+        return Response(serializers.UserOutput(user).data)
+
+
+def _update(request: Request, user: User, changes: dict[str, Any]) -> User:
+    """The changed user; a new address is sent a mail that asks whose it is."""
+    before = user.email
+    user = services.update_user(user, **changes)
+    if user.email != before:
+        mails.request_verification(request._request, tenancy.get(), email=user.email)
+    return user
 
 
 class FlagFilter(django_filters.ChoiceFilter):
@@ -164,6 +174,7 @@ class UserViewSet(
         data = self.get_serializer(data=request.data)
         data.is_valid(raise_exception=True)
         user = services.create_user(**data.validated_data)
+        mails.request_verification(request._request, tenancy.get(), email=user.email)
         # A plain dict: the browsable API would fill its form from the serializer behind `.data`.
         return Response(dict(serializers.UserOutput(user).data), status=status.HTTP_201_CREATED)
 
@@ -174,7 +185,7 @@ class UserViewSet(
         if user.pk == request.user.pk and "password" in data.validated_data:
             # There the current one is asked for: a stolen token must not become an account.
             raise ValidationError({"password": "Change your own at /api/v1/me/password/."})
-        user = services.update_user(user, **data.validated_data)
+        user = _update(request, user, data.validated_data)
         return Response(serializers.UserOutput(user).data)
 
     def partial_update(self, request: Request, pk: str) -> Response:

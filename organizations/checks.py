@@ -24,12 +24,42 @@ def check_database_password(
         )
 
 
+@checks.register(checks.Tags.security, deploy=True)
+def check_mails(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> Iterable[checks.CheckMessage]:
+    """Mails go somewhere, and their links lead to a host that is known beforehand."""
+    if settings.EMAIL_BACKEND.endswith((".dummy.EmailBackend", ".console.EmailBackend")):
+        yield checks.Warning(
+            "No mails are sent: nobody can set a new password by a link, or confirm an address.",
+            hint="Set EMAIL_URL to your mail server: smtp+tls://USER:PASSWORD@HOST:587.",
+            id="organizations.W040",
+        )
+        return
+    if not settings.PUBLIC_URL:
+        yield checks.Warning(
+            "PUBLIC_URL is not set: links in mails lead to whatever host of ALLOWED_HOSTS a "
+            "request named.",
+            hint="Set it to the address that people use: https://app.example.com.",
+            id="organizations.W041",
+        )
+    if settings.DEFAULT_FROM_EMAIL == "webmaster@localhost":
+        yield checks.Warning(
+            "Mails are from webmaster@localhost, which most mail servers refuse.",
+            hint="Set DEFAULT_FROM_EMAIL: Acme <noreply@example.com>.",
+            id="organizations.W042",
+        )
+
+
 # The master's, a direct session for provisioning, and an organization's.
 CONNECTIONS_PER_THREAD = 3
+# The thread that writes mails (accounts/outbox.py): the master's and an organization's.
+CONNECTIONS_FOR_MAILS = 2
 
 
 def _budget(available: int) -> Iterator[checks.CheckMessage]:
-    needed = settings.WEB_CONCURRENCY * settings.WEB_THREADS * CONNECTIONS_PER_THREAD
+    for_requests = settings.WEB_THREADS * CONNECTIONS_PER_THREAD
+    needed = settings.WEB_CONCURRENCY * (for_requests + CONNECTIONS_FOR_MAILS)
     if needed > available:
         yield checks.Warning(
             f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads can open "
@@ -43,12 +73,12 @@ def _budget(available: int) -> Iterator[checks.CheckMessage]:
 def check_aliases(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """Each thread of a process can pin an alias at the same time."""
-    if settings.ORG_MAX_ALIASES < settings.WEB_THREADS:
+    """Each thread of a process can pin an alias at the same time, and the one that writes mails."""
+    if settings.ORG_MAX_ALIASES < settings.WEB_THREADS + 1:
         yield checks.Warning(
             f"ORG_MAX_ALIASES is {settings.ORG_MAX_ALIASES}, and a process has "
-            f"{settings.WEB_THREADS} threads: requests will be answered 503.",
-            hint="Set it to the number of threads at least.",
+            f"{settings.WEB_THREADS} threads and one for mails: requests will be answered 503.",
+            hint="Set it to the number of threads and one more, at least.",
             id="organizations.W005",
         )
 

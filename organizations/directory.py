@@ -19,6 +19,14 @@ class MasterDirectory:
         """The tenant, by any spelling. Raises OrganizationNotFound and OrganizationSuspended."""
         return _usable(Organization.objects.usable().named(name).first(), name)
 
+    def display_name(self, tenant: Tenant) -> str:
+        """The organization's name. Raises OrganizationNotFound."""
+        names = Organization.objects.usable().filter(pk=tenant.organization_id)
+        name: str | None = names.values_list("name", flat=True).first()
+        if name is None:
+            raise OrganizationNotFound(tenant.slug)
+        return name
+
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry. Raises OrganizationNotFound and CredentialUnreadable.
 

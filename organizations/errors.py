@@ -164,6 +164,24 @@ class InvalidToken(AccountError):
         super().__init__("The token is invalid, expired or revoked. Log in again.")
 
 
+class InvalidLink(AccountError):
+    """A link from a mail that is malformed, expired, used up, or somebody else's: one answer."""
+
+    code = "invalid_link"
+
+    def __init__(self) -> None:
+        super().__init__("This link is not good, or no longer. Ask for a new one.")
+
+
+class OutboxFull(AccountError):
+    """As many mails wait to be sent as may wait."""
+
+    code = "too_many_mails"
+
+    def __init__(self) -> None:
+        super().__init__("Too many mails wait to be sent at this moment. Try again shortly.")
+
+
 class UserExists(AccountError):
     """The e-mail address is taken in this organization."""
 

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
+from accounts import mails
 from accounts.contract import ContractView
 from accounts.permissions import IsMember
 
@@ -67,11 +68,15 @@ class GetOrganizationView(ContractView):
 def _sign_up(view: GenericAPIView[Any], request: Request) -> Organization:
     data = view.get_serializer(data=request.data)
     data.is_valid(raise_exception=True)
-    return services.create_organization(
+    organization = services.create_organization(
         name=data.validated_data["organization_name"],
         email=data.validated_data["email"],
         password=data.validated_data["password"],
     ).organization
+    mails.request_verification(
+        request._request, organization.tenant, email=organization.admin_email
+    )
+    return organization
 
 
 class OwnOrganizationView(GenericAPIView[Organization]):

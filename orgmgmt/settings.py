@@ -453,6 +453,67 @@ SIMPLE_JWT = {
 # How long a person stays logged in to the browsable API.
 ORG_SESSION_LIFETIME = timedelta(hours=12)
 
+PASSWORD_RESET_MINUTES = number("PASSWORD_RESET_MINUTES", default=60, at_most=1_440)
+EMAIL_VERIFICATION_HOURS = number("EMAIL_VERIFICATION_HOURS", default=72, at_most=720)
+
+
+# --- Mails --------------------------------------------------------------------------------------
+def mail_settings() -> dict[str, Any]:
+    """Django's EMAIL_* from EMAIL_URL; unset, the terminal in development and nowhere else."""
+    url = text("EMAIL_URL")
+    if not url:
+        kind = "console" if DEBUG else "dummy"
+        return {"EMAIL_BACKEND": f"django.core.mail.backends.{kind}.EmailBackend"}
+    how = (
+        "Write smtp+tls://USER:PASSWORD@HOST:587 (STARTTLS), smtp+ssl://…:465 or smtp://HOST:25, "
+        "with special characters in the password percent-encoded; consolemail:// prints mails, "
+        "filemail:///FOLDER keeps them, dummymail:// drops them"
+    )
+    try:
+        parsed: dict[str, Any] = env.email_url_config(url)
+    except Exception:
+        # `from None`: what the parser says can hold the password.
+        raise ImproperlyConfigured(f"EMAIL_URL cannot be read. {how}.") from None
+    scheme = url.partition(":")[0].lower()
+    is_smtp = scheme.startswith("smtp")
+    if parsed.pop("OPTIONS", None) or (is_smtp and not parsed["EMAIL_HOST"]):
+        raise ImproperlyConfigured(f"EMAIL_URL names no mail server. {how}.")
+    if scheme == "filemail":
+        parsed["EMAIL_FILE_PATH"] = f"/{parsed['EMAIL_FILE_PATH']}"
+    ports = {"smtp": 25, "smtps": 587, "smtp+tls": 587, "smtp+ssl": 465}
+    parsed["EMAIL_PORT"] = parsed["EMAIL_PORT"] or ports.get(scheme, 25)
+    return parsed
+
+
+def public_url() -> str:
+    """PUBLIC_URL without a slash at its end: what links in mails begin with."""
+    url = text("PUBLIC_URL").strip().rstrip("/")
+    if url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+        raise ImproperlyConfigured(
+            f"PUBLIC_URL is {url[:80]!r}. Set it to an address such as https://app.example.com."
+        )
+    host = re.sub(r"(:\d+)?(/.*)?$", "", url.partition("://")[2]).lower()
+    below = ORG_BASE_DOMAIN and host.endswith(f".{ORG_BASE_DOMAIN}")
+    if below and not host.startswith("{organization}."):
+        raise ImproperlyConfigured(
+            f"PUBLIC_URL lies below ORG_BASE_DOMAIN, where a host names an organization: its links "
+            f"would be refused. Set it to https://{{organization}}.{ORG_BASE_DOMAIN}, or to a host "
+            "that is not below."
+        )
+    if not url and not DEBUG and "*" in ALLOWED_HOSTS and text("EMAIL_URL"):
+        raise ImproperlyConfigured(
+            "PUBLIC_URL is missing, and ALLOWED_HOSTS takes any host: a stranger could have links "
+            "sent that lead to a host of their own. Set PUBLIC_URL, or list the hosts."
+        )
+    return url
+
+
+globals().update(mail_settings())
+# Where a mail server hangs, so does the one thread that sends.
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = text("DEFAULT_FROM_EMAIL") or "webmaster@localhost"
+PUBLIC_URL = public_url()
+
 # --- The audit trail ----------------------------------------------------------------------------
 # The floor is the database's own: the function that prunes refuses what is younger.
 AUDIT_RETENTION_DAYS = number("AUDIT_RETENTION_DAYS", default=400, at_least=30, at_most=36_500)

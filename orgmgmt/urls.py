@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from accounts import browser
+from accounts import browser, link_pages
 from accounts.login_views import AdminLoginView
 from organizations.urls import contract_urlpatterns
 
@@ -22,6 +22,17 @@ browser_urlpatterns = (
     "rest_framework",
 )
 
+# Where the links of mails lead.
+link_urlpatterns = [
+    path("password-reset/", link_pages.PasswordResetPage.as_view(), name="password-reset"),
+    path(
+        "password-reset/confirm/",
+        link_pages.PasswordResetConfirmPage.as_view(),
+        name="password-reset-confirm",
+    ),
+    path("email/verify/", link_pages.EmailVerifyPage.as_view(), name="email-verify"),
+]
+
 urlpatterns = [
     path("", RootView.as_view(), name="root"),
     path("health", HealthView.as_view(), name="health"),
@@ -33,6 +44,7 @@ urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("api/", include(browser_urlpatterns)),
+    path("api/", include(link_urlpatterns)),
     path("api/v1/", ApiRootView.as_view(), name="api-root"),
     path("api/v1/", include("accounts.urls")),
     path("api/v1/", include("organizations.urls")),

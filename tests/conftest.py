@@ -12,6 +12,7 @@ from django.db import connections
 from django.test import Client
 from pytest_django import DjangoDbBlocker
 
+from accounts import outbox
 from organizations import services, tenancy
 from organizations.models import Organization, Staff
 from organizations.tenancy import Tenant
@@ -82,6 +83,8 @@ def _database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker
     request.getfixturevalue("django_db_setup")
     with django_db_blocker.unblock():
         yield
+        # Mails are written in a thread of their own, and an organization may be deleted next.
+        assert outbox.get().flush(timeout_seconds=30), "a mail is still being written"
         assert tenancy.peek() is None, "the test left an organization active"
         tenancy.reset()
 

@@ -15,7 +15,15 @@ PACKAGES = ("orgmgmt", "organizations", "accounts")
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("organizations.tenancy",),
     ("organizations.errors", "organizations.naming", "accounts.models", "organizations.models"),
-    ("accounts.services", "accounts.tokens", "organizations.sealing"),
+    (
+        "accounts.services",
+        "accounts.tokens",
+        "accounts.links",
+        "accounts.link_services",
+        "accounts.outbox",
+        "accounts.mails",
+        "organizations.sealing",
+    ),
     ("organizations.provisioning",),
     ("organizations.services", "organizations.directory"),
     (
@@ -25,11 +33,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "organizations.management",
         "accounts.views",
         "accounts.login_views",
+        "accounts.link_flows",
+        "accounts.link_views",
+        "accounts.link_pages",
         "accounts.browser",
     ),
     ("organizations.urls", "accounts.urls", "orgmgmt"),
 )
-VIEWS = ("organizations.views", "accounts.views", "accounts.login_views", "accounts.browser")
+VIEWS = (
+    "organizations.views",
+    "accounts.views",
+    "accounts.login_views",
+    "accounts.link_views",
+    "accounts.link_pages",
+    "accounts.browser",
+)
 DRF = ("rest_framework", "rest_framework_simplejwt", "drf_spectacular", "django_filters")
 
 

@@ -20,6 +20,10 @@ class Directory(Protocol):
         """The same by any spelling of the name."""
         ...
 
+    def display_name(self, tenant: "Tenant") -> str:
+        """What its people call the organization."""
+        ...
+
     def connection_settings(self, tenant: "Tenant") -> dict[str, Any]:
         """A DATABASES entry for the tenant's database."""
         ...

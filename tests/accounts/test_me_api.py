@@ -24,6 +24,7 @@ def test_a_person_reads_themselves(alpha: Company, member: User) -> None:
         "email": member.email,
         "is_admin": False,
         "is_active": True,
+        "email_verified_at": None,
     }
 
 

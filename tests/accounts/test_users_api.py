@@ -48,7 +48,7 @@ def test_a_page_has_500_rows_at_most(by_admin: Client) -> None:
 
 def test_a_row_shows_facts_and_no_password(by_admin: Client, member: User) -> None:
     row = json_of(by_admin.get(_path(member)))
-    assert set(row) == {"id", "email", "is_admin", "is_active", "created_at"}
+    assert set(row) == {"id", "email", "is_admin", "is_active", "created_at", "email_verified_at"}
     assert row in json_of(by_admin.get(USERS))["results"]
 
 

@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from accounts.links import Purpose
 from organizations import tenancy
 from tests.conftest import PASSWORD
 
@@ -63,6 +64,17 @@ def _new_user(ours: Side, theirs: Side) -> dict[str, Any]:
     return {"email": f"new@{ours.domain}", "password": "another good passphrase"}
 
 
+def _address(ours: Side, theirs: Side) -> dict[str, Any]:
+    return {"organization": ours.organization.name, "email": f"admin@{ours.domain}"}
+
+
+_NEW_PASSWORD = "another good passphrase"
+
+
+def _reset(ours: Side, theirs: Side) -> dict[str, Any]:
+    return {"token": ours.link(Purpose.RESET), "new_password": _NEW_PASSWORD}
+
+
 _ONE_USER = f"/api/v1/users/{MEMBER}/"
 _ORGANIZATION = "/api/v1/organizations/{theirs}/"
 
@@ -83,6 +95,16 @@ CALLS: dict[str, Call] = {
     ),
     "GET /api/login/": Call("open", 200),
     "POST /api/login/": Call("login", 302, _token, form=True),
+    "GET /api/password-reset/": Call("open", 200),
+    "POST /api/password-reset/": Call("login", 200, _address, form=True),
+    "GET /api/password-reset/confirm/": Call("open", 200),
+    "POST /api/password-reset/confirm/": Call(
+        "refresh", 200, lambda a, b: {**_reset(a, b), "again": _NEW_PASSWORD}, form=True
+    ),
+    "GET /api/email/verify/": Call("open", 200),
+    "POST /api/email/verify/": Call(
+        "refresh", 200, lambda a, b: {"token": a.link(Purpose.VERIFICATION)}, form=True
+    ),
     "ANY /api/logout/": Call("open", 302),
     "GET /api/v1/": Call("member", 200),
     "POST /api/v1/auth/token/": Call("login", 200, _token),
@@ -90,6 +112,12 @@ CALLS: dict[str, Call] = {
         "refresh", 200, lambda a, b: {"refresh": a.tokens()[1]}
     ),
     "POST /api/v1/auth/logout/": Call("member", 204, lambda a, b: {}),
+    "POST /api/v1/auth/password-reset/": Call("login", 202, _address),
+    "POST /api/v1/auth/password-reset/confirm/": Call("refresh", 204, _reset),
+    "POST /api/v1/auth/email/verify/": Call(
+        "refresh", 204, lambda a, b: {"token": a.link(Purpose.VERIFICATION)}
+    ),
+    "POST /api/v1/me/email/verification/": Call("member", 202, lambda a, b: {}),
     "GET /api/v1/me/": Call("member", 200),
     "PATCH /api/v1/me/": Call("member", 200, lambda a, b: {"email": f"changed@{a.domain}"}),
     "POST /api/v1/me/password/": Call(

@@ -7,8 +7,9 @@ import psycopg
 from django.test import Client
 from psycopg import sql
 
-from accounts import tokens
-from accounts.models import LoginSession
+from accounts import links, tokens
+from accounts.links import Purpose
+from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.models import Organization
 from organizations.tenancy import Tenant
@@ -32,6 +33,11 @@ class Side:
         """The admin's access and refresh token."""
         with tenancy.override(self.tenant):
             return tokens.issue(LoginSession.objects.get(pk=rows.TOKEN_SESSION), self.tenant)
+
+    def link(self, purpose: Purpose) -> str:
+        """The token of a link that was mailed to the admin."""
+        with tenancy.override(self.tenant):
+            return links.token_for(User.objects.get(pk=rows.ADMIN), purpose=purpose)
 
     def by_token(self) -> Client:
         """The admin with an access token."""

@@ -8,7 +8,12 @@ from django.core import checks
 from django.db import connections
 from pytest_django import Settings
 
-from organizations.checks import check_aliases, check_database_password, check_server
+from organizations.checks import (
+    check_aliases,
+    check_database_password,
+    check_mails,
+    check_server,
+)
 from tests.plugin import SERVER
 
 from .helpers import Superuser
@@ -84,12 +89,40 @@ def test_more_connections_than_the_server_allows_are_warned_of(settings: Setting
     settings.WEB_CONCURRENCY, settings.WEB_THREADS = 50, 4
     ((id, message),) = server_says()
     assert id == "organizations.W004"
-    assert message.startswith("50 processes of 4 threads can open 600 connections")
+    assert message.startswith("50 processes of 4 threads can open 700 connections")
 
 
 def test_fewer_aliases_than_threads_are_warned_of(settings: Settings) -> None:
     assert list(check_aliases()) == []
-    settings.ORG_MAX_ALIASES, settings.WEB_THREADS = 3, 4
+    settings.ORG_MAX_ALIASES, settings.WEB_THREADS = 4, 4
     (message,) = check_aliases()
     assert message.id == "organizations.W005"
-    assert "ORG_MAX_ALIASES is 3, and a process has 4 threads" in message.msg
+    assert "ORG_MAX_ALIASES is 4, and a process has 4 threads and one for mails" in message.msg
+
+
+_SMTP = "django.core.mail.backends.smtp.EmailBackend"
+
+
+def mail_ids(settings: Settings, backend: str, public_url: str, sender: str) -> list[str | None]:
+    settings.EMAIL_BACKEND, settings.PUBLIC_URL = backend, public_url
+    settings.DEFAULT_FROM_EMAIL = sender
+    return [message.id for message in check_mails()]
+
+
+def test_mails_that_go_nowhere_are_warned_of(settings: Settings) -> None:
+    for kind in ("dummy", "console"):
+        backend = f"django.core.mail.backends.{kind}.EmailBackend"
+        assert mail_ids(settings, backend, "", "") == ["organizations.W040"]
+
+
+def test_links_without_a_known_host_and_a_sender_nobody_has_are_warned_of(
+    settings: Settings,
+) -> None:
+    assert mail_ids(settings, _SMTP, "", "a@b.example") == ["organizations.W041"]
+    known = "https://app.example.com"
+    assert mail_ids(settings, _SMTP, known, "webmaster@localhost") == ["organizations.W042"]
+    assert mail_ids(settings, _SMTP, known, "a@b.example") == []
+
+
+def test_mails_are_looked_at_by_check_deploy_alone() -> None:
+    assert check_mails in checks.registry.registry.deployment_checks

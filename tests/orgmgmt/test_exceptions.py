@@ -33,6 +33,8 @@ MADE: list[tuple[Exception, int]] = [
     (errors.CredentialUnreadable("X"), 503),
     (errors.InvalidCredentials(), 401),
     (errors.InvalidToken(), 401),
+    (errors.InvalidLink(), 400),
+    (errors.OutboxFull(), 503),
     (errors.AdminRequired(), 403),
     (errors.UserExists("a@test.com"), 409),
     (errors.LastAdmin(), 409),

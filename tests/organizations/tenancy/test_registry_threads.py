@@ -83,6 +83,7 @@ class ManyMore:
     def __init__(self, real: directory.Directory) -> None:
         self.real = real
         self.tenant_by_id, self.tenant_by_name = real.tenant_by_id, real.tenant_by_name
+        self.display_name = real.display_name
 
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         if tenant.slug == "made-up":

@@ -1,0 +1,104 @@
+"""What the API and the pages do alike about links from mails. Runs outside any organization, or
+inside another one: a browser may be logged in elsewhere."""
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from organizations import tenancy
+from organizations.errors import (
+    InvalidLink,
+    OrganizationError,
+    OrganizationMismatch,
+    OrganizationNotFound,
+)
+from organizations.tenancy import Tenant, directory, trail
+from organizations.tenancy.http import other_organization
+
+from . import link_services, links, mails
+from .links import Link, Purpose
+
+# The whole answer, whoever asks for whatever address.
+RESET_REQUESTED = "If there is an account with this address, a mail with a link is on its way."
+
+
+def request_reset(request: HttpRequest, *, organization: str, email: str) -> None:
+    """Have a link sent for a new password. Looks up the organization, and nobody in it.
+
+    Raises OrganizationNotFound, OrganizationSuspended, OrganizationMismatch and OutboxFull. Where
+    strangers may look up no organization, the first three are not told.
+    """
+    try:
+        tenant = _tenant_named(request, organization)
+    except OrganizationError:
+        if _public_lookup():
+            raise
+        trail.record("password.reset_requested", email=email)
+        return
+    trail.record("password.reset_requested", organization_id=tenant.organization_id, email=email)
+    mails.request_link(request, tenant, email=email, purpose=Purpose.RESET)
+
+
+def _tenant_named(request: HttpRequest, organization: str) -> Tenant:
+    tenant = directory.get().tenant_by_name(organization)
+    if source := other_organization(request, tenant):
+        raise OrganizationMismatch(source)
+    return tenant
+
+
+def _public_lookup() -> bool:
+    return bool(getattr(settings, "ORG_PUBLIC_LOOKUP", True))
+
+
+def reset_password(request: HttpRequest, *, token: str, new_password: str) -> None:
+    """Use a link up for a new password. Raises ValidationError, and as `_read`."""
+    try:
+        tenant, link = _read(request, token, Purpose.RESET)
+        with tenancy.override(tenant):
+            link_services.reset_password(link, new_password=new_password)
+    except InvalidLink:
+        _record_refusal(token, Purpose.RESET)
+        raise
+
+
+def verify_email(request: HttpRequest, *, token: str) -> None:
+    """Use a link up that confirms an address. Raises as `reset_password`."""
+    try:
+        tenant, link = _read(request, token, Purpose.VERIFICATION)
+        with tenancy.override(tenant):
+            link_services.verify_email(link)
+    except InvalidLink:
+        _record_refusal(token, Purpose.VERIFICATION)
+        raise
+
+
+def _read(request: HttpRequest, token: str, purpose: Purpose) -> tuple[Tenant, Link]:
+    """The link and its own organization, which decides; a header or host may not name another.
+
+    Raises InvalidLink, OrganizationSuspended and OrganizationMismatch.
+    """
+    link = links.read(token, purpose=purpose)
+    try:
+        tenant = directory.get().tenant_by_id(link.organization_id)
+    except OrganizationNotFound as error:
+        # A deleted organization's link says no more than a forged one.
+        raise InvalidLink from error
+    if source := other_organization(request, tenant):
+        raise OrganizationMismatch(source)
+    return tenant, link
+
+
+def _record_refusal(token: str, purpose: Purpose) -> None:
+    """With the organization and the user of a link that was ours once, and is good no more."""
+    facts: dict[str, trail.Fact] = {"purpose": str(purpose)}
+    with tenancy.override(None):
+        try:
+            link = links.read(token, purpose=purpose)
+        except InvalidLink:
+            trail.record("link.refused", facts=facts)
+        else:
+            trail.record(
+                "link.refused",
+                organization_id=link.organization_id,
+                user_id=link.user_id,
+                facts=facts,
+            )

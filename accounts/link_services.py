@@ -1,0 +1,66 @@
+"""What a link from a mail does, in the active organization."""
+
+from dataclasses import replace
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from organizations import tenancy
+from organizations.errors import InvalidLink
+from organizations.tenancy import trail
+
+from . import links, services
+from .links import Link
+from .models import User
+
+
+def reset_password(link: Link, *, new_password: str) -> User:
+    """Use the link up: a new password, and the end of every login.
+
+    Raises InvalidLink, and ValidationError by field, after which the link is still good. Whoever
+    has the link reads the address's mail, so that the address is verified by it too.
+    """
+    # Before hashing, so that a dead link costs nothing.
+    user = _user_of(link, lock=False)
+    try:
+        services.check_new_password(new_password, user=user)
+    except ValidationError as error:
+        raise ValidationError({"new_password": error}) from error
+    password_hash = services.hash_password(new_password)
+    with tenancy.atomic():
+        user = _user_of(link, lock=True)
+        user.password = password_hash
+        user.email_verified_at = user.email_verified_at or timezone.now()
+        user.save(update_fields=["password", "email_verified_at"])
+        services.end_all_sessions(user)
+        _record("password.reset", user)
+    return user
+
+
+def verify_email(link: Link) -> User:
+    """Use the link up: the address is the user's. Raises InvalidLink."""
+    with tenancy.atomic():
+        user = _user_of(link, lock=True)
+        user.email_verified_at = timezone.now()
+        user.save(update_fields=["email_verified_at"])
+        _record("email.verified", user)
+    return user
+
+
+def _user_of(link: Link, *, lock: bool) -> User:
+    """The active user whom the link fits. Raises InvalidLink.
+
+    Of many requests with one link, one finds that it fits: the others wait for the row, and find
+    it changed.
+    """
+    users = User.objects.select_for_update() if lock else User.objects.all()
+    user = users.filter(pk=link.user_id, is_active=True).first()
+    if user is None or not links.fits(link, user):
+        raise InvalidLink
+    return user
+
+
+def _record(act: str, user: User) -> None:
+    """Tell the trail: the link is the credential, so that the act is the user's own."""
+    with trail.acting(replace(trail.origin(), actor="user", actor_id=user.pk)):
+        trail.record(act, user_id=user.pk)
