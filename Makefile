@@ -21,7 +21,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--no-header --no-emit-index-url --no-emit-find-links
 
 .PHONY: help venv run test test-browser test-tls lint types format requirements \
-	upgrade-requirements kill-storm login-timing docker-check compose-secrets \
+	upgrade-requirements kill-storm login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql clean
 
 help: ## Print this list
@@ -76,6 +76,9 @@ kill-storm: venv ## Kill (-9) the server in a storm of sign-ups, KILLS times, an
 
 login-timing: venv ## Compare how long the kinds of failed log-in take
 	@$(PY) -m benchmarks.login_timing $(ARGS)
+
+reset-timing: venv ## Compare how long requests for a new password take, by who has the address
+	@$(PY) -m benchmarks.reset_timing $(ARGS)
 
 docker-check: venv ## Do what the Dockerfile says in plain folders, start it, and use it
 	@PYTHONPATH=. $(PY) .ci/run_dockerfile.py

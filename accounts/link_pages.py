@@ -92,7 +92,10 @@ class _Page(View):
             except (AccountError, OrganizationError) as error:
                 form.add_error(None, str(error))
                 status = self.status_of(error)
-        return self._page(request, form, status=status)
+        response = self._page(request, form, status=status)
+        if status == 503:
+            response["Retry-After"] = "2"
+        return response
 
     def act(self, request: HttpRequest, data: dict[str, Any]) -> None:
         """What the form is for."""

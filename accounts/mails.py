@@ -41,7 +41,7 @@ _TEXTS = {
 }
 # A mail program would make a link of it. The name is whatever a stranger has signed up with, and
 # the mail goes to whatever address they gave.
-_LINK_LIKE = re.compile(r"[:/\\@]|\.\w")
+_LINK_LIKE = re.compile(r"[:/\\@]|[.。]\w")
 _MAX_NAME_LENGTH = 80
 
 

@@ -81,7 +81,8 @@ class Outbox:
                 _log("mail not written", error)
             finally:
                 tenancy.reset()
-                connections.close_all()
+                if self._orders.empty():
+                    connections.close_all()
             self._done()
 
     def _send(self) -> None:

@@ -62,7 +62,7 @@ def measure(*, attempts: int, seed: int) -> dict[str, Timing]:
     order = random.Random(seed)
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with RealServer() as server:
-        _populate(server)
+        populate(server)
         # Kept open: the time to connect is no part of the answer.
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=REQUEST_SECONDS)
         for number in range(-WARM_UP_ROUNDS, attempts):
@@ -74,7 +74,7 @@ def measure(*, attempts: int, seed: int) -> dict[str, Timing]:
     return {kind: Timing.of(taken) for kind, taken in seconds.items()}
 
 
-def _populate(server: RealServer) -> None:
+def populate(server: RealServer) -> None:
     """An organization with an admin, and a user who was deactivated."""
     created, answer = server.sign_up(ORGANIZATION, email=ADMIN, password=PASSWORD)
     assert created == 201, answer

@@ -1,0 +1,145 @@
+"""`make reset-timing`: whether the time of an answer tells if an address has an account.
+
+    python -m benchmarks.reset_timing --attempts 200 --json
+
+Asks a real gunicorn for links for a new password, one request after the other, for an address
+that exists, one that was deactivated and one that nobody has, in random order. Mails go to a mail
+server on this machine that takes a while for each. Two times are compared: that of the answer
+itself, and that of the request right behind it, which would show what is done behind the answer.
+Exit code 1 where the medians of either lie further apart than 10 %.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from benchmarks.login_timing import (
+    ADMIN,
+    ALLOWED_RATIO,
+    INACTIVE,
+    NOBODY,
+    ORGANIZATION,
+    REQUEST_SECONDS,
+    WARM_UP_ROUNDS,
+    Timing,
+    largest_ratio,
+    populate,
+)
+from tests.real_server import RealServer
+
+KINDS = {"existing": ADMIN, "deactivated": INACTIVE, "unknown": NOBODY}
+PROBE = "no-such-person@timing.example"
+MAIL_SECONDS = 0.005
+PAUSE_SECONDS = 0.03
+
+
+class _MailServer(socketserver.StreamRequestHandler):
+    """Takes every mail, slowly."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        in_data = False
+        for line in self.rfile:
+            if in_data and line != b".\r\n":
+                continue
+            command = line[:4].upper().strip()
+            if in_data:
+                time.sleep(MAIL_SECONDS)
+                in_data, answer = False, b"250 taken"
+            elif command == b"DATA":
+                in_data, answer = True, b"354 go on"
+            elif command == b"QUIT":
+                answer = b"221 bye"
+            else:
+                answer = b"250 well"
+            self.wfile.write(answer + b"\r\n")
+
+
+@contextmanager
+def mail_server() -> Iterator[int]:
+    """The port of a mail server that runs during the block."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _MailServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def measure(*, attempts: int, seed: int) -> dict[str, dict[str, Timing]]:
+    """The timings of each kind: of the answer, and of the request right behind it."""
+    order = random.Random(seed)
+    answers: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    behind: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    with mail_server() as port:
+        # One process: the request behind it must meet the thread that writes.
+        changes = {"EMAIL_URL": f"smtp://127.0.0.1:{port}", "WEB_CONCURRENCY": "1"}
+        with RealServer(environment={**changes, "THROTTLES": "off"}) as server:
+            populate(server)
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", server.port, timeout=REQUEST_SECONDS
+            )
+            for number in range(-WARM_UP_ROUNDS, attempts):
+                for kind in order.sample(list(KINDS), len(KINDS)):
+                    taken, next_taken = (_ask(connection, KINDS[kind]), _ask(connection, PROBE))
+                    if number >= 0:
+                        answers[kind].append(taken)
+                        behind[kind].append(next_taken)
+                    # What is still being written must not fall into the next attempt's time.
+                    time.sleep(PAUSE_SECONDS)
+            connection.close()
+    return {
+        "the answer": {kind: Timing.of(taken) for kind, taken in answers.items()},
+        "the next one": {kind: Timing.of(taken) for kind, taken in behind.items()},
+    }
+
+
+def _ask(connection: http.client.HTTPConnection, email: str) -> float:
+    """The seconds from the request to the end of its answer, which has to be a 202."""
+    body = json.dumps({"organization": ORGANIZATION, "email": email})
+    began = time.perf_counter()
+    path = "/api/v1/auth/password-reset/"
+    connection.request("POST", path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read()
+    taken = time.perf_counter() - began
+    assert response.status == 202, f"{email}: {response.status} {text!r}"
+    return taken
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reset_timing")
+    parser.add_argument("--attempts", type=int, default=200, help="of each kind")
+    parser.add_argument("--seed", type=int, default=1, help="of the order")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    options = parser.parse_args(arguments)
+    if options.attempts < 2:
+        parser.error("--attempts: quartiles need at least 2")
+    measured = measure(attempts=options.attempts, seed=options.seed)
+    ratios = {what: largest_ratio(timings) for what, timings in measured.items()}
+    if options.json:
+        answer = {
+            what: {
+                "kinds": {kind: asdict(timing) for kind, timing in timings.items()},
+                "largest_ratio": round(ratios[what], 4),
+            }
+            for what, timings in measured.items()
+        }
+        print(json.dumps({**answer, "allowed": ALLOWED_RATIO, "seed": options.seed}, indent=2))
+    else:
+        for what, timings in measured.items():
+            for kind, each in timings.items():
+                quartiles = f"{each.first_quartile_ms:.2f} to {each.third_quartile_ms:.2f}"
+                print(f"{what:<14}{kind:<14}{each.median_ms:>9.2f} ms   ({quartiles})")
+            print(f"{what:<14}largest ratio of medians: {ratios[what]:.3f}")
+    return 0 if max(ratios.values()) <= ALLOWED_RATIO else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Whether an address is its user's: who is asked when, and what the answer counts for."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.test import Client
+from pytest_django import Settings
+
+from accounts import outbox
+from accounts.links import Purpose
+from accounts.models import User
+from organizations import services as organization_services
+from organizations import tenancy
+from organizations.models import AuditEntry, Organization
+from tests.conftest import PASSWORD, Company
+
+from .helpers import at_once, client_of, json_of, send, stored, unique_email
+from .link_helpers import (
+    ASK_AGAIN,
+    assert_dead,
+    confirm,
+    link_in,
+    log_in_status,
+    sent,
+    token_in,
+    token_of,
+    verify,
+)
+
+VERIFICATION = Purpose.VERIFICATION
+
+
+def test_a_link_confirms_the_address_once(alpha: Company, member: User) -> None:
+    assert stored(alpha, member).email_verified_at is None
+    token = token_of(alpha, member, VERIFICATION)
+    assert verify(token).status_code == 204
+    at = stored(alpha, member).email_verified_at
+    assert at is not None
+    assert json_of(client_of(alpha, member).get("/api/v1/me/"))["email_verified_at"] is not None
+    assert_dead(verify(token))
+    assert stored(alpha, member).email_verified_at == at
+
+
+def test_of_twenty_that_use_a_link_at_once_one_confirms(alpha: Company, member: User) -> None:
+    token = token_of(alpha, member, VERIFICATION)
+    answers = at_once(*[lambda: verify(token)] * 20)
+    assert sorted(answer.status_code for answer in answers) == [204] + 19 * [400]
+
+
+def test_a_reset_link_confirms_nothing_here(alpha: Company, member: User) -> None:
+    assert_dead(verify(token_of(alpha, member, Purpose.RESET)))
+    assert stored(alpha, member).email_verified_at is None
+
+
+def test_a_link_is_dead_after_its_time_and_after_a_reset(
+    alpha: Company, member: User, settings: Settings
+) -> None:
+    token = token_of(alpha, member, VERIFICATION)
+    settings.EMAIL_VERIFICATION_HOURS = 0
+    assert_dead(verify(token))
+    settings.EMAIL_VERIFICATION_HOURS = 1
+    assert confirm(token_of(alpha, member)).status_code == 204
+    assert_dead(verify(token))
+
+
+def test_a_new_address_is_not_confirmed_and_is_sent_a_link_of_its_own(
+    alpha: Company, member: User
+) -> None:
+    old = token_of(alpha, member, VERIFICATION)
+    assert verify(token_of(alpha, member, VERIFICATION)).status_code == 204
+    assert_dead(verify(old))
+    moved = unique_email("moved")
+    client = client_of(alpha, member)
+    answer = json_of(send(client, "patch", "/api/v1/me/", {"email": moved}))
+    assert (answer["email"], answer["email_verified_at"]) == (moved, None)
+    (message,) = sent()
+    assert message.to == [moved]
+    assert link_in(message).startswith("http://testserver/api/email/verify/?token=")
+    assert verify(token_in(message)).status_code == 204
+
+
+def test_the_same_address_again_stays_confirmed_and_is_sent_nothing(
+    alpha: Company, member: User
+) -> None:
+    assert verify(token_of(alpha, member, VERIFICATION)).status_code == 204
+    client = client_of(alpha, member)
+    answer = json_of(send(client, "patch", "/api/v1/me/", {"email": member.email}))
+    assert answer["email_verified_at"] is not None
+    assert sent() == []
+
+
+def test_a_link_for_an_address_that_was_given_up_is_dead(alpha: Company, member: User) -> None:
+    token = token_of(alpha, member, VERIFICATION)
+    send(client_of(alpha, member), "patch", "/api/v1/me/", {"email": unique_email("moved")})
+    assert_dead(verify(token))
+
+
+def test_an_admin_who_adds_or_moves_somebody_has_them_asked(
+    alpha: Company, by_admin: Client
+) -> None:
+    first, second = unique_email("new"), unique_email("newer")
+    made = json_of(
+        send(by_admin, "post", "/api/v1/users/", {"email": first, "password": PASSWORD}), 201
+    )
+    path = f"/api/v1/users/{made['id']}/"
+    json_of(send(by_admin, "patch", path, {"is_admin": True}))
+    json_of(send(by_admin, "patch", path, {"email": second}))
+    assert [message.to for message in sent()] == [[first], [second]]
+
+
+@pytest.mark.parametrize("path", ["/org/create", "/api/v1/organizations/"])
+def test_a_sign_up_has_its_first_admin_asked(path: str, staff_client: Client) -> None:
+    name, email = f"Signed Up {secrets.token_hex(4)}", unique_email("first")
+    body = {"organization_name": name, "email": email, "password": PASSWORD}
+    answer: Any = staff_client.post(path, body, content_type="application/json")
+    assert answer.status_code == 201, answer.content
+    (message,) = sent()
+    assert message.to == [email]
+    assert message.subject == f"Confirm your e-mail address for {name}"
+    assert verify(token_in(message)).status_code == 204
+    organization_services.delete_organization(Organization.objects.get(pk=answer.json()["id"]))
+
+
+def test_a_sign_up_succeeds_where_no_more_mails_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "_outbox", full_outbox())
+    body = {
+        "organization_name": f"Signed Up {secrets.token_hex(4)}",
+        "email": unique_email("first"),
+        "password": PASSWORD,
+    }
+    answer: Any = send(Client(), "post", "/org/create", body)
+    assert answer.status_code == 201, answer.content
+    organization_services.delete_organization(Organization.objects.get(pk=answer.json()["id"]))
+
+
+def full_outbox() -> outbox.Outbox:
+    """One that has no room, and whose threads never start."""
+    made = outbox.Outbox(waiting_at_most=1)
+    made._started = True
+    made.add(lambda: None)
+    made._open = 0
+    return made
+
+
+def test_a_service_or_a_command_sends_nothing(company: Callable[..., Company]) -> None:
+    company()
+    assert sent() == []
+
+
+def test_a_member_asks_for_a_new_link_until_the_address_is_confirmed(
+    alpha: Company, member: User
+) -> None:
+    client = client_of(alpha, member)
+    assert send(client, "post", ASK_AGAIN).status_code == 202
+    (message,) = sent()
+    assert message.to == [member.email]
+    assert verify(token_in(message)).status_code == 204
+    mail.outbox.clear()
+    assert send(client, "post", ASK_AGAIN).status_code == 202
+    assert sent() == []
+
+
+def test_an_address_that_is_not_confirmed_keeps_nobody_out(alpha: Company, member: User) -> None:
+    assert stored(alpha, member).email_verified_at is None
+    assert log_in_status(alpha, member.email, PASSWORD) == 200
+
+
+def test_nobody_writes_when_an_address_was_confirmed(alpha: Company, member: User) -> None:
+    body = {"email": member.email, "email_verified_at": "2020-01-01T00:00:00Z"}
+    answer = json_of(send(client_of(alpha, member), "patch", "/api/v1/me/", body))
+    assert answer["email_verified_at"] is None
+
+
+def test_the_trail_tells_of_the_mail_and_of_the_answer(alpha: Company, member: User) -> None:
+    last = AuditEntry.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    send(client_of(alpha, member), "post", ASK_AGAIN)
+    verify(token_in(sent()[0]))
+    told = AuditEntry.objects.filter(id__gt=last, act__startswith="email").order_by("id")
+    assert [(entry.act, entry.organization_id, entry.user_id) for entry in told] == [
+        ("email.verification_sent", alpha.organization.pk, member.pk),
+        ("email.verified", alpha.organization.pk, member.pk),
+    ]
+
+
+def test_a_link_of_alpha_confirms_nobody_in_beta(
+    alpha: Company, beta: Company, admin: User
+) -> None:
+    """Both first admins have the same id."""
+    with tenancy.override(alpha.tenant):
+        User.objects.filter(pk=admin.pk).update(email_verified_at=None)
+    assert verify(token_of(alpha, admin, VERIFICATION)).status_code == 204
+    with tenancy.override(beta.tenant):
+        assert not User.objects.exclude(email_verified_at=None).exists()
+    with tenancy.override(alpha.tenant):
+        User.objects.filter(pk=admin.pk).update(email_verified_at=None)

@@ -1,0 +1,172 @@
+"""The pages behind the links of mails, as a browser uses them."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts import outbox
+from accounts.links import Purpose
+from accounts.models import User
+from organizations import services as organization_services
+from tests.conftest import PASSWORD, Company
+
+from .helpers import stored
+from .link_helpers import NEW_PASSWORD, link_in, log_in_status, sent, token_in, token_of
+from .test_email_verification import full_outbox
+
+ASK, CONFIRM, VERIFY = "/api/password-reset/", "/api/password-reset/confirm/", "/api/email/verify/"
+DEAD = "This link is not good, or no longer. Ask for a new one."
+
+
+@pytest.fixture
+def browser() -> Client:
+    """As a browser: without its token, no form is taken."""
+    return Client(enforce_csrf_checks=True)
+
+
+def submit(browser: Client, address: str, **typed: str) -> Any:
+    """Open the page, and send its form with what is typed into it."""
+    page = browser.get(address)
+    assert page.status_code == 200
+    inputs = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.content.decode())
+    return browser.post(address.partition("?")[0], {**dict(inputs), **typed})
+
+
+def test_a_person_who_forgot_the_password_comes_from_the_login_to_a_new_one(
+    browser: Client, alpha: Company, member: User
+) -> None:
+    assert f'href="{ASK}"' in browser.get("/api/login/").content.decode()
+    done = submit(browser, ASK, organization=alpha.name, email=member.email)
+    assert (done.status_code, "a mail with a link is on its way" in done.content.decode()) == (
+        200,
+        True,
+    )
+    link = link_in(sent()[0]).removeprefix("http://testserver")
+    assert link.startswith(CONFIRM)
+    done = submit(browser, link, new_password=NEW_PASSWORD, again=NEW_PASSWORD)
+    assert (done.status_code, "Your password is set" in done.content.decode()) == (200, True)
+    assert log_in_status(alpha, member.email, NEW_PASSWORD) == 200
+    again = submit(browser, link, new_password=NEW_PASSWORD, again=NEW_PASSWORD)
+    assert (again.status_code, DEAD in again.content.decode()) == (400, True)
+
+
+def test_the_page_says_the_same_whoever_has_the_address(
+    browser: Client, alpha: Company, member: User
+) -> None:
+    pages = [
+        submit(browser, ASK, organization=alpha.name, email=email).content
+        for email in (member.email, "nobody@x.com")
+    ]
+    assert _without_csrf(pages[0]) == _without_csrf(pages[1])
+
+
+def _without_csrf(page: bytes) -> bytes:
+    return re.sub(rb'("csrfToken": |csrfmiddlewaretoken" value=)"\w+"', b"", page)
+
+
+def test_opening_a_link_uses_nothing_up(browser: Client, alpha: Company, member: User) -> None:
+    reset, verification = (
+        f"{CONFIRM}?token={token_of(alpha, member)}",
+        f"{VERIFY}?token={token_of(alpha, member, Purpose.VERIFICATION)}",
+    )
+    for address in (reset, verification):
+        for method in (browser.get, browser.head):
+            assert method(address).status_code == 200
+    assert stored(alpha, member).email_verified_at is None
+    assert submit(browser, verification).status_code == 200
+    assert stored(alpha, member).email_verified_at is not None
+    done = submit(browser, reset, new_password=NEW_PASSWORD, again=NEW_PASSWORD)
+    assert done.status_code == 200
+
+
+@pytest.mark.parametrize("path", [ASK, CONFIRM, VERIFY])
+def test_a_page_is_kept_by_no_cache_and_its_address_goes_nowhere(
+    browser: Client, path: str
+) -> None:
+    for page in (browser.get(f"{path}?token=x"), submit(browser, path)):
+        assert "no-store" in page["Cache-Control"]
+        # With `no-referrer` a browser would send the form's origin as `null`, which is refused.
+        assert page["Referrer-Policy"] == "strict-origin"
+        assert page["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", [ASK, CONFIRM, VERIFY])
+def test_a_form_is_not_taken_without_its_csrf_token(
+    browser: Client, alpha: Company, member: User, path: str
+) -> None:
+    body = {
+        "organization": alpha.name,
+        "email": member.email,
+        "token": token_of(alpha, member),
+        "new_password": NEW_PASSWORD,
+        "again": NEW_PASSWORD,
+    }
+    response = browser.post(path, body)
+    assert (response.status_code, response.json()["code"]) == (403, "csrf_failed")
+    assert sent() == []
+    assert log_in_status(alpha, member.email, PASSWORD) == 200
+
+
+def test_two_passwords_that_differ_and_a_weak_one_are_told_and_shown_by_no_page(
+    browser: Client, alpha: Company, member: User
+) -> None:
+    link = f"{CONFIRM}?token={token_of(alpha, member)}"
+    page = submit(browser, link, new_password=NEW_PASSWORD, again="something else")
+    assert (page.status_code, "This is not the same password." in page.content.decode()) == (
+        400,
+        True,
+    )
+    assert NEW_PASSWORD not in page.content.decode()
+    page = submit(browser, link, new_password="12345", again="12345")
+    assert (page.status_code, "too short" in page.content.decode()) == (400, True)
+    done = submit(browser, link, new_password=NEW_PASSWORD, again=NEW_PASSWORD)
+    assert done.status_code == 200, "the link was used up by a password that was refused"
+
+
+def test_a_link_without_its_token_and_one_that_is_too_long_are_told(browser: Client) -> None:
+    for address in (VERIFY, f"{VERIFY}?token=x"):
+        page = submit(browser, address)
+        assert (page.status_code, DEAD in page.content.decode()) == (400, True)
+    page = browser.get(f"{VERIFY}?token=%22%3E%3Cscript%3E" + "x" * 3000)
+    assert page.status_code == 200
+    assert "<script>xxx" not in page.content.decode()
+
+
+def test_what_keeps_a_mail_from_being_asked_for_is_told(
+    browser: Client,
+    alpha: Company,
+    company: Callable[..., Company],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = submit(browser, ASK, organization="No <b>Such</b>", email="a@b.example")
+    assert (page.status_code, "There is no organization" in page.content.decode()) == (403, True)
+    assert "<b>Such</b>" not in page.content.decode()
+    made = company()
+    organization_services.suspend_organization(made.organization)
+    page = submit(browser, ASK, organization=made.name, email=made.email)
+    assert (page.status_code, "is suspended" in page.content.decode()) == (403, True)
+    monkeypatch.setattr(outbox, "_outbox", full_outbox())
+    page = submit(browser, ASK, organization=alpha.name, email="a@b.example")
+    assert (page.status_code, "Too many mails" in page.content.decode()) == (503, True)
+    assert int(page["Retry-After"]) > 0
+
+
+def test_a_person_who_is_logged_in_elsewhere_can_use_a_link(
+    browser: Client, alpha: Company, beta: Company, member: User
+) -> None:
+    body = {"organization": beta.name, "email": beta.email, "password": PASSWORD}
+    assert submit(browser, "/api/login/", **body).status_code == 302
+    token = token_of(alpha, member, Purpose.VERIFICATION)
+    assert submit(browser, f"{VERIFY}?token={token}").status_code == 200
+    assert stored(alpha, member).email_verified_at is not None
+
+
+def test_the_token_of_a_mail_is_what_the_api_takes_too(alpha: Company, member: User) -> None:
+    Client().post(ASK, {"organization": alpha.name, "email": member.email})
+    body = {"token": token_in(sent()[0]), "new_password": NEW_PASSWORD}
+    path = "/api/v1/auth/password-reset/confirm/"
+    answer = Client().post(path, body, content_type="application/json")
+    assert answer.status_code == 204, answer.content

@@ -1,0 +1,102 @@
+"""What a mail says, and where its link leads."""
+
+from collections.abc import Callable
+
+import pytest
+from django.core.mail import EmailMessage
+from pytest_django import Settings
+
+from accounts.links import Purpose
+from accounts.mails import _plain, compose
+from accounts.models import User
+from tests.conftest import PASSWORD, Company
+
+from .link_helpers import ask, link_in, sent
+
+
+def mail_to(company: Company, email: str, host: str = "testserver") -> EmailMessage:
+    assert ask(company, email, headers={"host": host}).status_code == 202
+    return sent()[-1]
+
+
+def test_a_mail_is_plain_text_from_us_and_says_for_how_long(
+    alpha: Company, member: User, settings: Settings
+) -> None:
+    settings.DEFAULT_FROM_EMAIL = "Platform <noreply@platform.example>"
+    message = mail_to(alpha, member.email)
+    assert message.from_email == "Platform <noreply@platform.example>"
+    text = message.message()
+    assert text.get_content_type() == "text/plain"
+    assert text["Auto-Submitted"] == "auto-generated"
+    assert f"account at {alpha.name}." in str(message.body)
+    assert "It is good once, and for 60 minutes:" in str(message.body)
+    whole = text.as_string()
+    assert PASSWORD not in whole and member.password not in whole
+
+
+def test_a_link_leads_to_the_public_address_whatever_host_was_asked(
+    alpha: Company, member: User, settings: Settings
+) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    settings.PUBLIC_URL = "https://app.example.com/console"
+    link = link_in(mail_to(alpha, member.email, host="evil.example"))
+    assert link.startswith("https://app.example.com/console/api/password-reset/confirm/?token=")
+    settings.PUBLIC_URL = "https://{organization}.example.com"
+    link = link_in(mail_to(alpha, member.email))
+    assert link.startswith(f"https://{alpha.tenant.slug}.example.com/api/")
+
+
+def test_without_a_public_address_it_leads_to_the_host_that_was_asked(
+    alpha: Company, member: User, settings: Settings
+) -> None:
+    settings.ALLOWED_HOSTS = ["api.example.com"]
+    link = link_in(mail_to(alpha, member.email, host="api.example.com"))
+    assert link.startswith("http://api.example.com/api/")
+    answer = ask(alpha, member.email, headers={"host": "evil.example"})
+    assert answer.status_code == 400
+    assert len(sent()) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Win at http://evil.example",
+        "evil.example",
+        "evil\u3002example",
+        "evil．example/x",
+        "mailto:x",
+        "x@evil",
+        "a\u202eb",
+        "x" * 81,
+    ],
+)
+def test_a_name_that_a_mail_program_would_make_a_link_of_is_not_shown(name: str) -> None:
+    assert _plain(name, "the-slug") == "the-slug"
+
+
+@pytest.mark.parametrize("name", ["Acme Corp", "Müller & Söhne", "株式会社", "Dr. No Inc.", "A, B"])
+def test_any_other_name_is(name: str) -> None:
+    assert _plain(name, "the-slug") == name
+
+
+def test_a_name_of_two_lines_makes_no_header_of_its_own() -> None:
+    name = _plain("Acme\r\nBcc: x", "acme")
+    message = compose(
+        organization=name, address="a@test.com", link="https://x.example", purpose=Purpose.RESET
+    )
+    assert name == "acme"
+    assert _plain("Acme\r\nBcc x\u2028y", "acme") == "Acme Bcc x y"
+    assert message.message()["Bcc"] is None
+
+
+def test_an_organization_with_such_a_name_sends_mails(company: Callable[..., Company]) -> None:
+    made = company('Evil.example <a href="x"> & Co')
+    message = mail_to(made, made.email)
+    assert message.subject == f"Set a new password for {made.tenant.slug}"
+
+
+def test_long_lifetimes_are_in_hours() -> None:
+    message = compose(
+        organization="x", address="a@test.com", link="https://x", purpose=Purpose.VERIFICATION
+    )
+    assert "for 72 hours:" in str(message.body)

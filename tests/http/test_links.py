@@ -1,0 +1,106 @@
+"""A forgotten password over the wire: two processes, mails in a folder."""
+
+import time
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+
+from .server import WebServer, assert_no_traceback, assert_one_shape, serving
+
+RESET = "/api/v1/auth/password-reset/"
+EMAIL, PASSWORD = "ada@wire.example", "an even better passphrase"
+
+
+@pytest.fixture(scope="module")
+def mails(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mails")
+
+
+@pytest.fixture(scope="module")
+def mailing(
+    django_db_setup: None, mails: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WebServer]:
+    """gunicorn whose mails are files."""
+    log = tmp_path_factory.mktemp("gunicorn") / "mailing.log"
+    with serving(log, EMAIL_URL=f"filemail://{mails}") as running:
+        yield running
+    assert_no_traceback(running)
+
+
+def token_mailed(server: WebServer, mails: Path, subject: str, email: str = EMAIL) -> str:
+    """The token of the newest link with this subject; the server's log must not hold it."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for file in sorted(mails.iterdir(), reverse=True):
+            message = message_from_bytes(file.read_bytes(), policy=policy.default)
+            body = message.get_body()
+            if message["Subject"] != subject or message["To"] != email or body is None:
+                continue
+            (link,) = (line for line in body.get_content().splitlines() if "?token=" in line)
+            (token,) = parse_qs(urlsplit(link).query)["token"]
+            server.secrets.add(token)
+            assert server.get(urlsplit(link).path + "?" + urlsplit(link).query).status_code == 200
+            return token
+        time.sleep(0.05)
+    raise AssertionError(f"no mail {subject!r} to {email}")
+
+
+def test_a_forgotten_password_is_set_anew_by_the_mail_and_the_link_is_good_once(
+    mailing: WebServer, mails: Path
+) -> None:
+    name = "Wire Works"
+    assert mailing.sign_up(name, email=EMAIL).status_code == 201
+    token = token_mailed(mailing, mails, f"Confirm your e-mail address for {name}")
+    assert mailing.post("/api/v1/auth/email/verify/", {"token": token}).status_code == 204
+    before = mailing.log_in(name, email=EMAIL).json()
+
+    asked = [
+        mailing.post(RESET, {"organization": name, "email": email})
+        for email in (EMAIL, "nobody@wire.example")
+    ]
+    assert {(each.status_code, each.content) for each in asked} == {(202, asked[0].content)}
+    token = token_mailed(mailing, mails, f"Set a new password for {name}")
+    body = {"token": token, "new_password": PASSWORD}
+    assert mailing.post(f"{RESET}confirm/", body).status_code == 204
+    used = mailing.post(f"{RESET}confirm/", body)
+    assert assert_one_shape(used, 400)["code"] == "invalid_link"
+
+    assert mailing.log_in(name, email=EMAIL).status_code == 401
+    assert mailing.log_in(name, email=EMAIL, password=PASSWORD).status_code == 200
+    headers = {"Authorization": f"Bearer {before['access_token']}"}
+    assert mailing.get("/api/v1/me/", headers=headers).status_code == 401
+    sent_to_nobody = [file for file in mails.iterdir() if b"nobody@" in file.read_bytes()]
+    assert not sent_to_nobody
+
+
+def test_a_browser_confirms_an_address_by_the_page(mailing: WebServer, mails: Path) -> None:
+    name, email = "Page Works", "bea@wire.example"
+    assert mailing.sign_up(name, email=email).status_code == 201
+    token = token_mailed(mailing, mails, f"Confirm your e-mail address for {name}", email)
+    browser = requests.Session()
+    browser.trust_env = False
+    address = mailing.url("/api/email/verify/")
+    page = browser.get(address, params={"token": token}, timeout=30)
+    assert page.headers["Referrer-Policy"] == "strict-origin"
+    form = {"token": token, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+    done = browser.post(address, data=form, timeout=30)
+    assert (done.status_code, "is confirmed" in done.text) == (200, True)
+
+
+def test_a_mail_that_waits_when_the_server_stops_is_sent(
+    django_db_setup: None, mails: Path, tmp_path: Path
+) -> None:
+    name, email = "Late Works", "cleo@wire.example"
+    with serving(tmp_path / "log", EMAIL_URL=f"filemail://{mails}") as running:
+        assert running.sign_up(name, email=email).status_code == 201
+        for _ in range(20):
+            body = {"organization": name, "email": email}
+            assert running.post(RESET, body).status_code == 202
+    # The server has ended.
+    subject = f"Set a new password for {name}".encode()
+    sent = sum(file.read_bytes().count(subject) for file in mails.iterdir())
+    assert sent == 20
