@@ -3,7 +3,8 @@
 Two threads in each process, made when the first mail is asked for: one finds out whether and what
 to write, the other sends. A mail server that is slow holds up the second alone, and whoever waits
 for room in the first learns nothing from it: what it does takes as long for an address that exists
-as for any other. Both queues are bounded.
+as for any other. It begins when the answer is long gone, at a moment that nobody can know, so that
+what it takes from the processor shows in no answer's time. Both queues are bounded.
 
 What waits here is sent before the process ends, and lost where the process is killed. Whoever
 needs more has `add` put a row into a table of jobs instead.
@@ -12,7 +13,9 @@ needs more has `add` put a row into a table of jobs instead.
 import atexit
 import logging
 import os
+import random
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from queue import Full, Queue
@@ -28,6 +31,8 @@ logger = logging.getLogger(__name__)
 Prepare = Callable[[], EmailMessage | None]
 
 WAITING_AT_MOST = 100
+# How long after it was asked for a mail is written, at least and at most.
+DELAY_SECONDS = (0.1, 0.6)
 SECONDS_AT_EXIT = 10.0
 
 
@@ -35,24 +40,30 @@ class Outbox:
     """Two queues, each with a thread of its own. Safe from any thread."""
 
     def __init__(self, *, waiting_at_most: int = WAITING_AT_MOST) -> None:
-        self._orders: Queue[Prepare] = Queue(waiting_at_most)
+        self._orders: Queue[tuple[float, Prepare]] = Queue(waiting_at_most)
         self._mails: Queue[EmailMessage] = Queue(waiting_at_most)
         self._open = 0
         self._changed = threading.Condition()
         self._started = False
+        self._hurry = threading.Event()
 
     def add(self, prepare: Prepare) -> None:
         """Have `prepare` called, and what it returns sent, at some later time.
 
         It is called in a thread without an organization and without a request. Raises OutboxFull.
         """
+        due = time.monotonic() + random.uniform(*DELAY_SECONDS)  # noqa: S311 - no secret
         with self._changed:
             self._start()
             try:
-                self._orders.put_nowait(prepare)
+                self._orders.put_nowait((due, prepare))
             except Full:
                 raise OutboxFull from None
             self._open += 1
+
+    def hurry(self) -> None:
+        """From now on write at once."""
+        self._hurry.set()
 
     def flush(self, *, timeout_seconds: float = SECONDS_AT_EXIT) -> bool:
         """Wait until nothing is left to do; whether that came to pass in time."""
@@ -69,7 +80,8 @@ class Outbox:
 
     def _prepare(self) -> None:
         while True:
-            prepare = self._orders.get()
+            due, prepare = self._orders.get()
+            self._hurry.wait(max(0.0, due - time.monotonic()))
             try:
                 mail = prepare()
                 if mail is not None:
@@ -133,5 +145,8 @@ os.register_at_fork(after_in_child=_forget)
 @atexit.register
 def flush() -> None:
     """Send what waits, where there is an outbox at all."""
-    if _outbox is not None and not _outbox.flush():
+    if _outbox is None:
+        return
+    _outbox.hurry()
+    if not _outbox.flush():
         logger.error("mails are left unsent at the end of the process")

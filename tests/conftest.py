@@ -73,6 +73,12 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
         connections.close_all()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _mails_at_once() -> None:
+    """Nobody measures the tests' answers."""
+    outbox.DELAY_SECONDS = (0.0, 0.0)
+
+
 @pytest.fixture(autouse=True)
 def _database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Real commits for every test; provisioning cannot run inside a transaction.

@@ -144,6 +144,18 @@ def test_the_thread_keeps_neither_an_organization_nor_a_connection(alpha: Compan
     assert not any(seen), "a connection is left open"
 
 
+def test_a_mail_is_written_some_time_after_the_answer_unless_the_process_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "DELAY_SECONDS", (3600.0, 3600.0))
+    box = Outbox()
+    box.add(a_mail)
+    assert not box.flush(timeout_seconds=0.2)
+    box.hurry()
+    assert box.flush(timeout_seconds=30)
+    assert len(mail.outbox) == 1
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_process_that_was_forked_has_an_outbox_of_its_own() -> None:
     """gunicorn forks; the threads of the parent are not there in the child."""

@@ -117,11 +117,11 @@ def test_a_header_or_host_of_another_organization_is_refused(
     alpha: Company, beta: Company, member: User, settings: Settings
 ) -> None:
     token = token_of(alpha, member)
-    header = {"headers": {"X-Organization": beta.tenant.slug}}
+    header: dict[str, Any] = {"headers": {"X-Organization": beta.tenant.slug}}
     for answer in (ask(alpha, member.email, **header), confirm(token, **header)):
         assert (answer.status_code, answer.json()["code"]) == (403, "organization_mismatch")
     settings.ORG_BASE_DOMAIN, settings.ALLOWED_HOSTS = "example.com", [".example.com"]
-    host = {"headers": {"host": f"{beta.tenant.slug}.example.com"}}
+    host: dict[str, Any] = {"headers": {"host": f"{beta.tenant.slug}.example.com"}}
     for answer in (ask(alpha, member.email, **host), confirm(token, **host)):
         assert (answer.status_code, answer.json()["code"]) == (403, "organization_mismatch")
     assert sent() == []

@@ -1,8 +1,10 @@
 """A forgotten password over the wire: two processes, mails in a folder."""
 
+import re
 import time
 from collections.abc import Iterator
 from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -32,21 +34,28 @@ def mailing(
 
 
 def token_mailed(server: WebServer, mails: Path, subject: str, email: str = EMAIL) -> str:
-    """The token of the newest link with this subject; the server's log must not hold it."""
+    """The token of a link with this subject; the server's log must not hold it."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for file in sorted(mails.iterdir(), reverse=True):
-            message = message_from_bytes(file.read_bytes(), policy=policy.default)
-            body = message.get_body()
-            if message["Subject"] != subject or message["To"] != email or body is None:
-                continue
-            (link,) = (line for line in body.get_content().splitlines() if "?token=" in line)
-            (token,) = parse_qs(urlsplit(link).query)["token"]
-            server.secrets.add(token)
-            assert server.get(urlsplit(link).path + "?" + urlsplit(link).query).status_code == 200
-            return token
+        for message in messages(mails):
+            if message["Subject"] == subject and message["To"] == email:
+                link = re.search(r"^http\S+$", message.get_content(), flags=re.MULTILINE)
+                assert link is not None, message
+                address = urlsplit(link[0])
+                token: str = parse_qs(address.query)["token"][0]
+                server.secrets.add(token)
+                # A proxy or a log could take the address from here.
+                assert server.get(f"{address.path}?{address.query}").status_code == 200
+                return token
         time.sleep(0.05)
     raise AssertionError(f"no mail {subject!r} to {email}")
+
+
+def messages(mails: Path) -> Iterator[EmailMessage]:
+    """Every mail so far; those of one second can share a file."""
+    for file in mails.iterdir():
+        for part in file.read_bytes().split(b"-" * 79 + b"\n")[:-1]:
+            yield message_from_bytes(part, policy=policy.default)
 
 
 def test_a_forgotten_password_is_set_anew_by_the_mail_and_the_link_is_good_once(
@@ -73,8 +82,7 @@ def test_a_forgotten_password_is_set_anew_by_the_mail_and_the_link_is_good_once(
     assert mailing.log_in(name, email=EMAIL, password=PASSWORD).status_code == 200
     headers = {"Authorization": f"Bearer {before['access_token']}"}
     assert mailing.get("/api/v1/me/", headers=headers).status_code == 401
-    sent_to_nobody = [file for file in mails.iterdir() if b"nobody@" in file.read_bytes()]
-    assert not sent_to_nobody
+    assert not [each for each in messages(mails) if "nobody@" in each["To"]]
 
 
 def test_a_browser_confirms_an_address_by_the_page(mailing: WebServer, mails: Path) -> None:
@@ -101,6 +109,5 @@ def test_a_mail_that_waits_when_the_server_stops_is_sent(
             body = {"organization": name, "email": email}
             assert running.post(RESET, body).status_code == 202
     # The server has ended.
-    subject = f"Set a new password for {name}".encode()
-    sent = sum(file.read_bytes().count(subject) for file in mails.iterdir())
-    assert sent == 20
+    sent = [each for each in messages(mails) if each["Subject"] == f"Set a new password for {name}"]
+    assert len(sent) == 20
