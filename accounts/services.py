@@ -248,11 +248,9 @@ def update_user(
             }
             fields = [name for name, value in changes.items() if value is not None]
             if email is not None and email != user.email:
-                user.email_verified_at = None
-                fields.append("email_verified_at")
-            for name, value in changes.items():
-                if value is not None:
-                    setattr(user, name, value)
+                fields.append("email_verified_at")  # To None: nobody has shown that it is theirs.
+            for name in fields:
+                setattr(user, name, changes.get(name))
             if fields:
                 user.save(update_fields=fields)
             if is_active is False or password is not None:

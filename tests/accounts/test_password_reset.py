@@ -13,7 +13,6 @@ from accounts.links import Purpose
 from accounts.models import LoginSession, User
 from organizations import services as organization_services
 from organizations import tenancy
-from organizations.models import AuditEntry
 from tests.conftest import PASSWORD, Company
 
 from .helpers import assert_refused, at_once, log_in, refresh, send, stored
@@ -280,28 +279,6 @@ def test_what_is_no_text_of_a_sensible_length_is_a_400(path: str, value: object)
         answer: Any = send(Client(), "post", path, body)
         assert answer.status_code == 400, answer.content
         assert name in answer.json()["fields"]
-
-
-# --- The trail ----------------------------------------------------------------------------------
-def test_the_trail_tells_of_the_request_the_reset_and_the_refusal(
-    alpha: Company, member: User
-) -> None:
-    last = AuditEntry.objects.order_by("-id").values_list("id", flat=True).first() or 0
-    ask(alpha, member.email)
-    token = token_in(sent()[0])
-    confirm(token)
-    confirm(token)
-    confirm("nonsense")
-    told = AuditEntry.objects.filter(id__gt=last, act__regex="^(password|link)").order_by("id")
-    ours = alpha.organization.pk
-    assert [(entry.act, entry.organization_id, entry.user_id) for entry in told] == [
-        ("password.reset_requested", ours, None),
-        ("password.reset", ours, member.pk),
-        ("link.refused", ours, member.pk),
-        ("link.refused", None, None),
-    ]
-    assert (told[1].actor, told[1].actor_id) == ("user", member.pk)
-    assert not any(token in str(entry.facts) for entry in told)
 
 
 def _content(token: str) -> dict[str, Any]:
