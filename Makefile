@@ -20,9 +20,9 @@ MYPY_ENV := DEBUG=on DATABASE_URL=postgres://lint@localhost/lint SECRET_KEY=lint
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv run test test-browser test-tls lint types format requirements \
+.PHONY: help venv run test test-browser test-tls test-redis lint types format requirements \
 	upgrade-requirements kill-storm login-timing reset-timing docker-check compose-secrets \
-	need-chromium need-postgresql clean
+	need-chromium need-postgresql need-redis clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
@@ -35,13 +35,16 @@ run: venv ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (HOST, P
 	@exec $(PY) -m orgmgmt.serve
 
 test: venv ## Run the tests on embedded PostgreSQL, in parallel (ARGS: more for pytest)
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis" $(ARGS)
 
 test-browser: venv need-chromium ## Run the tests that drive a browser
 	@$(PY) -m pytest -m browser tests/browser $(ARGS)
 
 test-tls: venv need-postgresql ## Run the tests that need a PostgreSQL with TLS
 	@$(PY) -m pytest -m tls tests/tls $(ARGS)
+
+test-redis: venv need-redis ## Run the tests that need a Redis
+	@$(PY) -m pytest -m redis tests/redis $(ARGS)
 
 lint: venv ## Check style, types, migrations, and the deployment checks under production settings
 	@$(PY) -m ruff check
@@ -91,6 +94,9 @@ need-chromium:
 
 need-postgresql:
 	@sh .ci/debian_package.sh '/usr/lib/postgresql/*/bin/postgres' postgresql
+
+need-redis:
+	@sh .ci/debian_package.sh /usr/bin/redis-server redis-server
 
 clean: ## Remove what was made, except the databases in .data and the secrets
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache staticfiles test-results

@@ -16,7 +16,12 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from organizations.errors import AccountError, InvalidToken, OrganizationError
+from organizations.errors import (
+    AccountError,
+    InvalidToken,
+    OrganizationError,
+    TooManyRequests,
+)
 
 from . import services, tokens
 from .logins import log_in
@@ -50,6 +55,11 @@ class LoginView(View):
             return self._page(request, form, status=400)
         try:
             login = log_in(request, kind=LoginSession.Kind.BROWSER, **form.cleaned_data)
+        except TooManyRequests as error:
+            form.add_error(None, str(error))
+            page = self._page(request, form, status=429)
+            page["Retry-After"] = str(error.seconds)
+            return page
         except (AccountError, OrganizationError) as error:
             form.add_error(None, str(error))
             return self._page(request, form, status=403)

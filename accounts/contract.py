@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.renderers import JSONRenderer
+from rest_framework.throttling import BaseThrottle
 
 from .negotiation import JSON_ONLY, JsonAlways
 
@@ -14,7 +15,7 @@ class ContractView(GenericAPIView[Any]):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
-    throttle_classes = ()
+    throttle_classes: tuple[type[BaseThrottle], ...] = ()
     parser_classes = JSON_ONLY
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = JsonAlways

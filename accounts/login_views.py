@@ -21,6 +21,7 @@ from .contract import ContractView
 from .logins import Login, log_in
 from .models import LoginSession, User
 from .permissions import IsMember
+from .throttling import RefreshThrottle
 
 
 def token_pair(tenant: tenancy.Tenant, session: LoginSession) -> dict[str, Any]:
@@ -44,7 +45,7 @@ class AdminLoginView(ContractView):
     """An admin's login, at the path and in the form that clients of the first edition use."""
 
     serializer_class = serializers.CredentialsInput
-    error_statuses = (401, 403, 404)
+    error_statuses = (401, 403, 404, 429)
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
@@ -91,7 +92,7 @@ class TokenView(GenericAPIView[Any]):
     permission_classes = (AllowAny,)
     throttle_classes = ()
     serializer_class = serializers.TokenInput
-    error_statuses = (401, 403, 404)
+    error_statuses = (401, 403, 404, 429)
 
     @extend_schema(
         operation_id="token_create",
@@ -113,9 +114,9 @@ class TokenRefreshView(GenericAPIView[Any]):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
-    throttle_classes = ()
+    throttle_classes = (RefreshThrottle,)
     serializer_class = serializers.RefreshInput
-    error_statuses = (401, 403)
+    error_statuses = (401, 403, 429)
 
     @extend_schema(
         operation_id="token_refresh",

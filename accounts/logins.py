@@ -2,14 +2,21 @@
 
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.http import HttpRequest
 
 from organizations import tenancy
-from organizations.errors import AdminRequired, OrganizationMismatch
+from organizations.errors import (
+    AdminRequired,
+    InvalidCredentials,
+    OrganizationMismatch,
+    OrganizationNotFound,
+    OrganizationSuspended,
+)
 from organizations.tenancy import Tenant, directory
 from organizations.tenancy.http import other_organization
 
-from . import services
+from . import limits, services
 from .models import LoginSession, User
 
 
@@ -33,15 +40,29 @@ def log_in(
 ) -> Login:
     """A new login. Runs outside any organization: the name in the body decides.
 
-    Raises what a login can fail with: OrganizationNotFound, OrganizationSuspended,
-    OrganizationMismatch for a header or host that names another one, InvalidCredentials,
-    AdminRequired.
+    Raises what a login can fail with: TooManyRequests, LoginDelayed; OrganizationNotFound and
+    OrganizationSuspended (where ORG_PUBLIC_LOOKUP is on); InvalidCredentials; with the right
+    password OrganizationMismatch for a header or host that names another one, and AdminRequired.
     """
-    tenant = directory.get().tenant_by_name(organization)
-    if source := other_organization(request, tenant):
-        raise OrganizationMismatch(source)
-    with tenancy.override(tenant):
-        user = services.authenticate(email=email, password=password)
-        if admins_only and not user.is_admin:
-            raise AdminRequired
-        return Login(tenant, user, services.start_session(user, kind=kind))
+    with limits.even_time(), limits.login(request, organization=organization, email=email):
+        tenant = _tenant(organization, password=password)
+        with tenancy.override(tenant):
+            user = services.authenticate(email=email, password=password)
+            # Only whoever knows the password learns what else is in the way.
+            if source := other_organization(request, tenant):
+                raise OrganizationMismatch(source)
+            if admins_only and not user.is_admin:
+                raise AdminRequired
+            return Login(tenant, user, services.start_session(user, kind=kind))
+
+
+def _tenant(organization: str, *, password: str) -> Tenant:
+    """The tenant by name. With ORG_PUBLIC_LOOKUP off an organization that one cannot log in to is
+    answered as a wrong password is, and takes as long."""
+    try:
+        return directory.get().tenant_by_name(organization)
+    except (OrganizationNotFound, OrganizationSuspended) as error:
+        if settings.ORG_PUBLIC_LOOKUP:
+            raise
+        services.hash_password(password)
+        raise InvalidCredentials from error

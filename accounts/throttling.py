@@ -1,28 +1,58 @@
-"""Limits on how often one person asks."""
+"""Limits on endpoints, for DRF. What is counted, and how, is limits.py's."""
 
 from typing import TYPE_CHECKING
 
 from rest_framework.request import Request
-from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.throttling import BaseThrottle
 
 from organizations import tenancy
 
+from . import limits
 from .models import User
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 
-class MemberRateThrottle(SimpleRateThrottle):
-    """THROTTLE_MEMBER requests for each user of each organization; no limit where it is unset.
+class MemberThrottle(BaseThrottle):
+    """THROTTLE_MEMBER requests for each user of each organization.
 
-    The key holds the organization too: primary keys repeat across organizations.
+    The organization is part of the key: primary keys repeat across organizations.
     """
 
-    scope = "member"
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        if isinstance(request.user, User):
+            limits.take("MEMBER", tenancy.get().organization_id, request.user.pk)
+        return True
 
-    def get_cache_key(self, request: Request, view: "APIView") -> str | None:
-        if not isinstance(request.user, User):
-            return None
-        ident = f"{tenancy.get().alias}:{request.user.pk}"
-        return self.cache_format % {"scope": self.scope, "ident": ident}
+
+class OrganizationThrottle(BaseThrottle):
+    """THROTTLE_ORGANIZATION requests for all people of an organization together."""
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        if isinstance(request.user, User):
+            limits.take("ORGANIZATION", tenancy.get().organization_id)
+        return True
+
+
+class _AddressThrottle(BaseThrottle):
+    """So many requests from each client address."""
+
+    name: str
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        if request.method not in ("HEAD", "OPTIONS"):
+            limits.take(self.name, limits.place(request._request))
+        return True
+
+
+class SignUpThrottle(_AddressThrottle):
+    name = "SIGNUP"
+
+
+class LookupThrottle(_AddressThrottle):
+    name = "LOOKUP"
+
+
+class RefreshThrottle(_AddressThrottle):
+    name = "REFRESH"

@@ -4,6 +4,7 @@ from typing import Any
 
 from .errors import OrganizationNotFound, OrganizationSuspended
 from .models import Organization
+from .naming import name_digest
 from .provisioning.database import organization_settings
 from .tenancy import Tenant
 
@@ -26,6 +27,15 @@ class MasterDirectory:
         if name is None:
             raise OrganizationNotFound(tenant.slug)
         return name
+
+    def counted_as(self, name: str) -> tuple[int | None, str]:
+        """Its id and `id:7`, or None and the digest of the folded name."""
+        organization_id = (
+            Organization.objects.live().named(name).values_list("pk", flat=True).first()
+        )
+        if organization_id is None:
+            return None, f"name:{name_digest(name)}"
+        return organization_id, f"id:{organization_id}"
 
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry. Raises OrganizationNotFound and CredentialUnreadable.

@@ -4,6 +4,8 @@ Each says which organization and what to do. `code` is what the API and `--json`
 orgmgmt/exceptions.py knows which HTTP status they become.
 """
 
+import math
+
 
 class OrganizationError(Exception):
     """Root of everything below."""
@@ -119,6 +121,24 @@ class ServerRefused(OrganizationError):
         )
 
 
+class CacheUnavailable(OrganizationError):
+    """Redis cannot be reached, so that nothing can be counted or cached."""
+
+    code = "cache_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The shared cache cannot be reached at this moment. Try again shortly.")
+
+
+class SignUpClosed(OrganizationError):
+    """ORG_SIGNUP lets no stranger make an organization, or nobody over HTTP."""
+
+    code = "signup_closed"
+
+    def __init__(self) -> None:
+        super().__init__("Sign-up is closed here. Ask those who run the platform.")
+
+
 class CredentialUnreadable(OrganizationError):
     """None of CREDENTIAL_KEYS opens the organization's stored password."""
 
@@ -153,6 +173,26 @@ class AdminRequired(AccountError):
 
     def __init__(self) -> None:
         super().__init__("Only the organization's admins may do this.")
+
+
+class TooManyRequests(AccountError):
+    """More requests than a limit allows; seconds says when the next one may come."""
+
+    code = "throttled"
+
+    def __init__(self, seconds: float, what: str = "requests") -> None:
+        self.seconds = max(1, math.ceil(seconds))
+        unit = "second" if self.seconds == 1 else "seconds"
+        super().__init__(f"Too many {what}. Try again in {self.seconds} {unit}.")
+
+
+class LoginDelayed(TooManyRequests):
+    """Log-ins of this account have failed too often; until then none is tried."""
+
+    code = "login_delayed"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds, "failed logins")
 
 
 class InvalidToken(AccountError):

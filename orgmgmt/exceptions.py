@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation, Valida
 from django.db import DataError, InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from redis.exceptions import RedisError
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -30,6 +31,9 @@ _STATUS: dict[type[Exception], int] = {
     errors.OrganizationMismatch: 403,
     errors.WrongState: 409,
     errors.ServerUnavailable: 503,
+    errors.CacheUnavailable: 503,
+    errors.SignUpClosed: 403,
+    errors.TooManyRequests: 429,
     errors.InvalidCredentials: 401,
     errors.InvalidToken: 401,
     errors.InvalidLink: 400,
@@ -91,6 +95,9 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
         # The text of the server's is for the log: it names hosts, databases and roles.
         logger.error("database unavailable", exc_info=exc)
         exc = errors.ServerUnavailable()
+    if isinstance(exc, RedisError):
+        logger.error("cache unavailable", exc_info=exc)
+        exc = errors.CacheUnavailable()
     if isinstance(exc, RegistryFull):
         return 503, body(str(exc), "too_busy"), _retry()
     if isinstance(exc, errors.OrganizationError | errors.AccountError):
@@ -98,13 +105,15 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
         if isinstance(exc, _FOR_OPERATORS):
             logger.error("refused for a reason of our own", exc_info=exc)
             return 503, body(_OUR_FAULT, exc.code), _retry()
+        if isinstance(exc, errors.TooManyRequests):
+            return 429, body(str(exc), exc.code), _retry(exc.seconds)
         if status is not None:
             return status, body(str(exc), exc.code), _retry() if status == 503 else {}
     return None
 
 
-def _retry() -> dict[str, str]:
-    return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+def _retry(seconds: int = RETRY_AFTER_SECONDS) -> dict[str, str]:
+    return {"Retry-After": str(seconds)}
 
 
 def _drf_body(exc: drf.APIException) -> dict[str, Any]:

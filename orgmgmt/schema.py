@@ -50,11 +50,22 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         "Another content type than JSON.",
         body('Unsupported media type "text/plain" in request.', "unsupported_media_type"),
     ),
-    429: ("Too many requests.", body("Request was throttled. …", "throttled")),
+    429: (
+        "Too many requests; Retry-After says when to come again.",
+        body("Too many requests. Try again in 12 seconds.", "throttled"),
+    ),
     503: (
         "The database cannot be reached; Retry-After says when to come again.",
         body("The database cannot be reached at this moment. …", "database_unavailable"),
     ),
+}
+
+
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "When to come again, in seconds.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
 }
 
 
@@ -96,9 +107,12 @@ class Operation(AutoSchema):
             response = OpenApiResponse(
                 ErrorOutput, description, [OpenApiExample("Error", value=example)]
             )
-            responses[str(status)] = self._get_response_for_code(  # type: ignore[no-untyped-call]
+            declared = self._get_response_for_code(  # type: ignore[no-untyped-call]
                 response, str(status), direction=direction
             )
+            if status in (429, 503):
+                declared["headers"] = _RETRY_AFTER
+            responses[str(status)] = declared
         return responses
 
     def _error_statuses(self) -> set[int]:

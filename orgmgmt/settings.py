@@ -10,6 +10,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import environ
 from cryptography.fernet import Fernet
@@ -67,12 +68,17 @@ def choice(name: str, *, default: str, among: tuple[str, ...]) -> str:
     return raw
 
 
-def rate(name: str) -> str | None:
-    """A rate as `100/min`, or None where it is unset; anything else stops the start."""
-    raw = text(name).strip()
-    if raw and not re.fullmatch(r"[1-9][0-9]{0,8}/(s|sec|m|min|h|hour|d|day)", raw):
-        raise ImproperlyConfigured(f"{name} is {raw!r}. Set it to a rate such as 100/min.")
-    return raw or None
+def rate(name: str, *, default: str = "off", development: str = "off") -> str | None:
+    """A rate as `100/min`, or None where it is `off`; anything else stops the start.
+
+    development: the default with DEBUG on.
+    """
+    raw = text(name).strip() or (development if DEBUG else default)
+    if raw == "off":
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/(s|sec|m|min|h|hour|d|day)", raw):
+        raise ImproperlyConfigured(f"{name} is {raw[:40]!r}. Set it to a rate as 100/min, or off.")
+    return raw
 
 
 def names(name: str, *, default: str = "") -> list[str]:
@@ -320,6 +326,10 @@ MASTER_APPS = [
     "django.contrib.sessions",
     "organizations",
 ]
+# Who may make an organization over HTTP; commands always may.
+ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off"))
+# Off: strangers cannot find out by a name whether an organization has it.
+ORG_PUBLIC_LOOKUP = boolean("ORG_PUBLIC_LOOKUP", default=True)
 ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=64, at_most=100_000)
 ORG_DATABASE_NAMES = choice("ORG_DATABASE_NAMES", default="readable", among=("readable", "opaque"))
 # With `example.com`, the host `acme.example.com` names the organization with the slug `acme`.
@@ -327,7 +337,7 @@ ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
 
 # --- Applications -------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "organizations.staff_admin.StaffAdminConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -414,12 +424,82 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
-CACHES = {
-    "default": {
-        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        "KEY_FUNCTION": "organizations.tenancy.cache.make_key",
+
+
+# --- Caches -------------------------------------------------------------------------------------
+def redis_url() -> str:
+    """CACHE_URL, which names a Redis; empty where nothing is set."""
+    url = text("CACHE_URL").strip()
+    how = "Write redis://:PASSWORD@HOST:PORT/NUMBER, or rediss:// for TLS"
+    if url and not url.startswith(("redis://", "rediss://")):
+        raise ImproperlyConfigured(f"CACHE_URL does not name a Redis. {how}.")
+    try:
+        parts = urlsplit(url)
+        complete = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        complete = False
+    if url and not (complete and re.fullmatch(r"(/[0-9]{0,3})?", parts.path)):
+        # Without a word of it: what cannot be read can hold the password.
+        raise ImproperlyConfigured(
+            f"CACHE_URL cannot be read. {how}, with special characters percent-encoded."
+        )
+    if url:
+        refuse_placeholder("CACHE_URL", unquote(parts.password or ""))
+    return url
+
+
+def caches() -> dict[str, dict[str, Any]]:
+    """`default` for the apps, and `throttles`, the counters that all processes share."""
+    # Without CACHE_URL `default` stays in each process: organizations' data must not be in the
+    # master's database.
+    default: dict[str, Any] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    throttles: dict[str, Any] = {"BACKEND": "organizations.counters.MasterCounters"}
+    if url := redis_url():
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        # A Redis that is gone is answered 503 at once: nobody waits for it.
+        options = {
+            "socket_timeout": 2,
+            "socket_connect_timeout": 2,
+            "retry": Retry(NoBackoff(), 1),
+        }
+        redis = {"LOCATION": url, "OPTIONS": options}
+        default = redis | {"BACKEND": "django.core.cache.backends.redis.RedisCache"}
+        throttles = redis | {"BACKEND": "organizations.redis_counters.RedisCounters"}
+    return {
+        "default": default | {"KEY_FUNCTION": "organizations.tenancy.cache.make_key"},
+        "throttles": throttles | {"KEY_FUNCTION": "organizations.tenancy.counters.hashed_key"},
     }
-}
+
+
+CACHES = caches()
+
+# --- Throttles (accounts/limits.py) -------------------------------------------------------------
+# Off for load tests alone: check --deploy refuses it.
+THROTTLES = boolean("THROTTLES", default=True)
+# On a developer's machine a load test fits into the default.
+THROTTLE_LOGIN_ADDRESS = rate("THROTTLE_LOGIN_ADDRESS", default="100/min", development="10000/min")
+THROTTLE_LOGIN_ACCOUNT = rate("THROTTLE_LOGIN_ACCOUNT", default="30/min", development="3000/min")
+THROTTLE_LOGIN_ORGANIZATION = rate(
+    "THROTTLE_LOGIN_ORGANIZATION", default="600/min", development="10000/min"
+)
+THROTTLE_SIGNUP = rate("THROTTLE_SIGNUP", default="20/hour", development="10000/hour")
+THROTTLE_LOOKUP = rate("THROTTLE_LOOKUP", default="60/min", development="10000/min")
+THROTTLE_REFRESH = rate("THROTTLE_REFRESH", default="300/min", development="10000/min")
+THROTTLE_MAIL_ADDRESS = rate("THROTTLE_MAIL_ADDRESS", default="20/hour", development="1000/hour")
+THROTTLE_MAIL_ACCOUNT = rate("THROTTLE_MAIL_ACCOUNT", default="5/hour", development="100/hour")
+THROTTLE_MAIL_ORGANIZATION = rate(
+    "THROTTLE_MAIL_ORGANIZATION", default="100/hour", development="1000/hour"
+)
+# Off: each counted request costs a write in the master.
+THROTTLE_MEMBER = rate("THROTTLE_MEMBER")
+THROTTLE_ORGANIZATION = rate("THROTTLE_ORGANIZATION")
+# The growing delay after failed log-ins.
+LOGIN_FREE_FAILURES = number("LOGIN_FREE_FAILURES", default=5, at_most=100)
+LOGIN_LONGEST_DELAY_SECONDS = number("LOGIN_LONGEST_DELAY_SECONDS", default=900, at_most=86_400)
+# With ORG_PUBLIC_LOOKUP off no failed log-in is answered sooner: longer than any hash takes.
+LOGIN_FLOOR_MS = number("LOGIN_FLOOR_MS", default=400, at_least=0, at_most=10_000)
 
 # --- Passwords and tokens -----------------------------------------------------------------------
 PASSWORD_HASHERS = [
@@ -526,8 +606,10 @@ REST_FRAMEWORK: dict[str, Any] = {
         "organizations.authentication.StaffSessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.IsMember"],
-    "DEFAULT_THROTTLE_CLASSES": ["accounts.throttling.MemberRateThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"member": rate("THROTTLE_MEMBER")},
+    "DEFAULT_THROTTLE_CLASSES": [
+        "accounts.throttling.MemberThrottle",
+        "accounts.throttling.OrganizationThrottle",
+    ],
     "DEFAULT_PARSER_CLASSES": [
         "accounts.parsers.StrictJSONParser",
         "rest_framework.parsers.FormParser",

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import psycopg
 import pytest
+from django.core.cache import caches
 from django.core.management import call_command
 from django.db import connections
 from django.test import Client
-from pytest_django import DjangoDbBlocker
+from pytest_django import DjangoDbBlocker, Settings
 
 from accounts import outbox
 from organizations import services, tenancy
@@ -151,6 +152,15 @@ def superuser() -> Iterator[Superuser]:
     """The server as its superuser sees it."""
     with psycopg.connect(**SERVER.superuser_parameters(), autocommit=True) as connection:  # type: ignore[arg-type]
         yield connection
+
+
+@pytest.fixture
+def throttles(settings: Settings) -> Iterator[Settings]:
+    """The settings, with the limits on and nothing counted yet."""
+    settings.THROTTLES = True
+    caches["throttles"].clear()
+    yield settings
+    caches["throttles"].clear()
 
 
 def leftovers(superuser: Superuser) -> tuple[set[str], set[str]]:

@@ -47,11 +47,19 @@ def environment() -> dict[str, str]:
         "MASTER_DB_HOST": str(SERVER.socket_dir),
         "MASTER_DB_NAME": "master_org_db",
         "MASTER_DB_USER": "orgmgmt",
+        # The tests of the limits switch them on.
+        "THROTTLES": "off",
     }
 
 
 # What the developer's shell or .env has set is not what the tests are about.
-for name in ("DATABASE_URL", "MASTER_DB_PASSWORD", "MASTER_DB_PORT", "MASTER_DB_SSLMODE"):
+for name in (
+    "DATABASE_URL",
+    "MASTER_DB_PASSWORD",
+    "MASTER_DB_PORT",
+    "MASTER_DB_SSLMODE",
+    "CACHE_URL",
+):
     os.environ.pop(name, None)
 os.environ.update(environment())
 

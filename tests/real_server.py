@@ -83,6 +83,7 @@ class RealServer:
             "PATH": os.environ.get("PATH", os.defpath),
             "DEBUG": "off",
             "HTTPS_ONLY": "off",
+            "THROTTLES": "off",
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "ALLOWED_HOSTS": "127.0.0.1",

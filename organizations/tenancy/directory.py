@@ -24,6 +24,13 @@ class Directory(Protocol):
         """What its people call the organization."""
         ...
 
+    def counted_as(self, name: str) -> tuple[int | None, str]:
+        """What requests that name an organization are counted by: its id, and a word for a key.
+
+        All spellings have one word, of an organization that does not exist too: None is its id.
+        """
+        ...
+
     def connection_settings(self, tenant: "Tenant") -> dict[str, Any]:
         """A DATABASES entry for the tenant's database."""
         ...

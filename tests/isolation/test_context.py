@@ -14,7 +14,6 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
-from accounts.throttling import MemberRateThrottle
 from organizations import tenancy
 from organizations.tenancy import NoTenant
 
@@ -201,17 +200,8 @@ def test_a_cache_key_means_something_else_on_each_side(ours: Side, theirs: Side)
 
 
 def test_who_is_throttled_on_one_side_is_not_on_the_other(
-    ours: Side, theirs: Side, monkeypatch: pytest.MonkeyPatch
+    ours: Side, theirs: Side, throttles: Settings
 ) -> None:
-    monkeypatch.setattr(MemberRateThrottle, "rate", "2/day", raising=False)
+    throttles.THROTTLE_MEMBER = "2/day"
     assert [ours.by_token().get("/api/v1/me/").status_code for _ in range(3)] == [200, 200, 429]
     assert theirs.by_token().get("/api/v1/me/").status_code == 200
-    cache.clear()
-
-
-def test_throttle_keys_differ_even_in_a_cache_without_compartments(
-    ours: Side, theirs: Side, monkeypatch: pytest.MonkeyPatch, settings: Settings
-) -> None:
-    """A second cache may be configured without our KEY_FUNCTION."""
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    test_who_is_throttled_on_one_side_is_not_on_the_other(ours, theirs, monkeypatch)

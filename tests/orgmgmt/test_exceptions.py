@@ -13,6 +13,7 @@ from django.core.exceptions import (
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404
 from django.test import RequestFactory
+from redis.exceptions import RedisError
 from rest_framework import exceptions as drf
 
 from organizations import errors
@@ -31,6 +32,11 @@ MADE: list[tuple[Exception, int]] = [
     (errors.ServerUnavailable(), 503),
     (errors.ServerRefused("UndefinedObject"), 503),
     (errors.CredentialUnreadable("X"), 503),
+    (errors.CacheUnavailable(), 503),
+    (errors.SignUpClosed(), 403),
+    (errors.TooManyRequests(7), 429),
+    (errors.LoginDelayed(7), 429),
+    (RedisError("redis-7"), 503),
     (errors.InvalidCredentials(), 401),
     (errors.InvalidToken(), 401),
     (errors.InvalidLink(), 400),

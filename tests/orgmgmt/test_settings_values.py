@@ -68,3 +68,23 @@ def test_a_file_that_is_no_text_is_named_and_not_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("host", "bind"), [("::", "[::]:8000"), ("0.0.0.0", "0.0.0.0:8000")])  # noqa: S104
 def test_an_ipv6_address_is_bound_in_brackets(host: str, bind: str) -> None:
     assert value("s.BIND", HOST=host) == bind
+
+
+def test_without_a_cache_url_no_tenants_data_are_cached_in_the_master() -> None:
+    backends = "[c['BACKEND'] for c in s.CACHES.values()]"
+    assert value(backends) == (
+        "['django.core.cache.backends.locmem.LocMemCache', 'organizations.counters.MasterCounters']"
+    )
+
+
+def test_a_cache_url_puts_both_caches_into_redis() -> None:
+    caches = "[(c['BACKEND'].split('.')[-1], c['LOCATION']) for c in s.CACHES.values()]"
+    url = "rediss://:p@cache.example:6380/2"
+    assert value(caches, CACHE_URL=url) == f"[('RedisCache', '{url}'), ('RedisCounters', '{url}')]"
+
+
+def test_a_rate_has_a_default_of_its_own_in_production_and_can_be_off() -> None:
+    assert value("s.THROTTLE_SIGNUP") == "20/hour"
+    assert value("s.THROTTLE_SIGNUP", DEBUG="on") == "10000/hour"
+    assert value("s.THROTTLE_SIGNUP", THROTTLE_SIGNUP="off") == "None"
+    assert value("s.THROTTLE_SIGNUP", THROTTLE_SIGNUP="7/day") == "7/day"

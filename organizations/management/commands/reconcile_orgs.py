@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations import services
 from organizations.errors import OrganizationError
+from organizations.tenancy import counters
 
 
 class Command(BaseCommand):
@@ -28,6 +29,7 @@ class Command(BaseCommand):
             outcome = services.reconcile_organizations(wait_seconds=options["wait"])
         except OrganizationError as error:
             raise CommandError(str(error)) from error
+        counters.get().prune()
         for verb, names in outcome.items():
             for name in names:
                 self.stdout.write(f"{verb}: {name}")

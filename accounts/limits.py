@@ -1,0 +1,202 @@
+"""How often may who: limits that all processes count together, and the delay after failed logins.
+
+    limits.take("SIGNUP", limits.place(request))          # or TooManyRequests
+    with limits.login(request, organization=…, email=…):  # around what compares the password
+
+Each limit is a setting, THROTTLE_<its name>. Counting comes before the work it limits. What is
+stored are hashes: tenancy/counters.py.
+"""
+
+import ipaddress
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+
+from organizations.errors import (
+    AdminRequired,
+    InvalidCredentials,
+    LoginDelayed,
+    OrganizationMismatch,
+    OrganizationNotFound,
+    OrganizationSuspended,
+    TooManyRequests,
+)
+from organizations.tenancy import counters, directory, trail
+from organizations.tenancy.counters import Reservation
+from organizations.tenancy.http import client_address
+
+from .models import email_key
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+# How long failures are remembered after the last one and its delay.
+MEMORY_SECONDS = 3_600
+# Where many log in at once to one account, some wait this long for the outcome of the others.
+PENDING_SECONDS = 2.0
+_ASK_AGAIN_SECONDS = 0.03
+_FAILURES = (InvalidCredentials, OrganizationNotFound, OrganizationSuspended, ValidationError)
+# The password was right.
+_NO_FAILURES = (AdminRequired, OrganizationMismatch)
+
+
+def parse(rate: str) -> tuple[int, int]:
+    """`100/min` as (100, 60)."""
+    count, _, unit = rate.partition("/")
+    return int(count), _SECONDS[unit[0]]
+
+
+def place(request: HttpRequest) -> str:
+    """What a client is counted by: its IPv4 address, or the /64 network of its IPv6 address.
+
+    One customer has a whole /64 and more. Clients of a unix socket are one client.
+    """
+    found = client_address(request)
+    if found is None:
+        return "unknown"
+    address = ipaddress.ip_address(found)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.IPv6Network((int(address), 64), strict=False))
+    return str(address)
+
+
+def take(
+    name: str, *counted_by: str | int, organization_id: int | None = None, email: str = ""
+) -> None:
+    """Count one request against THROTTLE_<name>. Raises TooManyRequests.
+
+    counted_by: what shares one count. organization_id, email: for the trail, which is told once in
+    a window.
+    """
+    rate: str | None = getattr(settings, f"THROTTLE_{name}")
+    if rate is None or not settings.THROTTLES:
+        return
+    at_most, seconds = parse(rate)
+    hit = counters.get().hit(_key(name, seconds, *counted_by), seconds=seconds)
+    if hit.number == at_most + 1:
+        trail.record(
+            "throttle.exceeded",
+            organization_id=organization_id,
+            email=email,
+            facts={"limit": name.lower(), "rate": rate},
+        )
+    if hit.number > at_most:
+        raise TooManyRequests(hit.seconds_left)
+
+
+def _key(*parts: str | int) -> str:
+    # JSON, so that ("a", "b c") and ("a b", "c") are two keys.
+    return json.dumps(parts)
+
+
+# --- Logins -------------------------------------------------------------------------------------
+@contextmanager
+def login(request: HttpRequest, *, organization: str, email: str) -> Iterator[None]:
+    """Around one attempt to log in to an organization. Raises TooManyRequests, LoginDelayed.
+
+    The same for addresses and organizations that do not exist, so that it tells of none.
+    """
+    if not settings.THROTTLES:
+        yield
+        return
+    take("LOGIN_ADDRESS", place(request))
+    organization_id, name = directory.get().counted_as(organization)
+    person = (name, email_key(email))
+    take("LOGIN_ACCOUNT", *person, organization_id=organization_id, email=email)
+    with _attempt(*person, organization_id=organization_id, email=email):
+        take("LOGIN_ORGANIZATION", name, organization_id=organization_id)
+        yield
+
+
+@contextmanager
+def staff_login(request: HttpRequest, *, username: str) -> Iterator[None]:
+    """The same around one of staff, in Django admin. A ValidationError inside is a failure."""
+    if not settings.THROTTLES:
+        yield
+        return
+    take("LOGIN_ADDRESS", place(request))
+    person = ("staff", email_key(username))
+    take("LOGIN_ACCOUNT", *person)
+    with _attempt(*person):
+        yield
+
+
+def mail(request: HttpRequest, *, organization: str, email: str) -> None:
+    """Count one request for a mail, a password reset's say. Raises TooManyRequests.
+
+    Call it before anything is looked up: whether the address exists makes no difference.
+    """
+    if not settings.THROTTLES:
+        return
+    take("MAIL_ADDRESS", place(request))
+    organization_id, name = directory.get().counted_as(organization)
+    take("MAIL_ACCOUNT", name, email_key(email), organization_id=organization_id, email=email)
+    take("MAIL_ORGANIZATION", name, organization_id=organization_id)
+
+
+@contextmanager
+def _attempt(*person: str, organization_id: int | None = None, email: str = "") -> Iterator[None]:
+    """Refuse the attempt while a delay lasts; count it as failed until it is known not to be."""
+    key = _key("FAILURES", *person)
+    counted = counters.get()
+    reservation = _reserve(key)
+    try:
+        yield
+    except _FAILURES:
+        counted.settle(key)
+        if reservation.failures == settings.LOGIN_FREE_FAILURES + 1:
+            # The first delay; the following ones are known from it.
+            trail.record("login.delayed", organization_id=organization_id, email=email)
+        raise
+    except _NO_FAILURES:
+        counted.forget(key)
+        raise
+    except BaseException:
+        counted.release(key)
+        raise
+    counted.forget(key)
+
+
+def _reserve(key: str) -> Reservation:
+    """A granted reservation. Raises LoginDelayed.
+
+    Where the free failures are taken by attempts under way, their outcome decides: people who know
+    the password may log in side by side.
+    """
+    end = time.monotonic() + PENDING_SECONDS
+    while True:
+        reservation = counters.get().reserve(
+            key,
+            free=settings.LOGIN_FREE_FAILURES,
+            longest=settings.LOGIN_LONGEST_DELAY_SECONDS,
+            memory=MEMORY_SECONDS,
+        )
+        if reservation.granted:
+            return reservation
+        known = reservation.failures - reservation.pending
+        undecided = known <= settings.LOGIN_FREE_FAILURES and reservation.pending
+        # A longer delay is of attempts whose process died: nobody will decide them.
+        if not undecided or reservation.seconds_left > PENDING_SECONDS or time.monotonic() > end:
+            raise LoginDelayed(reservation.seconds_left)
+        time.sleep(_ASK_AGAIN_SECONDS)
+
+
+@contextmanager
+def even_time() -> Iterator[None]:
+    """With ORG_PUBLIC_LOOKUP off: a failed login inside ends no sooner than LOGIN_FLOOR_MS.
+
+    An organization that exists costs a connection more than one that does not.
+    """
+    began = time.monotonic()
+    try:
+        yield
+    except InvalidCredentials:
+        if not settings.ORG_PUBLIC_LOOKUP:
+            left = began + settings.LOGIN_FLOOR_MS / 1000 - time.monotonic()
+            time.sleep(max(0.0, left))
+        raise

@@ -1,0 +1,327 @@
+"""How often one may try to log in, and the delay that grows with each failure."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django.db.models import F
+from django.http import HttpRequest
+from django.test import Client, RequestFactory, override_settings
+from pytest_django import Settings
+
+from accounts import limits, services
+from accounts.models import User
+from organizations.errors import LoginDelayed, TooManyRequests
+from organizations.models import AuditEntry, ThrottleCounter
+from organizations.tenancy import directory
+from tests.conftest import PASSWORD, Company
+from tests.http.server import free_port
+
+from .helpers import at_once, json_of, send, unique_email
+
+TOKEN = "/api/v1/auth/token/"
+
+
+def attempt(organization: str, email: str, password: str = "wrong", **extra: str) -> Any:
+    body = {"organization": organization, "email": email, "password": password}
+    client = Client()
+    client.defaults.update({"REMOTE_ADDR": "192.0.2.9", **extra})
+    return send(client, "post", TOKEN, body)
+
+
+def pass_time(seconds: int) -> None:
+    """Everything counted so far was so long ago."""
+    ThrottleCounter.objects.update(expires_at=F("expires_at") - timedelta(seconds=seconds))
+
+
+def statuses(times: int, *credentials: str) -> list[int]:
+    return [attempt(*credentials).status_code for _ in range(times)]
+
+
+def after(failures: int, name: str, email: str) -> None:
+    """So many attempts have failed, and the last one's delay has just ended."""
+    caches["throttles"].set(_failures(name, email), failures, limits.MEMORY_SECONDS)
+
+
+def _failures(name: str, email: str) -> str:
+    _, word = directory.get().counted_as(name)
+    return limits._key("FAILURES", word, email)
+
+
+def acts(act: str) -> list[tuple[int | None, dict[str, Any]]]:
+    return list(AuditEntry.objects.filter(act=act).values_list("organization_id", "facts"))
+
+
+# --- Rates --------------------------------------------------------------------------------------
+def test_log_ins_from_one_address_are_limited(alpha: Company, throttles: Settings) -> None:
+    throttles.THROTTLE_LOGIN_ADDRESS = "2/min"
+    throttles.LOGIN_FREE_FAILURES = 100
+    assert statuses(3, alpha.name, alpha.email) == [401, 401, 429]
+    assert attempt(alpha.name, alpha.email, PASSWORD).status_code == 429
+    assert attempt(alpha.name, alpha.email, PASSWORD, REMOTE_ADDR="192.0.2.10").status_code == 200
+
+
+def test_log_ins_to_one_account_are_limited_wherever_they_come_from(
+    alpha: Company, beta: Company, throttles: Settings
+) -> None:
+    throttles.THROTTLE_LOGIN_ACCOUNT = "2/min"
+    answers = [
+        attempt(alpha.name, alpha.email, PASSWORD, REMOTE_ADDR=f"192.0.2.{last}").status_code
+        for last in range(3)
+    ]
+    assert answers == [200, 200, 429]
+    assert attempt(alpha.name, unique_email()).status_code == 401
+    assert attempt(beta.name, beta.email, PASSWORD).status_code == 200
+
+
+def test_log_ins_to_one_organization_are_limited(
+    alpha: Company, beta: Company, throttles: Settings
+) -> None:
+    throttles.THROTTLE_LOGIN_ORGANIZATION = "2/min"
+    assert [attempt(alpha.name, unique_email()).status_code for _ in range(3)] == [401, 401, 429]
+    assert attempt(beta.name, beta.email, PASSWORD).status_code == 200
+
+
+def test_what_one_limit_refuses_is_not_counted_by_the_next(
+    alpha: Company, throttles: Settings
+) -> None:
+    throttles.THROTTLE_LOGIN_ACCOUNT = "1/min"
+    throttles.THROTTLE_LOGIN_ORGANIZATION = "2/min"
+    assert statuses(5, alpha.name, alpha.email) == [401, 429, 429, 429, 429]
+    assert attempt(alpha.name, unique_email()).status_code == 401
+
+
+def test_all_spellings_of_an_organization_are_one(alpha: Company, throttles: Settings) -> None:
+    throttles.THROTTLE_LOGIN_ACCOUNT = "2/min"
+    names = (alpha.name.upper(), alpha.name.replace(" ", "_"), f"  {alpha.name.lower()} ")
+    assert [attempt(name, alpha.email.upper()).status_code for name in names] == [401, 401, 429]
+    unknown = ("No Such Firm", "no-such_firm", "NO SUCH FIRM")
+    assert [attempt(name, alpha.email).status_code for name in unknown] == [404, 404, 429]
+
+
+def test_a_window_ends(alpha: Company, throttles: Settings) -> None:
+    throttles.THROTTLE_LOGIN_ACCOUNT = "1/min"
+    assert attempt(alpha.name, alpha.email, PASSWORD).status_code == 200
+    assert attempt(alpha.name, alpha.email, PASSWORD).status_code == 429
+    pass_time(61)
+    assert attempt(alpha.name, alpha.email, PASSWORD).status_code == 200
+
+
+def test_nothing_is_hashed_for_a_refused_attempt(
+    alpha: Company, throttles: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    throttles.THROTTLE_LOGIN_ACCOUNT = "1/min"
+    attempt(alpha.name, alpha.email)
+    monkeypatch.setattr(services, "authenticate", lambda **_: pytest.fail("it was compared"))
+    assert attempt(alpha.name, alpha.email, PASSWORD).status_code == 429
+
+
+def test_the_trail_is_told_once_in_a_window(alpha: Company, throttles: Settings) -> None:
+    throttles.THROTTLE_LOGIN_ACCOUNT = "2/min"
+    before = len(acts("throttle.exceeded"))
+    assert statuses(6, alpha.name, alpha.email).count(429) == 4
+    told = acts("throttle.exceeded")[before - 1 if before else 0 :]
+    new = AuditEntry.objects.filter(act="throttle.exceeded").count() - before
+    assert new == 1
+    assert (alpha.organization.pk, {"limit": "login_account", "rate": "2/min"}) in told
+
+
+def test_without_the_counters_nobody_is_let_in(alpha: Company, throttles: Settings) -> None:
+    gone = {
+        "BACKEND": "organizations.redis_counters.RedisCounters",
+        "LOCATION": f"redis://127.0.0.1:{free_port()}/0",
+        "KEY_FUNCTION": "organizations.tenancy.counters.hashed_key",
+    }
+    with override_settings(CACHES={**throttles.CACHES, "throttles": gone}):
+        response = attempt(alpha.name, alpha.email, PASSWORD)
+    assert json_of(response, 503)["code"] == "cache_unavailable"
+    assert int(response["Retry-After"]) > 0
+
+
+# --- The delay ----------------------------------------------------------------------------------
+def test_failures_beyond_the_free_ones_are_followed_by_a_growing_delay(
+    alpha: Company, throttles: Settings
+) -> None:
+    # From the seventh doubling on: a slow machine must not outlast the delay.
+    after(11, alpha.name, alpha.email)
+    for longest in (64, 128, 256, 512, 900, 900):
+        assert attempt(alpha.name, alpha.email).status_code == 401
+        response = attempt(alpha.name, alpha.email, PASSWORD)
+        seconds = int(response["Retry-After"])
+        assert longest - 40 < seconds <= longest
+        assert json_of(response, 429) == {
+            "detail": f"Too many failed logins. Try again in {seconds} seconds.",
+            "code": "login_delayed",
+        }
+        pass_time(longest)
+
+
+def test_the_free_failures_are_followed_by_no_delay(alpha: Company, throttles: Settings) -> None:
+    assert statuses(5, alpha.name, alpha.email) == [401] * 5
+    assert attempt(alpha.name, alpha.email, PASSWORD).status_code == 200
+
+
+def test_a_success_forgets_the_failures(alpha: Company, throttles: Settings) -> None:
+    after(11, alpha.name, alpha.email)
+    assert attempt(alpha.name, alpha.email, PASSWORD).status_code == 200
+    assert statuses(5, alpha.name, alpha.email) == [401] * 5
+    assert attempt(alpha.name, alpha.email, PASSWORD).status_code == 200
+
+
+def test_the_right_password_of_a_member_is_no_failure_at_the_admins_login(
+    alpha: Company, member: User, throttles: Settings
+) -> None:
+    path = f"/admin/login?organization_name={alpha.name}"
+    body = {"email": member.email, "password": PASSWORD}
+    answers = [send(Client(), "post", path, body).status_code for _ in range(8)]
+    assert answers == [403] * 8
+
+
+def test_failures_are_forgotten_an_hour_after_the_last(alpha: Company, throttles: Settings) -> None:
+    after(11, alpha.name, alpha.email)
+    pass_time(3599)
+    assert statuses(2, alpha.name, alpha.email) == [401, 429]
+    pass_time(3600 + 64)
+    assert statuses(2, alpha.name, alpha.email) == [401, 401]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["unknown address", "unknown organization"])
+def test_who_does_not_exist_is_delayed_as_who_does(
+    alpha: Company, throttles: Settings, known: bool
+) -> None:
+    email = unique_email()
+    name = alpha.name if known else f"Nobody {email}"
+    answers = []
+    for each in (alpha.name, alpha.email), (name, email):
+        after(30, *each)
+        assert attempt(*each).status_code in (401, 404)
+        answers.append(attempt(*each))
+    for answer in answers:
+        # Of the same length; only the clock has gone on from one to the other.
+        seconds = answer["Retry-After"]
+        del answer["Retry-After"]
+        answer.content = answer.content.replace(seconds.encode(), b"xxx")
+    assert answers[0].status_code == answers[1].status_code == 429
+    assert answers[0].content == answers[1].content
+    assert answers[0].headers == answers[1].headers
+
+
+def test_of_twenty_attempts_at_once_one_is_made_where_each_starts_a_delay(
+    alpha: Company, throttles: Settings
+) -> None:
+    after(15, alpha.name, alpha.email)
+    answers = at_once(*[lambda: attempt(alpha.name, alpha.email).status_code] * 20)
+    assert sorted(answers) == [401] + [429] * 19
+
+
+def test_at_most_the_free_failures_and_one_more_are_compared_at_once(
+    alpha: Company, throttles: Settings
+) -> None:
+    key = limits._key("FAILURES", f"id:{alpha.organization.pk}", alpha.email)
+    counted: Any = caches["throttles"]
+
+    def reserve() -> bool:
+        return bool(counted.reserve(key, free=3, longest=900, memory=3600).granted)
+
+    assert sorted(at_once(*[reserve] * 20)).count(True) == 4
+
+
+def test_twenty_who_know_the_password_log_in_at_once(alpha: Company, throttles: Settings) -> None:
+    answers = at_once(*[lambda: attempt(alpha.name, alpha.email, PASSWORD).status_code] * 20)
+    assert answers == [200] * 20
+
+
+def test_an_attempt_that_came_to_nothing_is_no_failure(
+    alpha: Company, throttles: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: str) -> None:
+        raise ConnectionAbortedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(services, "authenticate", fail)
+        for _ in range(8):
+            with pytest.raises(ConnectionAbortedError):
+                attempt(alpha.name, alpha.email)
+    assert statuses(5, alpha.name, alpha.email) == [401] * 5
+    assert attempt(alpha.name, alpha.email, PASSWORD).status_code == 200
+
+
+def test_the_trail_is_told_of_the_first_delay(alpha: Company, throttles: Settings) -> None:
+    before = len(acts("login.delayed"))
+    for _ in range(8):
+        assert attempt(alpha.name, alpha.email).status_code == 401
+        pass_time(10)
+    assert len(acts("login.delayed")) == before + 1
+
+
+def test_the_login_page_says_when_to_come_again(alpha: Company, throttles: Settings) -> None:
+    body = {"organization": alpha.name, "email": alpha.email, "password": "wrong"}
+    after(30, alpha.name, alpha.email)
+    pages = [Client().post("/api/login/", body) for _ in range(2)]
+    assert [page.status_code for page in pages] == [403, 429]
+    seconds = pages[-1]["Retry-After"]
+    assert f"Too many failed logins. Try again in {seconds} seconds." in pages[-1].content.decode()
+
+
+# --- Where from ---------------------------------------------------------------------------------
+def from_(address: str, forwarded: str = "") -> HttpRequest:
+    return RequestFactory().get("/", REMOTE_ADDR=address, HTTP_X_FORWARDED_FOR=forwarded)
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("", "unknown"),
+    ],
+)
+def test_a_client_is_counted_by_its_network(address: str, place: str) -> None:
+    assert limits.place(from_(address)) == place
+
+
+def test_what_a_client_writes_into_x_forwarded_for_is_not_believed(
+    settings: Settings, throttles: Settings
+) -> None:
+    throttles.THROTTLE_LOOKUP = "2/hour"
+
+    def ask(forwarded: str) -> int:
+        client = Client(REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=forwarded)
+        return send(client, "post", "/org/get", {}).status_code
+
+    assert [ask(f"192.0.2.{last}") for last in range(3)] == [400, 400, 429]
+    settings.TRUSTED_PROXY_HOPS = 1
+    assert [ask(f"192.0.2.{last}, 198.51.100.7") for last in range(3)] == [400, 400, 429]
+    assert ask("198.51.100.7, 198.51.100.8") == 400
+
+
+# --- Other uses ---------------------------------------------------------------------------------
+def test_requests_for_mail_are_limited_by_address_account_and_organization(
+    alpha: Company, throttles: Settings, company: Callable[..., Company]
+) -> None:
+    throttles.THROTTLE_MAIL_ACCOUNT = "1/hour"
+    throttles.THROTTLE_MAIL_ORGANIZATION = "2/hour"
+    request = from_("192.0.2.1")
+    limits.mail(request, organization=alpha.name, email=alpha.email)
+    with pytest.raises(TooManyRequests):
+        limits.mail(request, organization=alpha.name.upper(), email=alpha.email.upper())
+    limits.mail(request, organization=alpha.name, email="other@test.com")
+    with pytest.raises(TooManyRequests):
+        limits.mail(request, organization=alpha.name, email="third@test.com")
+    throttles.THROTTLE_MAIL_ADDRESS = "4/hour"
+    with pytest.raises(TooManyRequests):
+        limits.mail(request, organization="Nobody", email="fourth@test.com")
+
+
+def test_keys_of_different_parts_differ() -> None:
+    assert limits._key("a", "b c") != limits._key("a b", "c")
+    assert json.loads(limits._key("a", 1)) == ["a", 1]
+
+
+def test_a_delay_says_when_to_come_again() -> None:
+    assert str(LoginDelayed(1.2)) == "Too many failed logins. Try again in 2 seconds."

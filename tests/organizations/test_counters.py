@@ -1,0 +1,156 @@
+"""Counters in the master database. What Redis has to do too is in tests/redis."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.core.cache import caches
+from django.core.management import call_command
+from django.db.models import F
+from pytest_django import Settings
+
+from organizations.counters import MasterCounters
+from organizations.models import ThrottleCounter
+from organizations.tenancy import counters
+from tests.accounts.helpers import at_once
+
+KEY = "a key of this test"
+SLOW = {"free": 2, "longest": 900, "memory": 3600}
+
+
+@pytest.fixture
+def counted(throttles: Settings) -> MasterCounters:
+    found = caches["throttles"]
+    assert isinstance(found, MasterCounters)
+    return found
+
+
+def pass_time(seconds: int) -> None:
+    ThrottleCounter.objects.update(expires_at=F("expires_at") - timedelta(seconds=seconds))
+
+
+def test_hits_are_numbered_until_their_window_ends(counted: MasterCounters) -> None:
+    assert [counted.hit(KEY, seconds=60).number for _ in range(3)] == [1, 2, 3]
+    assert counted.hit("another", seconds=60).number == 1
+    assert 50 < counted.hit(KEY, seconds=60).seconds_left <= 60
+    pass_time(61)
+    assert counted.hit(KEY, seconds=60).number == 1
+
+
+def test_a_hit_does_not_lengthen_its_window(counted: MasterCounters) -> None:
+    counted.hit(KEY, seconds=60)
+    pass_time(30)
+    assert counted.hit(KEY, seconds=60).seconds_left <= 30
+
+
+def test_twenty_threads_never_get_one_number_twice(counted: MasterCounters) -> None:
+    numbers = at_once(*[lambda: counted.hit(KEY, seconds=60).number] * 20)
+    assert sorted(numbers) == list(range(1, 21))
+
+
+def test_a_window_that_ended_is_begun_anew_by_one_of_twenty(counted: MasterCounters) -> None:
+    counted.hit(KEY, seconds=60)
+    pass_time(61)
+    numbers = at_once(*[lambda: counted.hit(KEY, seconds=60).number] * 20)
+    assert sorted(numbers) == list(range(1, 21))
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds"), [(1, 0), (2, 0), (3, 1), (4, 2), (5, 4), (12, 512), (13, 900)]
+)
+def test_the_delay_doubles_after_each_failure_beyond_the_free_ones(
+    counted: MasterCounters, failures: int, seconds: int
+) -> None:
+    for _ in range(failures):
+        granted = counted.reserve(KEY, **SLOW)
+        assert granted.granted
+        counted.settle(KEY)
+        last = granted
+        pass_time(900)
+    assert (last.failures, last.pending) == (failures, 1)
+    assert seconds - 0.5 < last.seconds_left <= seconds
+    assert counters.delay_seconds(failures, free=2, longest=900) == seconds
+
+
+def test_without_a_free_failure_the_first_is_followed_by_a_delay(counted: MasterCounters) -> None:
+    assert counted.reserve(KEY, free=0, longest=900, memory=3600).granted
+    refused = counted.reserve(KEY, free=0, longest=900, memory=3600)
+    assert not refused.granted
+    assert 0 < refused.seconds_left <= 1
+
+
+def test_what_is_under_way_is_told_from_what_has_failed(counted: MasterCounters) -> None:
+    for _ in range(3):
+        counted.reserve(KEY, **SLOW)
+    assert counted.reserve(KEY, **SLOW)[:3] == (False, 3, 3)
+    counted.settle(KEY)
+    assert counted.reserve(KEY, **SLOW)[:3] == (False, 3, 2)
+    counted.release(KEY)
+    assert counted.reserve(KEY, **SLOW)[:3] == (False, 2, 1)
+    counted.forget(KEY)
+    assert counted.reserve(KEY, **SLOW)[:3] == (True, 1, 1)
+
+
+def test_settling_what_was_forgotten_changes_nothing(counted: MasterCounters) -> None:
+    for settle in (counted.settle, counted.release):
+        settle(KEY)
+        assert not ThrottleCounter.objects.exists()
+        counted.reserve(KEY, **SLOW)
+        counted.settle(KEY)
+        settle(KEY)
+        assert counted.reserve(KEY, **SLOW).failures == 2
+        counted.forget(KEY)
+
+
+def prune(counted: MasterCounters) -> None:
+    counted.prune()
+
+
+def reconcile(counted: MasterCounters) -> None:
+    call_command("reconcile_orgs", verbosity=0)
+
+
+def count_on(counted: MasterCounters) -> None:
+    for _ in range(3000):
+        counted.hit("busy", seconds=60)
+        if ThrottleCounter.objects.count() < 3:
+            break
+
+
+@pytest.mark.parametrize("act", [prune, reconcile, count_on])
+def test_what_has_expired_is_removed_and_the_rest_stays(
+    counted: MasterCounters, act: Callable[[MasterCounters], None]
+) -> None:
+    counted.hit("old", seconds=10)
+    counted.hit("young", seconds=100_000)
+    counted.hit("busy", seconds=100_000)
+    pass_time(60)
+    act(counted)
+    assert ThrottleCounter.objects.count() == 2
+    assert counted.hit("young", seconds=100_000).number == 2
+
+
+def test_a_key_is_stored_as_a_keyed_hash(counted: MasterCounters, settings: Settings) -> None:
+    counted.hit(KEY, seconds=60)
+    (first,) = ThrottleCounter.objects.values_list("key", flat=True)
+    settings.SECRET_KEY = "another secret of this test"
+    counted.hit(KEY, seconds=60)
+    assert ThrottleCounter.objects.count() == 2
+    assert len(first) == 64
+    assert KEY not in first
+
+
+def test_it_is_a_cache_of_whole_numbers(counted: MasterCounters) -> None:
+    assert counted.get(KEY, 7) == 7
+    counted.set(KEY, 3, 60)
+    assert counted.get(KEY) == 3
+    assert not counted.add(KEY, 4, 60)
+    assert counted.touch(KEY, 100)
+    pass_time(70)
+    assert counted.get(KEY) == 3
+    pass_time(70)
+    assert counted.get(KEY) is None
+    assert not counted.touch(KEY)
+    assert counted.add(KEY, 5, None)
+    assert counted.delete(KEY)
+    assert not counted.delete(KEY)
