@@ -60,6 +60,9 @@ def main(commands: list[str]) -> int:
             "EMAIL_URL": "smtp+tls://mail.example.com",
             "DEFAULT_FROM_EMAIL": "noreply@example.com",
             "PUBLIC_URL": "https://example.com",
+            # What check --deploy warns of where strangers are let in.
+            "ORG_SIGNUP": "staff",
+            "ORG_PUBLIC_LOOKUP": "off",
             **random_secrets(),
             **database,
         }

@@ -1,5 +1,8 @@
 """`make login-timing`: whether the time of a refused login tells what was wrong with it.
 
+The server has ORG_PUBLIC_LOOKUP=off, so that an organization that does not exist, or is suspended,
+is no other answer than a wrong password.
+
     python -m benchmarks.login_timing --attempts 200 --json
 
 Asks a real gunicorn on an embedded PostgreSQL, one login after the other. Each round holds one
@@ -25,11 +28,19 @@ from tests.real_server import RealServer
 ORGANIZATION = "Timing"
 ADMIN, INACTIVE, NOBODY = (f"{who}@timing.example" for who in ("admin", "inactive", "nobody"))
 PASSWORD, WRONG_PASSWORD = "the right passphrase", "another passphrase"
+SUSPENDED = "Timing Suspended"
+# The organization, and what is sent to it.
 KINDS = {
-    "wrong e-mail": {"email": NOBODY, "password": PASSWORD},
-    "wrong password": {"email": ADMIN, "password": WRONG_PASSWORD},
-    "inactive user": {"email": INACTIVE, "password": PASSWORD},
+    "wrong e-mail": (ORGANIZATION, {"email": NOBODY, "password": PASSWORD}),
+    "wrong password": (ORGANIZATION, {"email": ADMIN, "password": WRONG_PASSWORD}),
+    "inactive user": (ORGANIZATION, {"email": INACTIVE, "password": PASSWORD}),
+    "no organization": ("Timing Nobody", {"email": ADMIN, "password": PASSWORD}),
+    "suspended": (SUSPENDED, {"email": ADMIN, "password": PASSWORD}),
 }
+_SUSPEND = (
+    "from organizations import services; from organizations.models import Organization; "
+    f"services.suspend_organization(Organization.objects.get(name={SUSPENDED!r}))"
+)
 ATTEMPTS = 200
 WARM_UP_ROUNDS = 20
 ALLOWED_RATIO = 1.10
@@ -57,12 +68,13 @@ def largest_ratio(timings: dict[str, Timing]) -> float:
     return max(medians) / min(medians)
 
 
-def measure(*, attempts: int, seed: int) -> dict[str, Timing]:
+def measure(*, attempts: int, seed: int, environment: dict[str, str]) -> dict[str, Timing]:
     """The timing of each kind, on a server made for it."""
     order = random.Random(seed)
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    with RealServer() as server:
+    with RealServer(environment={"ORG_PUBLIC_LOOKUP": "off"} | environment) as server:
         populate(server)
+        _suspend_another(server)
         # Kept open: the time to connect is no part of the answer.
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=REQUEST_SECONDS)
         for number in range(-WARM_UP_ROUNDS, attempts):
@@ -72,6 +84,12 @@ def measure(*, attempts: int, seed: int) -> dict[str, Timing]:
                     seconds[kind].append(taken)
         connection.close()
     return {kind: Timing.of(taken) for kind, taken in seconds.items()}
+
+
+def _suspend_another(server: RealServer) -> None:
+    created, answer = server.sign_up(SUSPENDED, email=ADMIN, password=PASSWORD)
+    assert created == 201, answer
+    server.manage("shell", "--verbosity", "0", "-c", _SUSPEND)
 
 
 def populate(server: RealServer) -> None:
@@ -98,8 +116,9 @@ def populate(server: RealServer) -> None:
 
 def _attempt(connection: http.client.HTTPConnection, kind: str) -> float:
     """The seconds from the request to the end of its answer, which has to be a 401."""
-    body = json.dumps(KINDS[kind])
-    path = f"/admin/login?{urlencode({'organization_name': ORGANIZATION})}"
+    organization, credentials = KINDS[kind]
+    body = json.dumps(credentials)
+    path = f"/admin/login?{urlencode({'organization_name': organization})}"
     began = time.perf_counter()
     connection.request("POST", path, body, {"Content-Type": "application/json"})
     response = connection.getresponse()
@@ -122,11 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.login_timing")
     parser.add_argument("--attempts", type=int, default=ATTEMPTS, help="of each kind")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
+    parser.add_argument("--floor", type=int, metavar="MS", help="LOGIN_FLOOR_MS of the server")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     options = parser.parse_args(arguments)
     if options.attempts < 2:
         parser.error("--attempts: quartiles need at least 2")
-    timings = measure(attempts=options.attempts, seed=options.seed)
+    environment = {} if options.floor is None else {"LOGIN_FLOOR_MS": str(options.floor)}
+    timings = measure(attempts=options.attempts, seed=options.seed, environment=environment)
     ratio = largest_ratio(timings)
     if options.json:
         kinds = {kind: asdict(timing) for kind, timing in timings.items()}

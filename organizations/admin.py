@@ -4,6 +4,7 @@ services, as REST and the commands do."""
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -79,6 +80,10 @@ class OrganizationAdmin(_OrganizationAdmin):
         "created_at",
     )
     readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Not where nobody makes organizations over HTTP."""
+        return settings.ORG_SIGNUP != "off" and super().has_add_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Organization | None = None) -> bool:
         """Never here: `manage.py delete_org` asks for the name to be typed."""

@@ -51,6 +51,38 @@ def check_mails(
         )
 
 
+@checks.register(checks.Tags.security, deploy=True)
+def check_openness(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> Iterable[checks.CheckMessage]:
+    """What strangers may do here, and how often."""
+    if not settings.THROTTLES:
+        yield checks.Error(
+            "THROTTLES is off: passwords can be guessed without a limit.",
+            hint="Remove it. It is for load tests alone; each rate is a setting of its own.",
+            id="organizations.E030",
+        )
+    if settings.ORG_SIGNUP == "open":
+        yield checks.Warning(
+            "Everybody may sign up, and each sign-up makes a database.",
+            hint="Set ORG_SIGNUP=staff unless that is what this installation is for.",
+            id="organizations.W031",
+        )
+    if settings.ORG_PUBLIC_LOOKUP:
+        yield checks.Warning(
+            "Everybody may find out which organizations exist, and their first admins' addresses.",
+            hint="Set ORG_PUBLIC_LOOKUP=off unless clients of the first edition need it.",
+            id="organizations.W032",
+        )
+    if settings.SECURE_PROXY_SSL_HEADER and not settings.TRUSTED_PROXY_HOPS:
+        yield checks.Warning(
+            "There is a proxy in front (TRUST_X_FORWARDED_PROTO), and TRUSTED_PROXY_HOPS is 0: "
+            "all clients have the proxy's address, and share each limit by address.",
+            hint="Set TRUSTED_PROXY_HOPS to the number of proxies that append to X-Forwarded-For.",
+            id="organizations.W033",
+        )
+
+
 # The master's, a direct session for provisioning, and an organization's.
 CONNECTIONS_PER_THREAD = 3
 # The thread that writes mails (accounts/outbox.py): the master's and an organization's.

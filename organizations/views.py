@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, status
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
@@ -17,17 +19,21 @@ from rest_framework.viewsets import GenericViewSet
 from accounts import mails
 from accounts.contract import ContractView
 from accounts.permissions import IsMember
+from accounts.throttling import LookupThrottle, SignUpThrottle
 
 from . import examples, serializers, services, tenancy
+from .errors import OrganizationNotFound, SignUpClosed
 from .models import Organization
-from .permissions import IsStaff
+from .permissions import IsStaff, MayLookUp, SignUpIsOpen
 
 
 class CreateOrganizationView(ContractView):
-    """Sign-up."""
+    """Sign-up, where ORG_SIGNUP is open."""
 
+    permission_classes = (SignUpIsOpen,)
+    throttle_classes = (SignUpThrottle,)
     serializer_class = serializers.SignUpInput
-    error_statuses = (409,)
+    error_statuses = (403, 409, 429)
 
     @extend_schema(
         operation_id="org_create",
@@ -45,10 +51,18 @@ class CreateOrganizationView(ContractView):
 
 
 class GetOrganizationView(ContractView):
-    """Look-up by name."""
+    """Look-up by name: everybody's, unless ORG_PUBLIC_LOOKUP is off."""
 
+    permission_classes = (MayLookUp,)
+    throttle_classes = (LookupThrottle,)
     serializer_class = serializers.NameInput
-    error_statuses = (404,)
+    error_statuses = (401, 403, 404, 429)
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        """None while everybody may ask: a stale token is in nobody's way."""
+        if settings.ORG_PUBLIC_LOOKUP:
+            return []
+        return [kind() for kind in GenericAPIView.authentication_classes]
 
     @extend_schema(
         operation_id="org_get",
@@ -61,7 +75,12 @@ class GetOrganizationView(ContractView):
     def post(self, request: Request) -> Response:
         data = self.get_serializer(data=request.data)
         data.is_valid(raise_exception=True)
-        organization = services.find_organization(data.validated_data["organization_name"])
+        name = data.validated_data["organization_name"]
+        organization = services.find_organization(name)
+        tenant = tenancy.peek()
+        if not settings.ORG_PUBLIC_LOOKUP and tenant and tenant != organization.tenant:
+            # To the people of another organization it does not exist.
+            raise OrganizationNotFound(name)
         return Response(serializers.OrganizationOutput(organization).data)
 
 
@@ -158,6 +177,8 @@ class OrganizationViewSet(
         return get_object_or_404(queryset.exclude(status="deleted"), slug=id_or_slug)
 
     def create(self, request: Request) -> Response:
+        if settings.ORG_SIGNUP == "off":
+            raise SignUpClosed
         organization = _sign_up(self, request)
         # A plain dict: the browsable API would fill its form from the serializer behind `.data`.
         output = dict(serializers.OrganizationStaffOutput(organization).data)

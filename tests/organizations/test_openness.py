@@ -1,0 +1,227 @@
+"""What strangers may do: sign up (ORG_SIGNUP) and look organizations up (ORG_PUBLIC_LOOKUP)."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as configured
+from django.core import checks
+from django.core.management import call_command
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+
+from organizations import services
+from organizations.checks import check_openness
+from organizations.models import Organization, ThrottleCounter
+from tests.accounts.helpers import bearer, json_of, send
+from tests.conftest import PASSWORD, Company
+
+NAME = "Opened Here Ltd"
+SIGN_UP = {"organization_name": NAME, "email": "ada@test.com", "password": PASSWORD}
+STAFF_LIST = "/api/v1/organizations/"
+
+
+@pytest.fixture(autouse=True)
+def _tidy() -> Iterator[None]:
+    yield
+    for organization in Organization.objects.live().named(NAME):
+        services.delete_organization(organization)
+
+
+@pytest.fixture
+def closed(settings: Settings) -> Settings:
+    """Nobody who is not known here may look an organization up."""
+    settings.ORG_PUBLIC_LOOKUP = False
+    settings.LOGIN_FLOOR_MS = 0
+    return settings
+
+
+# --- ORG_SIGNUP ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("mode", ["staff", "off"])
+def test_a_stranger_cannot_sign_up_where_it_is_closed(throttles: Settings, mode: str) -> None:
+    throttles.ORG_SIGNUP = mode
+    for body in (SIGN_UP, {}):
+        assert json_of(send(Client(), "post", "/org/create", body), 403) == {
+            "detail": "Sign-up is closed here. Ask those who run the platform.",
+            "code": "signup_closed",
+        }
+    assert not Organization.objects.live().named(NAME).exists()
+    assert not ThrottleCounter.objects.exists(), "it counts where it is open"
+
+
+def test_staff_make_organizations_where_strangers_may_not(
+    settings: Settings, staff_client: Client
+) -> None:
+    settings.ORG_SIGNUP = "staff"
+    assert send(staff_client, "post", STAFF_LIST, SIGN_UP).status_code == 201
+
+
+def test_where_it_is_off_staff_make_none_over_http(
+    settings: Settings, staff_client: Client
+) -> None:
+    settings.ORG_SIGNUP = "off"
+    response = send(staff_client, "post", STAFF_LIST, SIGN_UP)
+    assert json_of(response, 403)["code"] == "signup_closed"
+    page = reverse("admin:organizations_organization_add")
+    assert staff_client.post(page, SIGN_UP).status_code == 403
+    assert not Organization.objects.live().named(NAME).exists()
+
+
+def test_a_command_always_makes_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.ORG_SIGNUP = "off"
+    monkeypatch.setenv("ORG_ADMIN_PASSWORD", PASSWORD)
+    call_command("create_org", NAME, "--email", "ada@test.com", "--json")
+    assert Organization.objects.usable().named(NAME).exists()
+
+
+# --- ORG_PUBLIC_LOOKUP --------------------------------------------------------------------------
+def look_up(client: Client, name: str) -> HttpResponse:
+    return send(client, "post", "/org/get", {"organization_name": name})
+
+
+def test_strangers_are_not_told_who_is_here(alpha: Company, closed: Settings) -> None:
+    known, unknown = (look_up(Client(), name) for name in (alpha.name, "Nobody Ltd"))
+    assert json_of(known, 401)["code"] == "not_authenticated"
+    assert known.content == unknown.content
+    assert known.headers == unknown.headers
+
+
+def test_an_organizations_own_people_still_look_it_up(alpha: Company, closed: Settings) -> None:
+    client = bearer(alpha.token(Client()))
+    assert json_of(look_up(client, alpha.name.upper()))["id"] == alpha.organization.pk
+
+
+def test_people_of_another_organization_find_nothing(
+    alpha: Company, beta: Company, closed: Settings
+) -> None:
+    client = bearer(beta.token(Client()))
+    known = json_of(look_up(client, alpha.name), 404)
+    unknown = json_of(look_up(client, "Nobody Ltd"), 404)
+    assert known["code"] == unknown["code"] == "organization_not_found"
+    assert known["detail"].replace(alpha.name, "X") == unknown["detail"].replace("Nobody Ltd", "X")
+
+
+def test_staff_look_all_of_them_up(alpha: Company, staff_client: Client, closed: Settings) -> None:
+    assert json_of(look_up(staff_client, alpha.name))["id"] == alpha.organization.pk
+
+
+def test_a_stale_token_is_in_nobodys_way_while_lookup_is_public(alpha: Company) -> None:
+    assert look_up(bearer("stale"), alpha.name).status_code == 200
+
+
+def _token(name: str, email: str) -> Any:
+    body = {"organization": name, "email": email, "password": "wrong"}
+    return send(Client(), "post", "/api/v1/auth/token/", body)
+
+
+def _admin(name: str, email: str) -> Any:
+    path = f"/admin/login?organization_name={name}"
+    return send(Client(), "post", path, {"email": email, "password": "wrong"})
+
+
+def _page(name: str, email: str) -> Any:
+    body = {"organization": name, "email": email, "password": "wrong"}
+    response = Client().post("/api/login/", body)
+    # What was typed is in the form again, and each page has a CSRF token of its own.
+    assert "E-mail or password is wrong" in response.content.decode()
+    response.content = b""
+    for of_the_page in ("Content-Length", "Expires"):
+        response.headers.pop(of_the_page, None)
+    return response
+
+
+LOG_INS = pytest.mark.parametrize("log_in", [_token, _admin, _page])
+
+
+@LOG_INS
+def test_an_unknown_organization_is_answered_as_a_wrong_password(
+    alpha: Company, closed: Settings, log_in: Callable[[str, str], Any]
+) -> None:
+    known = log_in(alpha.name, alpha.email)
+    for unknown in (log_in("Nobody Ltd", alpha.email), log_in(alpha.name, "nobody@test.com")):
+        assert unknown.status_code == known.status_code in (401, 403)
+        assert unknown.content == known.content
+        assert unknown.headers == known.headers
+
+
+@LOG_INS
+def test_a_suspended_organization_is_answered_as_a_wrong_password(
+    alpha: Company,
+    closed: Settings,
+    company: Callable[..., Company],
+    log_in: Callable[[str, str], Any],
+) -> None:
+    suspended = company()
+    services.suspend_organization(suspended.organization)
+    known, other = (log_in(each.name, each.email) for each in (alpha, suspended))
+    assert other.status_code == known.status_code
+    assert other.content == known.content
+    assert other.headers == known.headers
+
+
+def test_a_header_does_not_tell_an_organization_from_none(alpha: Company, closed: Settings) -> None:
+    def ask(name: str) -> Any:
+        body = {"organization": name, "email": alpha.email, "password": "wrong"}
+        response: Any = Client().post(
+            "/api/v1/auth/token/",
+            body,
+            content_type="application/json",
+            headers={"X-Organization": "somebody-else"},
+        )
+        return response
+
+    assert ask(alpha.name).content == ask("Nobody Ltd").content
+    assert ask(alpha.name).status_code == ask("Nobody Ltd").status_code == 401
+
+
+def test_an_unknown_organization_costs_a_hash_too(
+    closed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accounts import services as accounts
+
+    hashed: list[str] = []
+    monkeypatch.setattr(accounts, "hash_password", hashed.append)
+    assert _token("Nobody Ltd", "ada@test.com").status_code == 401
+    assert hashed == ["wrong"]
+
+
+def test_a_failed_login_ends_no_sooner_than_the_floor(
+    alpha: Company, closed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed.LOGIN_FLOOR_MS = 5_000
+    slept: list[float] = []
+    monkeypatch.setattr("accounts.limits.time.sleep", slept.append)
+    assert _token(alpha.name, alpha.email).status_code == 401
+    assert _token("Nobody Ltd", alpha.email).status_code == 401
+    assert alpha.token(Client())
+    assert len(slept) == 2, "a success is answered at once"
+    assert all(0 < seconds <= 5 for seconds in slept)
+    closed.ORG_PUBLIC_LOOKUP = True
+    assert _token(alpha.name, alpha.email).status_code == 401
+    assert len(slept) == 2
+
+
+# --- check --deploy -----------------------------------------------------------------------------
+def ids() -> list[str | None]:
+    return [message.id for message in check_openness()]
+
+
+def test_what_strangers_may_do_is_warned_of(settings: Settings) -> None:
+    settings.THROTTLES = True
+    assert ids() == ["organizations.W031", "organizations.W032"]
+    settings.ORG_SIGNUP, settings.ORG_PUBLIC_LOOKUP = "staff", False
+    assert ids() == []
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    assert ids() == ["organizations.W033"]
+    settings.TRUSTED_PROXY_HOPS = 1
+    assert ids() == []
+
+
+def test_throttles_off_is_refused_by_check_deploy(settings: Settings) -> None:
+    settings.THROTTLES = False
+    (error, *_) = check_openness()
+    assert (error.id, error.level) == ("organizations.E030", checks.ERROR)
+    assert check_openness in checks.registry.registry.deployment_checks
+    assert configured.THROTTLES is False
