@@ -135,6 +135,17 @@ def mail(request: HttpRequest, *, organization: str, email: str) -> None:
         return
     take("MAIL_ADDRESS", place(request))
     organization_id, name = directory.get().counted_as(organization)
+    _take_mail(name, organization_id=organization_id, email=email)
+
+
+def mail_to_oneself(request: HttpRequest, *, organization_id: int, email: str) -> None:
+    """The same for a mail that somebody who is logged in asks for. Raises TooManyRequests."""
+    take("MAIL_ADDRESS", place(request))
+    # As the directory's counted_as names it.
+    _take_mail(f"id:{organization_id}", organization_id=organization_id, email=email)
+
+
+def _take_mail(name: str, *, organization_id: int | None, email: str) -> None:
     take("MAIL_ACCOUNT", name, email_key(email), organization_id=organization_id, email=email)
     take("MAIL_ORGANIZATION", name, organization_id=organization_id)
 

@@ -14,7 +14,7 @@ from organizations.errors import (
 from organizations.tenancy import Tenant, directory, trail
 from organizations.tenancy.http import other_organization
 
-from . import link_services, links, mails
+from . import limits, link_services, links, mails
 from .links import Link, Purpose
 
 # The whole answer, whoever asks for whatever address.
@@ -24,13 +24,14 @@ RESET_REQUESTED = "If there is an account with this address, a mail with a link 
 def request_reset(request: HttpRequest, *, organization: str, email: str) -> None:
     """Have a link sent for a new password. Looks up the organization, and nobody in it.
 
-    Raises OrganizationNotFound, OrganizationSuspended, OrganizationMismatch and OutboxFull. Where
-    strangers may look up no organization, the first three are not told.
+    Raises OrganizationNotFound, OrganizationSuspended, OrganizationMismatch, TooManyRequests and
+    OutboxFull. Where strangers may look up no organization, the first three are not told.
     """
+    limits.mail(request, organization=organization, email=email)
     try:
         tenant = _tenant_named(request, organization)
     except OrganizationError:
-        if _public_lookup():
+        if settings.ORG_PUBLIC_LOOKUP:
             raise
         trail.record("password.reset_requested", email=email)
         return
@@ -43,10 +44,6 @@ def _tenant_named(request: HttpRequest, organization: str) -> Tenant:
     if source := other_organization(request, tenant):
         raise OrganizationMismatch(source)
     return tenant
-
-
-def _public_lookup() -> bool:
-    return bool(getattr(settings, "ORG_PUBLIC_LOOKUP", True))
 
 
 def reset_password(request: HttpRequest, *, token: str, new_password: str) -> None:
@@ -74,8 +71,10 @@ def verify_email(request: HttpRequest, *, token: str) -> None:
 def _read(request: HttpRequest, token: str, purpose: Purpose) -> tuple[Tenant, Link]:
     """The link and its own organization, which decides; a header or host may not name another.
 
-    Raises InvalidLink, OrganizationSuspended and OrganizationMismatch.
+    Raises InvalidLink, OrganizationSuspended, OrganizationMismatch and TooManyRequests.
     """
+    # A link is a credential, and showing one counts as a login does.
+    limits.take("LOGIN_ADDRESS", limits.place(request))
     link = links.read(token, purpose=purpose)
     try:
         tenant = directory.get().tenant_by_id(link.organization_id)

@@ -16,7 +16,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
-from organizations.errors import AccountError, InvalidLink, OrganizationError, OutboxFull
+from organizations.errors import (
+    AccountError,
+    InvalidLink,
+    OrganizationError,
+    OutboxFull,
+    TooManyRequests,
+)
 
 from . import link_flows
 from .links import MAX_LENGTH
@@ -82,7 +88,7 @@ class _Page(View):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         form = self.form_class(request.POST)
-        status = 400
+        status, retry_after = 400, 0
         if form.is_valid():
             try:
                 self.act(request, form.cleaned_data)
@@ -91,20 +97,23 @@ class _Page(View):
                 form.add_error(None, error)
             except (AccountError, OrganizationError) as error:
                 form.add_error(None, str(error))
-                status = self.status_of(error)
+                status, retry_after = self.status_of(error)
         response = self._page(request, form, status=status)
-        if status == 503:
-            response["Retry-After"] = "2"
+        if retry_after:
+            response["Retry-After"] = str(retry_after)
         return response
 
     def act(self, request: HttpRequest, data: dict[str, Any]) -> None:
         """What the form is for."""
         raise NotImplementedError
 
-    def status_of(self, error: Exception) -> int:
+    def status_of(self, error: Exception) -> tuple[int, int]:
+        """The page's status, and in how many seconds to come again; 0 where that is no help."""
+        if isinstance(error, TooManyRequests):
+            return 429, error.seconds
         if isinstance(error, OutboxFull):
-            return 503
-        return 400 if isinstance(error, InvalidLink) else 403
+            return 503, 2
+        return (400 if isinstance(error, InvalidLink) else 403), 0
 
     def _page(self, request: HttpRequest, form: forms.Form | None, *, status: int) -> HttpResponse:
         context = {

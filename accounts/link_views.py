@@ -11,12 +11,11 @@ from rest_framework.response import Response
 
 from organizations import tenancy
 
-from . import examples, link_flows, mails
+from . import examples, limits, link_flows, mails
 from .fields import PasswordField, StrictCharField
 from .links import MAX_LENGTH, Purpose
 from .models import User
 from .permissions import IsMember
-from .throttling import MemberRateThrottle
 
 
 class ResetInput(serializers.Serializer[Any]):
@@ -57,7 +56,7 @@ class PasswordResetView(_OpenView):
     """Asks for a link, by organization and e-mail."""
 
     serializer_class = ResetInput
-    error_statuses = (403, 404)
+    error_statuses = (403, 404, 429)
 
     @extend_schema(
         operation_id="password_reset",
@@ -80,7 +79,7 @@ class PasswordResetConfirmView(_OpenView):
     """Takes the link's token and a new password."""
 
     serializer_class = ResetConfirmInput
-    error_statuses = (403,)
+    error_statuses = (403, 429)
 
     @extend_schema(
         operation_id="password_reset_confirm",
@@ -103,7 +102,7 @@ class EmailVerifyView(_OpenView):
     """Takes the token of the link that was sent to an address."""
 
     serializer_class = LinkInput
-    error_statuses = (403,)
+    error_statuses = (403, 429)
 
     @extend_schema(
         operation_id="email_verify",
@@ -124,7 +123,6 @@ class MyEmailVerificationView(GenericAPIView[Any]):
     """Sends a new link to the caller's own address, unless it is confirmed already."""
 
     permission_classes = (IsMember,)
-    throttle_classes = (MemberRateThrottle,)
 
     @extend_schema(
         operation_id="me_email_verification",
@@ -136,8 +134,10 @@ class MyEmailVerificationView(GenericAPIView[Any]):
     )
     def post(self, request: Request) -> Response:
         user: User = request.user  # type: ignore[assignment]
-        mails.request_link(
-            request._request, tenancy.get(), email=user.email, purpose=Purpose.VERIFICATION
+        tenant = tenancy.get()
+        limits.mail_to_oneself(
+            request._request, organization_id=tenant.organization_id, email=user.email
         )
+        mails.request_link(request._request, tenant, email=user.email, purpose=Purpose.VERIFICATION)
         detail = "Unless your address is confirmed already, a mail with a link is on its way."
         return Response({"detail": detail}, status=status.HTTP_202_ACCEPTED)
