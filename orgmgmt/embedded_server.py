@@ -257,7 +257,7 @@ class Server:
 
     def _make_role_and_database(self) -> None:
         # Not at the top: settings.py imports this module before there is a Django to speak of.
-        from organizations.provisioning.server_sql import server_statements
+        from organizations.provisioning.server_sql import master_statements, server_statements
 
         create_role = "CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}"
         create_database = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0"
@@ -277,6 +277,10 @@ class Server:
                 for statement in server_statements(
                     application_role=APPLICATION_ROLE, master_database=MASTER_DATABASE
                 ):
+                    connection.execute(statement)
+            reach["dbname"] = MASTER_DATABASE
+            with psycopg.connect(**reach, autocommit=True) as connection:
+                for statement in master_statements(application_role=APPLICATION_ROLE):
                     connection.execute(statement)
         except psycopg.Error as error:
             raise EmbeddedError(

@@ -1,34 +1,144 @@
 """What a superuser runs once on the server."""
 
+import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
-from organizations.provisioning.server_sql import server_statements
+from organizations.provisioning.server_sql import master_statements, server_statements
+from tests.plugin import SERVER
 
-from .helpers import Superuser, manage
+from .helpers import REPOSITORY, Superuser, manage
 
-ROLE, MASTER = 'tricky"role; --', "tricky'master\" %s"
+ROLE, MASTER, PASSWORD = 'tricky"role; --', "tricky'master\" %s =\\x", "probe"
+ENVIRONMENT = {
+    "MASTER_DB_USER": ROLE,
+    "MASTER_DB_NAME": MASTER,
+    "MASTER_DB_PASSWORD": PASSWORD,
+}
+ENTRY = "INSERT INTO audit_entries (act, actor, person, request_id, facts) VALUES ('x', '', '', '', '{}')"
+# What would let the application's role change what it has written.
+FORBIDDEN = [
+    "UPDATE audit_entries SET act = 'y'",
+    "DELETE FROM audit_entries",
+    "TRUNCATE audit_entries",
+    "DROP TABLE audit_entries",
+    "ALTER TABLE audit_entries DISABLE TRIGGER ALL",
+    "ALTER TABLE audit_entries RENAME TO hidden",
+    "ALTER TABLE audit_entries OWNER TO CURRENT_USER",
+    "DROP TRIGGER audit_entries_no_delete ON audit_entries",
+    "CREATE TRIGGER mine BEFORE INSERT ON audit_entries FOR EACH ROW "
+    "EXECUTE FUNCTION audit_entries_refuse()",
+    "CREATE RULE mine AS ON INSERT TO audit_entries DO INSTEAD NOTHING",
+    "CREATE TABLE child () INHERITS (audit_entries)",
+    "CREATE OR REPLACE FUNCTION audit_entries_refuse() RETURNS trigger LANGUAGE sql AS ''",
+    "CREATE OR REPLACE FUNCTION audit_prune(before timestamptz) RETURNS bigint LANGUAGE sql "
+    "AS 'SELECT 0'",
+    "DROP FUNCTION audit_prune(timestamptz)",
+    "DROP FUNCTION audit_take_over()",
+    "DROP SCHEMA public CASCADE",
+    "ALTER SCHEMA public RENAME TO hidden",
+    "CREATE SCHEMA mine",
+    "SET ROLE orgmgmt_owner",
+    "GRANT orgmgmt_owner TO CURRENT_USER",
+    "ALTER ROLE orgmgmt_owner LOGIN",
+    "SET session_replication_role = replica",
+]
 
 
 @pytest.fixture
 def fresh(superuser: Superuser) -> Iterator[None]:
-    """A role without rights and a master database of awkward names."""
-    role, master = psycopg.sql.Identifier(ROLE), psycopg.sql.Identifier(MASTER)
-    superuser.execute(psycopg.sql.SQL("CREATE ROLE {}").format(role))
-    superuser.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(master))
+    """A role and a master database of its own, both of awkward names."""
+    role, master = sql.Identifier(ROLE), sql.Identifier(MASTER)
+    create = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
+    superuser.execute(create.format(role, sql.Literal(PASSWORD)))
+    superuser.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(master, role))
     yield
-    superuser.execute(psycopg.sql.SQL("DROP DATABASE {}").format(master))
-    superuser.execute(psycopg.sql.SQL("DROP ROLE {}").format(role))
+    superuser.execute(sql.SQL("DROP DATABASE {}").format(master))
+    superuser.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
-def test_the_statements_do_what_they_are_for_and_can_be_repeated(
-    superuser: Superuser, fresh: None
-) -> None:
-    for _ in range(2):
+@contextmanager
+def connected(user: str = ROLE) -> Iterator[Superuser]:
+    parameters: dict[str, Any] = SERVER.superuser_parameters(MASTER)
+    if user == ROLE:
+        parameters |= {"user": ROLE, "password": PASSWORD}
+    with psycopg.connect(**parameters, autocommit=True) as connection:
+        yield connection
+
+
+def run_statements() -> None:
+    with connected("postgres") as connection:
         for statement in server_statements(application_role=ROLE, master_database=MASTER):
-            superuser.execute(statement)
+            connection.execute(statement)
+        for statement in master_statements(application_role=ROLE):
+            connection.execute(statement)
+
+
+def migrate(*arguments: str) -> None:
+    ended = manage("migrate", "--verbosity", "0", *arguments, **ENVIRONMENT)
+    assert ended.returncode == 0, ended.stderr
+
+
+def assert_walls_stand() -> None:
+    with connected() as connection:
+        connection.execute(ENTRY.encode())
+        for statement in FORBIDDEN:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+                pytest.fail(f"not refused: {statement}")
+        assert connection.execute("SELECT count(*) > 0 FROM audit_entries").fetchone() == (True,)
+        assert connection.execute("SELECT audit_prune(now() - interval '31 days')").fetchone() == (
+            0,
+        )
+        connection.execute("CREATE TABLE of_a_later_migration (id int)")
+        connection.execute("DROP TABLE of_a_later_migration")
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("first", ["statements", "migration"])
+def test_the_applications_role_cannot_change_the_trail_whatever_is_run_first(first: str) -> None:
+    """Before the first migrate, after it, and once more: each statement can be repeated."""
+    if first == "migration":
+        migrate()
+    run_statements()
+    if first == "statements":
+        migrate()
+    assert_walls_stand()
+    run_statements()
+    assert_walls_stand()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_trail_that_is_half_migrated_is_handed_over_by_the_migration_behind_it() -> None:
+    migrate("organizations", "0002")
+    run_statements()
+    migrate()
+    assert_walls_stand()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_the_migration_can_be_taken_back_where_nothing_was_handed_over() -> None:
+    migrate()
+    migrate("organizations", "0002")
+    with connected() as connection:
+        connection.execute(ENTRY.encode())
+        connection.execute("DELETE FROM audit_entries")
+        assert connection.execute(
+            "SELECT count(*) FROM pg_proc WHERE proname LIKE 'audit\\_%'"
+        ).fetchone() == (0,)
+    migrate()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_the_statements_set_what_else_they_are_for(superuser: Superuser) -> None:
+    superuser.execute(sql.SQL("ALTER ROLE {} NOCREATEDB").format(sql.Identifier(ROLE)))
+    run_statements()
     assert superuser.execute(
         "SELECT rolcanlogin, rolcreatedb, rolcreaterole, rolsuper FROM pg_roles WHERE rolname = %s",
         (ROLE,),
@@ -41,16 +151,43 @@ def test_the_statements_do_what_they_are_for_and_can_be_repeated(
         ).fetchone()
         assert open_to_all == (0,), database
     assert superuser.execute(
-        "SELECT has_database_privilege(%s, %s, 'CONNECT')", (ROLE, MASTER)
-    ).fetchone() == (True,)
+        "SELECT rolcanlogin, rolsuper, rolcreaterole FROM pg_roles WHERE rolname = 'orgmgmt_owner'"
+    ).fetchone() == (False, False, False)
 
 
-def test_the_command_prints_them_and_asks_no_server(superuser: Superuser) -> None:
-    ended = manage("server_sql", MASTER_DB_HOST="127.0.0.1", MASTER_DB_PORT="1")
-    assert ended.returncode == 0, ended.stderr
-    lines = ended.stdout.splitlines()
-    assert lines[0].startswith("-- Run as a superuser")
-    assert 'ALTER ROLE "orgmgmt" LOGIN CREATEDB CREATEROLE;' in lines
-    assert "REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC;" in lines
-    for line in lines[1:]:
-        superuser.execute(line.encode())
+@pytest.mark.usefixtures("fresh")
+def test_psql_runs_what_the_command_prints_and_the_command_asks_no_server() -> None:
+    printed = manage("server_sql", MASTER_DB_HOST="127.0.0.1", MASTER_DB_PORT="1", **ENVIRONMENT)
+    assert printed.returncode == 0, printed.stderr
+    parameters = SERVER.superuser_parameters()
+    ran = subprocess.run(
+        [str(SERVER.bin_dir / "psql"), "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--quiet"],
+        input=printed.stdout,
+        env={
+            "PATH": os.environ["PATH"],
+            "PGHOST": str(parameters["host"]),
+            "PGUSER": "postgres",
+            "PGPASSWORD": str(parameters["password"]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    migrate()
+    assert_walls_stand()
+
+
+def test_a_role_that_would_own_what_it_writes_is_refused() -> None:
+    ended = manage("server_sql", MASTER_DB_USER="orgmgmt_owner")
+    assert ended.returncode == 1
+    assert "Give the application's role another name." in ended.stderr
+
+
+def test_the_trial_with_docker_runs_the_same_statements() -> None:
+    script = " ".join((REPOSITORY / ".compose" / "init.sh").read_text().split())
+    for statement in (
+        *server_statements(application_role="orgmgmt", master_database="master_org_db"),
+        *master_statements(application_role="orgmgmt"),
+    ):
+        assert " ".join(f"{statement.as_string()};".split()) in script

@@ -3,9 +3,14 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from organizations.provisioning.server_sql import server_statements
+from organizations.provisioning.server_sql import (
+    OWNER_ROLE,
+    connect_command,
+    master_statements,
+    server_statements,
+)
 
 
 class Command(BaseCommand):
@@ -13,13 +18,22 @@ class Command(BaseCommand):
 
     help = (
         "Print the SQL that a superuser runs once on the server: the application role's rights, "
-        "and CONNECT taken from PUBLIC."
+        "CONNECT taken from PUBLIC, and an owner for the audit trail."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         master = settings.DATABASES["default"]
+        role, database = master["USER"], master["NAME"]
+        if role == OWNER_ROLE:
+            raise CommandError(
+                f"MASTER_DB_USER is {OWNER_ROLE}, the role that owns the audit trail and never "
+                "logs in. Give the application's role another name."
+            )
+        if "\n" in database or "\r" in database:
+            raise CommandError("psql cannot connect to a database with a line break in its name.")
         self.stdout.write("-- Run as a superuser, in psql. May be run again.")
-        for statement in server_statements(
-            application_role=master["USER"], master_database=master["NAME"]
-        ):
+        for statement in server_statements(application_role=role, master_database=database):
+            self.stdout.write(f"{statement.as_string()};")
+        self.stdout.write(connect_command(database))
+        for statement in master_statements(application_role=role):
             self.stdout.write(f"{statement.as_string()};")
