@@ -23,6 +23,17 @@ WITHOUT_DATABASE = frozenset(
 )
 # Of those, the ones that say more where there is one: the embedded server is started for them.
 ASK_WHERE_THERE_IS_ONE = frozenset({"check", "makemigrations"})
+# They change nothing; every other command that meets a database is an entry of the audit trail.
+READ_ONLY = WITHOUT_DATABASE | {
+    "findstatic",
+    "inspectdb",
+    "list_orgs",
+    "showmigrations",
+    "sqlflush",
+    "sqlmigrate",
+    "sqlsequencereset",
+    "test",
+}
 
 
 def main() -> None:
@@ -45,9 +56,9 @@ def main() -> None:
         if not needs_database:
             execute_from_command_line(sys.argv)
             return
-        from orgmgmt.runtime import database_ready
+        from orgmgmt.runtime import command_recorded, database_ready
 
-        with database_ready():
+        with database_ready(), command_recorded(command, changes=command not in READ_ONLY):
             execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"Configuration: {error}")

@@ -5,6 +5,8 @@ from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
+from organizations.tenancy import trail
+
 from . import services
 from .models import LoginSession, User
 from .tokens import Credential
@@ -27,6 +29,7 @@ class _CredentialAuthentication(BaseAuthentication):
             raise found
         session = services.session_of(found)
         self.check(request)
+        trail.identify("user", session.user_id)
         return session.user, session
 
     def check(self, request: Request) -> None:

@@ -7,17 +7,18 @@ from django.http import HttpRequest
 
 from organizations import tenancy
 from organizations.errors import (
+    AccountError,
     AdminRequired,
     InvalidCredentials,
     OrganizationMismatch,
     OrganizationNotFound,
     OrganizationSuspended,
 )
-from organizations.tenancy import Tenant, directory
+from organizations.tenancy import Tenant, directory, trail
 from organizations.tenancy.http import other_organization
 
 from . import limits, services
-from .models import LoginSession, User
+from .models import LoginSession, User, email_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,17 @@ def log_in(
     with limits.even_time(), limits.login(request, organization=organization, email=email):
         tenant = _tenant(organization, password=password)
         with tenancy.override(tenant):
-            user = services.authenticate(email=email, password=password)
-            # Only whoever knows the password learns what else is in the way.
-            if source := other_organization(request, tenant):
-                raise OrganizationMismatch(source)
-            if admins_only and not user.is_admin:
-                raise AdminRequired
-            return Login(tenant, user, services.start_session(user, kind=kind))
+            try:
+                user = services.authenticate(email=email, password=password)
+                # Only whoever knows the password learns what else is in the way.
+                if source := other_organization(request, tenant):
+                    raise OrganizationMismatch(source)
+                if admins_only and not user.is_admin:
+                    raise AdminRequired
+                return Login(tenant, user, services.start_session(user, kind=kind))
+            except (AccountError, OrganizationMismatch) as error:
+                _record_failure(email, error)
+                raise
 
 
 def _tenant(organization: str, *, password: str) -> Tenant:
@@ -62,7 +67,17 @@ def _tenant(organization: str, *, password: str) -> Tenant:
     try:
         return directory.get().tenant_by_name(organization)
     except (OrganizationNotFound, OrganizationSuspended) as error:
+        # Without the address: no key is there to hash it with.
+        found = getattr(error, "organization_id", None)
+        trail.record("login.failed", organization_id=found, facts={"reason": error.code})
         if settings.ORG_PUBLIC_LOOKUP:
             raise
         services.hash_password(password)
         raise InvalidCredentials from error
+
+
+def _record_failure(email: str, error: AccountError | OrganizationMismatch) -> None:
+    # One query and one entry whatever was wrong, so that the time does not tell.
+    user_id = User.objects.filter(email_key=email_key(email)).values_list("pk", flat=True).first()
+    act = "login.admin_required" if isinstance(error, AdminRequired) else "login.failed"
+    trail.record(act, user_id=user_id, email=email, facts={"reason": error.code})

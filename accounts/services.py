@@ -3,13 +3,10 @@ of one."""
 
 import uuid
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.hashers import check_password, make_password, verify_password
-from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import IntegrityError
 from django.db.models import F
 from django.utils import timezone
@@ -23,43 +20,15 @@ from organizations.errors import (
     UserExists,
     UserGone,
 )
+from organizations.tenancy import trail
 
 from .hashers import readable
 from .models import LoginSession, User, email_key
 from .tokens import Credential
-
-# Hashing is linear in the length, and nobody types more.
-MAX_PASSWORD_LENGTH = 1024
-
-
-def check_email_and_password(*, email: str, password: str) -> None:
-    """Raise ValidationError, by field, unless both would do for a new user. Asks no database."""
-    errors: dict[str, Any] = {}
-    try:
-        validate_email(email)
-    except ValidationError as error:
-        errors["email"] = error
-    if len(email) > 254 or len(email_key(email)) > 254:
-        errors["email"] = ValidationError("Enter an e-mail address of at most 254 characters.")
-    try:
-        check_new_password(password, user=User(email=email))
-    except ValidationError as error:
-        errors["password"] = error
-    if errors:
-        raise ValidationError(errors)
-
-
-def check_new_password(password: str, *, user: User) -> None:
-    """Raise ValidationError unless the password may be the user's."""
-    try:
-        password.encode()
-    except UnicodeEncodeError as error:
-        raise ValidationError("Choose a password that is text in UTF-8.") from error
-    if len(password) > MAX_PASSWORD_LENGTH:
-        # Before the validators: comparing 100 kB with an address takes long.
-        raise ValidationError(f"Choose a password of at most {MAX_PASSWORD_LENGTH} characters.")
-    # Django's annotation names the AUTH_USER_MODEL; the validators read attributes alone.
-    validate_password(password, user=user)  # type: ignore[arg-type]
+from .validators import MAX_PASSWORD_LENGTH as MAX_PASSWORD_LENGTH
+from .validators import check_email_alone as check_email_alone
+from .validators import check_email_and_password as check_email_and_password
+from .validators import check_new_password as check_new_password
 
 
 def hash_password(password: str) -> str:
@@ -79,6 +48,8 @@ def add_user(*, email: str, password_hash: str, is_admin: bool = False) -> User:
     try:
         with tenancy.atomic():
             user.save(force_insert=True)
+            facts = {"is_admin": is_admin}
+            trail.record("user.created", user_id=user.pk, email=user.email, facts=facts)
     except IntegrityError as error:
         raise UserExists(user.email) from error
     return user
@@ -131,14 +102,17 @@ def start_session(user: User, *, kind: LoginSession.Kind) -> LoginSession:
         else settings.ORG_SESSION_LIFETIME
     )
     try:
-        with tenancy.atomic():
-            return LoginSession.objects.create(
+        with tenancy.atomic(), trail.acting_as("user", user.pk):
+            session = LoginSession.objects.create(
                 user=user,
                 kind=kind,
                 token_version=user.token_version,
                 refresh_jti=uuid.uuid4() if kind == LoginSession.Kind.TOKEN else None,
                 expires_at=timezone.now() + lifetime,
             )
+            facts = {"kind": str(kind)}
+            trail.record("login.succeeded", user_id=user.pk, email=user.email, facts=facts)
+            return session
     except IntegrityError as error:
         # Removed since the password was compared.
         raise InvalidCredentials from error
@@ -181,7 +155,9 @@ def rotate(credential: Credential) -> LoginSession:
         id=session.id, refresh_jti=credential.jti, ended_at=None
     ).update(refresh_jti=successor)
     if not won:
-        end_session(session)
+        with tenancy.atomic():
+            if _end(session):
+                trail.record("token.reused", user_id=session.user_id, email=session.user.email)
         raise InvalidToken
     session.refresh_jti = successor
     return session
@@ -189,7 +165,14 @@ def rotate(credential: Credential) -> LoginSession:
 
 def end_session(session: LoginSession) -> None:
     """Log this login out; its tokens and cookie are refused from the next request on."""
-    LoginSession.objects.filter(id=session.id, ended_at=None).update(ended_at=timezone.now())
+    with tenancy.atomic(), trail.acting_as("user", session.user_id):
+        if _end(session):
+            trail.record("logout", user_id=session.user_id, email=session.user.email)
+
+
+def _end(session: LoginSession) -> bool:
+    running = LoginSession.objects.filter(id=session.id, ended_at=None)
+    return bool(running.update(ended_at=timezone.now()))
 
 
 def end_all_sessions(user: User) -> None:
@@ -215,6 +198,7 @@ def change_password(user: User, *, current_password: str, new_password: str) -> 
         _lock(user)
         user.save(update_fields=["password"])
         end_all_sessions(user)
+        trail.record("password.changed", user_id=user.pk, email=user.email)
 
 
 def update_user(
@@ -255,26 +239,28 @@ def update_user(
                 user.save(update_fields=fields)
             if is_active is False or password is not None:
                 end_all_sessions(user)
+            _record_update(user, fields)
     except IntegrityError as error:
         raise UserExists(email or user.email) from error
     return user
-
-
-def check_email_alone(email: str) -> None:
-    """Raise ValidationError unless it is an address that can be stored."""
-    if len(email) > 254 or len(email_key(email)) > 254:
-        raise ValidationError({"email": "Enter an e-mail address of at most 254 characters."})
-    try:
-        validate_email(email)
-    except ValidationError as error:
-        raise ValidationError({"email": error}) from error
 
 
 def remove_user(user: User) -> None:
     """Delete the user and their logins. Raises LastAdmin."""
     with tenancy.atomic():
         _refuse_if_last_admin(user)
+        user_id = user.pk
         user.delete()
+        trail.record("user.removed", user_id=user_id, email=user.email)
+
+
+def _record_update(user: User, fields: list[str]) -> None:
+    """Which fields were given; of these two, which say who may do what, their values as well."""
+    if fields:
+        facts: dict[str, trail.Fact] = {"fields": fields}
+        facts |= {name: getattr(user, name) for name in ("is_admin", "is_active") if name in fields}
+        act = "user.deactivated" if facts.get("is_active") is False else "user.updated"
+        trail.record(act, user_id=user.pk, email=user.email, facts=facts)
 
 
 def _lock(user: User) -> None:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
@@ -19,23 +21,44 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.services import MAX_PASSWORD_LENGTH
 
+from . import audit_admin as audit_admin
 from . import services
 from .errors import OrganizationError
 from .models import Organization, Server, Staff
 from .provisioning.database import sizes_bytes
+from .staff_acts import RecordedAdmin
 from .validators import MAX_NAME_LENGTH
 
 if TYPE_CHECKING:
     _OrganizationAdmin = admin.ModelAdmin[Organization]
     _ServerAdmin = admin.ModelAdmin[Server]
+    _UserAdmin = UserAdmin[Staff]
 else:  # Generic in the stubs alone.
     _OrganizationAdmin = _ServerAdmin = admin.ModelAdmin
+    _UserAdmin = UserAdmin
 
 admin.site.site_header = "Organization Management"
 admin.site.site_title = "Organization Management"
 admin.site.index_title = "Master records"
 
-admin.site.register(Staff, UserAdmin)
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class RecordedGroupAdmin(RecordedAdmin, GroupAdmin):
+    """What staff may do, by groups."""
+
+
+@admin.register(Staff)
+class StaffAdmin(RecordedAdmin, _UserAdmin):
+    """The platform's staff."""
+
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
+        """Not one transaction in Django: a password would be set that no entry tells of."""
+        with transaction.atomic(using="default"):
+            return super().user_change_password(request, id, form_url)
 
 
 class NewOrganizationForm(forms.Form):

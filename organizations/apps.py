@@ -7,7 +7,7 @@ class OrganizationsConfig(AppConfig):
     name = "organizations"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401 - registers the system checks
+        from . import audit_checks, checks, staff_acts  # noqa: F401 - register the system checks
         from .audit import MasterTrail
         from .directory import MasterDirectory
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise
@@ -17,3 +17,4 @@ class OrganizationsConfig(AppConfig):
         directory.install(MasterDirectory())
         trail.install(MasterTrail())
         guard_instances()
+        staff_acts.connect()

@@ -1,9 +1,22 @@
-"""The audit trail's entries, in the master database."""
+"""The audit trail's entries, in the master database: how they are written, and how they end."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 
-from .models import AuditEntry
+from django.conf import settings
+from django.db import connections, transaction
+from django.utils import timezone
+
+from accounts.models import email_key
+
+from .keys import person_hash
+from .models import AuditEntry, Organization
+from .tenancy import trail
 from .tenancy.trail import Fact, Origin
+
+logger = logging.getLogger(__name__)
 
 
 class MasterTrail:
@@ -19,14 +32,61 @@ class MasterTrail:
         email: str,
         facts: Mapping[str, Fact],
     ) -> None:
-        """Keep one entry. Raises what the database raises."""
+        """Keep one entry. Raises what the database raises, and CredentialUnreadable."""
         AuditEntry.objects.create(
             act=act,
             organization_id=organization_id,
             actor=origin.actor,
             actor_id=origin.actor_id,
             user_id=user_id,
+            person=person(organization_id, email),
             address=origin.address,
             request_id=origin.request_id,
             facts=dict(facts),
         )
+
+
+@contextmanager
+def recorded(act: str, organization: Organization) -> Iterator[None]:
+    """What the block does in the master and its entry in the trail: both, or neither."""
+    with transaction.atomic(using="default"):
+        yield
+        trail.record(act, organization_id=organization.pk)
+
+
+def record_failure(organization: Organization, error: BaseException) -> None:
+    """Tell the trail of a sign-up that failed; never raises, since the caller has the cause."""
+    facts = {"behind_step": str(organization.provisioned), "error": type(error).__name__}
+    try:
+        trail.record("organization.create_failed", organization_id=organization.pk, facts=facts)
+    except Exception:
+        logger.exception("failure not recorded", extra={"organization": organization.pk})
+
+
+def person(organization_id: int | None, email: str) -> str:
+    """What the trail calls somebody with this address in this organization. May be empty.
+
+    An address that was typed at no organization is no person's: nothing is kept of it.
+    """
+    if organization_id is None or not email:
+        return ""
+    return person_hash(organization_id, email_key(email))
+
+
+def prune() -> int:
+    """Delete the entries older than AUDIT_RETENTION_DAYS; how many.
+
+    In batches, so that nobody waits long to write one. That it was done is an entry too, written
+    first: what cannot be recorded is not done.
+    """
+    days = settings.AUDIT_RETENTION_DAYS
+    before = timezone.now() - timedelta(days=days)
+    trail.record("audit.pruned", facts={"days": days, "before": before.isoformat()})
+    pruned = 0
+    with connections["default"].cursor() as cursor:
+        while True:
+            cursor.execute("SELECT public.audit_prune(%s)", [before])
+            (batch,) = cursor.fetchone()
+            if not batch:
+                return pruned
+            pruned += batch

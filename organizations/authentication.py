@@ -1,7 +1,18 @@
 """Staff on the API, by the session of Django admin."""
 
+from typing import Any
+
 from rest_framework.authentication import SessionAuthentication
+from rest_framework.request import Request
+
+from .tenancy import trail
 
 
 class StaffSessionAuthentication(SessionAuthentication):
     """A staff session of Django admin; unsafe methods need the CSRF token."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        found: tuple[Any, Any] | None = super().authenticate(request)
+        if found is not None:
+            trail.identify("staff", found[0].pk)
+        return found

@@ -52,5 +52,5 @@ def _usable(organization: Organization | None, named: str) -> Tenant:
     if organization is None:
         raise OrganizationNotFound(named)
     if organization.status == Organization.Status.SUSPENDED:
-        raise OrganizationSuspended(organization.name)
+        raise OrganizationSuspended(organization.name, organization_id=organization.pk)
     return organization.tenant

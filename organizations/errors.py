@@ -51,7 +51,8 @@ class OrganizationSuspended(OrganizationError):
 
     code = "organization_suspended"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, organization_id: int | None = None) -> None:
+        self.organization_id = organization_id
         super().__init__(f"The organization {name!r} is suspended. Ask the platform's staff.")
 
 

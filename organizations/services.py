@@ -1,5 +1,5 @@
-"""What can be done with organizations. REST, commands and the admin call these, and nothing else
-writes Organization: that is why one file holds all of it, and is a little over 300 lines."""
+"""What can be done with organizations. REST, commands and the admin call these. What changes an
+Organization is here, but for its sealed secrets (keys.py)."""
 
 import logging
 import secrets
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import psycopg
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, connections
 from django.utils import timezone
 
 from accounts.services import check_email_and_password, hash_password
 
+from .audit import record_failure, recorded
 from .errors import (
     OrganizationBusy,
     OrganizationExists,
@@ -24,6 +25,7 @@ from .errors import (
     ServerRefused,
     WrongState,
 )
+from .keys import new_audit_key
 from .models import Organization, Server
 from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
 from .naming import name_key as key_of
@@ -31,7 +33,7 @@ from .provisioning.database import close_master
 from .provisioning.failures import explained
 from .provisioning.pipeline import Report, Step, provision, tear_down
 from .provisioning.server import ServerSession, open_session
-from .sealing import reseal, seal
+from .sealing import seal
 from .validators import validate_name
 
 logger = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ def create_organization(*, name: str, email: str, password: str) -> Created:
             )
             _activate(organization)
         except BaseException as error:
+            record_failure(organization, error)
             _compensate(session, organization)
             raise explained(organization, error) from error
     logger.info("organization created", extra={"organization": organization.pk})
@@ -127,6 +130,7 @@ def _insert(session: ServerSession, *, name: str, email: str) -> Organization:
                     database_name=database,
                     role_name=role_name(),
                     sealed_password=seal(secrets.token_urlsafe(32)),
+                    sealed_audit_key=new_audit_key(),
                 )
         slug = slug_variant(slug_for(key_of(name)))
     raise OrganizationExists(name)
@@ -139,8 +143,10 @@ def _record_step(organization: Organization, step: Step) -> None:
 
 def _activate(organization: Organization) -> None:
     """Open the organization. Fails where reconcile_orgs took the row over in the meantime."""
-    if not _move(organization, Status.ACTIVE, only_from=(Status.PROVISIONING,)):
-        raise ProvisioningFailed(organization.name, "it was cleaned up while it was being made.")
+    with recorded("organization.created", organization):
+        if not _move(organization, Status.ACTIVE, only_from=(Status.PROVISIONING,)):
+            reason = "it was cleaned up while it was being made."
+            raise ProvisioningFailed(organization.name, reason)
 
 
 def _move(
@@ -190,7 +196,8 @@ def _undo(session: ServerSession, organization: Organization) -> None:
     if not _move(organization, Status.FAILED, only_from=(organization.status,), reason=reason):
         return
     tear_down(session, organization)
-    Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
+    with recorded("organization.undone", organization):
+        Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
     logger.info("organization undone", extra={"organization": organization.pk})
 
 
@@ -210,7 +217,10 @@ def delete_organization(organization: Organization) -> None:
             raise OrganizationNotFound(organization.name) from error
         if organization.status == Status.DELETED:
             return
-        _move(organization, Status.DELETING, only_from=Status.usable())
+        if organization.is_usable:
+            # Before anything is dropped: a deletion that cannot be recorded does not begin.
+            with recorded("organization.deleting", organization):
+                _move(organization, Status.DELETING, only_from=Status.usable())
         _undo(session, organization)
         if organization.is_usable:
             # Suspended or resumed between the two statements above.
@@ -220,26 +230,33 @@ def delete_organization(organization: Organization) -> None:
 def _finish_deletion(session: ServerSession, organization: Organization) -> None:
     tear_down(session, organization)
     now = timezone.now()
-    Organization.objects.filter(pk=organization.pk).update(
-        status=Status.DELETED, status_changed_at=now, sealed_password="", admin_email=""
-    )
+    with recorded("organization.deleted", organization):
+        Organization.objects.filter(pk=organization.pk).update(
+            status=Status.DELETED,
+            status_changed_at=now,
+            sealed_password="",
+            sealed_audit_key="",
+            admin_email="",
+        )
     organization.status = Status.DELETED
     logger.info("organization deleted", extra={"organization": organization.pk})
 
 
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
     """Keep its people out from their next request on. Raises WrongState unless it is active."""
-    if not _move(organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason):
-        organization.refresh_from_db()
-        raise WrongState(organization.name, status=organization.status, wanted=Status.ACTIVE)
+    with recorded("organization.suspended", organization):
+        if not _move(organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason):
+            organization.refresh_from_db()
+            raise WrongState(organization.name, status=organization.status, wanted=Status.ACTIVE)
     logger.info("organization suspended", extra={"organization": organization.pk})
 
 
 def resume_organization(organization: Organization) -> None:
     """Let its people in again. Raises WrongState unless it is suspended."""
-    if not _move(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
-        organization.refresh_from_db()
-        raise WrongState(organization.name, status=organization.status, wanted=Status.SUSPENDED)
+    with recorded("organization.resumed", organization):
+        if not _move(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
+            organization.refresh_from_db()
+            raise WrongState(organization.name, status=organization.status, wanted=Status.SUSPENDED)
     logger.info("organization resumed", extra={"organization": organization.pk})
 
 
@@ -282,22 +299,6 @@ def _reconcile_one(organization: Organization, *, wait_seconds: float) -> str | 
         was_deleting = organization.status == Status.DELETING
         _undo(session, organization)
         return "deleted" if was_deleting else "undone"
-
-
-def reseal_credentials() -> int:
-    """Encrypt every stored credential with the first of CREDENTIAL_KEYS; returns how many.
-
-    Raises CredentialUnreadable for one that no key opens; those before it are done.
-    """
-    count = 0
-    for organization in Organization.objects.exclude(sealed_password="").iterator():
-        with transaction.atomic(using="default"):
-            locked = Organization.objects.select_for_update().get(pk=organization.pk)
-            if locked.sealed_password:
-                locked.sealed_password = reseal(locked.sealed_password, owner=locked.name)
-                locked.save(update_fields=["sealed_password"])
-                count += 1
-    return count
 
 
 def _refuse_in_transaction() -> None:

@@ -1,19 +1,26 @@
-"""Log lines that say which organization they are about."""
+"""Log lines that say which organization they are about, and which request."""
 
 import logging
 
 from organizations import tenancy
+from organizations.tenancy import trail
 
 # What a LogRecord has of itself; everything else on it came through `extra`.
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "tenant"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "tenant",
+    "request_id",
+}
 
 
 class TenantFilter(logging.Filter):
-    """Stamps each record with the active organization's alias, or `-`."""
+    """Stamps each record with the active organization's alias and the request's id, or `-`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         tenant = tenancy.peek()
         record.tenant = "-" if tenant is None else tenant.alias
+        record.request_id = trail.origin().request_id or "-"
         return True
 
 

@@ -2,10 +2,14 @@
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
+
+# What a command meets first: one of these is missing where the master was not migrated.
+_FIRST_TABLES = ("organizations", "audit_entries")
 
 
 @contextmanager
@@ -41,6 +45,44 @@ def database_ready() -> Iterator[None]:
 
 
 @contextmanager
+def command_recorded(name: str, *, changes: bool) -> Iterator[None]:
+    """What is recorded inside the block is the act of whoever runs this command.
+
+    One that can change something is an entry by itself, written first: by its name alone, since
+    arguments hold names, addresses and passwords. The `migrate` that makes the trail's table is
+    recorded behind itself.
+    """
+    import django
+    from django.core.management import get_commands
+    from django.db import ProgrammingError
+
+    django.setup()
+    from organizations.tenancy import trail
+
+    with trail.acting(trail.Origin("command", os.getuid(), None, uuid.uuid4().hex)):
+        if not changes or name not in get_commands():
+            yield
+            return
+        late = False
+        try:
+            trail.record("command.run", facts={"command": name})
+        except ProgrammingError:
+            if name != "migrate":
+                raise
+            late = True
+        yield
+        if late and _trail_exists():
+            trail.record("command.run", facts={"command": name})
+
+
+def _trail_exists() -> bool:
+    """Not where `migrate` went to a point before it, or printed its plan."""
+    from django.db import connections
+
+    return "audit_entries" in connections["default"].introspection.table_names()
+
+
+@contextmanager
 def _migrated() -> Iterator[None]:
     """Exit with a sentence where the block meets a master database without its tables."""
     from django.db import ProgrammingError
@@ -50,9 +92,9 @@ def _migrated() -> Iterator[None]:
         yield
     except ProgrammingError as error:
         missing = isinstance(error.__cause__, UndefinedTable)
-        if not missing or 'relation "organizations"' not in str(error):
+        if not missing or not any(f'relation "{name}"' in str(error) for name in _FIRST_TABLES):
             raise
-        sys.exit("The master database has no tables yet. Run `manage.py migrate`.")
+        sys.exit("The master database lacks tables of this version. Run `manage.py migrate`.")
 
 
 def _exit_on_problem() -> None:

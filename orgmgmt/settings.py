@@ -337,7 +337,7 @@ ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
 
 # --- Applications -------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "organizations.staff_admin.StaffAdminConfig",  # django.contrib.admin
+    "organizations.admin_config.PlatformAdminConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -352,6 +352,7 @@ INSTALLED_APPS = [
 ]
 AUTH_USER_MODEL = "organizations.Staff"
 MIDDLEWARE = [
+    "orgmgmt.origin.OriginMiddleware",
     "orgmgmt.middleware.EdgeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -648,7 +649,7 @@ LOGGING = {
     "formatters": {
         "line": {
             "()": "orgmgmt.logging.LineFormatter",
-            "format": "%(asctime)s %(levelname)s %(name)s [%(tenant)s] %(message)s",
+            "format": "%(asctime)s %(levelname)s %(name)s [%(tenant)s %(request_id)s] %(message)s",
         }
     },
     "handlers": {

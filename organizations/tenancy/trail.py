@@ -74,6 +74,13 @@ def acting(origin: Origin) -> Iterator[None]:
         _origin.reset(token)
 
 
+@contextmanager
+def acting_as(actor: Literal["user", "staff"], actor_id: int) -> Iterator[None]:
+    """Everything recorded inside the block is this person's act, from where the request comes."""
+    with acting(replace(_origin.get(), actor=actor, actor_id=actor_id)):
+        yield
+
+
 def identify(actor: Literal["user", "staff"], actor_id: int) -> None:
     """The request's credential has been checked: its acts are this person's from here on."""
     _origin.set(replace(_origin.get(), actor=actor, actor_id=actor_id))

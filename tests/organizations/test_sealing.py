@@ -5,7 +5,7 @@ from cryptography.fernet import Fernet
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import keys, tenancy
 from organizations.errors import CredentialUnreadable
 from organizations.models import Organization
 from organizations.sealing import reseal, seal, unseal
@@ -42,7 +42,7 @@ def test_resealed_credentials_open_with_the_new_key_alone(
     before = {company.name: unseal(stored(company), owner="") for company in (alpha, beta)}
     try:
         settings.CREDENTIAL_KEYS = [new, *old]
-        assert services.reseal_credentials() >= 2
+        assert keys.reseal_credentials() >= 2
         settings.CREDENTIAL_KEYS = [new]
         for company in (alpha, beta):
             assert unseal(stored(company), owner="") == before[company.name]
@@ -51,7 +51,7 @@ def test_resealed_credentials_open_with_the_new_key_alone(
             assert User.objects.count() == 1, "the organization can be reached as before"
     finally:
         settings.CREDENTIAL_KEYS = [*old, new]
-        services.reseal_credentials()
+        keys.reseal_credentials()
 
 
 def test_a_credential_that_no_key_opens_stops_the_resealing_and_is_left_alone(
@@ -60,7 +60,7 @@ def test_a_credential_that_no_key_opens_stops_the_resealing_and_is_left_alone(
     before = stored(alpha)
     settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
     with pytest.raises(CredentialUnreadable):
-        services.reseal_credentials()
+        keys.reseal_credentials()
     assert stored(alpha) == before
 
 

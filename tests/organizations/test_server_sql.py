@@ -21,7 +21,10 @@ ENVIRONMENT = {
     "MASTER_DB_NAME": MASTER,
     "MASTER_DB_PASSWORD": PASSWORD,
 }
-ENTRY = "INSERT INTO audit_entries (act, actor, person, request_id, facts) VALUES ('x', '', '', '', '{}')"
+ENTRY = (
+    "INSERT INTO audit_entries (act, actor, person, request_id, facts) "
+    "VALUES ('x', '', '', '', '{}')"
+)
 # What would let the application's role change what it has written.
 FORBIDDEN = [
     "UPDATE audit_entries SET act = 'y'",

@@ -91,12 +91,12 @@ def test_each_organizations_role_owns_its_database_and_nothing_else_shared(
     assert owned == [(row.database_name,)]
 
 
-def test_the_master_still_belongs_to_the_application(alpha: Company, superuser: Superuser) -> None:
-    """REASSIGN OWNED from the application's role would have handed it over."""
+def test_the_master_still_belongs_to_its_owner(alpha: Company, superuser: Superuser) -> None:
+    """Provisioning hands nothing over that is not the organization's."""
     owner = superuser.execute(
         "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'master_org_db'"
     ).fetchone()
-    assert owner == ("orgmgmt",)
+    assert owner == ("orgmgmt_owner",)
 
 
 def test_an_organizations_role_owns_every_table_of_its_database(alpha: Company) -> None:

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations import services, tenancy
 from organizations.errors import OrganizationError
+from organizations.tenancy import trail
 
 
 class Command(BaseCommand):
@@ -40,6 +41,8 @@ class Command(BaseCommand):
                 scope.enter_context(tenancy.override(organization.tenant))
             except OrganizationError as error:
                 raise CommandError(str(error)) from error
+            # What it is given may hold anything, a password too.
+            trail.record("command.run", facts={"command": name})
             # Its parser is made here, where the alias is registered: --database's choices are
             # fixed when it is made.
             parser = command.create_parser("manage.py", name)

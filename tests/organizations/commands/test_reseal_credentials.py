@@ -3,7 +3,7 @@
 from cryptography.fernet import Fernet
 from django.conf import settings
 
-from organizations import services
+from organizations import keys
 from tests.conftest import Company
 from tests.organizations.helpers import manage
 
@@ -17,4 +17,4 @@ def test_it_says_how_many_it_sealed(alpha: Company, beta: Company) -> None:
     assert rotated.stdout.startswith("Sealed ")
     assert without_it.returncode == 1
     assert "Add the key that sealed it to CREDENTIAL_KEYS" in without_it.stderr
-    assert services.reseal_credentials() >= 2, "the old key opens all of them again"
+    assert keys.reseal_credentials() >= 2, "the old key opens all of them again"

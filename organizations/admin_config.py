@@ -1,0 +1,9 @@
+"""Django admin as an app: apart from apps.py, which may hold one configuration alone."""
+
+from django.contrib.admin.apps import AdminConfig
+
+
+class PlatformAdminConfig(AdminConfig):
+    """Django admin, with a login page that is limited and a site that tells the audit trail."""
+
+    default_site = "organizations.staff_acts.PlatformAdminSite"

@@ -1,0 +1,62 @@
+"""The secrets that the master keeps sealed for each organization: its role's password, and the key
+that the audit trail hashes addresses with."""
+
+import hashlib
+import hmac
+import secrets
+
+from django.db import transaction
+
+from .models import Organization
+from .sealing import reseal, seal, unseal
+from .tenancy import trail
+
+
+def new_audit_key() -> str:
+    """A random key, sealed."""
+    return seal(secrets.token_hex(32))
+
+
+def person_hash(organization_id: int, email_key: str) -> str:
+    """What the audit trail calls who has this address: an HMAC under the organization's key.
+
+    Empty where the organization is gone: its key is destroyed with it, and nobody can tell its
+    people from then on. Raises CredentialUnreadable.
+    """
+    key = _audit_key(organization_id)
+    if key is None:
+        return ""
+    return hmac.new(key, email_key.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def _audit_key(organization_id: int) -> bytes | None:
+    # Asked for each time: a copy in memory would outlive the organization.
+    rows = Organization.objects.live().filter(pk=organization_id)
+    row = rows.only("name", "sealed_audit_key").first()
+    if row is not None and not row.sealed_audit_key:
+        # Of an organization that is older than the trail. Of two that make one, the first wins.
+        rows.filter(sealed_audit_key="").update(sealed_audit_key=new_audit_key())
+        row = rows.only("name", "sealed_audit_key").first()
+    if row is None:
+        return None
+    return bytes.fromhex(unseal(row.sealed_audit_key, owner=row.name))
+
+
+def reseal_credentials() -> int:
+    """Encrypt what is stored with the first of CREDENTIAL_KEYS; of how many organizations.
+
+    Raises CredentialUnreadable for one that no key opens; those before it are done.
+    """
+    count = 0
+    for organization in Organization.objects.exclude(sealed_password="").iterator():
+        with transaction.atomic(using="default"):
+            locked = Organization.objects.select_for_update().get(pk=organization.pk)
+            if not locked.sealed_password:
+                continue
+            locked.sealed_password = reseal(locked.sealed_password, owner=locked.name)
+            if locked.sealed_audit_key:
+                locked.sealed_audit_key = reseal(locked.sealed_audit_key, owner=locked.name)
+            locked.save(update_fields=["sealed_password", "sealed_audit_key"])
+            trail.record("credentials.resealed", organization_id=locked.pk)
+            count += 1
+    return count

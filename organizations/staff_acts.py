@@ -1,0 +1,104 @@
+"""What staff do through Django's own pages, told to the audit trail.
+
+Django logs staff in and out by itself and says so by signals; that is its flow, not ours.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.admin import ModelAdmin
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db import DatabaseError, transaction
+from django.db.models import Model
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+
+from .models import Staff
+from .staff_login import StaffSite
+from .tenancy import trail
+
+if TYPE_CHECKING:
+    _ModelAdmin = ModelAdmin[Any]
+else:  # Generic in the stubs alone.
+    _ModelAdmin = ModelAdmin
+
+
+class PlatformAdminSite(StaffSite):
+    """Django admin with the limits of a login; the audit trail knows who is at work in it."""
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Asked by every page of the site before it does anything."""
+        if isinstance(request.user, Staff):
+            trail.identify("staff", request.user.pk)
+        return super().has_permission(request)
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        with transaction.atomic(using="default"):
+            response = super().password_change(request, extra_context)
+            if request.method == "POST" and response.status_code == 302:
+                _record_change("changed", request.user, ["password"])
+        return response
+
+
+class RecordedAdmin(_ModelAdmin):
+    """Adding, changing and deleting are entries of the audit trail.
+
+    Django calls these beside the act: behind it and in one transaction, or before a deletion.
+    """
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        _record_change("added", obj, [])
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        _record_change("changed", obj, _fields(message))
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Iterable[Model]) -> Any:
+        for obj in queryset:
+            _record_change("deleted", obj, [])
+        return super().log_deletions(request, queryset)  # type: ignore[arg-type]
+
+
+def _record_change(verb: str, obj: Any, fields: list[str]) -> None:
+    facts = {"verb": verb, "model": obj._meta.model_name, "id": obj.pk, "fields": fields}
+    trail.record("staff.changed", facts=facts)
+
+
+def _fields(message: Any) -> list[str]:
+    """The names in Django's description of a change; a text of somebody's own has none."""
+    if not isinstance(message, list):
+        return []
+    return [str(field) for part in message for field in part.get("changed", {}).get("fields", [])]
+
+
+def record_login(sender: Any, request: HttpRequest, user: Staff, **kwargs: Any) -> None:
+    try:
+        with trail.acting_as("staff", user.pk):
+            trail.record("staff.logged_in")
+    except Exception:
+        # Nobody is logged in without an entry: the session would outlive the answer.
+        with suppress(DatabaseError):
+            request.session.flush()
+        raise
+
+
+def record_logout(sender: Any, user: Staff | None, **kwargs: Any) -> None:
+    if user is not None:
+        with trail.acting_as("staff", user.pk):
+            trail.record("staff.logged_out")
+
+
+def record_failed_login(sender: Any, **kwargs: Any) -> None:
+    """Without the name that was typed: people type their password there."""
+    trail.record("staff.login_failed")
+
+
+def connect() -> None:
+    """Listen to Django's signals; more than once is no more than once."""
+    user_logged_in.connect(record_login, dispatch_uid="staff_acts")
+    user_logged_out.connect(record_logout, dispatch_uid="staff_acts")
+    user_login_failed.connect(record_failed_login, dispatch_uid="staff_acts")

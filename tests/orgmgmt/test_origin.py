@@ -1,0 +1,130 @@
+"""Whose act a request's entries are, and by which id it is found in trail and log."""
+
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.test import Client, RequestFactory
+from pytest_django import Settings
+
+from organizations.tenancy import trail
+from organizations.tenancy.trail import Origin
+from orgmgmt.logging import TenantFilter
+from orgmgmt.origin import OriginMiddleware
+
+factory = RequestFactory()
+
+
+def pass_through(request: HttpRequest, response: HttpResponseBase | None = None) -> list[Origin]:
+    """Who acted while the view ran."""
+    seen: list[Origin] = []
+
+    def view(request: HttpRequest) -> HttpResponseBase:
+        seen.append(trail.origin())
+        return response or HttpResponse()
+
+    answer = OriginMiddleware(view)(request)
+    assert answer["X-Request-ID"] == seen[0].request_id
+    assert trail.origin() == Origin(), "the thread keeps something of the request"
+    return seen
+
+
+@pytest.mark.parametrize("given", ["a", "A-b_c.9", "x" * 64])
+def test_a_request_id_that_is_one_is_taken_and_sent_back(given: str) -> None:
+    (origin,) = pass_through(factory.get("/", headers={"X-Request-ID": given}))
+    assert origin.request_id == given
+
+
+@pytest.mark.parametrize("given", ["", "x" * 65, "a b", "a\nb", "ä", "<script>", "a;b", "١"])
+def test_another_is_made_instead(given: str) -> None:
+    (origin,) = pass_through(factory.get("/", headers={"X-Request-ID": given}))
+    assert re.fullmatch(r"[0-9a-f]{32}", origin.request_id)
+
+
+def test_two_requests_have_two_ids_and_are_anonymous() -> None:
+    (first,), (second,) = (pass_through(factory.get("/")) for _ in range(2))
+    assert first.request_id != second.request_id
+    assert (first.actor, first.actor_id, first.address) == ("anonymous", None, "127.0.0.1")
+
+
+def test_behind_a_proxy_the_address_is_what_it_wrote(settings: Settings) -> None:
+    settings.TRUSTED_PROXY_HOPS = 1
+    headers = {"X-Forwarded-For": "1.1.1.1, 203.0.113.8"}
+    (origin,) = pass_through(factory.get("/", headers=headers))
+    assert origin.address == "203.0.113.8"
+
+
+def test_the_origin_ends_with_a_request_that_raises() -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        trail.identify("user", 7)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        OriginMiddleware(view)(factory.get("/"))
+    assert trail.origin() == Origin()
+
+
+def test_a_streamed_body_is_the_same_persons_doing_step_by_step() -> None:
+    seen: list[Origin] = []
+
+    def body() -> Iterator[bytes]:
+        for _ in range(2):
+            seen.append(trail.origin())
+            yield b"x"
+
+    def view(request: HttpRequest) -> StreamingHttpResponse:
+        trail.identify("staff", 5)
+        return StreamingHttpResponse(body())
+
+    response: Any = OriginMiddleware(view)(factory.get("/"))
+    for part in response:
+        assert part == b"x"
+        assert trail.origin() == Origin(), "between two steps the caller runs"
+    assert [(each.actor, each.actor_id) for each in seen] == [("staff", 5)] * 2
+    assert {each.request_id for each in seen} == {response["X-Request-ID"]}
+
+
+def test_an_asynchronous_body_too() -> None:
+    seen: list[Origin] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        seen.append(trail.origin())
+        yield b"x"
+
+    def view(request: HttpRequest) -> StreamingHttpResponse:
+        trail.identify("staff", 5)
+        return StreamingHttpResponse(body())
+
+    response: Any = OriginMiddleware(view)(factory.get("/"))
+
+    async def consume() -> None:
+        async for _ in response:
+            assert trail.origin() == Origin()
+
+    async_to_sync(consume)()
+    assert [(each.actor, each.actor_id) for each in seen] == [("staff", 5)]
+
+
+def test_every_answer_carries_the_id_but_that_of_health(client: Client) -> None:
+    headers = {"X-Request-ID": "mine"}
+    for path in ("/", "/nowhere", "/api/v1/me/", "/docs", "/admin/"):
+        assert client.get(path, headers=headers)["X-Request-ID"] == "mine", path
+    refused = client.get("/", headers={**headers, "Host": "unknown.example"})
+    assert (refused.status_code, refused["X-Request-ID"]) == (400, "mine")
+    assert "X-Request-ID" not in client.get("/health", headers=headers)
+
+
+def test_log_lines_say_which_request_they_are_of() -> None:
+    def stamped() -> str:
+        record = logging.makeLogRecord({})
+        TenantFilter().filter(record)
+        return str(record.__dict__["request_id"])
+
+    assert stamped() == "-"
+    with trail.acting(Origin("anonymous", request_id="r-1")):
+        assert stamped() == "r-1"
