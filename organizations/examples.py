@@ -24,3 +24,19 @@ GET = [sent({"organization_name": "TestOrg"}), answered(_ORGANIZATION)]
 OWN = [answered(_DETAIL)]
 STAFF = [answered(_STAFF)]
 STAFF_CREATE = [_SIGN_UP, answered(_STAFF, 201)]
+AUDIT = [
+    answered(
+        {
+            "id": 42,
+            "at": "2026-01-15T10:30:00Z",
+            "act": "user.updated",
+            "actor": "user",
+            "actor_id": 1,
+            "user_id": 2,
+            "person": "3f2a9c1d5b7e8f604a1c2d3e4f5061728394a5b6c7d8e9f00112233445566778",
+            "address": "203.0.113.7",
+            "request_id": "0b9d7c9c5f0e4c5f8a7b6c5d4e3f2a1b",
+            "facts": {"fields": ["is_admin"], "is_admin": True},
+        }
+    )
+]

@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from accounts.fields import PasswordField, StrictCharField
 
-from .models import Organization
+from .models import AuditEntry, Organization
 
 
 class SignUpInput(serializers.Serializer[Any]):
@@ -59,5 +59,27 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
             "server",
             "database_name",
             "created_at",
+        )
+        read_only_fields = fields
+
+
+class AuditEntryOutput(serializers.ModelSerializer[AuditEntry]):
+    """One act in the organization."""
+
+    facts = serializers.DictField(read_only=True, help_text="What else is known of the act.")
+
+    class Meta:
+        model = AuditEntry
+        fields = (
+            "id",
+            "at",
+            "act",
+            "actor",
+            "actor_id",
+            "user_id",
+            "person",
+            "address",
+            "request_id",
+            "facts",
         )
         read_only_fields = fields

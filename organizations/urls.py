@@ -3,7 +3,7 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from . import views
+from . import audit_views, views
 
 router = SimpleRouter()
 router.register("organizations", views.OrganizationViewSet, basename="organizations")
@@ -14,5 +14,6 @@ contract_urlpatterns = [
 ]
 urlpatterns = [
     path("organization/", views.OwnOrganizationView.as_view(), name="organization"),
+    path("audit/", audit_views.AuditView.as_view(), name="audit"),
     *router.urls,
 ]

@@ -18,7 +18,7 @@ class ApiRootView(APIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> Response:
-        names = ("token", "me", "users-list", "organization", "organizations-list")
+        names = ("token", "me", "users-list", "organization", "audit", "organizations-list")
         return Response(
             {name.removesuffix("-list"): reverse(name, request=request) for name in names}
         )

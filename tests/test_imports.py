@@ -23,11 +23,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "accounts.outbox",
         "accounts.mails",
         "organizations.sealing",
+        "organizations.keys",
     ),
+    ("organizations.audit",),
     ("organizations.provisioning",),
     ("organizations.services", "organizations.directory"),
     (
         "organizations.views",
+        "organizations.audit_views",
         "organizations.admin",
         "organizations.middleware",
         "organizations.management",
@@ -46,6 +49,7 @@ VIEWS = (
     "accounts.login_views",
     "accounts.link_views",
     "accounts.link_pages",
+    "organizations.audit_views",
     "accounts.browser",
 )
 DRF = ("rest_framework", "rest_framework_simplejwt", "drf_spectacular", "django_filters")

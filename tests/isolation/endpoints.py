@@ -134,6 +134,7 @@ CALLS: dict[str, Call] = {
     ),
     "DELETE /api/v1/users/<pk>/": Call("member", 204, path=_ONE_USER),
     "GET /api/v1/organization/": Call("member", 200),
+    "GET /api/v1/audit/": Call("member", 200, lists=True),
     "GET /api/v1/organizations/": Call("staff", 403, lists=True),
     "POST /api/v1/organizations/": Call(
         "staff", 403, lambda a, b: {**_credentials(a, b), "organization_name": b.organization.name}
