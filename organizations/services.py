@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import psycopg
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections
 from django.utils import timezone
 
-from accounts.services import check_email_and_password, hash_password
+from accounts.services import hash_password
 
 from .audit import record_failure, recorded
 from .errors import (
@@ -34,7 +33,7 @@ from .provisioning.failures import explained
 from .provisioning.pipeline import Report, Step, provision, tear_down
 from .provisioning.server import ServerSession, open_session
 from .sealing import seal
-from .validators import validate_name
+from .sign_up import validate_sign_up
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ def create_organization(*, name: str, email: str, password: str) -> Created:
     has been taken back; where even that was impossible the row says so, and reconcile_orgs does it.
     """
     _refuse_in_transaction()
-    _validate(name=name, email=email, password=password)
+    validate_sign_up(name=name, email=email, password=password)
     name, email = display_name(name), email.strip()
     if Organization.objects.usable().named(name).exists():
         raise OrganizationExists(name)
@@ -90,20 +89,6 @@ def create_organization(*, name: str, email: str, password: str) -> Created:
             raise explained(organization, error) from error
     logger.info("organization created", extra={"organization": organization.pk})
     return Created(organization, report)
-
-
-def _validate(*, name: str, email: str, password: str) -> None:
-    errors: dict[str, list[ValidationError]] = {}
-    try:
-        validate_name(name)
-    except ValidationError as error:
-        errors["organization_name"] = error.error_list
-    try:
-        check_email_and_password(email=email.strip(), password=password)
-    except ValidationError as error:
-        errors.update(error.error_dict)
-    if errors:
-        raise ValidationError(errors)
 
 
 def _insert(session: ServerSession, *, name: str, email: str) -> Organization:

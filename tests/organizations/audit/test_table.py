@@ -14,9 +14,8 @@ from organizations.audit_checks import check_trail
 from organizations.models import AuditEntry
 from organizations.provisioning.server_sql import master_statements, server_statements
 from organizations.tenancy import trail
+from tests.organizations.helpers import Superuser, manage
 from tests.plugin import SERVER
-
-from .helpers import Superuser, manage
 
 CHANGES = [
     "UPDATE audit_entries SET act = 'changed'",

@@ -1,0 +1,181 @@
+"""What staff and operators do leaves its entry, in Django admin and at a terminal too."""
+
+import json
+import secrets
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
+
+from organizations import audit, keys, services
+from organizations.errors import OrganizationError
+from organizations.models import AuditEntry, Organization, Staff
+from tests.conftest import PASSWORD, Company
+from tests.organizations.helpers import Superuser, manage
+
+from .helpers import NEW_PASSWORD, Entries, acts, hash_of, of, post
+
+
+# --- Organizations ------------------------------------------------------------------------------
+def test_the_life_of_an_organization_is_told_from_sign_up_to_its_end(request_id: str) -> None:
+    name, email = f"Told {request_id}", f"{request_id}@test.com"
+    body = {"organization_name": name, "email": email, "password": PASSWORD}
+    assert post(Client(), "/org/create", body, request_id).status_code == 201
+    organization = services.find_organization(name)
+    services.suspend_organization(organization)
+    services.resume_organization(organization)
+    services.delete_organization(organization)
+    entries = of(organization)
+    assert acts(entries) == [
+        "user.created",
+        "organization.created",
+        "organization.suspended",
+        "organization.resumed",
+        "organization.deleting",
+        "organization.deleted",
+    ]
+    assert [entry.actor for entry in entries] == ["anonymous"] * 2 + ["system"] * 4
+    assert entries[0].person and entries[1].request_id == request_id
+    organization.refresh_from_db()
+    assert organization.sealed_audit_key == "", "its people could still be told"
+    assert audit.person(organization.pk, email) == ""
+
+
+def test_a_sign_up_that_fails_is_told_of_and_so_is_its_end(superuser: Superuser) -> None:
+    name = f"Denied {secrets.token_hex(4)}"
+    superuser.execute("ALTER ROLE orgmgmt NOCREATEDB")
+    try:
+        with pytest.raises(OrganizationError):
+            services.create_organization(name=name, email="a@test.com", password=PASSWORD)
+    finally:
+        superuser.execute("ALTER ROLE orgmgmt CREATEDB")
+    undone, failed = AuditEntry.objects.order_by("-id")[:2]
+    assert (failed.act, undone.act) == ("organization.create_failed", "organization.undone")
+    assert failed.organization_id == undone.organization_id
+    assert failed.facts == {"behind_step": "role", "error": "InsufficientPrivilege"}
+
+
+def test_resealing_is_told_of_for_each_organization_and_keeps_its_hashes(alpha: Company) -> None:
+    before = hash_of(alpha, alpha.email)
+    keys.reseal_credentials()
+    assert of(alpha.organization)[-1].act == "credentials.resealed"
+    assert hash_of(alpha, alpha.email) == before
+
+
+def test_an_organization_older_than_the_trail_gets_its_key_on_first_need(alpha: Company) -> None:
+    Organization.objects.filter(pk=alpha.organization.pk).update(sealed_audit_key="")
+    first = hash_of(alpha, alpha.email)
+    assert len(first) == 64
+    assert hash_of(alpha, alpha.email) == first
+
+
+def test_one_address_has_another_hash_in_each_organization(alpha: Company, beta: Company) -> None:
+    assert hash_of(alpha, "x@y.example") != hash_of(beta, "x@y.example")
+
+
+# --- Staff --------------------------------------------------------------------------------------
+def test_staff_who_log_in_fail_and_log_out_are_told_of(
+    staff: Staff, request_id: str, told: Callable[[], Entries]
+) -> None:
+    client, headers = Client(), {"X-Request-ID": request_id}
+    for password in ("wrong", PASSWORD):
+        form = {"username": staff.username, "password": password}
+        client.post("/admin/login/", form, headers=headers)
+    client.post("/admin/logout/", headers=headers)
+    failed, begun, ended = told()
+    assert acts([failed, begun, ended]) == [
+        "staff.login_failed",
+        "staff.logged_in",
+        "staff.logged_out",
+    ]
+    assert (failed.actor, failed.actor_id, failed.facts) == ("anonymous", None, {})
+    assert (begun.actor, begun.actor_id, ended.actor_id) == ("staff", staff.pk, staff.pk)
+
+
+def test_what_staff_do_in_the_admin_and_on_the_api_is_theirs(
+    staff: Staff, alpha: Company, request_id: str, told: Callable[[], Entries]
+) -> None:
+    client, headers = Client(), {"X-Request-ID": request_id}
+    client.force_login(staff)
+    data = {"action": "suspend", "_selected_action": [str(alpha.organization.pk)]}
+    try:
+        client.post("/admin/organizations/organization/", data, headers=headers)
+    finally:
+        services.resume_organization(alpha.organization)
+    (entry,) = told()
+    assert (entry.act, entry.actor, entry.actor_id) == (
+        "organization.suspended",
+        "staff",
+        staff.pk,
+    )
+    body = {"organization_name": "---", "email": "a@test.com", "password": PASSWORD}
+    name = f"By staff {request_id}"
+    answer = post(client, "/api/v1/organizations/", body | {"organization_name": name}, request_id)
+    services.delete_organization(Organization.objects.get(pk=answer.json()["id"]))
+    assert {(entry.actor, entry.actor_id) for entry in told()} == {("staff", staff.pk)}
+
+
+def test_changes_of_staff_and_of_groups_are_told_of_without_names(
+    staff: Staff, request_id: str, told: Callable[[], Entries]
+) -> None:
+    client, headers = Client(), {"X-Request-ID": request_id}
+    client.force_login(staff)
+    name = f"new-{secrets.token_hex(4)}"
+    form = {"username": name, "usable_password": "true"}
+    form |= {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    client.post("/admin/organizations/staff/add/", form, headers=headers)
+    made = Staff.objects.get(username=name)
+    client.post(f"/admin/organizations/staff/{made.pk}/password/", form, headers=headers)
+    client.post(f"/admin/organizations/staff/{made.pk}/delete/", {"post": "yes"}, headers=headers)
+    client.post("/admin/auth/group/add/", {"name": name}, headers=headers)
+    group = Group.objects.get(name=name)
+    group_id = group.pk
+    group.delete()
+    entries = told()
+    assert acts(entries) == ["staff.changed"] * 4
+    assert [(e.facts["verb"], e.facts["model"], e.facts["id"]) for e in entries] == [
+        ("added", "staff", made.pk),
+        ("changed", "staff", made.pk),
+        ("deleted", "staff", made.pk),
+        ("added", "group", group_id),
+    ]
+    assert name not in json.dumps([entry.facts for entry in entries])
+
+
+def test_staff_who_change_their_own_password_are_told_of(
+    staff: Staff, request_id: str, told: Callable[[], Entries]
+) -> None:
+    client = Client()
+    client.force_login(staff)
+    form = {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+    client.post("/admin/password_change/", form, headers={"X-Request-ID": request_id})
+    (entry,) = told()
+    assert entry.facts == {
+        "verb": "changed",
+        "model": "staff",
+        "id": staff.pk,
+        "fields": ["password"],
+    }
+
+
+# --- Commands -----------------------------------------------------------------------------------
+def commands_since(newest: int) -> list[str]:
+    entries = AuditEntry.objects.filter(pk__gt=newest, act="command.run").order_by("id")
+    assert {entry.actor for entry in entries} <= {"command"}
+    return [entry.facts["command"] for entry in entries]
+
+
+def test_a_command_is_told_of_by_its_name_and_one_that_reads_is_not(alpha: Company) -> None:
+    newest = AuditEntry.objects.latest("id").pk
+    for arguments in (
+        ["list_orgs"],
+        ["showmigrations"],
+        ["no_such_command"],
+        ["clearsessions"],
+        ["org_command", alpha.name, "--", "showmigrations"],
+    ):
+        manage(*arguments)
+    assert commands_since(newest) == ["clearsessions", "org_command", "showmigrations"]
+    inside = AuditEntry.objects.filter(act="command.run").latest("id")
+    assert inside.organization_id == alpha.organization.pk

@@ -1,0 +1,108 @@
+"""What cannot be recorded is not done."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import DatabaseError
+from django.test import Client
+
+from accounts import services as people
+from accounts.models import LoginSession, User
+from organizations import services, tenancy
+from organizations.errors import OrganizationError
+from organizations.models import AuditEntry, Organization, Staff
+from tests.accounts.helpers import send, unique_email
+from tests.conftest import PASSWORD, Company, leftovers
+from tests.organizations.helpers import Superuser
+
+
+@pytest.fixture
+def broken_trail(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """The table refuses entries of one act: the rest of the way is real."""
+
+    def break_for(act: str) -> None:
+        real = AuditEntry.objects.create
+
+        def create(**values: Any) -> AuditEntry:
+            if values["act"] == act:
+                values["actor_id"] = 2**70  # Out of the column's range.
+            return real(**values)
+
+        monkeypatch.setattr(AuditEntry.objects, "create", create)
+
+    return break_for
+
+
+def test_a_user_whose_making_cannot_be_recorded_is_not_made(
+    alpha: Company, broken_trail: Callable[[str], None]
+) -> None:
+    broken_trail("user.created")
+    email = unique_email()
+    with tenancy.override(alpha.tenant):
+        with pytest.raises(DatabaseError):
+            people.create_user(email=email, password=PASSWORD)
+        assert not User.objects.filter(email=email).exists()
+
+
+def test_a_user_whose_change_or_removal_cannot_be_recorded_stays(
+    alpha: Company, member: User, broken_trail: Callable[[str], None]
+) -> None:
+    with tenancy.override(alpha.tenant):
+        broken_trail("user.updated")
+        with pytest.raises(DatabaseError):
+            people.update_user(User.objects.get(pk=member.pk), is_admin=True)
+        broken_trail("user.removed")
+        with pytest.raises(DatabaseError):
+            people.remove_user(User.objects.get(pk=member.pk))
+        assert not User.objects.get(pk=member.pk).is_admin
+
+
+def test_a_login_that_cannot_be_recorded_does_not_begin(
+    alpha: Company, member: User, broken_trail: Callable[[str], None]
+) -> None:
+    broken_trail("login.succeeded")
+    body = {"organization": alpha.name, "email": member.email, "password": PASSWORD}
+    response: Any = send(Client(), "post", "/api/v1/auth/token/", body)
+    assert response.status_code != 200
+    with tenancy.override(alpha.tenant):
+        assert not LoginSession.objects.filter(user=member).exists()
+
+
+def test_staff_whose_login_cannot_be_recorded_are_not_in(
+    staff: Staff, broken_trail: Callable[[str], None]
+) -> None:
+    broken_trail("staff.logged_in")
+    client = Client(raise_request_exception=False)
+    client.post("/admin/login/", {"username": staff.username, "password": PASSWORD})
+    assert client.get("/admin/").status_code == 302, "they are in"
+
+
+@pytest.mark.parametrize("act", ["organization.created", "organization.create_failed"])
+def test_a_sign_up_that_cannot_be_recorded_leaves_nothing(
+    superuser: Superuser, broken_trail: Callable[[str], None], act: str
+) -> None:
+    broken_trail(act)
+    name = f"Untold {secrets.token_hex(4)}"
+    if act == "organization.create_failed":
+        superuser.execute("ALTER ROLE orgmgmt NOCREATEDB")
+    try:
+        with pytest.raises(OrganizationError):
+            services.create_organization(name=name, email="a@test.com", password=PASSWORD)
+    finally:
+        superuser.execute("ALTER ROLE orgmgmt CREATEDB")
+    assert not Organization.objects.named(name).exists()
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_a_deletion_or_suspension_that_cannot_be_recorded_is_not_done(
+    alpha: Company, broken_trail: Callable[[str], None]
+) -> None:
+    broken_trail("organization.deleting")
+    with pytest.raises(DatabaseError):
+        services.delete_organization(Organization.objects.get(pk=alpha.organization.pk))
+    broken_trail("organization.suspended")
+    with pytest.raises(DatabaseError):
+        services.suspend_organization(Organization.objects.get(pk=alpha.organization.pk))
+    assert services.find_organization(alpha.name).status == Organization.Status.ACTIVE
