@@ -11,7 +11,7 @@ from orgmgmt.embedded import EmbeddedError, EmbeddedPostgres
 from .helpers import REAL_WHEEL_FOLDER, ask, make
 
 
-def test_application_role_owns_the_master_database_and_is_no_superuser(
+def test_application_role_is_no_superuser_and_does_not_own_the_master(
     running: EmbeddedPostgres,
 ) -> None:
     facts = ask(
@@ -21,7 +21,7 @@ def test_application_role_owns_the_master_database_and_is_no_superuser(
         " FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user",
     )
     assert facts == (
-        *("orgmgmt", "master_org_db", "orgmgmt", "UTF8"),
+        *("orgmgmt", "master_org_db", "orgmgmt_owner", "UTF8"),
         *(False, True, True, "é", "C.UTF-8"),
     )
 
