@@ -1,5 +1,6 @@
 """What a link from a mail does, in the active organization."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from django.core.exceptions import ValidationError
@@ -33,7 +34,8 @@ def reset_password(link: Link, *, new_password: str) -> User:
         user.email_verified_at = user.email_verified_at or timezone.now()
         user.save(update_fields=["password", "email_verified_at"])
         services.end_all_sessions(user)
-        _record("password.reset", user)
+        with _acting_as(user):
+            trail.record("password.reset", user_id=user.pk)
     return user
 
 
@@ -43,7 +45,8 @@ def verify_email(link: Link) -> User:
         user = _user_of(link, lock=True)
         user.email_verified_at = timezone.now()
         user.save(update_fields=["email_verified_at"])
-        _record("email.verified", user)
+        with _acting_as(user):
+            trail.record("email.verified", user_id=user.pk)
     return user
 
 
@@ -60,7 +63,6 @@ def _user_of(link: Link, *, lock: bool) -> User:
     return user
 
 
-def _record(act: str, user: User) -> None:
-    """Tell the trail: the link is the credential, so that the act is the user's own."""
-    with trail.acting(replace(trail.origin(), actor="user", actor_id=user.pk)):
-        trail.record(act, user_id=user.pk)
+def _acting_as(user: User) -> AbstractContextManager[None]:
+    """The link is the credential, so that the act is the user's own."""
+    return trail.acting(replace(trail.origin(), actor="user", actor_id=user.pk))

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from queue import Full, Queue
 
 from django.core.mail import EmailMessage
-from django.db import connections
+from django.db import close_old_connections
 
 from organizations import tenancy
 from organizations.errors import OutboxFull
@@ -94,7 +94,7 @@ class Outbox:
             finally:
                 tenancy.reset()
                 if self._orders.empty():
-                    connections.close_all()
+                    close_old_connections()
             self._done()
 
     def _send(self) -> None:

@@ -230,7 +230,8 @@ def update_user(
                 "is_admin": is_admin,
                 "is_active": is_active,
             }
-            fields = [name for name, value in changes.items() if value is not None]
+            given = [name for name, value in changes.items() if value is not None]
+            fields = list(given)
             if email is not None and email != user.email:
                 fields.append("email_verified_at")  # To None: nobody has shown that it is theirs.
             for name in fields:
@@ -239,7 +240,7 @@ def update_user(
                 user.save(update_fields=fields)
             if is_active is False or password is not None:
                 end_all_sessions(user)
-            _record_update(user, fields)
+            _record_update(user, given)
     except IntegrityError as error:
         raise UserExists(email or user.email) from error
     return user

@@ -1,13 +1,16 @@
-"""The secrets that the master keeps sealed for each organization: its role's password, and the key
-that the audit trail hashes addresses with."""
+"""Keys: those that the master keeps sealed for each organization (its role's password, and what the
+audit trail hashes addresses with), and which ones sign tokens at this time."""
 
 import hashlib
 import hmac
 import secrets
 
+from django.conf import settings
 from django.db import transaction
 
-from .models import Organization
+from accounts.signing_keys import key_id
+
+from .models import AuditEntry, Organization
 from .sealing import reseal, seal, unseal
 from .tenancy import trail
 
@@ -60,3 +63,14 @@ def reseal_credentials() -> int:
             trail.record("credentials.resealed", organization_id=locked.pk)
             count += 1
     return count
+
+
+def note_signing_keys() -> None:
+    """Tell the trail where other keys sign tokens than when it was last told. No key is in it.
+
+    They are changed by environment and a restart, so each start comes by here.
+    """
+    ids = [key_id(secret) for secret in settings.SIGNING_KEYS]
+    told = AuditEntry.objects.filter(organization_id=None, act="signing_keys.changed").first()
+    if told is None or told.facts.get("keys") != ids:
+        trail.record("signing_keys.changed", facts={"keys": ids})

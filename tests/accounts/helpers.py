@@ -86,3 +86,8 @@ def assert_refused(access: str) -> None:
     assert response.status_code == 401, response.content
     assert response.json()["code"] == "invalid_token"
     assert response["WWW-Authenticate"] == 'Bearer realm="api"'
+
+
+def headers_of(response: Any) -> dict[str, str]:
+    """An answer's headers but for the request's own id."""
+    return {name: value for name, value in response.headers.items() if name != "X-Request-ID"}

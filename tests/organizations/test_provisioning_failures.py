@@ -54,19 +54,22 @@ def without(superuser: Superuser, attribute: str) -> Iterator[None]:
 def migration(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], None]:
-    """Puts a statement behind the tenant app's first migration, in a package of its own."""
+    """Puts a statement behind the tenant app's migrations, in a package of its own."""
 
     def add(statement: str) -> None:
         package = tmp_path / f"doomed_{abs(hash(statement))}"
         package.mkdir()
         (package / "__init__.py").touch()
         (package / "0001_initial.py").write_text(
-            "import importlib\n"
+            "import importlib, pkgutil\n"
+            "import accounts.migrations as real\n"
             "from django.db import migrations\n"
-            "real = importlib.import_module('accounts.migrations.0001_initial').Migration\n"
             "class Migration(migrations.Migration):\n"
             "    initial = True\n"
-            "    operations = real.operations\n"
+            "    operations = []\n"
+            "for _, name, _ in pkgutil.iter_modules(real.__path__):\n"
+            "    module = importlib.import_module(f'accounts.migrations.{name}')\n"
+            "    Migration.operations += module.Migration.operations\n"
         )
         (package / "0002_doomed.py").write_text(
             "from django.db import migrations\n"

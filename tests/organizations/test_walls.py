@@ -130,6 +130,8 @@ def test_the_users_table_has_the_columns_that_clients_know(alpha: Company) -> No
         "is_admin",
         "is_active",
         "created_at",
+        "email_verified_at",
+        "token_version",
     }
     assert columns["hashed_password"] == 255
 

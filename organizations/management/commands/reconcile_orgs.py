@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations import services
 from organizations.errors import OrganizationError
+from organizations.keys import note_signing_keys
 from organizations.tenancy import counters
 
 
@@ -30,6 +31,7 @@ class Command(BaseCommand):
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         counters.get().prune()
+        note_signing_keys()
         for verb, names in outcome.items():
             for name in names:
                 self.stdout.write(f"{verb}: {name}")

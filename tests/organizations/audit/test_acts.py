@@ -148,7 +148,8 @@ def test_what_an_admin_does_with_users_is_told_of_by_names_of_fields(
     for body in ({"is_admin": True, "email": changed}, {"is_active": False}):
         admin.patch(one, body, content_type="application/json", headers=headers)
     admin.delete(one, headers=headers)
-    entries = told()
+    # The mails to the new addresses are told of as well, each at its own time.
+    entries = [entry for entry in told() if entry.act.startswith("user.")]
     assert acts(entries) == ["user.created", "user.updated", "user.deactivated", "user.removed"]
     assert {entry.user_id for entry in entries} == {made["id"]}
     assert {entry.actor for entry in entries} == {"user"}
