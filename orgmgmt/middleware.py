@@ -40,7 +40,6 @@ class EdgeMiddleware:
         if request.method == "HEAD" and isinstance(response, HttpResponse):
             # The length stays as it was counted; gunicorn warns of a body that it drops.
             response.content = b""
-        response.setdefault("X-Content-Type-Options", "nosniff")
         return response
 
     def _answer(self, request: HttpRequest) -> HttpResponseBase:

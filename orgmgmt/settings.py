@@ -86,6 +86,36 @@ def names(name: str, *, default: str = "") -> list[str]:
     return [part.strip() for part in text(name, default=default).split(",") if part.strip()]
 
 
+def origins(name: str) -> list[str]:
+    """Origins as a browser sends them, with commas between; anything else stops the start."""
+    found = names(name)
+    for origin in found:
+        parts = urlsplit(origin)
+        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", origin):
+            raise ImproperlyConfigured(
+                f"{name} holds {origin[:80]!r}. Write each origin as https://app.example.com, in "
+                "small letters, with a port where it has one of its own and with nothing behind "
+                "it. No pattern is understood: name each origin."
+            )
+        if {"http": 80, "https": 443}[parts.scheme] == parts.port:
+            raise ImproperlyConfigured(
+                f"{name} holds {origin[:80]!r}. Leave out :{parts.port}, as browsers do."
+            )
+    return found
+
+
+def contacts(name: str) -> list[str]:
+    """Addresses as RFC 9116 wants them, with commas between; anything else stops the start."""
+    found = names(name)
+    for contact in found:
+        if not re.fullmatch(r"(mailto:[^@\s]+@[^@\s]+|https://\S+|tel:\+?[0-9.()-]+)", contact):
+            raise ImproperlyConfigured(
+                f"{name} holds {contact[:80]!r}. Write mailto:security@example.com, an address "
+                "that begins with https://, or tel: and a number."
+            )
+    return found
+
+
 # --- Development or production ------------------------------------------------------------------
 DATA_DIR = Path(text("DATA_DIR") or BASE_DIR / ".data").absolute()
 _DATABASE_CONFIGURED = any(
@@ -347,12 +377,16 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "corsheaders",
     "organizations",
     "accounts",
 ]
 AUTH_USER_MODEL = "organizations.Staff"
 MIDDLEWARE = [
     "orgmgmt.origin.OriginMiddleware",
+    "orgmgmt.headers.SecurityHeadersMiddleware",
+    # Outside the edge: what that refuses has to be readable by an allowed origin too.
+    "corsheaders.middleware.CorsMiddleware",
     "orgmgmt.middleware.EdgeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -393,6 +427,11 @@ PORT = number("PORT", default=8000, at_most=65_535)
 BIND = f"[{HOST}]:{PORT}" if ":" in HOST else f"{HOST}:{PORT}"
 WEB_CONCURRENCY = number("WEB_CONCURRENCY", default=2, at_most=1_000)
 WEB_THREADS = number("WEB_THREADS", default=4, at_most=1_000)
+# From a request's first byte to its answer's last (orgmgmt/worker.py).
+REQUEST_TIMEOUT_SECONDS = number("REQUEST_TIMEOUT_SECONDS", default=60, at_most=3_600)
+# Of one statement, and of its wait for one lock (orgmgmt/limits.py).
+STATEMENT_TIMEOUT_SECONDS = number("STATEMENT_TIMEOUT_SECONDS", default=30, at_most=3_600)
+LOCK_TIMEOUT_SECONDS = number("LOCK_TIMEOUT_SECONDS", default=5, at_most=3_600)
 
 # --- The edge -----------------------------------------------------------------------------------
 ALLOWED_HOSTS = names("ALLOWED_HOSTS", default=f"localhost,127.0.0.1,[::1],{HOST}" if DEBUG else "")
@@ -404,13 +443,29 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
 SECURE_HSTS_PRELOAD = HTTPS_ONLY
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
+# `__Host-`: a browser takes it by https alone, and from no other host of the same domain.
+SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS_ONLY else "sessionid"
+CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS_ONLY else "csrftoken"
+# The pages' scripts take the token from the page.
+CSRF_COOKIE_HTTPONLY = True
 # Only where a proxy in front always sets or strips it.
-if boolean("TRUST_X_FORWARDED_PROTO", default=False):
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https")
+    if boolean("TRUST_X_FORWARDED_PROTO", default=False)
+    else None
+)
 # How many proxies in front append to X-Forwarded-For; what stands before their entries is whatever
 # the client wrote.
 TRUSTED_PROXY_HOPS = number("TRUSTED_PROXY_HOPS", default=0, at_least=0, at_most=10)
 X_FRAME_OPTIONS = "DENY"
+# Origins whose pages may call the API and read its answers. No pattern, and never with cookies:
+# such a page sends a token.
+CORS_ALLOWED_ORIGINS = origins("CORS_ALLOWED_ORIGINS")
+CORS_ALLOW_CREDENTIALS = False
+CORS_URLS_REGEX = r"^/(api/v1(/.*)?|org/.*|admin/login|health/?|openapi\.json/?)?$"
+CORS_EXPOSE_HEADERS = ["Retry-After", "X-Request-ID"]
+CORS_PREFLIGHT_MAX_AGE = 600
+SECURITY_CONTACT = contacts("SECURITY_CONTACT")
 LOGIN_URL = "rest_framework:login"
 
 STATIC_URL = "/static/"

@@ -12,6 +12,7 @@ from . import exceptions
 from .api_root import ApiRootView
 from .docs import RedocView, SchemaView, SwaggerView
 from .health import HealthView, RootView
+from .security_txt import SecurityTxtView
 
 # DRF's templates look for the names `login` and `logout` here.
 browser_urlpatterns = (
@@ -39,6 +40,7 @@ urlpatterns = [
     path("openapi.json", SchemaView.as_view(), name="schema"),
     path("docs", SwaggerView.as_view(url_name="schema"), name="docs"),
     path("redoc", RedocView.as_view(url_name="schema"), name="redoc"),
+    path(".well-known/security.txt", SecurityTxtView.as_view(), name="security-txt"),
     *contract_urlpatterns,
     path("admin/login", AdminLoginView.as_view(), name="admin-login"),
     path("admin", RedirectView.as_view(url="/admin/")),

@@ -44,6 +44,7 @@ def environment() -> dict[str, str]:
         "SECRET_KEY": secrets.token_urlsafe(48),
         "CREDENTIAL_KEYS": Fernet.generate_key().decode(),
         "DATA_DIR": str(FOLDER),
+        "SECURITY_CONTACT": "mailto:security@test.example",
         "MASTER_DB_HOST": str(SERVER.socket_dir),
         "MASTER_DB_NAME": "master_org_db",
         "MASTER_DB_USER": "orgmgmt",

@@ -24,7 +24,10 @@ README = ROOT / "README.md"
 PRINTED_ADDRESS = "http://127.0.0.1:8000"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_READERS = {"text", "boolean", "number", "choice", "rate", "names", "signing_secrets"}
+_READERS = {
+    *("text", "boolean", "number", "choice", "rate", "names", "signing_secrets"),
+    *("origins", "contacts"),
+}
 # What settings.py is given by another than the person who configures it.
 _PRODUCTION = {"PATH": os.environ.get("PATH", os.defpath), "DEBUG": "off"}
 

@@ -82,6 +82,7 @@ CALLS: dict[str, Call] = {
     "GET /": Call("open", 200),
     "GET /health": Call("open", 200),
     "GET /openapi.json": Call("open", 200),
+    "GET /.well-known/security.txt": Call("open", 200),
     "GET /docs": Call("open", 200),
     "GET /redoc": Call("open", 200),
     "ANY /admin": Call("open", 302),

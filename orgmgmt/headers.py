@@ -1,0 +1,97 @@
+"""What every answer tells the browser to refuse.
+
+A middleware of ours and not django-csp: a policy for pages, one for everything else, and a nonce
+that a template asks for. docs/decisions/0011-csp.md says more.
+"""
+
+import secrets
+from collections.abc import Callable
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+_FEATURES = (
+    *("accelerometer", "autoplay", "browsing-topics", "camera", "display-capture"),
+    *("encrypted-media", "fullscreen", "geolocation", "gyroscope", "hid", "magnetometer"),
+    *("microphone", "midi", "payment", "picture-in-picture", "publickey-credentials-get"),
+    *("screen-wake-lock", "serial", "usb", "xr-spatial-tracking"),
+)
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    # About what a page embeds (an image, a script). What CORS_ALLOWED_ORIGINS lets a page read is
+    # asked for in another mode, which this header does not concern.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _FEATURES),
+}
+# For what is no page: JSON, CSV, files. A browser that is brought to show it as one runs nothing.
+NOTHING = "default-src 'none'; frame-ancestors 'none'"
+_PAGE = {
+    "default-src": ("'none'",),
+    "script-src": ("'self'",),
+    "style-src": ("'self'",),
+    "img-src": ("'self'", "data:"),
+    "font-src": ("'self'",),
+    "connect-src": ("'self'",),
+    "form-action": ("'self'",),
+    "base-uri": ("'none'",),
+    "frame-ancestors": ("'none'",),
+}
+
+
+class Policy:
+    """The Content-Security-Policy of one answer, as its view and its template have added to it."""
+
+    def __init__(self) -> None:
+        self._nonce = ""
+        self._more: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def nonce(self) -> str:
+        """What a template gives the <script> and <style> that it writes into the page itself."""
+        self._nonce = self._nonce or secrets.token_urlsafe(16)
+        return self._nonce
+
+    def allow(self, directive: str, *sources: str) -> None:
+        """Let the page do more than pages may."""
+        self._more[directive] = (*self._more.get(directive, ()), *sources)
+
+    @property
+    def style_attributes(self) -> str:
+        """Lets the page's elements carry `style="…"`, for a template of others that does."""
+        self.allow("style-src-attr", "'unsafe-inline'")
+        return ""
+
+    def header(self) -> str:
+        """The policy as it is sent."""
+        directives = dict(_PAGE)
+        for directive, sources in self._more.items():
+            directives[directive] = (*directives.get(directive, ()), *sources)
+        if self._nonce:
+            for directive in ("script-src", "style-src"):
+                directives[directive] = (*directives[directive], f"'nonce-{self._nonce}'")
+        return "; ".join(f"{name} {' '.join(sources)}" for name, sources in directives.items())
+
+
+def policy_of(request: HttpRequest) -> Policy:
+    """The request's own policy, to add to. A template finds it as `request.csp`."""
+    policy: Policy = request.csp  # type: ignore[attr-defined]
+    return policy
+
+
+class SecurityHeadersMiddleware:
+    """Puts the headers on every answer, whoever has given it. The outermost of all."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.csp = Policy()  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        for name, value in ALWAYS.items():
+            response[name] = value
+        page = response.get("Content-Type", "").startswith(("text/html", "application/xhtml"))
+        response["Content-Security-Policy"] = policy_of(request).header() if page else NOTHING
+        return response

@@ -1,0 +1,31 @@
+"""Whom to tell about a hole: /.well-known/security.txt (RFC 9116)."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views import View
+
+from . import exceptions
+
+# RFC 9116 advises against a year or more. Each answer counts anew.
+_GOOD_FOR = timedelta(days=180)
+
+
+class SecurityTxtView(View):
+    """SECURITY_CONTACT in the form that tools look for; 404 where there is none."""
+
+    http_method_names = ["get", "head"]
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        if not settings.SECURITY_CONTACT:
+            return exceptions.not_found(request)
+        expires = (timezone.now() + _GOOD_FOR).replace(microsecond=0)
+        lines = [
+            *(f"Contact: {contact}" for contact in settings.SECURITY_CONTACT),
+            f"Expires: {expires.strftime('%Y-%m-%dT%H:%M:%SZ')}",
+            "Preferred-Languages: en",
+            f"Canonical: {request.build_absolute_uri(request.path)}",
+        ]
+        return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; charset=utf-8")
