@@ -16,9 +16,10 @@ try:
 except ImproperlyConfigured as error:
     sys.exit(f"Configuration: {error}")
 
-worker_class = "gthread"
+worker_class = "orgmgmt.worker.Worker"
 workers = settings.WEB_CONCURRENCY
 threads = settings.WEB_THREADS
+# Of a worker whose main thread hangs; a request's own is REQUEST_TIMEOUT_SECONDS.
 timeout = 60
 graceful_timeout = 30
 keepalive = 5

@@ -42,7 +42,7 @@ class _DevelopmentServer(BaseApplication):
 
         options = {
             "bind": settings.BIND,
-            "worker_class": "gthread",
+            "worker_class": "orgmgmt.worker.Worker",
             "workers": settings.WEB_CONCURRENCY,
             "threads": settings.WEB_THREADS,
             "timeout": 60,

@@ -1,0 +1,116 @@
+"""gunicorn's threads, which no client can keep for longer than a request may take.
+
+Relies on gunicorn 27, workers/gthread.py, ThreadWorker: `handle` serves one request in a thread of
+the pool; `wait_for_and_dispatch_events` is called by the main thread at least once a second, also
+while the worker stops; `pending_conns` are watched by the main thread until data comes, and closed
+at their `timeout` (on_pending_socket_readable, murder_pending); `finish_request` runs in the main
+thread and ends with TConn.close(graceful=True), which waits for the client for up to 2 s.
+tests/http/test_slow_clients.py goes red where a new version is different.
+"""
+
+import selectors
+import socket
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+# For how long a new connection may say nothing; a kept one has gunicorn's `keepalive`.
+_FIRST_BYTE_SECONDS = 5.0
+# For how long a closed connection is still read from, so that the answer reaches its client.
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 65_536
+
+
+class Worker(ThreadWorker):
+    """Ends the connection of a request that takes longer than REQUEST_TIMEOUT_SECONDS.
+
+    However the time passes: headers or a body that come byte by byte, an answer that nobody reads.
+    What the request does in the database has limits of its own (orgmgmt/limits.py).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Written by the pool's threads, read by the main one: each step is one of dict's own.
+        self._under_way: dict[TConn, float] = {}
+        self._lingering: dict[TConn, tuple[float, int]] = {}
+
+    def handle(self, conn: TConn) -> bool:
+        self._under_way[conn] = time.monotonic()
+        try:
+            return super().handle(conn)
+        finally:
+            self._under_way.pop(conn, None)
+
+    def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
+        super().wait_for_and_dispatch_events(timeout)
+        now = time.monotonic()
+        for conn, began in list(self._under_way.items()):
+            if now - began > settings.REQUEST_TIMEOUT_SECONDS:
+                # Not close(): the thread that waits for it would wait on, for a number that the
+                # next connection may be given.
+                with suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RDWR)
+        for conn, (deadline, _) in list(self._lingering.items()):
+            if now > deadline:
+                self._let_go(conn)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection in and wait for its first byte here, where it costs no thread.
+
+        gunicorn lets a thread wait for it, 5 s long.
+        """
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.nr_conns += 1
+        conn = TConn(self.cfg, client, address, listener.getsockname())
+        conn.timeout = time.monotonic() + _FIRST_BYTE_SECONDS
+        self.pending_conns.append(conn)
+        self.poller.register(
+            client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
+        )
+
+    def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
+        """As gunicorn's; but where it would wait for the client, it goes on with its work."""
+        try:
+            keep = not fs.cancelled() and fs.result()
+        except Exception:
+            keep = False
+        if keep:
+            super().finish_request(conn, fs)
+            return
+        try:
+            # The answer's end; what the client still sends is read until it closes, since a
+            # connection that is closed over unread data takes the answer with it (RFC 9112, 9.6).
+            conn.sock.shutdown(socket.SHUT_WR)
+            conn.sock.setblocking(False)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+            self._lingering[conn] = (time.monotonic() + _LINGER_SECONDS, 0)
+        except (OSError, ValueError, KeyError):
+            self.nr_conns -= 1
+            conn.close()
+
+    def _drain(self, conn: TConn, client: socket.socket) -> None:
+        deadline, drained = self._lingering[conn]
+        try:
+            data = client.recv(4096)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        self._lingering[conn] = (deadline, drained + len(data))
+        if not data or drained > _LINGER_BYTES:
+            self._let_go(conn)
+
+    def _let_go(self, conn: TConn) -> None:
+        del self._lingering[conn]
+        with suppress(OSError, KeyError, ValueError):
+            self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()

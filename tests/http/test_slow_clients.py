@@ -1,0 +1,119 @@
+"""Clients that take their time, at a server of one thread: nobody else waits for them for ever."""
+
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from .server import WebServer, assert_no_traceback, serving
+
+LIMIT_SECONDS = 2
+# More than one thread could serve one after the other within the time a test has, if each of these
+# clients could keep it for as long as gunicorn's own worker lets it.
+MANY = 40
+
+
+@pytest.fixture(scope="module")
+def single(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """A gunicorn with one thread, and little time for each request."""
+    log = tmp_path_factory.mktemp("gunicorn") / "slow.log"
+    with serving(
+        log,
+        WEB_CONCURRENCY="1",
+        WEB_THREADS="1",
+        REQUEST_TIMEOUT_SECONDS=str(LIMIT_SECONDS),
+        DEBUG="off",
+        HTTPS_ONLY="off",
+    ) as running:
+        yield running
+    assert_no_traceback(running)
+
+
+def connect(server: WebServer, stack: ExitStack) -> socket.socket:
+    return stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+
+
+def drip(connection: socket.socket, byte: bytes) -> None:
+    """Send one byte again and again, until the server has had enough."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while True:
+            connection.sendall(byte)
+            time.sleep(0.1)
+
+
+HEADERS = b"POST /org/get HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("beginning", "byte"),
+    [
+        (b"GET /health HT", b""),
+        (HEADERS + b"X-Slow: ", b"a"),
+        (HEADERS + b"Content-Length: 5000\r\n\r\n{", b" "),
+        (HEADERS + b"Content-Length: 5000\r\n\r\n{", b""),
+    ],
+    ids=["silent-head", "slow-head", "slow-body", "silent-body"],
+)
+def test_a_request_that_never_ends_is_ended(
+    beginning: bytes, byte: bytes, single: WebServer
+) -> None:
+    with ExitStack() as stack:
+        slow = connect(single, stack)
+        slow.sendall(beginning)
+        if byte:
+            drip(slow, byte)
+        # Nothing, or an error: never an answer to what was not sent to its end.
+        with suppress(ConnectionResetError):
+            assert b" 200 " not in slow.recv(4096)
+        assert single.get("/health", timeout=30).status_code == 200
+
+
+def test_an_answer_that_nobody_reads_is_ended(single: WebServer) -> None:
+    with ExitStack() as stack:
+        deaf = stack.enter_context(socket.socket())
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.settimeout(30)
+        deaf.connect(("127.0.0.1", single.port))
+        # As many answers as fill the buffers of both sides.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            deaf.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
+        time.sleep(LIMIT_SECONDS)
+        assert single.get("/health", timeout=30).status_code == 200
+
+
+def test_connections_that_say_nothing_take_no_thread(single: WebServer) -> None:
+    with ExitStack() as stack:
+        for _ in range(MANY):
+            connect(single, stack)
+        assert single.get("/health", timeout=30).status_code == 200
+
+
+def test_clients_that_never_hang_up_keep_nobody_waiting(single: WebServer) -> None:
+    with ExitStack() as stack:
+        request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        for _ in range(MANY):
+            connect(single, stack).sendall(request)
+        assert single.get("/health", timeout=30).status_code == 200
+
+
+def test_a_client_that_keeps_its_connection_is_served_for_longer_than_one_request_may_take(
+    single: WebServer,
+) -> None:
+    patient = http.client.HTTPConnection("127.0.0.1", single.port, timeout=30)
+    patient.connect()
+    first = patient.sock
+    end = time.monotonic() + LIMIT_SECONDS + 1.5
+    while time.monotonic() < end:
+        patient.request("GET", "/health")
+        assert b"healthy" in patient.getresponse().read()
+        time.sleep(0.2)
+    assert patient.sock is first, "it was ended, and opened again"
+    patient.close()
+
+
+def test_a_body_that_is_refused_unread_leaves_its_answer_readable(single: WebServer) -> None:
+    head = HEADERS + b"Content-Length: 3000000\r\n\r\n"
+    assert single.raw(head + b" " * 3_000_000).status == 413
