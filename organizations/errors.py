@@ -110,6 +110,15 @@ class ServerUnavailable(OrganizationError):
         )
 
 
+class TookTooLong(OrganizationError):
+    """A statement met its time limit, or waited for a lock as long as it may."""
+
+    code = "took_too_long"
+
+    def __init__(self) -> None:
+        super().__init__("The database took too long, and the request was given up. Try again.")
+
+
 class ServerRefused(OrganizationError):
     """The PostgreSQL server answered a statement of ours with an error that is no outage."""
 

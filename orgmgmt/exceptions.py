@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation, Valida
 from django.db import DataError, InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from psycopg.errors import LockNotAvailable, QueryCanceled
 from redis.exceptions import RedisError
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
@@ -34,6 +35,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.CacheUnavailable: 503,
     errors.SignUpClosed: 403,
     errors.TooManyRequests: 429,
+    errors.TookTooLong: 503,
     errors.InvalidCredentials: 401,
     errors.InvalidToken: 401,
     errors.InvalidLink: 400,
@@ -91,6 +93,9 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
     if isinstance(exc, ProtectedError | RestrictedError):
         detail = "Other records refer to this one. Remove or change them first."
         return 409, body(detail, "in_use"), {}
+    if isinstance(exc.__cause__, QueryCanceled | LockNotAvailable):
+        logger.error("database too slow", exc_info=exc)
+        exc = errors.TookTooLong()
     if isinstance(exc, OperationalError | InterfaceError):
         # The text of the server's is for the log: it names hosts, databases and roles.
         logger.error("database unavailable", exc_info=exc)

@@ -7,6 +7,8 @@ from typing import Any
 import django
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 
+from .limits import limit_connections
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
 
 
@@ -29,4 +31,5 @@ class Handler(WSGIHandler):
 
 
 django.setup(set_prefix=False)
+limit_connections()
 application = Handler()

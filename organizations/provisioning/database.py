@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import connection
+from django.db import connection, connections
 from psycopg import sql
 
 from organizations.models import Organization
@@ -27,9 +27,19 @@ def organization_settings(organization: Organization) -> dict[str, Any]:
         "NAME": organization.database_name,
         "USER": organization.role_name,
         "PASSWORD": unseal(organization.sealed_password, owner=organization.name),
-        "OPTIONS": {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **libpq_options()},
+        "OPTIONS": {
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            **libpq_options(),
+            **_limits(),
+        },
         "CONN_MAX_AGE": 0,
     }
+
+
+def _limits() -> dict[str, Any]:
+    """The time limits of this process's master connections, where it has any."""
+    options = connections.settings["default"].get("OPTIONS", {}).get("options")
+    return {"options": options} if options else {}
 
 
 class DatabaseTaken(Exception):

@@ -4,6 +4,7 @@ import logging
 from contextlib import ExitStack
 
 import psycopg
+from django.conf import settings
 from psycopg import sql
 
 from .server import ServerSession, master_parameters
@@ -29,6 +30,17 @@ def ensure_role(session: ServerSession, *, role: str, password: str) -> None:
             sql.Identifier(role), sql.Literal(verifier)
         )
     )
+    # The web's connections ask for these themselves. A pooler that leaves out what a connection
+    # asks for (PgBouncer's ignore_startup_parameters) is still given the role's.
+    for name, seconds in (
+        ("statement_timeout", settings.STATEMENT_TIMEOUT_SECONDS),
+        ("lock_timeout", settings.LOCK_TIMEOUT_SECONDS),
+    ):
+        session.execute(
+            sql.SQL("ALTER ROLE {} SET {} = {}").format(
+                sql.Identifier(role), sql.Identifier(name), sql.Literal(f"{seconds}s")
+            )
+        )
 
 
 def drop_role(session: ServerSession, *, role: str) -> None:

@@ -18,8 +18,9 @@ Connection = psycopg.Connection[TupleRow]
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 5
-# Of Django's own: libpq would not know them.
-_DJANGO_OPTIONS = {"pool", "isolation_level", "server_side_binding", "assume_role"}
+# Of Django's own: libpq would not know them. And `options`: the limits of a process that serves
+# requests (orgmgmt/limits.py), which are not for provisioning.
+_DJANGO_OPTIONS = {"pool", "isolation_level", "server_side_binding", "assume_role", "options"}
 
 
 def libpq_options() -> dict[str, Any]:

@@ -1,0 +1,24 @@
+"""How long a database may let a request wait.
+
+For what serves requests, and for no command: a migration and the making of an organization take
+what they take. Those use direct sessions (provisioning/server.py) or lift the limits
+(provisioning/migrations.py).
+"""
+
+from django.conf import settings
+from django.db import connections
+
+
+def limit_connections() -> None:
+    """Give each connection that this process opens from now on the two limits.
+
+    As a startup parameter: it costs no statement, and RESET returns to it. The organizations'
+    connections take it over from the master's entry (provisioning/database.py).
+    """
+    milliseconds = {
+        "statement_timeout": settings.STATEMENT_TIMEOUT_SECONDS * 1000,
+        "lock_timeout": settings.LOCK_TIMEOUT_SECONDS * 1000,
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in milliseconds.items())
+    entry = connections.settings["default"]
+    entry["OPTIONS"] = {**entry.get("OPTIONS", {}), "options": options}

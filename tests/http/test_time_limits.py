@@ -1,0 +1,131 @@
+"""Databases that keep a request waiting: a 503 in time, and nothing half done."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from orgmgmt.embedded import APPLICATION_ROLE
+from tests.conftest import Company
+from tests.plugin import SERVER
+
+from .server import WebServer, assert_one_shape, serving
+
+Superuser = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture(scope="module")
+def hurried(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """A gunicorn whose statements may wait 1 s for a lock, and take 2 s."""
+    log = tmp_path_factory.mktemp("gunicorn") / "limits.log"
+    with serving(log, LOCK_TIMEOUT_SECONDS="1", STATEMENT_TIMEOUT_SECONDS="2") as running:
+        yield running
+    assert "Internal Server Error" not in running.text()
+
+
+@contextmanager
+def locked(database: str, table: str) -> Iterator[None]:
+    """Somebody else holds the table inside the block."""
+    parameters = {**SERVER.superuser_parameters(), "dbname": database}
+    with psycopg.connect(**parameters) as other:
+        statement = sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE")
+        other.execute(statement.format(sql.Identifier(table)))
+        yield
+
+
+@contextmanager
+def slow_updates(company: Company) -> Iterator[None]:
+    """An UPDATE of a user takes a minute inside the block."""
+    database = company.organization.database_name
+    parameters = {**SERVER.superuser_parameters(), "dbname": database}
+    with psycopg.connect(**parameters, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN PERFORM pg_sleep(60); RETURN NEW; END$$"
+        )
+        owner.execute(
+            "CREATE TRIGGER slow BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+        try:
+            yield
+        finally:
+            owner.execute("DROP FUNCTION slow CASCADE")
+
+
+def token(server: WebServer, company: Company) -> dict[str, str]:
+    answer = server.log_in(company.name, email=company.email).json()
+    return {"Authorization": f"Bearer {answer['access_token']}"}
+
+
+def test_a_lock_in_the_master_is_not_waited_for_for_ever(
+    hurried: WebServer, alpha: Company
+) -> None:
+    with locked(SERVER.connection_parameters()["dbname"], "organizations"):
+        error = assert_one_shape(
+            hurried.post("/org/get", {"organization_name": alpha.name}, timeout=30), 503
+        )
+    assert error["code"] == "took_too_long"
+    assert hurried.post("/org/get", {"organization_name": alpha.name}).status_code == 200
+
+
+def test_a_lock_in_an_organization_is_not_waited_for_for_ever(
+    hurried: WebServer, alpha: Company, beta: Company
+) -> None:
+    headers, others = token(hurried, alpha), token(hurried, beta)
+    with locked(alpha.organization.database_name, "users"):
+        error = assert_one_shape(hurried.get("/api/v1/me/", headers=headers, timeout=30), 503)
+        assert hurried.get("/api/v1/me/", headers=others).status_code == 200
+    assert error["code"] == "took_too_long"
+    assert hurried.get("/api/v1/me/", headers=headers).status_code == 200
+
+
+def test_a_statement_that_takes_too_long_is_given_up_and_changes_nothing(
+    hurried: WebServer, alpha: Company
+) -> None:
+    headers = token(hurried, alpha)
+    with slow_updates(alpha):
+        answer = hurried.call(
+            *("PATCH", "/api/v1/me/"),
+            json={"email": "changed@alpha.example"},
+            headers=headers,
+            timeout=30,
+        )
+        assert assert_one_shape(answer, 503)["code"] == "took_too_long"
+    assert hurried.get("/api/v1/me/", headers=headers).json()["email"] == alpha.email
+
+
+def test_no_step_of_a_sign_up_has_the_limits(hurried: WebServer, superuser: Superuser) -> None:
+    """Its first step waits for as long as another session holds the catalog of databases."""
+    import threading
+
+    answers = []
+    with psycopg.connect(**SERVER.superuser_parameters()) as other:
+        other.execute("LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE")
+        signing_up = threading.Thread(
+            target=lambda: answers.append(hurried.sign_up("Patient Company").status_code)
+        )
+        signing_up.start()
+        signing_up.join(timeout=3.5)  # Longer than either limit.
+        assert answers == []
+    signing_up.join(timeout=60)
+    assert answers == [201]
+
+
+def test_a_pooler_that_drops_what_a_connection_asks_for_leaves_the_roles_own_limits(
+    alpha: Company, superuser: Superuser
+) -> None:
+    row = superuser.execute(
+        "SELECT setconfig FROM pg_db_role_setting JOIN pg_roles ON pg_roles.oid = setrole "
+        "WHERE rolname = %s AND setdatabase = 0",
+        (alpha.organization.role_name,),
+    ).fetchone()
+    assert row == (["statement_timeout=30s", "lock_timeout=5s"],)
+
+
+def test_the_applications_own_role_has_no_limits_of_its_own(superuser: Superuser) -> None:
+    row = superuser.execute(
+        "SELECT rolconfig FROM pg_roles WHERE rolname = %s", (APPLICATION_ROLE,)
+    ).fetchone()
+    assert row == (None,), "provisioning and migrations would meet them"
