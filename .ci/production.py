@@ -63,6 +63,10 @@ def main(commands: list[str]) -> int:
             # What check --deploy warns of where strangers are let in.
             "ORG_SIGNUP": "staff",
             "ORG_PUBLIC_LOOKUP": "off",
+            "SECURITY_CONTACT": "mailto:security@example.com",
+            "CORS_ALLOWED_ORIGINS": "https://app.example.com",
+            "TRUST_X_FORWARDED_PROTO": "on",
+            "TRUSTED_PROXY_HOPS": "1",
             **random_secrets(),
             **database,
         }

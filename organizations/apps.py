@@ -7,7 +7,7 @@ class OrganizationsConfig(AppConfig):
     name = "organizations"
 
     def ready(self) -> None:
-        from . import audit_checks, checks, staff_acts  # noqa: F401 - register the system checks
+        from . import audit_checks, checks, edge_checks, staff_acts  # noqa: F401 - registers the system checks
         from .audit import MasterTrail
         from .directory import MasterDirectory
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise

@@ -89,14 +89,39 @@ CONNECTIONS_PER_THREAD = 3
 CONNECTIONS_FOR_MAILS = 2
 
 
-def _budget(available: int) -> Iterator[checks.CheckMessage]:
+def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
+    """What the threads can open against each limit: the server's, the role's, the master's.
+
+    A superuser is bound by no limit of a role's or a database's (PostgreSQL, CREATE ROLE).
+    """
+    row = connection.execute(
+        "SELECT current_setting('max_connections')::int - "
+        "current_setting('superuser_reserved_connections')::int - "
+        "current_setting('reserved_connections')::int, "
+        "nullif(rolconnlimit, -1), nullif(datconnlimit, -1), rolsuper "
+        "FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()"
+    ).fetchone()
+    server, role, database, superuser = row if row else (0, None, None, False)
     for_requests = settings.WEB_THREADS * CONNECTIONS_PER_THREAD
-    needed = settings.WEB_CONCURRENCY * (for_requests + CONNECTIONS_FOR_MAILS)
-    if needed > available:
+    everything = settings.WEB_CONCURRENCY * (for_requests + CONNECTIONS_FOR_MAILS)
+    # One of each thread's is an organization's: of another role, to a database of its own.
+    own = everything - settings.WEB_CONCURRENCY * (settings.WEB_THREADS + 1)
+    for needed, available, whose, remedy in (
+        (
+            everything,
+            server,
+            "the server allows",
+            "raise the server's max_connections",
+        ),
+        (own, role, "the application's role may have", "raise the role's CONNECTION LIMIT"),
+        (own, database, "the master database takes", "raise the database's CONNECTION LIMIT"),
+    ):
+        if available is None or needed <= available or (superuser and whose != "the server allows"):
+            continue
         yield checks.Warning(
             f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads can open "
-            f"{needed} connections, and the server allows {available}.",
-            hint="Lower WEB_CONCURRENCY or WEB_THREADS, or raise the server's max_connections.",
+            f"{needed} connections, and {whose} {available}.",
+            hint=f"Lower WEB_CONCURRENCY or WEB_THREADS, or {remedy}.",
             id="organizations.W004",
         )
 
@@ -142,12 +167,7 @@ def check_server(
                 "prints the SQL.",
                 id="organizations.W001",
             )
-        row = connection.execute(
-            "SELECT current_setting('max_connections')::int - "
-            "current_setting('superuser_reserved_connections')::int - "
-            "current_setting('reserved_connections')::int"
-        ).fetchone()
-        yield from _budget(row[0] if row else 0)
+        yield from _budget(connection)
         # Never trust a REVOKE that reported success: as another role it changes nothing.
         open_to_all = connection.execute(
             "SELECT datname FROM pg_database WHERE datallowconn AND EXISTS (SELECT FROM "
