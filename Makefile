@@ -20,7 +20,8 @@ MYPY_ENV := DEBUG=on DATABASE_URL=postgres://lint@localhost/lint SECRET_KEY=lint
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv run test test-browser test-tls test-redis lint types format requirements \
+.PHONY: help venv run test test-browser test-tls test-redis lint types format \
+	audit-dependencies requirements \
 	upgrade-requirements kill-storm login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis clean
 
@@ -57,6 +58,9 @@ lint: venv ## Check style, types, migrations, and the deployment checks under pr
 
 types: venv ## Check types with mypy
 	@$(MYPY_ENV) $(PY) -m mypy
+
+audit-dependencies: venv ## Ask pip-audit whether a pinned package has a known hole
+	@$(PY) .ci/audit_dependencies.py $(ARGS)
 
 format: venv ## Sort imports, fix what ruff can fix, format
 	@$(PY) -m ruff format

@@ -90,16 +90,15 @@ def origins(name: str) -> list[str]:
     """Origins as a browser sends them, with commas between; anything else stops the start."""
     found = names(name)
     for origin in found:
-        parts = urlsplit(origin)
-        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", origin):
+        shaped = re.fullmatch(
+            r"(https?)://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?", origin
+        )
+        port = int(shaped[2] or 0) if shaped else 0
+        if not shaped or port > 65_535 or (shaped[1], port) in (("http", 80), ("https", 443)):
             raise ImproperlyConfigured(
-                f"{name} holds {origin[:80]!r}. Write each origin as https://app.example.com, in "
-                "small letters, with a port where it has one of its own and with nothing behind "
+                f"{name} holds {origin[:80]!r}. Write each origin as https://app.example.com: in "
+                "small letters, with a port only where it has one of its own, with nothing behind "
                 "it. No pattern is understood: name each origin."
-            )
-        if {"http": 80, "https": 443}[parts.scheme] == parts.port:
-            raise ImproperlyConfigured(
-                f"{name} holds {origin[:80]!r}. Leave out :{parts.port}, as browsers do."
             )
     return found
 

@@ -101,7 +101,7 @@ class Visit:
         self.page = page
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        self._address = address
+        self.address = address
         self._folder = folder
         page.set_default_timeout(WAIT_MS)
         page.on("request", lambda request: self.requests.append(request.url))
@@ -111,7 +111,7 @@ class Visit:
 
     def open(self, path: str) -> None:
         """Go to a path of the server; its answer has to be no error."""
-        response = self.page.goto(self._address + path)
+        response = self.page.goto(self.address + path)
         assert response is not None and response.ok, f"{path}: {response and response.status}"
 
     def save(self, name: str, *, full_page: bool = True) -> None:
@@ -121,7 +121,7 @@ class Visit:
     @property
     def strangers(self) -> list[str]:
         """What was asked of another host."""
-        own = (f"{self._address}/", "data:", "blob:")
+        own = (f"{self.address}/", "data:", "blob:")
         return [url for url in self.requests if not url.startswith(own)]
 
     def assert_quiet(self) -> None:

@@ -92,6 +92,25 @@ def test_more_connections_than_the_server_allows_are_warned_of(settings: Setting
     assert message.startswith("50 processes of 4 threads can open 700 connections")
 
 
+@pytest.mark.parametrize(
+    ("limited", "message"),
+    [
+        ("ROLE orgmgmt", "the application's role may have 15."),
+        ("DATABASE master_org_db", "the master database takes 15."),
+    ],
+)
+def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
+    limited: str, message: str, superuser: Superuser
+) -> None:
+    superuser.execute(f"ALTER {limited} CONNECTION LIMIT 15".encode())
+    try:
+        ((id, said),) = server_says()
+    finally:
+        superuser.execute(f"ALTER {limited} CONNECTION LIMIT -1".encode())
+    assert id == "organizations.W004"
+    assert said == f"2 processes of 4 threads can open 16 connections, and {message}"
+
+
 def test_fewer_aliases_than_threads_are_warned_of(settings: Settings) -> None:
     assert list(check_aliases()) == []
     settings.ORG_MAX_ALIASES, settings.WEB_THREADS = 4, 4

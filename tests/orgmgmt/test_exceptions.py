@@ -30,6 +30,7 @@ MADE: list[tuple[Exception, int]] = [
     (errors.WrongState("X", status="active", wanted="suspended"), 409),
     (errors.ProvisioningFailed("X", "a reason."), 503),
     (errors.ServerUnavailable(), 503),
+    (errors.TookTooLong(), 503),
     (errors.ServerRefused("UndefinedObject"), 503),
     (errors.CredentialUnreadable("X"), 503),
     (errors.CacheUnavailable(), 503),

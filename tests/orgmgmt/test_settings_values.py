@@ -88,3 +88,47 @@ def test_a_rate_has_a_default_of_its_own_in_production_and_can_be_off() -> None:
     assert value("s.THROTTLE_SIGNUP", DEBUG="on") == "10000/hour"
     assert value("s.THROTTLE_SIGNUP", THROTTLE_SIGNUP="off") == "None"
     assert value("s.THROTTLE_SIGNUP", THROTTLE_SIGNUP="7/day") == "7/day"
+
+
+def test_origins_are_taken_as_browsers_send_them() -> None:
+    given = "https://app.example.com, http://localhost:5173,https://[::1]:8443"
+    assert value("s.CORS_ALLOWED_ORIGINS", CORS_ALLOWED_ORIGINS=given) == str(
+        ["https://app.example.com", "http://localhost:5173", "https://[::1]:8443"]
+    )
+    assert value("s.CORS_ALLOWED_ORIGINS, s.CORS_ALLOW_CREDENTIALS") == "[] False"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "https://*", "https://*.example.com", "app.example.com", "https://app.example.com/"]
+    + ["null", "https://App.example.com", "ftp://app.example.com", "https://u@app.example.com"]
+    + ["https://app.example.com:443", "http://app.example.com:80", "https://a.example:99999999"]
+    + ["https://a.example:99999"],
+)
+def test_what_is_no_origin_stops_the_start(origin: str) -> None:
+    done = read("s.CORS_ALLOWED_ORIGINS", CORS_ALLOWED_ORIGINS=f"https://a.example,{origin}")
+    assert done.returncode != 0
+    assert f"CORS_ALLOWED_ORIGINS holds '{origin}'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("contact", ["security@example.com", "http://example.com", "me"])
+def test_what_nobody_can_be_reached_by_stops_the_start(contact: str) -> None:
+    done = read("s.SECURITY_CONTACT", SECURITY_CONTACT=contact)
+    assert f"SECURITY_CONTACT holds '{contact}'" in done.stderr.splitlines()[-1]
+
+
+_COOKIES = (
+    "s.SESSION_COOKIE_NAME, s.CSRF_COOKIE_NAME, s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, "
+    "s.CSRF_COOKIE_HTTPONLY"
+)
+
+
+def test_cookies_of_production_are_bound_to_this_host_and_to_https() -> None:
+    assert value(_COOKIES) == "__Host-sessionid __Host-csrftoken True True True"
+    assert value(_COOKIES, HTTPS_ONLY="off") == "sessionid csrftoken False False True"
+
+
+def test_production_promises_https_for_a_year() -> None:
+    expression = "s.SECURE_SSL_REDIRECT, s.SECURE_HSTS_SECONDS, s.SECURE_HSTS_INCLUDE_SUBDOMAINS"
+    assert value(expression) == "True 31536000 True"
+    assert value(expression, HTTPS_ONLY="off") == "False 0 False"

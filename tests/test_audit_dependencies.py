@@ -1,0 +1,46 @@
+"""`make audit-dependencies`: what pip-audit says, and that no answer is no pass."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_SPEC = importlib.util.spec_from_file_location(
+    "audit_dependencies", ROOT / ".ci" / "audit_dependencies.py"
+)
+assert _SPEC is not None and _SPEC.loader is not None
+audit = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(audit)
+
+GOOD = {"name": "django", "version": "5.2.19", "vulns": []}
+BAD = {
+    "name": "jinja",
+    "version": "1.0",
+    "vulns": [{"id": "PYSEC-1", "fix_versions": ["1.1", "2.0"]}],
+}
+UNKNOWN = {"name": "psycopg", "skip_reason": "Dependency not found on PyPI"}
+
+
+def said(*packages: dict[str, object]) -> tuple[int, str]:
+    code, sentence = audit.verdict(json.dumps({"dependencies": packages, "fixes": []}))
+    return int(code), str(sentence)
+
+
+def test_packages_without_a_known_hole_pass() -> None:
+    assert said(GOOD) == (0, "1 packages, no known hole.")
+
+
+def test_a_hole_fails_and_says_which_version_mends_it() -> None:
+    assert said(GOOD, BAD) == (1, "jinja 1.0: PYSEC-1, mended in 1.1, 2.0")
+
+
+def test_a_package_that_the_index_knows_nothing_of_fails() -> None:
+    code, sentence = said(GOOD, UNKNOWN)
+    assert code == 1
+    assert sentence.startswith("1 of 2 packages could not be audited: psycopg.")
+
+
+def test_no_package_and_no_answer_fail() -> None:
+    assert said()[0] == 1
+    assert audit.verdict("")[0] == 1
+    assert audit.verdict("null")[0] == 1
