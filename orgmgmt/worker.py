@@ -8,22 +8,42 @@ thread and ends with TConn.close(graceful=True), which waits for the client for 
 tests/http/test_slow_clients.py goes red where a new version is different.
 """
 
+import json
 import selectors
 import socket
 import time
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from .headers import ALWAYS, NOTHING
 
 # For how long a new connection may say nothing; a kept one has gunicorn's `keepalive`.
 _FIRST_BYTE_SECONDS = 5.0
 # For how long a closed connection is still read from, so that the answer reaches its client.
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 65_536
+
+
+_NO_REQUEST = "This is no request that can be read. Check its first line and its headers."
+
+
+class _Answer:
+    """Stands for the socket that gunicorn writes its answer to (util.py, write_error)."""
+
+    def __init__(self) -> None:
+        self.status = 500
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        self.status = int(data.split(b" ", 2)[1])
 
 
 class Worker(ThreadWorker):
@@ -95,6 +115,31 @@ class Worker(ThreadWorker):
         except (OSError, ValueError, KeyError):
             self.nr_conns -= 1
             conn.close()
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what is no request at all as everything else is answered.
+
+        gunicorn logs it and chooses the status; its own answer would be a page without headers that
+        repeats what was sent.
+        """
+        from .exceptions import body  # It needs the apps, which are there before a request is.
+
+        answer = _Answer()
+        super().handle_error(req, answer, addr, exc)  # type: ignore[arg-type]
+        status = answer.status
+        detail = _NO_REQUEST if status < 500 else "Something went wrong on our side."
+        content = json.dumps(body(detail, "bad_request" if status < 500 else "error")).encode()
+        headers = {
+            "Connection": "close",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(content)),
+            **ALWAYS,
+            "Content-Security-Policy": NOTHING,
+        }
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        with suppress(OSError):
+            client.sendall("\r\n".join([*lines, "", ""]).encode() + content)
 
     def _drain(self, conn: TConn, client: socket.socket) -> None:
         deadline, drained = self._lingering[conn]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orgmgmt.headers import ALWAYS, NOTHING
 from tests.conftest import PASSWORD, Company
 
 from .server import WebServer, assert_one_shape
@@ -254,3 +255,25 @@ def test_what_is_no_name_is_refused_by_name(either: WebServer, name: str) -> Non
 
 def test_a_name_of_255_characters_is_good(either: WebServer) -> None:
     assert either.sign_up("x" * 255).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"<script>alert(1)</script>\r\n\r\n", 400),
+        (b"GET /health HTTP/9.9\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nX Y: <script>\r\n\r\n", 400),
+        (b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: x\r\n\r\n", 501),
+    ],
+    ids=["no-request", "version", "header-name", "long-line", "many-headers", "coding"],
+)
+def test_what_gunicorn_refuses_is_answered_in_the_one_shape_with_all_headers(
+    request_: bytes, status: int, production: WebServer
+) -> None:
+    answer = production.raw(request_)
+    assert_one_shape(answer, status)
+    assert b"script" not in answer.content
+    for name, value in {**ALWAYS, "Content-Security-Policy": NOTHING}.items():
+        assert answer.headers[name] == value
