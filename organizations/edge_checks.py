@@ -24,12 +24,18 @@ def check_keys(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
 
     With DEBUG off the settings refuse a weak one at the start; with DEBUG on this says it.
     """
-    if _guessable(settings.SECRET_KEY, length=32, characters=8):
-        yield checks.Warning(
-            "SECRET_KEY is too weak to sign tokens with.",
-            hint=f"{_RANDOM}, and set SECRET_KEY to it.",
-            id="organizations.W020",
-        )
+    signing = {
+        "SECRET_KEY": [settings.SECRET_KEY],
+        "SECRET_KEY_FALLBACKS": settings.SECRET_KEY_FALLBACKS,
+        "SIGNING_KEYS": settings.SIGNING_KEYS,
+    }
+    for name, keys in signing.items():
+        if any(_guessable(key, length=32, characters=8) for key in keys):
+            yield checks.Warning(
+                f"{name} is too weak to sign with.",
+                hint=f"{_RANDOM}, and set {name} to it.",
+                id="organizations.W020",
+            )
     if any(_guessable(key, length=43, characters=12) for key in settings.CREDENTIAL_KEYS):
         yield checks.Warning(
             "CREDENTIAL_KEYS holds a guessable key.",
@@ -37,14 +43,15 @@ def check_keys(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
             "`manage.py reseal_credentials`.",
             id="organizations.W020",
         )
-    # Fernet reads base64 with and without its padding.
+    # The padding of base64 makes no other key of it.
     bare = {key.strip("=") for key in settings.CREDENTIAL_KEYS}
-    if settings.SECRET_KEY.strip("=") in bare:
-        yield checks.Warning(
-            "SECRET_KEY is one of CREDENTIAL_KEYS: who signs tokens can open database passwords.",
-            hint=f"{_RANDOM}, and set SECRET_KEY to it.",
-            id="organizations.W021",
-        )
+    for name, keys in signing.items():
+        if any(key.strip("=") in bare for key in keys):
+            yield checks.Warning(
+                f"{name} holds one of CREDENTIAL_KEYS: who may sign can open database passwords.",
+                hint=f"{_RANDOM}, and set {name} to it.",
+                id="organizations.W021",
+            )
 
 
 def _is_remote(host: str) -> bool:

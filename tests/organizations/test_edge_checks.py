@@ -31,11 +31,10 @@ def test_the_settings_of_a_test_run_give_no_cause() -> None:
 
 
 @pytest.mark.parametrize("secret", ["short", "a" * 60, "abcabc" * 10])
-def test_a_weak_signing_key_is_warned_of(secret: str, settings: Settings) -> None:
-    settings.SECRET_KEY = secret
-    assert said(edge_checks.check_keys) == [
-        "organizations.W020 SECRET_KEY is too weak to sign tokens with."
-    ]
+@pytest.mark.parametrize("name", ["SECRET_KEY", "SECRET_KEY_FALLBACKS", "SIGNING_KEYS"])
+def test_a_weak_signing_key_is_warned_of(name: str, secret: str, settings: Settings) -> None:
+    setattr(settings, name, secret if name == "SECRET_KEY" else [secret])
+    assert said(edge_checks.check_keys) == [f"organizations.W020 {name} is too weak to sign with."]
 
 
 def test_a_guessable_sealing_key_is_warned_of(settings: Settings) -> None:
@@ -48,7 +47,7 @@ def test_a_guessable_sealing_key_is_warned_of(settings: Settings) -> None:
 def test_one_key_for_both_is_warned_of(settings: Settings) -> None:
     settings.SECRET_KEY = settings.CREDENTIAL_KEYS[0].rstrip("=")
     (message,) = said(edge_checks.check_keys)
-    assert message.startswith("organizations.W021 SECRET_KEY is one of CREDENTIAL_KEYS")
+    assert message.startswith("organizations.W021 SECRET_KEY holds one of CREDENTIAL_KEYS")
 
 
 @pytest.mark.parametrize("host", ["db.example", "10.0.0.7", "2001:db8::7", "/run/pg,db.example"])
