@@ -12,13 +12,13 @@ assert _SPEC is not None and _SPEC.loader is not None
 audit = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(audit)
 
-GOOD = {"name": "django", "version": "5.2.19", "vulns": []}
-BAD = {
+GOOD: dict[str, object] = {"name": "django", "version": "5.2.19", "vulns": []}
+BAD: dict[str, object] = {
     "name": "jinja",
     "version": "1.0",
     "vulns": [{"id": "PYSEC-1", "fix_versions": ["1.1", "2.0"]}],
 }
-UNKNOWN = {"name": "psycopg", "skip_reason": "Dependency not found on PyPI"}
+UNKNOWN: dict[str, object] = {"name": "psycopg", "skip_reason": "Dependency not found on PyPI"}
 
 
 def said(*packages: dict[str, object]) -> tuple[int, str]:

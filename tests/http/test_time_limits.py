@@ -1,7 +1,9 @@
 """Databases that keep a request waiting: a 503 in time, and nothing half done."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -28,7 +30,7 @@ def hurried(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> 
 @contextmanager
 def locked(database: str, table: str) -> Iterator[None]:
     """Somebody else holds the table inside the block."""
-    parameters = {**SERVER.superuser_parameters(), "dbname": database}
+    parameters: dict[str, Any] = {**SERVER.superuser_parameters(), "dbname": database}
     with psycopg.connect(**parameters) as other:
         statement = sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE")
         other.execute(statement.format(sql.Identifier(table)))
@@ -39,7 +41,7 @@ def locked(database: str, table: str) -> Iterator[None]:
 def slow_updates(company: Company) -> Iterator[None]:
     """An UPDATE of a user takes a minute inside the block."""
     database = company.organization.database_name
-    parameters = {**SERVER.superuser_parameters(), "dbname": database}
+    parameters: dict[str, Any] = {**SERVER.superuser_parameters(), "dbname": database}
     with psycopg.connect(**parameters, autocommit=True) as owner:
         owner.execute(
             "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
@@ -62,7 +64,7 @@ def token(server: WebServer, company: Company) -> dict[str, str]:
 def test_a_lock_in_the_master_is_not_waited_for_for_ever(
     hurried: WebServer, alpha: Company
 ) -> None:
-    with locked(SERVER.connection_parameters()["dbname"], "organizations"):
+    with locked(str(SERVER.connection_parameters()["dbname"]), "organizations"):
         error = assert_one_shape(
             hurried.post("/org/get", {"organization_name": alpha.name}, timeout=30), 503
         )
@@ -98,10 +100,9 @@ def test_a_statement_that_takes_too_long_is_given_up_and_changes_nothing(
 
 def test_no_step_of_a_sign_up_has_the_limits(hurried: WebServer, superuser: Superuser) -> None:
     """Its first step waits for as long as another session holds the catalog of databases."""
-    import threading
-
     answers = []
-    with psycopg.connect(**SERVER.superuser_parameters()) as other:
+    parameters: dict[str, Any] = {**SERVER.superuser_parameters()}
+    with psycopg.connect(**parameters) as other:
         other.execute("LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE")
         signing_up = threading.Thread(
             target=lambda: answers.append(hurried.sign_up("Patient Company").status_code)
