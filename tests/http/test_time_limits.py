@@ -7,8 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import connections
 from psycopg import sql
 
+from organizations import tenancy
+from organizations.provisioning.migrations import unlimited
 from orgmgmt.embedded import APPLICATION_ROLE
 from tests.conftest import Company
 from tests.plugin import SERVER
@@ -99,11 +102,11 @@ def test_a_statement_that_takes_too_long_is_given_up_and_changes_nothing(
 
 
 def test_no_step_of_a_sign_up_has_the_limits(hurried: WebServer, superuser: Superuser) -> None:
-    """Its first step waits for as long as another session holds the catalog of databases."""
+    """CREATE DATABASE waits for as long as another session lets nobody write the catalog."""
     answers = []
     parameters: dict[str, Any] = {**SERVER.superuser_parameters()}
     with psycopg.connect(**parameters) as other:
-        other.execute("LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE")
+        other.execute("LOCK TABLE pg_database IN SHARE MODE")
         signing_up = threading.Thread(
             target=lambda: answers.append(hurried.sign_up("Patient Company").status_code)
         )
@@ -112,6 +115,21 @@ def test_no_step_of_a_sign_up_has_the_limits(hurried: WebServer, superuser: Supe
         assert answers == []
     signing_up.join(timeout=60)
     assert answers == [201]
+
+
+def test_a_migration_has_no_limit_and_what_follows_it_has(alpha: Company) -> None:
+    def limits() -> list[str]:
+        with connections[alpha.tenant.alias].cursor() as cursor:
+            found = []
+            for name in ("statement_timeout", "lock_timeout"):
+                cursor.execute(f"SHOW {name}")
+                found.append(cursor.fetchone()[0])
+            return found
+
+    with tenancy.override(alpha.tenant):
+        with unlimited(alpha.tenant.alias):
+            assert limits() == ["0", "0"]
+        assert limits() == ["30s", "5s"]
 
 
 def test_a_pooler_that_drops_what_a_connection_asks_for_leaves_the_roles_own_limits(
