@@ -91,7 +91,9 @@ class SecurityHeadersMiddleware:
         request.csp = Policy()  # type: ignore[attr-defined]
         response = self.get_response(request)
         for name, value in ALWAYS.items():
-            response[name] = value
+            # A page whose address is a secret says less to other sites, and says so itself.
+            if name != "Referrer-Policy" or name not in response:
+                response[name] = value
         page = response.get("Content-Type", "").startswith(("text/html", "application/xhtml"))
         response["Content-Security-Policy"] = policy_of(request).header() if page else NOTHING
         return response

@@ -23,7 +23,10 @@ def go(visit: Visit, path: str, *, status: int = 200) -> None:
     visit.page.wait_for_load_state("networkidle")
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/admin/login/", "/api/login/"])
+@pytest.mark.parametrize(
+    "path",
+    ["/docs", "/redoc", "/admin/login/", "/api/login/", "/api/password-reset/"],
+)
 def test_a_strangers_pages_break_no_rule_of_their_policy(path: str, visit: Visit) -> None:
     go(visit, path)
     visit.assert_quiet()

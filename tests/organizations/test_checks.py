@@ -108,7 +108,7 @@ def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
     finally:
         superuser.execute(f"ALTER {limited} CONNECTION LIMIT -1".encode())
     assert id == "organizations.W004"
-    assert said == f"2 processes of 4 threads can open 16 connections, and {message}"
+    assert said == f"2 processes of 4 threads can open 18 connections, and {message}"
 
 
 def test_fewer_aliases_than_threads_are_warned_of(settings: Settings) -> None:
