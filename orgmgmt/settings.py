@@ -382,8 +382,8 @@ INSTALLED_APPS = [
 ]
 AUTH_USER_MODEL = "organizations.Staff"
 MIDDLEWARE = [
-    "orgmgmt.origin.OriginMiddleware",
     "orgmgmt.headers.SecurityHeadersMiddleware",
+    "orgmgmt.origin.OriginMiddleware",
     # Outside the edge: what that refuses has to be readable by an allowed origin too.
     "corsheaders.middleware.CorsMiddleware",
     "orgmgmt.middleware.EdgeMiddleware",
