@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "organizations.admin",
         "organizations.middleware",
         "organizations.management",
+        "organizations.isolation",
         "accounts.views",
         "accounts.login_views",
         "accounts.link_flows",
@@ -180,6 +181,20 @@ def test_a_lower_layer_never_imports_a_higher_one() -> None:
         if below is not None and above is not None and below < above:
             wrong.append(f"{module} imports {target}")
     # The embedded server runs the SQL that server_sql prints; wiring imports what it wires.
+    assert not wrong, wrong
+
+
+def test_nothing_but_its_command_imports_what_attacks() -> None:
+    wrong = [
+        f"{module} imports {target}"
+        for module, target in arrows()
+        if within(target, "organizations.isolation")
+        and not within(
+            module,
+            "organizations.isolation",
+            "organizations.management.commands.check_isolation",
+        )
+    ]
     assert not wrong, wrong
 
 

@@ -20,15 +20,15 @@ from accounts import services, tokens
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.errors import InvalidToken
+from organizations.isolation import Side, rows
+from organizations.isolation.calls import all_calls, endpoints, pointing_headers, send
 from tests.conftest import PASSWORD
-from tests.isolation import rows
-from tests.isolation.endpoints import CALLS, endpoints, pointing_headers, send
-from tests.isolation.sides import Side
 
 pytest_plugins = ["tests.isolation.fixtures"]
 
 LOG_INS: list[Callable[[Side], Client]] = [Side.by_token, Side.by_cookie]
 log_ins = pytest.mark.parametrize("log_in", LOG_INS, ids=["token", "cookie"])
+CALLS = all_calls()
 every_call = pytest.mark.parametrize("key", CALLS)
 # Those that look for a login.
 AUTHENTICATED = [key for key, call in CALLS.items() if call.audience in ("member", "staff")]
@@ -39,21 +39,21 @@ BODY_CREDENTIALS = [key for key, call in CALLS.items() if call.audience in ("log
 def test_every_endpoint_is_attacked() -> None:
     missing = endpoints() - set(CALLS)
     assert not missing, (
-        f"Not covered: {sorted(missing)}. Add each to CALLS in tests/isolation/endpoints.py, with "
-        "a body that a caller from another organization would send."
+        f"Not covered: {sorted(missing)}. Add each to CALLS in organizations/isolation/calls.py or "
+        "in the app's isolation.py, with a body that a caller from another organization would send."
     )
 
 
 def test_no_attack_is_on_an_endpoint_that_is_gone() -> None:
     gone = set(CALLS) - endpoints()
-    assert not gone, f"Remove {sorted(gone)} from CALLS in tests/isolation/endpoints.py."
+    assert not gone, f"Remove {sorted(gone)} from CALLS."
 
 
 def test_every_tenant_model_has_rows_on_both_sides() -> None:
     missing = rows.uncovered_models(rows.tenant_models())
     assert not missing, (
-        f"Not covered: {sorted(missing)}. Add to ROWS in tests/isolation/rows.py a function that "
-        "makes rows of each."
+        f"Not covered: {sorted(missing)}. Add to ROWS in organizations/isolation/rows.py or in the "
+        "app's isolation.py a function that makes rows of each."
     )
 
 

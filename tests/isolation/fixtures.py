@@ -7,11 +7,9 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from pytest_django import DjangoDbBlocker
 
-from organizations import services, tenancy
+from organizations import services
+from organizations.isolation import Side, rows
 from tests.conftest import PASSWORD
-
-from . import rows
-from .sides import Side
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +23,7 @@ def _twins(
             organization = services.create_organization(
                 name=f"Twin {domain}", email=f"admin@{domain}", password=PASSWORD
             ).organization
-            made.append(Side(organization, domain))
+            made.append(Side(organization, domain, PASSWORD))
         yield made[0], made[1]
         for side in made:
             services.delete_organization(side.organization)
@@ -40,8 +38,7 @@ def _password_hash() -> str:
 def sides(_database: None, _twins: tuple[Side, Side], _password_hash: str) -> tuple[Side, Side]:
     """alpha and beta, with equal rows under equal primary keys."""
     for side in _twins:
-        with tenancy.override(side.tenant):
-            rows.plant(side.domain, _password_hash)
+        rows.plant(side, _password_hash)
     return _twins
 
 

@@ -15,10 +15,8 @@ from pytest_django import Settings
 
 from accounts.models import User
 from organizations import tenancy
+from organizations.isolation import Side, rows
 from organizations.tenancy import NoTenant
-
-from . import rows
-from .sides import Side
 
 pytest_plugins = ["tests.isolation.fixtures"]
 pytestmark = pytest.mark.urls("tests.isolation.urls")

@@ -7,10 +7,8 @@ from django.db.models import ForeignKey, ManyToOneRel, Model, prefetch_related_o
 
 from accounts.models import LoginSession, User
 from organizations import tenancy
+from organizations.isolation import Side, rows
 from organizations.tenancy import NoTenant, WrongTenant
-
-from . import rows
-from .sides import Side
 
 pytest_plugins = ["tests.isolation.fixtures"]
 
@@ -45,7 +43,7 @@ def test_both_sides_have_rows_of_the_same_keys(
         our_keys = set(_manager(model).values_list("pk", flat=True))
     with tenancy.override(theirs.tenant):
         their_keys = set(_manager(model).values_list("pk", flat=True))
-    assert our_keys, "add rows of it to ROWS in tests/isolation/rows.py"
+    assert our_keys, "add rows of it to ROWS in organizations/isolation/rows.py"
     assert our_keys == their_keys
 
 

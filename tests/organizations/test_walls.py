@@ -6,12 +6,12 @@ import psycopg
 import pytest
 
 from organizations import services
+from organizations.isolation.rows import tenant_models
 from organizations.naming import name_key
 from organizations.provisioning.database import sizes_bytes
 from organizations.provisioning.server import open_session
 from organizations.sealing import unseal
 from tests.conftest import PASSWORD, Company
-from tests.isolation.rows import tenant_models
 from tests.plugin import SERVER
 
 from .helpers import Superuser, as_role_of, names

@@ -7,8 +7,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from psycopg import sql
 
+from organizations.isolation.rows import tenant_models
 from tests.conftest import Company
-from tests.isolation.rows import tenant_models
 from tests.organizations.helpers import as_role_of, manage, names
 
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"

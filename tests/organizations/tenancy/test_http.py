@@ -4,9 +4,9 @@ import pytest
 from django.test import RequestFactory
 from pytest_django import Settings
 
+from organizations.isolation.calls import HEADERS
 from organizations.tenancy import Tenant
 from organizations.tenancy.http import other_organization
-from tests.isolation.endpoints import HEADERS
 
 ACME = Tenant(organization_id=12, slug="acme")
 

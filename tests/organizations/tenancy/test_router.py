@@ -13,10 +13,10 @@ from django.db.models import prefetch_related_objects
 
 from accounts.models import LoginSession, User
 from organizations import tenancy
+from organizations.isolation.rows import tenant_models
 from organizations.models import Organization, Server, Staff
 from organizations.tenancy import NoTenant, TenantRouter, WrongTenant, is_tenant_model
 from tests.conftest import Company
-from tests.isolation.rows import tenant_models
 
 from .conftest import TWIN_ID, Twins, rows
 

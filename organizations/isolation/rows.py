@@ -1,19 +1,27 @@
 """A row of every tenant model, on both sides, under the same primary key.
 
-A new tenant model gets an entry in ROWS: a function that makes its rows in the organization that
-is active. The text in them ends in `domain`, so that whose row it is can be read off it.
+ROWS has a function for each model of accounts, which makes rows in the organization that is active;
+a tenant app has the like in its module `isolation`. The text in them ends in `domain`, so that
+whose row it is can be read off it.
 """
 
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from django.apps import apps
 from django.db.models import Model
 from django.utils import timezone
+from psycopg import sql
 
 from accounts.models import LoginSession, User
 from organizations import tenancy
+
+from .extensions import merged
+
+if TYPE_CHECKING:
+    from .sides import Side
 
 TOKEN_SESSION = uuid.UUID(int=1)
 BROWSER_SESSION = uuid.UUID(int=2)
@@ -64,15 +72,27 @@ def tenant_models() -> list[type[Model]]:
     ]
 
 
+def makers() -> dict[str, Callable[[str, str], None]]:
+    """ROWS, and what tenant apps add to it."""
+    return merged(ROWS, "ROWS")
+
+
 def uncovered_models(models: list[type[Model]]) -> set[str]:
-    """Labels of those that have no rows here."""
-    return {model._meta.label for model in models} - set(ROWS)
+    """Labels of those that nobody makes rows of."""
+    return {model._meta.label for model in models} - set(makers())
 
 
-def plant(domain: str, password_hash: str) -> None:
-    """Empty the active organization's tables, and make the rows of ROWS; keys begin at 1."""
-    tables = ", ".join(f'"{model._meta.db_table}"' for model in tenant_models())
-    with tenancy.connection().cursor() as cursor:
-        cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
-    for make in ROWS.values():
-        make(domain, password_hash)
+def plant(side: "Side", password_hash: str) -> None:
+    """Empty the organization's tables, and make the rows of ROWS; keys begin at 1.
+
+    For an organization that exists to be attacked: everything in it is gone. It is emptied past
+    the router, by its own role, which no mistake here can lead into another's database.
+    """
+    tables = sql.SQL(", ").join(
+        sql.Identifier(model._meta.db_table) for model in tenant_models() if model._meta.managed
+    )
+    with side.direct() as connection:
+        connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(tables))
+    with tenancy.override(side.tenant):
+        for make in makers().values():
+            make(side.domain, password_hash)

@@ -1,12 +1,14 @@
 """Every endpoint, as the URL resolver has it, and how each of them is attacked.
 
-A new endpoint gets an entry in CALLS. `audience` says what must happen to a stranger's call.
+A new endpoint gets an entry in CALLS, here or in the tenant app's module `isolation`. `audience`
+says what must happen to a stranger's call.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from django.conf import settings
 from django.contrib.admindocs.views import simplify_regex
 from django.http import HttpResponse
 from django.test import Client
@@ -14,8 +16,9 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.links import Purpose
 from organizations import tenancy
-from tests.conftest import PASSWORD
 
+from .extensions import merged
+from .outcome import Crossed
 from .rows import MEMBER
 from .sides import Side
 
@@ -53,7 +56,7 @@ class Call:
 
 
 def _credentials(ours: Side, theirs: Side) -> dict[str, Any]:
-    return {"email": f"admin@{ours.domain}", "password": PASSWORD}
+    return {"email": ours.admin_email, "password": ours.password}
 
 
 def _token(ours: Side, theirs: Side) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def _new_user(ours: Side, theirs: Side) -> dict[str, Any]:
 
 
 def _address(ours: Side, theirs: Side) -> dict[str, Any]:
-    return {"organization": ours.organization.name, "email": f"admin@{ours.domain}"}
+    return {"organization": ours.organization.name, "email": ours.admin_email}
 
 
 _NEW_PASSWORD = "another good passphrase"
@@ -124,7 +127,7 @@ CALLS: dict[str, Call] = {
     "POST /api/v1/me/password/": Call(
         "member",
         200,
-        lambda a, b: {"current_password": PASSWORD, "new_password": "another good passphrase"},
+        lambda a, b: {"current_password": a.password, "new_password": "another good passphrase"},
     ),
     "GET /api/v1/users/": Call("member", 200, lists=True),
     "POST /api/v1/users/": Call("member", 201, _new_user),
@@ -144,6 +147,11 @@ CALLS: dict[str, Call] = {
 }
 
 
+def all_calls() -> dict[str, Call]:
+    """CALLS, and what tenant apps add to it."""
+    return merged(CALLS, "CALLS")
+
+
 def endpoints() -> set[str]:
     """`METHOD path` of everything that can be asked, but Django admin's own pages.
 
@@ -152,7 +160,7 @@ def endpoints() -> set[str]:
     """
     return {
         f"{method} {path}"
-        for path, pattern in _patterns(get_resolver("orgmgmt.urls").url_patterns, "")
+        for path, pattern in _patterns(get_resolver(settings.ROOT_URLCONF).url_patterns, "")
         for method in _methods(pattern)
     }
 
@@ -180,8 +188,8 @@ def _methods(pattern: URLPattern) -> set[str]:
 
 
 def send(client: Client, key: str, ours: Side, theirs: Side, **extra: Any) -> HttpResponse:
-    """Make the call of CALLS[key] as `client`. extra: what Client.generic takes, and headers."""
-    call = CALLS[key]
+    """Make the call of this key as `client`. extra: what Client.generic takes, and headers."""
+    call = all_calls()[key]
     method, _, path = key.partition(" ")
     path = (call.path or path).format(theirs=theirs.organization.pk)
     options: dict[str, Any] = dict(extra)
@@ -193,7 +201,8 @@ def send(client: Client, key: str, ours: Side, theirs: Side, **extra: Any) -> Ht
             options["content_type"] = "application/json"
     request = getattr(client, "post" if method == "ANY" else method.lower())
     response: HttpResponse = request(path, **options)
-    assert tenancy.peek() is None, f"{key} left an organization active"
+    if tenancy.peek() is not None:
+        raise Crossed(f"{key} left an organization active")
     return response
 
 

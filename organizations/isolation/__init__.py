@@ -1,0 +1,15 @@
+"""The walls between organizations, tried from inside: `manage.py check_isolation`.
+
+Two throw-away organizations are made, and A tries to reach B in every way that is listed here. A
+tenant app adds its own by a module `isolation` of its own, with ROWS, CALLS and KINDS as it needs:
+
+    from organizations.isolation import ADMIN, Call, Side
+"""
+
+from .calls import Call
+from .kinds import Kind
+from .outcome import Broken, Crossed
+from .rows import ADMIN, MEMBER
+from .sides import Side
+
+__all__ = ["ADMIN", "MEMBER", "Broken", "Call", "Crossed", "Kind", "Side"]

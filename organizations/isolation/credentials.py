@@ -1,0 +1,226 @@
+"""Tokens, cookies and passwords of A, at B."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jwt
+from django.http import HttpResponse
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
+
+from accounts import tokens
+from accounts.models import LoginSession
+from organizations import tenancy
+from organizations.errors import InvalidToken
+
+from . import rows
+from .calls import all_calls, send
+from .kinds import Kind, all_kinds, untried
+from .outcome import Broken, Crossed, attempt
+from .sides import Side
+from .stage import Stage
+
+FAMILY = "credentials"
+
+
+def kinds(stage: Stage) -> Sequence[str]:
+    return [*all_kinds(), *sorted(untried())]
+
+
+def kind_named(name: str) -> Kind:
+    """The kind; Broken where it exists and nobody tries it."""
+    try:
+        return all_kinds()[name]
+    except KeyError:
+        raise Broken(
+            "not tried: add it to KINDS in organizations/isolation/kinds.py, or in the module "
+            "`isolation` of its app"
+        ) from None
+
+
+def expect_accepted(kind: Kind, side: Side) -> None:
+    """The positive control: a good one is taken. It uses up the login; the stage is set anew."""
+    answer = kind.present(side.visitor(), kind.issue(side))
+    if answer.status_code != kind.accepted:
+        raise Broken(f"a good one is answered {answer.status_code} too")
+
+
+def refusal(answer: HttpResponse, theirs: Side) -> str:
+    """How the answer refuses. Raises Crossed for one that does not, Broken for an error."""
+    if theirs.traces_in(answer.content):
+        raise Crossed(f"answered {answer.status_code} with something of B's")
+    refuse_errors(answer)
+    if answer.status_code not in (400, 401, 403, 404):
+        raise Crossed(f"answered {answer.status_code}")
+    return f"{answer.status_code} {code_of(answer)}".strip()
+
+
+def refuse_errors(answer: HttpResponse) -> None:
+    """Raise Broken where the answer says nothing about the wall."""
+    if answer.status_code >= 500 or answer.status_code == 429:
+        error = (getattr(answer, "exc_info", None) or (None, None))[1]
+        raise Broken(f"answered {answer.status_code}{f' ({error!r:.120})' if error else ''}")
+
+
+def code_of(answer: HttpResponse) -> str:
+    """The `code` of an error's answer."""
+    try:
+        return str(json.loads(answer.content).get("code", ""))
+    except (ValueError, AttributeError):
+        return ""
+
+
+@attempt(FAMILY, "A's login in a credential made out to B, well signed", over=kinds)
+def misdirected(stage: Stage, name: str) -> str:
+    kind = kind_named(name)
+    expect_accepted(kind, stage.theirs)
+    stage.plant()
+    raw = kind.misdirected(stage.ours, stage.theirs)
+    return refusal(kind.present(stage.theirs.visitor(), raw), stage.theirs)
+
+
+@attempt(FAMILY, "A's credential used inside B, where a login of the same id runs", over=kinds)
+def used_inside(stage: Stage, name: str) -> str:
+    kind = kind_named(name)
+    raw = kind.issue(stage.ours)
+    with tenancy.override(stage.ours.tenant):
+        kind.use(raw)  # A control: where it belongs, it is good.
+    stage.plant()
+    raw = kind.issue(stage.ours)
+    with tenancy.override(stage.theirs.tenant):
+        try:
+            kind.use(raw)
+        except InvalidToken:
+            return "InvalidToken"
+    raise Crossed("it found B's login")
+
+
+@attempt(FAMILY, "A's credential with B's number written into it", over=kinds)
+def tampered(stage: Stage, name: str) -> str:
+    kind = kind_named(name)
+    expect_accepted(kind, stage.ours)
+    stage.plant()
+    raw = with_organization(kind.issue(stage.ours), stage.theirs.tenant.organization_id)
+    return refusal(kind.present(stage.theirs.visitor(), raw), stage.theirs)
+
+
+def with_organization(raw: str, organization_id: int) -> str:
+    """The credential with another organization in its payload and the signature that it had."""
+    for separator in (".", ":"):
+        parts = raw.split(separator)
+        for index, part in enumerate(parts):
+            try:
+                payload = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+            except (ValueError, binascii.Error):
+                continue
+            if isinstance(payload, dict) and "org" in payload:
+                payload["org"] = organization_id
+                encoded = base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b"=")
+                return separator.join([*parts[:index], encoded.decode(), *parts[index + 1 :]])
+    raise Broken("no organization could be found in it")
+
+
+@attempt(FAMILY, "A token for B that nobody has signed (alg none)")
+def unsigned(stage: Stage, subject: str) -> str:
+    expect_accepted(all_kinds()["access token"], stage.theirs)
+    good = stage.theirs.tokens()[0]
+    payload = jwt.decode(good, options={"verify_signature": False})
+    raw = jwt.encode(payload, key="", algorithm="none")
+    answer = stage.theirs.visitor().get("/api/v1/me/", headers={"Authorization": f"Bearer {raw}"})
+    return refusal(answer, stage.theirs)  # type: ignore[arg-type]
+
+
+@attempt(FAMILY, "A token that names a person and no organization")
+def nobodys(stage: Stage, subject: str) -> str:
+    how = set()
+    for made in (AccessToken(), RefreshToken()):
+        made["user_id"] = str(rows.ADMIN)
+        made["sid"] = str(rows.TOKEN_SESSION)
+        answer = stage.theirs.visitor().get(
+            "/api/v1/me/", headers={"Authorization": f"Bearer {made}"}
+        )
+        how.add(refusal(answer, stage.theirs))  # type: ignore[arg-type]
+    return ", ".join(sorted(how))
+
+
+@attempt(FAMILY, "A's token and B's cookie in one request: only A answers")
+def both(stage: Stage, subject: str) -> str:
+    client = stage.ours.by_token()
+    client.cookies = stage.theirs.by_cookie().cookies
+    answer = client.get("/api/v1/me/")
+    if stage.theirs.traces_in(answer.content) or answer.status_code != 200:
+        raise Crossed(f"answered {answer.status_code} as B")
+    return "A's own answer"
+
+
+@attempt(FAMILY, "A's cookie without the page's CSRF token")
+def without_csrf(stage: Stage, subject: str) -> str:
+    change = {"email": f"x@{stage.ours.domain}"}
+    for client in (stage.ours.by_cookie(), stage.ours.by_cookie(checks_csrf=True)):
+        answer = client.patch("/api/v1/me/", change, content_type="application/json")
+        if not client.handler.enforce_csrf_checks and answer.status_code != 200:
+            raise Broken(f"with one it is answered {answer.status_code} too")
+    if answer.status_code == 200:
+        raise Crossed("another site can act as A's admin")
+    return refusal(answer, stage.theirs)  # type: ignore[arg-type]
+
+
+@attempt(FAMILY, "A's refresh token used twice: A's login ends and B's of the same id goes on")
+def reused(stage: Stage, subject: str) -> str:
+    kind, raw = all_kinds()["refresh token"], stage.ours.tokens()[1]
+    answers = [kind.present(stage.ours.visitor(), raw).status_code for _ in range(2)]
+    if answers != [200, 401]:
+        raise Broken(f"answered {answers[0]} and {answers[1]}, expected 200 and 401")
+    return goes_on(stage)
+
+
+@attempt(FAMILY, "A's log-out: A's login ends and B's of the same id goes on")
+def logged_out(stage: Stage, subject: str) -> str:
+    answer = stage.ours.by_token().post("/api/v1/auth/logout/", {}, content_type="application/json")
+    with tenancy.override(stage.ours.tenant):
+        ended = LoginSession.objects.filter(pk=rows.TOKEN_SESSION, ended_at=None).count() == 0
+    if answer.status_code != 204 or not ended:
+        raise Broken(f"answered {answer.status_code}, and A's login goes on")
+    return goes_on(stage)
+
+
+def goes_on(stage: Stage) -> str:
+    if stage.theirs.by_token().get("/api/v1/me/").status_code != 200:
+        raise Crossed("B's login has ended")
+    return "B's login goes on"
+
+
+@attempt(
+    FAMILY,
+    "A's address and password at B's log-in",
+    over=lambda stage: [key for key, call in all_calls().items() if call.audience == "login"],
+)
+def password(stage: Stage, key: str) -> str:
+    wanted = all_calls()[key].status
+    answer = send(stage.theirs.visitor(), key, stage.theirs, stage.theirs)
+    if answer.status_code != wanted:
+        raise Broken(f"B's own are answered {answer.status_code}")
+    stage.plant()
+    stranger = replace(stage.ours, organization=stage.theirs.organization)
+    answer = send(stage.theirs.visitor(), key, stranger, stage.theirs)
+    if answer.status_code == wanted or tokens.SESSION_COOKIE in answer.cookies:
+        raise Crossed(f"answered {answer.status_code}")
+    refuse_errors(answer)
+    # The form of the login page shows the name that was typed into it: no trace of B's.
+    if answer.status_code not in (401, 403):
+        raise Broken(f"answered {answer.status_code}")
+    return f"{answer.status_code} {code_of(answer)}".strip()
+
+
+@attempt(FAMILY, "A login's id of A's, guessed right, with B's number: no such login", over=kinds)
+def same_id(stage: Stage, name: str) -> str:
+    kind = kind_named(name)
+    raw = kind.misdirected(stage.ours, stage.theirs)
+    with tenancy.override(stage.theirs.tenant):
+        try:
+            kind.use(raw)
+        except InvalidToken:
+            return "InvalidToken"
+    raise Crossed("B took a login that it does not have")

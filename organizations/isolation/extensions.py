@@ -1,0 +1,27 @@
+"""What tenant apps add to the attempts, in a module `isolation` of their own."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.utils.module_loading import module_has_submodule
+
+
+def modules() -> Iterator[ModuleType]:
+    """The `isolation` modules of the apps in TENANT_APPS, of those that have one."""
+    for app in apps.get_app_configs():
+        if app.name in settings.TENANT_APPS and module_has_submodule(
+            import_module(app.name), "isolation"
+        ):
+            yield import_module(f"{app.name}.isolation")
+
+
+def merged(own: dict[str, Any], name: str) -> dict[str, Any]:
+    """`own`, and behind it the apps' dictionaries of this name."""
+    together = dict(own)
+    for module in modules():
+        together |= getattr(module, name, {})
+    return together

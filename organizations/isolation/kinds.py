@@ -1,0 +1,164 @@
+"""Every kind of credential there is, and how each of them is tried at another organization.
+
+A new kind gets an entry in KINDS, here or in the tenant app's module `isolation`. What exists is
+read off the code: `existing()`.
+"""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.test import Client
+from rest_framework_simplejwt.tokens import Token
+
+from accounts import services, tokens
+from accounts.models import LoginSession, User
+from organizations import tenancy
+from organizations.tenancy import Tenant
+
+from . import rows
+from .extensions import merged
+from .sides import Side
+
+# Packages whose code can make a credential, besides the tenant apps.
+_PACKAGES = ("organizations",)
+# Signed, and nobody's credential: what reads or makes it says so.
+NO_CREDENTIALS: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of credential.
+
+    covers: what of `existing()` it is. issue: the side's own, good there. misdirected: made out to
+    the second's organization over a login of the first's, as somebody would who could sign.
+    present: shows it where it is taken; `accepted` is the status of a good one. use: what reads it
+    inside an organization, which must compare the organization in it with the active one.
+    """
+
+    covers: frozenset[str]
+    issue: Callable[[Side], str]
+    misdirected: Callable[[Side, Side], str]
+    present: Callable[[Client, str], HttpResponse]
+    accepted: int
+    use: Callable[[str], object]
+
+
+def _access(side: Side) -> str:
+    return side.tokens()[0]
+
+
+def _refresh(side: Side) -> str:
+    return side.tokens()[1]
+
+
+def _own_session(side: Side, kind: LoginSession.Kind) -> LoginSession:
+    """A login that only this side has: its id is random."""
+    with tenancy.override(side.tenant):
+        return services.start_session(User.objects.get(pk=rows.ADMIN), kind=kind)
+
+
+def _pair_for(ours: Side, tenant: Tenant) -> tuple[str, str]:
+    return tokens.issue(_own_session(ours, LoginSession.Kind.TOKEN), tenant)
+
+
+def _cookie_for(ours: Side, tenant: Tenant) -> str:
+    return tokens.sign_cookie(_own_session(ours, LoginSession.Kind.BROWSER), tenant)
+
+
+def _by_bearer(client: Client, raw: str) -> HttpResponse:
+    return client.get("/api/v1/me/", headers={"Authorization": f"Bearer {raw}"})  # type: ignore[return-value]
+
+
+def _by_cookie(client: Client, raw: str) -> HttpResponse:
+    client.cookies[tokens.SESSION_COOKIE] = raw
+    return client.get("/api/v1/me/")  # type: ignore[return-value]
+
+
+def _at_refresh(client: Client, raw: str) -> HttpResponse:
+    path = "/api/v1/auth/token/refresh/"
+    return client.post(path, {"refresh": raw}, content_type="application/json")  # type: ignore[return-value]
+
+
+KINDS: dict[str, Kind] = {
+    "access token": Kind(
+        frozenset({"token:access", "login:token"}),
+        _access,
+        lambda a, b: _pair_for(a, b.tenant)[0],
+        _by_bearer,
+        200,
+        lambda raw: services.session_of(tokens.read_access(raw)),
+    ),
+    "refresh token": Kind(
+        frozenset({"token:refresh", "login:token"}),
+        _refresh,
+        lambda a, b: _pair_for(a, b.tenant)[1],
+        _at_refresh,
+        200,
+        lambda raw: services.rotate(tokens.read_refresh(raw)),
+    ),
+    "session cookie": Kind(
+        frozenset({"salt:accounts.browser-session", "login:browser"}),
+        Side.cookie,
+        lambda a, b: _cookie_for(a, b.tenant),
+        _by_cookie,
+        200,
+        lambda raw: services.session_of(tokens.read_cookie(raw)),
+    ),
+}
+
+
+def all_kinds() -> dict[str, Kind]:
+    """KINDS, and what tenant apps add to it."""
+    return merged(KINDS, "KINDS")
+
+
+def untried() -> set[str]:
+    """What exists and no kind covers."""
+    covered = {name for kind in all_kinds().values() for name in kind.covers}
+    return existing() - covered - NO_CREDENTIALS
+
+
+def existing() -> set[str]:
+    """What the code can make that lets somebody in.
+
+    `token:` and a kind of JWT for each class of tokens in a module, `salt:` and a salt for
+    everything signed, `login:` and a kind of login.
+    """
+    found = {f"login:{kind.value}" for kind in LoginSession.Kind}
+    for package in (*settings.TENANT_APPS, *_PACKAGES):
+        for module in _modules(package):
+            found |= set(_token_classes(module)) | set(_salts(module))
+    return found
+
+
+def _modules(package: str) -> Iterator[ModuleType]:
+    root = importlib.import_module(package)
+    yield root
+    for found in pkgutil.walk_packages(root.__path__, f"{package}."):
+        if ".migrations." not in found.name and ".isolation" not in found.name:
+            yield importlib.import_module(found.name)
+
+
+def _token_classes(module: ModuleType) -> Iterator[str]:
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Token) and value.token_type:
+            yield f"token:{value.token_type}"
+
+
+def _salts(module: ModuleType) -> Iterator[str]:
+    """Of each `salt=` in the source: its value, or its expression where that is no name."""
+    if module.__file__ is None:
+        return
+    with open(module.__file__, encoding="utf-8") as source:
+        tree = ast.parse(source.read())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "salt":
+            text = ast.unparse(node.value)
+            value = ast.literal_eval(text) if isinstance(node.value, ast.Constant) else None
+            yield f"salt:{value or vars(module).get(text, text)}"

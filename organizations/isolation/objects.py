@@ -1,0 +1,257 @@
+"""In code: what was loaded in A is used in B. Every model of every tenant app."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.apps import apps
+from django.db import connections
+from django.db.models import ForeignKey, Model, prefetch_related_objects
+
+from organizations import tenancy
+from organizations.tenancy import NoTenant, TenancyError, WrongTenant
+
+from . import rows
+from .outcome import Broken, Crossed, attempt
+from .sides import Side
+from .stage import Stage
+
+FAMILY = "objects"
+
+
+def models(stage: Stage) -> Sequence[str]:
+    return [model._meta.label for model in rows.tenant_models()]
+
+
+def keys(stage: Stage) -> Sequence[str]:
+    return [
+        f"{model._meta.label}.{each.name}"
+        for model in rows.tenant_models()
+        for each in model._meta.concrete_fields
+        if isinstance(each, ForeignKey)
+    ]
+
+
+def manager(model: type[Model]) -> Any:
+    return model._default_manager
+
+
+def model_named(label: str) -> type[Model]:
+    """The model; Broken where nobody makes rows of it."""
+    model = apps.get_model(label)
+    if rows.uncovered_models([model]):
+        raise Broken(
+            "not tried: add it to ROWS in organizations/isolation/rows.py, or in the module "
+            "`isolation` of its app"
+        )
+    return model
+
+
+def key_named(name: str) -> tuple[type[Model], "ForeignKey[Any, Any]"]:
+    label, _, field = name.rpartition(".")
+    model = model_named(label)
+    return model, model._meta.get_field(field)  # type: ignore[return-value]
+
+
+def of(side: Side, model: type[Model]) -> Any:
+    """The model's first row on this side."""
+    with tenancy.override(side.tenant):
+        found = manager(model).order_by("pk").first()
+    if found is None:
+        raise Broken("there is no row to try it with")
+    return found
+
+
+class _Undo(Exception):
+    """Ends a transaction whose work must not stay."""
+
+
+def works_at_home(side: Side, act: Callable[[], object]) -> None:
+    """The positive control: the same act is good inside its own organization."""
+    with tenancy.override(side.tenant):
+        try:
+            with tenancy.atomic():
+                act()
+                raise _Undo
+        except _Undo:
+            return
+        except Exception as error:
+            raise Broken(f"it fails inside A too: {type(error).__name__}") from error
+
+
+@contextmanager
+def refused(*errors: type[TenancyError]) -> Iterator[None]:
+    """Raises Crossed unless the block raises one of `errors`."""
+    try:
+        yield
+    except errors:
+        return
+    raise Crossed("nothing was raised")
+
+
+def in_theirs(stage: Stage, *acts: Callable[[], object]) -> str:
+    """Each act must raise WrongTenant while B is active."""
+    with tenancy.override(stage.theirs.tenant):
+        for act in acts:
+            with refused(WrongTenant):
+                act()
+    return "WrongTenant"
+
+
+@attempt(FAMILY, "An instance of A saved in B", over=models)
+def saved(stage: Stage, label: str) -> str:
+    instance = of(stage.ours, model_named(label))
+    works_at_home(stage.ours, instance.save)
+    return in_theirs(stage, instance.save)
+
+
+@attempt(FAMILY, "An instance of A deleted or refreshed in B", over=models)
+def deleted(stage: Stage, label: str) -> str:
+    model = model_named(label)
+    instance = of(stage.ours, model)
+    works_at_home(stage.ours, instance.refresh_from_db)
+    works_at_home(stage.ours, of(stage.ours, model).delete)
+    return in_theirs(stage, instance.refresh_from_db, instance.delete)
+
+
+@attempt(FAMILY, "Instances of A written in bulk in B", over=models)
+def in_bulk(stage: Stage, label: str) -> str:
+    model = model_named(label)
+    instance = of(stage.ours, model)
+    fields = [each.name for each in model._meta.concrete_fields if not each.primary_key]
+
+    def update() -> None:
+        manager(model).bulk_update([instance], fields)
+
+    def create() -> None:
+        manager(model).bulk_create(
+            [instance],
+            update_conflicts=True,
+            unique_fields=[model._meta.pk.attname],
+            update_fields=fields,
+        )
+
+    works_at_home(stage.ours, update)
+    works_at_home(stage.ours, create)
+    return in_theirs(stage, update, create)
+
+
+@attempt(FAMILY, "A query in B that names A's alias: using=", over=models)
+def using(stage: Stage, label: str) -> str:
+    model = model_named(label)
+    instance, alias = of(stage.ours, model), stage.ours.tenant.alias
+    works_at_home(stage.ours, manager(model).using(alias).count)
+    # A's alias stays registered while A is active around it.
+    with tenancy.override(stage.ours.tenant):
+        return in_theirs(
+            stage,
+            manager(model).using(alias).count,
+            lambda: list(manager(model).using(alias).iterator()),
+            lambda: instance.save(using=alias),
+        )
+
+
+@attempt(FAMILY, "A query in A that names B's alias: using=", over=models)
+def using_theirs(stage: Stage, label: str) -> str:
+    model = model_named(label)
+    alias = stage.theirs.tenant.alias
+    works_at_home(stage.theirs, manager(model).using(alias).count)
+    with tenancy.override(stage.theirs.tenant), tenancy.override(stage.ours.tenant):
+        with refused(WrongTenant):
+            manager(model).using(alias).count()
+        with refused(WrongTenant):
+            list(manager(model).using(alias).iterator())
+    return "WrongTenant"
+
+
+@attempt(FAMILY, "A query set made in A and read in B holds B's rows, and the other way round")
+def lazy(stage: Stage, subject: str) -> str:
+    for model in rows.tenant_models():
+        with tenancy.override(stage.theirs.tenant):
+            kept = manager(model).all()
+        with tenancy.override(stage.ours.tenant):
+            if any(each._state.db != stage.ours.tenant.alias for each in kept):
+                raise Crossed(f"{model._meta.label}: rows of B's")
+    return "A's own rows"
+
+
+@attempt(FAMILY, "A query while no organization is active", over=models)
+def nobody(stage: Stage, label: str) -> str:
+    model = model_named(label)
+    instance = of(stage.ours, model)
+    for act in (manager(model).count, instance.refresh_from_db, instance.save):
+        with refused(NoTenant):
+            act()
+    return "NoTenant"
+
+
+@attempt(FAMILY, "A row of B set as a relation of A's, and sought by one", over=keys)
+def related(stage: Stage, name: str) -> str:
+    model, field = key_named(name)
+    mine = of(stage.ours, model)
+    target, own = (of(side, field.related_model) for side in (stage.theirs, stage.ours))  # type: ignore[arg-type]
+    with tenancy.override(stage.ours.tenant):
+        setattr(mine, field.name, own)
+        manager(model).filter(**{field.name: own}).count()
+        for act in (
+            lambda: setattr(mine, field.name, target),
+            lambda: manager(model).filter(**{field.name: target}).count(),
+            lambda: manager(model).create(**{field.name: target}),
+        ):
+            with refused(WrongTenant):
+                act()
+    return "WrongTenant"
+
+
+@attempt(FAMILY, "A relation of A's followed in B, forwards and backwards", over=keys)
+def followed(stage: Stage, name: str) -> str:
+    model, field = key_named(name)
+    works_at_home(stage.ours, lambda: getattr(of(stage.ours, model), field.name))
+    mine, parent = of(stage.ours, model), of(stage.ours, field.related_model)  # type: ignore[arg-type]
+    acts: list[Callable[[], object]] = [
+        lambda: getattr(mine, field.name),
+        lambda: prefetch_related_objects([mine], field.name),
+    ]
+    accessor = getattr(field.remote_field, "get_accessor_name", lambda: None)()
+    if accessor and field.remote_field.multiple:
+        with tenancy.override(stage.ours.tenant):
+            children = getattr(parent, accessor)
+        acts += [
+            children.count,
+            lambda: children.all().delete(),
+            lambda: prefetch_related_objects([parent], accessor),
+        ]
+    return in_theirs(stage, *acts)
+
+
+@attempt(FAMILY, "connections[B's alias] while A is active")
+def raw_connection(stage: Stage, subject: str) -> str:
+    alias = stage.theirs.tenant.alias
+    with tenancy.override(stage.theirs.tenant):
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT 1")
+        with tenancy.override(stage.ours.tenant):
+            for cursor_of in (connections[alias].cursor, connections[alias].chunked_cursor):
+                with refused(WrongTenant):
+                    cursor_of()
+    return "WrongTenant"
+
+
+@attempt(FAMILY, "A thread that A starts is in no organization")
+def thread(stage: Stage, subject: str) -> str:
+    found: list[object] = []
+
+    def work() -> None:
+        try:
+            found.append(tenancy.peek())
+        finally:
+            connections.close_all()
+
+    with tenancy.override(stage.ours.tenant):
+        started = threading.Thread(target=work)
+        started.start()
+        started.join()
+    if found != [None]:
+        raise Crossed("it is in an organization that it did not enter")
+    return "none is active"

@@ -1,0 +1,101 @@
+"""Runs the attempts, one by one, and says what came of each."""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.db import connections
+from django.test.utils import override_settings
+
+# Importing a family puts its attempts on the list.
+from . import credentials, http, keys, objects, server, statements
+from .outcome import ATTEMPTS, Attempt, Broken, Crossed, Result, Word
+from .stage import Stage
+
+_FAMILIES = [each.FAMILY for each in (server, statements, credentials, http, objects, keys)]
+# Sessions that are asked for at the same time, of those that the server has.
+_AT_ONCE = 4
+
+
+def attempts() -> tuple[Attempt, ...]:
+    """Everything that is tried: the server first, since all else rests on it."""
+    return tuple(sorted(ATTEMPTS, key=lambda each: _FAMILIES.index(each.family)))
+
+
+def run(stage: Stage, *, chosen: tuple[Attempt, ...] | None = None) -> Iterator[Result]:
+    """The result of each attempt on each of its subjects; the stage is set anew between them."""
+    with apart():
+        for attempt in attempts() if chosen is None else chosen:
+            try:
+                subjects = attempt.over(stage) if attempt.over else [""]
+            except Exception as error:
+                yield _result(attempt, "", stage, "broken", _said(error))
+                continue
+            if not subjects:
+                yield _result(attempt, "", stage, "broken", "nothing was found to try it on")
+            elif attempt.aside:
+                with ThreadPoolExecutor(_AT_ONCE) as pool:
+                    yield from pool.map(lambda each, a=attempt: try_(a, each, stage), subjects)
+            else:
+                for subject in subjects:
+                    yield try_(attempt, subject, stage)
+
+
+def try_(attempt: Attempt, subject: str, stage: Stage) -> Result:
+    """What came of it; whatever is raised is a result too, and B's rows are compared behind it."""
+    outcome: Word = "visible" if attempt.by_nature else "refused"
+    how = ""
+    try:
+        how = attempt.run(stage, subject)
+    except Crossed as error:
+        outcome, how = "crossed", str(error)
+    except Exception as error:
+        outcome, how = "broken", _said(error)
+    if not attempt.aside:
+        try:
+            stage.settle()
+        except Crossed as error:
+            outcome, how = "crossed", str(error)
+        except Exception as error:
+            outcome, how = "broken", f"{how}; then {_said(error)}"
+    return _result(attempt, subject, stage, outcome, how)
+
+
+def _result(attempt: Attempt, subject: str, stage: Stage, outcome: Word, how: str) -> Result:
+    return Result(attempt.family, attempt.name, subject, outcome, stage.without_secrets(how))
+
+
+def _said(error: Exception) -> str:
+    """What is known of an error, on one line."""
+    if isinstance(error, Broken):
+        return str(error)
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Settings of this process alone, while it plays an attacker.
+
+    No attempt is slowed down or counts against anybody, no mail leaves, nothing but the results is
+    printed, and pages are rendered whether or not collectstatic has run.
+    """
+    rates = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"]
+    before = dict(rates)
+    # DRF keeps this very dictionary in a class attribute, made at its import.
+    rates.update(dict.fromkeys(rates))
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    try:
+        with override_settings(
+            EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend",
+            STORAGES={**settings.STORAGES, "staticfiles": plain},
+            THROTTLES=False,
+        ):
+            yield
+    finally:
+        logging.disable(level)
+        rates.update(before)
+        connections.close_all()

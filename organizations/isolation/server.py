@@ -1,0 +1,175 @@
+"""A's role at the server: which databases it may enter, and what it is."""
+
+import random
+from collections.abc import Sequence
+
+import psycopg
+
+from .outcome import Broken, Crossed, attempt
+from .stage import Stage
+
+FAMILY = "server"
+# What PostgreSQL says; libpq hands out no SQLSTATE of a connect that failed. A server that speaks
+# another language is told apart by its catalog.
+_NO_PRIVILEGE = "permission denied for database"
+_WRONG_PASSWORD = "password authentication failed"  # noqa: S105 - words of the server's
+
+
+def other_databases(stage: Stage) -> Sequence[str]:
+    """Every database that can be connected to but A's; of very many a sample, with the named."""
+    rows = stage.server.connection.execute(
+        "SELECT datname FROM pg_database WHERE datallowconn AND datname <> %s ORDER BY 1",
+        (stage.ours.organization.database_name,),
+    ).fetchall()
+    names = [str(name) for (name,) in rows]
+    if stage.sample is None or len(names) <= stage.sample:
+        return names
+    master = stage.server.connection.info.dbname
+    always = {"postgres", "template1", master, stage.theirs.organization.database_name}
+    rest = [name for name in names if name not in always]
+    chosen = always | set(random.sample(rest, min(stage.sample, len(rest))))  # noqa: S311
+    return [name for name in names if name in chosen]
+
+
+@attempt(FAMILY, "A's role connects to another database", over=other_databases, aside=True)
+def connects(stage: Stage, database: str) -> str:
+    _enter(stage, stage.ours.organization.database_name)
+    try:
+        _enter(stage, database)
+    except psycopg.OperationalError as error:
+        if _NO_PRIVILEGE in str(error):
+            return "42501 no CONNECT privilege"
+        if not _dropped_meanwhile(stage, database) and _says_no(stage, database, str(error)):
+            return "no CONNECT privilege, by the catalog"
+        raise Broken("refused, but not for want of the CONNECT privilege") from error
+    raise Crossed("connected")
+
+
+def _enter(stage: Stage, database: str) -> None:
+    """The control is the same call: A's role, with the same password, enters its own."""
+    with psycopg.connect(**stage.ours.parameters(database=database)) as connection:
+        connection.execute("SELECT 1")
+
+
+def _dropped_meanwhile(stage: Stage, database: str) -> bool:
+    return stage.server.database_owner(database) is None
+
+
+def _says_no(stage: Stage, database: str, words: str) -> bool:
+    """Whether the words are in another language than English, and the catalog refuses."""
+    english = "FATAL:" in words
+    return not english and not stage.server.value(
+        "SELECT has_database_privilege(%s, %s, 'CONNECT')",
+        (stage.ours.organization.role_name, database),
+    )
+
+
+@attempt(FAMILY, "The catalog lets A's role connect to another database")
+def by_the_catalog(stage: Stage, subject: str) -> str:
+    """All databases by one query, those too that a sample leaves out."""
+    found = stage.server.connection.execute(
+        "SELECT datname, has_database_privilege(%s, oid, 'CONNECT') FROM pg_database",
+        (stage.ours.organization.role_name,),
+    ).fetchall()
+    allowed = {str(name) for name, allows in found if allows}
+    # template0 lets nobody in, whatever its privileges are.
+    beyond = allowed - {stage.ours.organization.database_name, "template0"}
+    if stage.ours.organization.database_name not in allowed:
+        raise Broken("it may not enter its own")
+    if beyond:
+        shown = sorted(beyond)[:5]
+        raise Crossed(f"{len(beyond)}: {', '.join(shown)}{' …' if len(beyond) > 5 else ''}")
+    return f"none of {len(found) - 1}"
+
+
+@attempt(FAMILY, "A's password opens another role", over=lambda _: ["B's", "the application's"])
+def another_role(stage: Stage, whose: str) -> str:
+    _enter(stage, stage.ours.organization.database_name)
+    if whose == "B's":
+        goal = stage.theirs.parameters()
+    else:
+        info = stage.server.connection.info
+        goal = stage.theirs.parameters() | {"user": info.user, "dbname": info.dbname}
+    goal["password"] = stage.ours.parameters()["password"]
+    try:
+        with psycopg.connect(**goal):
+            pass
+    except psycopg.OperationalError as error:
+        if _WRONG_PASSWORD in str(error) or "FATAL:" not in str(error):
+            return "28P01 wrong password"
+        raise Broken("refused, but not for the password") from error
+    raise Crossed("connected: pg_hba.conf asks for no password")
+
+
+@attempt(FAMILY, "A's role has an attribute that reaches further")
+def attributes(stage: Stage, subject: str) -> str:
+    found = stage.server.connection.execute(
+        "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolcanlogin "
+        "FROM pg_roles WHERE rolname = %s",
+        (stage.ours.organization.role_name,),
+    ).fetchone()
+    if found is None or not found[-1]:
+        raise Broken("the role is not there, or cannot log in")
+    names = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
+    if has := [name for name, set_ in zip(names, found[:-1], strict=True) if set_]:
+        raise Crossed(", ".join(has))
+    return "LOGIN alone"
+
+
+@attempt(FAMILY, "A's role is a member of another role")
+def memberships(stage: Stage, subject: str) -> str:
+    found = stage.server.value(
+        "SELECT count(*) FROM pg_auth_members WHERE member = %s::regrole",
+        (stage.ours.organization.role_name,),
+    )
+    if found:
+        raise Crossed(f"of {found}")
+    return "of none"
+
+
+@attempt(FAMILY, "A's role owns a database besides its own")
+def ownership(stage: Stage, subject: str) -> str:
+    found = stage.server.connection.execute(
+        "SELECT datname FROM pg_database WHERE datdba = %s::regrole",
+        (stage.ours.organization.role_name,),
+    ).fetchall()
+    own = stage.ours.organization.database_name
+    names = {str(name) for (name,) in found}
+    if own not in names:
+        raise Broken("it does not own its own")
+    if names != {own}:
+        raise Crossed(", ".join(sorted(names - {own})))
+    return "its own alone"
+
+
+@attempt(FAMILY, "A function of another role's rights (SECURITY DEFINER) can be called")
+def definer_functions(stage: Stage, subject: str) -> str:
+    """In A's database, where no function is anybody's but A's; and in the master, if A gets in."""
+    listed = (
+        "SELECT p.oid::regprocedure::text FROM pg_proc AS p JOIN pg_namespace AS n "
+        "ON n.oid = p.pronamespace WHERE p.prosecdef AND n.nspname NOT IN "
+        "('pg_catalog', 'information_schema') AND p.proowner <> %s::regrole "
+        "AND has_function_privilege(%s, p.oid, 'EXECUTE')"
+    )
+    role = stage.ours.organization.role_name
+    with stage.ours.direct() as connection:
+        inside = connection.execute(listed.encode(), (role, role)).fetchall()
+    if inside:
+        raise Crossed(f"in its own database: {', '.join(str(name) for (name,) in inside)}")
+    in_master = stage.server.connection.execute(listed.encode(), (role, role)).fetchall()
+    gets_in = stage.server.value(
+        "SELECT has_database_privilege(%s, current_database(), 'CONNECT')", (role,)
+    )
+    if in_master and gets_in:
+        raise Crossed(f"in the master: {', '.join(str(name) for (name,) in in_master)}")
+    return "none that it reaches"
+
+
+@attempt(FAMILY, "Names of databases and roles", by_nature=True)
+def names(stage: Stage, subject: str) -> str:
+    with stage.ours.direct() as connection:
+        found = connection.execute(
+            "SELECT (SELECT count(*) FROM pg_database), (SELECT count(*) FROM pg_roles)"
+        ).fetchone()
+    assert found is not None  # noqa: S101 - an aggregate has a row
+    return f"{found[0]} databases, {found[1]} roles (ORG_DATABASE_NAMES=opaque hides whose)"

@@ -1,0 +1,125 @@
+"""The two throw-away organizations, and how they are made, watched and removed."""
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from django.contrib.auth.hashers import make_password
+
+from organizations import services
+from organizations.models import Organization
+from organizations.provisioning.server import ServerSession, open_session
+
+from . import rows
+from .outcome import Crossed
+from .sides import Connection, Contents, Side, contents
+
+# What nobody's organization is called by chance. `.invalid` is no domain and never will be.
+_PREFIX = "Isolation check "
+_OURS = re.compile(_PREFIX + "(ours|theirs) ([0-9a-f]{16})")
+_DOMAIN = "{}-{}.isolation-check.invalid"
+# Held by a run that is at work: what it made is no leftover. No organization has this key.
+_LOCK = "\x00isolation check"
+
+
+class AnotherRun(Exception):
+    """Another check_isolation is at work on this installation."""
+
+
+@dataclass
+class Stage:
+    """What every attempt is given: A attacks (`ours`), B must not notice (`theirs`).
+
+    server: a session as the application's role, for what the catalogs say.
+    """
+
+    ours: Side
+    theirs: Side
+    server: ServerSession
+    password_hash: str
+    sample: int | None = None
+    _readers: dict[str, Connection] = field(default_factory=dict, repr=False)
+    _before: dict[str, Contents] = field(default_factory=dict, repr=False)
+
+    def plant(self) -> None:
+        """Equal rows under equal primary keys in both."""
+        for side in (self.ours, self.theirs):
+            rows.plant(side, self.password_hash)
+        self._before = self._now()
+
+    def without_secrets(self, text: str) -> str:
+        """The text without a password of the two, whoever put one into it."""
+        for side in (self.ours, self.theirs):
+            for secret in (side.password, side.parameters()["password"]):
+                text = text.replace(secret, "***")
+        return text
+
+    def settle(self) -> None:
+        """Compare both with what was planted, and plant again. Raises Crossed if B has changed."""
+        now = self._now()
+        changed = [
+            table
+            for table, found in now[self.theirs.domain].items()
+            if found != self._before[self.theirs.domain].get(table)
+        ]
+        if now != self._before:
+            self.plant()
+        if changed:
+            raise Crossed(f"rows of B have changed: {', '.join(changed)}")
+
+    def _now(self) -> dict[str, Contents]:
+        return {domain: contents(reader) for domain, reader in self._readers.items()}
+
+
+@contextmanager
+def staged(*, sample: int | None = None) -> Iterator[Stage]:
+    """The stage, removed behind the block whatever happens. Raises AnotherRun."""
+    password = secrets.token_urlsafe(24)
+    with open_session() as session, ExitStack() as scope:
+        if not session.try_lock(_LOCK):
+            raise AnotherRun
+        remove_leftovers()
+        scope.callback(remove_leftovers)
+        ours, theirs = (_make(word, password) for word in ("ours", "theirs"))
+        stage = Stage(ours, theirs, session, make_password(password), sample)
+        for side in (ours, theirs):
+            stage._readers[side.domain] = scope.enter_context(side.direct())
+        stage.plant()
+        yield stage
+
+
+def clean() -> list[str]:
+    """Remove what a killed run has left; the names. Raises AnotherRun."""
+    with open_session() as session:
+        if not session.try_lock(_LOCK):
+            raise AnotherRun
+        return remove_leftovers()
+
+
+def remove_leftovers() -> list[str]:
+    """Delete every organization that this module made, and nobody else's; their names."""
+    removed = []
+    for organization in Organization.objects.live().filter(name__startswith=_PREFIX):
+        if is_throw_away(organization):
+            services.delete_organization(organization)
+            removed.append(organization.name)
+    return removed
+
+
+def is_throw_away(organization: Organization) -> bool:
+    """Whether it was made here: by its name and its address, which both carry the same token."""
+    match = _OURS.fullmatch(organization.name)
+    return (
+        match is not None and organization.admin_email == f"admin@{_DOMAIN.format(*match.groups())}"
+    )
+
+
+def _make(word: str, password: str) -> Side:
+    token = secrets.token_hex(8)
+    domain = _DOMAIN.format(word, token)
+    organization = services.create_organization(
+        name=f"{_PREFIX}{word} {token}", email=f"admin@{domain}", password=password
+    ).organization
+    return Side(organization, domain, password)

@@ -1,0 +1,127 @@
+"""`manage.py check_isolation`"""
+
+import json
+import signal
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations.errors import OrganizationError
+from organizations.isolation import runner, stage
+from organizations.isolation.outcome import Result
+
+_BUSY = "Another check_isolation is at work on this installation. Wait for it."
+
+
+class Command(BaseCommand):
+    """Tries the walls where it runs. The two organizations it makes are gone behind it."""
+
+    help = (
+        "Make two throw-away organizations, try to cross from one into the other in every known "
+        "way, print what came of each attempt, and exit 1 on any crossing."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+        parser.add_argument("--all", action="store_true", help="a line for each refused try too")
+        parser.add_argument(
+            "--sample",
+            type=_positive,
+            metavar="N",
+            help="connect to N other databases, chosen at random, and not to all of them; the "
+            "catalog's privileges are read for all in any case",
+        )
+        parser.add_argument(
+            "--clean", action="store_true", help="only remove what a killed run has left"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            with _terminated_as_interrupted():
+                if options["clean"]:
+                    removed = stage.clean()
+                    self.stdout.write(f"{len(removed)} removed.")
+                    return
+                with stage.staged(sample=options["sample"]) as set_up:
+                    results = list(self._shown(runner.run(set_up), as_json=options["json"]))
+        except stage.AnotherRun as error:
+            raise CommandError(_BUSY) from error
+        except OrganizationError as error:
+            raise CommandError(f"{error} What was left is removed by --clean.") from error
+        if not options["json"]:
+            self._table(results, everything=options["all"])
+        if any(result.is_failure for result in results):
+            sys.exit(1)
+
+    def _shown(self, results: Iterable[Result], *, as_json: bool) -> Iterator[Result]:
+        for result in results:
+            if as_json:
+                facts = {
+                    "family": result.family,
+                    "attempt": result.attempt,
+                    "subject": result.subject,
+                    "outcome": result.outcome,
+                    "how": result.how,
+                }
+                self.stdout.write(json.dumps(facts, ensure_ascii=False))
+            yield result
+
+    def _table(self, results: list[Result], *, everything: bool) -> None:
+        lines = [("family", "attempt", "outcome"), *_lines(results, everything=everything)]
+        widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
+        for family, attempt, outcome in lines:
+            self.stdout.write(f"{family:<{widths[0]}}  {attempt:<{widths[1]}}  {outcome}")
+        count = Counter(result.outcome for result in results)
+        self.stdout.write(
+            f"\n{len(results)} attempts, {count['refused']} refused, {count['crossed']} crossed, "
+            f"{count['broken']} broken, {count['visible']} visible by nature"
+        )
+
+
+def _lines(results: list[Result], *, everything: bool) -> Iterator[tuple[str, str, str]]:
+    """A line for each attempt, with how many were refused; failures have a line of their own."""
+    by_attempt: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        by_attempt.setdefault((result.family, result.attempt), []).append(result)
+    for (family, attempt), found in by_attempt.items():
+        good = [result for result in found if not result.is_failure]
+        if good and not everything:
+            hows = Counter(result.how for result in good)
+            how = hows.most_common(1)[0][0] + (" …" if len(hows) > 1 else "")
+            counted = f" {len(good)} of {len(found)}" if found[0].subject else ""
+            yield family, attempt, f"{good[0].outcome}{counted}: {how}"
+        for result in found:
+            if result.is_failure or everything:
+                subject = f": {result.subject}" if result.subject else ""
+                word = result.outcome.upper() if result.is_failure else result.outcome
+                yield family, f"{attempt}{subject}", f"{word}: {result.how}"
+
+
+def _positive(raw: str) -> int:
+    if not raw.isascii() or not raw.isdigit() or int(raw) < 1:
+        raise ArgumentTypeError(f"{raw} is no number from 1 on")
+    return int(raw)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the run as Ctrl-C does, so that what it made is removed."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # Not the main thread: somebody calls the command from code.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
