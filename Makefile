@@ -21,7 +21,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--no-header --no-emit-index-url --no-emit-find-links
 
 .PHONY: help venv run test test-browser test-tls test-redis lint types format \
-	audit-dependencies requirements \
+	audit-dependencies check-isolation requirements \
 	upgrade-requirements kill-storm login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis clean
 
@@ -55,6 +55,10 @@ lint: venv ## Check style, types, migrations, and the deployment checks under pr
 		"manage.py makemigrations --check --dry-run" \
 		"manage.py migrate --verbosity 0" \
 		"manage.py check --deploy --fail-level WARNING --database default"
+
+check-isolation: venv ## Try to cross from one organization into another, on a server of its own
+	@PYTHONPATH=. $(PY) .ci/production.py \
+		"manage.py migrate --verbosity 0" "manage.py check_isolation $(ARGS)"
 
 types: venv ## Check types with mypy
 	@$(MYPY_ENV) $(PY) -m mypy

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from django.contrib.auth.hashers import make_password
+from django.db import connections
 
 from organizations import services
 from organizations.models import Organization
@@ -38,7 +39,7 @@ class Stage:
     ours: Side
     theirs: Side
     server: ServerSession
-    password_hash: str
+    password_hash: str = field(repr=False)
     sample: int | None = None
     _readers: dict[str, Connection] = field(default_factory=dict, repr=False)
     _before: dict[str, Contents] = field(default_factory=dict, repr=False)
@@ -101,6 +102,8 @@ def clean() -> list[str]:
 def remove_leftovers() -> list[str]:
     """Delete every organization that this module made, and nobody else's; their names."""
     removed = []
+    # An interrupt in the middle of a query can have left a connection in a state of no use.
+    connections.close_all()
     for organization in Organization.objects.live().filter(name__startswith=_PREFIX):
         if is_throw_away(organization):
             services.delete_organization(organization)

@@ -35,6 +35,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
     "COPY TO PROGRAM": ("COPY (SELECT 1) TO PROGRAM 'cat >/dev/null'",),
     "COPY FROM PROGRAM": ("COPY users FROM PROGRAM 'true'",),
     "COPY TO a file": ("COPY (SELECT 1) TO '/dev/null'",),
+    "COPY FROM a file": ("COPY users FROM '/dev/null'",),
     "pg_read_file": ("SELECT length(pg_read_file('PG_VERSION'))",),
     "pg_read_binary_file of B's files": ("SELECT length(pg_read_binary_file({b_file!l}))",),
     "pg_ls_dir": ("SELECT count(*) FROM pg_ls_dir('.')",),

@@ -52,6 +52,9 @@ class Command(BaseCommand):
                     results = list(self._shown(runner.run(set_up), as_json=options["json"]))
         except stage.AnotherRun as error:
             raise CommandError(_BUSY) from error
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted. What was made has been removed.")
+            sys.exit(130)
         except OrganizationError as error:
             raise CommandError(f"{error} What was left is removed by --clean.") from error
         if not options["json"]:

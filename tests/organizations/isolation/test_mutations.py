@@ -1,0 +1,344 @@
+"""Red when broken: each wall is taken out, one after another, and an attempt gets through.
+
+Every test tries with the wall in place first. Were an attempt to fail for another reason than its
+wall, it would be refused behind the breach too, and the test would fail.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jwt
+import psycopg
+import pytest
+from django.core.cache import caches
+from django.core.signing import JSONSerializer, b64_decode
+from django.db.models import QuerySet
+from django.db.models.fields import related_lookups
+from psycopg import sql
+from rest_framework.views import APIView
+
+from accounts import login_views, logins, services, tokens
+from accounts.authentication import BrowserSessionAuthentication
+from accounts.permissions import IsMember
+from accounts.signing_keys import KeyRingBackend
+from accounts.throttling import MemberRateThrottle
+from accounts.views import UserViewSet
+from organizations import middleware, permissions
+from organizations.isolation.stage import Stage
+from organizations.tenancy import router
+from organizations.tenancy.backend.base import DatabaseWrapper
+from tests.conftest import Superuser
+from tests.plugin import SERVER
+
+from .conftest import Try
+
+CLAIM_CHECK = """\
+    if credential.organization_id != tenancy.get().organization_id:
+        raise InvalidToken
+"""
+Patch = pytest.MonkeyPatch
+
+
+ME, LIST = "GET /api/v1/me/", "GET /api/v1/users/"
+# Of attempts with many subjects, those that show it.
+SUBJECTS = {
+    "A's credential with a header that names B": (ME,),
+    "A's credential at B's host": (ME,),
+    "A's call that names B in path and body": (ME, LIST, "GET /api/v1/organizations/"),
+    "A header that names B and no credential": (ME, "GET /api/v1/organizations/"),
+    "A's lists, filtered and searched for B": (LIST,),
+    "A statement in a raw query of A's": (
+        "SET ROLE to B's",
+        "CREATE ROLE",
+        "COPY FROM a file",
+        "COPY TO PROGRAM",
+        "pg_cancel_backend of B's",
+    ),
+}
+
+
+def outcomes(try_: Try, name: str) -> set[str]:
+    return {result.outcome for result in try_(name, *SUBJECTS.get(name, ()))}
+
+
+def refused(try_: Try, *names: str) -> None:
+    """The control: while the wall stands, these attempts are refused."""
+    for name in names:
+        results = try_(name, *SUBJECTS.get(name, ()))
+        assert results, name
+        assert {result.outcome for result in results} == {"refused"}, results
+
+
+def crossed(try_: Try, *names: str) -> None:
+    """The breach is found by each of these attempts, and is no mere error."""
+    for name in names:
+        assert "crossed" in outcomes(try_, name), f"{name}: the breach is not seen"
+
+
+def without(patch: Patch, owner: Any, function: Callable[..., Any], text: str) -> None:
+    """Take lines out of a function, in place. Fails where they are no longer in it."""
+    source = textwrap.dedent(inspect.getsource(function))
+    assert text in source, f"{function.__qualname__} has changed: take out what it is now"
+    names: dict[str, Any] = {}
+    exec(source.replace(text, ""), function.__globals__, names)  # noqa: S102 - our own source
+    patch.setattr(owner, function.__name__, names[function.__name__])
+
+
+# --- The code's walls ---------------------------------------------------------------------------
+def test_a_router_without_its_guard_is_found(try_: Try, monkeypatch: Patch) -> None:
+    names = (
+        "An instance of A saved in B",
+        "An instance of A deleted or refreshed in B",
+        "A row of B set as a relation of A's, and sought by one",
+    )
+    refused(try_, *names)
+    monkeypatch.setattr(router, "refuse_other_tenant", lambda instance, alias: None)
+    crossed(try_, *names)
+
+
+def test_a_router_that_falls_back_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A query while no organization is active"
+    refused(try_, name)
+    monkeypatch.setattr(router.TenantRouter, "_alias", lambda self, model, instance: "default")
+    assert "refused" not in outcomes(try_, name)
+
+
+def test_a_login_that_is_looked_up_without_comparing_the_claim_is_found(
+    try_: Try, monkeypatch: Patch
+) -> None:
+    name = "A's credential used inside B, where a login of the same id runs"
+    refused(try_, name)
+    without(monkeypatch, services, services.session_of, CLAIM_CHECK)
+    assert outcomes(try_, name) == {"crossed"}, "every kind finds B's login now"
+
+
+def test_a_middleware_that_compares_no_header_is_found(try_: Try, monkeypatch: Patch) -> None:
+    names = ("A's credential with a header that names B", "A's credential at B's host")
+    refused(try_, *names)
+    monkeypatch.setattr(middleware, "other_organization", lambda request, tenant: None)
+    crossed(try_, *names)
+
+
+def test_a_log_in_that_compares_no_header_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A's password or refresh token beside a header that names B"
+    refused(try_, name)
+    for module in (logins, login_views):
+        monkeypatch.setattr(module, "other_organization", lambda request, tenant: None)
+    assert outcomes(try_, name) == {"crossed"}
+
+
+def test_a_header_that_is_obeyed_is_found(stage: Stage, try_: Try, monkeypatch: Patch) -> None:
+    """As products have it for their front end: what a header names is entered."""
+    names = (
+        "A's credential with a header that names B",
+        "A's call that names B in path and body",
+    )
+    refused(try_, *names)
+    monkeypatch.setattr(middleware, "_tenant_of", lambda credential: stage.theirs.tenant)
+    monkeypatch.setattr(middleware, "other_organization", lambda request, tenant: None)
+    without(monkeypatch, services, services.session_of, CLAIM_CHECK)
+    crossed(try_, *names)
+
+
+def test_a_database_wrapper_without_its_guard_is_found(try_: Try, monkeypatch: Patch) -> None:
+    names = (
+        "A query in B that names A's alias: using=",
+        "A query in A that names B's alias: using=",
+        "connections[B's alias] while A is active",
+    )
+    refused(try_, *names)
+    monkeypatch.setattr(DatabaseWrapper, "_refuse_strangers", lambda self: None)
+    crossed(try_, *names)
+
+
+@pytest.mark.parametrize("method", ["bulk_create", "bulk_update"])
+def test_a_bulk_write_without_the_look_at_its_objects_is_found(
+    try_: Try, monkeypatch: Patch, method: str
+) -> None:
+    name = "Instances of A written in bulk in B"
+    refused(try_, name)
+    monkeypatch.setattr(QuerySet, method, getattr(QuerySet, method).__wrapped__)
+    assert outcomes(try_, name) == {"crossed"}
+
+
+def test_a_filter_without_the_look_at_its_value_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A row of B set as a relation of A's, and sought by one"
+    refused(try_, name)
+    guarded: Any = related_lookups.get_normalized_value
+    monkeypatch.setattr(related_lookups, "get_normalized_value", guarded.__wrapped__)
+    crossed(try_, name)
+
+
+def test_a_cookie_whose_signature_is_not_checked_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A's credential with B's number written into it"
+    refused(try_, name)
+    monkeypatch.setattr(
+        tokens.signing,
+        "loads",
+        lambda raw, **_: JSONSerializer().loads(b64_decode(raw.split(":")[0].encode())),
+    )
+    assert {r.subject for r in try_(name) if r.outcome == "crossed"} == {"session cookie"}
+
+
+def test_tokens_whose_signature_is_not_checked_are_found(try_: Try, monkeypatch: Patch) -> None:
+    names = (
+        "A's credential with B's number written into it",
+        "A token for B that nobody has signed (alg none)",
+    )
+    refused(try_, *names)
+    monkeypatch.setattr(
+        KeyRingBackend,
+        "decode",
+        lambda self, raw, verify=True: jwt.decode(raw, options={"verify_signature": False}),
+    )
+    crossed(try_, *names)
+    found = {r.subject for r in try_(names[0]) if r.outcome == "crossed"}
+    assert found == {"access token", "refresh token"}
+
+
+def test_a_browser_that_needs_no_csrf_token_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A's cookie without the page's CSRF token"
+    refused(try_, name)
+    monkeypatch.setattr(BrowserSessionAuthentication, "check", lambda self, request: None)
+    crossed(try_, name)
+
+
+def test_cache_keys_without_compartments_are_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A's reading and deleting under B's cache key"
+    refused(try_, name)
+    cache = caches["default"]
+    monkeypatch.setattr(cache, "key_func", lambda key, prefix, version: f"{version}:{key}")
+    crossed(try_, name)
+
+
+def test_a_throttle_that_counts_primary_keys_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "One throttle's count for A's and B's person of the same number"
+    refused(try_, name)
+    monkeypatch.setattr(
+        MemberRateThrottle, "get_cache_key", lambda self, request, view: f"{request.user.pk}"
+    )
+    crossed(try_, name)
+
+
+def test_an_endpoint_that_anybody_may_ask_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A header that names B and no credential"
+    refused(try_, name)
+    monkeypatch.setattr(IsMember, "has_permission", lambda self, request, view: True)
+    monkeypatch.setattr(permissions.IsStaff, "has_permission", lambda self, request, view: True)
+    crossed(try_, name, "A's call that names B in path and body")
+
+
+def test_an_answer_that_holds_something_of_theirs_is_found(
+    stage: Stage, try_: Try, monkeypatch: Patch
+) -> None:
+    names = ("A's call that names B in path and body", "A's lists, filtered and searched for B")
+    refused(try_, *names)
+    finalize: Any = APIView.finalize_response
+
+    def leaking(self: APIView, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self, UserViewSet) and isinstance(response.data, dict):
+            response.data["results"] = [{"email": stage.theirs.admin_email}]
+        return finalize(self, request, response, *args, **kwargs)
+
+    monkeypatch.setattr(UserViewSet, "finalize_response", leaking)
+    crossed(try_, *names)
+
+
+# --- The server's walls -------------------------------------------------------------------------
+@pytest.fixture
+def breach(superuser: Superuser) -> Iterator[Callable[[str, str], None]]:
+    """Runs a statement as the server's superuser, and another one behind the test."""
+    undo: list[str] = []
+
+    def run(statement: str, back: str) -> None:
+        superuser.execute(statement.encode())
+        undo.append(back)
+
+    yield run
+    for statement in undo:
+        superuser.execute(statement.encode())
+
+
+CONNECTS = "A's role connects to another database"
+CATALOG = "The catalog lets A's role connect to another database"
+STATEMENT = "A statement in a raw query of A's"
+
+
+def quoted(name: str) -> str:
+    return sql.Identifier(name).as_string()
+
+
+@pytest.mark.parametrize("database", ["B's", "postgres", "template1", "master_org_db"])
+def test_connect_that_is_left_to_public_is_found(
+    stage: Stage, try_: Try, breach: Callable[[str, str], None], database: str
+) -> None:
+    refused(try_, CONNECTS, CATALOG)
+    name = stage.theirs.organization.database_name if database == "B's" else database
+    right = f"CONNECT ON DATABASE {quoted(name)}"
+    breach(f"GRANT {right} TO PUBLIC", f"REVOKE {right} FROM PUBLIC")
+    assert [r.subject for r in try_(CONNECTS) if r.outcome == "crossed"] == [name]
+    (by_catalog,) = try_(CATALOG)
+    assert (by_catalog.outcome, by_catalog.how) == ("crossed", f"1: {name}")
+
+
+def test_a_role_that_may_do_more_is_found(
+    stage: Stage, try_: Try, breach: Callable[[str, str], None]
+) -> None:
+    names = ("A's role has an attribute that reaches further", STATEMENT)
+    refused(try_, *names)
+    role = quoted(stage.ours.organization.role_name)
+    breach(f"ALTER ROLE {role} CREATEROLE", f"ALTER ROLE {role} NOCREATEROLE")
+    crossed(try_, *names)
+
+
+def test_a_role_that_is_a_member_of_theirs_is_found(
+    stage: Stage, try_: Try, breach: Callable[[str, str], None]
+) -> None:
+    names = ("A's role is a member of another role", STATEMENT)
+    refused(try_, *names)
+    a, b = (quoted(side.organization.role_name) for side in (stage.ours, stage.theirs))
+    breach(f"GRANT {b} TO {a} WITH INHERIT FALSE", f"REVOKE {b} FROM {a}")
+    crossed(try_, *names)
+    found = {r.subject for r in try_(STATEMENT, *SUBJECTS[STATEMENT]) if r.outcome == "crossed"}
+    assert found == {"SET ROLE to B's"}
+
+
+@pytest.mark.parametrize(
+    ("right", "name"),
+    [
+        ("pg_read_all_stats", "The text of B's queries in pg_stat_activity"),
+        ("pg_read_server_files", STATEMENT),
+        ("pg_execute_server_program", STATEMENT),
+        ("pg_signal_backend", STATEMENT),
+    ],
+)
+def test_a_role_with_a_right_over_the_server_is_found(
+    stage: Stage, try_: Try, breach: Callable[[str, str], None], right: str, name: str
+) -> None:
+    refused(try_, name)
+    role = quoted(stage.ours.organization.role_name)
+    breach(f"GRANT {right} TO {role}", f"REVOKE {right} FROM {role}")
+    crossed(try_, name, "A's role is a member of another role")
+
+
+def test_a_function_with_anothers_rights_is_found(
+    try_: Try, breach: Callable[[str, str], None]
+) -> None:
+    name = "A function of another role's rights (SECURITY DEFINER) can be called"
+    refused(try_, name)
+    # In the master, where A could call it as soon as it got in.
+    master = {**SERVER.superuser_parameters(), "dbname": "master_org_db"}
+    with psycopg.connect(**master, autocommit=True) as connection:  # type: ignore[arg-type]
+        connection.execute(
+            "CREATE FUNCTION public.too_much() RETURNS int LANGUAGE sql SECURITY DEFINER "
+            "AS 'SELECT 1'"
+        )
+        try:
+            refused(try_, name)
+            right = "CONNECT ON DATABASE master_org_db"
+            breach(f"GRANT {right} TO PUBLIC", f"REVOKE {right} FROM PUBLIC")
+            crossed(try_, name)
+        finally:
+            connection.execute("DROP FUNCTION public.too_much()")

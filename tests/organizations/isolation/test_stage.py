@@ -1,0 +1,146 @@
+"""The throw-away organizations: recognised, watched, removed, and never anybody else's."""
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from organizations import services, tenancy
+from organizations.isolation import Broken, Crossed, Side, rows, runner
+from organizations.isolation.outcome import Attempt
+from organizations.isolation.stage import (
+    AnotherRun,
+    Stage,
+    clean,
+    is_throw_away,
+    remove_leftovers,
+    staged,
+)
+from organizations.models import Organization
+from tests.conftest import PASSWORD, Company
+
+
+def live() -> set[str]:
+    return set(Organization.objects.live().values_list("name", flat=True))
+
+
+def test_nothing_is_left_when_the_block_raises() -> None:
+    before = live()
+    with pytest.raises(KeyboardInterrupt), staged():
+        assert len(live() - before) == 2
+        raise KeyboardInterrupt
+    assert live() == before
+
+
+def test_what_a_killed_run_has_left_is_removed_by_the_next() -> None:
+    before = live()
+    token = "0123456789abcdef"
+    left = services.create_organization(
+        name=f"Isolation check ours {token}",
+        email=f"admin@ours-{token}.isolation-check.invalid",
+        password=PASSWORD,
+    ).organization
+    assert is_throw_away(left)
+    assert clean() == [left.name]
+    assert live() == before
+
+
+def test_an_organization_that_only_looks_like_one_is_left_alone(
+    company: Callable[..., Company],
+) -> None:
+    customers = [
+        company("Isolation check"),
+        company("Isolation check ours 0123456789abcdee"),
+        company("Isolation check Ltd", email="admin@ours-1.isolation-check.invalid"),
+    ]
+    assert remove_leftovers() == []
+    assert {each.name for each in customers} <= live()
+
+
+def test_two_runs_do_not_remove_each_other(stage: Stage) -> None:
+    with pytest.raises(AnotherRun), staged():
+        pytest.fail("it began")
+    with pytest.raises(AnotherRun):
+        clean()
+    assert stage.ours.organization.name in live()
+
+
+def test_emptying_reaches_no_other_organizations_tables(stage: Stage, alpha: Company) -> None:
+    before = Side(alpha.organization, "alpha.example", PASSWORD).contents()
+    with tenancy.override(alpha.tenant):
+        rows.plant(stage.ours, "x")
+    assert Side(alpha.organization, "alpha.example", PASSWORD).contents() == before
+
+
+def result_of(stage: Stage, act: Callable[[Stage, str], str]) -> tuple[str, str]:
+    (result,) = runner.run(stage, chosen=(Attempt("test", "of a test", act),))
+    return result.outcome, result.how
+
+
+def test_a_change_of_their_rows_is_a_crossing_whatever_the_attempt_says(stage: Stage) -> None:
+    def quiet(stage: Stage, subject: str) -> str:
+        with stage.theirs.direct() as connection:
+            connection.execute("UPDATE users SET is_admin = true")
+        return "nothing happened"
+
+    assert result_of(stage, quiet) == ("crossed", "rows of B have changed: users")
+    assert result_of(stage, lambda stage, subject: "refused") == ("refused", "refused")
+
+
+def test_an_error_proves_nothing(stage: Stage) -> None:
+    def fail(stage: Stage, subject: str) -> str:
+        raise ValueError("it is not written yet")
+
+    assert result_of(stage, fail) == ("broken", "ValueError: it is not written yet")
+
+
+def test_an_attempt_without_anything_to_try_it_on_proves_nothing(stage: Stage) -> None:
+    empty = Attempt("test", "of a test", lambda stage, subject: "refused", over=lambda stage: [])
+    (result,) = runner.run(stage, chosen=(empty,))
+    assert (result.outcome, result.how) == ("broken", "nothing was found to try it on")
+
+
+def test_no_result_holds_a_password(stage: Stage) -> None:
+    secret = str(stage.ours.parameters()["password"])
+
+    def tell(stage: Stage, subject: str) -> str:
+        raise Broken(f"{secret} {stage.ours.password}")
+
+    assert result_of(stage, tell) == ("broken", "*** ***")
+    assert stage.ours.password not in repr(stage)
+
+
+def test_a_connect_that_fails_for_another_reason_proves_nothing(
+    stage: Stage, superuser: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """No connection is free: nobody has refused anything."""
+    connects = next(each for each in runner.attempts() if each.name.endswith("another database"))
+    name = stage.ours.organization.role_name
+    superuser.execute(f'ALTER ROLE "{name}" CONNECTION LIMIT 0'.encode())
+    try:
+        outcomes = {each.outcome for each in runner.run(stage, chosen=(connects,))}
+    finally:
+        superuser.execute(f'ALTER ROLE "{name}" CONNECTION LIMIT -1'.encode())
+    assert outcomes == {"broken"}
+
+
+def test_a_sample_of_databases_has_those_that_everybody_knows(stage: Stage) -> None:
+    connects = next(each for each in runner.attempts() if each.name.endswith("another database"))
+    assert connects.over is not None
+    everything = set(connects.over(stage))
+    stage.sample = 1
+    try:
+        few = set(connects.over(stage))
+    finally:
+        stage.sample = None
+    master = "master_org_db"
+    always = {"postgres", "template1", master, stage.theirs.organization.database_name}
+    assert always <= few <= everything
+    assert len(few) <= len(always) + 1
+
+
+def test_an_outcome_is_told_by_its_error(stage: Stage) -> None:
+    def cross(stage: Stage, subject: str) -> str:
+        raise Crossed("it was seen")
+
+    assert result_of(stage, cross) == ("crossed", "it was seen")
