@@ -39,7 +39,9 @@ def connects(stage: Stage, database: str) -> str:
     except psycopg.OperationalError as error:
         if _NO_PRIVILEGE in str(error):
             return "42501 no CONNECT privilege"
-        if not _dropped_meanwhile(stage, database) and _says_no(stage, database, str(error)):
+        if not _takes_connections(stage, database):
+            return "gone since the list was made"
+        if _says_no(stage, database, str(error)):
             return "no CONNECT privilege, by the catalog"
         raise Broken("refused, but not for want of the CONNECT privilege") from error
     raise Crossed("connected")
@@ -51,8 +53,9 @@ def _enter(stage: Stage, database: str) -> None:
         connection.execute("SELECT 1")
 
 
-def _dropped_meanwhile(stage: Stage, database: str) -> bool:
-    return stage.server.database_owner(database) is None
+def _takes_connections(stage: Stage, database: str) -> bool:
+    query = "SELECT datallowconn FROM pg_database WHERE datname = %s"
+    return bool(stage.server.value(query, (database,)))
 
 
 def _says_no(stage: Stage, database: str, words: str) -> bool:
@@ -66,14 +69,18 @@ def _says_no(stage: Stage, database: str, words: str) -> bool:
 
 @attempt(FAMILY, "The catalog lets A's role connect to another database")
 def by_the_catalog(stage: Stage, subject: str) -> str:
-    """All databases by one query, those too that a sample leaves out."""
+    """All by one query, those too that a sample leaves out.
+
+    One that takes no connections lets nobody in, whatever its privileges are: template0, and an
+    organization's that is being made at this moment.
+    """
     found = stage.server.connection.execute(
-        "SELECT datname, has_database_privilege(%s, oid, 'CONNECT') FROM pg_database",
+        "SELECT datname, has_database_privilege(%s, oid, 'CONNECT') FROM pg_database "
+        "WHERE datallowconn",
         (stage.ours.organization.role_name,),
     ).fetchall()
     allowed = {str(name) for name, allows in found if allows}
-    # template0 lets nobody in, whatever its privileges are.
-    beyond = allowed - {stage.ours.organization.database_name, "template0"}
+    beyond = allowed - {stage.ours.organization.database_name}
     if stage.ours.organization.database_name not in allowed:
         raise Broken("it may not enter its own")
     if beyond:

@@ -10,13 +10,13 @@ import pytest
 from django.apps import AppConfig, apps
 from django.db import models
 from django.test.utils import isolate_apps
-from django.urls import path
+from django.urls import get_resolver, path
 from pytest_django import Settings
 from rest_framework_simplejwt.tokens import Token
 
 from accounts import tokens
 from accounts.models import LoginSession
-from organizations.isolation import calls, extensions, kinds, rows, runner
+from organizations.isolation import calls, kinds, rows, runner
 from orgmgmt import urls
 from orgmgmt.health import RootView
 
@@ -61,8 +61,12 @@ def test_a_new_class_of_tokens_would_be_noticed(try_: Try, monkeypatch: pytest.M
 
 
 def test_a_new_kind_of_login_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = models.TextChoices("Kind", {"TOKEN": "token", "BROWSER": "browser", "APP": "app"})
-    monkeypatch.setattr(LoginSession, "Kind", kind)
+    class Kind(models.TextChoices):
+        TOKEN = "token"
+        BROWSER = "browser"
+        APP = "app"
+
+    monkeypatch.setattr(LoginSession, "Kind", Kind)
     assert kinds.untried() == {"login:app"}
 
 
@@ -86,7 +90,7 @@ def test_a_new_salt_would_be_noticed(tmp_path: Path, source: str, found: str) ->
 def test_a_new_endpoint_would_be_noticed(try_: Try, monkeypatch: pytest.MonkeyPatch) -> None:
     added = path("api/v1/invites/", RootView.as_view())
     monkeypatch.setattr(urls, "urlpatterns", [added, *urls.urlpatterns])
-    calls.get_resolver("orgmgmt.urls").__dict__.pop("url_patterns", None)
+    get_resolver("orgmgmt.urls").__dict__.pop("url_patterns", None)
     try:
         assert calls.endpoints() - set(calls.all_calls()) == {"GET /api/v1/invites/"}
         result = try_("A's call that names B in path and body", "GET /api/v1/invites/")[-1]
@@ -94,7 +98,7 @@ def test_a_new_endpoint_would_be_noticed(try_: Try, monkeypatch: pytest.MonkeyPa
         assert result.how.startswith("not tried: add it to CALLS")
     finally:
         monkeypatch.undo()
-        calls.get_resolver("orgmgmt.urls").__dict__.pop("url_patterns", None)
+        get_resolver("orgmgmt.urls").__dict__.pop("url_patterns", None)
 
 
 @isolate_apps("accounts")
@@ -103,7 +107,7 @@ def test_a_new_model_would_be_noticed(try_: Try, monkeypatch: pytest.MonkeyPatch
         class Meta:
             app_label = "accounts"
 
-    monkeypatch.setattr(runner.objects.apps, "get_model", lambda label: Unknown)
+    monkeypatch.setattr(apps, "get_model", lambda label: Unknown)
     (result,) = try_("An instance of A saved in B", "accounts.Unknown")
     assert result.outcome == "broken"
     assert result.how.startswith("not tried: add it to ROWS")
@@ -125,7 +129,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> 
     module.__path__ = [str(package)]
     config = AppConfig(package.name, __import__(package.name))
     found = [*apps.get_app_configs(), config]
-    monkeypatch.setattr(extensions.apps, "get_app_configs", lambda: found)
+    monkeypatch.setattr(apps, "get_app_configs", lambda: found)
     settings.TENANT_APPS = [*settings.TENANT_APPS, package.name]
     yield package.name
     for name in (package.name, f"{package.name}.isolation"):

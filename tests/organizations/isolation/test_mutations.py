@@ -12,6 +12,7 @@ from typing import Any
 import jwt
 import psycopg
 import pytest
+from django.core import signing
 from django.core.cache import caches
 from django.core.signing import JSONSerializer, b64_decode
 from django.db.models import QuerySet
@@ -19,7 +20,7 @@ from django.db.models.fields import related_lookups
 from psycopg import sql
 from rest_framework.views import APIView
 
-from accounts import login_views, logins, services, tokens
+from accounts import login_views, logins, services
 from accounts.authentication import BrowserSessionAuthentication
 from accounts.permissions import IsMember
 from accounts.signing_keys import KeyRingBackend
@@ -175,7 +176,7 @@ def test_a_cookie_whose_signature_is_not_checked_is_found(try_: Try, monkeypatch
     name = "A's credential with B's number written into it"
     refused(try_, name)
     monkeypatch.setattr(
-        tokens.signing,
+        signing,
         "loads",
         lambda raw, **_: JSONSerializer().loads(b64_decode(raw.split(":")[0].encode())),
     )

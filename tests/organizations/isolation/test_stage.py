@@ -1,6 +1,7 @@
 """The throw-away organizations: recognised, watched, removed, and never anybody else's."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -18,6 +19,8 @@ from organizations.isolation.stage import (
 )
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company
+
+from .conftest import attempt_named
 
 
 def live() -> set[str]:
@@ -114,7 +117,7 @@ def test_a_connect_that_fails_for_another_reason_proves_nothing(
     stage: Stage, superuser: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     """No connection is free: nobody has refused anything."""
-    connects = next(each for each in runner.attempts() if each.name.endswith("another database"))
+    connects = attempt_named("A's role connects to another database")
     name = stage.ours.organization.role_name
     superuser.execute(f'ALTER ROLE "{name}" CONNECTION LIMIT 0'.encode())
     try:
@@ -124,8 +127,17 @@ def test_a_connect_that_fails_for_another_reason_proves_nothing(
     assert outcomes == {"broken"}
 
 
+def test_a_database_that_is_dropped_while_it_runs_is_no_finding(stage: Stage) -> None:
+    gone = replace(
+        attempt_named("A's role connects to another database"),
+        over=lambda stage: ["org_dropped_a_moment_ago"],
+    )
+    (result,) = runner.run(stage, chosen=(gone,))
+    assert (result.outcome, result.how) == ("refused", "gone since the list was made")
+
+
 def test_a_sample_of_databases_has_those_that_everybody_knows(stage: Stage) -> None:
-    connects = next(each for each in runner.attempts() if each.name.endswith("another database"))
+    connects = attempt_named("A's role connects to another database")
     assert connects.over is not None
     everything = set(connects.over(stage))
     stage.sample = 1
