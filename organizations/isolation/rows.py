@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.apps import apps
+from django.db import DatabaseError
 from django.db.models import Model
 from django.utils import timezone
 from psycopg import sql
@@ -72,6 +73,13 @@ def tenant_models() -> list[type[Model]]:
     ]
 
 
+class RowsNotMade(Exception):
+    """A function of ROWS failed, so there is nothing to try the walls with."""
+
+    def __init__(self, label: str, error: Exception) -> None:
+        super().__init__(f"ROWS cannot make rows of {label}: {type(error).__name__}: {error}")
+
+
 def makers() -> dict[str, Callable[[str, str], None]]:
     """ROWS, and what tenant apps add to it."""
     return merged(ROWS, "ROWS")
@@ -94,5 +102,8 @@ def plant(side: "Side", password_hash: str) -> None:
     with side.direct() as connection:
         connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(tables))
     with tenancy.override(side.tenant):
-        for make in makers().values():
-            make(side.domain, password_hash)
+        for label, make in makers().items():
+            try:
+                make(side.domain, password_hash)
+            except DatabaseError as error:
+                raise RowsNotMade(label, error) from error

@@ -19,8 +19,8 @@ from .sides import Connection, Contents, Side, contents
 
 # What nobody's organization is called by chance. `.invalid` is no domain and never will be.
 _PREFIX = "Isolation check "
-_OURS = re.compile(_PREFIX + "(ours|theirs) ([0-9a-f]{16})")
-_DOMAIN = "{}-{}.isolation-check.invalid"
+_OURS = re.compile(_PREFIX + "(ours|theirs) ([0-9a-f]{12})")
+_DOMAIN = "{}-{}.invalid"
 # Held by a run that is at work: what it made is no leftover. No organization has this key.
 _LOCK = "\x00isolation check"
 
@@ -120,7 +120,7 @@ def is_throw_away(organization: Organization) -> bool:
 
 
 def _make(word: str, password: str) -> Side:
-    token = secrets.token_hex(8)
+    token = secrets.token_hex(6)
     domain = _DOMAIN.format(word, token)
     organization = services.create_organization(
         name=f"{_PREFIX}{word} {token}", email=f"admin@{domain}", password=password

@@ -15,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from organizations.errors import OrganizationError
 from organizations.isolation import runner, stage
 from organizations.isolation.outcome import Result
+from organizations.isolation.rows import RowsNotMade
 
 _BUSY = "Another check_isolation is at work on this installation. Wait for it."
 
@@ -52,6 +53,8 @@ class Command(BaseCommand):
                     results = list(self._shown(runner.run(set_up), as_json=options["json"]))
         except stage.AnotherRun as error:
             raise CommandError(_BUSY) from error
+        except RowsNotMade as error:
+            raise CommandError(str(error).strip()) from error
         except KeyboardInterrupt:
             self.stderr.write("Interrupted. What was made has been removed.")
             sys.exit(130)

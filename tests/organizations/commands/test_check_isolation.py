@@ -16,6 +16,7 @@ from tests.conftest import Superuser, leftovers
 from tests.organizations.helpers import REPOSITORY, manage, process_environment, wait_for
 
 
+@pytest.mark.timeout(300)
 def test_every_attempt_is_refused_here_and_nothing_is_left_or_told(superuser: Superuser) -> None:
     """One run for all of it, with a base domain and a throttle that its requests would meet."""
     done = subprocess.run(
@@ -24,7 +25,7 @@ def test_every_attempt_is_refused_here_and_nothing_is_left_or_told(superuser: Su
         env=process_environment(ORG_BASE_DOMAIN="example.com", THROTTLE_MEMBER="1/day"),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     results: list[dict[str, str]] = [json.loads(line) for line in done.stdout.splitlines()]
     failed = [each for each in results if each["outcome"] not in ("refused", "visible")]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from accounts.models import User
 from organizations import services, tenancy
 from organizations.isolation import Broken, Crossed, Side, rows, runner
 from organizations.isolation.outcome import Attempt
@@ -37,10 +38,10 @@ def test_nothing_is_left_when_the_block_raises() -> None:
 
 def test_what_a_killed_run_has_left_is_removed_by_the_next() -> None:
     before = live()
-    token = "0123456789abcdef"
+    token = "0123456789ab"
     left = services.create_organization(
         name=f"Isolation check ours {token}",
-        email=f"admin@ours-{token}.isolation-check.invalid",
+        email=f"admin@ours-{token}.invalid",
         password=PASSWORD,
     ).organization
     assert is_throw_away(left)
@@ -53,11 +54,22 @@ def test_an_organization_that_only_looks_like_one_is_left_alone(
 ) -> None:
     customers = [
         company("Isolation check"),
-        company("Isolation check ours 0123456789abcdee"),
-        company("Isolation check Ltd", email="admin@ours-1.isolation-check.invalid"),
+        company("Isolation check ours 0123456789ac"),
+        company("Isolation check Ltd", email="admin@ours-1.invalid"),
     ]
     assert remove_leftovers() == []
     assert {each.name for each in customers} <= live()
+
+
+def test_rows_that_cannot_be_made_are_told_in_a_sentence(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(domain: str, password_hash: str) -> None:
+        User.objects.create(email="a" * 300)
+
+    monkeypatch.setattr(rows, "makers", lambda: {"accounts.User": too_long})
+    with pytest.raises(rows.RowsNotMade, match="ROWS cannot make rows of accounts.User: DataError"):
+        stage.plant()
 
 
 def test_two_runs_do_not_remove_each_other(stage: Stage) -> None:
