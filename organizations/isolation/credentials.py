@@ -5,14 +5,16 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import jwt
+from django.core import mail
 from django.http import HttpResponse
 
-from accounts import tokens
+from accounts import outbox, tokens
 from accounts.models import LoginSession
 from organizations import tenancy
-from organizations.errors import InvalidToken
+from organizations.errors import InvalidLink, InvalidToken
 
 from . import rows
 from .calls import all_calls, send
@@ -91,8 +93,8 @@ def used_inside(stage: Stage, name: str) -> str:
     with tenancy.override(stage.theirs.tenant):
         try:
             kind.use(raw)
-        except InvalidToken:
-            return "InvalidToken"
+        except (InvalidToken, InvalidLink) as error:
+            return type(error).__name__
     raise Crossed("it found B's login")
 
 
@@ -198,7 +200,7 @@ def goes_on(stage: Stage) -> str:
 @attempt(
     FAMILY,
     "A's address and password at B's log-in",
-    over=lambda stage: [key for key, call in all_calls().items() if call.audience == "login"],
+    over=lambda stage: [key for key in logins(stage) if "password" in body_of(stage, key)],
 )
 def password(stage: Stage, key: str) -> str:
     wanted = all_calls()[key].status
@@ -217,6 +219,40 @@ def password(stage: Stage, key: str) -> str:
     return f"{answer.status_code} {code_of(answer)}".strip()
 
 
+def logins(stage: Stage) -> list[str]:
+    return [key for key, call in all_calls().items() if call.audience == "login"]
+
+
+def body_of(stage: Stage, key: str) -> dict[str, Any]:
+    body = all_calls()[key].body
+    return body(stage.ours, stage.theirs) if body else {}
+
+
+@attempt(
+    FAMILY,
+    "A's address where B's people have a link sent",
+    over=lambda stage: [key for key in logins(stage) if "password" not in body_of(stage, key)],
+)
+def mailed(stage: Stage, key: str) -> str:
+    """The answer is the same on purpose; whether a mail is written is not."""
+    addressed = _addressed_by(stage, key, stage.theirs)
+    if addressed != {stage.theirs.admin_email}:
+        raise Broken("B's own get no mail")
+    stranger = replace(stage.ours, organization=stage.theirs.organization)
+    if _addressed_by(stage, key, stranger):
+        raise Crossed("a mail was written")
+    return "no mail"
+
+
+def _addressed_by(stage: Stage, key: str, who: Side) -> set[str]:
+    """To whom a mail was written because of the call: in this process none leaves."""
+    outbox.get().flush(timeout_seconds=30)
+    before = len(getattr(mail, "outbox", []))
+    refuse_errors(send(stage.theirs.visitor(), key, who, stage.theirs))
+    outbox.get().flush(timeout_seconds=30)
+    return {address for each in getattr(mail, "outbox", [])[before:] for address in each.to}
+
+
 @attempt(FAMILY, "A login of A's looked up in B by its id", over=kinds)
 def same_id(stage: Stage, name: str) -> str:
     kind = kind_named(name)
@@ -224,6 +260,6 @@ def same_id(stage: Stage, name: str) -> str:
     with tenancy.override(stage.theirs.tenant):
         try:
             kind.use(raw)
-        except InvalidToken:
-            return "InvalidToken"
+        except (InvalidToken, InvalidLink) as error:
+            return type(error).__name__
     raise Crossed("B took a login that it does not have")

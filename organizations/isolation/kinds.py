@@ -7,6 +7,7 @@ read off the code: `existing()`.
 import ast
 import importlib
 import pkgutil
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,7 +17,8 @@ from django.http import HttpResponse
 from django.test import Client
 from rest_framework_simplejwt.tokens import Token
 
-from accounts import services, tokens
+from accounts import link_services, links, services, tokens
+from accounts.links import Purpose
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.tenancy import Tenant
@@ -85,6 +87,30 @@ def _at_refresh(client: Client, raw: str) -> HttpResponse:
     return client.post(path, {"refresh": raw}, content_type="application/json")  # type: ignore[return-value]
 
 
+_LINK_SALT = "salt:f'accounts.links.{purpose}'"
+_RESET, _VERIFY = "/api/v1/auth/password-reset/confirm/", "/api/v1/auth/email/verify/"
+
+
+def _new_password() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _link_for(ours: Side, theirs: Side, purpose: Purpose) -> str:
+    """A's link with B's number in it, signed anew: what A's user and password were stays."""
+    signer = links._signer(purpose)
+    content = signer.unsign_object(ours.link(purpose))
+    return signer.sign_object({**content, "org": theirs.tenant.organization_id})
+
+
+def _at(path: str, client: Client, body: dict[str, str]) -> HttpResponse:
+    return client.post(path, body, content_type="application/json")  # type: ignore[return-value]
+
+
+def _use_reset(raw: str) -> object:
+    link = links.read(raw, purpose=Purpose.RESET)
+    return link_services.reset_password(link, new_password=_new_password())
+
+
 KINDS: dict[str, Kind] = {
     "access token": Kind(
         frozenset({"token:access", "login:token"}),
@@ -110,6 +136,22 @@ KINDS: dict[str, Kind] = {
         200,
         lambda raw: services.session_of(tokens.read_cookie(raw)),
     ),
+    "link for a new password": Kind(
+        frozenset({_LINK_SALT, "link:reset"}),
+        lambda a: a.link(Purpose.RESET),
+        lambda a, b: _link_for(a, b, Purpose.RESET),
+        lambda client, raw: _at(_RESET, client, {"token": raw, "new_password": _new_password()}),
+        204,
+        _use_reset,
+    ),
+    "link that verifies an address": Kind(
+        frozenset({_LINK_SALT, "link:verification"}),
+        lambda a: a.link(Purpose.VERIFICATION),
+        lambda a, b: _link_for(a, b, Purpose.VERIFICATION),
+        lambda client, raw: _at(_VERIFY, client, {"token": raw}),
+        204,
+        lambda raw: link_services.verify_email(links.read(raw, purpose=Purpose.VERIFICATION)),
+    ),
 }
 
 
@@ -128,9 +170,10 @@ def existing() -> set[str]:
     """What the code can make that lets somebody in.
 
     `token:` and a kind of JWT for each class of tokens in a module, `salt:` and a salt for
-    everything signed, `login:` and a kind of login.
+    everything signed, `login:` and a kind of login, `link:` and what a mailed link is for.
     """
     found = {f"login:{kind.value}" for kind in LoginSession.Kind}
+    found |= {f"link:{purpose.value}" for purpose in links.Purpose}
     for package in (*settings.TENANT_APPS, *_PACKAGES):
         for module in _modules(package):
             found |= set(_token_classes(module)) | set(_salts(module))

@@ -9,6 +9,8 @@ from django.conf import settings
 from django.db import connections
 from django.test.utils import override_settings
 
+from accounts import outbox
+
 # Importing a family puts its attempts on the list.
 from . import credentials, http, keys, objects, server, statements
 from .outcome import ATTEMPTS, Attempt, Broken, Crossed, Result, Word
@@ -94,7 +96,11 @@ def apart() -> Iterator[None]:
             STORAGES={**settings.STORAGES, "staticfiles": plain},
             THROTTLES=False,
         ):
-            yield
+            try:
+                yield
+            finally:
+                # What is not written yet would be sent behind the block.
+                outbox.get().flush(timeout_seconds=30)
     finally:
         logging.disable(level)
         rates.update(before)

@@ -46,6 +46,8 @@ def test_what_exists_is_read_off_the_code() -> None:
         "login:token",
         "login:browser",
         "salt:accounts.browser-session",
+        "link:reset",
+        "link:verification",
     } <= kinds.existing()
 
 

@@ -20,7 +20,7 @@ from django.db.models.fields import related_lookups
 from psycopg import sql
 from rest_framework.views import APIView
 
-from accounts import login_views, logins, services
+from accounts import links, login_views, logins, mails, services
 from accounts.authentication import BrowserSessionAuthentication
 from accounts.permissions import IsMember
 from accounts.signing_keys import KeyRingBackend
@@ -113,6 +113,27 @@ def test_a_login_that_is_looked_up_without_comparing_the_claim_is_found(
     refused(try_, name)
     without(monkeypatch, services, services.session_of, CLAIM_CHECK)
     assert outcomes(try_, name) == {"crossed"}, "every kind finds B's login now"
+
+
+def test_a_link_that_is_not_compared_with_the_user_is_found(try_: Try, monkeypatch: Patch) -> None:
+    names = (
+        "A's credential used inside B, where a login of the same id runs",
+        "A's login in a credential made out to B, well signed",
+    )
+    kinds = ("link for a new password", "link that verifies an address")
+    for name in names:
+        assert {result.outcome for result in try_(name, *kinds)} == {"refused"}
+    monkeypatch.setattr(links, "fits", lambda link, user: link.user_id == user.pk)
+    for name in names:
+        assert {result.outcome for result in try_(name, *kinds)} == {"crossed"}
+
+
+def test_a_mail_to_whomever_a_stranger_names_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A's address where B's people have a link sent"
+    refused(try_, name)
+    unknown = "    if user is None or not user.is_active:\n        return None\n"
+    without(monkeypatch, mails, mails._write, unknown)
+    crossed(try_, name)
 
 
 def test_a_middleware_that_compares_no_header_is_found(try_: Try, monkeypatch: Patch) -> None:
