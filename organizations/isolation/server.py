@@ -38,9 +38,10 @@ def connects(stage: Stage, database: str) -> str:
         _enter(stage, database)
     except psycopg.OperationalError as error:
         if _NO_PRIVILEGE in str(error):
-            return "42501 no CONNECT privilege"
+            return _NO_PRIVILEGE
         if not _takes_connections(stage, database):
             return "gone since the list was made"
+        _enter(stage, stage.ours.organization.database_name)  # The server is still there.
         if _says_no(stage, database, str(error)):
             return "no CONNECT privilege, by the catalog"
         raise Broken("refused, but not for want of the CONNECT privilege") from error
@@ -102,9 +103,12 @@ def another_role(stage: Stage, whose: str) -> str:
         with psycopg.connect(**goal):
             pass
     except psycopg.OperationalError as error:
-        if _WRONG_PASSWORD in str(error) or "FATAL:" not in str(error):
-            return "28P01 wrong password"
-        raise Broken("refused, but not for the password") from error
+        if _WRONG_PASSWORD in str(error):
+            return _WRONG_PASSWORD
+        raise Broken(
+            "refused, but not for the password (or in another language: set the server's "
+            "lc_messages to C)"
+        ) from error
     raise Crossed("connected: pg_hba.conf asks for no password")
 
 
