@@ -68,7 +68,7 @@ def test_a_table_counts_what_was_refused_and_a_crossing_ends_with_1(
         "server The catalog lets A's role connect to another database CROSSED: 1: postgres",
     ]
     assert re.fullmatch(
-        r"server A's role connects to another database refused (\d+) of (\d+): permission denied for .*",
+        r"server A's role connects to another database refused \d+ of \d+: permission denied for .*",
         lines[1],
     )
     assert re.fullmatch(
