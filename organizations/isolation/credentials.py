@@ -3,9 +3,8 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import jwt
 from django.core import mail
@@ -200,7 +199,7 @@ def goes_on(stage: Stage) -> str:
 @attempt(
     FAMILY,
     "A's address and password at B's log-in",
-    over=lambda stage: [key for key in logins(stage) if "password" in body_of(stage, key)],
+    over=lambda stage: [key for key in logins(stage) if not asks_for_a_mail(stage, key)],
 )
 def password(stage: Stage, key: str) -> str:
     wanted = all_calls()[key].status
@@ -223,15 +222,17 @@ def logins(stage: Stage) -> list[str]:
     return [key for key, call in all_calls().items() if call.audience == "login"]
 
 
-def body_of(stage: Stage, key: str) -> dict[str, Any]:
-    body = all_calls()[key].body
-    return body(stage.ours, stage.theirs) if body else {}
+def asks_for_a_mail(stage: Stage, key: str) -> bool:
+    """Whether the call takes an address and no password."""
+    call = all_calls()[key]
+    body = call.body(stage.ours, stage.theirs) if call.body else {}
+    return call.audience == "login" and "password" not in body
 
 
 @attempt(
     FAMILY,
     "A's address where B's people have a link sent",
-    over=lambda stage: [key for key in logins(stage) if "password" not in body_of(stage, key)],
+    over=lambda stage: [key for key in logins(stage) if asks_for_a_mail(stage, key)],
 )
 def mailed(stage: Stage, key: str) -> str:
     """The answer is the same on purpose; whether a mail is written is not."""
@@ -245,10 +246,14 @@ def mailed(stage: Stage, key: str) -> str:
 
 
 def _addressed_by(stage: Stage, key: str, who: Side) -> set[str]:
-    """To whom a mail was written because of the call: in this process none leaves."""
+    return written_to(lambda: refuse_errors(send(stage.theirs.visitor(), key, who, stage.theirs)))
+
+
+def written_to(act: Callable[[], object]) -> set[str]:
+    """To whom a mail was written because of the act: in this process none leaves."""
     outbox.get().flush(timeout_seconds=30)
     before = len(getattr(mail, "outbox", []))
-    refuse_errors(send(stage.theirs.visitor(), key, who, stage.theirs))
+    act()
     outbox.get().flush(timeout_seconds=30)
     return {address for each in getattr(mail, "outbox", [])[before:] for address in each.to}
 

@@ -12,7 +12,7 @@ from django.test.utils import override_settings
 from accounts import tokens
 
 from .calls import Call, all_calls, endpoints, pointing_headers, send
-from .credentials import code_of, refusal, refuse_errors
+from .credentials import asks_for_a_mail, code_of, refusal, refuse_errors, written_to
 from .kinds import all_kinds
 from .outcome import Broken, Crossed, attempt
 from .stage import Stage
@@ -124,6 +124,11 @@ def host(stage: Stage, key: str) -> str:
     return "403 organization_mismatch"
 
 
+def _with_each_header(stage: Stage, key: str) -> None:
+    for headers in some_headers(stage, key):
+        send(stage.ours.visitor(), key, stage.ours, stage.theirs, headers=headers)
+
+
 @contextmanager
 def base_domain() -> Iterator[str]:
     """ORG_BASE_DOMAIN; one of this process's own where the installation has none."""
@@ -141,6 +146,11 @@ def base_domain() -> Iterator[str]:
 )
 def header_beside_a_body(stage: Stage, key: str) -> str:
     before = stage.ours.contents()
+    if not settings.ORG_PUBLIC_LOOKUP and asks_for_a_mail(stage, key):
+        # There strangers are told of no organization, nor that a header names another.
+        if written_to(lambda: _with_each_header(stage, key)):
+            raise Crossed("a mail was written")
+        return "no mail"
     for headers in some_headers(stage, key):
         client = stage.ours.visitor()
         answer = send(client, key, stage.ours, stage.theirs, headers=headers)

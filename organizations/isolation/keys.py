@@ -1,27 +1,28 @@
 """Keys of the cache and of throttles: primary keys repeat, so `user:1` alone would be anybody's."""
 
 import secrets
-from typing import cast
+from collections.abc import Callable
 
 from django.conf import settings
 from django.core.cache import caches
-from django.test import RequestFactory
-from django.utils.module_loading import import_string
-from rest_framework.request import Request
-from rest_framework.settings import api_settings
-from rest_framework.views import APIView
+from django.http import HttpResponse
+from django.test.utils import override_settings
 
-from accounts.models import User
 from organizations import tenancy
+from organizations.tenancy import counters
 
-from . import rows
 from .outcome import Broken, Crossed, attempt
+from .sides import Side
 from .stage import Stage
 
 FAMILY = "keys"
 
 
-@attempt(FAMILY, "A's reading and deleting under B's cache key", over=lambda _: [*settings.CACHES])
+@attempt(
+    FAMILY,
+    "A's reading and deleting under B's cache key",
+    over=lambda _: sorted({*settings.CACHES} - {counters.ALIAS}),
+)
 def cached(stage: Stage, alias: str) -> str:
     cache, key = caches[alias], f"isolation-check-{secrets.token_hex(8)}"
     with tenancy.override(stage.theirs.tenant):
@@ -44,24 +45,50 @@ def cached(stage: Stage, alias: str) -> str:
     return "another compartment"
 
 
-@attempt(
-    FAMILY,
-    "One throttle's count for A's and B's person of the same number",
-    over=lambda _: [
-        f"{throttle.__module__}.{throttle.__name__}"
-        for throttle in cast(list[type], api_settings.DEFAULT_THROTTLE_CLASSES)
-    ],
-)
+def _ask(side: Side, address: str) -> HttpResponse:
+    return side.by_token().get("/api/v1/me/")  # type: ignore[return-value]
+
+
+def _fail_to_log_in(side: Side, address: str) -> HttpResponse:
+    body = {"organization": side.organization.name, "email": address, "password": "is not it"}
+    return side.visitor().post("/api/v1/auth/token/", body, content_type="application/json")  # type: ignore[return-value]
+
+
+def _have_a_link_sent(side: Side, address: str) -> HttpResponse:
+    body = {"organization": side.organization.name, "email": address}
+    path = "/api/v1/auth/password-reset/"
+    return side.visitor().post(path, body, content_type="application/json")  # type: ignore[return-value]
+
+
+# Of the settings of limits those that are counted for a person or an organization, and what they
+# limit. The others count client addresses, which are of no organization.
+LIMITS: dict[str, Callable[[Side, str], HttpResponse]] = {
+    "THROTTLE_MEMBER": _ask,
+    "THROTTLE_ORGANIZATION": _ask,
+    "THROTTLE_LOGIN_ACCOUNT": _fail_to_log_in,
+    "THROTTLE_LOGIN_ORGANIZATION": _fail_to_log_in,
+    "LOGIN_FREE_FAILURES": _fail_to_log_in,
+    "THROTTLE_MAIL_ACCOUNT": _have_a_link_sent,
+    "THROTTLE_MAIL_ORGANIZATION": _have_a_link_sent,
+}
+ADDRESS_LIMITS = {f"THROTTLE_{name}" for name in ("SIGNUP", "LOOKUP", "REFRESH")} | {
+    "THROTTLE_LOGIN_ADDRESS",
+    "THROTTLE_MAIL_ADDRESS",
+}
+
+
+@attempt(FAMILY, "B slowed down by what A does, one limit at a time", over=lambda _: [*LIMITS])
 def throttled(stage: Stage, name: str) -> str:
-    throttle = import_string(name)()
-    found = []
-    for side in (stage.ours, stage.theirs):
-        with tenancy.override(side.tenant):
-            request = Request(RequestFactory().get("/"))
-            request.user = User.objects.get(pk=rows.ADMIN)  # type: ignore[assignment]
-            found.append(throttle.get_cache_key(request, APIView()))
-    if None in found:
-        raise Broken("it counts nobody's requests")
-    if found[0] == found[1]:
-        raise Crossed("they have one key")
-    return "two keys"
+    """At B a person of the same number, and of the same address where it is an address's limit."""
+    act, address = LIMITS[name], f"{secrets.token_hex(8)}@example.invalid"
+    limits = dict.fromkeys([*LIMITS, *ADDRESS_LIMITS]) | {"LOGIN_FREE_FAILURES": 1_000}
+    limits[name] = 1 if name == "LOGIN_FREE_FAILURES" else "1/min"
+    with override_settings(THROTTLES=True, **limits):
+        if not any(act(stage.ours, address).status_code == 429 for _ in range(4)):
+            raise Broken("A itself is not slowed down")
+        answer = act(stage.theirs, address).status_code
+    if answer == 429:
+        raise Crossed("B is slowed down too")
+    if answer >= 500:
+        raise Broken(f"B is answered {answer}")
+    return "A alone is slowed down"

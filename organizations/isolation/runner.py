@@ -83,10 +83,6 @@ def apart() -> Iterator[None]:
     No attempt is slowed down or counts against anybody, no mail leaves, nothing but the results is
     printed, and pages are rendered whether or not collectstatic has run.
     """
-    rates = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"]
-    before = dict(rates)
-    # DRF keeps this very dictionary in a class attribute, made at its import.
-    rates.update(dict.fromkeys(rates))
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
@@ -103,5 +99,4 @@ def apart() -> Iterator[None]:
                 outbox.get().flush(timeout_seconds=30)
     finally:
         logging.disable(level)
-        rates.update(before)
         connections.close_all()

@@ -16,7 +16,7 @@ from rest_framework_simplejwt.tokens import Token
 
 from accounts import tokens
 from accounts.models import LoginSession
-from organizations.isolation import calls, kinds, rows, runner
+from organizations.isolation import calls, keys, kinds, rows, runner
 from orgmgmt import urls
 from orgmgmt.health import RootView
 
@@ -142,6 +142,11 @@ def test_a_tenant_app_brings_its_own_crossings(app: str) -> None:
     assert "invoices.Invoice" in rows.makers()
     own: Any = calls.all_calls()["GET /api/v1/invoices/"]
     assert (own.audience, own.status) == ("member", 200)
+
+
+def test_every_limit_is_tried_or_counts_addresses(settings: Settings) -> None:
+    limits = {name for name in dir(settings) if name.startswith("THROTTLE_")}
+    assert limits == ({*keys.LIMITS} - {"LOGIN_FREE_FAILURES"}) | keys.ADDRESS_LIMITS
 
 
 def test_every_attempt_has_a_name_of_its_own() -> None:

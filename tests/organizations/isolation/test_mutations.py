@@ -20,11 +20,10 @@ from django.db.models.fields import related_lookups
 from psycopg import sql
 from rest_framework.views import APIView
 
-from accounts import link_flows, links, login_views, logins, mails, services
+from accounts import limits, link_flows, links, login_views, logins, mails, services
 from accounts.authentication import BrowserSessionAuthentication
 from accounts.permissions import IsMember
 from accounts.signing_keys import KeyRingBackend
-from accounts.throttling import MemberRateThrottle
 from accounts.views import UserViewSet
 from organizations import middleware, permissions
 from organizations.isolation.stage import Stage
@@ -236,13 +235,19 @@ def test_cache_keys_without_compartments_are_found(try_: Try, monkeypatch: Patch
     crossed(try_, name)
 
 
-def test_a_throttle_that_counts_primary_keys_is_found(try_: Try, monkeypatch: Patch) -> None:
-    name = "One throttle's count for A's and B's person of the same number"
-    refused(try_, name)
-    monkeypatch.setattr(
-        MemberRateThrottle, "get_cache_key", lambda self, request, view: f"{request.user.pk}"
-    )
-    crossed(try_, name)
+@pytest.mark.parametrize("name", ["MEMBER", "LOGIN_ACCOUNT", "MAIL_ACCOUNT"])
+def test_a_limit_that_does_not_count_by_organization_is_found(
+    try_: Try, monkeypatch: Patch, name: str
+) -> None:
+    attempt = "B slowed down by what A does, one limit at a time"
+    assert [result.outcome for result in try_(attempt, f"THROTTLE_{name}")] == ["refused"]
+    take = limits.take
+
+    def shared(limit: str, *counted_by: str | int, **about: Any) -> None:
+        take(limit, *(counted_by[1:] if limit == name else counted_by), **about)
+
+    monkeypatch.setattr(limits, "take", shared)
+    assert [result.outcome for result in try_(attempt, f"THROTTLE_{name}")] == ["crossed"]
 
 
 def test_an_endpoint_that_anybody_may_ask_is_found(try_: Try, monkeypatch: Patch) -> None:
