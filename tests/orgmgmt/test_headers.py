@@ -10,11 +10,11 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.urls import URLPattern, URLResolver
 
+from organizations.isolation import Side
+from organizations.isolation.calls import endpoints, send
 from organizations.models import Staff
 from orgmgmt.headers import ALWAYS, NOTHING, SecurityHeadersMiddleware, policy_of
 from tests.conftest import Company
-from tests.isolation.endpoints import endpoints, send
-from tests.isolation.sides import Side
 
 pytest_plugins = ["tests.isolation.fixtures"]
 
