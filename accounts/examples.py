@@ -54,7 +54,7 @@ MY_EMAIL_VERIFICATION = [
 ]
 _SHOWN = {"created_at": "2026-01-15T10:30:00Z", "email_verified_at": None}
 USER = answered({**_USER, **_SHOWN})
-ME = [sent({"email": "new@test.com"}), USER]
+ME = [sent({"email": "new@test.com", "current_password": _PASSWORD}), USER]
 PASSWORD = [
     sent({"current_password": _PASSWORD, "new_password": "a better passphrase"}),
     answered({**_PAIR, "user": _USER}),

@@ -114,6 +114,31 @@ def login(request: HttpRequest, *, organization: str, email: str) -> Iterator[No
 
 
 @contextmanager
+def own_password(request: HttpRequest, *, organization_id: int, email: str) -> Iterator[None]:
+    """Around a question for one's current password, which whoever stole a token would guess.
+
+    What is wrong with other fields is no failed attempt. Raises as `login`.
+    """
+    if not settings.THROTTLES:
+        yield
+        return
+    take("LOGIN_ADDRESS", place(request))
+    # As the directory's counted_as names it.
+    person = (f"id:{organization_id}", email_key(email))
+    take("LOGIN_ACCOUNT", *person, organization_id=organization_id, email=email)
+    elsewhere: ValidationError | None = None
+    with _attempt(*person, organization_id=organization_id, email=email):
+        try:
+            yield
+        except ValidationError as error:
+            if "current_password" in error.error_dict:
+                raise
+            elsewhere = error
+    if elsewhere is not None:
+        raise elsewhere
+
+
+@contextmanager
 def staff_login(request: HttpRequest, *, username: str) -> Iterator[None]:
     """The same around one of staff, in Django admin. A ValidationError inside is a failure."""
     if not settings.THROTTLES:

@@ -16,7 +16,7 @@ from organizations.errors import InvalidToken, OrganizationMismatch, Organizatio
 from organizations.tenancy import directory
 from organizations.tenancy.http import other_organization
 
-from . import examples, serializers, services, tokens
+from . import examples, limits, serializers, services, tokens
 from .contract import ContractView
 from .logins import Login, log_in
 from .models import LoginSession, User
@@ -203,6 +203,10 @@ class MyPasswordView(GenericAPIView[Any]):
         data = self.get_serializer(data=request.data)
         data.is_valid(raise_exception=True)
         user: User = request.user  # type: ignore[assignment]
-        services.change_password(user, **data.validated_data)
+        tenant = tenancy.get()
+        with limits.own_password(
+            request._request, organization_id=tenant.organization_id, email=user.email
+        ):
+            services.change_password(user, **data.validated_data)
         session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
-        return Response(login_answer(Login(tenancy.get(), user, session)))
+        return Response(login_answer(Login(tenant, user, session)))

@@ -65,6 +65,9 @@ class MeInput(serializers.Serializer[Any]):
     """What a user may change of themselves."""
 
     email = StrictCharField(max_length=_EMAIL_LENGTH)
+    current_password = PasswordField(
+        required=False, help_text="Needed for another address: links for a new password go there."
+    )
 
 
 class NewUserInput(CredentialsInput):

@@ -183,12 +183,17 @@ def end_all_sessions(user: User) -> None:
 
 
 # --- Changes ------------------------------------------------------------------------------------
-def change_password(user: User, *, current_password: str, new_password: str) -> None:
-    """Set a new password and end every login. Raises ValidationError by field."""
+def confirm_password(user: User, current_password: str) -> None:
+    """Raise ValidationError, by field, unless it is the user's password."""
     if len(current_password) > MAX_PASSWORD_LENGTH or not check_password(
         current_password, readable(user.password)
     ):
         raise ValidationError({"current_password": "This is not your current password."})
+
+
+def change_password(user: User, *, current_password: str, new_password: str) -> None:
+    """Set a new password and end every login. Raises ValidationError by field."""
+    confirm_password(user, current_password)
     try:
         check_new_password(new_password, user=user)
     except ValidationError as error:

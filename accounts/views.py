@@ -18,7 +18,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from organizations import tenancy
 
-from . import examples, mails, serializers, services
+from . import examples, limits, mails, serializers, services
 from .models import User
 from .permissions import IsAdmin, IsMember
 
@@ -28,7 +28,7 @@ class MeView(GenericAPIView[User]):
 
     permission_classes = (IsMember,)
     serializer_class = serializers.MeInput
-    error_statuses = (409,)
+    error_statuses = (409, 429)
 
     @extend_schema(
         operation_id="me_retrieve",
@@ -53,8 +53,18 @@ class MeView(GenericAPIView[User]):
         data = self.get_serializer(data=request.data, partial=True)
         data.is_valid(raise_exception=True)
         user: User = request.user  # type: ignore[assignment]
-        user = _update(request, user, data.validated_data)
-        return Response(serializers.UserOutput(user).data)
+        changes = data.validated_data
+        current_password = changes.pop("current_password", "")
+        if changes.get("email", user.email) != user.email:
+            # A stolen token must not become an account by way of a link to another address.
+            _confirm(request, user, current_password)
+        return Response(serializers.UserOutput(_update(request, user, changes)).data)
+
+
+def _confirm(request: Request, user: User, current_password: str) -> None:
+    organization_id = tenancy.get().organization_id
+    with limits.own_password(request._request, organization_id=organization_id, email=user.email):
+        services.confirm_password(user, current_password)
 
 
 def _update(request: Request, user: User, changes: dict[str, Any]) -> User:
@@ -182,9 +192,12 @@ class UserViewSet(
         user = self.get_object()
         data = self.get_serializer(user, data=request.data, partial=partial)
         data.is_valid(raise_exception=True)
-        if user.pk == request.user.pk and "password" in data.validated_data:
+        if user.pk == request.user.pk:
             # There the current one is asked for: a stolen token must not become an account.
-            raise ValidationError({"password": "Change your own at /api/v1/me/password/."})
+            if "password" in data.validated_data:
+                raise ValidationError({"password": "Change your own at /api/v1/me/password/."})
+            if data.validated_data.get("email", user.email) != user.email:
+                raise ValidationError({"email": "Change your own at /api/v1/me/."})
         user = _update(request, user, data.validated_data)
         return Response(serializers.UserOutput(user).data)
 

@@ -123,7 +123,11 @@ CALLS: dict[str, Call] = {
     ),
     "POST /api/v1/me/email/verification/": Call("member", 202, lambda a, b: {}),
     "GET /api/v1/me/": Call("member", 200),
-    "PATCH /api/v1/me/": Call("member", 200, lambda a, b: {"email": f"changed@{a.domain}"}),
+    "PATCH /api/v1/me/": Call(
+        "member",
+        200,
+        lambda a, b: {"email": f"changed@{a.domain}", "current_password": a.password},
+    ),
     "POST /api/v1/me/password/": Call(
         "member",
         200,

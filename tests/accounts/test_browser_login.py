@@ -233,7 +233,7 @@ def test_a_write_with_the_cookie_needs_the_csrf_token(
     logged_in: Client, alpha: Company, member: User
 ) -> None:
     def patch(**headers: Any) -> Any:
-        body = {"email": f"changed-{member.email}"}
+        body = {"email": f"changed-{member.email}", "current_password": PASSWORD}
         return logged_in.patch(ME, body, content_type="application/json", **headers)
 
     for headers in ({}, {"X-CSRFToken": "x" * 32}, {"X-CSRFToken": ""}):

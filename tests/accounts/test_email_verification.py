@@ -74,7 +74,9 @@ def test_a_new_address_is_not_confirmed_and_is_sent_a_link_of_its_own(
     assert_dead(verify(old))
     moved = unique_email("moved")
     client = client_of(alpha, member)
-    answer = json_of(send(client, "patch", "/api/v1/me/", {"email": moved}))
+    answer = json_of(
+        send(client, "patch", "/api/v1/me/", {"email": moved, "current_password": PASSWORD})
+    )
     assert (answer["email"], answer["email_verified_at"]) == (moved, None)
     (message,) = sent()
     assert message.to == [moved]
@@ -94,7 +96,8 @@ def test_the_same_address_again_stays_confirmed_and_is_sent_nothing(
 
 def test_a_link_for_an_address_that_was_given_up_is_dead(alpha: Company, member: User) -> None:
     token = token_of(alpha, member, VERIFICATION)
-    send(client_of(alpha, member), "patch", "/api/v1/me/", {"email": unique_email("moved")})
+    body = {"email": unique_email("moved"), "current_password": PASSWORD}
+    send(client_of(alpha, member), "patch", "/api/v1/me/", body)
     assert_dead(verify(token))
 
 

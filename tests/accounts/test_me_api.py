@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from pytest_django import Settings
 
 from accounts.models import User
 from tests.conftest import PASSWORD, Company
@@ -36,7 +37,8 @@ def test_nobody_is_a_401_and_staff_a_403(staff_client: Client) -> None:
 
 def test_a_member_changes_their_address(alpha: Company, member: User) -> None:
     email = unique_email("New")
-    assert json_of(send(client_of(alpha, member), "patch", ME, {"email": email}))["email"] == email
+    body = {"email": email, "current_password": PASSWORD}
+    assert json_of(send(client_of(alpha, member), "patch", ME, body))["email"] == email
     found = stored(alpha, member)
     assert (found.email, found.email_key) == (email, email.casefold())
 
@@ -56,15 +58,43 @@ def test_a_member_does_not_make_themselves_an_admin(alpha: Company, member: User
 def test_an_address_that_is_taken_is_a_409(
     alpha: Company, member: User, person: Callable[..., User]
 ) -> None:
-    body = {"email": person().email.upper()}
+    body = {"email": person().email.upper(), "current_password": PASSWORD}
     answer = json_of(send(client_of(alpha, member), "patch", ME, body), 409)
     assert answer["code"] == "user_exists"
 
 
 @pytest.mark.parametrize("email", [1, True, None, ["x"], {}, "", "no address", "x" * 300])
 def test_an_address_that_is_none_is_a_400(alpha: Company, member: User, email: object) -> None:
-    answer = json_of(send(client_of(alpha, member), "patch", ME, {"email": email}), 400)
+    body = {"email": email, "current_password": PASSWORD}
+    answer = json_of(send(client_of(alpha, member), "patch", ME, body), 400)
     assert list(answer["fields"]) == ["email"]
+
+
+@pytest.mark.parametrize("body", [{}, {"current_password": "not this one"}])
+def test_another_address_needs_the_current_password(
+    alpha: Company, member: User, body: dict[str, str]
+) -> None:
+    """Links for a new password go to the address: a stolen token must not become an account."""
+    body = {"email": unique_email("thief"), **body}
+    answer = json_of(send(client_of(alpha, member), "patch", ME, body), 400)
+    assert list(answer["fields"]) == ["current_password"]
+    assert stored(alpha, member).email == member.email
+
+
+def test_an_admins_own_address_is_not_changed_among_the_users(
+    alpha: Company, person: Callable[..., User]
+) -> None:
+    admin = person(is_admin=True)
+    body = {"email": unique_email("thief")}
+    answer = json_of(
+        send(client_of(alpha, admin), "patch", f"/api/v1/users/{admin.pk}/", body), 400
+    )
+    assert answer["fields"] == {"email": ["Change your own at /api/v1/me/."]}
+    same = {"email": admin.email}
+    assert (
+        send(client_of(alpha, admin), "patch", f"/api/v1/users/{admin.pk}/", same).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize("method", ["post", "put", "delete"])
@@ -136,3 +166,39 @@ def test_a_weak_new_password_is_a_400(alpha: Company, member: User, new: str) ->
 def test_a_new_password_like_the_address_is_a_400(alpha: Company, member: User) -> None:
     answer = json_of(_change(client_of(alpha, member), new_password=member.email), 400)
     assert list(answer["fields"]) == ["new_password"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("post", MY_PASSWORD, {"current_password": "guess", "new_password": OTHER_PASSWORD}),
+        ("patch", ME, {"current_password": "guess", "email": "thief@test.com"}),
+    ],
+)
+def test_guesses_of_the_current_password_are_delayed_as_failed_logins_are(
+    alpha: Company,
+    member: User,
+    throttles: Settings,
+    method: str,
+    path: str,
+    body: dict[str, str],
+) -> None:
+    throttles.LOGIN_FREE_FAILURES = 2
+    client = client_of(alpha, member)
+    answers = [send(client, method, path, body) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 429]
+    assert int(answers[-1]["Retry-After"]) > 0
+    right = send(client, method, path, {**body, "current_password": PASSWORD})
+    assert right.status_code == 429, "the right one waits too"
+
+
+def test_a_weak_new_password_is_no_failed_guess(
+    alpha: Company, member: User, throttles: Settings
+) -> None:
+    throttles.LOGIN_FREE_FAILURES = 1
+    client = client_of(alpha, member)
+    weak = {"current_password": PASSWORD, "new_password": "weak"}
+    for _ in range(4):
+        assert list(json_of(send(client, "post", MY_PASSWORD, weak), 400)["fields"]) == [
+            "new_password"
+        ]

@@ -22,6 +22,9 @@ OPEN = {path for path, _ in CONTRACT} | {
     "/api/v1/auth/token/",
     "/api/v1/auth/token/refresh/",
     "/api/v1/auth/logout/",
+    "/api/v1/auth/password-reset/",
+    "/api/v1/auth/password-reset/confirm/",
+    "/api/v1/auth/email/verify/",
 }
 VERSION_1 = {
     ("/api/v1/auth/token/", "post"),
