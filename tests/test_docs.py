@@ -201,3 +201,14 @@ def test_start_is_refused_while_a_secret_is_the_examples(
     refused = start({**example, **own, name: "change-me"})
     assert refused.returncode == 1, f"{name}=change-me is taken"
     assert refused.stderr.startswith(f"Configuration: {name} "), refused.stderr
+
+
+def test_every_promise_names_a_test_that_exists() -> None:
+    promised = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/security.md").read_text())
+    assert len(promised) > 40
+    missing = [
+        f"{path}::{name}"
+        for path, name in promised
+        if not (ROOT / path).is_file() or f"def {name}(" not in (ROOT / path).read_text()
+    ]
+    assert not missing
