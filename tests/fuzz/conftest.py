@@ -1,0 +1,32 @@
+"""The organizations and the threads of the random tests."""
+
+import secrets
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from pytest_django import DjangoDbBlocker
+
+from organizations import services
+from tests.conftest import PASSWORD
+from tests.isolation.sides import Side
+from tests.plugin import SERVER
+
+from .base import World
+from .units import Thread
+
+
+@pytest.fixture
+def world(_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
+    """Four organizations, two threads and an event loop, which outlive the machine's runs."""
+    sides = []
+    for number in range(4):
+        domain = f"fuzz-{number}-{secrets.token_hex(4)}.example"
+        made = services.create_organization(name=domain, email=f"admin@{domain}", password=PASSWORD)
+        sides.append(Side(made.organization, domain))
+    with psycopg.connect(**SERVER.superuser_parameters(), autocommit=True) as superuser:  # type: ignore[arg-type]
+        world = World(sides, superuser, threads=[Thread("thread 1"), Thread("thread 2")])
+        yield world
+        world.end()
+    for side in sides:
+        services.delete_organization(side.organization)

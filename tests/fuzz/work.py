@@ -1,0 +1,153 @@
+"""The code that runs in the units: ordinary tenant code, and some that should not be written."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.db import connections
+
+from accounts.models import LoginSession, User
+from organizations import tenancy
+from organizations.tenancy import Tenant
+
+from .model import Rows
+
+
+def rows_now() -> Rows:
+    """Everybody in the active organization."""
+    return dict(User.objects.values_list("pk", "email"))
+
+
+def by_raw_sql() -> Rows:
+    with tenancy.connection().cursor() as cursor:
+        cursor.execute("SELECT id, email FROM users")
+        return dict(cursor.fetchall())
+
+
+def by_raw_query() -> Rows:
+    return {user.pk: user.email for user in User.objects.raw("SELECT * FROM users")}
+
+
+def by_server_side_cursor() -> Rows:
+    return {user.pk: user.email for user in User.objects.iterator(chunk_size=1)}
+
+
+def in_transaction() -> Rows:
+    with tenancy.atomic():
+        return {user.pk: user.email for user in User.objects.select_for_update()}
+
+
+READS: list[Callable[[], Rows]] = [
+    rows_now,
+    by_raw_sql,
+    by_raw_query,
+    by_server_side_cursor,
+    in_transaction,
+]
+
+
+def create(pk: int, email: str) -> None:
+    User.objects.update_or_create(pk=pk, defaults={"email": email, "password": "!"})
+
+
+def bulk_create(pk: int, email: str) -> None:
+    User.objects.filter(pk=pk).delete()
+    User.objects.bulk_create([User(pk=pk, email=email, email_key=email, password="!")])
+
+
+def update(pk: int, email: str) -> None:
+    if not User.objects.filter(pk=pk).update(email=email, email_key=email):
+        create(pk, email)
+
+
+def raw_sql(pk: int, email: str) -> None:
+    with tenancy.connection().cursor() as cursor:
+        cursor.execute("DELETE FROM users WHERE id = %s", [pk])
+        cursor.execute(
+            "INSERT INTO users (id, email, email_key, hashed_password, created_at)"
+            " VALUES (%s, %s, %s, '!', now())",
+            [pk, email, email],
+        )
+
+
+WRITES: list[Callable[[int, str], None]] = [create, bulk_create, update, raw_sql]
+
+
+def delete(pk: int) -> None:
+    User.objects.filter(pk=pk).delete()
+
+
+def refresh(user: User) -> None:
+    user.refresh_from_db(fields=["email"])
+
+
+def save_some(user: User) -> None:
+    user.save(update_fields=["email"])
+
+
+def bulk_update(user: User) -> None:
+    User.objects.bulk_update([user], ["email"])
+
+
+def copy(user: User) -> None:
+    User.objects.bulk_create([user], ignore_conflicts=True)
+
+
+def filter_by(user: User) -> None:
+    list(LoginSession.objects.filter(user=user))
+
+
+# What must raise WrongTenant with another organization's user.
+USES: list[Callable[[User], Any]] = [
+    User.save,
+    User.delete,
+    refresh,
+    save_some,
+    bulk_update,
+    copy,
+    filter_by,
+]
+
+
+def by_alias(alias: str) -> Rows:
+    """What no tenant code should do: name the database."""
+    return dict(User.objects.using(alias).values_list("pk", "email"))
+
+
+def by_connection(alias: str) -> Rows:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT id, email FROM users")
+        return dict(cursor.fetchall())
+
+
+DETOURS: list[Callable[[str], Rows]] = [by_alias, by_connection]
+
+
+class Boom(Exception):
+    """Raised out of a block."""
+
+
+def break_off(tenant: Tenant | None, pk: int) -> None:
+    """Write, and fail before the end."""
+    with tenancy.override(tenant), tenancy.atomic():
+        create(pk, "broken@nowhere.example")
+        raise Boom
+
+
+def steps() -> Iterator[str]:
+    """A look at the rows at each step."""
+    while True:
+        yield json.dumps({"email": None, "rows": rows_now()})
+
+
+def cursor_steps() -> Iterator[str]:
+    """The same beside a server-side cursor that stays open."""
+    for user in User.objects.order_by("pk").iterator(chunk_size=1):
+        yield json.dumps({"email": user.email, "rows": rows_now()})
+
+
+def entering(tenant: Tenant) -> Iterator[Tenant | None]:
+    """A generator that enters a block itself, and so leaves it to its caller between steps."""
+    with tenancy.override(tenant):
+        while True:
+            yield tenancy.peek()
