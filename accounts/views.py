@@ -5,7 +5,8 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 from django_filters.rest_framework import DjangoFilterBackend, FilterSet
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import mixins, status
 from rest_framework.exceptions import ValidationError
 from rest_framework.filters import OrderingFilter, SearchFilter
@@ -76,6 +77,7 @@ def _update(request: Request, user: User, changes: dict[str, Any]) -> User:
     return user
 
 
+@extend_schema_field(OpenApiTypes.BOOL)
 class FlagFilter(django_filters.ChoiceFilter):
     """true, false or nothing; anything else is a 400, where a BooleanFilter would ignore it."""
 

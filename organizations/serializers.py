@@ -46,6 +46,8 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
     """What staff see: also the server and the database."""
 
     server = serializers.CharField(source="server.name", read_only=True)
+    # No EmailField: the schema would promise an address.
+    admin_email = serializers.CharField(read_only=True, help_text="Empty where it was deleted.")
 
     class Meta:
         model = Organization

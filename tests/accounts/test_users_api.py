@@ -42,8 +42,18 @@ def test_a_page_that_is_not_there_is_a_404(by_admin: Client, page: str) -> None:
 
 
 def test_a_page_has_500_rows_at_most(by_admin: Client) -> None:
-    for size in ("501", "0", "-1", "x", "9" * 30):
+    for size in ("501", "9" * 30):
         json_of(by_admin.get(USERS, {"page_size": size}))
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "x", "1.5", "true", "²", "0" * 30])
+def test_a_page_size_that_is_no_number_of_rows_is_refused(by_admin: Client, size: str) -> None:
+    error = json_of(by_admin.get(USERS, {"page_size": size}), 400)
+    assert set(error["fields"]) == {"page_size"}
+
+
+def test_a_page_size_that_is_empty_is_the_usual_one(by_admin: Client) -> None:
+    json_of(by_admin.get(USERS, {"page_size": ""}))
 
 
 def test_a_row_shows_facts_and_no_password(by_admin: Client, member: User) -> None:

@@ -158,3 +158,15 @@ def test_open_paths_need_no_login_and_the_others_do(schema: dict[str, Any]) -> N
         is_open = not security or {} in security
         assert is_open == (path in OPEN), f"{method} {path}: {security}"
         assert is_open or {"401", "403", "429"} <= set(operation["responses"]), f"{method} {path}"
+
+
+def test_staff_are_promised_no_address_of_a_deleted_organization(schema: dict[str, Any]) -> None:
+    properties = schema["components"]["schemas"]["OrganizationStaffOutput"]["properties"]
+    assert "format" not in properties["admin_email"], "a tombstone's address is empty"
+
+
+def test_a_flag_is_a_boolean_and_a_page_size_at_least_one(schema: dict[str, Any]) -> None:
+    listed = schema["paths"]["/api/v1/users/"]["get"]["parameters"]
+    schemas = {parameter["name"]: parameter["schema"] for parameter in listed}
+    assert schemas["is_admin"] == schemas["is_active"] == {"type": "boolean"}
+    assert schemas["page_size"]["minimum"] == 1
