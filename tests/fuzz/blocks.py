@@ -101,6 +101,8 @@ class Blocks(Base):
         unit = self.unit(number)
         tenant = self.tenant(organization)
         full = self.is_full_for(organization)
+        idle = organization is not None and organization not in self.model.pinned()
+        kept = idle and unit.query(lambda: work.is_open(tenant))
         try:
             unit.query(lambda: work.break_off(tenant, pk))
         except work.Boom:
@@ -113,6 +115,8 @@ class Blocks(Base):
             self.excuse(unit, organization, error)
         else:
             raise AssertionError("nothing was raised")
+        if idle and not kept:
+            assert not unit.query(lambda: work.is_open(tenant)), "the block's connection stays open"
         self.read(unit)
 
     @act(number=pick)

@@ -262,17 +262,16 @@ class Walls(Blocks):
 
     # --- Cache ----------------------------------------------------------------------------------
     @act(number=pick)
-    def put_in_the_cache(self, number: int) -> None:
-        unit = self.unit(number)
+    def use_the_cache(self, number: int) -> None:
+        """One writes, and everybody looks under the same key."""
+        writer = self.unit(number)
         self.written += 1
-        unit.query(lambda: cache.set("user:1", self.written))
-        self.model.cache[self.model.active(unit.name)] = self.written
-
-    @act(number=pick)
-    def look_in_the_cache(self, number: int) -> None:
-        unit = self.unit(number)
-        found = unit.query(lambda: cache.get("user:1"))
-        assert found == self.model.cache.get(self.model.active(unit.name))
+        writer.query(lambda: cache.set("user:1", self.written))
+        self.model.cache[self.model.active(writer.name)] = self.written
+        for unit in self.units:
+            active = self.model.active(unit.name)
+            found = unit.query(lambda: cache.get("user:1"))
+            assert found == self.model.cache.get(active), f"{found} in {active}'s cache"
 
     def let_go(self) -> None:
         super().let_go()

@@ -151,3 +151,9 @@ def entering(tenant: Tenant) -> Iterator[Tenant | None]:
     with tenancy.override(tenant):
         while True:
             yield tenancy.peek()
+
+
+def is_open(tenant: Tenant | None) -> bool:
+    """Whether this thread has a connection to the organization's database."""
+    wrapper = None if tenant is None else getattr(connections._connections, tenant.alias, None)  # type: ignore[attr-defined]
+    return wrapper is not None and wrapper.connection is not None
