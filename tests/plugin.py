@@ -16,6 +16,8 @@ from cryptography.fernet import Fernet
 
 from orgmgmt.embedded import EmbeddedPostgres
 
+pytest_plugins = ["tests.secrecy"]
+
 # A folder that PostgreSQL's user can enter, whoever runs the tests.
 FOLDER = Path(tempfile.mkdtemp(prefix="orgmgmt-test-"))
 FOLDER.chmod(0o711)

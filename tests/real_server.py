@@ -29,6 +29,8 @@ from cryptography.fernet import Fernet
 
 from orgmgmt.embedded import EmbeddedPostgres
 
+from . import secrecy
+
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
@@ -73,6 +75,7 @@ class RealServer:
             self.stop()
         finally:
             self.postgres.release()
+            secrecy.keep_logs(self.folder)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @property

@@ -1,0 +1,214 @@
+"""Reads everything that the tests write for every secret that they make.
+
+A pytest plugin, loaded by tests.plugin. What is made is noted where it is made, in the libraries'
+own functions: a new kind of token is noted too. What is written is what pytest captures of each
+test (stdout, stderr, log records), errors' messages, answers with a status of 400 and above, mails,
+and the logs of the servers. A hit fails the test, or at the end the run, with the KIND of secret
+and never its value.
+"""
+
+import os
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEY_LENGTH = 12
+_ENVIRONMENT = ("SECRET_KEY", "CREDENTIAL_KEYS", "MASTER_DB_PASSWORD", "DATABASE_URL")
+_COOKIES = ("org_session", "sessionid")
+_JWT = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}")
+# A signed value is what a mail's link is made of, and a link is for who gets the mail.
+_MEANT_FOR_MAIL = "signed value"
+
+
+class Secrets:
+    """Every secret so far, by its last characters: a token's first ones are all alike."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, dict[str, str]] = defaultdict(dict)
+
+    def add(self, kind: str, value: object) -> None:
+        """Note a secret; a short one could be a word that means something else."""
+        text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        if len(text) >= KEY_LENGTH:
+            self._by_key[text[-KEY_LENGTH:]][text] = kind
+
+    def kinds_in(self, text: str) -> set[str]:
+        """The kinds of secrets that the text holds, whole or by a token's signature."""
+        found = set()
+        for line in set(text.splitlines()):
+            for start in range(len(line) - KEY_LENGTH + 1):
+                for secret, kind in self._by_key.get(line[start : start + KEY_LENGTH], {}).items():
+                    if secret.rpartition(".")[2] in line or secret in line:
+                        found.add(kind)
+        return found
+
+
+SECRETS = Secrets()
+# What was written since the last test's end, beside what pytest captures; and what was sent.
+WRITTEN: list[str] = []
+MAILED: list[str] = []
+# What the servers have written; whole, because a secret may become one later.
+LOGS: dict[str, str] = {}
+# What was found at the end, by place.
+FOUND: list[str] = []
+
+
+def keep_logs(folder: Path) -> None:
+    """Remember what the logs in a folder say, before it is deleted."""
+    for path in folder.rglob("*.log*"):
+        if path.is_file():
+            LOGS[f"{path.parent.name}/{path.name}"] = path.read_text(errors="replace")
+
+
+def note_text(text: str) -> None:
+    """Note the tokens in an answer."""
+    for token in _JWT.findall(text):
+        SECRETS.add("token", token)
+
+
+def note_environment(variables: dict[str, str] | None) -> None:
+    for name in _ENVIRONMENT:
+        for value in (variables or {}).get(name, "").split(","):
+            SECRETS.add(name, value)
+
+
+def _after(owner: Any, name: str, note: Callable[..., None]) -> None:
+    """Call `note(result, *arguments)` behind every call of the function."""
+    function = getattr(owner, name)
+
+    @wraps(function)
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        note(result, *args, **kwargs)
+        return result
+
+    setattr(owner, name, noted)
+
+
+def _listen() -> None:
+    """Put a note behind everything that makes a secret, and everything that says something."""
+    import jwt
+    import requests
+    from cryptography.fernet import Fernet, MultiFernet
+    from django.contrib.auth import hashers
+    from django.core.mail.backends.base import BaseEmailBackend
+    from django.core.mail.backends.locmem import EmailBackend
+    from django.core.signing import Signer
+    from django.test.client import ClientHandler
+
+    from organizations.errors import AccountError, OrganizationError
+    from organizations.tenancy import TenancyError
+
+    def sealed(result: object, self: object, secret: bytes, *args: Any, **kwargs: Any) -> None:
+        SECRETS.add("sealed secret", secret)
+        SECRETS.add("seal of a secret", result)
+
+    for fernet in (Fernet, MultiFernet):
+        _after(fernet, "encrypt", sealed)
+        _after(fernet, "decrypt", lambda result, *a, **k: SECRETS.add("sealed secret", result))
+    # The module's function is a method that was bound when the module was loaded.
+    for owner in (jwt, jwt.PyJWT):
+        _after(owner, "encode", lambda result, *a, **k: SECRETS.add("token", result))
+    _after(Signer, "sign", lambda result, *a, **k: SECRETS.add(_MEANT_FOR_MAIL, result))
+    for hasher in hashers.get_hashers():
+        _after(type(hasher), "encode", _note_hash)
+    _after(subprocess.Popen, "__init__", lambda r, *a, env=None, **k: note_environment(env))
+    _after(requests.Session, "send", _note_answer)
+    _after(ClientHandler, "__call__", _note_test_answer)
+    _after(EmailBackend, "send_messages", _note_mails)
+    assert issubclass(EmailBackend, BaseEmailBackend)
+    for root in (AccountError, OrganizationError, TenancyError):
+        _after(root, "__init__", lambda r, self, *a, **k: WRITTEN.append(f"{self!r} {self}"))
+
+
+def _note_hash(result: str, self: object, password: object, *args: Any, **kwargs: Any) -> None:
+    SECRETS.add("password", password)
+    SECRETS.add("password hash", result)
+
+
+def _note_answer(response: Any, *args: Any, **kwargs: Any) -> None:
+    for name in _COOKIES:
+        SECRETS.add("cookie", response.cookies.get(name) or "")
+    if "json" in response.headers.get("Content-Type", ""):
+        note_text(response.text)
+        if response.status_code >= 400:
+            WRITTEN.append(response.text)
+
+
+def _note_test_answer(response: Any, *args: Any, **kwargs: Any) -> None:
+    for name in _COOKIES:
+        if name in response.cookies:
+            SECRETS.add("cookie", response.cookies[name].value)
+    if response.status_code >= 400 and not response.streaming:
+        WRITTEN.append(response.content.decode(errors="replace"))
+
+
+def _note_mails(count: object, self: object, messages: Iterable[Any]) -> None:
+    MAILED.extend(message.message().as_string() for message in messages)
+
+
+def _kinds(written: str, mailed: str) -> set[str]:
+    return SECRETS.kinds_in(written) | (SECRETS.kinds_in(mailed) - {_MEANT_FOR_MAIL})
+
+
+# --- pytest's hooks -----------------------------------------------------------------------------
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput") or not session.config.getoption("numprocesses", None):
+        _listen()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "teardown":
+        captured = "\n".join(content for _, content in report.sections)
+        kinds = _kinds("\n".join([captured, *WRITTEN]), "\n".join(MAILED))
+        WRITTEN.clear()
+        MAILED.clear()
+        if kinds:
+            report.outcome = "failed"
+            # Not its output: it is in there.
+            report.sections = []
+            report.longrepr = f"what this test has written holds a secret: {sorted(kinds)}"
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Read the logs of the servers; a worker tells its controller what it has found."""
+    from tests.plugin import FOLDER, SERVER
+
+    note_environment(dict(os.environ))
+    if SERVER.is_initialised():
+        for parameters in (SERVER.connection_parameters(), SERVER.superuser_parameters()):
+            SECRETS.add("database password", parameters["password"])
+    keep_logs(FOLDER)
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory is not None and factory._basetemp is not None:
+        keep_logs(factory.getbasetemp())
+    for place, text in LOGS.items():
+        if kinds := SECRETS.kinds_in(text):
+            FOUND.append(f"the log {place} holds a secret: {sorted(kinds)}")
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["secrets_found"] = FOUND
+    elif FOUND and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    FOUND.extend(getattr(node, "workeroutput", {}).get("secrets_found", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for found in FOUND:
+        terminalreporter.write_line(f"SECRET: {found}", red=True)

@@ -1,0 +1,105 @@
+"""What the tests write is read for secrets: each way of leaking is tried in a run of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.secrecy import Secrets
+
+ROOT = Path(__file__).resolve().parent.parent
+MAKE = """
+import logging, secrets, sys, django.core.mail
+from django.contrib.auth.hashers import make_password
+from django.core import signing
+from cryptography.fernet import Fernet
+import jwt
+
+def password():
+    value = secrets.token_urlsafe(20)
+    make_password(value)
+    return value
+"""
+LEAKS = {
+    "a token in a log record": (
+        "logging.getLogger('x').warning(jwt.encode({'a': secrets.token_hex()}, 'k' * 64))",
+        "token",
+    ),
+    "a password on stdout": ("print('it is', password())", "password"),
+    "a hash on stderr": ("print(make_password('x' * 20), file=sys.stderr)", "password hash"),
+    "a cookie on stdout": ("print(signing.dumps(secrets.token_hex(), salt='s'))", "signed value"),
+    "a sealed password on stdout": (
+        "v = secrets.token_hex(); Fernet(Fernet.generate_key()).encrypt(v.encode()); print(v)",
+        "sealed secret",
+    ),
+    "a password in a mail": (
+        "django.core.mail.send_mail('s', password(), 'a@b.de', ['c@d.de'])",
+        "password",
+    ),
+    "a password in an error": (
+        "from organizations.errors import OrganizationError; OrganizationError(password())",
+        "password",
+    ),
+}
+
+
+MAIL_WITH_A_LINK = "signing.dumps(secrets.token_hex(), salt='s')"
+
+
+def run(folder: Path, bodies: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A run of its own, of one test for each body: test_0, test_1, …"""
+    path = folder / "test_leaks.py"
+    tests = [f"def test_{n}(tmp_path):\n    {body}\n" for n, body in enumerate(bodies)]
+    path.write_text("\n".join([MAKE, *tests]))
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", str(ROOT / "pyproject.toml"), "-p"]
+        + ["no:cacheprovider", f"--basetemp={folder / 'made'}", *arguments, str(path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.fixture(scope="module")
+def leaked(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What is said of a run in which each way is tried, and last a mail with its link."""
+    innocent = f"django.core.mail.send_mail('s', {MAIL_WITH_A_LINK}, 'a@b.de', ['c@d.de'])"
+    bodies = [*(body for body, _ in LEAKS.values()), innocent]
+    done = run(tmp_path_factory.mktemp("leaks"), bodies)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_test_that_leaks_is_failed_by_name_and_kind(leaked: str, leak: str) -> None:
+    name = f"test_{list(LEAKS).index(leak)}"
+    said = rf"test_{list(LEAKS).index(leak)} _+\n.* holds a secret: \['{LEAKS[leak][1]}'\]\n"
+    assert re.search(said, leaked), leaked
+
+
+def test_a_mail_may_hold_the_link_that_it_is_sent_for(leaked: str) -> None:
+    assert f"test_{len(LEAKS)} _" not in leaked
+
+
+@pytest.mark.parametrize("workers", [("-p", "no:xdist"), ("-n", "1")], ids=["alone", "xdist"])
+def test_a_server_that_logs_a_secret_fails_the_run(
+    tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    done = run(tmp_path, ["(tmp_path / 'server.log').write_text(password())"], *workers)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "SECRET: the log" in done.stdout
+
+
+def test_a_secret_is_found_whatever_stands_around_it() -> None:
+    secrets = Secrets()
+    secrets.add("key", "0123456789abcdef")
+    secrets.add("token", "eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.signature-of-it")
+    secrets.add("word", "short")
+    assert secrets.kinds_in("x\ny password=0123456789abcdef; z") == {"key"}
+    assert secrets.kinds_in("…signature-of-it") == {"token"}, "a token's signature alone"
+    assert secrets.kinds_in("56789abcdef short") == set()
