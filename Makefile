@@ -11,6 +11,9 @@ PYTHON ?=
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
 	[ "$$n" -ge 2 ] || n=2; [ "$$n" -le 8 ] || n=8; echo "$$n")
 KILLS ?= 30
+SECONDS ?= 600
+# Empty: a new one each time. `make fuzz SEED=17` repeats what was found with it.
+SEED ?=
 ARGS ?=
 export KILLS
 
@@ -22,7 +25,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements kill-storm login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz kill-storm login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis clean
 
 help: ## Print this list
@@ -82,6 +85,14 @@ requirements: venv ## Make requirements/*.txt from *.in; pins that still fit sta
 upgrade-requirements: ## The same with the newest versions that fit
 	@$(MAKE) requirements UPGRADE=--upgrade
 
+# Half of the time is for the walls, half for the server's schema.
+fuzz: venv ## Try the walls and the API in random orders for SECONDS (SEED repeats a run)
+	@seed='$(SEED)'; [ -n "$$seed" ] || seed=$$($(PY) -c 'import secrets; print(secrets.randbelow(10**9))'); \
+	echo "seed $$seed, $(SECONDS) seconds; the report: test-results/fuzz.xml"; mkdir -p test-results; \
+	FUZZ_SEED="$$seed" FUZZ_SECONDS="$$(( $(SECONDS) / 2 ))" FUZZ_SHRINK=on \
+	$(PY) -m pytest -s --junitxml=test-results/fuzz.xml \
+		tests/fuzz/test_random.py tests/http/test_fuzz.py $(ARGS)
+
 kill-storm: venv ## Kill (-9) the server in a storm of sign-ups, KILLS times, and count what is left
 	@$(PY) -m tests.faults.kill_storm $(ARGS)
 
@@ -107,5 +118,5 @@ need-redis:
 	@sh .ci/debian_package.sh /usr/bin/redis-server redis-server
 
 clean: ## Remove what was made, except the databases in .data and the secrets
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache staticfiles test-results
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles test-results
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

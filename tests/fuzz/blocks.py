@@ -102,7 +102,7 @@ class Blocks(Base):
         tenant = self.tenant(organization)
         full = self.is_full_for(organization)
         idle = organization is not None and organization not in self.model.pinned()
-        kept = idle and unit.query(lambda: work.is_open(tenant))
+        kept = idle and unit.query(lambda: work.is_held(tenant))
         try:
             unit.query(lambda: work.break_off(tenant, pk))
         except work.Boom:
@@ -116,7 +116,7 @@ class Blocks(Base):
         else:
             raise AssertionError("nothing was raised")
         if idle and not kept:
-            assert not unit.query(lambda: work.is_open(tenant)), "the block's connection stays open"
+            assert not unit.query(lambda: work.is_held(tenant)), "the block's connection stays open"
         self.read(unit)
 
     @act(number=pick)

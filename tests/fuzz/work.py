@@ -8,7 +8,7 @@ from django.db import connections
 
 from accounts.models import LoginSession, User
 from organizations import tenancy
-from organizations.tenancy import Tenant
+from organizations.tenancy import Tenant, registry
 
 from .model import Rows
 
@@ -22,6 +22,14 @@ def by_raw_sql() -> Rows:
     with tenancy.connection().cursor() as cursor:
         cursor.execute("SELECT id, email FROM users")
         return dict(cursor.fetchall())
+
+
+def by_current_settings() -> Rows:
+    """Over a connection whose settings are those that are registered now."""
+    found = by_raw_sql()
+    wrapper = tenancy.connection()
+    assert wrapper.settings_dict is connections.settings[wrapper.alias], "these are stale"
+    return found
 
 
 def by_raw_query() -> Rows:
@@ -40,6 +48,7 @@ def in_transaction() -> Rows:
 READS: list[Callable[[], Rows]] = [
     rows_now,
     by_raw_sql,
+    by_current_settings,
     by_raw_query,
     by_server_side_cursor,
     in_transaction,
@@ -153,7 +162,11 @@ def entering(tenant: Tenant) -> Iterator[Tenant | None]:
             yield tenancy.peek()
 
 
-def is_open(tenant: Tenant | None) -> bool:
-    """Whether this thread has a connection to the organization's database."""
-    wrapper = None if tenant is None else getattr(connections._connections, tenant.alias, None)  # type: ignore[attr-defined]
-    return wrapper is not None and wrapper.connection is not None
+def is_held(tenant: Tenant | None) -> bool:
+    """Whether this thread has a connection to the organization's database, or a pin that was
+    released elsewhere, for which its reaper keeps one."""
+    if tenant is None:
+        return False
+    wrapper = getattr(connections._connections, tenant.alias, None)  # type: ignore[attr-defined]
+    is_open = wrapper is not None and wrapper.connection is not None
+    return is_open or registry._here.pins[tenant.alias] > 0

@@ -63,6 +63,7 @@ OFF_FOR_FORMS = {
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 # Operations that are left out, and why.
 LEFT_OUT: dict[str, str] = {}
+Case = schemathesis.Case[Any]
 # Each takes a database of its own, a third of a second and room on the server.
 SIGN_UPS = ("POST /org/create", "POST /api/v1/organizations/")
 
@@ -110,7 +111,7 @@ class Visitor:
             self.headers = {"X-CSRFToken": forgery}
             self.cookies = {"sessionid": session, "csrftoken": forgery}
 
-    def send(self, case: schemathesis.Case) -> schemathesis.Response:
+    def send(self, case: Case) -> schemathesis.Response:
         """The answer; to a login that is no more, the answer after another one."""
         response = self._call(case)
         if response.status_code == 401 and self.role in ("member", "admin"):
@@ -119,7 +120,7 @@ class Visitor:
         self.sent[f"{case.operation.label} {response.status_code}"] += 1
         return response
 
-    def _call(self, case: schemathesis.Case) -> schemathesis.Response:
+    def _call(self, case: Case) -> schemathesis.Response:
         with Session() as session:
             session.trust_env = False
             return case.call(
@@ -130,7 +131,7 @@ class Visitor:
                 allow_redirects=False,
             )
 
-    def steer(self, case: schemathesis.Case, choice: int) -> None:
+    def steer(self, case: Case, choice: int) -> None:
         """Put what exists where something is named: made-up names seldom come through."""
         with tenancy.override(self.company.tenant):
             keys = list(User.objects.values_list("pk", flat=True))
@@ -186,7 +187,7 @@ class Trial:
             print_blob=False,
         )
         @given(case=operation.as_strategy(generation_mode=mode), choice=st.integers(0, 9))
-        def attempt(case: schemathesis.Case, choice: int) -> None:
+        def attempt(case: Case, choice: int) -> None:
             if positive and choice < 7:
                 self.visitor.steer(case, choice)
             case.validate_response(
@@ -207,7 +208,7 @@ def operations(server: WebServer) -> list[Any]:
     # The visitor's own login takes the place of made-up ones; ignored_auth tries without.
     config = schemathesis.Config.from_dict({"generation": {"with-security-parameters": False}})
     schema = schemathesis.openapi.from_dict(server.get("/openapi.json").json(), config=config)
-    found = [result.ok() for result in schema.get_all_operations()]
+    found: list[Any] = [result.ok() for result in schema.get_all_operations()]  # type: ignore[union-attr]
     return [operation for operation in found if operation.label not in LEFT_OUT]
 
 
