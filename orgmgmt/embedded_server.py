@@ -49,6 +49,9 @@ INITIAL_SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %u@%d ",
+    # The text of a statement that failed, and the row in its details, hold password hashes.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 
 

@@ -70,3 +70,14 @@ def test_servers_programs_see_nothing_of_the_environment(
     shown = embedded_system.Account.of(running.data_dir / "postgres").run("env").stdout
     assert "secret" not in shown
     assert "PGDATA" not in shown
+
+
+def test_the_log_holds_nothing_of_a_row_that_was_refused(running: EmbeddedPostgres) -> None:
+    with psycopg.connect(**running.superuser_parameters()) as connection:  # type: ignore[arg-type]
+        connection.execute("CREATE TEMP TABLE people (hash text, age int NOT NULL)")
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            connection.execute("INSERT INTO people VALUES ('hash-of-a-password', NULL)")
+        connection.rollback()
+    written = (running.data_dir / "postgres.log").read_text()
+    assert "violates not-null constraint" in written
+    assert "hash-of-a-password" not in written
