@@ -77,7 +77,6 @@ def leaked(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_test_that_leaks_is_failed_by_name_and_kind(leaked: str, leak: str) -> None:
-    name = f"test_{list(LEAKS).index(leak)}"
     said = rf"test_{list(LEAKS).index(leak)} _+\n.* holds a secret: \['{LEAKS[leak][1]}'\]\n"
     assert re.search(said, leaked), leaked
 
