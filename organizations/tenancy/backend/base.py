@@ -22,12 +22,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise NoTenant(f"The database {self.alias}")
         if tenant.alias != self.alias:
             raise WrongTenant("This query", belongs_to=self.alias, active=tenant.alias)
-        current = connections.settings[self.alias]
+
+    def ensure_connection(self) -> None:
+        """Connect where there is no connection, or one to where the database was.
+
+        Every cursor and every transaction begins here (Django 5.2, db/transaction.py asks for the
+        autocommit mode before it enters the block).
+        """
+        current = connections.settings.get(self.alias, self.settings_dict)
         if current is not self.settings_dict and not self.in_atomic_block:
             # Left by an async task in a thread that no block ends in; since then the alias was
             # registered anew, and its database may have moved.
             self.close()
             self.settings_dict = current
+        super().ensure_connection()
 
     def cursor(self) -> Any:
         """A cursor. Raises NoTenant or WrongTenant."""

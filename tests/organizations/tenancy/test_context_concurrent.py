@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import pytest
@@ -175,10 +176,13 @@ def test_a_task_that_outlives_the_block_has_no_organization(alpha: Company) -> N
     run_async(main)
 
 
-def test_a_connection_left_by_a_task_does_not_outlive_new_settings(alpha: Company) -> None:
+@pytest.mark.parametrize("block", [nullcontext, tenancy.atomic])
+def test_a_connection_left_by_a_task_does_not_outlive_new_settings(
+    alpha: Company, block: Callable[[], AbstractContextManager[None]]
+) -> None:
     async def backend() -> int:
         def query() -> int:
-            with tenancy.connection().cursor() as cursor:
+            with block(), tenancy.connection().cursor() as cursor:
                 cursor.execute("SELECT pg_backend_pid()")
                 return int(cursor.fetchone()[0])
 
