@@ -90,7 +90,7 @@ fuzz: venv ## Try the walls and the API in random orders for SECONDS (SEED repea
 	@seed='$(SEED)'; [ -n "$$seed" ] || seed=$$($(PY) -c 'import secrets; print(secrets.randbelow(10**9))'); \
 	echo "seed $$seed, $(SECONDS) seconds; the report: test-results/fuzz.xml"; mkdir -p test-results; \
 	FUZZ_SEED="$$seed" FUZZ_SECONDS="$$(( $(SECONDS) / 2 ))" FUZZ_SHRINK=on \
-	$(PY) -m pytest -s --junitxml=test-results/fuzz.xml \
+	$(PY) -m pytest -o junit_family=xunit1 --junitxml=test-results/fuzz.xml \
 		tests/fuzz/test_random.py tests/http/test_fuzz.py $(ARGS)
 
 kill-storm: venv ## Kill (-9) the server in a storm of sign-ups, KILLS times, and count what is left

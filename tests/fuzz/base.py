@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -213,10 +213,17 @@ class Base(RuleBasedStateMachine):
         self.model.cut.discard((unit.thread, active))
         return result
 
-    def excuse(self, unit: Unit, organization: int | None, error: Exception) -> None:
+    def excuse(
+        self,
+        unit: Unit,
+        organization: int | None,
+        error: Exception,
+        *,
+        cut: Set[tuple[str, int]] | None = None,
+    ) -> None:
         """A connection that was cut may fail once, and is closed as the end of a request does."""
         assert organization is not None
-        if (unit.thread, organization) not in self.model.cut:
+        if (unit.thread, organization) not in (self.model.cut if cut is None else cut):
             raise error
         self.model.cut.discard((unit.thread, organization))
         alias = self.alias(organization)

@@ -210,13 +210,15 @@ class Blocks(Base):
         for unit, organization in zip(units, choices, strict=False):
             make = self._visit_async if isinstance(unit, Task) else self._visit
             started.append((unit, organization, unit.submit(make(organization))))
+        # The tasks share a thread: several of them can meet one connection that was cut.
+        cut = frozenset(self.model.cut)
         for unit, organization, future in started:
             try:
                 found = future.result(60)
             except RegistryFull:
                 continue  # Who came first is not known.
             except (OperationalError, InterfaceError) as error:
-                self.excuse(unit, organization, error)
+                self.excuse(unit, organization, error, cut=cut)
                 continue
             for read in found:
                 self.same(read, organization)

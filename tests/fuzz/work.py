@@ -24,14 +24,6 @@ def by_raw_sql() -> Rows:
         return dict(cursor.fetchall())
 
 
-def by_current_settings() -> Rows:
-    """Over a connection whose settings are those that are registered now."""
-    found = by_raw_sql()
-    wrapper = tenancy.connection()
-    assert wrapper.settings_dict is connections.settings[wrapper.alias], "these are stale"
-    return found
-
-
 def by_raw_query() -> Rows:
     return {user.pk: user.email for user in User.objects.raw("SELECT * FROM users")}
 
@@ -45,10 +37,17 @@ def in_transaction() -> Rows:
         return {user.pk: user.email for user in User.objects.select_for_update()}
 
 
+def over_current_settings(read: Callable[[], Rows]) -> Rows:
+    """What is read, over a connection whose settings are those that are registered now."""
+    found = read()
+    wrapper = tenancy.connection()
+    assert wrapper.settings_dict is connections.settings[wrapper.alias], "a stale connection"
+    return found
+
+
 READS: list[Callable[[], Rows]] = [
     rows_now,
     by_raw_sql,
-    by_current_settings,
     by_raw_query,
     by_server_side_cursor,
     in_transaction,
