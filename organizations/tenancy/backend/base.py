@@ -29,8 +29,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         Every cursor and every transaction begins here (Django 5.2, db/transaction.py asks for the
         autocommit mode before it enters the block).
         """
+        tenant = peek()
+        # Outside of the block it is not used, and whoever closes it must not open another.
+        inside = tenant is not None and tenant.alias == self.alias
         current = connections.settings.get(self.alias, self.settings_dict)
-        if current is not self.settings_dict and not self.in_atomic_block:
+        if inside and current is not self.settings_dict and not self.in_atomic_block:
             # Left by an async task in a thread that no block ends in; since then the alias was
             # registered anew, and its database may have moved.
             self.close()

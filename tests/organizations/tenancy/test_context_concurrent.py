@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connections
+from django.db import close_old_connections, connections
 
 from accounts.models import User
 from organizations import tenancy
@@ -201,4 +201,23 @@ def test_a_connection_left_by_a_task_does_not_outlive_new_settings(
         assert await backend() != first, "the connection of the old settings was used again"
 
     warm()
+    run_async(main)
+
+
+def test_a_connection_of_old_settings_is_not_opened_anew_by_the_end_of_a_request(
+    alpha: Company,
+) -> None:
+    def visit() -> None:
+        with tenancy.override(alpha.tenant):
+            pass
+
+    async def main() -> None:
+        with tenancy.override(alpha.tenant):
+            await User.objects.acount()
+        registry.forget(alpha.tenant.alias)
+        in_thread(visit)
+        # In the thread that the task's connection was left in, and in no organization.
+        await sync_to_async(close_old_connections)()
+
+    visit()
     run_async(main)
