@@ -211,13 +211,18 @@ def test_a_connection_of_old_settings_is_not_opened_anew_by_the_end_of_a_request
         with tenancy.override(alpha.tenant):
             pass
 
+    def left() -> object:
+        return connections[alpha.tenant.alias].connection
+
     async def main() -> None:
         with tenancy.override(alpha.tenant):
             await User.objects.acount()
         registry.forget(alpha.tenant.alias)
         in_thread(visit)
         # In the thread that the task's connection was left in, and in no organization.
+        before = await sync_to_async(left)()
         await sync_to_async(close_old_connections)()
+        assert await sync_to_async(left)() in (before, None), "a connection nobody asked for"
 
     visit()
     run_async(main)
