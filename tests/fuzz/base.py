@@ -24,7 +24,7 @@ from tests.plugin import SERVER
 
 from .model import Model, Rows
 from .units import Loop, Task, Thread, Unit
-from .work import rows_now
+from .work import over_current_settings, rows_now
 
 T = TypeVar("T")
 # Which of several; it is taken modulo their number.
@@ -202,7 +202,9 @@ class Base(RuleBasedStateMachine):
         connection was cut."""
         active = self.model.active(unit.name) if organization is None else organization
         try:
-            result = unit.query(work)
+            # What enters an organization by itself says nothing of the connection outside.
+            entering = organization is not None
+            result = unit.query(work if entering else lambda: over_current_settings(work))
         except NoTenant:
             assert active is None, f"{unit.name} has lost organization {active}"
             return None

@@ -75,8 +75,7 @@ class Walls(Blocks):
     @act(number=pick, how=st.sampled_from(work.READS))
     def look(self, number: int, how: Callable[[], Rows]) -> None:
         unit = self.unit(number)
-        found = self.asks(unit, lambda: work.over_current_settings(how))
-        self.same(found, self.model.active(unit.name))
+        self.same(self.asks(unit, how), self.model.active(unit.name))
 
     @act(number=pick, how=st.sampled_from(work.WRITES), pk=keys)
     def write(self, number: int, how: Callable[[int, str], None], pk: int) -> None:

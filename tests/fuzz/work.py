@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connections
 
@@ -11,6 +11,8 @@ from organizations import tenancy
 from organizations.tenancy import Tenant, registry
 
 from .model import Rows
+
+T = TypeVar("T")
 
 
 def rows_now() -> Rows:
@@ -37,12 +39,15 @@ def in_transaction() -> Rows:
         return {user.pk: user.email for user in User.objects.select_for_update()}
 
 
-def over_current_settings(read: Callable[[], Rows]) -> Rows:
-    """What is read, over a connection whose settings are those that are registered now."""
-    found = read()
-    wrapper = tenancy.connection()
-    assert wrapper.settings_dict is connections.settings[wrapper.alias], "a stale connection"
-    return found
+def over_current_settings(work: Callable[[], T]) -> T:
+    """What `work` returns; the connection it used has the settings that are registered now."""
+    result = work()
+    if (tenant := tenancy.peek()) is not None:
+        wrapper = getattr(connections._connections, tenant.alias, None)  # type: ignore[attr-defined]
+        current = connections.settings[tenant.alias]
+        if wrapper is not None and wrapper.connection is not None:
+            assert wrapper.settings_dict is current, "it was a stale connection"
+    return result
 
 
 READS: list[Callable[[], Rows]] = [
