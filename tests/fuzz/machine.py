@@ -234,6 +234,7 @@ class Walls(Blocks):
         unit = self._unit_for(stream, number)
         if unit is None:
             return
+        self._before_the_end(stream, unit)
         if abandon:
             box, stream.steps, stream.holder = [stream.holder], None, None
             unit.query(lambda: drop(box))
@@ -251,6 +252,13 @@ class Walls(Blocks):
     def _unit_for(self, stream: Stream, number: int) -> Unit | None:
         fitting = [unit for unit in self.units if stream.home in (None, unit.thread)]
         return fitting[number % len(fitting)] if fitting else None
+
+    def _before_the_end(self, ending: Stream, unit: Unit) -> None:
+        """The end of a request closes what its thread has open, as Django does; no request of this
+        server shares its thread with a stream of another one."""
+        if ending.holder is not ending.steps:
+            for stream in self.streams:
+                stream.may_break |= stream.home == unit.thread
 
     def _over(self, stream: Stream) -> None:
         self.streams.remove(stream)
@@ -277,6 +285,7 @@ class Walls(Blocks):
         super().let_go()
         for stream in self.streams:
             unit = self._unit_for(stream, 0) or self.world.here
+            self._before_the_end(stream, unit)
             try:
                 unit.query(stream.holder.close)
             except (OperationalError, InterfaceError):
