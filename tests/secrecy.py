@@ -22,8 +22,13 @@ KEY_LENGTH = 12
 _ENVIRONMENT = ("SECRET_KEY", "CREDENTIAL_KEYS", "MASTER_DB_PASSWORD", "DATABASE_URL")
 _COOKIES = ("org_session", "sessionid")
 _JWT = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}")
-# A signed value is what a mail's link is made of, and a link is for who gets the mail.
-_MEANT_FOR_MAIL = "signed value"
+# A signed value is what a mail's link is made of: it is for who gets the mail, and the page that
+# the link opens sends it back.
+_MEANT_FOR_PERSON = "signed value"
+# As Django's console backend writes it, which development's settings have.
+_MAIL_ON_CONSOLE = re.compile(r"^Content-Type: text/.*?^-{79}$", re.MULTILINE | re.DOTALL)
+# What a server that was told to log every statement says, as one test tells it to.
+_STATEMENT = re.compile(r"^.* LOG:  statement: .*$", re.MULTILINE)
 
 
 class Secrets:
@@ -52,7 +57,8 @@ class Secrets:
 SECRETS = Secrets()
 # What was written since the last test's end, beside what pytest captures; and what was sent.
 WRITTEN: list[str] = []
-MAILED: list[str] = []
+# The same of what goes to one person: mails, and answers.
+ADDRESSED: list[str] = []
 # What the servers have written; whole, because a secret may become one later.
 LOGS: dict[str, str] = {}
 # What was found at the end, by place.
@@ -115,7 +121,7 @@ def _listen() -> None:
     # The module's function is a method that was bound when the module was loaded.
     for owner in (jwt, jwt.PyJWT):
         _after(owner, "encode", lambda result, *a, **k: SECRETS.add("token", result))
-    _after(Signer, "sign", lambda result, *a, **k: SECRETS.add(_MEANT_FOR_MAIL, result))
+    _after(Signer, "sign", lambda result, *a, **k: SECRETS.add(_MEANT_FOR_PERSON, result))
     for hasher in hashers.get_hashers():
         _after(type(hasher), "encode", _note_hash)
     _after(subprocess.Popen, "__init__", lambda r, *a, env=None, **k: note_environment(env))
@@ -138,7 +144,7 @@ def _note_answer(response: Any, *args: Any, **kwargs: Any) -> None:
     if "json" in response.headers.get("Content-Type", ""):
         note_text(response.text)
         if response.status_code >= 400:
-            WRITTEN.append(response.text)
+            ADDRESSED.append(response.text)
 
 
 def _note_test_answer(response: Any, *args: Any, **kwargs: Any) -> None:
@@ -146,15 +152,18 @@ def _note_test_answer(response: Any, *args: Any, **kwargs: Any) -> None:
         if name in response.cookies:
             SECRETS.add("cookie", response.cookies[name].value)
     if response.status_code >= 400 and not response.streaming:
-        WRITTEN.append(response.content.decode(errors="replace"))
+        ADDRESSED.append(response.content.decode(errors="replace"))
 
 
 def _note_mails(count: object, self: object, messages: Iterable[Any]) -> None:
-    MAILED.extend(message.message().as_string() for message in messages)
+    ADDRESSED.extend(message.message().as_string() for message in messages)
 
 
-def _kinds(written: str, mailed: str) -> set[str]:
-    return SECRETS.kinds_in(written) | (SECRETS.kinds_in(mailed) - {_MEANT_FOR_MAIL})
+def _kinds(written: str, addressed: str) -> set[str]:
+    """The kinds of secrets in what a test has written, and in what was meant for one person."""
+    addressed = "\n".join([addressed, *_MAIL_ON_CONSOLE.findall(written)])
+    written = _MAIL_ON_CONSOLE.sub("", written)
+    return SECRETS.kinds_in(written) | (SECRETS.kinds_in(addressed) - {_MEANT_FOR_PERSON})
 
 
 # --- pytest's hooks -----------------------------------------------------------------------------
@@ -170,9 +179,9 @@ def pytest_runtest_makereport(
     report = yield
     if report.when == "teardown":
         captured = "\n".join(content for _, content in report.sections)
-        kinds = _kinds("\n".join([captured, *WRITTEN]), "\n".join(MAILED))
+        kinds = _kinds("\n".join([captured, *WRITTEN]), "\n".join(ADDRESSED))
         WRITTEN.clear()
-        MAILED.clear()
+        ADDRESSED.clear()
         if kinds:
             report.outcome = "failed"
             # Not its output: it is in there.
@@ -195,7 +204,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if factory is not None and factory._basetemp is not None:
         keep_logs(factory.getbasetemp())
     for place, text in LOGS.items():
-        if kinds := SECRETS.kinds_in(text):
+        text = _STATEMENT.sub("", text)
+        if kinds := _kinds(text, ""):
             FOUND.append(f"the log {place} holds a secret: {sorted(kinds)}")
     output = getattr(session.config, "workeroutput", None)
     if output is not None:

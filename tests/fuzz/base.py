@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from organizations import tenancy
+from organizations.isolation import Side, rows
 from organizations.tenancy import NoTenant, RegistryFull, Tenant, registry
 from tests.conftest import Superuser
-from tests.isolation import rows
-from tests.isolation.sides import Side
 from tests.plugin import SERVER
 
 from .model import Model, Rows
@@ -48,8 +47,7 @@ class World:
 
     def __post_init__(self) -> None:
         for side in self.sides:
-            with tenancy.override(side.tenant):
-                rows.plant(side.domain, "!")
+            rows.plant(side, "!")
             parameters: dict[str, Any] = {
                 **SERVER.superuser_parameters(),
                 "dbname": side.organization.database_name,
