@@ -161,7 +161,7 @@ def both(stage: Stage, subject: str) -> str:
 
 @attempt(FAMILY, "A's cookie without the page's CSRF token")
 def without_csrf(stage: Stage, subject: str) -> str:
-    change = {"email": f"x@{stage.ours.domain}"}
+    change = {"email": f"x@{stage.ours.domain}", "current_password": stage.ours.password}
     for client in (stage.ours.by_cookie(), stage.ours.by_cookie(checks_csrf=True)):
         answer = client.patch("/api/v1/me/", change, content_type="application/json")
         if not client.handler.enforce_csrf_checks and answer.status_code != 200:

@@ -93,7 +93,7 @@ def test_a_statement_that_takes_too_long_is_given_up_and_changes_nothing(
     with slow_updates(alpha):
         answer = hurried.call(
             *("PATCH", "/api/v1/me/"),
-            json={"email": "changed@alpha.example"},
+            json={"email": "changed@alpha.example", "current_password": alpha.password},
             headers=headers,
             timeout=30,
         )

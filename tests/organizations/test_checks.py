@@ -95,20 +95,21 @@ def test_more_connections_than_the_server_allows_are_warned_of(settings: Setting
 @pytest.mark.parametrize(
     ("limited", "message"),
     [
-        ("ROLE orgmgmt", "the application's role may have 15."),
-        ("DATABASE master_org_db", "the master database takes 15."),
+        ("ROLE orgmgmt", "the application's role may have 80."),
+        ("DATABASE master_org_db", "the master database takes 80."),
     ],
 )
 def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
-    limited: str, message: str, superuser: Superuser
+    limited: str, message: str, superuser: Superuser, settings: Settings
 ) -> None:
-    superuser.execute(f"ALTER {limited} CONNECTION LIMIT 15".encode())
+    settings.WEB_CONCURRENCY = 10
+    superuser.execute(f"ALTER {limited} CONNECTION LIMIT 80".encode())
     try:
         ((id, said),) = server_says()
     finally:
         superuser.execute(f"ALTER {limited} CONNECTION LIMIT -1".encode())
     assert id == "organizations.W004"
-    assert said == f"2 processes of 4 threads can open 18 connections, and {message}"
+    assert said == f"10 processes of 4 threads can open 90 connections, and {message}"
 
 
 def test_fewer_aliases_than_threads_are_warned_of(settings: Settings) -> None:
