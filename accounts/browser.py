@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,6 +17,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
+from organizations import tenancy
 from organizations.errors import (
     AccountError,
     InvalidToken,
@@ -96,6 +98,9 @@ def _next_page(request: HttpRequest) -> str:
 def log_out(request: HttpRequest) -> HttpResponse:
     """End the browser's session, and forget its cookie."""
     credential = getattr(request, "credential", None)
+    if isinstance(credential, DatabaseError | tenancy.RegistryFull):
+        # The login may be good, and goes on: without this the cookie would go and it would stay.
+        raise credential
     if isinstance(credential, tokens.Credential):
         # A session that has ended already has nothing left to end.
         with suppress(InvalidToken):

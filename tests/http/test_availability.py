@@ -90,6 +90,21 @@ def test_an_unreachable_database_is_503_for_its_organization_alone(
     assert server.log_in(made.name, email=made.email).status_code == 200
 
 
+def browser_session(server: WebServer, company: Company) -> dict[str, str]:
+    """The cookies of a person who is logged in to the browsable API."""
+    page = server.get("/api/login/")
+    form = {
+        "csrfmiddlewaretoken": page.text.split('name="csrfmiddlewaretoken" value="')[1][:64],
+        "organization": company.name,
+        "email": company.email,
+        "password": company.password,
+    }
+    cookies = dict(page.cookies)
+    response = server.call("POST", "/api/login/", data=form, cookies=cookies, allow_redirects=False)
+    assert response.status_code == 302, response.text
+    return cookies | dict(response.cookies)
+
+
 def test_a_page_for_people_says_503_too_when_their_database_is_unreachable(
     server: WebServer, superuser: Superuser, company: Callable[..., Company]
 ) -> None:
@@ -105,6 +120,21 @@ def test_a_page_for_people_says_503_too_when_their_database_is_unreachable(
     with unreachable(superuser, made):
         response = server.call("POST", "/api/login/", data=form, cookies=page.cookies)
     assert_one_shape(response, 503)
+
+
+def test_a_logout_that_cannot_end_the_login_does_not_say_that_it_did(
+    server: WebServer, superuser: Superuser, company: Callable[..., Company]
+) -> None:
+    made = company()
+    cookies = browser_session(server, made)
+    token = server.get("/api/login/", cookies=cookies)
+    form = {"csrfmiddlewaretoken": token.text.split('name="csrfmiddlewaretoken" value="')[1][:64]}
+    cookies |= dict(token.cookies)
+    with connection_limit(superuser, APPLICATION_ROLE, 0):
+        response = server.call("POST", "/api/logout/", data=form, cookies=cookies)
+    assert_one_shape(response, 503)
+    assert "Set-Cookie" not in response.headers, "the browser was told to forget a login that lives"
+    assert server.get("/api/v1/me/", cookies=cookies).status_code == 200
 
 
 def test_the_applications_role_at_its_connection_limit_is_503_and_not_500(
