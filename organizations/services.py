@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psycopg
 from django.conf import settings
-from django.db import IntegrityError, connections
+from django.db import IntegrityError, InterfaceError, OperationalError, connections
 from django.utils import timezone
 
 from accounts.services import hash_password
@@ -157,8 +157,11 @@ def _compensate(session: ServerSession, organization: Organization) -> None:
     try:
         try:
             _undo(session, organization)
-        except psycopg.OperationalError:
-            # A cut session is noticed when it is used, and its lock is gone with it.
+        except (psycopg.OperationalError, OperationalError, InterfaceError):
+            # A cut session is noticed when it is used, and its lock is gone with it. Django keeps
+            # a cut connection of its own until the request ends.
+            session.connection.close()
+            connections["default"].close()
             with open_session() as fresh:
                 fresh.lock(key_of(organization.name), name=organization.name, timeout_seconds=5)
                 _undo(fresh, organization)
