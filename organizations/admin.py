@@ -23,7 +23,13 @@ from accounts.services import MAX_PASSWORD_LENGTH
 
 from . import audit_admin as audit_admin
 from . import services
-from .errors import OrganizationError
+from .errors import (
+    CredentialUnreadable,
+    OrganizationError,
+    ProvisioningFailed,
+    ServerRefused,
+    ServerUnavailable,
+)
 from .models import Organization, Server, Staff
 from .provisioning.database import sizes_bytes
 from .staff_acts import RecordedAdmin
@@ -36,6 +42,9 @@ if TYPE_CHECKING:
 else:  # Generic in the stubs alone.
     _OrganizationAdmin = _ServerAdmin = admin.ModelAdmin
     _UserAdmin = UserAdmin
+
+# Not for the person at the form to correct: the page says what it was, and that it failed.
+_OUR_FAULT = (CredentialUnreadable, ProvisioningFailed, ServerRefused, ServerUnavailable)
 
 admin.site.site_header = "Organization Management"
 admin.site.site_title = "Organization Management"
@@ -160,9 +169,15 @@ class OrganizationAdmin(_OrganizationAdmin):
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = NewOrganizationForm(request.POST or None)
-        if form.is_valid() and (created := self._create(request, form)):
-            page = reverse("admin:organizations_organization_change", args=[created.pk])
-            return HttpResponseRedirect(page)
+        failed = False
+        if form.is_valid():
+            try:
+                if created := self._create(request, form):
+                    page = reverse("admin:organizations_organization_change", args=[created.pk])
+                    return HttpResponseRedirect(page)
+            except _OUR_FAULT as error:
+                form.add_error(None, str(error))
+                failed = True
         context = {
             **self.admin_site.each_context(request),
             "title": "Add organization",
@@ -171,7 +186,10 @@ class OrganizationAdmin(_OrganizationAdmin):
             **(extra_context or {}),
         }
         template = "admin/organizations/organization/add_form.html"
-        return TemplateResponse(request, template, context)
+        response = TemplateResponse(request, template, context, status=503 if failed else None)
+        if failed:
+            response["Retry-After"] = "2"
+        return response
 
     def _create(self, request: HttpRequest, form: NewOrganizationForm) -> Organization | None:
         data = form.cleaned_data
@@ -182,6 +200,8 @@ class OrganizationAdmin(_OrganizationAdmin):
         except ValidationError as error:
             form.add_error(None, error)
             return None
+        except _OUR_FAULT:
+            raise
         except OrganizationError as error:
             form.add_error(None, str(error))
             return None

@@ -150,6 +150,8 @@ def test_a_failure_of_the_server_is_shown_as_a_sentence(
     finally:
         superuser.execute("ALTER ROLE orgmgmt CREATEDB")
     assert "could not be created: permission denied." in unescape(response.content.decode())
+    # A page of 200 would tell a program, and a monitor, that nothing is wrong.
+    assert (response.status_code, response["Retry-After"]) == (503, "2")
     assert leftovers(superuser) == (set(), set())
 
 
