@@ -1,5 +1,6 @@
 """What a process needs before it works: a server that runs and can be used."""
 
+import logging
 import os
 import sys
 import uuid
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
+
+logger = logging.getLogger(__name__)
 
 # What a command meets first: one of these is missing where the master was not migrated.
 _FIRST_TABLES = ("organizations", "audit_entries")
@@ -21,7 +24,7 @@ def database_ready() -> Iterator[None]:
     """
     if not settings.EMBEDDED_POSTGRES:
         _exit_on_problem()
-        with _migrated():
+        with _explained():
             yield
         return
     from orgmgmt import embedded
@@ -35,7 +38,7 @@ def database_ready() -> Iterator[None]:
         # For `dbshell`, and whoever types psql in a `shell`.
         os.environ["PATH"] = f"{server.bin_dir}{os.pathsep}{os.environ.get('PATH', '')}"
         _exit_on_problem()
-        with _migrated():
+        with _explained():
             yield
     finally:
         from django.db import connections
@@ -83,9 +86,12 @@ def _trail_exists() -> bool:
 
 
 @contextmanager
-def _migrated() -> Iterator[None]:
-    """Exit with a sentence where the block meets a master database without its tables."""
-    from django.db import ProgrammingError
+def _explained() -> Iterator[None]:
+    """Exit with a sentence where the block meets a database that is gone, busy or without tables.
+
+    The server's own words go to the log: they name hosts, databases and roles.
+    """
+    from django.db import InterfaceError, OperationalError, ProgrammingError
     from psycopg.errors import UndefinedTable
 
     try:
@@ -95,6 +101,12 @@ def _migrated() -> Iterator[None]:
         if not missing or not any(f'relation "{name}"' in str(error) for name in _FIRST_TABLES):
             raise
         sys.exit("The master database lacks tables of this version. Run `manage.py migrate`.")
+    except (OperationalError, InterfaceError) as error:
+        logger.error("database unavailable", exc_info=error)
+        sys.exit(
+            "The database could not be used, or ended the connection or the statement. The log "
+            "says why; what was under way is not done. Try again."
+        )
 
 
 def _exit_on_problem() -> None:

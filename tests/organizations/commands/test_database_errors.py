@@ -1,0 +1,30 @@
+"""A command whose database goes away ends with a sentence, and not with a traceback of ours."""
+
+import threading
+
+import psycopg
+import pytest
+
+from tests.organizations.helpers import Superuser, manage, wait_for
+from tests.plugin import SERVER
+
+
+@pytest.mark.parametrize("command", ["list_orgs", "reseal_credentials", "migrate_orgs"])
+def test_a_command_whose_connection_is_cut_ends_with_a_sentence(
+    superuser: Superuser, command: str
+) -> None:
+    waiting = (
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE wait_event_type = 'Lock' AND datname = 'master_org_db'"
+    )
+    parameters = SERVER.superuser_parameters("master_org_db")
+    with psycopg.connect(**parameters) as blocker:  # type: ignore[arg-type]
+        blocker.execute("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE")
+        cut = threading.Thread(target=wait_for, args=(superuser, waiting))
+        cut.start()
+        done = manage(command)
+        cut.join()
+        blocker.rollback()
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.strip().endswith("what was under way is not done. Try again.")
+    assert "database unavailable" in done.stderr, "the log says why"
