@@ -53,8 +53,9 @@ def reseal_credentials() -> int:
     count = 0
     for organization in Organization.objects.exclude(sealed_password="").iterator():
         with transaction.atomic(using="default"):
-            locked = Organization.objects.select_for_update().get(pk=organization.pk)
-            if not locked.sealed_password:
+            locked = Organization.objects.select_for_update().filter(pk=organization.pk).first()
+            # None: a sign-up that failed has been taken back since the list was read.
+            if locked is None or not locked.sealed_password:
                 continue
             locked.sealed_password = reseal(locked.sealed_password, owner=locked.name)
             if locked.sealed_audit_key:

@@ -206,8 +206,9 @@ def test_a_lost_lock_is_taken_anew_before_anything_is_taken_back(
 def test_a_connection_of_djangos_that_is_cut_leaves_nothing(superuser: Superuser) -> None:
     """The row is kept through Django's own connection, which does not notice until it is used."""
     idle = (
-        "SELECT pid FROM pg_stat_activity WHERE starts_with(query, 'INSERT INTO \"organizations\"') "
-        "AND EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE starts_with(query, 'INSERT INTO \"organizations\"') AND EXISTS ("
+        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
         "AND starts_with(query, 'CREATE ROLE'))"
     )
     with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]

@@ -1,11 +1,17 @@
 """manage.py reseal_credentials"""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
 from cryptography.fernet import Fernet
 from django.conf import settings
 
 from organizations import keys
+from organizations.models import Organization
+from organizations.sealing import seal
 from tests.conftest import Company
-from tests.organizations.helpers import manage
+from tests.organizations.helpers import Superuser, manage, wait_for
+from tests.plugin import SERVER
 
 
 def test_it_says_how_many_it_sealed(alpha: Company, beta: Company) -> None:
@@ -18,3 +24,24 @@ def test_it_says_how_many_it_sealed(alpha: Company, beta: Company) -> None:
     assert without_it.returncode == 1
     assert "Add the key that sealed it to CREDENTIAL_KEYS" in without_it.stderr
     assert keys.reseal_credentials() >= 2, "the old key opens all of them again"
+
+
+def test_one_that_is_taken_back_meanwhile_is_passed_over(
+    superuser: Superuser, alpha: Company
+) -> None:
+    """A failed sign-up's row is removed between the list's reading and the row's lock."""
+    doomed = Organization.objects.get(pk=alpha.organization.pk)
+    doomed.pk, doomed.name_digest, doomed.slug = None, "doomed", "doomed"
+    doomed.database_name, doomed.role_name = "org_doomed", "orgrole_doomed"
+    doomed.status = Organization.Status.FAILED
+    doomed.sealed_password, doomed.sealed_audit_key = seal("whatever"), ""
+    doomed.save(force_insert=True)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    parameters = SERVER.superuser_parameters("master_org_db")
+    with psycopg.connect(**parameters) as other, ThreadPoolExecutor(1) as pool:  # type: ignore[arg-type]
+        other.execute("DELETE FROM organizations WHERE id = %s", (doomed.pk,))
+        resealing = pool.submit(manage, "reseal_credentials")
+        wait_for(superuser, waiting)
+        other.commit()
+        done = resealing.result()
+    assert done.returncode == 0, done.stderr
