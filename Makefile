@@ -25,7 +25,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz kill-storm login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz kill-storm faults login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis clean
 
 help: ## Print this list
@@ -95,6 +95,9 @@ fuzz: venv ## Try the walls and the API in random orders for SECONDS (SEED repea
 
 kill-storm: venv ## Kill (-9) the server in a storm of sign-ups, KILLS times, and count what is left
 	@$(PY) -m tests.faults.kill_storm $(ARGS)
+
+faults: venv ## Break what is below every flow that writes, at every step (ARGS: --seed 7, --only …)
+	@$(PY) -m tests.faults.matrix $(ARGS)
 
 login-timing: venv ## Compare how long the kinds of failed log-in take
 	@$(PY) -m benchmarks.login_timing $(ARGS)

@@ -48,12 +48,18 @@ class RealServer:
     """A master database that is migrated, and gunicorn in a process group of its own.
 
     environment: what the application is configured with besides the secrets and its database.
+    postgres_settings: the database server's, where they should not be POSTGRES_SETTINGS.
     """
 
-    def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str] | None = None,
+        postgres_settings: Mapping[str, str] = POSTGRES_SETTINGS,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="orgmgmt-server-"))
         self.folder.chmod(0o711)  # PostgreSQL's user passes through
-        self.postgres = EmbeddedPostgres(self.folder / "data", settings=POSTGRES_SETTINGS)
+        self.postgres = EmbeddedPostgres(self.folder / "data", settings=postgres_settings)
         self.port = _free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._extra = dict(environment or {})

@@ -1,0 +1,73 @@
+"""One try of one flow: what is done, and what the databases say became of it."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.faults.client import GIVE_UP_SECONDS, Answer
+from tests.faults.world import World
+from tests.faults.zygote import UNCAUGHT
+
+DONE, NOTHING = "done", "nothing"
+
+
+@dataclass
+class Attempt:
+    """Something that is about to be done.
+
+    act: does it. effect: DONE, NOTHING, or in words what is half made; asks the databases.
+    database: the organization's database that it works on. makes: an organization it will make.
+    """
+
+    act: Callable[[], Answer]
+    effect: Callable[[], str]
+    database: str = ""
+    makes: str = ""
+    answer: Answer | None = None
+    began: float = 0.0
+    ended: float = 0.0
+    _thread: threading.Thread | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Do it in a thread."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.began = time.monotonic()
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            answer = self.act()
+        except Exception as error:
+            answer = Answer("wrong", f"{type(error).__name__}: {error}")
+        self.ended = time.monotonic()
+        self.answer = answer
+
+    @property
+    def is_over(self) -> bool:
+        return self.answer is not None
+
+    def wait(self, until: float) -> None:
+        """Return when it is over, or at that time."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, until - time.monotonic()))
+
+
+def command(
+    world: World, *arguments: str, typed: str = "", environment: dict[str, str] | None = None
+) -> Answer:
+    """Run a command of manage.py. Refused is a sentence and an exit code; a traceback is wrong."""
+    began = time.monotonic()
+    code, text = world.commands.run(
+        *arguments, typed=typed, environment=environment, timeout_seconds=GIVE_UP_SECONDS
+    )
+    said = text.strip()[-600:]
+    if code is None:
+        kind = "hung"
+    elif code < 0:
+        kind = "lost"
+    elif code == 0:
+        kind = "done"
+    else:
+        kind = "wrong" if code == UNCAUGHT else "refused"
+    return Answer(kind, f"exit {code}: {said}", time.monotonic() - began)

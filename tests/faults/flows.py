@@ -1,0 +1,169 @@
+"""Every flow that writes, and which endpoints, pages of the admin and commands it stands for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faults import organization_flows, staff_flows, user_flows
+from tests.faults.attempts import Attempt
+from tests.faults.world import World
+
+_COMMON = ("begin", "master-read", "write", "audit", "commit", "after")
+_MAKING = (
+    "role",
+    "role-recorded",
+    "database",
+    "database-recorded",
+    "tables",
+    "tables-recorded",
+    "first-admin",
+    "admin-recorded",
+    "activation",
+    "activation-commit",
+)
+_DROPPING = ("drop-database", "drop-role", "tombstone")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A way to write something.
+
+    covers: `METHOD path` of endpoints, `admin:name` of the admin's pages, names of commands.
+    prepare: makes what the flow works on, and returns the attempt.
+    """
+
+    name: str
+    covers: tuple[str, ...]
+    steps: tuple[str, ...]
+    prepare: Callable[[World], Attempt]
+
+
+# Asked by strangers, and counted: the first thing that they write is a throttle's counter.
+_COUNTED = (
+    "sign_up",
+    "staff_login",
+    "login",
+    "admin_login",
+    "browser_login",
+    "refresh",
+)
+
+
+# Makes no entry of the trail, unless a token is used twice.
+_UNRECORDED = ("refresh",)
+
+
+def _steps(name: str, *more: str) -> tuple[str, ...]:
+    steps = [*_COMMON, *more, *(("counter",) if name in _COUNTED else ())]
+    return tuple(step for step in steps if step != "audit" or name not in _UNRECORDED)
+
+
+def _making(name: str, covers: str, prepare: Callable[[World], Attempt]) -> Flow:
+    return Flow(name, (covers,), _steps(name, *_MAKING), prepare)
+
+
+def _tenant(name: str, covers: str, prepare: Callable[[World], Attempt]) -> Flow:
+    return Flow(name, (covers,), _steps(name, "tenant-read"), prepare)
+
+
+def _master(name: str, covers: str, prepare: Callable[[World], Attempt]) -> Flow:
+    return Flow(name, (covers,), _steps(name), prepare)
+
+
+ALL: tuple[Flow, ...] = (
+    _making("sign_up", "POST /org/create", organization_flows.sign_up),
+    _making("staff_create", "POST /api/v1/organizations/", organization_flows.staff_create),
+    _making("admin_add", "admin:organizations_organization_add", organization_flows.admin_add),
+    _making("create_org", "create_org", organization_flows.create_org),
+    Flow("delete_org", ("delete_org",), (*_COMMON, *_DROPPING), organization_flows.delete_org),
+    Flow("reconcile", ("reconcile_orgs",), (*_COMMON, *_DROPPING), organization_flows.reconcile),
+    _master("suspend", "admin:organizations_organization_changelist", organization_flows.suspend),
+    _master("resume", "admin:organizations_organization_changelist", organization_flows.resume),
+    _master("reseal", "reseal_credentials", organization_flows.reseal),
+    Flow(
+        "prune_audit",
+        ("prune_audit",),
+        tuple(step for step in _COMMON if step != "master-read"),  # It reads no organization.
+        organization_flows.prune_audit,
+    ),
+    _master("migrate", "migrate", organization_flows.migrate),
+    Flow(
+        "migrate_orgs",
+        ("migrate_orgs", "org_command"),
+        _COMMON,
+        organization_flows.migrate_orgs,
+    ),
+    _master("staff_login", "admin:login", staff_flows.login),
+    _master("staff_logout", "admin:logout", staff_flows.logout),
+    _master("own_staff_password", "admin:password_change", staff_flows.own_password),
+    _master("staff_added", "admin:organizations_staff_add", staff_flows.added),
+    _master("staff_changed", "admin:organizations_staff_change", staff_flows.changed),
+    _master("staff_password", "admin:auth_user_password_change", staff_flows.password),
+    _master("staff_removed", "admin:organizations_staff_delete", staff_flows.removed),
+    _tenant("login", "POST /api/v1/auth/token/", user_flows.login),
+    _tenant("admin_login", "POST /admin/login", user_flows.admin_login),
+    _tenant("browser_login", "POST /api/login/", user_flows.browser_login),
+    _tenant("browser_logout", "ANY /api/logout/", user_flows.browser_logout),
+    _tenant("refresh", "POST /api/v1/auth/token/refresh/", user_flows.refresh),
+    _tenant("logout", "POST /api/v1/auth/logout/", user_flows.logout),
+    _tenant(
+        "password_reset", "POST /api/v1/auth/password-reset/confirm/", user_flows.password_reset
+    ),
+    _tenant(
+        "password_reset_page", "POST /api/password-reset/confirm/", user_flows.password_reset_page
+    ),
+    _tenant("email_verified", "POST /api/v1/auth/email/verify/", user_flows.email_verified),
+    _tenant("email_verified_page", "POST /api/email/verify/", user_flows.email_verified_page),
+    _tenant("password", "POST /api/v1/me/password/", user_flows.password),
+    _tenant("me_changed", "PATCH /api/v1/me/", user_flows.me_changed),
+    _tenant("user_created", "POST /api/v1/users/", user_flows.user_created),
+    _tenant("user_replaced", "PUT /api/v1/users/<pk>/", user_flows.user_replaced),
+    _tenant("user_changed", "PATCH /api/v1/users/<pk>/", user_flows.user_changed),
+    _tenant("user_removed", "DELETE /api/v1/users/<pk>/", user_flows.user_removed),
+)
+
+_MAIL = "writes no row; its mail leaves behind the answer, and is lost with a killed process"
+# What looks as if it wrote, and is no flow; each with its reason.
+NO_FLOWS = {
+    "POST /org/get": "reads; POST for the name in its body",
+    "ANY /admin": "a redirect",
+    "POST /api/v1/auth/password-reset/": _MAIL,
+    "POST /api/password-reset/": _MAIL,
+    "POST /api/v1/me/email/verification/": _MAIL,
+    "check": "reads",
+    "check_isolation": "makes and removes its two organizations by what sign_up and delete_org "
+    "try; what a killed run leaves, the next one removes, or `--clean`",
+    "list_orgs": "reads",
+    "server_sql": "prints",
+    "admin:index": "reads",
+    "admin:organizations_auditentry_add": "refused to everybody",
+    "admin:organizations_auditentry_change": "reads",
+    "admin:organizations_auditentry_changelist": "reads",
+    "admin:organizations_auditentry_delete": "refused to everybody",
+    "admin:organizations_auditentry_export": "reads; its entry is written as any other",
+    "admin:organizations_auditentry_history": "reads",
+    "admin:app_list": "reads",
+    "admin:jsi18n": "reads",
+    "admin:autocomplete": "reads",
+    "admin:view_on_site": "reads",
+    "admin:password_change_done": "reads",
+    "admin:organizations_organization_history": "reads",
+    "admin:organizations_staff_history": "reads",
+    "admin:organizations_server_history": "reads",
+    "admin:auth_group_history": "reads",
+    "admin:organizations_organization_change": "saves no field; the same view as staff_changed",
+    "admin:organizations_organization_delete": "refused to everybody",
+    "admin:organizations_server_add": "refused to everybody",
+    "admin:organizations_server_change": "saves no field; the same view as staff_changed",
+    "admin:organizations_server_changelist": "has no action",
+    "admin:organizations_server_delete": "refused to everybody",
+    "admin:organizations_staff_changelist": "its action deletes, by the view of staff_removed",
+    "admin:auth_group_add": "Django's own view, tried by staff_added",
+    "admin:auth_group_change": "Django's own view, tried by staff_changed",
+    "admin:auth_group_changelist": "its action deletes, by the view of staff_removed",
+    "admin:auth_group_delete": "Django's own view, tried by staff_removed",
+}
+
+
+def uncovered(listed: set[str]) -> set[str]:
+    """What can write and is in no flow."""
+    return listed - {what for flow in ALL for what in flow.covers} - set(NO_FLOWS)

@@ -1,0 +1,188 @@
+"""What makes, changes and ends organizations."""
+
+import secrets
+from typing import Any
+
+from tests.faults.attempts import DONE, NOTHING, Attempt, command
+from tests.faults.client import Answer
+from tests.faults.world import PASSWORD, World
+
+_ADD = "/admin/organizations/organization/add/"
+_LIST = "/admin/organizations/organization/"
+_ROW = "SELECT id, status, database_name, role_name FROM organizations WHERE {} ORDER BY id DESC"
+
+
+def _name() -> str:
+    return f"Company {secrets.token_hex(5)}"
+
+
+def _exists(world: World, row: tuple[Any, ...]) -> tuple[bool, bool]:
+    """Whether the row's database and role are there."""
+    (found,) = world.rows(
+        "SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = %s), "
+        "EXISTS (SELECT 1 FROM pg_roles WHERE rolname = %s)",
+        (row[2], row[3]),
+    )
+    return bool(found[0]), bool(found[1])
+
+
+# --- Making -------------------------------------------------------------------------------------
+def _made(world: World, name: str) -> str:
+    rows = world.rows(_ROW.format("name = %s"), (name,))
+    if not rows:
+        return NOTHING  # A role or database that it left is found among the orphans.
+    row = rows[0]
+    if row[1] != "active" or _exists(world, row) != (True, True):
+        return f"the row says {row[1]}; database and role exist: {_exists(world, row)}"
+    admins = world.tenant_rows("SELECT email FROM users WHERE is_admin", database=row[2])
+    return DONE if admins else "active, and has no admin"
+
+
+def _body(name: str) -> dict[str, str]:
+    return {"organization_name": name, "email": "admin@made.example", "password": PASSWORD}
+
+
+def sign_up(world: World) -> Attempt:
+    name = _name()
+    return Attempt(
+        lambda: world.ask("POST", "/org/create", _body(name)),
+        lambda: _made(world, name),
+        makes=name,
+    )
+
+
+def staff_create(world: World) -> Attempt:
+    name = _name()
+    return Attempt(
+        lambda: world.ask(
+            "POST", "/api/v1/organizations/", _body(name), cookies=world.staff_cookies
+        ),
+        lambda: _made(world, name),
+        makes=name,
+    )
+
+
+def admin_add(world: World) -> Attempt:
+    name = _name()
+    submit = world.open_form(_ADD, cookies=world.staff_cookies)
+    return Attempt(lambda: submit(_body(name)), lambda: _made(world, name), makes=name)
+
+
+def create_org(world: World) -> Attempt:
+    name = _name()
+    arguments = ("create_org", name, "--email", "admin@made.example", "--password-stdin")
+    return Attempt(
+        lambda: command(world, *arguments, typed=f"{PASSWORD}\n"),
+        lambda: _made(world, name),
+        makes=name,
+    )
+
+
+# --- Ending -------------------------------------------------------------------------------------
+def _existing(world: World) -> tuple[str, tuple[Any, ...]]:
+    """The name and row of a new organization."""
+    name = _name()
+    answer = world.ask("POST", "/org/create", _body(name))
+    if not answer.done:
+        raise RuntimeError(f"No sign-up: {answer.words}")
+    return name, world.rows(_ROW.format("name = %s"), (name,))[0]
+
+
+def _ended(world: World, row: tuple[Any, ...], *, before: str) -> str:
+    now = world.rows(_ROW.format("id = %s"), (row[0],))
+    status = now[0][1] if now else "deleted"
+    there = _exists(world, row)
+    if status == "deleted" and there == (False, False):
+        return DONE
+    if status == before and there == (True, True):
+        return NOTHING
+    return f"the row says {status}; database and role exist: {there}"
+
+
+def delete_org(world: World) -> Attempt:
+    name, row = _existing(world)
+    return Attempt(
+        lambda: command(world, "delete_org", name, "--yes"),
+        lambda: _ended(world, row, before="active"),
+        database=row[2],
+    )
+
+
+def reconcile(world: World) -> Attempt:
+    _, row = _existing(world)
+    world.rows("UPDATE organizations SET status = 'provisioning' WHERE id = %s", (row[0],))
+
+    def act() -> Answer:
+        # Not 10 s for those that somebody else of the batch is at work on.
+        return command(world, "reconcile_orgs", "--wait", "3")
+
+    return Attempt(act, lambda: _ended(world, row, before="provisioning"), database=row[2])
+
+
+# --- Changing -----------------------------------------------------------------------------------
+def suspend(world: World) -> Attempt:
+    return _moved(world, "suspend", before="active", after="suspended")
+
+
+def resume(world: World) -> Attempt:
+    return _moved(world, "resume", before="suspended", after="active")
+
+
+def _moved(world: World, action: str, *, before: str, after: str) -> Attempt:
+    row = world.standing_organization(f"Moved by {action}")
+    world.rows("UPDATE organizations SET status = %s WHERE id = %s", (before, row[0]))
+    submit = world.open_form(_LIST, cookies=world.staff_cookies)
+
+    def effect() -> str:
+        ((status,),) = world.rows("SELECT status FROM organizations WHERE id = %s", (row[0],))
+        return {after: DONE, before: NOTHING}.get(status, f"the row says {status}")
+
+    fields = {"action": action, "_selected_action": str(row[0])}
+    return Attempt(lambda: submit(fields), effect)
+
+
+def reseal(world: World) -> Attempt:
+    row = world.standing_organization("Resealed")
+    query = "SELECT sealed_password FROM organizations WHERE id = %s"
+    before = world.rows(query, (row[0],))
+    return Attempt(
+        lambda: command(world, "reseal_credentials"),
+        lambda: NOTHING if world.rows(query, (row[0],)) == before else DONE,
+    )
+
+
+def prune_audit(world: World) -> Attempt:
+    ((pk,),) = world.rows(
+        "INSERT INTO audit_entries (at, act, actor, person, request_id, facts) "
+        "VALUES (now() - interval '10 years', 'matrix.old', 'system', '', '', '{}') RETURNING id"
+    )
+    query = "SELECT 1 FROM audit_entries WHERE id = %s"
+    return Attempt(
+        lambda: command(world, "prune_audit"),
+        lambda: NOTHING if world.rows(query, (pk,)) else DONE,
+    )
+
+
+# --- Migrations ---------------------------------------------------------------------------------
+def migrate(world: World) -> Attempt:
+    # What a migration of the master ends with: Django writes the permissions that are missing.
+    where = "codename = 'view_logentry'"
+    world.rows(f"DELETE FROM auth_permission WHERE {where}")  # noqa: S608
+    query = f"SELECT 1 FROM auth_permission WHERE {where}"  # noqa: S608
+    return Attempt(
+        lambda: command(world, "migrate"), lambda: DONE if world.rows(query) else NOTHING
+    )
+
+
+def migrate_orgs(world: World) -> Attempt:
+    row = world.standing_organization("Migrated")
+    query = "SELECT app, name FROM django_migrations ORDER BY app, name"
+    wanted = world.tenant_rows(query)
+    back = command(world, "org_command", "Migrated", "migrate", "accounts", "0001")
+    if not back.done:
+        raise RuntimeError(f"Cannot go back: {back.words}")
+    return Attempt(
+        lambda: command(world, "migrate_orgs", "Migrated"),
+        lambda: DONE if world.tenant_rows(query, database=row[2]) == wanted else NOTHING,
+        database=row[2],
+    )

@@ -1,0 +1,100 @@
+"""Each fault once for each flow, at one step. `make faults` tries all steps."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import faults, flows, listing, matrix, report, steps
+from tests.faults.cells import Batch, Cell, broken, untried
+from tests.faults.matrix import Plan
+from tests.faults.world import World
+
+# The machine does other tests meanwhile, and a limit must fail for the product's sake alone: `make
+# faults` has the machine for itself, and holds the limits as they are.
+PATIENCE = 4.0
+SEED = int(os.environ.get("FAULTS_SEED", "2"))
+# The steps that every flow has.
+COMMON = ("write", "commit", "begin", "after")
+
+
+def plan_for(fault: type[faults.Fault]) -> Plan:
+    """All flows, at a step that every one of them has and that the seed chooses."""
+    possible = [name for name in COMMON if name not in fault.not_at]
+    step = possible[(SEED + faults.ALL.index(fault)) % len(possible)]
+    return Plan(steps.BY_NAME[step], fault, flows.ALL)
+
+
+@pytest.fixture(scope="module")
+def worlds() -> Iterator[list[World]]:
+    """The world in use; none where the last cell broke it."""
+    kept: list[World] = []
+    yield kept
+    for world in kept:
+        world.__exit__()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", faults.ALL, ids=lambda fault: fault.name)
+def test_every_flow_survives(fault: type[faults.Fault], worlds: list[World]) -> None:
+    plan = plan_for(fault)
+    if not worlds:
+        worlds.append(World(environment=fault.environment).__enter__())
+    world = worlds[0]
+    if world.extra_environment != dict(fault.environment):
+        world.reconfigure(fault.environment)
+    moments = plan.moments(SEED)
+    cells = Batch(world, plan.step, fault(), plan.flows, moments, PATIENCE).run()
+    if wrong := broken(cells):
+        log = world.log_end()
+        worlds.clear()
+        world.__exit__()
+        raise AssertionError(f"at the step {plan.step.name}: {wrong}\n{log}")
+    world.sweep()
+    assert {cell.flow for cell in cells} == {flow.name for flow in flows.ALL}
+
+
+def test_everything_that_can_write_is_in_a_flow() -> None:
+    assert flows.uncovered(listing.listed()) == set()
+
+
+def test_nothing_is_listed_that_is_gone() -> None:
+    named = {what for flow in flows.ALL for what in flow.covers} | set(flows.NO_FLOWS)
+    assert named - listing.listed() == set()
+
+
+def test_a_new_endpoint_that_is_in_no_flow_is_untried() -> None:
+    assert flows.uncovered({"POST /api/v1/new/", "new_command", "POST /org/create"}) == {
+        "POST /api/v1/new/",
+        "new_command",
+    }
+
+
+def test_the_matrix_has_every_flow_step_and_fault() -> None:
+    cells = {
+        (flow.name, plan.step.name, plan.fault.name)
+        for plan in matrix.planned()
+        for flow in plan.flows
+    }
+    wanted = {
+        (flow.name, step, fault.name)
+        for flow in flows.ALL
+        for step in flow.steps
+        for fault in faults.ALL
+        if step not in fault.not_at
+    }
+    assert cells == wanted
+    assert {step for _, step, _ in cells} == set(steps.BY_NAME), "a step that nothing is tried at"
+
+
+def test_an_untried_cell_is_a_failure_of_the_xml_and_of_the_page(tmp_path: Path) -> None:
+    path = tmp_path / "faults.xml"
+    good = Cell("sign_up", "write", "killed", 0.5, 1.25, "lost")
+    cells = [good, untried("login", "write", "killed", "why")]
+    report.write(path, cells, properties={"seed": "7", "disk": "here"}, seconds=61)
+    page = report.render(path)
+    assert report.failures(path) == 1
+    assert "seed 7, 2 cells, 1 failed, 1 minutes" in page
+    assert "| sign_up | 1 · 1.2 | **untried**" in page
+    assert "| login | **1 of 1 failed** |" in page
