@@ -37,6 +37,11 @@ from .sign_up import validate_sign_up
 
 logger = logging.getLogger(__name__)
 
+_WAITED_TOO_LONG = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.ObjectInUse,  # DROP DATABASE waits 5 s for sessions that it may not end.
+)
 Status = Organization.Status
 
 
@@ -157,7 +162,9 @@ def _compensate(session: ServerSession, organization: Organization) -> None:
     try:
         try:
             _undo(session, organization)
-        except (psycopg.OperationalError, OperationalError, InterfaceError):
+        except (psycopg.OperationalError, OperationalError, InterfaceError) as error:
+            if isinstance(error.__cause__ or error, _WAITED_TOO_LONG):
+                raise  # The next try would wait as long.
             # A cut session is noticed when it is used, and its lock is gone with it. Django keeps
             # a cut connection of its own until the request ends.
             session.connection.close()

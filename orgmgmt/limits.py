@@ -1,8 +1,8 @@
 """How long a database may let a request wait.
 
-For what serves requests, and for no command: a migration and the making of an organization take
-what they take. Those use direct sessions (provisioning/server.py) or lift the limits
-(provisioning/migrations.py).
+A statement's limit is for what serves requests, and for no command: a migration and the making of
+an organization take what they take. Those use direct sessions (provisioning/server.py) or lift it
+(provisioning/migrations.py). Nobody waits for a lock without an end.
 """
 
 from django.conf import settings

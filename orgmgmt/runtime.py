@@ -24,6 +24,7 @@ def database_ready() -> Iterator[None]:
     """
     if not settings.EMBEDDED_POSTGRES:
         _exit_on_problem()
+        _limit_waiting()
         with _explained():
             yield
         return
@@ -38,6 +39,7 @@ def database_ready() -> Iterator[None]:
         # For `dbshell`, and whoever types psql in a `shell`.
         os.environ["PATH"] = f"{server.bin_dir}{os.pathsep}{os.environ.get('PATH', '')}"
         _exit_on_problem()
+        _limit_waiting()
         with _explained():
             yield
     finally:
@@ -45,6 +47,19 @@ def database_ready() -> Iterator[None]:
 
         connections.close_all()
         server.release()
+
+
+def _limit_waiting() -> None:
+    """Let no statement of this process wait for a lock without an end.
+
+    A migration above all: while it waits, everybody else waits behind it.
+    """
+    from django.db import connections
+
+    from organizations.provisioning.server import lock_limit
+
+    entry = connections.settings["default"]
+    entry["OPTIONS"] = {**entry.get("OPTIONS", {}), "options": lock_limit()}
 
 
 @contextmanager

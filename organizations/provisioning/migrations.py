@@ -12,18 +12,19 @@ from organizations.tenancy import Tenant
 
 
 @contextmanager
-def unlimited(alias: str) -> Iterator[None]:
-    """A migration takes what it takes: no time limit of requests holds inside the block."""
+def unhurried(alias: str) -> Iterator[None]:
+    """A migration's statements take what they take inside the block.
+
+    They wait for a lock no longer than others do: who waits holds up everybody behind.
+    """
     with connections[alias].cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
-        cursor.execute("SET lock_timeout = 0")
     try:
         yield
     finally:
         if connections[alias].is_usable():
             with connections[alias].cursor() as cursor:
                 cursor.execute("RESET statement_timeout")
-                cursor.execute("RESET lock_timeout")
 
 
 def migrate_tenant(tenant: Tenant) -> None:
@@ -32,7 +33,7 @@ def migrate_tenant(tenant: Tenant) -> None:
     Each tenant app by its label: a `migrate` without one would record the master's apps as applied
     in a database that has none of their tables.
     """
-    with tenancy.override(tenant), unlimited(tenant.alias):
+    with tenancy.override(tenant), unhurried(tenant.alias):
         for label in sorted(tenancy.tenant_labels()):
             call_command(
                 "migrate",

@@ -45,6 +45,15 @@ def master_parameters() -> dict[str, Any]:
     return {key: value for key, value in parameters.items() if value not in ("", None)}
 
 
+def lock_limit() -> str:
+    """libpq's `options` that bound how long a statement waits for a lock.
+
+    A statement may take what it takes. One that only waits does no work, and who waits for it has
+    a thread, a name's lock and a half-made organization on their hands.
+    """
+    return f"-c lock_timeout={settings.LOCK_TIMEOUT_SECONDS * 1000}"
+
+
 class ServerSession:
     """One autocommit connection to the master database, as the application's role.
 
@@ -79,7 +88,7 @@ class ServerSession:
         except psycopg.errors.LockNotAvailable as error:
             raise OrganizationBusy(name) from error
         finally:
-            self.value("SELECT set_config('lock_timeout', '0', false)")
+            self.execute(sql.SQL("RESET lock_timeout"))
 
     @contextmanager
     def membership(self, role: str) -> Iterator[None]:
@@ -127,7 +136,8 @@ def open_session() -> Iterator[ServerSession]:
     databases and roles.
     """
     try:
-        with psycopg.connect(**master_parameters(), autocommit=True) as connection:
+        parameters = {**master_parameters(), "options": lock_limit()}
+        with psycopg.connect(**parameters, autocommit=True) as connection:
             try:
                 yield ServerSession(connection)
             finally:

@@ -218,6 +218,20 @@ def test_a_connection_of_djangos_that_is_cut_leaves_nothing(superuser: Superuser
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
+# --- Kept waiting -------------------------------------------------------------------------------
+@pytest.mark.parametrize("catalog", ["pg_authid", "pg_database"])
+def test_a_step_waits_for_no_lock_for_ever_and_leaves_nothing(
+    superuser: Superuser, settings: Settings, catalog: str
+) -> None:
+    settings.LOCK_TIMEOUT_SECONDS = 1
+    with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
+        blocker.execute(f"LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE".encode())
+        with pytest.raises(ServerUnavailable):
+            sign_up()
+    services.reconcile_organizations()  # What it could not take back, for the lock.
+    assert_nothing_is_left_and_the_name_is_free(superuser)
+
+
 # --- Killed -------------------------------------------------------------------------------------
 KILLED_AT = """
 import os, signal, sys

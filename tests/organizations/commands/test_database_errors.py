@@ -28,3 +28,14 @@ def test_a_command_whose_connection_is_cut_ends_with_a_sentence(
     assert done.returncode == 1, done.stderr
     assert done.stderr.strip().endswith("what was under way is not done. Try again.")
     assert "database unavailable" in done.stderr, "the log says why"
+
+
+def test_a_command_waits_for_no_lock_for_ever(superuser: Superuser) -> None:
+    parameters = SERVER.superuser_parameters("master_org_db")
+    with psycopg.connect(**parameters) as blocker:  # type: ignore[arg-type]
+        blocker.execute("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE")
+        done = manage("list_orgs", LOCK_TIMEOUT_SECONDS="1")
+        blocker.rollback()
+    assert done.returncode == 1, done.stderr
+    assert "lock timeout" in done.stderr, "the log says why"
+    assert done.stderr.strip().endswith("what was under way is not done. Try again.")
