@@ -77,7 +77,11 @@ def create_organization(*, name: str, email: str, password: str) -> Created:
         # Whoever holds this lock is the only one who creates, deletes or cleans up this name.
         if not session.try_lock(key_of(name)):
             raise OrganizationExists(name)
-        organization = _insert(session, name=name, email=email)
+        try:
+            organization = _insert(session, name=name, email=email)
+        except (OperationalError, InterfaceError) as error:
+            _take_back_row(session, name, error)
+            raise
         report = Report()
         try:
             provision(
@@ -175,6 +179,22 @@ def _compensate(session: ServerSession, organization: Organization) -> None:
     except Exception:
         # The row stays, and reconcile_orgs or the next sign-up under this name finishes it.
         logger.exception("compensation failed", extra={"organization": organization.pk})
+
+
+def _take_back_row(session: ServerSession, name: str, cause: BaseException) -> None:
+    """Remove the row of an INSERT whose answer was lost: it may have been committed."""
+    if isinstance(cause.__cause__, _WAITED_TOO_LONG):
+        return
+    session.connection.close()
+    connections["default"].close()
+    try:
+        with open_session() as fresh:
+            fresh.lock(key_of(name), name=name, timeout_seconds=5)
+            for row in Organization.objects.unfinished().named(name):
+                _undo(fresh, row)
+    except Exception:
+        # It stays, as above.
+        logger.exception("compensation failed", extra={"step": Step.NOTHING})
 
 
 def _undo(session: ServerSession, organization: Organization) -> None:
