@@ -155,7 +155,16 @@ def _json(status: int, detail: str, code: str) -> JsonResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler400."""
+    """Django's handler400.
+
+    A session that the database did not let be saved comes here too, as one that was deleted.
+    """
+    cause: BaseException | None = exception
+    while cause is not None and not isinstance(cause, OperationalError | InterfaceError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None and (answer := domain_answer(cause)) is not None:
+        status, content, headers = answer
+        return JsonResponse(content, status=status, headers=headers)
     detail = "The request cannot be read."
     if isinstance(exception, SuspiciousOperation):
         detail = _SUSPICIOUS
