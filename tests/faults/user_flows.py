@@ -173,8 +173,9 @@ def password(world: World) -> Attempt:
 def me_changed(world: World) -> Attempt:
     pk, email = _somebody(world)
     token = world.token(email)["access"]
+    body = {"email": f"new-{email}", "current_password": PASSWORD}
     return Attempt(
-        lambda: world.ask("PATCH", "/api/v1/me/", {"email": f"new-{email}"}, token=token),
+        lambda: world.ask("PATCH", "/api/v1/me/", body, token=token),
         _when_email_is(world, pk, f"new-{email}"),
     )
 
