@@ -85,7 +85,7 @@ class Holder:
             deadline = time.monotonic() + HOLD_SECONDS
             while connection.execute("SHOW synchronous_standby_names").fetchone() != ("nobody",):
                 _sleep_until(deadline, "The server does not read its configuration.")
-        time.sleep(0.2)  # The checkpointer tells the others.
+        time.sleep(1.0)  # The checkpointer tells the others, when it comes round to it.
         before, self.held = self.held, []
         _release(before)
 
