@@ -102,7 +102,9 @@ class Batch:
         else:
             held = self._hold(holder)
             for name, attempt in self.attempts.items():
-                if attempt.is_over and held:
+                # Where waiting is the fault, it can have struck before the last flow was held.
+                struck = self.fault.holds and attempt.answer and attempt.answer.kind == "refused"
+                if attempt.is_over and held and not struck:
                     self._blame(name, "untried: it was over before it came to the step")
             self._hit()
         if not self.fault.holds:

@@ -85,9 +85,21 @@ class Holder:
             deadline = time.monotonic() + HOLD_SECONDS
             while connection.execute("SHOW synchronous_standby_names").fetchone() != ("nobody",):
                 _sleep_until(deadline, "The server does not read its configuration.")
-        time.sleep(1.0)  # The checkpointer tells the others, when it comes round to it.
+        self._wait_until_a_commit_waits(deadline)
         before, self.held = self.held, []
         _release(before)
+
+    def _wait_until_a_commit_waits(self, deadline: float) -> None:
+        """The checkpointer tells all sessions at once, when it comes round to it: one tries."""
+        with self.world.connect() as probe:
+            thread = threading.Thread(target=_commit_until_it_ends, args=(probe,), daemon=True)
+            thread.start()
+            pid = probe.info.backend_pid
+            query = "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = %s"
+            while self._watch().execute(query, (pid,)).fetchone() != (True,):
+                _sleep_until(deadline, "Commits do not wait.")
+            self._watch().execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+            thread.join(HOLD_SECONDS)
 
     def wait_until_held(self) -> None:
         """Return when every attempt that is not over waits. Raises NotHeld."""
@@ -127,6 +139,13 @@ class Holder:
     def _queues(self, lock: Lock) -> bool:
         query = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
         return self._watch().execute(query, (lock.pid,)).fetchone() == (True,)
+
+
+def _commit_until_it_ends(session: Superuser) -> None:
+    with suppress(psycopg.Error):
+        session.execute("SET synchronous_commit = on")
+        while True:
+            session.execute("SELECT pg_logical_emit_message(true, 'probe', '')")
 
 
 def _release(locks: Sequence[Lock]) -> None:

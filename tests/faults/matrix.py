@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -48,7 +48,7 @@ class Plan:
 
 def planned(wanted: Sequence[tuple[str, str]] = (), *, step: str = "") -> list[Plan]:
     """Every batch of the table, those of one environment together. wanted: (flow, fault) pairs."""
-    plans = []
+    plans: list[Plan] = []
     for fault in sorted(faults.ALL, key=lambda fault: str(dict(fault.environment))):
         for place in steps.ALL:
             chosen = tuple(
@@ -56,9 +56,18 @@ def planned(wanted: Sequence[tuple[str, str]] = (), *, step: str = "") -> list[P
                 for flow in flows.ALL
                 if place.name in flow.steps and _is_wanted(wanted, flow.name, fault.name)
             )
-            if chosen and place.name not in fault.not_at and step in ("", place.name):
-                plans.append(Plan(place, fault, chosen))
+            if place.name not in fault.not_at and step in ("", place.name):
+                plans += batches(place, fault, chosen)
     return plans
+
+
+def batches(
+    step: steps.Step, fault: type[faults.Fault], chosen: Sequence[flows.Flow]
+) -> Iterator[Plan]:
+    """The flows together, but for those that are tried alone."""
+    if together := tuple(flow for flow in chosen if not flow.alone):
+        yield Plan(step, fault, together)
+    yield from (Plan(step, fault, (flow,)) for flow in chosen if flow.alone)
 
 
 def _is_wanted(wanted: Sequence[tuple[str, str]], flow: str, fault: str) -> bool:

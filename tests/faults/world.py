@@ -56,6 +56,9 @@ ENVIRONMENT = {
         for what in ("REFRESH", "MAIL_ADDRESS", "MAIL_ACCOUNT", "MAIL_ORGANIZATION")
     },
     "LOG_LEVEL": "WARNING",
+    # A lock is how a flow is held until all of them are: only two faults shorten these.
+    "LOCK_TIMEOUT_SECONDS": "60",
+    "STATEMENT_TIMEOUT_SECONDS": "60",
     "ACCESS_TOKEN_EXPIRE_MINUTES": "600",
 }
 
