@@ -10,6 +10,8 @@ from django.http import HttpRequest
 
 from .context import Tenant
 
+# Some proxies add the port they were called from: 192.0.2.1:4711, [2001:db8::1]:4711.
+_WITH_PORT = re.compile(r"([0-9.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?")
 # Headers that clients and proxies of multi-tenant systems commonly send: X-Organization, X-Org-Id…
 _NAMING_HEADER = re.compile(r"X-(Org|Organization|Tenant)(-.*)?", re.IGNORECASE)
 
@@ -48,6 +50,8 @@ def client_address(request: HttpRequest) -> str | None:
     if hops:
         forwarded = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",")]
         text = forwarded[-hops] if len(forwarded) >= hops else forwarded[0] or text
+    if match := _WITH_PORT.fullmatch(text):
+        text = match[1] or match[2]
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -59,6 +59,26 @@ def test_behind_a_proxy_the_address_is_what_it_wrote(settings: Settings) -> None
     assert origin.address == "203.0.113.8"
 
 
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("203.0.113.8:4711", "203.0.113.8"),
+        ("[2001:db8::8]:4711", "2001:db8::8"),
+        ("[2001:db8::8]", "2001:db8::8"),
+        ("2001:db8::8", "2001:db8::8"),
+        ("203.0.113.8:", None),
+        ("[203.0.113.8:1", None),
+        ("unknown", None),
+    ],
+)
+def test_a_proxy_may_write_the_port_too(
+    written: str, address: str | None, settings: Settings
+) -> None:
+    settings.TRUSTED_PROXY_HOPS = 1
+    (origin,) = pass_through(factory.get("/", headers={"X-Forwarded-For": f"1.1.1.1, {written}"}))
+    assert origin.address == address
+
+
 def test_the_origin_ends_with_a_request_that_raises() -> None:
     def view(request: HttpRequest) -> HttpResponse:
         trail.identify("user", 7)

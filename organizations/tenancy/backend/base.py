@@ -4,6 +4,7 @@ The router decides where a query goes; this is the wall behind it. It stops what
 router: `using=`, a queryset bound to an alias, `connections[alias]`, an object kept too long.
 """
 
+import traceback
 from typing import Any
 
 from django.db import connections
@@ -39,6 +40,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.close()
             self.settings_dict = current
         super().ensure_connection()
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Connect.
+
+        Ctrl-C can come in the middle of the log-in, and its traceback would keep that half of a
+        connection. A backend that waits for the rest answers no barrier, so DROP DATABASE, which
+        asks every backend of the server, would wait for authentication_timeout (PostgreSQL 18,
+        storage/ipc/procsignal.c and libpq/be-secure.c).
+        """
+        try:
+            return super().get_new_connection(conn_params)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            traceback.clear_frames(interrupt.__traceback__)
+            raise
 
     def cursor(self) -> Any:
         """A cursor. Raises NoTenant or WrongTenant."""

@@ -1,6 +1,10 @@
 """The wall behind the router: what names an alias itself gets no cursor outside of its block."""
 
-from collections.abc import Callable
+import _thread
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from django.db import connections, transaction
@@ -91,3 +95,39 @@ def test_inside_its_own_block_an_alias_works(known: str, alpha: Company) -> None
     with tenancy.override(alpha.tenant):
         found = User.objects.using(known).filter(email=alpha.email).iterator()
         assert [user.email for user in found] == [alpha.email]
+
+
+@pytest.fixture
+def mute_server(tmp_path: Path) -> Iterator[socket.socket]:
+    """What a client takes for a PostgreSQL that is slow to answer."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / ".s.PGSQL.5432"))
+        listener.listen()
+        listener.settimeout(10)
+        yield listener
+
+
+def test_a_log_in_that_is_interrupted_leaves_no_half_of_a_connection(
+    known: str, alpha: Company, mute_server: socket.socket, tmp_path: Path
+) -> None:
+    """A backend in the middle of a log-in keeps every DROP DATABASE of the server waiting."""
+    backend: list[socket.socket] = []
+
+    def interrupt() -> None:
+        backend.append(mute_server.accept()[0])
+        assert backend[0].recv(4096), "the start of a log-in"
+        _thread.interrupt_main()
+
+    with tenancy.override(alpha.tenant):
+        wrapper = connections[known]
+        parameters = {**wrapper.get_connection_params(), "host": str(tmp_path), "port": 5432}
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        # The error is alive while its cleaning up goes on.
+        with pytest.raises(KeyboardInterrupt) as interrupted:
+            wrapper.get_new_connection(parameters)
+        thread.join()
+    with backend[0] as client:
+        client.settimeout(2)
+        assert client.recv(4096) == b"", "the client holds the connection open"
+    assert interrupted.value.__traceback__ is not None
