@@ -1,6 +1,7 @@
 """System checks of the audit trail: that nobody who writes it can rewrite it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -43,31 +44,32 @@ def check_trail(
     """
     if not databases or "default" not in databases:
         return
-    from .provisioning.preflight import problem
-    from .provisioning.server import master_parameters
+    from .provisioning.preflight import Unusable, usable_connection
 
-    if problem():
+    # What cannot be asked is said by organizations.E001.
+    with suppress(Unusable), usable_connection() as connection:
+        yield from _trail(connection)
+
+
+def _trail(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
+    def value(query: str) -> Any:
+        row = connection.execute(query.encode()).fetchone()
+        return row[0] if row else None
+
+    if value("SELECT to_regclass('public.audit_entries') IS NULL"):
         return
-    with psycopg.connect(**master_parameters(), autocommit=True) as connection:
-
-        def value(query: str) -> Any:
-            row = connection.execute(query.encode()).fetchone()
-            return row[0] if row else None
-
-        if value("SELECT to_regclass('public.audit_entries') IS NULL"):
-            return
-        if value(_CAN_CHANGE):
-            yield checks.Warning(
-                f"The application's role {connection.info.user} could change the audit trail that "
-                "it writes: it owns it, or can take its ownership, or is a superuser.",
-                hint="Run what `manage.py server_sql` prints as a superuser; it sets up an owner. "
-                "See docs/audit.md.",
-                id="organizations.W010",
-            )
-        if value(_TRIGGERS_ON) != _TRIGGERS:
-            yield checks.Warning(
-                "The triggers that refuse changes of the audit trail are missing or switched off.",
-                hint="Run `manage.py migrate`. Where that has nothing to do, somebody has changed "
-                "the table: see docs/audit.md.",
-                id="organizations.W011",
-            )
+    if value(_CAN_CHANGE):
+        yield checks.Warning(
+            f"The application's role {connection.info.user} could change the audit trail that "
+            "it writes: it owns it, or can take its ownership, or is a superuser.",
+            hint="Run what `manage.py server_sql` prints as a superuser; it sets up an owner. "
+            "See docs/audit.md.",
+            id="organizations.W010",
+        )
+    if value(_TRIGGERS_ON) != _TRIGGERS:
+        yield checks.Warning(
+            "The triggers that refuse changes of the audit trail are missing or switched off.",
+            hint="Run `manage.py migrate`. Where that has nothing to do, somebody has changed "
+            "the table: see docs/audit.md.",
+            id="organizations.W011",
+        )

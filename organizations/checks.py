@@ -152,29 +152,35 @@ def check_server(
     """
     if not databases or "default" not in databases:
         return
-    from .provisioning.preflight import problem
-    from .provisioning.server import master_parameters
+    from .provisioning.preflight import Unusable, usable_connection
 
-    if sentence := problem():
-        yield checks.Error(sentence, id="organizations.E001")
-        return
-    with psycopg.connect(**master_parameters(), autocommit=True) as connection:
-        if connection.info.parameter_status("is_superuser") == "on":
-            yield checks.Warning(
-                f"The application connects as the superuser {connection.info.user}.",
-                hint="It works, but nothing on the server holds it back. Start new installations "
-                "with a role that has CREATEDB and CREATEROLE alone; `manage.py server_sql` "
-                "prints the SQL.",
-                id="organizations.W001",
-            )
-        yield from _budget(connection)
-        # Never trust a REVOKE that reported success: as another role it changes nothing.
-        open_to_all = connection.execute(
-            "SELECT datname FROM pg_database WHERE datallowconn AND EXISTS (SELECT FROM "
-            "aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl WHERE acl.grantee = 0 "
-            "AND acl.privilege_type = 'CONNECT') ORDER BY datname"
-        ).fetchall()
-    for (database,) in open_to_all:
+    try:
+        with usable_connection() as connection:
+            yield from _role(connection)
+            yield from _budget(connection)
+            yield from _open_to_all(connection)
+    except Unusable as error:
+        yield checks.Error(str(error), id="organizations.E001")
+
+
+def _role(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
+    if connection.info.parameter_status("is_superuser") == "on":
+        yield checks.Warning(
+            f"The application connects as the superuser {connection.info.user}.",
+            hint="It works, but nothing on the server holds it back. Start new installations "
+            "with a role that has CREATEDB and CREATEROLE alone; `manage.py server_sql` "
+            "prints the SQL.",
+            id="organizations.W001",
+        )
+
+
+def _open_to_all(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
+    """Never trust a REVOKE that reported success: as another role it changes nothing."""
+    for (database,) in connection.execute(
+        "SELECT datname FROM pg_database WHERE datallowconn AND EXISTS (SELECT FROM "
+        "aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl WHERE acl.grantee = 0 "
+        "AND acl.privilege_type = 'CONNECT') ORDER BY datname"
+    ):
         yield checks.Warning(
             f"Every role may connect to the database {database}, each organization's too.",
             hint="Run what `manage.py server_sql` prints as a superuser.",

@@ -1,6 +1,8 @@
 """Whether the configured server can do what the application needs, as one sentence."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 
@@ -9,10 +11,18 @@ from .server import Connection, master_parameters
 MINIMUM_SERVER_VERSION = 160000
 
 
-def problem() -> str | None:
-    """What is wrong with the database settings and what to do, or None.
+class Unusable(Exception):
+    """The sentence that says why the server cannot be used, and what to do.
 
-    Names host, port and database, never a password.
+    It names host, port and database, never a password.
+    """
+
+
+@contextmanager
+def usable_connection() -> Iterator[Connection]:
+    """An autocommit connection to a server that has what the application needs.
+
+    Raises Unusable, for a connection that breaks in the block too.
     """
     parameters = master_parameters()
     database, user = parameters.get("dbname", ""), parameters.get("user", "")
@@ -21,13 +31,22 @@ def problem() -> str | None:
         f"database {database}"
     )
     try:
-        connection = psycopg.connect(**parameters, autocommit=True)
+        with psycopg.connect(**parameters, autocommit=True) as connection:
+            if found := _server_problem(connection):
+                raise Unusable(f"Cannot use the master database ({where}): {found}")
+            yield connection
     except psycopg.Error as error:
         reason = _connection_problem(error, user, database)
-        return f"Cannot use the master database ({where}): {reason}"
-    with connection:
-        found = _server_problem(connection)
-    return f"Cannot use the master database ({where}): {found}" if found else None
+        raise Unusable(f"Cannot use the master database ({where}): {reason}") from error
+
+
+def problem() -> str | None:
+    """What is wrong with the database settings and what to do, or None."""
+    try:
+        with usable_connection():
+            return None
+    except Unusable as error:
+        return str(error)
 
 
 def _connection_problem(error: psycopg.Error, user: str, database: str) -> str:

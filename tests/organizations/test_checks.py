@@ -1,13 +1,17 @@
 """The system checks of what the walls rest on outside the code, under conditions made for real."""
 
+import sys
 from collections.abc import Callable
+from typing import Any
 
+import psycopg
 import pytest
 from django.conf import settings as configured
 from django.core import checks
 from django.db import connections
 from pytest_django import Settings
 
+from organizations.audit_checks import check_trail
 from organizations.checks import (
     check_aliases,
     check_database_password,
@@ -42,6 +46,29 @@ def test_a_superuser_as_the_applications_role_is_warned_of(
     assert server_says() == [
         ("organizations.W001", "The application connects as the superuser postgres.")
     ]
+
+
+@pytest.mark.parametrize(
+    ("part", "check"),
+    [
+        ("organizations.checks._budget", check_server),
+        ("organizations.audit_checks._trail", check_trail),
+    ],
+)
+def test_a_server_that_goes_away_in_the_middle_of_a_check_is_a_sentence(
+    part: str, check: Callable[..., Any], superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, name = part.rsplit(".", 1)
+    asks = getattr(sys.modules[module], name)
+
+    def cut(connection: psycopg.Connection[Any]) -> Any:
+        superuser.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+        return asks(connection)
+
+    monkeypatch.setattr(part, cut)
+    said = [message.msg for message in check(databases=["default"])]
+    assert all(sentence.startswith("Cannot use the master database (") for sentence in said)
+    assert len(said) == (check is check_server)
 
 
 @pytest.mark.parametrize("password", ["postgres", "Password", "changeme"])
