@@ -7,9 +7,10 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 # Empty: the first Python >= 3.11 that is found makes .venv. `make run PYTHON=python3.13` picks.
 PYTHON ?=
-# One PostgreSQL for each worker: at least two, and not one for each core of a large machine.
+# One more than there are cores, since tests wait a good deal; each has a PostgreSQL of its own, so
+# not one for each core of a large machine.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
-	[ "$$n" -ge 2 ] || n=2; [ "$$n" -le 8 ] || n=8; echo "$$n")
+	[ "$$n" -ge 2 ] || n=2; [ "$$n" -le 7 ] || n=7; echo "$$((n + 1))")
 KILLS ?= 30
 SECONDS ?= 600
 # Empty: a new one each time. `make fuzz SEED=17` repeats what was found with it.
