@@ -46,6 +46,10 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         body("Send the body with a Content-Length, not in chunks.", "length_required"),
     ),
     413: ("Too large.", body("The body is too large. …", "too_large")),
+    414: (
+        "The address is too long.",
+        body("The address is too long. Send less in its query.", "address_too_long"),
+    ),
     415: (
         "Another content type than JSON.",
         body('Unsupported media type "text/plain" in request.', "unsupported_media_type"),
@@ -53,6 +57,10 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
     429: (
         "Too many requests; Retry-After says when to come again.",
         body("Too many requests. Try again in 12 seconds.", "throttled"),
+    ),
+    431: (
+        "The headers are too large.",
+        body("The headers are too large. Send fewer or shorter ones.", "headers_too_large"),
     ),
     503: (
         "The database cannot be reached; Retry-After says when to come again.",
@@ -115,9 +123,14 @@ class Operation(AutoSchema):
             responses[str(status)] = declared
         return responses
 
+    def _get_filter_parameters(self) -> list[dict[str, Any]]:
+        """A form sends the filters that nobody filled in as well: empty ones filter nothing."""
+        parameters = super()._get_filter_parameters()  # type: ignore[no-untyped-call]
+        return [{**parameter, "allowEmptyValue": True} for parameter in parameters]
+
     def _error_statuses(self) -> set[int]:
-        # 400: a host that is not served.
-        statuses = {400, *getattr(self.view, "error_statuses", ())}
+        # 400: a host that is not served. What cannot be read at all: orgmgmt/worker.py.
+        statuses = {400, 414, 431, *getattr(self.view, "error_statuses", ())}
         if not getattr(self.view, "asks_no_database", False):
             statuses.add(503)
         if self.method in ("POST", "PUT", "PATCH") and self.get_request_serializer() is not None:

@@ -28,9 +28,16 @@ _FIRST_BYTE_SECONDS = 5.0
 # For how long a closed connection is still read from, so that the answer reaches its client.
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 65_536
-
-
-_NO_REQUEST = "This is no request that can be read. Check its first line and its headers."
+# What is wrong with a request that gunicorn cannot read, by the status that it chooses.
+_UNREADABLE = {
+    414: ("The address is too long. Send less in its query.", "address_too_long"),
+    431: ("The headers are too large. Send fewer or shorter ones.", "headers_too_large"),
+    500: ("Something went wrong on our side.", "error"),
+}
+_NO_REQUEST = (
+    "This is no request that can be read. Check its first line and its headers.",
+    "bad_request",
+)
 
 
 class _Answer:
@@ -126,9 +133,9 @@ class Worker(ThreadWorker):
 
         answer = _Answer()
         super().handle_error(req, answer, addr, exc)  # type: ignore[arg-type]
-        status = answer.status
-        detail = _NO_REQUEST if status < 500 else "Something went wrong on our side."
-        content = json.dumps(body(detail, "bad_request" if status < 500 else "error")).encode()
+        # 501 is for a Transfer-Encoding: the client's fault all the same.
+        status = 400 if answer.status == 501 else answer.status
+        content = json.dumps(body(*_UNREADABLE.get(status, _NO_REQUEST))).encode()
         headers = {
             "Connection": "close",
             "Content-Type": "application/json",

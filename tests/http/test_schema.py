@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from drf_spectacular.validation import validate_schema
 
+from tests.conftest import Company
+
 from .server import WebServer
 
 METHODS = {"get", "post", "put", "patch", "delete"}
@@ -130,6 +132,28 @@ def test_every_operation_has_its_errors_in_the_one_shape(schema: dict[str, Any])
             for example in media["examples"].values():
                 assert set(example["value"]) <= {"detail", "code", "fields"}, where
                 assert {"detail", "code"} <= set(example["value"]), where
+
+
+def test_every_operation_names_what_is_answered_before_it_is_reached(
+    schema: dict[str, Any],
+) -> None:
+    for path, method, operation in operations(schema):
+        assert {"400", "414", "431"} <= set(operation["responses"]), f"{method} {path}"
+
+
+def test_a_filter_that_is_left_empty_is_allowed_and_filters_nothing(
+    schema: dict[str, Any], server: WebServer, alpha: Company
+) -> None:
+    login = server.log_in(alpha.name, email=alpha.email, password=alpha.password)
+    headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
+    for path, listed in (("/api/v1/users/", "is_admin"), ("/api/v1/audit/", "user_id")):
+        parameters = schema["paths"][path]["get"]["parameters"]
+        allowed = {each["name"] for each in parameters if each.get("allowEmptyValue")}
+        assert listed in allowed
+        query = "&".join(f"{name}=" for name in sorted(allowed))
+        answers = [server.get(f"{path}?{q}", headers=headers) for q in ("", query)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[0].json()["count"] == answers[1].json()["count"] > 0
 
 
 @pytest.mark.parametrize(
