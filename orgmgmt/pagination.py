@@ -1,7 +1,9 @@
 """How lists are cut into pages."""
 
+from collections.abc import Iterator
 from typing import Any
 
+from django_filters import MultipleChoiceFilter
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
@@ -14,6 +16,27 @@ class Pages(PageNumberPagination):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 500
+
+    def paginate_queryset(
+        self, queryset: Any, request: Request, view: APIView | None = None
+    ) -> list[Any] | None:
+        """The rows of the page. Raises ValidationError, also for a parameter that is given twice.
+
+        Django would obey the last one, and whatever stands in front (a proxy, a log) the first.
+        """
+        given = request.query_params
+        twice = [name for name in self._single(view) if len(given.getlist(name)) > 1]
+        if twice:
+            raise ValidationError(dict.fromkeys(twice, "Give it once."))
+        return super().paginate_queryset(queryset, request, view)
+
+    def _single(self, view: APIView | None) -> Iterator[str]:
+        """Names of the list's parameters that have one value each."""
+        yield from (self.page_query_param, "page_size", "search", "ordering")
+        filters = getattr(getattr(view, "filterset_class", None), "base_filters", {})
+        for name, each in filters.items():
+            if not isinstance(each, MultipleChoiceFilter):
+                yield name
 
     def get_page_size(self, request: Request) -> int | None:
         """The rows of a page. Raises ValidationError for what is no number of rows.

@@ -101,6 +101,10 @@ class _StaffSession(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
         return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}
 
 
+def _may_be_empty(parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**parameter, "allowEmptyValue": True} for parameter in parameters]
+
+
 class Operation(AutoSchema):
     """spectacular's own, with our errors behind each operation's answers.
 
@@ -125,8 +129,11 @@ class Operation(AutoSchema):
 
     def _get_filter_parameters(self) -> list[dict[str, Any]]:
         """A form sends the filters that nobody filled in as well: empty ones filter nothing."""
-        parameters = super()._get_filter_parameters()  # type: ignore[no-untyped-call]
-        return [{**parameter, "allowEmptyValue": True} for parameter in parameters]
+        return _may_be_empty(super()._get_filter_parameters())  # type: ignore[no-untyped-call]
+
+    def _get_pagination_parameters(self) -> list[dict[str, Any]]:
+        """As for filters."""
+        return _may_be_empty(super()._get_pagination_parameters())  # type: ignore[no-untyped-call]
 
     def _error_statuses(self) -> set[int]:
         # 400: a host that is not served. What cannot be read at all: orgmgmt/worker.py.

@@ -160,3 +160,12 @@ def test_an_admin_who_was_demoted_writes_nothing_from_then_on(
     client = client_of(alpha, second)
     json_of(send(by_admin, "patch", _path(second), {"is_admin": False}))
     json_of(send(client, "patch", _path(member), {"is_admin": True}), 403)
+
+
+@pytest.mark.parametrize(
+    "query", ["page=1&page=1", "page_size=2&page_size=3", "is_admin=true&is_admin=false"]
+)
+def test_a_parameter_of_a_list_that_is_given_twice_is_refused(by_admin: Client, query: str) -> None:
+    answer = by_admin.get(f"{USERS}?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["fields"] == {query.partition("=")[0]: ["Give it once."]}
