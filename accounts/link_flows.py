@@ -34,6 +34,7 @@ def request_reset(request: HttpRequest, *, organization: str, email: str) -> Non
         if settings.ORG_PUBLIC_LOOKUP:
             raise
         trail.record("password.reset_requested", email=email)
+        mails.request_nothing()
         return
     trail.record("password.reset_requested", organization_id=tenant.organization_id, email=email)
     mails.request_link(request, tenant, email=email, purpose=Purpose.RESET)

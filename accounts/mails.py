@@ -60,6 +60,11 @@ def request_link(request: HttpRequest, tenant: Tenant, *, email: str, purpose: P
     outbox.get().add(prepare)
 
 
+def request_nothing() -> None:
+    """Take the room that a link for somebody would have taken. Raises OutboxFull as that would."""
+    outbox.get().add(lambda: None)
+
+
 def request_verification(request: HttpRequest, tenant: Tenant, *, email: str) -> None:
     """Have a new address's owner asked whether it is theirs. Never fails what it is part of."""
     try:

@@ -82,10 +82,13 @@ def authenticate(*, email: str, password: str) -> User:
 
 
 def _renew_hash(user: User, password: str) -> None:
-    """Store the password's hash anew, unless the password was changed since it was read."""
+    """Store the password's hash anew. Raises InvalidCredentials where the password was changed."""
     renewed = hash_password(password)
     if not User.objects.filter(pk=user.pk, password=user.password).update(password=renewed):
-        raise InvalidCredentials
+        # Changed since it was read, or renewed by another login.
+        renewed = User.objects.filter(pk=user.pk).values_list("password", flat=True).first() or ""
+        if not check_password(password, readable(renewed)):
+            raise InvalidCredentials
     user.password = renewed
 
 

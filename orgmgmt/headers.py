@@ -7,6 +7,7 @@ that a template asks for. docs/decisions/0011-csp.md says more.
 import secrets
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -75,6 +76,13 @@ class Policy:
         return "; ".join(f"{name} {' '.join(sources)}" for name, sources in directives.items())
 
 
+def _transport_security() -> str:
+    parts = [f"max-age={settings.SECURE_HSTS_SECONDS}"]
+    parts += ["includeSubDomains"] * settings.SECURE_HSTS_INCLUDE_SUBDOMAINS
+    parts += ["preload"] * settings.SECURE_HSTS_PRELOAD
+    return "; ".join(parts)
+
+
 def policy_of(request: HttpRequest) -> Policy:
     """The request's own policy, to add to. A template finds it as `request.csp`."""
     policy: Policy = request.csp  # type: ignore[attr-defined]
@@ -94,6 +102,9 @@ class SecurityHeadersMiddleware:
             # A page whose address is a secret says less to other sites, and says so itself.
             if name != "Referrer-Policy" or name not in response:
                 response[name] = value
+        if request.is_secure() and settings.SECURE_HSTS_SECONDS:
+            # Django's SecurityMiddleware does not see what is answered further out.
+            response["Strict-Transport-Security"] = _transport_security()
         page = response.get("Content-Type", "").startswith(("text/html", "application/xhtml"))
         response["Content-Security-Policy"] = policy_of(request).header() if page else NOTHING
         return response

@@ -429,7 +429,7 @@ WEB_THREADS = number("WEB_THREADS", default=4, at_most=1_000)
 # From a request's first byte to its answer's last (orgmgmt/worker.py).
 REQUEST_TIMEOUT_SECONDS = number("REQUEST_TIMEOUT_SECONDS", default=60, at_most=3_600)
 # Of one statement, and of its wait for one lock (orgmgmt/limits.py).
-STATEMENT_TIMEOUT_SECONDS = number("STATEMENT_TIMEOUT_SECONDS", default=30, at_most=3_600)
+STATEMENT_TIMEOUT_SECONDS = number("STATEMENT_TIMEOUT_SECONDS", default=8, at_most=3_600)
 LOCK_TIMEOUT_SECONDS = number("LOCK_TIMEOUT_SECONDS", default=5, at_most=3_600)
 
 # --- The edge -----------------------------------------------------------------------------------

@@ -12,14 +12,20 @@ import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 KEY_LENGTH = 12
-_ENVIRONMENT = ("SECRET_KEY", "CREDENTIAL_KEYS", "MASTER_DB_PASSWORD", "DATABASE_URL")
+_ENVIRONMENT = (
+    *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "SIGNING_KEYS", "CREDENTIAL_KEYS"),
+    *("MASTER_DB_PASSWORD", "DATABASE_URL"),
+)
+_URLS = ("EMAIL_URL", "CACHE_URL")
 _COOKIES = ("org_session", "sessionid")
 _JWT = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}")
 # A signed value is what a mail's link is made of: it is for who gets the mail, and the page that
@@ -82,6 +88,9 @@ def note_environment(variables: dict[str, str] | None) -> None:
     for name in _ENVIRONMENT:
         for value in (variables or {}).get(name, "").split(","):
             SECRETS.add(name, value)
+    for name in _URLS:
+        with suppress(ValueError):
+            SECRETS.add(name, urlsplit((variables or {}).get(name, "")).password or "")
 
 
 def _after(owner: Any, name: str, note: Callable[..., None]) -> None:

@@ -6,6 +6,7 @@ read off the code: `existing()`.
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 import secrets
 from collections.abc import Callable, Iterator
@@ -29,8 +30,18 @@ from .sides import Side
 
 # Packages whose code can make a credential, besides the tenant apps.
 _PACKAGES = ("organizations",)
-# Signed, and nobody's credential: what reads or makes it says so.
-NO_CREDENTIALS: frozenset[str] = frozenset()
+# Looked at and not imported: its modules are entry points.
+_ENTRY_POINTS = "orgmgmt"
+# Hashed with a key, and nobody's credential.
+NO_CREDENTIALS = frozenset(
+    {
+        "salt:throttles",  # The keys of counters.
+        # What a link is bound to; the link itself has a salt of its own.
+        "salt:f'accounts.links.fingerprint.{purpose}'",
+    }
+)
+# Django's functions that sign, and are given a salt or have one of their own.
+_SIGNING = frozenset({"Signer", "TimestampSigner", "set_signed_cookie", "get_cookie_signer"})
 
 
 @dataclass(frozen=True)
@@ -170,13 +181,20 @@ def existing() -> set[str]:
     """What the code can make that lets somebody in.
 
     `token:` and a kind of JWT for each class of tokens in a module, `salt:` and a salt for
-    everything signed, `login:` and a kind of login, `link:` and what a mailed link is for.
+    everything signed, `unsalted:` and the module that signs without one, `login:` and a kind of
+    login, `link:` and what a mailed link is for.
     """
     found = {f"login:{kind.value}" for kind in LoginSession.Kind}
     found |= {f"link:{purpose.value}" for purpose in links.Purpose}
     for package in (*settings.TENANT_APPS, *_PACKAGES):
         for module in _modules(package):
             found |= set(_token_classes(module)) | set(_salts(module))
+    root = importlib.import_module(_ENTRY_POINTS)
+    for entry_point in pkgutil.walk_packages(root.__path__, f"{_ENTRY_POINTS}."):
+        unread = ModuleType(entry_point.name)
+        spec = importlib.util.find_spec(entry_point.name)
+        unread.__file__ = None if spec is None else spec.origin
+        found |= set(_salts(unread))
     return found
 
 
@@ -195,13 +213,22 @@ def _token_classes(module: ModuleType) -> Iterator[str]:
 
 
 def _salts(module: ModuleType) -> Iterator[str]:
-    """Of each `salt=` in the source: its value, or its expression where that is no name."""
+    """Of each salt in the source: its value, or its expression where that is no name."""
     if module.__file__ is None:
         return
     with open(module.__file__, encoding="utf-8") as source:
         tree = ast.parse(source.read())
     for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == "salt":
-            text = ast.unparse(node.value)
-            value = ast.literal_eval(text) if isinstance(node.value, ast.Constant) else None
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        name = called.rpartition(".")[2]
+        salts = [keyword.value for keyword in node.keywords if keyword.arg == "salt"]
+        if name == "salted_hmac":
+            salts += node.args[:1]
+        for salt in salts:
+            text = ast.unparse(salt)
+            value = ast.literal_eval(text) if isinstance(salt, ast.Constant) else None
             yield f"salt:{value or vars(module).get(text, text)}"
+        if not salts and (name in _SIGNING or called in ("signing.dumps", "signing.loads")):
+            yield f"unsalted:{module.__name__}"

@@ -102,6 +102,41 @@ def test_a_renewed_hash_does_not_undo_a_password_that_was_changed_meanwhile(
         assert User.objects.get(pk=member.pk).password == new, "the old password is back"
 
 
+def test_two_first_logins_at_once_renew_the_hash_and_both_are_let_in(
+    alpha: Company, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = services.hash_password(PASSWORD)
+    hash_password = services.hash_password
+
+    def renew_meanwhile(password: str) -> str:
+        User.objects.filter(pk=member.pk).update(password=other)
+        return hash_password(password)
+
+    monkeypatch.setattr(services, "hash_password", renew_meanwhile)
+    with tenancy.override(alpha.tenant):
+        old = make_password(PASSWORD, hasher="pbkdf2_sha256")
+        User.objects.filter(pk=member.pk).update(password=old)
+        found = services.authenticate(email=member.email, password=PASSWORD)
+        assert found.password == other == User.objects.get(pk=member.pk).password
+
+
+def test_a_user_who_is_removed_while_the_hash_is_renewed_is_not_let_in(
+    alpha: Company, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hash_password = services.hash_password
+
+    def remove_meanwhile(password: str) -> str:
+        User.objects.filter(pk=member.pk).delete()
+        return hash_password(password)
+
+    monkeypatch.setattr(services, "hash_password", remove_meanwhile)
+    with tenancy.override(alpha.tenant):
+        old = make_password(PASSWORD, hasher="pbkdf2_sha256")
+        User.objects.filter(pk=member.pk).update(password=old)
+        with pytest.raises(InvalidCredentials):
+            services.authenticate(email=member.email, password=PASSWORD)
+
+
 def test_nobody_is_recognised_outside_an_organization() -> None:
     with pytest.raises(NoTenant):
         services.authenticate(email="admin@alpha.example", password=PASSWORD)

@@ -34,7 +34,7 @@ class Cell:
     step: str
     fault: str
     seconds: float = 0.0  # from the strike to the answer
-    recovery_seconds: float = 0.0  # from the fault's end to the beginning of a try that succeeded
+    recovery_seconds: float = 0.0  # from the fault's end to the first success
     outcome: str = "untried"
     problems: list[str] = field(default_factory=list)
 
@@ -177,13 +177,14 @@ class Batch:
         if refused and attempt.makes and self.fault.lets_clean_up and effect not in (DONE, NOTHING):
             self._blame(flow.name, f"refused, and not taken back: {effect}")
         while True:
-            began = time.monotonic()
             try:
                 again = attempt
                 if effect == DONE:
                     again = flow.prepare(self.world)
                 answer = again.act()
                 words = answer.words
+                if answer.is_a_bug:
+                    self._blame(flow.name, f"answered {words} behind the fault")
                 # What died behind its commit can be told on the second try that it is done.
                 if answer.done or (effect != DONE and again.effect() == DONE):
                     break
@@ -193,7 +194,7 @@ class Batch:
                 self._blame(flow.name, f"does not work any more: {words}")
                 return
             time.sleep(0.2)
-        cell.recovery_seconds = max(0.0, began - ended)
+        cell.recovery_seconds = max(0.0, time.monotonic() - ended)
         if cell.recovery_seconds > RECOVERY_SECONDS * self.patience:
             self._blame(flow.name, f"worked again after {cell.recovery_seconds:.1f} s: {words}")
         final = self._effect(again, time.monotonic())

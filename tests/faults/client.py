@@ -29,6 +29,11 @@ class Answer:
     def done(self) -> bool:
         return self.kind == "done"
 
+    @property
+    def is_a_bug(self) -> bool:
+        """A 5xx that is no 503 with Retry-After, or a traceback; whenever it comes."""
+        return self.kind == "wrong" and (self.status >= 500 or not self.status)
+
 
 class Client:
     """Asks the server at `port`."""
@@ -46,9 +51,12 @@ class Client:
         cookies: str = "",
         success: tuple[int, ...] = (200, 201, 204),
         accept: str = "application/json",
+        request_id: str = "",
     ) -> Answer:
         """Ask over HTTP. Only a success, and 503 with Retry-After, are no wrong answers."""
         headers = {"Accept": accept}
+        if request_id:
+            headers["X-Request-ID"] = request_id
         content: str | None = None
         if form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -87,7 +95,13 @@ class Client:
         return answer
 
     def open_form(
-        self, page: str, *, cookies: str = "", to: str = "", success: tuple[int, ...] = (302,)
+        self,
+        page: str,
+        *,
+        cookies: str = "",
+        to: str = "",
+        success: tuple[int, ...] = (302,),
+        request_id: str = "",
     ) -> Callable[[Mapping[str, str]], Answer]:
         """Load a page with a form; what is returned sends it. A redirect is a success.
 
@@ -103,7 +117,13 @@ class Client:
         def submit(fields: Mapping[str, str]) -> Answer:
             sent = {"csrfmiddlewaretoken": token, **fields}
             answer = self.ask(
-                "POST", to or page, form=sent, cookies=jar, success=success, accept="text/html"
+                "POST",
+                to or page,
+                form=sent,
+                cookies=jar,
+                success=success,
+                accept="text/html",
+                request_id=request_id,
             )
             if answer.headers.get("location", "").startswith("/admin/login/"):
                 answer.kind = "wrong"  # Not logged in: it was not done.

@@ -94,10 +94,14 @@ class Run:
                     if not self.plans:
                         return
                     plan = self.plans.popleft()
+                failed: dict[str, Cell] = {}
                 for tries_left in reversed(range(TRIES)):
                     world, cells = self._try(world, plan)
+                    failed |= {c.flow: c for c in cells if c.problems and not _is_untried(c)}
                     if tries_left == 0 or not any(_is_untried(cell) for cell in cells):
                         break
+                # A failure stays one, though what was untried beside it was tried again.
+                cells = [failed.get(cell.flow, cell) for cell in cells]
                 with self._lock:
                     self.cells += cells
                     _print(plan, cells, left=len(self.plans))

@@ -3,7 +3,7 @@
 import secrets
 from typing import Any
 
-from tests.faults.attempts import DONE, NOTHING, Attempt, command
+from tests.faults.attempts import DONE, NOTHING, Attempt, command, without_trace
 from tests.faults.client import Answer
 from tests.faults.world import PASSWORD, World
 
@@ -186,3 +186,9 @@ def migrate_orgs(world: World) -> Attempt:
         lambda: DONE if world.tenant_rows(query, database=row[2]) == wanted else NOTHING,
         database=row[2],
     )
+
+
+# --- Asking about them --------------------------------------------------------------------------
+def lookup(world: World) -> Attempt:
+    body = {"organization_name": world.tenant}
+    return without_trace(lambda: world.ask("POST", "/org/get", body))

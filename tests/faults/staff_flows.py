@@ -52,6 +52,16 @@ def logout(world: World) -> Attempt:
     return Attempt(lambda: submit({}), lambda: NOTHING if world.rows(query, (key,)) else DONE)
 
 
+def audit_exported(world: World) -> Attempt:
+    request_id = f"export-{secrets.token_hex(8)}"
+    query = "SELECT 1 FROM audit_entries WHERE request_id = %s AND act = 'audit.exported'"
+    path = "/admin/organizations/auditentry/export/"
+    return Attempt(
+        lambda: world.ask("GET", path, cookies=world.staff_cookies, request_id=request_id),
+        lambda: DONE if world.rows(query, (request_id,)) else NOTHING,
+    )
+
+
 def own_password(world: World) -> Attempt:
     pk, _, cookies = _logged_in(world)
     submit = world.open_form("/admin/password_change/", cookies=cookies)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.faults.attempts import DONE, NOTHING, Attempt, command
+from tests.faults.attempts import DONE, NOTHING, Attempt, command, without_trace
 from tests.faults.world import PASSWORD, World
 
 _NEW_PASSWORD = "another good passphrase"
@@ -127,6 +127,36 @@ def password_reset_page(world: World) -> Attempt:
     submit = world.open_form("/api/password-reset/confirm/", success=(200,))
     fields = {"token": token, "new_password": _NEW_PASSWORD, "again": _NEW_PASSWORD}
     return Attempt(lambda: submit(fields), effect)
+
+
+def _asked(world: World) -> tuple[str, Callable[[], str]]:
+    """A request's id, and whether its entry is in the trail."""
+    request_id = f"reset-{secrets.token_hex(8)}"
+    query = "SELECT 1 FROM audit_entries WHERE request_id = %s AND act = 'password.reset_requested'"
+    return request_id, lambda: DONE if world.rows(query, (request_id,)) else NOTHING
+
+
+def reset_asked(world: World) -> Attempt:
+    request_id, effect = _asked(world)
+    body = {"organization": world.tenant, "email": _email()}
+    path, taken = "/api/v1/auth/password-reset/", (202,)
+    return Attempt(
+        lambda: world.ask("POST", path, body, success=taken, request_id=request_id), effect
+    )
+
+
+def reset_asked_page(world: World) -> Attempt:
+    request_id, effect = _asked(world)
+    submit = world.open_form("/api/password-reset/", success=(200,), request_id=request_id)
+    fields = {"organization": world.tenant, "email": _email()}
+    return Attempt(lambda: submit(fields), effect)
+
+
+def verification_asked(world: World) -> Attempt:
+    _, email = _somebody(world)
+    token = world.token(email)["access"]
+    path = "/api/v1/me/email/verification/"
+    return without_trace(lambda: world.ask("POST", path, {}, token=token, success=(202,)))
 
 
 def _verification(world: World) -> tuple[str, Callable[[], str]]:

@@ -133,7 +133,7 @@ def test_a_pooler_that_drops_what_a_connection_asks_for_leaves_the_roles_own_lim
         "WHERE rolname = %s AND setdatabase = 0",
         (alpha.organization.role_name,),
     ).fetchone()
-    assert row == (["statement_timeout=30s", "lock_timeout=5s"],)
+    assert row == (["statement_timeout=8s", "lock_timeout=5s"],)
 
 
 def test_the_applications_own_role_has_no_limits_of_its_own(superuser: Superuser) -> None:

@@ -134,6 +134,28 @@ def test_the_way_to_https_has_the_headers(client: Client) -> None:
     assert_headers(response)
 
 
+@pytest.mark.parametrize(
+    ("path", "extra"),
+    [
+        ("/health", {}),
+        ("/docs", {}),
+        ("/", {"HTTP_HOST": "evil.example"}),
+        ("/org/get", {"CONTENT_LENGTH": "99999999"}),
+        ("/static/rest_framework/css/default.css", {}),
+    ],
+)
+@override_settings(SECURE_HSTS_SECONDS=60, SECURE_HSTS_INCLUDE_SUBDOMAINS=True)
+def test_every_answer_over_https_keeps_the_browser_on_it(
+    path: str, extra: dict[str, str], client: Client
+) -> None:
+    response = client.get(path, secure=True, **extra)  # type: ignore[arg-type]
+    response.close()
+    assert response["Strict-Transport-Security"] == "max-age=60; includeSubDomains"
+    plain = client.get(path, **extra)  # type: ignore[arg-type]
+    plain.close()
+    assert "Strict-Transport-Security" not in plain
+
+
 def test_a_page_whose_address_is_a_secret_keeps_its_own_referrer_policy(client: Client) -> None:
     assert client.get("/docs")["Referrer-Policy"] == "same-origin"
     assert client.get("/api/password-reset/")["Referrer-Policy"] == "strict-origin"

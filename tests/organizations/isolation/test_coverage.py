@@ -79,6 +79,9 @@ def test_a_new_kind_of_login_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -
         ("dumps(1, salt='new')", "salt:new"),
         ("SALT = 'named'\ndef f(): return dumps(1, salt=SALT)", "salt:named"),
         ("def f(x): return TimestampSigner(salt=x.salt)", "salt:x.salt"),
+        ("def f(x): return salted_hmac('positional', x)", "salt:positional"),
+        ("def f(x): return signing.dumps(x)", "unsalted:signs"),
+        ("def f(x): return signing.Signer().sign(x)", "unsalted:signs"),
     ],
 )
 def test_a_new_salt_would_be_noticed(tmp_path: Path, source: str, found: str) -> None:
