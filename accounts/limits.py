@@ -223,16 +223,20 @@ def _reserve(key: str) -> Reservation:
 
 
 @contextmanager
-def even_time() -> Iterator[None]:
+def even_time(*, for_success: bool = False) -> Iterator[None]:
     """With ORG_PUBLIC_LOOKUP off: a failed login inside ends no sooner than LOGIN_FLOOR_MS.
 
-    An organization that exists costs a connection more than one that does not.
+    An organization that exists costs a connection more than one that does not. for_success: what
+    succeeds says nothing either, and takes as long.
     """
     began = time.monotonic()
+    tells = for_success
     try:
         yield
-    except InvalidCredentials:
-        if not settings.ORG_PUBLIC_LOOKUP:
+    except BaseException as error:
+        tells = isinstance(error, InvalidCredentials)
+        raise
+    finally:
+        if tells and not settings.ORG_PUBLIC_LOOKUP:
             left = began + settings.LOGIN_FLOOR_MS / 1000 - time.monotonic()
             time.sleep(max(0.0, left))
-        raise

@@ -27,17 +27,19 @@ def request_reset(request: HttpRequest, *, organization: str, email: str) -> Non
     Raises OrganizationNotFound, OrganizationSuspended, OrganizationMismatch, TooManyRequests and
     OutboxFull. Where strangers may look up no organization, the first three are not told.
     """
-    limits.mail(request, organization=organization, email=email)
-    try:
-        tenant = _tenant_named(request, organization)
-    except OrganizationError:
-        if settings.ORG_PUBLIC_LOOKUP:
-            raise
-        trail.record("password.reset_requested", email=email)
-        mails.request_nothing()
-        return
-    trail.record("password.reset_requested", organization_id=tenant.organization_id, email=email)
-    mails.request_link(request, tenant, email=email, purpose=Purpose.RESET)
+    with limits.even_time(for_success=True):
+        limits.mail(request, organization=organization, email=email)
+        try:
+            tenant = _tenant_named(request, organization)
+        except OrganizationError:
+            if settings.ORG_PUBLIC_LOOKUP:
+                raise
+            trail.record("password.reset_requested", organization_id=None)
+            mails.request_nothing()
+            return
+        found = tenant.organization_id
+        trail.record("password.reset_requested", organization_id=found, email=email)
+        mails.request_link(request, tenant, email=email, purpose=Purpose.RESET)
 
 
 def _tenant_named(request: HttpRequest, organization: str) -> Tenant:
@@ -94,7 +96,7 @@ def _record_refusal(token: str, purpose: Purpose) -> None:
         try:
             link = links.read(token, purpose=purpose)
         except InvalidLink:
-            trail.record("link.refused", facts=facts)
+            trail.record("link.refused", organization_id=None, facts=facts)
         else:
             trail.record(
                 "link.refused",

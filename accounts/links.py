@@ -86,7 +86,7 @@ def _signer(purpose: Purpose) -> signing.TimestampSigner:
 
 def _fingerprint(user: User, purpose: Purpose, key: str | bytes) -> str:
     """A keyed hash of what must not have changed, and of what using the link will change."""
-    bound = [str(tenancy.get().organization_id), str(user.pk), user.email]
+    bound = [str(tenancy.get().organization_id), str(user.pk), user.email, str(user.email_version)]
     if purpose is Purpose.RESET:
         bound += [user.password, str(user.token_version)]
     else:

@@ -38,6 +38,8 @@ class User(AbstractBaseUser):
     created_at = models.DateTimeField(default=timezone.now, db_default=Now())
     # When somebody showed the link that was sent to the address.
     email_verified_at = models.DateTimeField(null=True, editable=False)
+    # Raised with each change of the address: what was sent to another one is no good any more.
+    email_version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     # A login is good while it has this number: raising it ends them all.
     token_version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     last_login = None

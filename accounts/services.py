@@ -195,15 +195,23 @@ def confirm_password(user: User, current_password: str) -> None:
 
 
 def change_password(user: User, *, current_password: str, new_password: str) -> None:
-    """Set a new password and end every login. Raises ValidationError by field."""
+    """Set a new password and end every login.
+
+    Raises ValidationError by field, UserGone, and InvalidToken where every login was ended while
+    the password was compared.
+    """
     confirm_password(user, current_password)
     try:
         check_new_password(new_password, user=user)
     except ValidationError as error:
         raise ValidationError({"new_password": error}) from error
-    user.password = hash_password(new_password)
+    password_hash = hash_password(new_password)
     with tenancy.atomic():
-        _lock(user)
+        now = _lock(user)
+        if not now.is_active or now.token_version != user.token_version:
+            # Somebody has set another password since this one was compared.
+            raise InvalidToken
+        user.password = password_hash
         user.save(update_fields=["password"])
         end_all_sessions(user)
         trail.record("password.changed", user_id=user.pk, email=user.email)
@@ -231,8 +239,8 @@ def update_user(
         with tenancy.atomic():
             if is_admin is False or is_active is False:
                 _refuse_if_last_admin(user)
-            _lock(user)
-            changes = {
+            now = _lock(user)
+            changes: dict[str, object] = {
                 "email": email,
                 "password": password_hash,
                 "is_admin": is_admin,
@@ -240,8 +248,10 @@ def update_user(
             }
             given = [name for name, value in changes.items() if value is not None]
             fields = list(given)
-            if email is not None and email != user.email:
-                fields.append("email_verified_at")  # To None: nobody has shown that it is theirs.
+            if email is not None and email != now.email:
+                # Nobody has shown that it is theirs, and no link for another one is good for it.
+                fields += ["email_verified_at", "email_version"]
+                changes["email_version"] = now.email_version + 1
             for name in fields:
                 setattr(user, name, changes.get(name))
             if fields:
@@ -272,10 +282,12 @@ def _record_update(user: User, fields: list[str]) -> None:
         trail.record(act, user_id=user.pk, email=user.email, facts=facts)
 
 
-def _lock(user: User) -> None:
-    """Keep the user's row until the transaction ends. Raises UserGone."""
-    if not User.objects.select_for_update().filter(pk=user.pk).exists():
+def _lock(user: User) -> User:
+    """The user as it is now and stays until the transaction ends. Raises UserGone."""
+    now = User.objects.select_for_update().filter(pk=user.pk).first()
+    if now is None:
         raise UserGone
+    return now
 
 
 def _refuse_if_last_admin(user: User) -> None:

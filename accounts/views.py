@@ -56,7 +56,10 @@ class MeView(GenericAPIView[User]):
         user: User = request.user  # type: ignore[assignment]
         changes = data.validated_data
         current_password = changes.pop("current_password", "")
-        if changes.get("email", user.email) != user.email:
+        if changes.get("email") == user.email:
+            # Not written: it may be another one by then, which takes the password to change.
+            del changes["email"]
+        if "email" in changes:
             # A stolen token must not become an account by way of a link to another address.
             _confirm(request, user, current_password)
         return Response(serializers.UserOutput(_update(request, user, changes)).data)

@@ -81,7 +81,9 @@ def prune() -> int:
     """
     days = settings.AUDIT_RETENTION_DAYS
     before = timezone.now() - timedelta(days=days)
-    trail.record("audit.pruned", facts={"days": days, "before": before.isoformat()})
+    trail.record(
+        "audit.pruned", organization_id=None, facts={"days": days, "before": before.isoformat()}
+    )
     pruned = 0
     with connections["default"].cursor() as cursor:
         while True:

@@ -164,7 +164,7 @@ class AuditEntryAdmin(_AuditEntryAdmin):
         except IncorrectLookupParameters:
             return HttpResponseRedirect(reverse("admin:organizations_auditentry_changelist"))
         filters = sorted(name for name, value in request.GET.items() if value)
-        trail.record("audit.exported", facts={"filters": filters})
+        trail.record("audit.exported", organization_id=None, facts={"filters": filters})
         name = f"audit-{timezone.now():%Y%m%dT%H%M%SZ}.csv"
         return StreamingHttpResponse(
             _lines(entries),

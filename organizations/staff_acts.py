@@ -65,7 +65,7 @@ class RecordedAdmin(_ModelAdmin):
 
 def _record_change(verb: str, obj: Any, fields: list[str]) -> None:
     facts = {"verb": verb, "model": obj._meta.model_name, "id": obj.pk, "fields": fields}
-    trail.record("staff.changed", facts=facts)
+    trail.record("staff.changed", organization_id=None, facts=facts)
 
 
 def _fields(message: Any) -> list[str]:
@@ -78,7 +78,7 @@ def _fields(message: Any) -> list[str]:
 def record_login(sender: Any, request: HttpRequest, user: Staff, **kwargs: Any) -> None:
     try:
         with trail.acting_as("staff", user.pk):
-            trail.record("staff.logged_in")
+            trail.record("staff.logged_in", organization_id=None)
     except Exception:
         # Nobody is logged in without an entry: the session would outlive the answer.
         with suppress(DatabaseError):
@@ -89,12 +89,12 @@ def record_login(sender: Any, request: HttpRequest, user: Staff, **kwargs: Any) 
 def record_logout(sender: Any, user: Staff | None, **kwargs: Any) -> None:
     if user is not None:
         with trail.acting_as("staff", user.pk):
-            trail.record("staff.logged_out")
+            trail.record("staff.logged_out", organization_id=None)
 
 
 def record_failed_login(sender: Any, **kwargs: Any) -> None:
     """Without the name that was typed: people type their password there."""
-    trail.record("staff.login_failed")
+    trail.record("staff.login_failed", organization_id=None)
 
 
 def connect() -> None:

@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    JsonResponse,
+    UnreadablePostError,
+)
 from django.http.response import HttpResponseBase
 from rest_framework.response import Response
 
@@ -50,6 +56,13 @@ class EdgeMiddleware:
             return response
         if refusal := _refusal(request):
             return refusal
+        try:
+            # All of it, before anybody looks at who sends it: a body that is held back must not
+            # hold a login open that ends in the meantime.
+            _ = request.body
+        except UnreadablePostError:
+            detail = "The body ended before its Content-Length was reached. Send it again."
+            return JsonResponse(body(detail, "bad_request"), status=400)
         spelled = _canonical(request.path_info)
         if spelled != request.path_info:
             request.path_info = spelled

@@ -8,11 +8,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from enum import Enum
+from typing import Final, Literal, Protocol
 
 from .context import peek
 from .errors import TrailMissing
 
+
+class _Active(Enum):
+    ORGANIZATION = "the active one"
+
+
+_ACTIVE: Final = _Active.ORGANIZATION
 Fact = str | int | bool | list[str] | None
 
 
@@ -89,14 +96,15 @@ def identify(actor: Literal["user", "staff"], actor_id: int) -> None:
 def record(
     act: str,
     *,
-    organization_id: int | None = None,
+    organization_id: int | Literal[_Active.ORGANIZATION] | None = _ACTIVE,
     user_id: int | None = None,
     email: str = "",
     facts: Mapping[str, Fact] | None = None,
 ) -> None:
     """Tell the trail of an act, `subject.verb`, as in `login.failed`.
 
-    organization_id: where none is given, the active one's. user_id, email: the person it is about;
+    organization_id: the active one's, or none, unless it is given; None is given for what concerns
+    no organization, whosever token the request carries. user_id, email: the person it is about;
     the trail keeps a keyed hash of the address and not the address. facts: what else is worth
     knowing, never a secret and nothing that names a person.
     Writes at once, in the master. Inside tenancy.atomic() as its last statement it keeps an act
@@ -104,9 +112,9 @@ def record(
     """
     if _installed is None:
         raise TrailMissing
-    tenant = peek()
-    if organization_id is None and tenant is not None:
-        organization_id = tenant.organization_id
+    if organization_id is _ACTIVE:
+        tenant = peek()
+        organization_id = None if tenant is None else tenant.organization_id
     _installed.record(
         act,
         _origin.get(),

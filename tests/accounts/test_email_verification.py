@@ -9,7 +9,7 @@ from django.core import mail
 from django.test import Client
 from pytest_django import Settings
 
-from accounts import outbox
+from accounts import outbox, services
 from accounts.links import Purpose
 from accounts.models import User
 from organizations import services as organization_services
@@ -31,6 +31,22 @@ from .link_helpers import (
 )
 
 VERIFICATION = Purpose.VERIFICATION
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("purpose", Purpose)
+def test_no_link_comes_back_with_the_address_it_was_sent_to(
+    purpose: Purpose, used: bool, alpha: Company, member: User
+) -> None:
+    token = token_of(alpha, member, purpose)
+    show = verify if purpose is VERIFICATION else confirm
+    if used:
+        assert show(token).status_code == 204
+    old = member.email
+    with tenancy.override(alpha.tenant):
+        for email in (unique_email("elsewhere"), old):
+            services.update_user(User.objects.get(pk=member.pk), email=email)
+    assert_dead(show(token))
 
 
 def test_a_link_confirms_the_address_once(alpha: Company, member: User) -> None:

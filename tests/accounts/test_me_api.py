@@ -7,7 +7,9 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from accounts.models import User
+from accounts import services
+from accounts.models import LoginSession, User
+from accounts.tokens import Credential
 from tests.conftest import PASSWORD, Company
 
 from .helpers import bearer, client_of, json_of, log_in, send, stored, unique_email
@@ -79,6 +81,23 @@ def test_another_address_needs_the_current_password(
     answer = json_of(send(client_of(alpha, member), "patch", ME, body), 400)
     assert list(answer["fields"]) == ["current_password"]
     assert stored(alpha, member).email == member.email
+
+
+def test_a_stolen_token_does_not_bring_an_old_address_back(
+    alpha: Company, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for the address that it was when the login was looked up, and needs no password."""
+    old, new = member.email, unique_email("moved")
+    client, session_of = client_of(alpha, member), services.session_of
+
+    def move_meanwhile(credential: Credential) -> LoginSession:
+        session = session_of(credential)
+        services.update_user(User.objects.get(pk=member.pk), email=new)
+        return session
+
+    monkeypatch.setattr(services, "session_of", move_meanwhile)
+    assert send(client, "patch", ME, {"email": old}).status_code == 200
+    assert stored(alpha, member).email == new
 
 
 def test_an_admins_own_address_is_not_changed_among_the_users(

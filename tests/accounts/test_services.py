@@ -2,15 +2,17 @@
 
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
+from django.utils import timezone
 
 from accounts import services
 from accounts.models import LoginSession, User, email_key
 from organizations import tenancy
-from organizations.errors import LastAdmin, UserExists
+from organizations.errors import InvalidToken, LastAdmin, UserExists
 from tests.conftest import PASSWORD, Company
 
 from .helpers import at_once, client_of, send, unique_email
@@ -160,6 +162,35 @@ def test_an_own_new_password_ends_every_login_and_needs_the_old_one(
         services.change_password(member, current_password=PASSWORD, new_password=OTHER_PASSWORD)
         assert not LoginSession.objects.filter(user=member, ended_at=None).exists()
         assert services.authenticate(email=member.email, password=OTHER_PASSWORD) == member
+
+
+@pytest.mark.parametrize("change", [{"password": "what an admin has set"}, {"is_active": False}])
+def test_an_own_new_password_does_not_undo_what_ended_the_login_meanwhile(
+    change: dict[str, Any], alpha: Company, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hash_password = services.hash_password
+
+    def end_meanwhile(password: str) -> str:
+        monkeypatch.setattr(services, "hash_password", hash_password)
+        services.update_user(User.objects.get(pk=member.pk), **change)
+        return hash_password(password)
+
+    with tenancy.override(alpha.tenant):
+        monkeypatch.setattr(services, "hash_password", end_meanwhile)
+        with pytest.raises(InvalidToken):
+            services.change_password(member, current_password=PASSWORD, new_password=OTHER_PASSWORD)
+        assert not User.objects.get(pk=member.pk).check_password(OTHER_PASSWORD)
+
+
+def test_an_address_that_was_changed_meanwhile_is_not_verified_for_another(
+    alpha: Company, member: User
+) -> None:
+    with tenancy.override(alpha.tenant):
+        stale = User.objects.get(pk=member.pk)
+        services.update_user(member, email=unique_email("mine"))
+        User.objects.filter(pk=member.pk).update(email_verified_at=timezone.now())
+        services.update_user(stale, email=stale.email)
+        assert User.objects.get(pk=member.pk).email_verified_at is None
 
 
 def test_a_removed_user_takes_their_logins_along(alpha: Company, member: User) -> None:

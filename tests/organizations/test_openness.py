@@ -203,6 +203,19 @@ def test_a_failed_login_ends_no_sooner_than_the_floor(
     assert len(slept) == 2
 
 
+def test_asking_for_a_new_password_takes_as_long_for_any_organization(
+    alpha: Company, closed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed.LOGIN_FLOOR_MS = 5_000
+    slept: list[float] = []
+    monkeypatch.setattr("accounts.limits.time.sleep", slept.append)
+    for name in (alpha.name, "Nobody Ltd"):
+        body = {"organization": name, "email": alpha.email}
+        assert Client().post("/api/v1/auth/password-reset/", body).status_code == 202
+    assert len(slept) == 2
+    assert all(0 < seconds <= 5 for seconds in slept)
+
+
 # --- check --deploy -----------------------------------------------------------------------------
 def ids() -> list[str | None]:
     return [message.id for message in check_openness()]

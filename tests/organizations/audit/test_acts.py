@@ -96,6 +96,38 @@ def test_a_failed_login_is_told_of_whatever_was_wrong(
     assert nowhere.facts == {"reason": "organization_not_found"}
 
 
+def test_what_somebody_tries_elsewhere_is_not_filed_in_the_trail_of_the_token_they_send(
+    alpha: Company, request_id: str, told: Callable[[], Entries], settings: Settings
+) -> None:
+    settings.ORG_PUBLIC_LOOKUP, settings.LOGIN_FLOOR_MS = False, 0
+    client = Client(headers={"Authorization": f"Bearer {alpha.token(Client())}"})
+    log_in(client, alpha, request_id, organization="No such")
+    headers = {"X-Request-ID": request_id}
+    body = {"organization": "No such", "email": alpha.email}
+    client.post("/api/v1/auth/password-reset/", body, headers=headers)
+    client.post("/api/v1/auth/email/verify/", {"token": "x"}, headers=headers)
+    client.post("/admin/login/", {"username": "x", "password": "y"}, headers=headers)
+    found = [(entry.act, entry.organization_id, entry.person) for entry in told()]
+    assert found == [
+        ("login.failed", None, ""),
+        ("password.reset_requested", None, ""),
+        ("link.refused", None, ""),
+        ("staff.login_failed", None, ""),
+    ]
+
+
+def test_a_limit_that_somebody_runs_into_elsewhere_is_not_filed_there_either(
+    alpha: Company, request_id: str, told: Callable[[], Entries], throttles: Settings
+) -> None:
+    throttles.THROTTLE_LOGIN_ADDRESS = "1/hour"
+    client = Client(headers={"Authorization": f"Bearer {alpha.token(Client())}"})
+    for status in (404, 429):
+        answer = log_in(client, alpha, request_id, organization="No such")
+        assert answer.status_code == status
+    _, exceeded = told()
+    assert (exceeded.act, exceeded.organization_id) == ("throttle.exceeded", None)
+
+
 def test_a_login_of_a_suspended_organization_is_told_of_with_its_id(
     alpha: Company, request_id: str, told: Callable[[], Entries]
 ) -> None:
