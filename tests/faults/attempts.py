@@ -18,12 +18,14 @@ class Attempt:
 
     act: does it. effect: DONE, NOTHING, or in words what is half made; asks the databases.
     database: the organization's database that it works on. makes: an organization it will make.
+    streams: its answer begins before all of it is there, and breaks off where the rest is lost.
     """
 
     act: Callable[[], Answer]
     effect: Callable[[], str]
     database: str = ""
     makes: str = ""
+    streams: bool = False
     answer: Answer | None = None
     began: float = 0.0
     ended: float = 0.0

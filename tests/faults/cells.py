@@ -148,7 +148,7 @@ class Batch:
             cell.outcome = answer.kind
             if cell.seconds > LIMIT_SECONDS * self.patience:
                 self._blame(name, f"answered after {cell.seconds:.1f} s")
-            if answer.kind == "lost" and not self.fault.loses:
+            if answer.kind == "lost" and not (self.fault.loses or attempt.streams):
                 self._blame(name, f"no answer: {answer.words}")
             if answer.kind in ("wrong", "hung"):
                 self._blame(name, f"answered {answer.words}")

@@ -59,6 +59,7 @@ def audit_exported(world: World) -> Attempt:
     return Attempt(
         lambda: world.ask("GET", path, cookies=world.staff_cookies, request_id=request_id),
         lambda: DONE if world.rows(query, (request_id,)) else NOTHING,
+        streams=True,
     )
 
 

@@ -122,7 +122,7 @@ def test_a_migration_may_take_what_it_takes_and_waits_for_no_lock_for_ever(alpha
     with tenancy.override(alpha.tenant):
         with unhurried(alpha.tenant.alias):
             assert limits() == ["0", "5s"]
-        assert limits() == ["30s", "5s"]
+        assert limits() == ["8s", "5s"]
 
 
 def test_a_pooler_that_drops_what_a_connection_asks_for_leaves_the_roles_own_limits(

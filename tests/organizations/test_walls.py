@@ -132,6 +132,7 @@ def test_the_users_table_has_the_columns_that_clients_know(alpha: Company) -> No
         "created_at",
         "email_verified_at",
         "token_version",
+        "email_version",
     }
     assert columns["hashed_password"] == 255
 

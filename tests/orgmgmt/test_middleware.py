@@ -110,7 +110,7 @@ def test_a_body_that_ends_too_early_is_refused() -> None:
             raise OSError("the client is gone")
 
     request = factory.generic("POST", "/org/get", b"{}")
-    request._stream = Cut()  # type: ignore[attr-defined]
+    request._stream = Cut()
     response, seen = answer(request)
     assert (response.status_code, json.loads(response.content)["code"]) == (400, "bad_request")
     assert seen == []
