@@ -34,7 +34,7 @@ class Cell:
     step: str
     fault: str
     seconds: float = 0.0  # from the strike to the answer
-    recovery_seconds: float = 0.0  # from the fault's end to the first success
+    recovery_seconds: float = 0.0  # from the fault's end to the beginning of a try that succeeded
     outcome: str = "untried"
     problems: list[str] = field(default_factory=list)
 
@@ -177,6 +177,7 @@ class Batch:
         if refused and attempt.makes and self.fault.lets_clean_up and effect not in (DONE, NOTHING):
             self._blame(flow.name, f"refused, and not taken back: {effect}")
         while True:
+            began = time.monotonic()
             try:
                 again = attempt
                 if effect == DONE:
@@ -194,7 +195,9 @@ class Batch:
                 self._blame(flow.name, f"does not work any more: {words}")
                 return
             time.sleep(0.2)
-        cell.recovery_seconds = max(0.0, time.monotonic() - ended)
+        cell.recovery_seconds = max(0.0, began - ended)
+        if (took := time.monotonic() - began) > LIMIT_SECONDS * self.patience:
+            self._blame(flow.name, f"worked again, and took {took:.1f} s")
         if cell.recovery_seconds > RECOVERY_SECONDS * self.patience:
             self._blame(flow.name, f"worked again after {cell.recovery_seconds:.1f} s: {words}")
         final = self._effect(again, time.monotonic())
