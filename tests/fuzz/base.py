@@ -186,12 +186,15 @@ class Base(RuleBasedStateMachine):
         return result
 
     def is_full_for(self, organization: int | None) -> bool:
-        """Whether entering must raise RegistryFull: it is not registered, and nothing can go."""
-        return (
-            organization is not None
-            and self.alias(organization) not in registry.registered()
-            and len(self.model.pinned()) >= self.model.ceiling
-        )
+        """Whether entering must raise RegistryFull: it is not registered, and nothing can go.
+
+        A forgotten one is registered for as long as somebody has it.
+        """
+        if organization is None:
+            return False
+        alias, pinned = self.alias(organization), self.model.pinned()
+        goes = alias in registry._stale and organization not in pinned
+        return (goes or alias not in registry.registered()) and len(pinned) >= self.model.ceiling
 
     def asks(
         self, unit: Unit, work: Callable[[], T], *, organization: int | None = None
