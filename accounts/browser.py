@@ -98,7 +98,7 @@ def _next_page(request: HttpRequest) -> str:
 def log_out(request: HttpRequest) -> HttpResponse:
     """End the browser's session, and forget its cookie."""
     credential = getattr(request, "credential", None)
-    if isinstance(credential, DatabaseError | tenancy.RegistryFull):
+    if isinstance(credential, DatabaseError | tenancy.TooBusy):
         # The login may be good, and goes on: without this the cookie would go and it would stay.
         raise credential
     if isinstance(credential, tokens.Credential):

@@ -23,7 +23,7 @@ from .tenancy import directory
 from .tenancy.http import other_organization
 
 # What may be wrong with a credential, or with resolving it, without being a bug.
-_REFUSALS = (AccountError, OrganizationError, tenancy.RegistryFull, DatabaseError)
+_REFUSALS = (AccountError, OrganizationError, tenancy.TooBusy, DatabaseError)
 
 
 class TenantMiddleware:

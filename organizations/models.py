@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from .naming import name_digest
-from .tenancy import Tenant
+from .tenancy import Place, Tenant
 from .validators import MAX_NAME_LENGTH
 
 
@@ -125,6 +125,11 @@ class Organization(models.Model):
     def tenant(self) -> Tenant:
         """What tenancy.override() takes."""
         return Tenant(organization_id=self.pk, slug=self.slug)
+
+    @property
+    def place(self) -> Place:
+        """Where its database is, as this row says."""
+        return Place(self.database_name, self.role_name, self.sealed_password)
 
     @property
     def is_usable(self) -> bool:

@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from organizations import errors
-from organizations.tenancy import RegistryFull
+from organizations.tenancy import TooBusy
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
     if isinstance(exc, RedisError):
         logger.error("cache unavailable", exc_info=exc)
         exc = errors.CacheUnavailable()
-    if isinstance(exc, RegistryFull):
+    if isinstance(exc, TooBusy):
         return 503, body(str(exc), "too_busy"), _retry()
     if isinstance(exc, errors.OrganizationError | errors.AccountError):
         status = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), None)

@@ -266,7 +266,7 @@ def tls_options() -> dict[str, str]:
 def master_database() -> dict[str, Any]:
     """The `default` entry: from DATABASE_URL, from MASTER_DB_*, or the embedded server's."""
     common = {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "organizations.master_backend",
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }
@@ -359,7 +359,13 @@ MASTER_APPS = [
 ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off"))
 # Off: strangers cannot find out by a name whether an organization has it.
 ORG_PUBLIC_LOOKUP = boolean("ORG_PUBLIC_LOOKUP", default=True)
-ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=64, at_most=100_000)
+# In each process: how many connections to organizations' databases are open at most, how long one
+# stays open that nobody uses, and how long a request waits where all are in use.
+ORG_MAX_CONNECTIONS = number("ORG_MAX_CONNECTIONS", default=32, at_most=100_000)
+ORG_CONNECTION_IDLE_SECONDS = number("ORG_CONNECTION_IDLE_SECONDS", default=300, at_most=86_400)
+ORG_CONNECTION_WAIT_SECONDS = number("ORG_CONNECTION_WAIT_SECONDS", default=5, at_most=60)
+# An alias holds no connection by itself, and some kilobytes of memory.
+ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=1_000, at_most=100_000)
 ORG_DATABASE_NAMES = choice("ORG_DATABASE_NAMES", default="readable", among=("readable", "opaque"))
 # With `example.com`, the host `acme.example.com` names the organization with the slug `acme`.
 ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()

@@ -8,25 +8,25 @@ from django.conf import settings
 from django.db import connection, connections
 from psycopg import sql
 
-from organizations.models import Organization
 from organizations.sealing import unseal
+from organizations.tenancy import Place
 
 from .server import CONNECT_TIMEOUT_SECONDS, ServerSession, libpq_options
 
 
-def organization_settings(organization: Organization) -> dict[str, Any]:
-    """A DATABASES entry for the organization's database, with its own role.
+def settings_for(place: Place, *, owner: str) -> dict[str, Any]:
+    """A DATABASES entry for the database at `place`, with its own role.
 
-    Raises CredentialUnreadable.
+    owner: whom an unreadable credential is said to be of. Raises CredentialUnreadable.
     """
     entry = settings.DATABASES["default"]
     return {
         "ENGINE": "organizations.tenancy.backend",
         "HOST": entry.get("HOST", ""),
         "PORT": entry.get("PORT", ""),
-        "NAME": organization.database_name,
-        "USER": organization.role_name,
-        "PASSWORD": unseal(organization.sealed_password, owner=organization.name),
+        "NAME": place.database_name,
+        "USER": place.role_name,
+        "PASSWORD": unseal(place.sealed_password, owner=owner),
         "OPTIONS": {
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             **libpq_options(),

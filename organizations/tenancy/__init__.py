@@ -1,15 +1,18 @@
-"""Who is active, and where their queries go. A leaf: it imports Django alone and has no models.
+"""Who is active, and where their queries go. A leaf: it imports Django and psycopg
+alone, and has no models.
 
 with tenancy.override(tenant):
     Invoice.objects.create(...)      # in that organization's database, or not at all
 """
 
-from .context import Tenant, bind, get, override, peek, reset
+from .context import Place, Tenant, bind, get, override, peek, reset
 from .errors import (
+    ConnectionsExhausted,
     DirectoryMissing,
     NoTenant,
     RegistryFull,
     TenancyError,
+    TooBusy,
     TrailMissing,
     WrongTenant,
 )
@@ -18,12 +21,15 @@ from .streaming import aiterate, iterate
 from .transaction import atomic, connection, on_commit
 
 __all__ = [
+    "ConnectionsExhausted",
     "DirectoryMissing",
     "NoTenant",
+    "Place",
     "RegistryFull",
     "Tenant",
     "TenancyError",
     "TenantRouter",
+    "TooBusy",
     "TrailMissing",
     "WrongTenant",
     "aiterate",

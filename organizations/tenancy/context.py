@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -22,11 +22,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where an organization's database is, and as whom to go there. The password is sealed."""
+
+    database_name: str
+    role_name: str
+    sealed_password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
-    """An organization as tenant code sees it: facts for a log line or a key, no credential."""
+    """An organization as tenant code sees it: facts for a log line or a key, no credential.
+
+    place: what the master said of it in the query that found it, so that nobody asks again; None
+    where that is long ago, and whoever connects must ask.
+    """
 
     organization_id: int
     slug: str
+    place: Place | None = field(default=None, compare=False, repr=False)
 
     @property
     def alias(self) -> str:

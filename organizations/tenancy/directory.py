@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 class Directory(Protocol):
-    """What the master side answers. Every method asks the master database at each call."""
+    """What the master side answers. Every method asks the master database at each call.
+
+    A tenant that it answers knows its place, and connection_settings asks nobody for that one.
+    """
 
     def tenant_by_id(self, organization_id: int) -> "Tenant":
         """The tenant of an organization that may be used now; raises an OrganizationError."""

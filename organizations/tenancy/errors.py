@@ -25,13 +25,27 @@ class WrongTenant(TenancyError):
         )
 
 
-class RegistryFull(TenancyError):
+class TooBusy(TenancyError):
+    """What this process may use at a time is in use. Trying again shortly helps."""
+
+
+class RegistryFull(TooBusy):
     """Every alias this process may register is in use at this moment."""
 
     def __init__(self, ceiling: int) -> None:
         super().__init__(
             f"All {ceiling} aliases of this process are in use. "
             "Try again shortly, or raise ORG_MAX_ALIASES above the number of threads."
+        )
+
+
+class ConnectionsExhausted(TooBusy):
+    """Every connection to an organization that this process may open is in use."""
+
+    def __init__(self, ceiling: int) -> None:
+        super().__init__(
+            f"All {ceiling} connections of this process to organizations' databases are in use. "
+            "Try again shortly, or raise ORG_MAX_CONNECTIONS above the number of threads."
         )
 
 

@@ -1,39 +1,41 @@
 """The aliases of organization databases in this process: registered on need, bounded, evicted.
 
 An alias is pinned while a block works for its organization. A pinned alias is never evicted, and
-a thread closes its own connection when its last pin on the alias is released: what a process holds
-open is bounded by what it works on, whatever the number of organizations.
+a thread gives its connection back to the pool when its last pin on the alias is released.
 
 Relies on django/utils/connection.py: BaseConnectionHandler keeps `settings` (a cached_property
-dict that every thread iterates) and `_connections` (an asgiref Local, one attribute an alias).
+dict) and `_connections` (an asgiref Local, one attribute an alias).
 """
 
 import asyncio
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.core.signals import request_finished
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK
 from django.db.backends.signals import connection_created
 
-from . import directory
+from . import directory, pool
 from .errors import RegistryFull
 
 if TYPE_CHECKING:
-    from .context import Tenant
+    from .context import Place, Tenant
 
 # Always a prefix and a number: an alias is an attribute of asgiref's Local, and one named
 # `_storage` would break it.
 ALIAS_PREFIX = "org_"
 
 _lock = threading.Lock()
-_recency: OrderedDict[str, None] = OrderedDict()  # registered aliases, least recently used first
+# Registered aliases, least recently used first; where each was said to be, if it was.
+_recency: OrderedDict[str, "Place | None"] = OrderedDict()
 _pins: Counter[str] = Counter()  # by alias, over all threads
 _stale: set[str] = set()  # to be dropped when the last pin goes
 _forgets = 0  # how often forget() was called
@@ -51,6 +53,43 @@ class _Here(threading.local):
 
 
 _here = _Here()
+
+
+class Aliases(dict[str, dict[str, Any]]):
+    """`connections.settings`: finds every registered alias, and lists those that are in use here.
+
+    Django walks all aliases several times at each request, in every thread (close_old_connections,
+    reset_queries): with all of them listed a request's end would cost what all organizations cost,
+    and an alias could not be added while somebody walks.
+    """
+
+    def __init__(self, fixed: dict[str, dict[str, Any]]) -> None:
+        super().__init__(fixed)
+        self.organizations: dict[str, pool.Entry] = {}
+
+    def __missing__(self, alias: str) -> dict[str, Any]:
+        return self.organizations[alias]
+
+    def __contains__(self, alias: object) -> bool:
+        return super().__contains__(alias) or alias in self.organizations
+
+    def __iter__(self) -> Iterator[str]:
+        yield from super().__iter__()
+        # A block's own, so that `--database` of a command that runs in it knows it.
+        yield from tuple(alias for alias in tuple(_here.pins) if alias in self.organizations)
+
+    def get(self, alias: str, default: Any = None) -> Any:
+        try:
+            return self[alias]
+        except KeyError:
+            return default
+
+
+def _aliases() -> Aliases:
+    known = connections.settings
+    if not isinstance(known, Aliases):
+        known = connections.settings = Aliases(known)
+    return known
 
 
 def registered() -> list[str]:
@@ -120,26 +159,35 @@ class Pin:
 
 def _register_and_pin(tenant: "Tenant") -> None:
     alias = tenant.alias
+    place = tenant.place
     while True:
         with _lock:
             _count_releases()
-            if alias in _recency and alias not in _stale:
+            if _is_current(alias, place):
                 _take(alias)
                 return
+            # Registered, and said to be elsewhere than now: who is right, the master says.
+            asks = alias in _recency
             forgets = _forgets
-        # Outside the lock: the directory asks the master database.
-        config = _settings_of(tenant)
+        # Outside the lock: the directory may ask the master database.
+        config = _configured(alias, _settings_of(replace(tenant, place=None) if asks else tenant))
         with _lock:
             if forgets != _forgets:
                 continue  # What was read may be what was to be forgotten.
             _count_releases()
             if alias not in _recency:
                 _evict_until_one_fits()
-            if alias not in _recency or alias in _stale:
-                _write({alias: config})
+            if asks or not _is_current(alias, place):
+                _retire(alias)
+                _aliases().organizations[alias] = config
+                _recency[alias] = place
             _stale.discard(alias)
             _take(alias)
             return
+
+
+def _is_current(alias: str, place: "Place | None") -> bool:
+    return alias in _recency and alias not in _stale and (place is None or place == _recency[alias])
 
 
 def _settings_of(tenant: "Tenant") -> dict[str, Any]:
@@ -155,8 +203,18 @@ def _settings_of(tenant: "Tenant") -> dict[str, Any]:
         finally:
             connections.close_all()
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(ask).result()
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(ask).result()
+
+
+def _configured(alias: str, config: dict[str, Any]) -> pool.Entry:
+    """The entry with the defaults that a raw one lacks (TIME_ZONE, ATOMIC_REQUESTS, …)."""
+    entry = pool.Entry(config)
+    # Django wants the default alias beside it.
+    connections.configure_settings(
+        {DEFAULT_DB_ALIAS: connections.settings[DEFAULT_DB_ALIAS], alias: entry}
+    )
+    return entry
 
 
 def _take(alias: str) -> None:
@@ -198,22 +256,19 @@ def _evict_until_one_fits() -> None:
 def _drop(alias: str) -> None:
     _recency.pop(alias, None)
     _stale.discard(alias)
-    _write({}, without=alias)
+    _retire(alias)
     # Django remembers every alias it ever connected (db/backends/base/base.py).
     RAN_DB_VERSION_CHECK.discard(alias)
 
 
-def _write(entries: dict[str, dict[str, Any]], *, without: str | None = None) -> None:
-    for alias in entries:
-        _recency.setdefault(alias)
-    # Rebind, never mutate: other threads iterate this dict in close_old_connections().
-    # configure_settings fills the defaults that a raw entry lacks (TIME_ZONE, ATOMIC_REQUESTS, …).
-    current = {key: value for key, value in connections.settings.items() if key != without}
-    connections.settings = connections.configure_settings({**current, **entries})
+def _retire(alias: str) -> None:
+    entry = _aliases().organizations.pop(alias, None)
+    if entry is not None:
+        pool.shared.retire(entry)
 
 
 def _close_here(alias: str) -> None:
-    """Close and delete this thread's wrapper; a wrapper belongs to the thread that made it."""
+    """Give back and delete this thread's wrapper; a wrapper belongs to the thread that made it."""
     wrapper = getattr(connections._connections, alias, None)  # type: ignore[attr-defined]
     if wrapper is not None:
         if wrapper.in_atomic_block:
@@ -237,7 +292,7 @@ def _remember(sender: Any, connection: Any, **kwargs: Any) -> None:
 
 
 def reap(**kwargs: Any) -> None:
-    """Close this thread's connections to aliases that nobody has pinned."""
+    """Give back this thread's connections to aliases that nobody has pinned."""
     for alias in tuple(_here.opened):
         if not _pins[alias]:
             _close_here(alias)

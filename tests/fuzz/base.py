@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from organizations import tenancy
 from organizations.isolation import Side, rows
-from organizations.tenancy import NoTenant, RegistryFull, Tenant, registry
+from organizations.tenancy import NoTenant, RegistryFull, Tenant, pool, registry
 from tests.conftest import Superuser
 from tests.plugin import SERVER
 
@@ -26,6 +26,8 @@ from .units import Loop, Task, Thread, Unit
 from .work import over_current_settings, rows_now
 
 T = TypeVar("T")
+# Five threads, and each can be in four organizations at a time.
+MOST_CONNECTIONS = 20
 # Which of several; it is taken modulo their number.
 pick = st.integers(0, 11)
 
@@ -136,6 +138,7 @@ class Base(RuleBasedStateMachine):
         self.written = 0
         self.settings = override_settings(
             ORG_MAX_ALIASES=self.model.ceiling,
+            ORG_MAX_CONNECTIONS=MOST_CONNECTIONS,
             ROOT_URLCONF="tests.fuzz.urls",
             CACHES={
                 "default": {
@@ -260,6 +263,7 @@ class Base(RuleBasedStateMachine):
         pinned = {self.alias(number): count for number, count in self.model.pinned().items()}
         assert dict(+registry._pins) == pinned
         assert set(pinned) <= set(registered), "an alias in use was evicted"
+        assert pool.shared.open <= MOST_CONNECTIONS
 
     def let_go(self) -> None:
         """The rules' own: end what they hold."""
@@ -290,6 +294,8 @@ class Base(RuleBasedStateMachine):
         for unit in (self.world.here, *self.world.threads):
             unit.direct(registry.reap)
         self.world.loop.in_executor(registry.reap)
+        assert pool.shared.open == pool.shared.idle, "somebody holds a connection"
+        pool.shared.close_idle()
         self.world.wait_for_none(tuple(side.organization.database_name for side in self.sides))
 
     def read(self, unit: Unit) -> None:

@@ -4,18 +4,32 @@ The router decides where a query goes; this is the wall behind it. It stops what
 router: `using=`, a queryset bound to an alias, `connections[alias]`, an object kept too long.
 """
 
+import itertools
 import traceback
+import weakref
 from typing import Any
 
+import psycopg
 from django.db import connections
 from django.db.backends.postgresql import base
+from psycopg import IsolationLevel, ServerCursor
 
+from organizations.tenancy import pool
 from organizations.tenancy.context import peek
 from organizations.tenancy.errors import NoTenant, WrongTenant
 
+_cursor_names = itertools.count()
+
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own, which hands out cursors only inside the organization's block."""
+    """Django's own, which hands out cursors only inside the organization's block.
+
+    Its connection is the pool's, and goes back there when the wrapper is closed.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cursors: list[weakref.ref[Any]] = []
 
     def _refuse_strangers(self) -> None:
         tenant = peek()
@@ -42,6 +56,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().ensure_connection()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """One of the pool's, or a new one. Raises ConnectionsExhausted.
+
+        Its transactions begin as any connection's: one that comes back inside of one is closed.
+        """
+        self.isolation_level = IsolationLevel.READ_COMMITTED
+        self._lease = self._entry()
+        return pool.shared.take(self._lease, lambda: self._connect(conn_params))
+
+    def _entry(self) -> pool.Entry:
+        # A test can have registered the alias as any other.
+        entry = self.settings_dict
+        return entry if isinstance(entry, pool.Entry) else pool.Entry(entry)
+
+    def _connect(self, conn_params: dict[str, Any]) -> Any:
         """Connect.
 
         Ctrl-C can come in the middle of the log-in, and its traceback would keep that half of a
@@ -50,10 +78,34 @@ class DatabaseWrapper(base.DatabaseWrapper):
         storage/ipc/procsignal.c and libpq/be-secure.c).
         """
         try:
-            return super().get_new_connection(conn_params)
+            return psycopg.connect(**conn_params)
         except (KeyboardInterrupt, SystemExit) as interrupt:
             traceback.clear_frames(interrupt.__traceback__)
             raise
+
+    def _close(self) -> None:
+        """Give the connection back. What it was used for is over: a cursor that somebody kept must
+        not run in the next block's transaction."""
+        if self.connection is None:
+            return
+        cursors, self._cursors = self._cursors, []
+        kept = [cursor for ref in cursors if (cursor := ref()) is not None and not cursor.closed]
+        # A server-side cursor is the session's, and ends with it.
+        keep = not any(isinstance(cursor, ServerCursor) for cursor in kept)
+        for cursor in kept:
+            if not isinstance(cursor, ServerCursor):
+                cursor.close()
+        # An error may have been the server's going away; and whoever closes in the middle of a
+        # transaction must not go on with it.
+        keep = keep and not self.errors_occurred and not self.in_atomic_block
+        pool.shared.give_back(self._lease, self.connection, keep=keep)
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        """A cursor of the connection, which ends with the block."""
+        cursor = super().create_cursor(name)
+        self._cursors = [ref for ref in self._cursors if ref() is not None]
+        self._cursors.append(weakref.ref(cursor))
+        return cursor
 
     def cursor(self) -> Any:
         """A cursor. Raises NoTenant or WrongTenant."""
@@ -63,4 +115,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def chunked_cursor(self) -> Any:
         """A server-side cursor. Raises NoTenant or WrongTenant."""
         self._refuse_strangers()
+        # The session has seen other wrappers, and their names for cursors.
+        self._named_cursor_idx = next(_cursor_names)
         return super().chunked_cursor()

@@ -8,11 +8,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from asgiref.sync import SyncToAsync
 from pytest_django import DjangoDbBlocker
 
 from accounts.models import User
 from organizations import services, tenancy
-from organizations.tenancy import registry
+from organizations.tenancy import pool, registry
 from tests.conftest import PASSWORD, Company
 
 TWIN_ID = 900_001
@@ -30,6 +31,8 @@ class Twins:
 def _no_pins_left() -> Iterator[None]:
     """Whatever a test does, in the end nothing is in use."""
     yield
+    # The thread that ran queries of async tasks keeps its connection until it opens another.
+    SyncToAsync.single_thread_executor.submit(registry.reap).result(timeout=30)
     left = dict(+registry._pins)
     registry._pins.clear()
     assert not left, f"pins are left: {left}"
@@ -108,3 +111,8 @@ def visit(*companies: Company) -> None:
     for company in companies:
         with tenancy.override(company.tenant):
             assert User.objects.get().email == company.email, "another's database"
+
+
+def lent() -> int:
+    """How many connections to organizations' databases are in somebody's hands."""
+    return pool.shared.open - pool.shared.idle

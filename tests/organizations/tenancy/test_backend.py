@@ -125,7 +125,7 @@ def test_a_log_in_that_is_interrupted_leaves_no_half_of_a_connection(
         thread.start()
         # The error is alive while its cleaning up goes on.
         with pytest.raises(KeyboardInterrupt) as interrupted:
-            wrapper.get_new_connection(parameters)
+            wrapper._connect(parameters)  # type: ignore[attr-defined]
         thread.join()
     with backend[0] as client:
         client.settimeout(2)

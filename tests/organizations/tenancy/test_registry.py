@@ -4,22 +4,22 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.core.signals import request_finished
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from accounts.models import User
 from organizations import tenancy
-from organizations.provisioning.database import organization_settings
-from organizations.tenancy import RegistryFull, registry
+from organizations.provisioning.database import settings_for
+from organizations.tenancy import RegistryFull, Tenant, directory, registry
 from tests.conftest import Company
 
-from .conftest import visit
-
-Sessions = Callable[[Company, int], None]
+from .conftest import lent, visit
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 
@@ -82,19 +82,17 @@ def test_an_alias_pinned_by_another_thread_is_not_evicted(
     in_thread(lambda: visit(several[1]))
 
 
-def test_a_connection_closes_with_the_threads_last_pin(alpha: Company, sessions: Sessions) -> None:
+def test_a_connection_is_given_back_with_the_threads_last_pin(alpha: Company) -> None:
     with tenancy.override(alpha.tenant):
         User.objects.exists()
         with tenancy.override(alpha.tenant):
             User.objects.exists()
-        sessions(alpha, 1)
-        assert tenancy.connection().connection is not None, "the inner block closed it"
-    sessions(alpha, 0)
+        assert lent() == 1
+        assert tenancy.connection().connection is not None, "the inner block gave it back"
+    assert lent() == 0
 
 
-def test_a_block_of_another_thread_keeps_its_own_connection(
-    alpha: Company, sessions: Sessions
-) -> None:
+def test_a_block_of_another_thread_keeps_its_own_connection(alpha: Company) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def stay() -> None:
@@ -110,24 +108,24 @@ def test_a_block_of_another_thread_keeps_its_own_connection(
         assert inside.wait(30)
         with tenancy.override(alpha.tenant):
             User.objects.exists()
-            sessions(alpha, 2)
-        sessions(alpha, 1)
+            assert lent() == 2
+        assert lent() == 1
         leave.set()
         staying.result(timeout=30)
-    sessions(alpha, 0)
+    assert lent() == 0
 
 
-def test_what_a_thread_opened_for_a_task_is_closed_at_the_end_of_its_request(
-    alpha: Company, sessions: Sessions
+def test_what_a_thread_opened_for_a_task_is_given_back_at_the_end_of_its_request(
+    alpha: Company,
 ) -> None:
     with tenancy.override(alpha.tenant):
         context = contextvars.copy_context()
         worker = ThreadPoolExecutor(1)
         worker.submit(context.run, User.objects.exists).result(timeout=30)
-        sessions(alpha, 1)
-    sessions(alpha, 1)
+        assert lent() == 1
+    assert lent() == 1
     worker.submit(request_finished.send, None).result(timeout=30)
-    sessions(alpha, 0)
+    assert lent() == 0
     worker.submit(connections.close_all).result(timeout=30)
     worker.shutdown()
 
@@ -159,7 +157,7 @@ def test_no_pool_is_opened_for_an_organization(
 ) -> None:
     options = {**settings.DATABASES["default"].get("OPTIONS", {}), "pool": True}
     monkeypatch.setitem(settings.DATABASES["default"], "OPTIONS", options)
-    assert "pool" not in organization_settings(alpha.organization)["OPTIONS"]
+    assert "pool" not in settings_for(alpha.organization.place, owner="")["OPTIONS"]
 
 
 def test_forget_lets_running_blocks_finish_and_the_next_one_reads_anew(
@@ -208,3 +206,41 @@ def test_a_pin_is_released_once(alpha: Company) -> None:
         pin.release()
         pin.release()
         assert registry._pins[alpha.tenant.alias] == 1, "the second release took another's pin"
+
+
+def test_where_an_organization_is_is_asked_once(alpha: Company) -> None:
+    tenant = directory.get().tenant_by_id(alpha.organization.pk)
+    with CaptureQueriesContext(connections["default"]) as asked:
+        visit_as(tenant, alpha)
+        visit_as(tenant, alpha)
+    assert len(asked) == 0, "the master was asked for what the tenant knows"
+
+
+def test_an_alias_of_another_place_is_read_anew(alpha: Company, beta: Company) -> None:
+    """Another process has moved the organization, or changed its credential."""
+    visit_as(replace(alpha.tenant, place=beta.organization.place), beta)
+    now = directory.get().tenant_by_id(alpha.organization.pk)
+    with CaptureQueriesContext(connections["default"]) as asked:
+        visit_as(now, alpha)
+        visit_as(now, alpha)
+    assert len(asked) == 1, "who is right, the master knows"
+
+
+def test_who_does_not_know_where_takes_what_is_registered(alpha: Company) -> None:
+    visit_as(directory.get().tenant_by_id(alpha.organization.pk), alpha)
+    with CaptureQueriesContext(connections["default"]) as asked:
+        visit_as(alpha.tenant, alpha)
+    assert len(asked) == 0
+
+
+def visit_as(tenant: Tenant, company: Company) -> None:
+    with tenancy.override(tenant):
+        assert User.objects.get().email == company.email
+
+
+def test_the_end_of_a_request_walks_no_alias_of_others(several: list[Company]) -> None:
+    visit(*several)
+    assert list(connections) == ["default"]
+    with tenancy.override(several[0].tenant):
+        assert list(connections) == ["default", several[0].tenant.alias]
+    assert all(company.tenant.alias in connections.settings for company in several)

@@ -4,6 +4,7 @@ import gc
 import random
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 from django.db import close_old_connections, connections, reset_queries
 from pytest_django import Settings
 
+from accounts.models import User
 from organizations import tenancy
-from organizations.tenancy import Tenant, directory, registry
+from organizations.tenancy import Tenant, directory, pool, registry
 from tests.conftest import Company
 
-from .conftest import visit
+from .conftest import lent, visit
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 
@@ -53,28 +55,47 @@ class TellingLock:
             self.release()
 
 
-def test_a_collection_in_the_middle_of_registering_does_not_lock_the_thread(
-    several: list[Company], monkeypatch: pytest.MonkeyPatch
+def _people() -> Iterator[User]:
+    yield from User.objects.iterator()
+
+
+def _abandon(tenant: Tenant) -> None:
+    """An iteration that holds a connection, and that the collector alone finds."""
+    abandoned: list[Any] = [tenancy.iterate(tenant, _people())]
+    abandoned.append(abandoned)
+    next(abandoned[0])
+    del abandoned
+
+
+@pytest.mark.parametrize("module", [registry, pool.shared], ids=["registry", "pool"])
+def test_a_collection_while_the_lock_is_held_does_not_lock_the_thread(
+    module: Any, several: list[Company], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An abandoned iteration can be collected at any allocation, also while the lock is held."""
-    configure, lock = connections.configure_settings, TellingLock()
+    """An abandoned iteration can be collected at any allocation."""
+    lock = TellingLock()
+    name = "_evict_until_one_fits" if module is registry else "_find"
+    inner = getattr(module, name)
 
-    def collect_first(databases: dict[str, Any]) -> dict[str, Any]:
+    def collect_first(*args: Any) -> Any:
         gc.collect()
-        return configure(databases)
+        return inner(*args)
 
-    def abandon_and_register() -> None:
-        abandoned: list[Any] = [tenancy.iterate(several[0].tenant, iter([1, 2]))]
-        abandoned.append(abandoned)  # a cycle: the collector alone finds it
-        del abandoned
-        visit(several[1])
-
-    monkeypatch.setattr(connections, "configure_settings", collect_first)
-    monkeypatch.setattr(registry, "_lock", lock)
-    abandon_and_register()
-    assert lock.deadlocks == 0, "the thread waits for a lock that it holds itself"
-    visit(several[2])
+    gc.collect()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, collect_first)
+        patched.setattr(module, "_lock", lock)
+        gc.disable()
+        try:
+            _abandon(several[0].tenant)
+            # Its alias goes at the same time.
+            registry.forget(several[0].tenant.alias)
+            visit(several[1])
+        finally:
+            gc.enable()
+        assert lock.deadlocks == 0, "the thread waits for a lock that it holds itself"
+        visit(several[2])
     assert registry._pins[several[0].tenant.alias] == 0, "the abandoned iteration holds its pin"
+    assert lent() == 0, "the abandoned iteration holds its connection"
 
 
 class ManyMore:
@@ -136,4 +157,4 @@ def test_threads_register_evict_and_query_while_others_walk_the_connections(
             walker.result(timeout=30)
     assert not too_many, f"aliases passed the ceiling of {ceiling}: {too_many}"
     assert not +registry._pins, "a pin is left"
-    assert set(connections.settings) == {"default", *registry.registered()}
+    assert set(registry._aliases().organizations) == set(registry.registered())

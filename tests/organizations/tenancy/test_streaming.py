@@ -14,6 +14,8 @@ from organizations import tenancy
 from organizations.tenancy import RegistryFull, registry
 from tests.conftest import Company
 
+from .conftest import lent
+
 Sessions = Callable[[Company, int], None]
 CROWD = 30
 
@@ -41,14 +43,14 @@ def addresses() -> Iterator[str]:
 
 
 def test_a_server_side_cursor_is_read_beyond_its_block(
-    alpha: Company, crowd: dict[str, list[str]], sessions: Sessions
+    alpha: Company, crowd: dict[str, list[str]]
 ) -> None:
     with tenancy.override(alpha.tenant):
         stream = tenancy.iterate(alpha.tenant, addresses())
     read = [next(stream)]
-    sessions(alpha, 1)
+    assert lent() == 1
     assert [*read, *stream] == crowd[alpha.tenant.slug]
-    sessions(alpha, 0)
+    assert lent() == 0
     assert not +registry._pins, "the end did not release the pin"
 
 
@@ -87,7 +89,7 @@ def test_a_queryset_is_read_where_the_stream_belongs(
 
 
 def test_closing_early_runs_the_iterables_own_end_inside_and_releases_the_pin(
-    alpha: Company, crowd: dict[str, list[str]], sessions: Sessions
+    alpha: Company, crowd: dict[str, list[str]]
 ) -> None:
     ended_in = []
 
@@ -103,10 +105,10 @@ def test_closing_early_runs_the_iterables_own_end_inside_and_releases_the_pin(
     stream.close()
     assert ended_in == [alpha.tenant], "the iterable's end ran outside of its organization"
     assert not +registry._pins, "the pin was not released, or twice"
-    sessions(alpha, 0)
+    assert lent() == 0
 
 
-def test_a_step_that_raises_releases_the_pin(alpha: Company, sessions: Sessions) -> None:
+def test_a_step_that_raises_releases_the_pin(alpha: Company) -> None:
     def steps() -> Iterator[bool]:
         yield User.objects.exists()
         raise LookupError("broken")
@@ -116,18 +118,18 @@ def test_a_step_that_raises_releases_the_pin(alpha: Company, sessions: Sessions)
     with pytest.raises(LookupError, match="broken"):
         next(stream)
     assert tenancy.peek() is None and not +registry._pins, "the broken stream holds on"
-    sessions(alpha, 0)
+    assert lent() == 0
 
 
 def test_a_stream_that_is_dropped_lets_go_of_its_connection(
-    alpha: Company, crowd: dict[str, list[str]], sessions: Sessions
+    alpha: Company, crowd: dict[str, list[str]]
 ) -> None:
     stream = tenancy.iterate(alpha.tenant, addresses())
     next(stream)
     del stream
     gc.collect()
     assert not +registry._pins, "the dropped stream holds its pin"
-    sessions(alpha, 0)
+    assert lent() == 0
 
 
 def test_an_alias_is_not_evicted_while_it_is_streamed(

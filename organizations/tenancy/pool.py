@@ -1,0 +1,292 @@
+"""Open connections to organizations' databases: shared by the threads of a process, and bounded.
+
+A block takes one when it first asks its database something, and gives it back when it ends. What is
+given back stays open for the next block of the same organization, in whichever thread. Never more
+than ORG_MAX_CONNECTIONS are open: where another organization needs one, the idle one used longest
+ago is closed; one that is lent is never taken. With all of them lent, who comes waits in line, for
+ORG_CONNECTION_WAIT_SECONDS at most.
+
+psycopg's own pools are for one database each, with threads of their own: a thousand organizations
+have no ceiling together. docs/decisions/0013-connections.md has the figures.
+"""
+
+import os
+import select
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from psycopg.pq import TransactionStatus
+
+from .errors import ConnectionsExhausted
+
+Connection = psycopg.Connection[Any]
+
+
+class Entry(dict[str, Any]):
+    """A DATABASES entry as it was registered, and the idle connections that were opened by it.
+
+    is_retired: it is no longer registered; no connection of it is kept.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.idle: list[Connection] = []
+        self.is_retired = False
+
+
+class _Waiter:
+    """A thread in line: it is given a connection, to use or to close, or the room of one."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.is_served = False
+        self.given: tuple[Entry, Connection] | None = None
+        self.woken = threading.Event()
+
+
+class Pool:
+    """Safe from any thread; and from the garbage collector, which can give a connection back in a
+    thread that holds the lock just then: giving back and retiring never wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Idle ones of all organizations, used longest ago first, and since when.
+        self._idle: OrderedDict[Connection, tuple[Entry, float]] = OrderedDict()
+        self._waiting: deque[_Waiter] = deque()
+        self._open = 0
+        # What came back and was not yet counted; None: the room of one that is closed.
+        self._returned: SimpleQueue[tuple[Entry, Connection | None]] = SimpleQueue()
+        self._retired: SimpleQueue[Entry] = SimpleQueue()
+        self._lent: dict[int, weakref.ref[Connection]] = {}
+        # How often a block found one open, opened one, closed another's for it, had to wait for
+        # one, and waited in vain.
+        self.hits = self.misses = self.evictions = self.waits = self.refusals = 0
+
+    @property
+    def open(self) -> int:
+        """How many there are: lent, idle and being opened."""
+        self._settle()
+        return self._open
+
+    @property
+    def idle(self) -> int:
+        """How many of them nobody uses."""
+        self._settle()
+        return len(self._idle)
+
+    def take(self, entry: Entry, connect: Callable[[], Connection]) -> Connection:
+        """An open connection of `entry`: an idle one that is alive, or what `connect` opens.
+
+        Raises ConnectionsExhausted behind the wait, and what `connect` raises.
+        """
+        given = self._room_or_connection(entry)
+        while given is not None:
+            owner, connection = given
+            if owner is entry and not entry.is_retired and is_alive(connection):
+                self.hits += 1
+                self._lend(entry, connection)
+                return connection
+            if owner is not entry:
+                self.evictions += 1
+            close(connection)
+            given = self._instead(entry)
+        self.misses += 1
+        try:
+            connection = connect()
+        except BaseException:
+            self._hand_in(entry, None)
+            raise
+        self._lend(entry, connection)
+        return connection
+
+    def give_back(self, entry: Entry, connection: Connection, *, keep: bool) -> None:
+        """Keep the connection for the next block, or close it where that is not wanted or safe."""
+        self._lent.pop(id(connection), None)
+        if keep and not connection.closed and not connection.broken:
+            keep = connection.pgconn.transaction_status == TransactionStatus.IDLE
+        else:
+            keep = False
+        if not keep:
+            close(connection)
+        self._hand_in(entry, connection if keep else None)
+
+    def retire(self, entry: Entry) -> None:
+        """The entry is no longer registered: close what is idle, keep nothing that comes back."""
+        entry.is_retired = True
+        self._retired.put(entry)
+        self._settle()
+
+    def close_idle(self) -> None:
+        """Close all that nobody uses."""
+        with self._lock:
+            idle = [(entry, connection) for connection, (entry, _) in self._idle.items()]
+            self._take_out(idle)
+        self._dispose(idle)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the connections are the parent's, and closing them would end its
+        sessions."""
+        for connection in self._idle:
+            # psycopg warns of a connection that is collected open, unless it was in a pool
+            # (psycopg 3.3, _connection_base.py, __del__).
+            connection._pool = None
+        _of_parents.append(self._idle)
+        self.__init__()  # type: ignore[misc]
+
+    # --- Counting -----------------------------------------------------------------------------
+    def _room_or_connection(self, entry: Entry) -> tuple[Entry, Connection] | None:
+        """An idle connection, to use or, where it is another's, to close first; None: there is room
+        for one more. Either way it is counted as open."""
+        with self._lock:
+            surplus = self._count_returns()
+            found, waiter = self._find(entry), None
+            if found is None and self._open < settings.ORG_MAX_CONNECTIONS:
+                self._open += 1
+            elif found is None:
+                waiter = _Waiter(entry)
+                self._waiting.append(waiter)
+                self.waits += 1
+        self._dispose(surplus)
+        if waiter is None:
+            return found
+        waiter.woken.wait(settings.ORG_CONNECTION_WAIT_SECONDS)
+        with self._lock:
+            if waiter.is_served:
+                return waiter.given
+            self._waiting.remove(waiter)
+            self.refusals += 1
+        raise ConnectionsExhausted(settings.ORG_MAX_CONNECTIONS)
+
+    def _find(self, entry: Entry) -> tuple[Entry, Connection] | None:
+        found = None
+        if entry.idle:
+            # The newest one: it is the likeliest to be alive.
+            found = entry, entry.idle[-1]
+        elif self._idle and self._open >= settings.ORG_MAX_CONNECTIONS:
+            found = self._oldest()
+        if found is not None:
+            self._take_out([found])
+        return found
+
+    def _instead(self, entry: Entry) -> tuple[Entry, Connection] | None:
+        """Another idle one of the entry, in the place of one that was closed."""
+        with self._lock:
+            found = (entry, entry.idle[-1]) if entry.idle else None
+            if found is not None:
+                self._take_out([found])
+                self._free()
+        self._settle()
+        return found
+
+    def _oldest(self) -> tuple[Entry, Connection]:
+        connection, (entry, _) = next(iter(self._idle.items()))
+        return entry, connection
+
+    def _take_out(self, idle: list[tuple[Entry, Connection]]) -> None:
+        for entry, connection in idle:
+            entry.idle.remove(connection)
+            del self._idle[connection]
+
+    def _dispose(self, taken_out: list[tuple[Entry, Connection]]) -> None:
+        """Close, and only then let others open theirs."""
+        for entry, connection in taken_out:
+            close(connection)
+            self._returned.put((entry, None))
+        self._settle()
+
+    def _free(self) -> None:
+        """One less is open, or somebody in line may open one."""
+        if self._waiting and self._open <= settings.ORG_MAX_CONNECTIONS:
+            self._serve(None)
+        else:
+            self._open -= 1
+
+    def _serve(self, given: tuple[Entry, Connection] | None) -> None:
+        waiter = self._waiting.popleft()
+        waiter.given, waiter.is_served = given, True
+        waiter.woken.set()
+
+    def _lend(self, entry: Entry, connection: Connection) -> None:
+        # A thread can end without giving back: one that ran a query of an async task.
+        lost = (entry, None)
+        self._lent[id(connection)] = weakref.ref(connection, lambda _: self._hand_in(*lost))
+
+    def _hand_in(self, entry: Entry, connection: Connection | None) -> None:
+        self._returned.put((entry, connection))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Count what came back; by whoever holds the lock, if somebody does: they come by here."""
+        while not (self._returned.empty() and self._retired.empty()):
+            if not self._lock.acquire(blocking=False):
+                return
+            try:
+                surplus = self._count_returns()
+            finally:
+                self._lock.release()
+            self._dispose(surplus)
+
+    def _count_returns(self) -> list[tuple[Entry, Connection]]:
+        """Put back what came back. What is to be disposed of is returned. Needs the lock."""
+        surplus: list[tuple[Entry, Connection]] = []
+        ceiling: int = settings.ORG_MAX_CONNECTIONS
+        now = time.monotonic()
+        while True:
+            try:
+                entry, connection = self._returned.get_nowait()
+            except Empty:
+                break
+            if connection is None:
+                self._free()
+            elif entry.is_retired or self._open - len(surplus) > ceiling:
+                surplus.append((entry, connection))
+            elif self._waiting:
+                self._serve((entry, connection))
+            else:
+                entry.idle.append(connection)
+                self._idle[connection] = (entry, now)
+        while not self._retired.empty():
+            entry = self._retired.get()
+            idle = [(entry, connection) for connection in entry.idle]
+            self._take_out(idle)
+            surplus += idle
+        outlived_before = now - settings.ORG_CONNECTION_IDLE_SECONDS
+        while self._idle:
+            entry, connection = self._oldest()
+            has_outlived = self._idle[connection][1] < outlived_before
+            if not has_outlived and self._open - len(surplus) <= ceiling:
+                break
+            self._take_out([(entry, connection)])
+            surplus.append((entry, connection))
+        return surplus
+
+
+def is_alive(connection: Connection) -> bool:
+    """Whether the server has said nothing since: what it says to an idle session is that it ends.
+
+    Costs no round trip. What a half-open network hides shows at the next statement only.
+    """
+    if connection.closed or connection.broken:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)
+
+
+def close(connection: Connection) -> None:
+    """Close it, whatever state it is in."""
+    with suppress(psycopg.Error):
+        connection.close()
+
+
+_of_parents: list[Any] = []
+shared = Pool()
+os.register_at_fork(after_in_child=lambda: shared.leave_to_parent())
