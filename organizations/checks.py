@@ -83,10 +83,10 @@ def check_openness(
         )
 
 
-# The master's, a direct session for provisioning, and an organization's.
-CONNECTIONS_PER_THREAD = 3
-# The thread that writes mails (accounts/outbox.py): the master's and an organization's.
-CONNECTIONS_FOR_MAILS = 2
+# The master's, and a direct session for provisioning.
+CONNECTIONS_PER_THREAD = 2
+# The thread that writes mails (accounts/outbox.py) asks the master too.
+CONNECTIONS_FOR_MAILS = 1
 
 
 def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
@@ -102,26 +102,41 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
         "FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()"
     ).fetchone()
     server, role, database, superuser = row if row else (0, None, None, False)
-    for_requests = settings.WEB_THREADS * CONNECTIONS_PER_THREAD
-    everything = settings.WEB_CONCURRENCY * (for_requests + CONNECTIONS_FOR_MAILS)
-    # One of each thread's is an organization's: of another role, to a database of its own.
-    own = everything - settings.WEB_CONCURRENCY * (settings.WEB_THREADS + 1)
-    for needed, available, whose, remedy in (
+    own = settings.WEB_CONCURRENCY * (
+        settings.WEB_THREADS * CONNECTIONS_PER_THREAD + CONNECTIONS_FOR_MAILS
+    )
+    # Those are of other roles, to databases of their own.
+    everything = own + settings.WEB_CONCURRENCY * settings.ORG_MAX_CONNECTIONS
+    threads = "WEB_CONCURRENCY or WEB_THREADS"
+    for needed, available, whose, lowering, remedy in (
         (
             everything,
             server,
             "the server allows",
+            "WEB_CONCURRENCY or ORG_MAX_CONNECTIONS",
             "raise the server's max_connections",
         ),
-        (own, role, "the application's role may have", "raise the role's CONNECTION LIMIT"),
-        (own, database, "the master database takes", "raise the database's CONNECTION LIMIT"),
+        (
+            own,
+            role,
+            "the application's role may have",
+            threads,
+            "raise the role's CONNECTION LIMIT",
+        ),
+        (
+            own,
+            database,
+            "the master database takes",
+            threads,
+            "raise the database's CONNECTION LIMIT",
+        ),
     ):
         if available is None or needed <= available or (superuser and whose != "the server allows"):
             continue
         yield checks.Warning(
             f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads can open "
             f"{needed} connections, and {whose} {available}.",
-            hint=f"Lower WEB_CONCURRENCY or WEB_THREADS, or {remedy}.",
+            hint=f"Lower {lowering}, or {remedy}.",
             id="organizations.W004",
         )
 
@@ -130,14 +145,29 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
 def check_aliases(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """Each thread of a process can pin an alias at the same time, and the one that writes mails."""
-    if settings.ORG_MAX_ALIASES < settings.WEB_THREADS + 1:
-        yield checks.Warning(
-            f"ORG_MAX_ALIASES is {settings.ORG_MAX_ALIASES}, and a process has "
-            f"{settings.WEB_THREADS} threads and one for mails: requests will be answered 503.",
-            hint="Set it to the number of threads and one more, at least.",
-            id="organizations.W005",
-        )
+    """Each thread of a process can be in an organization at the same time, and the one that writes
+    mails; and what holds a connection has an alias."""
+    threads = settings.WEB_THREADS + 1
+    for name, least, why in (
+        ("ORG_MAX_CONNECTIONS", threads, _THREADS.format(settings.WEB_THREADS)),
+        ("ORG_MAX_ALIASES", threads, _THREADS.format(settings.WEB_THREADS)),
+        (
+            "ORG_MAX_ALIASES",
+            settings.ORG_MAX_CONNECTIONS,
+            f"ORG_MAX_CONNECTIONS is {settings.ORG_MAX_CONNECTIONS}: connections will be closed "
+            "for want of an alias.",
+        ),
+    ):
+        if getattr(settings, name) < least:
+            yield checks.Warning(
+                f"{name} is {getattr(settings, name)}, and {why}",
+                hint=f"Set it to {least} at least.",
+                id="organizations.W005",
+            )
+            return
+
+
+_THREADS = "a process has {} threads and one for mails: requests will wait, or be answered 503."
 
 
 @checks.register(checks.Tags.database)

@@ -113,10 +113,10 @@ def test_the_checks_are_registered_to_run_with_a_database() -> None:
 
 
 def test_more_connections_than_the_server_allows_are_warned_of(settings: Settings) -> None:
-    settings.WEB_CONCURRENCY, settings.WEB_THREADS = 50, 4
+    settings.WEB_CONCURRENCY, settings.WEB_THREADS = 5, 4
     ((id, message),) = server_says()
     assert id == "organizations.W004"
-    assert message.startswith("50 processes of 4 threads can open 700 connections")
+    assert message.startswith("5 processes of 4 threads can open 205 connections")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_more_connections_than_the_server_allows_are_warned_of(settings: Setting
 def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
     limited: str, message: str, superuser: Superuser, settings: Settings
 ) -> None:
-    settings.WEB_CONCURRENCY = 10
+    settings.WEB_CONCURRENCY, settings.ORG_MAX_CONNECTIONS = 10, 5
     superuser.execute(f"ALTER {limited} CONNECTION LIMIT 80".encode())
     try:
         ((id, said),) = server_says()
@@ -139,12 +139,23 @@ def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
     assert said == f"10 processes of 4 threads can open 90 connections, and {message}"
 
 
-def test_fewer_aliases_than_threads_are_warned_of(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("connections", "aliases", "said"),
+    [
+        (4, 1_000, "ORG_MAX_CONNECTIONS is 4, and a process has 4 threads and one for mails"),
+        (32, 4, "ORG_MAX_ALIASES is 4, and a process has 4 threads and one for mails"),
+        (32, 31, "ORG_MAX_ALIASES is 31, and ORG_MAX_CONNECTIONS is 32"),
+    ],
+)
+def test_ceilings_below_what_threads_use_are_warned_of(
+    connections: int, aliases: int, said: str, settings: Settings
+) -> None:
+    settings.WEB_THREADS = 4
     assert list(check_aliases()) == []
-    settings.ORG_MAX_ALIASES, settings.WEB_THREADS = 4, 4
+    settings.ORG_MAX_CONNECTIONS, settings.ORG_MAX_ALIASES = connections, aliases
     (message,) = check_aliases()
     assert message.id == "organizations.W005"
-    assert "ORG_MAX_ALIASES is 4, and a process has 4 threads and one for mails" in message.msg
+    assert message.msg.startswith(said)
 
 
 _SMTP = "django.core.mail.backends.smtp.EmailBackend"
