@@ -128,9 +128,9 @@ def session_of(credential: Credential) -> LoginSession:
     """
     if credential.organization_id != tenancy.get().organization_id:
         raise InvalidToken
-    session = (
-        LoginSession.objects.select_related("user")
-        .filter(
+    try:
+        # Not first(), which would sort what is one row at most.
+        return LoginSession.objects.select_related("user").get(
             id=credential.session_id,
             kind=credential.kind,
             token_version=credential.version,
@@ -139,11 +139,8 @@ def session_of(credential: Credential) -> LoginSession:
             expires_at__gt=timezone.now(),
             user__is_active=True,
         )
-        .first()
-    )
-    if session is None:
-        raise InvalidToken
-    return session
+    except LoginSession.DoesNotExist as error:
+        raise InvalidToken from error
 
 
 def rotate(credential: Credential) -> LoginSession:

@@ -55,10 +55,11 @@ class Created:
 
 def find_organization(name: str) -> Organization:
     """The usable organization by any spelling of its name. Raises OrganizationNotFound."""
-    organization = Organization.objects.usable().named(name).first()
-    if organization is None:
-        raise OrganizationNotFound(name)
-    return organization
+    try:
+        # Not first(), which would sort what is one row at most.
+        return Organization.objects.usable().get(name_digest=name_digest(name))
+    except Organization.DoesNotExist as error:
+        raise OrganizationNotFound(name) from error
 
 
 def create_organization(*, name: str, email: str, password: str) -> Created:

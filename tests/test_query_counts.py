@@ -1,0 +1,130 @@
+"""How many statements each endpoint sends to the master, and to the organization's database.
+
+A response that needs one more changes the table below, and whoever adds it says why.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.core.signals import request_finished, request_started
+from django.db import connections
+from django.db.backends.signals import connection_created
+from django.test import Client
+
+from organizations.isolation import Side
+from organizations.isolation.calls import all_calls, send
+from organizations.tenancy.registry import ALIAS_PREFIX
+
+pytest_plugins = ["tests.isolation.fixtures"]
+
+CALLS = all_calls()
+# (master, organization), with the limits off, which count in the master. BEGIN and COMMIT do not
+# count. In the master one statement finds the organization, and each recorded act takes one
+# for the key of the trail's hashes and one for the entry.
+COUNTS: dict[str, tuple[int, int]] = {
+    "ANY /admin": (0, 0),
+    "ANY /api/logout/": (0, 0),
+    "DELETE /api/v1/users/<pk>/": (3, 5),
+    "GET /": (0, 0),
+    "GET /.well-known/security.txt": (0, 0),
+    "GET /admin/login": (0, 0),
+    "GET /api/email/verify/": (0, 0),
+    "GET /api/login/": (0, 0),
+    "GET /api/password-reset/": (0, 0),
+    "GET /api/password-reset/confirm/": (0, 0),
+    "GET /api/v1/": (1, 1),
+    "GET /api/v1/audit/": (3, 1),
+    "GET /api/v1/me/": (1, 1),
+    "GET /api/v1/organization/": (2, 1),
+    "GET /api/v1/organizations/": (1, 1),
+    "GET /api/v1/organizations/<id_or_slug>/": (1, 1),
+    "GET /api/v1/users/": (1, 3),
+    "GET /api/v1/users/<pk>/": (1, 2),
+    "GET /docs": (0, 0),
+    "GET /health": (0, 0),
+    "GET /openapi.json": (0, 0),
+    "GET /redoc": (0, 0),
+    "PATCH /api/v1/me/": (3, 3),
+    "PATCH /api/v1/users/<pk>/": (3, 8),
+    "POST /admin/login": (3, 2),
+    "POST /api/email/verify/": (2, 2),
+    "POST /api/login/": (3, 2),
+    "POST /api/password-reset/": (3, 0),
+    "POST /api/password-reset/confirm/": (2, 6),
+    "POST /api/v1/auth/email/verify/": (2, 2),
+    "POST /api/v1/auth/logout/": (3, 2),
+    "POST /api/v1/auth/password-reset/": (3, 0),
+    "POST /api/v1/auth/password-reset/confirm/": (2, 6),
+    "POST /api/v1/auth/token/": (3, 2),
+    "POST /api/v1/auth/token/refresh/": (1, 2),
+    "POST /api/v1/me/email/verification/": (1, 1),
+    "POST /api/v1/me/password/": (5, 7),
+    "POST /api/v1/organizations/": (1, 1),
+    "POST /api/v1/users/": (3, 2),
+    "POST /org/create": (1, 0),
+    "POST /org/get": (1, 0),
+    "PUT /api/v1/users/<pk>/": (3, 7),
+}
+
+
+@contextmanager
+def counted() -> Iterator[dict[str, list[str]]]:
+    """The statements of the requests in the block, by `master` and `organization`."""
+    found: dict[str, list[str]] = {"master": [], "organization": []}
+    under_way: list[bool] = []
+
+    def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        alias = context["connection"].alias
+        if under_way:
+            found["organization" if alias.startswith(ALIAS_PREFIX) else "master"].append(sql)
+        return execute(sql, params, many, context)
+
+    def begin(sender: Any, **kwargs: Any) -> None:
+        under_way.append(True)
+
+    def end(sender: Any, **kwargs: Any) -> None:
+        under_way.clear()
+
+    def watch(sender: Any, connection: Any, **kwargs: Any) -> None:
+        if connection.alias.startswith(ALIAS_PREFIX):
+            connection.execute_wrappers.append(count)
+
+    connection_created.connect(watch, weak=False)
+    request_started.connect(begin, weak=False)
+    request_finished.connect(end, weak=False)
+    try:
+        with connections["default"].execute_wrapper(count):
+            yield found
+    finally:
+        connection_created.disconnect(watch)
+        request_started.disconnect(begin)
+        request_finished.disconnect(end)
+
+
+def client_for(call: str, side: Side) -> Client:
+    return side.by_token() if CALLS[call].audience in ("member", "staff") else Client()
+
+
+@pytest.mark.parametrize("key", CALLS)
+def test_an_endpoint_sends_no_statement_that_it_does_not_need(
+    key: str, ours: Side, theirs: Side
+) -> None:
+    # Each process asks once where an organization is.
+    assert ours.by_token().get("/api/v1/me/").status_code == 200
+    client = client_for(key, ours)
+    with counted() as found:
+        response = send(client, key, ours, theirs)
+    assert response.status_code == CALLS[key].status, response.content
+    counts = (len(found["master"]), len(found["organization"]))
+    assert counts == COUNTS[key], found
+
+
+def test_a_request_with_a_token_asks_the_master_once(ours: Side) -> None:
+    client = ours.by_token()
+    with counted() as found:
+        assert client.get("/api/v1/me/").status_code == 200
+    (query,) = found["master"]
+    assert "FROM organizations WHERE id = " in query
+    assert len(found["organization"]) == 1
