@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import Error as DatabaseError
 from django.db import connections, transaction
+from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
@@ -392,3 +394,28 @@ def test_a_bare_transaction_is_still_the_masters(alpha: Company) -> None:
     with tenancy.override(alpha.tenant), transaction.atomic():
         assert connections["default"].in_atomic_block
         assert not tenancy.connection().in_atomic_block
+
+
+def test_a_request_that_finds_none_free_is_answered_503_with_retry_after(
+    alpha: Company, beta: Company, settings: Settings, client: Client
+) -> None:
+    token = alpha.token(client)
+    settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05
+    ask = partial(client.get, "/api/v1/me/", headers={"Authorization": f"Bearer {token}"})
+    inside, leave = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        with tenancy.override(beta.tenant):
+            User.objects.get()
+            inside.set()
+            assert leave.wait(30)
+
+    with Threads(1) as threads:
+        occupying = threads.submit(occupy)
+        assert inside.wait(30)
+        response = ask()
+        leave.set()
+        occupying.result(timeout=30)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+    assert response.json()["code"] == "too_busy"
+    assert ask().status_code == 200
