@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition
 
@@ -16,7 +15,7 @@ from organizations import tenancy
 from organizations.tenancy import NoTenant, RegistryFull, registry
 
 from . import work
-from .base import Base, act, forget_what_nobody_uses, pick
+from .base import BROKEN, Base, act, forget_what_nobody_uses, pick
 from .model import Entry, Rows
 from .units import Task, Unit
 
@@ -111,7 +110,7 @@ class Blocks(Base):
             assert organization is None
         except RegistryFull:
             assert full
-        except (OperationalError, InterfaceError) as error:
+        except BROKEN as error:
             self.excuse(unit, organization, error)
         else:
             raise AssertionError("nothing was raised")
@@ -217,7 +216,7 @@ class Blocks(Base):
                 found = future.result(60)
             except RegistryFull:
                 continue  # Who came first is not known.
-            except (OperationalError, InterfaceError) as error:
+            except BROKEN as error:
                 self.excuse(unit, organization, error, cut=cut)
                 continue
             for read in found:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import cache
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError
 from django.test import Client
 from django.utils.connection import ConnectionDoesNotExist
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from organizations import tenancy
 from organizations.tenancy import NoTenant, WrongTenant
 
 from . import work
-from .base import act, pick
+from .base import BROKEN, act, pick
 from .blocks import Blocks, drop
 from .model import Rows
 from .units import Unit
@@ -210,7 +210,7 @@ class Walls(Blocks):
             assert self._active_in(stream, unit) is None, "the stream has lost its organization"
             self._over(stream)
             return
-        except (OperationalError, InterfaceError) as error:
+        except BROKEN as error:
             self._over(stream)
             if not stream.may_break:
                 self.excuse(unit, self._active_in(stream, unit), error)
@@ -241,7 +241,7 @@ class Walls(Blocks):
         else:
             try:
                 unit.query(stream.holder.close)
-            except (OperationalError, InterfaceError):
+            except BROKEN:
                 assert stream.may_break
         self._over(stream)
 
@@ -288,7 +288,7 @@ class Walls(Blocks):
             self._before_the_end(stream, unit)
             try:
                 unit.query(stream.holder.close)
-            except (OperationalError, InterfaceError):
+            except BROKEN:
                 assert stream.may_break
         self.streams.clear()
         cache.clear()

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from organizations.tenancy import pool
+
 from .base import World
 from .machine import Walls
 
@@ -50,7 +52,7 @@ def test_no_order_of_steps_shows_one_organization_anothers_rows(
     world: World, record_property: Callable[[str, object], None]
 ) -> None:
     Walls.world = world
-    seed, started = SEED, time.monotonic()
+    seed, started, evictions = SEED, time.monotonic(), pool.shared.evictions
     try:
         while True:
             print(f"seed {seed}")
@@ -66,8 +68,11 @@ def test_no_order_of_steps_shows_one_organization_anothers_rows(
         record_property("seconds", round(time.monotonic() - started, 1))
         for name, count in sorted(world.counts.items()):
             record_property(f"steps: {name}", count)
+        closed = pool.shared.evictions - evictions
+        record_property("connections closed for others", closed)
         for failure in world.failures[:1]:
             print(f"The first failure, {failure}")
+        print(f"{closed} connections closed for others")
         print(f"{world.counts.total()} steps: {dict(sorted(world.counts.items()))}")
     assert world.counts.total() >= STEPS
     never = {rule.function.__name__ for rule in Walls.setup_state().rules} - set(world.counts)
