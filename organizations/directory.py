@@ -55,14 +55,14 @@ class MasterDirectory:
 
 # Each request asks one of these once. Written out: the ORM takes longer to put such a query
 # together than the server to answer it (docs/performance.md).
-_BY_ID = """
-SELECT id, slug, name, status, database_name, role_name, sealed_password
-FROM organizations WHERE id = %s AND status IN ('active', 'suspended')
-"""
-_BY_NAME = """
-SELECT id, slug, name, status, database_name, role_name, sealed_password
-FROM organizations WHERE name_digest = %s AND status IN ('active', 'suspended')
-"""
+_BY_ID = (
+    "SELECT id, slug, name, status, database_name, role_name, sealed_password "
+    "FROM organizations WHERE id = %s AND status IN ('active', 'suspended')"
+)
+_BY_NAME = (
+    "SELECT id, slug, name, status, database_name, role_name, sealed_password "
+    "FROM organizations WHERE name_digest = %s AND status IN ('active', 'suspended')"
+)
 
 
 def _tenant(query: str, value: int | str, *, named: str) -> Tenant:

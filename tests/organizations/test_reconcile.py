@@ -53,7 +53,9 @@ def test_a_deletion_that_died_is_finished(superuser: Superuser) -> None:
 
 def test_a_deletion_that_died_behind_the_drop_is_finished(superuser: Superuser) -> None:
     row = half_deleted("Dropped Ltd")
-    superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(row.database_name)))
+    superuser.execute(
+        sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(row.database_name))
+    )
     superuser.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(row.role_name)))
     assert services.reconcile_organizations()["deleted"] == ["Dropped Ltd"]
 
