@@ -1,0 +1,59 @@
+"""Middleware that only pages need: static files, the staff's session and user, messages.
+
+A request that shows all it needs in its token or its body passes them by. Subclasses, which Django
+admin's checks look for; the CSRF check has no such subclass, since `check --deploy` asks for
+Django's own, and it has nothing to do where a view is exempt.
+"""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-untyped]
+
+# The contract's paths, with `/admin/login` without a slash: with one it is a page.
+_BODIES_ALONE = frozenset({"/org/create", "/admin/login"})
+
+
+def is_no_page(request: HttpRequest) -> bool:
+    """Whether it carries a token to the API, or is of the contract, which asks for no cookie.
+
+    By the path above all: Django admin asks for a user whatever the headers say.
+    """
+    path = request.path_info
+    if path == "/org/get":
+        # Otherwise it looks for a login, of staff too.
+        return bool(settings.ORG_PUBLIC_LOOKUP)
+    if path.startswith("/api/v1/"):
+        scheme: str = request.META.get("HTTP_AUTHORIZATION", "")[:7]
+        return scheme.lower() == "bearer "
+    return path in _BODIES_ALONE
+
+
+class _ForPages:
+    get_response: Any
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if is_no_page(request):
+            return self.get_response(request)  # type: ignore[no-any-return]
+        return super().__call__(request)  # type: ignore[misc, no-any-return]
+
+
+class Files(_ForPages, WhiteNoiseMiddleware):  # type: ignore[misc]
+    """Static files."""
+
+
+class Session(_ForPages, SessionMiddleware):
+    """The staff's session."""
+
+
+class Authentication(_ForPages, AuthenticationMiddleware):
+    """`request.user`, of staff."""
+
+
+class Messages(_ForPages, MessageMiddleware):
+    """What a page tells once."""

@@ -1,0 +1,72 @@
+"""A request that shows all it needs in its token or its body passes by what pages need."""
+
+from typing import Any
+
+import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.test import Client
+from pytest_django import Settings
+
+from tests.conftest import Company
+
+LOOKUP = {"organization_name": "Acme Corp"}
+
+
+def met(response: Any) -> set[str]:
+    """What the middleware of pages has put on the request. A user is put there by DRF too."""
+    request = response.wsgi_request
+    return {name for name in PAGES if hasattr(request, name)}
+
+
+PAGES = {"session", "_messages"}
+
+
+def test_a_request_with_a_token_needs_no_session(alpha: Company, client: Client) -> None:
+    headers = {"Authorization": f"Bearer {alpha.token(client)}"}
+    response = client.get("/api/v1/me/", headers=headers)
+    assert (response.status_code, met(response)) == (200, set())
+
+
+def test_a_token_that_is_no_good_is_refused_there_too(client: Client) -> None:
+    response = client.get("/api/v1/users/", headers={"Authorization": "bearer nothing"})
+    assert (response.status_code, met(response)) == (401, set())
+
+
+@pytest.mark.parametrize("path", ["/org/get", "/org/create", "/admin/login"])
+def test_the_contract_asks_for_no_session(path: str, client: Client, alpha: Company) -> None:
+    response = client.post(path, LOOKUP, content_type="application/json")
+    assert response.status_code in (200, 400)
+    assert met(response) == set()
+
+
+def test_a_look_up_that_is_closed_to_strangers_looks_for_staff(
+    settings: Settings, staff_client: Client, alpha: Company
+) -> None:
+    settings.ORG_PUBLIC_LOOKUP = False
+    response = staff_client.post("/org/get", LOOKUP, content_type="application/json")
+    assert (response.status_code, met(response)) == (200, PAGES)
+
+
+def test_without_a_token_the_api_looks_for_staff(staff_client: Client) -> None:
+    response = staff_client.get("/api/v1/organizations/")
+    assert (response.status_code, met(response)) == (200, PAGES)
+
+
+@pytest.mark.parametrize("path", ["/admin/", "/api/login/", "/admin/login/"])
+def test_a_token_takes_nothing_away_from_a_page(path: str, client: Client) -> None:
+    response = client.get(path, headers={"Authorization": "Bearer nothing"})
+    assert response.status_code in (200, 302)
+    assert met(response) == PAGES
+
+
+def test_a_token_does_not_stand_in_for_a_forms_own(staff_client: Client) -> None:
+    """Django admin refuses a form without its CSRF token, whatever else is sent along."""
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = staff_client.cookies
+    response = strict.post(
+        "/admin/organizations/staff/add/", {}, headers={"Authorization": "Bearer nothing"}
+    )
+    assert response.status_code == 403
+    assert SessionStore(strict.cookies["sessionid"].value).exists(
+        strict.cookies["sessionid"].value
+    ), "the session was lost"
