@@ -1,0 +1,200 @@
+"""One PostgreSQL as production has it: the embedded one with fsync on, in a folder of its own."""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from cryptography.fernet import Fernet
+from psycopg import sql
+
+from orgmgmt.embedded import APPLICATION_ROLE, EmbeddedPostgres
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+COMMAND_SECONDS = 600.0
+# fsync, full_page_writes and synchronous_commit stay as they are: on.
+POSTGRES_SETTINGS = {"shared_buffers": "256MB", "max_connections": "1200"}
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class CommandFailed(Exception):
+    """A program of the harness did not do its work; the message ends with what it printed."""
+
+
+class Cluster:
+    """A server whose master is migrated, and the environment of what runs on it.
+
+    keep: leave the folder behind when the block ends, to go on with it later.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: bool = False,
+        postgres_settings: Mapping[str, str] = POSTGRES_SETTINGS,
+    ) -> None:
+        self.folder = folder
+        self.keep = keep
+        self.postgres_settings = dict(postgres_settings)
+        self.postgres = EmbeddedPostgres(folder / "data", settings=self.postgres_settings)
+        self._keys: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.folder.chmod(0o711)  # PostgreSQL's user passes through
+        self._keys = _keys_of(self.folder)
+        try:
+            self.postgres.acquire()
+            self.manage("migrate", "--verbosity", "0")
+            # Undoes what a killed run has left half made.
+            self.manage("reconcile_orgs")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self.postgres.release()
+        finally:
+            if not self.keep:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Production's settings, but for plain http on this machine and without throttles."""
+        database = self.postgres.connection_parameters()
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "PYTHONPATH": str(PROJECT),
+            "DJANGO_SETTINGS_MODULE": "orgmgmt.settings",
+            "DEBUG": "off",
+            "HTTPS_ONLY": "off",
+            "THROTTLES": "off",
+            "ORG_SIGNUP": "open",
+            "HOST": "127.0.0.1",
+            "ALLOWED_HOSTS": "127.0.0.1",
+            # A token lives as long as the longest run.
+            "ACCESS_TOKEN_EXPIRE_MINUTES": "20160",
+            "DATA_DIR": str(self.folder / "data"),
+            "STATIC_ROOT": str(self.folder / "static"),
+            "MASTER_DB_HOST": str(database["host"]),
+            "MASTER_DB_PORT": str(database["port"]),
+            "MASTER_DB_NAME": str(database["dbname"]),
+            "MASTER_DB_USER": str(database["user"]),
+            "MASTER_DB_PASSWORD": str(database["password"]),
+            **self._keys,
+            **(extra or {}),
+        }
+
+    def manage(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        """Run manage.py; what it printed. Raises CommandFailed."""
+        return self.run([sys.executable, "manage.py", *arguments], environment=environment)
+
+    def task(
+        self, name: str, *arguments: object, environment: Mapping[str, str] | None = None
+    ) -> Any:
+        """Run benchmarks/tasks/<name>.py; the JSON that it printed last. Raises CommandFailed."""
+        printed = self.run(task_command(name, arguments), environment=environment)
+        return json.loads(printed.strip().splitlines()[-1])
+
+    def task_quietly(
+        self, name: str, *arguments: object, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Run a task that prints nothing. Raises CommandFailed."""
+        self.run(task_command(name, arguments), environment=environment)
+
+    def run(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
+        """Run a program in this environment; what it printed. Raises CommandFailed."""
+        done = subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=self.environment(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+        if done.returncode != 0:
+            raise CommandFailed(f"{' '.join(command)}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        return done.stdout
+
+    def spread(
+        self,
+        name: str,
+        arguments: Sequence[object],
+        *,
+        processes: int,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run a task in several processes at once; each gets --part K --parts N as well."""
+        running: list[tuple[list[str], subprocess.Popen[str]]] = []
+        try:
+            for part in range(processes):
+                command = task_command(name, [*arguments, "--part", part, "--parts", processes])
+                running.append((command, self._start(command, environment)))
+            for command, process in running:
+                _, said = process.communicate()
+                if process.returncode != 0:
+                    raise CommandFailed(f"{' '.join(command)}:\n{said[-4000:]}")
+        finally:
+            for _, process in running:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str] | None
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=self.environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @contextmanager
+    def superuser(self, database: str = "postgres") -> Iterator[Connection]:
+        """An autocommit connection as the superuser."""
+        parameters: dict[str, Any] = dict(self.postgres.superuser_parameters(database))
+        with psycopg.connect(**parameters, autocommit=True) as connection:
+            yield connection
+
+    def create_database(self, name: str) -> None:
+        """An empty database of the application's role, unless it is there already."""
+        with self.superuser() as connection:
+            if connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone():
+                return
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(
+                    sql.Identifier(name), sql.Identifier(APPLICATION_ROLE)
+                )
+            )
+
+
+def task_command(name: str, arguments: Sequence[object]) -> list[str]:
+    return [sys.executable, "-m", f"benchmarks.tasks.{name}", *(str(each) for each in arguments)]
+
+
+def _keys_of(folder: Path) -> dict[str, str]:
+    """The secrets of this folder's installation; made once, so that a run can be gone on with."""
+    file = folder / "keys.json"
+    if not file.exists():
+        keys = {
+            "SECRET_KEY": secrets.token_urlsafe(64),
+            "CREDENTIAL_KEYS": Fernet.generate_key().decode(),
+        }
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            json.dump(keys, opened)
+    keys = json.loads(file.read_text())
+    return keys

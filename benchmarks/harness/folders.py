@@ -1,0 +1,54 @@
+"""Where a run's PostgreSQL lies, and that nothing of it is left behind."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """A new folder that PostgreSQL's user may pass through; gone behind the block.
+
+    Below TMPDIR. A run that is asked to end (Ctrl-C, SIGTERM) ends every block on its way out.
+    """
+    _end_in_order()
+    folder = Path(tempfile.mkdtemp(prefix="orgmgmt-bench-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def lasting(folder: Path) -> Iterator[Path]:
+    """A folder that stays, for a run that is gone on with. Raises PermissionError for another's."""
+    _end_in_order()
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else. Name another by --folder.")
+    yield folder
+
+
+def _end_in_order() -> None:
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def size_bytes(folder: Path) -> int:
+    """How much disk the folder takes; 0 where it is not there."""
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
+            except OSError:
+                continue  # PostgreSQL removes files while they are counted.
+    return total
