@@ -1,0 +1,1 @@
+"""One DRF view and one query, in a project as `startproject` makes it."""

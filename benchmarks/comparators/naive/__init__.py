@@ -1,0 +1,1 @@
+"""A database for each organization by what is found first: aliases put in at run time."""

@@ -1,0 +1,1 @@
+"""The product's stack on one database for everybody."""

@@ -1,0 +1,89 @@
+"""What stands in the product's stack where it would ask for an organization.
+
+The token's signature, expiry and claims are checked by the product's code, and one query finds the
+login and its user, as the product's does. No organization is looked up, entered or left.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils import timezone
+from django.utils.cache import patch_cache_control, patch_vary_headers
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from accounts import limits, tokens
+from accounts.models import LoginSession, User
+from organizations.errors import AccountError, InvalidToken
+from organizations.tenancy import trail
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+
+class TokenMiddleware:
+    """Reads the bearer token; what was wrong with it waits on the request."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.credential = self.read(request)  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        patch_vary_headers(response, ("Authorization", "Cookie"))
+        patch_cache_control(response, private=True, no_store=True)
+        return response
+
+    def read(self, request: HttpRequest) -> tokens.Credential | Exception | None:
+        """The credential, what is wrong with it, or None where there is none."""
+        scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        try:
+            return tokens.read_access(raw.strip())
+        except AccountError as error:
+            return error
+
+
+class BearerAuthentication(BaseAuthentication):
+    """The login that the token names, with its user, by one query."""
+
+    def authenticate(self, request: Request) -> tuple[User, LoginSession] | None:
+        found: tokens.Credential | Exception | None = request._request.credential  # type: ignore[attr-defined]
+        if found is None:
+            return None
+        if isinstance(found, Exception):
+            raise found
+        session = (
+            LoginSession.objects.select_related("user")
+            .filter(
+                id=found.session_id,
+                kind=found.kind,
+                token_version=found.version,
+                user__token_version=found.version,
+                ended_at=None,
+                expires_at__gt=timezone.now(),
+                user__is_active=True,
+            )
+            .first()
+        )
+        if session is None:
+            raise InvalidToken
+        trail.identify("user", session.user_id)
+        return session.user, session
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="api"'
+
+
+class MemberThrottle(BaseThrottle):
+    """The product's two throttles, without its organizations; off, as there."""
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        if isinstance(request.user, User):
+            limits.take("MEMBER", request.user.pk)
+            limits.take("ORGANIZATION", 0)
+        return True

@@ -1,0 +1,1 @@
+"""A schema for each organization, by django-tenants."""
