@@ -1,0 +1,234 @@
+"""The routed view, `GET /api/v1/me/`: one query in the organization's database.
+
+Every variant has the same view, serializer, token check and middleware, two processes of four
+threads, and is asked by wrk with 16 connections. They take turns within each round, so that what
+slows the machine down slows all of them down.
+"""
+
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.harness import wrk
+from benchmarks.harness.budget import Clock
+from benchmarks.harness.cluster import Cluster
+from benchmarks.harness.rows import Fact, Row, by_round
+from benchmarks.harness.sampler import Sampler, sessions_begun
+from benchmarks.harness.web import WebServer
+from benchmarks.harness.wrk import Distribution, Load
+
+CONNECTIONS = 16
+_OWN = "orgmgmt.settings"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing that is compared. requests: whose tokens it takes.
+
+    hoards: its connections stay until the server ends, which it therefore does behind each turn.
+    """
+
+    name: str
+    settings: str = _OWN
+    environment: Mapping[str, str] = field(default_factory=dict)
+    requests: str = "product"
+    hoards: bool = False
+
+    @property
+    def ceiling(self) -> int | None:
+        told = self.environment.get("ORG_MAX_CONNECTIONS")
+        return int(told) if told else None
+
+
+def _ours(ceiling: int) -> Variant:
+    # An alias for each connection that may be open: with fewer, the aliases are the ceiling.
+    limits = {"ORG_MAX_CONNECTIONS": str(ceiling), "ORG_MAX_ALIASES": str(ceiling)}
+    return Variant(f"ours, ceiling {ceiling}", environment=limits)
+
+
+def _naive(age: int) -> Variant:
+    return Variant(
+        f"naive, CONN_MAX_AGE={age}",
+        "benchmarks.comparators.naive.settings",
+        {"NAIVE_CONN_MAX_AGE": str(age)},
+        hoards=age > 0,
+    )
+
+
+PLAIN = Variant("plain", "benchmarks.comparators.plain.settings", requests="plain")
+TENANTS = Variant("django-tenants", "benchmarks.comparators.tenants.settings", requests="tenants")
+CEILINGS = (64, 128, 256)
+OURS = {ceiling: _ours(ceiling) for ceiling in CEILINGS}
+NAIVE = {age: _naive(age) for age in (0, 60)}
+# Ours and plain next to each other: their ratio is what is asked most.
+ALL = (OURS[64], PLAIN, OURS[128], OURS[256], TENANTS, NAIVE[0], NAIVE[60])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """So many organizations, and how requests choose among them."""
+
+    organizations: int
+    distribution: Distribution
+
+    @property
+    def name(self) -> str:
+        return f"{self.organizations} {self.distribution}"
+
+
+def cells_of(*counts: int) -> list[Cell]:
+    """A cell for each number and distribution; with one organization they are one."""
+    found = [Cell(count, "uniform") for count in counts]
+    return found + [Cell(count, "zipf") for count in counts if count > 1]
+
+
+@dataclass
+class _Seen:
+    loads: list[Load] = field(default_factory=list)
+    hit_rates: list[float] = field(default_factory=list)
+    connections: int = 0
+    most_of_a_process: int = 0
+    rss_mb: float = 0.0
+
+
+def prepare(
+    cluster: Cluster,
+    clock: Clock,
+    count: int,
+    *,
+    whose: Collection[str] = ("product", "plain", "tenants"),
+) -> dict[str, Path]:
+    """Databases, schemas and tokens of the comparators; files of requests by whose they are."""
+    clock.say(f"tokens of {count} organizations")
+    files = {name: cluster.folder / f"{name}.requests" for name in whose}
+    cluster.task_quietly("tokens", "--count", count, "--file", files["product"])
+    cluster.create_database("bench_plain")
+    cluster.task_quietly(
+        "plain_users",
+        *("--count", count, "--file", files["plain"]),
+        environment={"DJANGO_SETTINGS_MODULE": PLAIN.settings},
+    )
+    with cluster.superuser("bench_plain") as connection:
+        connection.execute("ANALYZE")
+    if "tenants" in files:
+        clock.say(f"{count} schemas of django-tenants")
+        cluster.create_database("bench_tenants")
+        cluster.task_quietly(
+            "tenants_schemas",
+            *("--count", count, "--file", files["tenants"]),
+            environment={"DJANGO_SETTINGS_MODULE": TENANTS.settings},
+        )
+    return files
+
+
+def measure(
+    cluster: Cluster,
+    clock: Clock,
+    files: Mapping[str, Path],
+    *,
+    cells: Sequence[Cell],
+    variants: Sequence[Variant] = ALL,
+    rounds: int,
+    wrk_seconds: int,
+    seconds: float,
+) -> list[Row]:
+    """A row for each variant in each cell, and its ratio to plain."""
+    seen = {(cell, variant.name): _Seen() for cell in cells for variant in variants}
+    with ExitStack() as scope:
+        servers: dict[str, WebServer] = {}
+        for variant in variants:
+            server = WebServer(
+                cluster,
+                _server_name(variant),
+                settings=variant.settings,
+                environment=variant.environment,
+            )
+            servers[variant.name] = scope.enter_context(server)
+        for number in clock.rounds(rounds, seconds=seconds):
+            for cell in cells:
+                clock.say(f"routed view, round {number + 1}: {cell.name}")
+                for variant in (
+                    variants[number % len(variants) :] + variants[: number % len(variants)]
+                ):
+                    _turn(
+                        cluster,
+                        servers[variant.name],
+                        variant,
+                        cell,
+                        seen[cell, variant.name],
+                        files[variant.requests],
+                        wrk_seconds=wrk_seconds,
+                        number=number,
+                    )
+    rows = []
+    for cell in cells:
+        base = [load.per_second for load in seen[cell, PLAIN.name].loads]
+        for variant in variants:
+            key = f"routed/{cell.name}/{variant.name}"
+            row = _row(key, variant, seen[cell, variant.name])
+            rows += [row, by_round(f"{key}/of plain", "ratio", row.values, base)]
+            if NAIVE[0] in variants and variant.name.startswith("ours"):
+                naive = [load.per_second for load in seen[cell, NAIVE[0].name].loads]
+                rows.append(by_round(f"{key}/of naive", "ratio", row.values, naive))
+    return rows
+
+
+def _server_name(variant: Variant) -> str:
+    return "".join(each if each.isalnum() else "-" for each in variant.name)
+
+
+def _turn(
+    cluster: Cluster,
+    server: WebServer,
+    variant: Variant,
+    cell: Cell,
+    seen: _Seen,
+    file: Path,
+    *,
+    wrk_seconds: int,
+    number: int,
+) -> None:
+    def load(seconds: int) -> Load:
+        return wrk.run(
+            server.address,
+            file,
+            connections=CONNECTIONS,
+            seconds=seconds,
+            count=cell.organizations,
+            distribution=cell.distribution,
+            seed=number + 1,  # The same for each variant of a round.
+        )
+
+    load(1)
+    with cluster.superuser() as connection, Sampler(cluster) as sampler:
+        before = sessions_begun(connection)
+        measured = load(wrk_seconds)
+        begun = sessions_begun(connection) - before
+    seen.loads.append(measured)
+    if variant.requests == "product" and measured.requests:
+        seen.hit_rates.append(max(0.0, 1 - begun / measured.requests))
+    seen.connections = max(seen.connections, sampler.held(server.name))
+    most = sampler.most_of_a_process(server.name)
+    seen.most_of_a_process = max(seen.most_of_a_process, most)
+    seen.rss_mb = max([seen.rss_mb, *(each / 2**20 for each in server.worker_rss_bytes())])
+    if variant.hoards and cell.organizations >= 100:
+        server.restart()
+
+
+def _row(key: str, variant: Variant, seen: _Seen) -> Row:
+    facts: dict[str, Fact] = {
+        "errors": sum(load.errors for load in seen.loads),
+        "requests": sum(load.requests for load in seen.loads),
+        "p50_ms": statistics.median(load.p50_ms for load in seen.loads),
+        "p99_ms": max(load.p99_ms for load in seen.loads),
+        "connections": seen.connections,
+        "worker_rss_mb": seen.rss_mb,
+    }
+    if seen.hit_rates:
+        facts["hit_rate"] = statistics.median(seen.hit_rates)
+        facts["most_of_a_process"] = seen.most_of_a_process
+    if variant.ceiling is not None:
+        facts["ceiling"] = variant.ceiling
+    return Row(key, "/s", tuple(load.per_second for load in seen.loads), facts)

@@ -1,0 +1,208 @@
+"""Sign-ups over HTTP, one after the other and at concurrency 8 and 32, by each path.
+
+The paths take turns, each with a server of its own on the same PostgreSQL. Beside them, in the
+same rounds: one password hash, and one bare CREATE DATABASE … TEMPLATE … STRATEGY WAL_LOG.
+"""
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+
+from benchmarks.harness import contract
+from benchmarks.harness.budget import Clock
+from benchmarks.harness.cluster import PROJECT, Cluster
+from benchmarks.harness.rows import Row
+from benchmarks.harness.sampler import Sampler
+from benchmarks.harness.web import PROCESSES, WebServer
+
+from . import reference
+
+SPARES = 40
+NOT_YET = "not available: the product has no such path yet"
+_COMMANDS = PROJECT / "organizations" / "management" / "commands"
+
+
+@dataclass(frozen=True)
+class Path:
+    """One way a sign-up can be served. command: what the product must have for it."""
+
+    name: str
+    environment: Mapping[str, str]
+    command: str = ""
+
+    @property
+    def available(self) -> bool:
+        return not self.command or (_COMMANDS / f"{self.command}.py").exists()
+
+
+PATHS = (
+    Path("plain", {"ORG_TEMPLATES": "off", "ORG_SPARE_DATABASES": "0"}),
+    Path("template", {"ORG_SPARE_DATABASES": "0"}, command="build_template"),
+    Path("spare", {"ORG_SPARE_DATABASES": str(SPARES)}, command="refill_spares"),
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many sign-ups of each kind a round has."""
+
+    rounds: int = 3
+    sequential: int = 10
+    at_8: int = 32
+    at_32: int = 100
+    steps: int = 5
+
+
+@dataclass
+class _Seen:
+    """What the rounds of one path gave."""
+
+    p50: list[float] = field(default_factory=list)
+    p95: list[float] = field(default_factory=list)
+    at_8: list[float] = field(default_factory=list)
+    at_32: list[float] = field(default_factory=list)
+    failures: dict[str, int] = field(default_factory=lambda: {"1": 0, "8": 0, "32": 0})
+    counts: dict[str, int] = field(default_factory=lambda: {"1": 0, "8": 0, "32": 0})
+    connections: int = 0
+    most_of_a_process: int = 0
+    steps: dict[str, list[float]] = field(default_factory=dict)
+    served_by: dict[str, int] = field(default_factory=dict)
+
+
+def measure(cluster: Cluster, clock: Clock, *, sizes: Sizes, seconds: float) -> list[Row]:
+    """Rows of every path that the product has, and of the two references."""
+    paths = [path for path in PATHS if path.available]
+    seen = {path.name: _Seen() for path in paths}
+    hashes: list[float] = []
+    creates: list[float] = []
+    with ExitStack() as scope:
+        servers: dict[str, WebServer] = {}
+        for path in paths:
+            server = WebServer(cluster, f"signup-{path.name}", environment=path.environment)
+            servers[path.name] = scope.enter_context(server)
+        if any(path.name == "template" for path in paths):
+            cluster.manage("build_template", environment=_of("template").environment)
+        _first_copy(cluster, servers["plain"])
+        for number in clock.rounds(sizes.rounds, seconds=seconds):
+            clock.say(f"sign-ups, round {number + 1}: {', '.join(path.name for path in paths)}")
+            hashes.append(statistics.median(reference.hash_milliseconds(10)))
+            creates.append(statistics.median(reference.create_milliseconds(cluster, 6)))
+            # The order changes, so that none is always behind the same one.
+            for path in paths[number % len(paths) :] + paths[: number % len(paths)]:
+                _round(cluster, path, servers[path.name], seen[path.name], sizes, number)
+            # Otherwise each round would meet more databases than the one before.
+            cluster.spread("drop", ["load-"], processes=2)
+    rows = [
+        Row("reference/hash", "ms", tuple(hashes), {"cost": "m=19 MiB, t=2, p=1"}),
+        Row("reference/create database", "ms", tuple(creates)),
+    ]
+    for path in PATHS:
+        if path.name not in seen:
+            rows.append(Row(f"sign-up/{path.name}/sequential", "ms", missing=NOT_YET))
+            continue
+        rows += _rows(path.name, seen[path.name])
+    return rows
+
+
+def _of(name: str) -> Path:
+    return next(path for path in PATHS if path.name == name)
+
+
+def _first_copy(cluster: Cluster, server: WebServer) -> None:
+    """Sign one organization up, for the reference to copy."""
+    outcome = contract.sign_up(server.address, ["load-template"])
+    if outcome.failures:
+        raise RuntimeError(f"a sign-up failed: {outcome.failures[0]}")
+    with cluster.superuser(str(cluster.postgres.connection_parameters()["dbname"])) as connection:
+        row = connection.execute(
+            "SELECT database_name FROM organizations WHERE name = 'load-template'"
+        ).fetchone()
+    assert row is not None
+    reference.make_template(cluster, row[0])
+
+
+def _round(
+    cluster: Cluster, path: Path, server: WebServer, seen: _Seen, sizes: Sizes, number: int
+) -> None:
+    label = f"load-{path.name}-{number}"
+    if path.name == "spare":
+        cluster.manage("refill_spares", environment=path.environment)
+    told = cluster.task(
+        "breakdown",
+        *(f"{label}-s{each}" for each in range(sizes.steps)),
+        environment=path.environment,
+    )
+    for each in told:
+        seen.served_by[each["path"]] = seen.served_by.get(each["path"], 0) + 1
+        for step, taken in {**each["steps_ms"], "all of it": each["total_ms"]}.items():
+            seen.steps.setdefault(step, []).append(taken)
+    with Sampler(cluster) as sampler:
+        for kind, count in (("1", sizes.sequential), ("8", sizes.at_8), ("32", sizes.at_32)):
+            if kind == "32" and number:
+                continue  # Once: what is asked is whether all of them succeed.
+            names = [f"{label}-{kind}-{each}" for each in range(count)]
+            # One after the other they are served from what lies ready; with many at once it has to
+            # be kept up meanwhile.
+            kept_up = path.name == "spare" and kind != "1"
+            with refilling(cluster, path.environment) if kept_up else nullcontext():
+                outcome = contract.sign_up(server.address, names, concurrency=int(kind))
+            _note(seen, kind, outcome)
+    seen.connections = max(seen.connections, sampler.held(server.name))
+    most = sampler.most_of_a_process(server.name)
+    seen.most_of_a_process = max(seen.most_of_a_process, most)
+
+
+def _note(seen: _Seen, kind: str, outcome: contract.Outcome) -> None:
+    seen.failures[kind] += len(outcome.failures)
+    seen.counts[kind] += len(outcome.seconds) + len(outcome.failures)
+    if kind == "1":
+        seen.p50.append(outcome.milliseconds(0.5))
+        seen.p95.append(outcome.milliseconds(0.95))
+    elif kind == "8":
+        seen.at_8.append(outcome.per_second)
+    else:
+        seen.at_32.append(outcome.per_second)
+
+
+@contextmanager
+def refilling(cluster: Cluster, environment: Mapping[str, str]) -> Iterator[None]:
+    """Keep spare databases up while the block runs."""
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "refill_spares", "--loop"],
+        cwd=PROJECT,
+        env=cluster.environment(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        process.kill()
+        process.wait()
+
+
+def _rows(name: str, seen: _Seen) -> Iterator[Row]:
+    facts = {
+        kind: {"sign_ups": seen.counts[kind], "failures": seen.failures[kind]}
+        for kind in seen.counts
+    }
+    p95 = {"p95_ms": max(seen.p95)}
+    yield Row(f"sign-up/{name}/sequential", "ms", tuple(seen.p50), facts["1"] | p95)
+    yield Row(f"sign-up/{name}/concurrency 8", "/s", tuple(seen.at_8), facts["8"])
+    held = {
+        "connections": seen.connections,
+        "most_of_a_process": seen.most_of_a_process,
+        "processes": PROCESSES,
+    }
+    yield Row(f"sign-up/{name}/concurrency 32", "/s", tuple(seen.at_32), facts["32"] | held)
+    served = {f"served by {path}": count for path, count in seen.served_by.items()}
+    for step, taken in seen.steps.items():
+        yield Row(f"sign-up/{name}/step/{step}", "ms", tuple(taken), served)

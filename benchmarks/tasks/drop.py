@@ -1,0 +1,30 @@
+"""Delete the organizations whose names begin with a prefix.
+
+python -m benchmarks.tasks.drop PREFIX --part 0 --parts 2
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import django
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("prefix")
+    parser.add_argument("--part", type=int, default=0)
+    parser.add_argument("--parts", type=int, default=1)
+    options = parser.parse_args(arguments)
+    django.setup()
+    from organizations import services
+    from organizations.models import Organization
+
+    named = Organization.objects.usable().filter(name__startswith=options.prefix).order_by("pk")
+    for organization in list(named)[options.part :: options.parts]:
+        services.delete_organization(organization)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

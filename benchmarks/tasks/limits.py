@@ -1,0 +1,19 @@
+"""The ceilings that a process of the product has, as JSON; null where it has none."""
+
+import json
+import sys
+
+import django
+
+
+def main() -> int:
+    django.setup()
+    from django.conf import settings
+
+    names = ("ORG_MAX_CONNECTIONS", "ORG_MAX_ALIASES")
+    print(json.dumps({name: getattr(settings, name, None) for name in names}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What Django does around each request, by the number of organizations this process has met.
+
+    python -m benchmarks.tasks.request_end --counts 1 10 100 --kind ours
+
+ours: each organization is entered and left, as a request does it. naive: each gets an alias that
+stays, which is what the comparator `naive` comes to. No connection is opened: what is measured are
+the signals request_started and request_finished, whose receivers walk the aliases. The
+organizations are rows that are never committed. Prints JSON: microseconds by count.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import django
+
+REPEATS = 400
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--counts", type=int, nargs="+", required=True)
+    parser.add_argument("--kind", choices=("ours", "naive"), required=True)
+    options = parser.parse_args(arguments)
+    django.setup()
+    from django.db import connections, transaction
+
+    told = {}
+    with transaction.atomic(using="default"):
+        organizations = _rows(max(options.counts))
+        met = 0
+        for count in sorted(options.counts):
+            for organization in organizations[met:count]:
+                if options.kind == "ours":
+                    _enter(organization)
+                else:
+                    entry = {**connections.settings["default"], "NAME": organization.database_name}
+                    connections.settings[f"naive_{organization.pk}"] = entry
+                    # As a thread has it that has served the organization.
+                    _ = connections[f"naive_{organization.pk}"]
+            met = count
+            told[str(count)] = _microseconds()
+        transaction.set_rollback(True, using="default")
+    print(json.dumps(told))
+    return 0
+
+
+def _rows(count: int) -> list[Any]:
+    from organizations.keys import new_audit_key
+    from organizations.models import Organization, Server
+    from organizations.naming import name_digest
+    from organizations.sealing import seal
+
+    server = Server.objects.get_or_create(name=Server.DEFAULT)[0]
+    sealed, audit_key = seal("x" * 43), new_audit_key()
+    return Organization.objects.bulk_create(
+        Organization(
+            name=f"alias-{number}",
+            name_digest=name_digest(f"alias-{number}"),
+            slug=f"alias-{number}",
+            admin_email="nobody@example.com",
+            status=Organization.Status.ACTIVE,
+            server=server,
+            database_name=f"org_alias_{number}",
+            role_name=f"org_alias_{number}",
+            sealed_password=sealed,
+            sealed_audit_key=audit_key,
+        )
+        for number in range(count)
+    )
+
+
+def _enter(organization: Any) -> None:
+    from organizations import tenancy
+
+    with tenancy.override(organization.tenant):
+        pass
+
+
+def _microseconds() -> list[float]:
+    """Medians of five batches, so that one interruption does not count."""
+    from django.core.signals import request_finished, request_started
+
+    batches = []
+    for _ in range(5):
+        taken = []
+        for _ in range(REPEATS // 5):
+            began = time.perf_counter()
+            request_started.send(sender=None, environ={})
+            request_finished.send(sender=None)
+            taken.append(1e6 * (time.perf_counter() - began))
+        batches.append(statistics.median(taken))
+    return batches
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Organizations bench-00000 to bench-<count - 1>, by the product's own service.
+
+    python -m benchmarks.tasks.seed --count 100 --part 0 --parts 2
+
+What exists already is left alone, so that a run that was killed can be gone on with. All have one
+password hash: computing it is measured elsewhere.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from unittest.mock import patch
+
+import django
+
+from benchmarks.harness.contract import PASSWORD, email_of
+from benchmarks.names import seeded
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--part", type=int, default=0)
+    parser.add_argument("--parts", type=int, default=1)
+    options = parser.parse_args(arguments)
+    django.setup()
+    from organizations import services
+    from organizations.models import Organization
+
+    there = set(Organization.objects.usable().values_list("name", flat=True))
+    names = [name for name in seeded(options.count) if name not in there]
+    hashed = services.hash_password(PASSWORD)
+    with patch.object(services, "hash_password", lambda password: hashed):
+        for name in names[options.part :: options.parts]:
+            services.create_organization(name=name, email=email_of(name), password=PASSWORD)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
