@@ -1,0 +1,1 @@
+"""From a result in JSON to goals, tables, plots and docs/performance.md."""

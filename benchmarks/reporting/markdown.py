@@ -1,0 +1,112 @@
+"""A result as Markdown: the machine, the goals, and a table of every row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.harness.rows import Row, Rows
+
+SECTIONS = {
+    "reference": "Measured beside",
+    "sign-up": "Sign-up",
+    "login": "Login",
+    "look-up": "Look-up",
+    "routed": "Routed view",
+    "request end": "What Django does at a request's edges",
+    "existing": "Sign-up beside existing databases",
+    "round robin": "One process, every organization in turn",
+}
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The whole file, but for the plots."""
+    rows = Rows(Row.from_json(each) for each in result["rows"])
+    parts = [
+        f"# {result['title']}",
+        "",
+        machine(result),
+        "",
+        "## Goals",
+        "",
+        goals(result["goals"]),
+    ]
+    for prefix, heading in SECTIONS.items():
+        found = rows.below(f"{prefix}/")
+        if found:
+            parts += ["", f"## {heading}", "", table(found)]
+    return "\n".join(parts) + "\n"
+
+
+def machine(result: Mapping[str, Any]) -> str:
+    """What it was measured on, as a list."""
+    told = result["machine"]
+    settings = ", ".join(f"{name} {value}" for name, value in told["postgresql_settings"].items())
+    lines = [
+        f"- {told['cores']} cores, {told['cpu']}, {told['memory_gb']} GB of memory, Linux "
+        f"{told['kernel']}, {told['file_system']}",
+        f"- PostgreSQL {told['postgresql']} ({settings}), Python {told['python']}",
+        f"- began {result['began']}, took {result['seconds'] / 60:.0f} minutes, commit "
+        f"{told['commit'] or 'unknown'}",
+    ]
+    if result.get("trial"):
+        lines.append(
+            "- **A short trial run: its figures say that the harness works, and no more.**"
+        )
+    return "\n".join(lines)
+
+
+def goals(judged: Sequence[Mapping[str, Any]]) -> str:
+    """The goals' table."""
+    lines = ["| what | goal | measured | met |", "| --- | --- | --- | --- |"]
+    for each in judged:
+        met = {True: "yes", False: "**no**", None: "not measured"}[each["met"]]
+        lines.append(f"| {each['goal']} | {each['wanted']} | {figure(each)} | {met} |")
+    return "\n".join(lines)
+
+
+def figure(goal: Mapping[str, Any]) -> str:
+    """What was measured for a goal, with its unit."""
+    value = goal["measured"]
+    if value is None:
+        return ""
+    if goal["unit"] == "share":
+        return f"{value:+.1%}"
+    return f"{number(value)} {goal['unit']}".strip()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One line for each row."""
+    lines = ["| what | median | range | rounds | also seen |", "| --- | --- | --- | --- | --- |"]
+    for row in rows:
+        what = row.key.partition("/")[2].replace("/", ", ")
+        if row.missing:
+            lines.append(f"| {what} | {row.missing} | | | |")
+            continue
+        spread = f"{number(row.low)} to {number(row.high)}"
+        lines.append(
+            f"| {what} | {number(row.median)} {row.unit} | {spread} | {len(row.values)} | "
+            f"{', '.join(fact(name, value) for name, value in row.facts.items())} |"
+        )
+    return "\n".join(lines)
+
+
+def fact(name: str, value: object) -> str:
+    """A fact as words: its unit stands behind it."""
+    words = name.replace("_", " ")
+    if name == "hit_rate" and isinstance(value, int | float):
+        return f"{value:.1%} without a new connection"
+    if isinstance(value, int | float):
+        for unit in ("ms", "mb"):
+            if words.endswith(f" {unit}"):
+                shown = {"ms": "ms", "mb": "MB"}[unit]
+                return f"{words.removesuffix(f' {unit}')} {number(value)} {shown}"
+        return f"{words} {number(value)}"
+    return f"{words} {value}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, with commas in thousands."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

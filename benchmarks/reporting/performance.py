@@ -1,0 +1,176 @@
+"""docs/performance.md, made from the results: every sentence holds at least one measured figure.
+
+`{key}` is the row's median with its unit, `{key:fact}` something else that was seen with it. A
+sentence whose row is not there is left out. Nothing else is written by hand, so the page cannot
+say what was not measured; tests/benchmarks/test_performance.py holds that.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.harness.rows import Row, Rows
+
+from . import markdown
+
+RESULTS = "../benchmarks/results"
+_PLACEHOLDER = re.compile(r"\{([^{}:]+)(?::(\w+))?\}")
+_UNITS = {"/s": " a second", "ms": " ms", "µs": " µs", "MB": " MB", "ratio": "", "connections": ""}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, its sentences, and the plots below them, by result and name."""
+
+    heading: str
+    sentences: tuple[str, ...]
+    plots: tuple[tuple[str, str], ...] = ()
+
+
+SECTIONS = (
+    Section(
+        "Sign-up",
+        (
+            "One password hash took {reference/hash} and one bare `CREATE DATABASE … TEMPLATE … "
+            "STRATEGY WAL_LOG` {reference/create database} in the same run.",
+            "A sign-up over HTTP, one after the other, took {sign-up/plain/sequential} by the "
+            "plain path.",
+            "By template it took {sign-up/template/sequential}.",
+            "With a spare database it took {sign-up/spare/sequential}.",
+            "At concurrency 8 the plain path made {sign-up/plain/concurrency 8}.",
+            "The template path made {sign-up/template/concurrency 8}.",
+            "With spares kept up meanwhile there were {sign-up/spare/concurrency 8}.",
+            "Of {sign-up/template/concurrency 32:sign_ups} sign-ups by template at concurrency 32, "
+            "{sign-up/template/concurrency 32:failures} failed.",
+            "Of {sign-up/spare/concurrency 32:sign_ups} with spares, "
+            "{sign-up/spare/concurrency 32:failures} failed.",
+        ),
+        (("bench", "sign-up"), ("bench", "sign-up-rate"), ("bench", "sign-up-steps")),
+    ),
+    Section(
+        "Login and look-up",
+        (
+            "At concurrency 8 there were {login/concurrency 8} logins, where the cores could have "
+            "computed {login/hashes that the cores could compute} hashes.",
+            "That is {login/of the hashes} of it.",
+            "Look-ups came to {look-up/ours}, where a bare DRF view with the same body and one "
+            "query came to {look-up/bare} behind the middleware of `startproject` and to "
+            "{look-up/bare, no middleware} behind none.",
+            "The ratios are {look-up/of bare} and {look-up/of bare, no middleware}.",
+        ),
+    ),
+    Section(
+        "Routed view",
+        (
+            "With one organization the view reached {routed/1 uniform/ours, ceiling 128/of plain} "
+            "of plain.",
+            "With 10 it reached {routed/10 uniform/ours, ceiling 128/of plain} uniformly and "
+            "{routed/10 zipf/ours, ceiling 128/of plain} by Zipf.",
+            "With 100 and a ceiling of 128 it reached "
+            "{routed/100 uniform/ours, ceiling 128/of plain} uniformly and "
+            "{routed/100 zipf/ours, ceiling 128/of plain} by Zipf, and held "
+            "{routed/100 uniform/ours, ceiling 128:connections} connections in two processes.",
+            "With 100 and a ceiling of 64 it reached "
+            "{routed/100 uniform/ours, ceiling 64/of plain} uniformly and "
+            "{routed/100 zipf/ours, ceiling 64/of plain} by Zipf.",
+            "django-tenants reached {routed/100 uniform/django-tenants/of plain} of plain over 100 "
+            "schemas.",
+            "Naive aliases with CONN_MAX_AGE=0 reached "
+            "{routed/100 uniform/naive, CONN_MAX_AGE=0/of plain} of plain.",
+            "With CONN_MAX_AGE=60 they reached "
+            "{routed/100 uniform/naive, CONN_MAX_AGE=60/of plain}, held "
+            "{routed/100 uniform/naive, CONN_MAX_AGE=60:connections} connections and answered "
+            "{routed/100 uniform/naive, CONN_MAX_AGE=60:errors} requests with an error.",
+            "Over 1,000 organizations by Zipf, with a ceiling of 64 in each process, the view "
+            "reached {routed/1000 zipf/ours, ceiling 64/of plain} of plain and "
+            "{routed/1000 zipf/ours, ceiling 64/of naive} times naive with CONN_MAX_AGE=0, with "
+            "{routed/1000 zipf/ours, ceiling 64:errors} errors.",
+            "There {routed/1000 zipf/ours, ceiling 64:hit_rate} of the requests needed no new "
+            "connection.",
+            "With a ceiling of 256 it reached {routed/1000 zipf/ours, ceiling 256/of plain} of "
+            "plain by Zipf and {routed/1000 uniform/ours, ceiling 256/of plain} uniformly.",
+            "Over 3,000 organizations by Zipf it reached "
+            "{routed/3000 zipf/ours, ceiling 64/of plain} of plain with a ceiling of 64.",
+        ),
+        (("bench", "routed"), ("bench-large", "routed")),
+    ),
+    Section(
+        "Many organizations",
+        (
+            "What Django does at a request's edges took {request end/ours/1} after one "
+            "organization and {request end/ours/3000} after 3,000.",
+            "With an alias that stays for each it took {request end/naive/1} and "
+            "{request end/naive/3000}.",
+            "A sign-up beside 100 databases and roles took {existing/100/of 10} times what it took "
+            "beside 10.",
+            "Beside 1,000 it took {existing/1000/of 10} times as long.",
+            "Beside 3,000 it took {existing/3000/of 10} times as long.",
+            "A process that touched {round robin/growth:organizations} organizations in turn had "
+            "{round robin/500} of memory at the 500th and {round robin/3000} at the 3,000th, and "
+            "at most {round robin/connections} connections.",
+        ),
+        (("bench", "request-end"), ("bench-large", "existing"), ("bench-large", "round-robin")),
+    ),
+)
+
+
+def render(results: Mapping[str, Mapping[str, Any]], plots: Mapping[str, set[str]]) -> str:
+    """The page. results: by name, `bench` and `bench-large`; plots: which there are, likewise."""
+    rows = Rows()
+    for name in ("bench-large", "bench"):  # What both have is the smaller run's.
+        if name in results:
+            rows.add(
+                *(Row.from_json(each) for each in results[name]["rows"] if not each.get("missing"))
+            )
+    parts = [
+        "# Performance",
+        "",
+        "<!-- Made by `make bench` and `make bench-large`; benchmarks/README.md says how. -->",
+    ]
+    for name, result in results.items():
+        parts += ["", f"## {result['title']}", "", markdown.machine(result)]
+        parts += ["", f"[All rows]({RESULTS}/{name}.md)."]
+    parts += ["", "## Goals", "", markdown.goals(_goals(results))]
+    for section in SECTIONS:
+        told = [each for each in (fill(text, rows) for text in section.sentences) if each]
+        shown = [
+            f"![{section.heading}]({RESULTS}/{result}-{name}.svg)"
+            for result, name in section.plots
+            if name in plots.get(result, ())
+        ]
+        if told or shown:
+            parts += ["", f"## {section.heading}", ""]
+            parts += ["\n\n".join(["\n".join(f"- {each}" for each in told), *shown]).strip()]
+    return "\n".join(parts) + "\n"
+
+
+def fill(text: str, rows: Rows) -> str:
+    """The sentence with its figures; empty where one of them was not measured."""
+    complete = True
+
+    def figure(found: re.Match[str]) -> str:
+        nonlocal complete
+        row = rows.find(found[1])
+        fact = found[2]
+        value = None if row is None else row.facts.get(fact) if fact else row.median
+        if row is None or not isinstance(value, int | float):
+            complete = False
+            return ""
+        if fact == "hit_rate":
+            return f"{value:.1%}"
+        return markdown.number(value) + ("" if fact else _UNITS.get(row.unit, f" {row.unit}"))
+
+    filled = _PLACEHOLDER.sub(figure, text)
+    return filled if complete else ""
+
+
+def _goals(results: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each goal once: as the run has it that measured it."""
+    chosen: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for result in results.values():
+        for goal in result["goals"]:
+            key = (goal["goal"], goal["wanted"])
+            if key not in chosen or chosen[key]["met"] is None:
+                chosen[key] = goal
+    return list(chosen.values())

@@ -1,0 +1,55 @@
+"""The large run goes on where it was killed, and does not begin where it would not fit."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import large
+from benchmarks.harness.budget import Clock
+from benchmarks.harness.folders import size_bytes
+from benchmarks.harness.rows import Row
+
+
+def test_a_part_that_is_done_is_not_made_again_by_the_next_run(tmp_path: Path) -> None:
+    file, clock = tmp_path / "progress.json", Clock(10)
+    first = large.Progress(file)
+    first.part("existing 100", clock, lambda: [Row("existing/100", "ms", (90.0,))])
+    with pytest.raises(KeyboardInterrupt):
+        first.part("routed 1000", clock, killed)
+
+    second = large.Progress(file)
+    second.part("existing 100", clock, killed)
+    second.part("routed 1000", clock, lambda: [Row("routed/1000 zipf/plain", "/s", (500.0,))])
+
+    assert [row.key for row in second.rows().all()] == ["existing/100", "routed/1000 zipf/plain"]
+    assert second.began == first.began
+
+
+def test_it_does_not_begin_without_30_gb_of_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.large.shutil.disk_usage", lambda path: room(29))
+    with pytest.raises(SystemExit, match="has room for 29 GB; 30 are needed"):
+        large.require_disk(tmp_path / "not" / "yet")
+
+
+def test_what_a_killed_run_has_made_counts_as_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "database").write_bytes(b"x" * 100_000)
+    made = size_bytes(tmp_path)
+    assert made >= 100_000
+    less = lambda path: room(30, less=made)  # noqa: E731 - one line is enough
+    monkeypatch.setattr("benchmarks.large.shutil.disk_usage", less)
+
+    large.require_disk(tmp_path)
+
+
+def room(gigabytes: int, *, less: int = 0) -> SimpleNamespace:
+    """What shutil.disk_usage says."""
+    return SimpleNamespace(free=gigabytes * 10**9 - less)
+
+
+def killed() -> list[Row]:
+    raise KeyboardInterrupt

@@ -1,0 +1,51 @@
+"""Plots are well-formed, and what is drawn is as long as it says."""
+
+from xml.etree import ElementTree
+
+from benchmarks.harness.rows import Row, Rows
+from benchmarks.reporting import plots
+from benchmarks.reporting.plot import Bar, Line, bars, lines
+
+_SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(svg: str) -> list[str]:
+    return [each.text or "" for each in ElementTree.fromstring(svg).iter(f"{_SVG}text")]  # noqa: S314 - our own
+
+
+def test_bars_are_in_proportion_and_named() -> None:
+    svg = bars("A & B", "ms", [Bar("one", 50, 40, 60, "g"), Bar("two", 100, 90, 120, "g")])
+    root = ElementTree.fromstring(svg)  # noqa: S314 - our own
+    _, first, second = (float(each.attrib["width"]) for each in root.iter(f"{_SVG}rect"))
+
+    assert abs(second - 2 * first) < 0.2
+    assert {"A & B", "ms", "g", "one", "two", "50", "100"} <= set(texts(svg))
+
+
+def test_lines_rise_where_values_do_and_stay_inside() -> None:
+    line = Line("ours", ((10, 1.0), (100, 2.0), (1000, 4.0)))
+    svg = lines("T", "ms", "databases", [line])
+    root = ElementTree.fromstring(svg)  # noqa: S314 - our own
+    path = next(root.iter(f"{_SVG}polyline")).attrib["points"]
+    placed = [tuple(float(each) for each in point.split(",")) for point in path.split()]
+
+    assert [y for _, y in placed] == sorted((y for _, y in placed), reverse=True)
+    assert all(60 <= y <= 290 for _, y in placed)
+    gaps = [right[0] - left[0] for left, right in zip(placed, placed[1:], strict=False)]
+    assert abs(gaps[0] - gaps[1]) < 0.2, "the axis is logarithmic"
+    assert {"1,000", "databases", "ours"} <= set(texts(svg))
+
+
+def test_a_plot_without_rows_is_left_out() -> None:
+    rows = Rows(
+        [
+            Row("routed/1000 zipf/ours, ceiling 64/of plain", "ratio", (0.6, 0.7)),
+            Row("routed/1000 zipf/plain/of plain", "ratio", (1.0, 1.0)),
+            Row("sign-up/spare/sequential", "ms", missing="not available"),
+        ]
+    )
+    drawn = plots.draw(rows)
+
+    assert list(drawn) == ["routed"]
+    assert "1,000 organizations, zipf" in texts(drawn["routed"])
+    assert "plain" not in texts(drawn["routed"]), "plain is 1 by definition"
