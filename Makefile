@@ -13,6 +13,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/nu
 	[ "$$n" -ge 2 ] || n=2; [ "$$n" -le 7 ] || n=7; echo "$$((n + 1))")
 KILLS ?= 30
 SECONDS ?= 600
+ORGANIZATIONS ?= 3000
 # Empty: a new one each time. `make fuzz SEED=17` repeats what was found with it.
 SEED ?=
 ARGS ?=
@@ -27,7 +28,8 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 .PHONY: help venv run test test-browser test-tls test-redis lint types format \
 	audit-dependencies check-isolation requirements \
 	upgrade-requirements fuzz kill-storm faults login-timing reset-timing docker-check compose-secrets \
-	need-chromium need-postgresql need-redis clean
+	need-chromium need-postgresql need-redis need-wrk need-bench bench bench-large bench-report \
+	round-robin clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
@@ -77,7 +79,7 @@ format: venv ## Sort imports, fix what ruff can fix, format
 
 # --output-file names the old result too: pins that still fit are kept.
 requirements: venv ## Make requirements/*.txt from *.in; pins that still fit stay
-	@for name in base prod dev; do \
+	@for name in base prod dev bench; do \
 		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.txt \
 			> /dev/null || exit 1; \
 		echo "requirements/$$name.txt: $$(grep -c == requirements/$$name.txt) packages"; \
@@ -106,6 +108,19 @@ login-timing: venv ## Compare how long the kinds of failed log-in take
 reset-timing: venv ## Compare how long requests for a new password take, by who has the address
 	@$(PY) -m benchmarks.reset_timing $(ARGS)
 
+# TMPDIR says where the databases lie: on a disk, not in memory, or fsync costs nothing.
+bench: need-bench ## Measure beside the alternatives, up to 100 organizations, in 10 minutes
+	@$(PY) -m benchmarks.bench $(ARGS)
+
+bench-large: need-bench ## The same with 1,000 and 3,000; takes 30 GB and hours, and can be gone on with
+	@$(PY) -m benchmarks.large $(ARGS)
+
+bench-report: venv ## Make benchmarks/results/*.md, plots and docs/performance.md from the JSON
+	@$(PY) -m benchmarks.report
+
+round-robin: venv ## One process touches ORGANIZATIONS in turn: do memory and connections stay?
+	@$(PY) -m benchmarks.measures.round_robin --organizations $(ORGANIZATIONS) $(ARGS)
+
 docker-check: venv ## Do what the Dockerfile says in plain folders, start it, and use it
 	@PYTHONPATH=. $(PY) .ci/run_dockerfile.py
 
@@ -117,6 +132,17 @@ need-chromium:
 
 need-postgresql:
 	@sh .ci/debian_package.sh '/usr/lib/postgresql/*/bin/postgres' postgresql
+
+need-wrk:
+	@sh .ci/debian_package.sh /usr/bin/wrk wrk
+
+# Beside dev's in .venv; the copy says that it is there, as .ci/venv.sh does it.
+need-bench: venv need-wrk
+	@cmp -s requirements/bench.txt .venv/installed-bench.txt || { \
+		echo "Installing requirements/bench.txt into .venv"; \
+		$(PY) -m pip install --quiet --quiet --no-input --disable-pip-version-check \
+			--requirement requirements/bench.txt && \
+		cp requirements/bench.txt .venv/installed-bench.txt; }
 
 need-redis:
 	@sh .ci/debian_package.sh /usr/bin/redis-server redis-server

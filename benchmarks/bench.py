@@ -1,0 +1,143 @@
+"""`make bench`: everything that up to 100 organizations can show, in at most 10 minutes.
+
+    python -m benchmarks.bench --quick --results FOLDER
+
+Makes its own PostgreSQL in a temporary folder and leaves nothing of it behind, also where it is
+stopped by Ctrl-C. Writes JSON, a Markdown table and plots into benchmarks/results/.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness import machine
+from benchmarks.harness.budget import Clock
+from benchmarks.harness.cluster import Cluster
+from benchmarks.harness.folders import temporary
+from benchmarks.harness.rows import Row, Rows
+from benchmarks.measures import existing, login, request_end, routed, sign_up
+from benchmarks.names import seeded
+from benchmarks.report import RESULTS, result_of, write
+from benchmarks.reporting import markdown
+
+TITLE = "Up to 100 organizations"
+SECONDS = 600.0
+# For the end: servers are stopped and a hundred databases are removed.
+CLEANUP_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything there is."""
+
+    counts: tuple[int, ...] = (1, 10, 100)
+    rounds: int = 5
+    wrk_seconds: int = 2
+    login_seconds: int = 5
+    sign_ups: sign_up.Sizes = sign_up.Sizes()
+    request_end: tuple[int, ...] = request_end.COUNTS
+    existing_each: int = 10
+
+
+FULL = Plan()
+QUICK = Plan(
+    counts=(1, 6),
+    rounds=1,
+    wrk_seconds=1,
+    login_seconds=2,
+    sign_ups=sign_up.Sizes(rounds=1, sequential=3, at_8=8, at_32=32, steps=2),
+    request_end=(1, 10, 100),
+    existing_each=3,
+)
+
+
+def run(folder: Path, clock: Clock, plan: Plan) -> tuple[Rows, dict[str, object]]:
+    """Every row, and the machine's facts."""
+    rows = Rows()
+    most = max(plan.counts)
+    with Cluster(folder / "main") as cluster:
+        facts = machine.facts(cluster)
+        clock.say(f"PostgreSQL {facts['postgresql']}, {facts['cores']} cores, {facts['cpu']}")
+        rows.add(*ceilings(cluster))
+        rows.add(*sign_up.measure(cluster, clock, sizes=plan.sign_ups, seconds=150))
+        clock.say(f"making {existing.FEW} organizations, then {most}")
+        cluster.spread("seed", ["--count", most], processes=2)
+        with Cluster(folder / "few") as few:
+            few.spread("seed", ["--count", existing.FEW], processes=2)
+            rows.add(
+                *existing.measure(
+                    few,
+                    cluster,
+                    clock,
+                    count=most,
+                    rounds=plan.sign_ups.rounds,
+                    each=plan.existing_each,
+                    seconds=30,
+                )
+            )
+        rows.add(*request_end.measure(cluster, clock, counts=plan.request_end))
+        names = seeded(min(most, 10))
+        rows.add(
+            *login.logins(
+                cluster, clock, names, rounds=min(plan.rounds, 3), wrk_seconds=plan.login_seconds
+            ),
+            *login.look_ups(
+                cluster, clock, names, rounds=min(plan.rounds, 3), wrk_seconds=plan.wrk_seconds
+            ),
+        )
+        files = routed.prepare(cluster, clock, most)
+        rows.add(
+            *routed.measure(
+                cluster,
+                clock,
+                files,
+                cells=routed.cells_of(*plan.counts),
+                rounds=plan.rounds,
+                wrk_seconds=plan.wrk_seconds,
+                seconds=clock.left() - CLEANUP_SECONDS,
+            )
+        )
+    return rows, facts
+
+
+def ceilings(cluster: Cluster) -> list[Row]:
+    """The product's ceiling of connections in a process, as it is configured by default."""
+    limit = cluster.task("limits")["ORG_MAX_CONNECTIONS"]
+    if limit is None:
+        return [Row("reference/ceiling", "connections", missing=sign_up.NOT_YET)]
+    return [Row("reference/ceiling", "connections", (float(limit),))]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the result goes")
+    parser.add_argument("--quick", action="store_true", help="a trial in about two minutes")
+    parser.add_argument("--minutes", type=float, default=SECONDS / 60, help="at most so long")
+    options = parser.parse_args(arguments)
+    clock = Clock(60 * options.minutes)
+    began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    try:
+        with temporary() as folder:
+            rows, facts = run(folder, clock, QUICK if options.quick else FULL)
+    except KeyboardInterrupt:
+        print("Stopped. Nothing is left behind, and no result was written.", file=sys.stderr)
+        return 130
+    result = result_of(
+        rows,
+        title=TITLE,
+        trial=options.quick,
+        began=began,
+        seconds=round(clock.passed(), 1),
+        machine=facts,
+    )
+    print(markdown.goals(result["goals"]))
+    for file in write("bench", result, options.results):
+        clock.say(f"wrote {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
