@@ -95,6 +95,7 @@ def run(folder: Path, clock: Clock, plan: Plan) -> tuple[Rows, dict[str, object]
                 clock,
                 files,
                 cells=routed.cells_of(*plan.counts),
+                focus=(routed.OURS[128], routed.PLAIN),
                 rounds=plan.rounds,
                 wrk_seconds=plan.wrk_seconds,
                 seconds=clock.left() - CLEANUP_SECONDS,

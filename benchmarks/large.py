@@ -119,7 +119,7 @@ def _existing(
 def _routed(
     many: Cluster, clock: Clock, count: int, options: argparse.Namespace
 ) -> Callable[[], list[Row]]:
-    variants = routed.ALL
+    variants: tuple[routed.Variant, ...] = routed.ALL
     if count > LARGEST_WITH_ALL:
         variants = tuple(each for each in variants if each.requests != "tenants")
 
@@ -132,6 +132,7 @@ def _routed(
             files,
             cells=[routed.Cell(count, "zipf"), routed.Cell(count, "uniform")],
             variants=variants,
+            focus=(routed.OURS[64], routed.PLAIN, routed.NAIVE[0]),
             rounds=options.rounds,
             wrk_seconds=options.wrk_seconds,
             seconds=1200,

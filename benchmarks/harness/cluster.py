@@ -20,7 +20,7 @@ from orgmgmt.embedded import APPLICATION_ROLE, EmbeddedPostgres
 PROJECT = Path(__file__).resolve().parent.parent.parent
 COMMAND_SECONDS = 600.0
 # fsync, full_page_writes and synchronous_commit stay as they are: on.
-POSTGRES_SETTINGS = {"shared_buffers": "256MB", "max_connections": "1200"}
+POSTGRES_SETTINGS = {"shared_buffers": "256MB", "max_connections": "1500"}
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -114,7 +114,7 @@ class Cluster:
     def run(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
         """Run a program in this environment; what it printed. Raises CommandFailed."""
         done = subprocess.run(
-            command,
+            watched(command),
             cwd=PROJECT,
             env=self.environment(environment),
             stdin=subprocess.DEVNULL,
@@ -135,15 +135,15 @@ class Cluster:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Run a task in several processes at once; each gets --part K --parts N as well."""
-        running: list[tuple[list[str], subprocess.Popen[str]]] = []
+        running: list[tuple[Path, subprocess.Popen[bytes]]] = []
         try:
             for part in range(processes):
                 command = task_command(name, [*arguments, "--part", part, "--parts", processes])
-                running.append((command, self._start(command, environment)))
-            for command, process in running:
-                _, said = process.communicate()
-                if process.returncode != 0:
-                    raise CommandFailed(f"{' '.join(command)}:\n{said[-4000:]}")
+                log = self.folder / f"{name}-{part}.log"
+                running.append((log, self._start(command, log, environment)))
+            for log, process in running:
+                if process.wait() != 0:
+                    raise CommandFailed(f"{name} {arguments}:\n{log.read_text()[-4000:]}")
         finally:
             for _, process in running:
                 if process.poll() is None:
@@ -151,17 +151,18 @@ class Cluster:
                     process.wait()
 
     def _start(
-        self, command: Sequence[str], environment: Mapping[str, str] | None
-    ) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command,
-            cwd=PROJECT,
-            env=self.environment(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None
+    ) -> subprocess.Popen[bytes]:
+        # A file and no pipe: nobody would empty the second one's while the first is waited for.
+        with log.open("wb") as opened:
+            return subprocess.Popen(
+                watched(command),
+                cwd=PROJECT,
+                env=self.environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=opened,
+                stderr=opened,
+            )
 
     @contextmanager
     def superuser(self, database: str = "postgres") -> Iterator[Connection]:
@@ -182,6 +183,12 @@ class Cluster:
             )
 
 
+def watched(command: Sequence[str]) -> list[str]:
+    """The command, so that it ends with this process, however that ends."""
+    found = shutil.which("setpriv")
+    return [*([found, "--pdeathsig", "TERM"] if found else []), *command]
+
+
 def task_command(name: str, arguments: Sequence[object]) -> list[str]:
     return [sys.executable, "-m", f"benchmarks.tasks.{name}", *(str(each) for each in arguments)]
 
@@ -196,5 +203,5 @@ def _keys_of(folder: Path) -> dict[str, str]:
         }
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
             json.dump(keys, opened)
-    keys = json.loads(file.read_text())
-    return keys
+    kept: dict[str, str] = json.loads(file.read_text())
+    return kept

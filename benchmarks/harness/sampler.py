@@ -7,7 +7,7 @@ from typing import Self
 
 from .cluster import Cluster, Connection
 
-_EVERY_SECONDS = 0.1
+_EVERY_SECONDS = 0.2
 # Organizations' databases are called org_…; templates and spares, orgmgmt_….
 _QUERY = r"""
 SELECT application_name, count(*), count(*) FILTER (WHERE datname LIKE 'org\_%')

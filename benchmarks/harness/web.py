@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from .cluster import PROJECT, Cluster
+from .cluster import PROJECT, Cluster, watched
 
 PROCESSES = 2
 THREADS = 4
@@ -68,11 +67,9 @@ class WebServer:
     def launch(self) -> None:
         """Start the processes and do not wait for them."""
         command = [sys.executable, "-m", "gunicorn", "-c", "benchmarks/gunicorn_config.py"]
-        # Ends with this process, however that ends.
-        watched = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*watched, *command, self._wsgi],
+                watched([*command, self._wsgi]),
                 cwd=PROJECT,
                 env=self.cluster.environment(self._environment),
                 stdin=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ from benchmarks.harness.wrk import Load, Request
 from . import reference
 
 CONCURRENCY = 8
-_BARE = {"settings": "benchmarks.comparators.bare.settings", "wsgi": "orgmgmt.wsgi"}
+_BARE = "benchmarks.comparators.bare.settings"
 
 
 def logins(
@@ -75,9 +75,9 @@ def look_ups(
     with ExitStack() as scope:
         servers = {
             "ours": WebServer(cluster, "lookup"),
-            "bare": WebServer(cluster, "bare", **_BARE),
+            "bare": WebServer(cluster, "bare", settings=_BARE),
             "bare, no middleware": WebServer(
-                cluster, "bare-none", environment={"BARE_MIDDLEWARE": "none"}, **_BARE
+                cluster, "bare-none", settings=_BARE, environment={"BARE_MIDDLEWARE": "none"}
             ),
         }
         for server in servers.values():

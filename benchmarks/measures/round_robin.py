@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.harness.budget import Clock
-from benchmarks.harness.cluster import PROJECT, Cluster, CommandFailed, task_command
+from benchmarks.harness.cluster import PROJECT, Cluster, CommandFailed, task_command, watched
 from benchmarks.harness.folders import temporary
 from benchmarks.harness.rows import Row
 from benchmarks.harness.web import THREADS
@@ -47,7 +47,7 @@ def touch(
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            command,
+            watched(command),
             cwd=PROJECT,
             env=cluster.environment({"PGAPPNAME": _NAME, **environment}),
             stdin=subprocess.PIPE,
@@ -127,10 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     count = options.organizations
     if count < STEPS:
         parser.error(f"--organizations: at least {STEPS}")
-    limits = {
-        "ORG_MAX_CONNECTIONS": str(options.ceiling),
-        "ORG_MAX_ALIASES": str(options.ceiling),
-    }
+    limits = {"ORG_MAX_CONNECTIONS": str(options.ceiling)}
     clock = Clock(float("inf"))
     with temporary() as folder, Cluster(folder) as cluster:
         clock.say(f"making {count} organizations")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.harness import contract
 from benchmarks.harness.budget import Clock
-from benchmarks.harness.cluster import PROJECT, Cluster
-from benchmarks.harness.rows import Row
+from benchmarks.harness.cluster import PROJECT, Cluster, watched
+from benchmarks.harness.rows import Fact, Row
 from benchmarks.harness.sampler import Sampler
 from benchmarks.harness.web import PROCESSES, WebServer
 
@@ -171,7 +171,7 @@ def _note(seen: _Seen, kind: str, outcome: contract.Outcome) -> None:
 def refilling(cluster: Cluster, environment: Mapping[str, str]) -> Iterator[None]:
     """Keep spare databases up while the block runs."""
     process = subprocess.Popen(
-        [sys.executable, "manage.py", "refill_spares", "--loop"],
+        watched([sys.executable, "manage.py", "refill_spares", "--loop"]),
         cwd=PROJECT,
         env=cluster.environment(environment),
         stdin=subprocess.DEVNULL,
@@ -190,14 +190,14 @@ def refilling(cluster: Cluster, environment: Mapping[str, str]) -> Iterator[None
 
 
 def _rows(name: str, seen: _Seen) -> Iterator[Row]:
-    facts = {
+    facts: dict[str, dict[str, Fact]] = {
         kind: {"sign_ups": seen.counts[kind], "failures": seen.failures[kind]}
         for kind in seen.counts
     }
-    p95 = {"p95_ms": max(seen.p95)}
+    p95: dict[str, Fact] = {"p95_ms": max(seen.p95)}
     yield Row(f"sign-up/{name}/sequential", "ms", tuple(seen.p50), facts["1"] | p95)
     yield Row(f"sign-up/{name}/concurrency 8", "/s", tuple(seen.at_8), facts["8"])
-    held = {
+    held: dict[str, Fact] = {
         "connections": seen.connections,
         "most_of_a_process": seen.most_of_a_process,
         "processes": PROCESSES,

@@ -100,7 +100,8 @@ def _at_32(rows: Rows) -> list[Row]:
 
 
 def _facts(rows: Rows, name: str, among: Iterable[Row]) -> list[float]:
-    return [float(row.facts[name]) for row in among if isinstance(row.facts.get(name), int | float)]
+    found = (row.facts.get(name) for row in among)
+    return [float(fact) for fact in found if isinstance(fact, int | float)]
 
 
 def _sum(values: list[float]) -> float | None:

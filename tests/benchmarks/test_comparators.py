@@ -155,7 +155,7 @@ def test_a_requests_end_walks_every_alias_of_the_naive_way(cluster: Cluster) -> 
     assert took["request end/naive/300"] > 5 * took["request end/naive/1"]
     with cluster.superuser(str(cluster.postgres.connection_parameters()["dbname"])) as connection:
         left = connection.execute("SELECT count(*) FROM organizations").fetchone()
-    assert left == (COUNT,), "its rows are never committed"
+    assert left == (COUNT,), "its rows are removed again"
 
 
 def test_the_references_copy_a_database_and_leave_none_behind(cluster: Cluster) -> None:

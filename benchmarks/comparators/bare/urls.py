@@ -1,5 +1,7 @@
 """One view: an organization by its name, by one indexed query, with nothing validated."""
 
+from typing import ClassVar
+
 from django.db import models
 from django.urls import path
 from rest_framework.request import Request
@@ -13,6 +15,8 @@ class BareOrganization(models.Model):
     name = models.CharField(max_length=255, unique=True)
     admin_email = models.EmailField(max_length=254)
     created_at = models.DateTimeField()
+
+    objects: ClassVar = models.Manager["BareOrganization"]()
 
     class Meta:
         app_label = "bare"

@@ -12,7 +12,7 @@ DATABASES = {
 }
 NAIVE_CONN_MAX_AGE = int(os.environ.get("NAIVE_CONN_MAX_AGE", "0"))
 DATABASE_ROUTERS = ["benchmarks.comparators.naive.stack.AliasRouter"]
-TENANT_APPS: list[str] = []
+TENANT_APPS = []
 MASTER_APPS = [*product.MASTER_APPS, "accounts"]
 MIDDLEWARE = middleware(product.MIDDLEWARE, "benchmarks.comparators.naive.stack.AliasMiddleware")
 REST_FRAMEWORK = rest_framework(product.REST_FRAMEWORK)

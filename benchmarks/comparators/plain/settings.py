@@ -9,9 +9,9 @@ DATABASES = {
         product.DATABASES["default"], engine="django.db.backends.postgresql", name="bench_plain"
     )
 }
-DATABASE_ROUTERS: list[str] = []
+DATABASE_ROUTERS = []
 # accounts becomes an app like any other: with no tenant app there are no walls to look at.
-TENANT_APPS: list[str] = []
+TENANT_APPS = []
 MASTER_APPS = [*product.MASTER_APPS, "accounts"]
 MIDDLEWARE = middleware(product.MIDDLEWARE, f"{STACK}.TokenMiddleware")
 REST_FRAMEWORK = rest_framework(product.REST_FRAMEWORK)
