@@ -22,6 +22,8 @@ from . import reference
 
 SPARES = 40
 NOT_YET = "not available: the product has no such path yet"
+# Stays: what is in the template belongs to its role.
+_COPIED = "copied-template"
 _COMMANDS = PROJECT / "organizations" / "management" / "commands"
 
 
@@ -113,12 +115,12 @@ def _of(name: str) -> Path:
 
 def _first_copy(cluster: Cluster, server: WebServer) -> None:
     """Sign one organization up, for the reference to copy."""
-    outcome = contract.sign_up(server.address, ["load-template"])
+    outcome = contract.sign_up(server.address, [_COPIED])
     if outcome.failures:
         raise RuntimeError(f"a sign-up failed: {outcome.failures[0]}")
     with cluster.superuser(str(cluster.postgres.connection_parameters()["dbname"])) as connection:
         row = connection.execute(
-            "SELECT database_name FROM organizations WHERE name = 'load-template'"
+            "SELECT database_name FROM organizations WHERE name = %s", (_COPIED,)
         ).fetchone()
     assert row is not None
     reference.make_template(cluster, row[0])

@@ -20,9 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from organizations import services
     from organizations.models import Organization
 
-    named = Organization.objects.usable().filter(name__startswith=options.prefix).order_by("pk")
-    for organization in list(named)[options.part :: options.parts]:
-        services.delete_organization(organization)
+    for organization in Organization.objects.usable().filter(name__startswith=options.prefix):
+        # By its key, and not by its place in the list: the parts list them at different moments.
+        if organization.pk % options.parts == options.part:
+            services.delete_organization(organization)
     return 0
 
 

@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from organizations.models import Organization
 
     there = set(Organization.objects.usable().values_list("name", flat=True))
-    names = [name for name in seeded(options.count) if name not in there]
-    for name in names[options.part :: options.parts]:
-        services.create_organization(name=name, email=email_of(name), password=PASSWORD)
+    for name in seeded(options.count)[options.part :: options.parts]:
+        if name not in there:
+            services.create_organization(name=name, email=email_of(name), password=PASSWORD)
     return 0
 
 
