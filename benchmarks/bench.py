@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.harness import machine
 from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import Cluster
-from benchmarks.harness.folders import temporary
+from benchmarks.harness.folders import end_in_order, temporary
 from benchmarks.harness.rows import Row, Rows
 from benchmarks.measures import existing, login, request_end, routed, sign_up
 from benchmarks.names import seeded
@@ -118,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a trial in about two minutes")
     parser.add_argument("--minutes", type=float, default=SECONDS / 60, help="at most so long")
     options = parser.parse_args(arguments)
+    end_in_order()
     clock = Clock(60 * options.minutes)
     began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     try:

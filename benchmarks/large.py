@@ -22,7 +22,7 @@ from benchmarks.bench import ceilings
 from benchmarks.harness import machine
 from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import POSTGRES_SETTINGS, Cluster
-from benchmarks.harness.folders import lasting, size_bytes
+from benchmarks.harness.folders import end_in_order, lasting, size_bytes
 from benchmarks.harness.rows import Row, Rows, write_json
 from benchmarks.measures import existing, request_end, round_robin, routed
 from benchmarks.report import RESULTS, result_of, write
@@ -166,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trial = tuple(options.counts) != COUNTS
     if not trial:
         require_disk(options.folder)
+    end_in_order()
     clock = Clock(float("inf"))
     try:
         with lasting(options.folder) as folder:

@@ -14,9 +14,8 @@ from types import FrameType
 def temporary() -> Iterator[Path]:
     """A new folder that PostgreSQL's user may pass through; gone behind the block.
 
-    Below TMPDIR. A run that is asked to end (Ctrl-C, SIGTERM) ends every block on its way out.
+    Below TMPDIR.
     """
-    _end_in_order()
     folder = Path(tempfile.mkdtemp(prefix="orgmgmt-bench-"))
     folder.chmod(0o711)
     try:
@@ -28,14 +27,15 @@ def temporary() -> Iterator[Path]:
 @contextmanager
 def lasting(folder: Path) -> Iterator[Path]:
     """A folder that stays, for a run that is gone on with. Raises PermissionError for another's."""
-    _end_in_order()
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else. Name another by --folder.")
     yield folder
 
 
-def _end_in_order() -> None:
+def end_in_order() -> None:
+    """Let SIGTERM end this program as Ctrl-C does: every block is left on the way out."""
+
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import PROJECT, Cluster, CommandFailed, task_command, watched
-from benchmarks.harness.folders import temporary
+from benchmarks.harness.folders import end_in_order, temporary
 from benchmarks.harness.rows import Row
 from benchmarks.harness.web import THREADS
 
@@ -128,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if count < STEPS:
         parser.error(f"--organizations: at least {STEPS}")
     limits = {"ORG_MAX_CONNECTIONS": str(options.ceiling)}
+    end_in_order()
     clock = Clock(float("inf"))
     with temporary() as folder, Cluster(folder) as cluster:
         clock.say(f"making {count} organizations")
