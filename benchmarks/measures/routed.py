@@ -184,7 +184,9 @@ def measure(
         for variant in variants:
             key = f"routed/{cell.name}/{variant.name}"
             row = _row(key, variant, seen[cell, variant.name])
-            rows += [row, by_round(f"{key}/of plain", "ratio", row.values, base)]
+            rows.append(row)
+            if variant != PLAIN:
+                rows.append(by_round(f"{key}/of plain", "ratio", row.values, base))
             if NAIVE[0] in variants and variant.name.startswith("ours"):
                 naive = [load.per_second for load in seen[cell, NAIVE[0].name].loads]
                 rows.append(by_round(f"{key}/of naive", "ratio", row.values, naive))

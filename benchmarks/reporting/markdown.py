@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.harness.rows import Row, Rows
 
+UNITS = {"ratio": "×"}
 SECTIONS = {
     "reference": "Measured beside",
     "sign-up": "Sign-up",
@@ -32,7 +33,8 @@ def render(result: Mapping[str, Any]) -> str:
     for prefix, heading in SECTIONS.items():
         found = rows.below(f"{prefix}/")
         if found:
-            parts += ["", f"## {heading}", "", table(found)]
+            parts += ["", f"## {heading}", ""]
+            parts.append(routed_table(found) if prefix == "routed" else table(found))
     return "\n".join(parts) + "\n"
 
 
@@ -81,12 +83,51 @@ def table(rows: Sequence[Row]) -> str:
         if row.missing:
             lines.append(f"| {what} | {row.missing} | | | |")
             continue
-        spread = f"{number(row.low)} to {number(row.high)}"
+        unit = UNITS.get(row.unit, row.unit)
+        also = ", ".join(fact(name, value) for name, value in row.facts.items())
         lines.append(
-            f"| {what} | {number(row.median)} {row.unit} | {spread} | {len(row.values)} | "
-            f"{', '.join(fact(name, value) for name, value in row.facts.items())} |"
+            f"| {what} | {number(row.median)} {unit} | {number(row.low)} to {number(row.high)} | "
+            f"{len(row.values)} | {also} |"
         )
     return "\n".join(lines)
+
+
+def routed_table(rows: Sequence[Row]) -> str:
+    """One line for each variant in each cell, its ratios beside it."""
+    by_key = {row.key: row for row in rows}
+    lines = [
+        "| organizations | variant | requests a second | of plain | of naive | hit rate | "
+        "connections | memory of a worker | p99 | errors |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        _, cell, variant, *rest = row.key.split("/")
+        if rest or not row.values:
+            continue
+        ratios = (by_key.get(f"{row.key}/of {base}") for base in ("plain", "naive"))
+        hits = row.facts.get("hit_rate")
+        told = [
+            cell,
+            variant,
+            spread(row),
+            *("" if ratio is None else spread(ratio) for ratio in ratios),
+            f"{hits:.1%}" if isinstance(hits, int | float) else "",
+            str(row.facts.get("connections", "")),
+            f"{number(float(row.facts.get('worker_rss_mb') or 0))} MB",
+            f"{number(float(row.facts.get('p99_ms') or 0))} ms",
+            str(row.facts.get("errors", "")),
+        ]
+        lines.append(f"| {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def spread(row: Row) -> str:
+    """The median, and the range where there was more than one round."""
+    if not row.values:
+        return ""
+    if len(row.values) == 1:
+        return number(row.median)
+    return f"{number(row.median)} ({number(row.low)} to {number(row.high)})"
 
 
 def fact(name: str, value: object) -> str:

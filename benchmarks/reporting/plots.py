@@ -52,9 +52,9 @@ def _routed(rows: Rows) -> str:
     drawn = []
     for row in rows.below("routed/"):
         _, cell, variant, *rest = row.key.split("/")
-        if rest == ["of plain"] and row.values and variant != "plain":
+        if rest == ["of plain"] and row.values:
             count, distribution = cell.split()
-            group = f"{int(count):,} organizations, {distribution}"
+            group = f"{int(count):,} organization{'s' if count != '1' else ''}, {distribution}"
             drawn.append(_bar(row, variant, group))
     title = "One-query view, beside plain single-database Django"
     return bars(title, "share of plain's requests each second, 1 = plain", drawn) if drawn else ""

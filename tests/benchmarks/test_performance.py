@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.harness.rows import Row, Rows
-from benchmarks.reporting import performance
+from benchmarks.reporting import markdown, performance
 from benchmarks.reporting.performance import SECTIONS, fill
 
 SENTENCES = [text for section in SECTIONS for text in section.sentences]
@@ -129,3 +129,16 @@ def a_result() -> dict[str, Any]:
     )
     loaded: dict[str, Any] = json.loads(json.dumps(told))
     return loaded
+
+
+def test_a_variant_of_the_routed_view_has_its_ratios_in_its_line() -> None:
+    key = "routed/100 zipf/ours, ceiling 128"
+    facts = {"hit_rate": 0.998, "connections": 200, "worker_rss_mb": 90.0, "p99_ms": 20.0}
+    rows = [
+        Row(key, "/s", (800.0, 820.0, 840.0), facts | {"errors": 0}),
+        Row(f"{key}/of plain", "ratio", (0.91, 0.93, 0.92)),
+    ]
+    assert markdown.routed_table(rows).splitlines()[2:] == [
+        "| 100 zipf | ours, ceiling 128 | 820 (800 to 840) | 0.92 (0.91 to 0.93) |  | 99.8% | 200 "
+        "| 90 MB | 20 ms | 0 |"
+    ]
