@@ -22,7 +22,7 @@ from benchmarks.bench import ceilings
 from benchmarks.harness import machine
 from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import POSTGRES_SETTINGS, Cluster
-from benchmarks.harness.folders import end_in_order, lasting, size_bytes
+from benchmarks.harness.folders import end_in_order, lasting, require_disk
 from benchmarks.harness.rows import Row, Rows, write_json
 from benchmarks.measures import existing, request_end, round_robin, routed
 from benchmarks.report import RESULTS, result_of, write
@@ -59,17 +59,6 @@ class Progress:
 
     def rows(self) -> Rows:
         return Rows(Row.from_json(row) for part in self._parts.values() for row in part)
-
-
-def require_disk(folder: Path, needed_bytes: int = NEEDED_BYTES) -> None:
-    """Exit where the run would not fit. What an earlier one has made counts as free."""
-    parent = next(each for each in (folder, *folder.parents) if each.exists())
-    room = shutil.disk_usage(parent).free + size_bytes(folder)
-    if room < needed_bytes:
-        sys.exit(
-            f"{folder} has room for {room / 1e9:.0f} GB; {needed_bytes / 1e9:.0f} are needed. "
-            "Make room, or name another folder: make bench-large ARGS='--folder FOLDER'."
-        )
 
 
 def run(folder: Path, clock: Clock, options: argparse.Namespace) -> tuple[Progress, dict[str, Any]]:
@@ -165,13 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.counts = sorted(options.counts)
     trial = tuple(options.counts) != COUNTS
     if not trial:
-        require_disk(options.folder)
+        require_disk(options.folder, NEEDED_BYTES)
     end_in_order()
     clock = Clock(float("inf"))
     try:
         with lasting(options.folder) as folder:
             if options.fresh:
                 remove(folder)
+                folder.mkdir(mode=0o711)
             progress, facts = run(folder, clock, options)
     except KeyboardInterrupt:
         print("Stopped. Start it again to go on; --fresh begins anew.", file=sys.stderr)
@@ -198,7 +188,6 @@ def remove(folder: Path) -> None:
         if (folder / name / "data").exists():
             Cluster(folder / name).postgres.stop()
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
 
 
 if __name__ == "__main__":

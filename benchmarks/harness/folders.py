@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,17 @@ def end_in_order() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
+
+
+def require_disk(folder: Path, needed_bytes: int) -> None:
+    """Exit where the run would not fit. What an earlier one has made counts as free."""
+    parent = next(each for each in (folder, *folder.parents) if each.exists())
+    room = shutil.disk_usage(parent).free + size_bytes(folder)
+    if room < needed_bytes:
+        sys.exit(
+            f"{folder} has room for {room / 1e9:.0f} GB; {needed_bytes / 1e9:.0f} are needed. "
+            "Make room, or name another folder: by TMPDIR, or for bench-large by --folder."
+        )
 
 
 def size_bytes(folder: Path) -> int:

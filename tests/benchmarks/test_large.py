@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import large
 from benchmarks.harness.budget import Clock
-from benchmarks.harness.folders import size_bytes
+from benchmarks.harness.folders import require_disk, size_bytes
 from benchmarks.harness.rows import Row
 
 
@@ -29,9 +29,9 @@ def test_a_part_that_is_done_is_not_made_again_by_the_next_run(tmp_path: Path) -
 def test_it_does_not_begin_without_30_gb_of_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.large.shutil.disk_usage", lambda path: room(29))
+    monkeypatch.setattr("benchmarks.harness.folders.shutil.disk_usage", lambda path: room(29))
     with pytest.raises(SystemExit, match="has room for 29 GB; 30 are needed"):
-        large.require_disk(tmp_path / "not" / "yet")
+        require_disk(tmp_path / "not" / "yet", large.NEEDED_BYTES)
 
 
 def test_what_a_killed_run_has_made_counts_as_room(
@@ -41,9 +41,9 @@ def test_what_a_killed_run_has_made_counts_as_room(
     made = size_bytes(tmp_path)
     assert made >= 100_000
     less = lambda path: room(30, less=made)  # noqa: E731 - one line is enough
-    monkeypatch.setattr("benchmarks.large.shutil.disk_usage", less)
+    monkeypatch.setattr("benchmarks.harness.folders.shutil.disk_usage", less)
 
-    large.require_disk(tmp_path)
+    require_disk(tmp_path, large.NEEDED_BYTES)
 
 
 def room(gigabytes: int, *, less: int = 0) -> SimpleNamespace:
