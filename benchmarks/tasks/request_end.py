@@ -97,7 +97,7 @@ def _microseconds() -> list[float]:
 
     batches = []
     for _ in range(5):
-        taken = []
+        taken: list[float] = []
         ends = time.perf_counter() + BATCH_SECONDS
         while len(taken) < REPEATS // 5 and (not taken or time.perf_counter() < ends):
             began = time.perf_counter()
