@@ -91,16 +91,23 @@ def run(folder: Path, clock: Clock, plan: Plan) -> tuple[Rows, dict[str, object]
             ),
         )
         files = routed.prepare(cluster, clock, most)
+        left = clock.left() - CLEANUP_SECONDS
+        cells = routed.affordable(
+            routed.cells_of(*plan.counts),
+            routed.ALL,
+            wrk_seconds=plan.wrk_seconds,
+            seconds=left,
+        )
         rows.add(
             *routed.measure(
                 cluster,
                 clock,
                 files,
-                cells=routed.cells_of(*plan.counts),
+                cells=cells,
                 focus=(routed.OURS[128], routed.PLAIN),
                 rounds=plan.rounds,
                 wrk_seconds=plan.wrk_seconds,
-                seconds=clock.left() - CLEANUP_SECONDS,
+                seconds=left,
             )
         )
     return rows, facts

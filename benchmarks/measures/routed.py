@@ -83,6 +83,19 @@ def cells_of(*counts: int) -> list[Cell]:
     return found + [Cell(count, "zipf") for count in counts if count > 1]
 
 
+def affordable(
+    cells: Sequence[Cell], variants: Sequence[Variant], *, wrk_seconds: int, seconds: float
+) -> list[Cell]:
+    """The cells of which one round fits into the time: those with fewer organizations go first."""
+    kept = sorted(cells, key=lambda cell: -cell.organizations)
+    most = max(cell.organizations for cell in cells)
+    while len(kept) * len(variants) * (wrk_seconds + 1.5) > seconds:
+        if kept[-1].organizations == most:
+            break
+        kept.pop()
+    return [cell for cell in cells if cell in kept]
+
+
 @dataclass
 class _Seen:
     loads: list[Load] = field(default_factory=list)

@@ -7,6 +7,7 @@ same rounds: one password hash, and one bare CREATE DATABASE … TEMPLATE … ST
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -53,21 +54,26 @@ class Sizes:
 
     rounds: int = 3
     sequential: int = 10
-    at_8: int = 32
+    at_8: int = 40
     at_32: int = 100
     steps: int = 5
+
+
+@dataclass
+class _Kind:
+    """What the rounds gave at one concurrency: p50 in milliseconds, or sign-ups each second."""
+
+    values: list[float] = field(default_factory=list)
+    sign_ups: int = 0
+    failures: int = 0
+    p95_ms: float = 0.0
 
 
 @dataclass
 class _Seen:
     """What the rounds of one path gave."""
 
-    p50: list[float] = field(default_factory=list)
-    p95: list[float] = field(default_factory=list)
-    at_8: list[float] = field(default_factory=list)
-    at_32: list[float] = field(default_factory=list)
-    failures: dict[str, int] = field(default_factory=lambda: {"1": 0, "8": 0, "32": 0})
-    counts: dict[str, int] = field(default_factory=lambda: {"1": 0, "8": 0, "32": 0})
+    kinds: dict[str, _Kind] = field(default_factory=dict)
     connections: int = 0
     most_of_a_process: int = 0
     steps: dict[str, list[float]] = field(default_factory=dict)
@@ -141,32 +147,32 @@ def _round(
         seen.served_by[each["path"]] = seen.served_by.get(each["path"], 0) + 1
         for step, taken in {**each["steps_ms"], "all of it": each["total_ms"]}.items():
             seen.steps.setdefault(step, []).append(taken)
+    kinds = [("1", sizes.sequential, 1), ("8", sizes.at_8, 8)]
+    if not number:
+        kinds.append(("32", sizes.at_32, 32))  # Once: what is asked is whether all succeed.
     with Sampler(cluster) as sampler:
-        for kind, count in (("1", sizes.sequential), ("8", sizes.at_8), ("32", sizes.at_32)):
-            if kind == "32" and number:
-                continue  # Once: what is asked is whether all of them succeed.
-            names = [f"{label}-{kind}-{each}" for each in range(count)]
-            # One after the other they are served from what lies ready; with many at once it has to
-            # be kept up meanwhile.
-            kept_up = path.name == "spare" and kind != "1"
-            with refilling(cluster, path.environment) if kept_up else nullcontext():
-                outcome = contract.sign_up(server.address, names, concurrency=int(kind))
-            _note(seen, kind, outcome)
+        if path.name == "spare":
+            # From what lies ready; the others while more are made, as it is in production.
+            _load(server, f"{label}-ready", sizes.sequential, "ready", 1, seen)
+        with refilling(cluster, path.environment) if path.name == "spare" else nullcontext():
+            for kind, count, concurrency in kinds:
+                _load(server, f"{label}-{kind}", count, kind, concurrency, seen)
     seen.connections = max(seen.connections, sampler.held(server.name))
     most = sampler.most_of_a_process(server.name)
     seen.most_of_a_process = max(seen.most_of_a_process, most)
 
 
-def _note(seen: _Seen, kind: str, outcome: contract.Outcome) -> None:
-    seen.failures[kind] += len(outcome.failures)
-    seen.counts[kind] += len(outcome.seconds) + len(outcome.failures)
-    if kind == "1":
-        seen.p50.append(outcome.milliseconds(0.5))
-        seen.p95.append(outcome.milliseconds(0.95))
-    elif kind == "8":
-        seen.at_8.append(outcome.per_second)
-    else:
-        seen.at_32.append(outcome.per_second)
+def _load(
+    server: WebServer, label: str, count: int, kind: str, concurrency: int, seen: _Seen
+) -> None:
+    names = [f"{label}-{number}" for number in range(count)]
+    outcome = contract.sign_up(server.address, names, concurrency=concurrency)
+    of_kind = seen.kinds.setdefault(kind, _Kind())
+    of_kind.failures += len(outcome.failures)
+    of_kind.sign_ups += count
+    of_kind.p95_ms = max(of_kind.p95_ms, outcome.milliseconds(0.95))
+    one = concurrency == 1
+    of_kind.values.append(outcome.milliseconds(0.5) if one else outcome.per_second)
 
 
 @contextmanager
@@ -182,6 +188,7 @@ def refilling(cluster: Cluster, environment: Mapping[str, str]) -> Iterator[None
         process_group=0,
     )
     try:
+        _wait_for_spares(cluster)  # Its start, and what was taken before, are no part of the load.
         yield
     finally:
         process.terminate()
@@ -191,20 +198,34 @@ def refilling(cluster: Cluster, environment: Mapping[str, str]) -> Iterator[None
         process.wait()
 
 
+def _wait_for_spares(cluster: Cluster) -> None:
+    deadline = time.monotonic() + 30
+    with cluster.superuser() as connection:
+        while time.monotonic() < deadline:
+            row = connection.execute(
+                r"SELECT count(*) FROM pg_database WHERE datname LIKE 'orgmgmt\_%spare%'"
+            ).fetchone()
+            if row and row[0] >= SPARES:
+                return
+            time.sleep(0.2)
+
+
 def _rows(name: str, seen: _Seen) -> Iterator[Row]:
-    facts: dict[str, dict[str, Fact]] = {
-        kind: {"sign_ups": seen.counts[kind], "failures": seen.failures[kind]}
-        for kind in seen.counts
+    kinds = {
+        "ready": ("sequential", "ms"),
+        "1": ("sequential, refilled meanwhile" if name == "spare" else "sequential", "ms"),
+        "8": ("concurrency 8", "/s"),
+        "32": ("concurrency 32", "/s"),
     }
-    p95: dict[str, Fact] = {"p95_ms": max(seen.p95)}
-    yield Row(f"sign-up/{name}/sequential", "ms", tuple(seen.p50), facts["1"] | p95)
-    yield Row(f"sign-up/{name}/concurrency 8", "/s", tuple(seen.at_8), facts["8"])
-    held: dict[str, Fact] = {
-        "connections": seen.connections,
-        "most_of_a_process": seen.most_of_a_process,
-        "processes": PROCESSES,
-    }
-    yield Row(f"sign-up/{name}/concurrency 32", "/s", tuple(seen.at_32), facts["32"] | held)
+    for kind, (what, unit) in kinds.items():
+        if (found := seen.kinds.get(kind)) is None:
+            continue
+        facts: dict[str, Fact] = {"sign_ups": found.sign_ups, "failures": found.failures}
+        facts["p95_ms"] = found.p95_ms
+        if kind == "32":
+            facts |= {"connections": seen.connections, "processes": PROCESSES}
+            facts["most_of_a_process"] = seen.most_of_a_process
+        yield Row(f"sign-up/{name}/{what}", unit, tuple(found.values), facts)
     served = {f"served by {path}": count for path, count in seen.served_by.items()}
     for step, taken in seen.steps.items():
         yield Row(f"sign-up/{name}/step/{step}", "ms", tuple(taken), served)

@@ -37,7 +37,8 @@ SECTIONS = (
             "A sign-up over HTTP, one after the other, took {sign-up/plain/sequential} by the "
             "plain path.",
             "By template it took {sign-up/template/sequential}.",
-            "With a spare database it took {sign-up/spare/sequential}.",
+            "With a spare database it took {sign-up/spare/sequential}, and "
+            "{sign-up/spare/sequential, refilled meanwhile} while others were made meanwhile.",
             "At concurrency 8 the plain path made {sign-up/plain/concurrency 8}.",
             "The template path made {sign-up/template/concurrency 8}.",
             "With spares kept up meanwhile there were {sign-up/spare/concurrency 8}.",

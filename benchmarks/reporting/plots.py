@@ -26,8 +26,10 @@ def _sign_up(rows: Rows) -> str:
             label = "one hash" if row.key.endswith("hash") else "CREATE DATABASE"
             drawn.append(_bar(row, label, "what it cannot do without"))
     for path in PATHS:
-        if (row := rows.find(f"sign-up/{path}/sequential")) is not None:
-            drawn.append(_bar(row, path, "a sign-up over HTTP, one after the other"))
+        for suffix in ("", ", refilled meanwhile"):
+            if (row := rows.find(f"sign-up/{path}/sequential{suffix}")) is not None:
+                group = "a sign-up over HTTP, one after the other"
+                drawn.append(_bar(row, f"{path}{suffix}", group))
     return bars("Sign-up: how long one takes", "milliseconds, p50", drawn) if drawn else ""
 
 

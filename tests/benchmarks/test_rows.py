@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.harness.budget import Clock
 from benchmarks.harness.rows import Row, Rows, by_round, quantile, rounded, write_json
+from benchmarks.measures import routed
 
 
 def test_a_row_keeps_its_rounds_their_median_and_their_range() -> None:
@@ -81,3 +82,15 @@ def test_there_is_one_round_where_there_is_no_time_at_all(monkeypatch: pytest.Mo
         now[0] += 10
 
     assert done == [0]
+
+
+def test_a_slow_machine_leaves_cells_with_few_organizations_out_and_never_the_largest() -> None:
+    cells = routed.cells_of(1, 10, 100)
+
+    def kept(seconds: float) -> list[str]:
+        found = routed.affordable(cells, routed.ALL, wrk_seconds=2, seconds=seconds)
+        return [cell.name for cell in found]
+
+    assert kept(300) == [cell.name for cell in cells]
+    assert kept(100) == ["10 uniform", "100 uniform", "10 zipf", "100 zipf"]
+    assert kept(-5) == ["100 uniform", "100 zipf"]
