@@ -41,7 +41,7 @@ SECTIONS = (
             "{sign-up/spare/sequential, refilled meanwhile} while others were made meanwhile.",
             "At concurrency 8 the plain path made {sign-up/plain/concurrency 8}.",
             "The template path made {sign-up/template/concurrency 8}.",
-            "With spares kept up meanwhile there were {sign-up/spare/concurrency 8}.",
+            "With spares kept up meanwhile it was {sign-up/spare/concurrency 8}.",
             "Of {sign-up/template/concurrency 32:sign_ups} sign-ups by template at concurrency 32, "
             "{sign-up/template/concurrency 32:failures} failed.",
             "Of {sign-up/spare/concurrency 32:sign_ups} with spares, "
@@ -52,9 +52,9 @@ SECTIONS = (
     Section(
         "Login and look-up",
         (
-            "At concurrency 8 there were {login/concurrency 8} logins, where the cores could have "
-            "computed {login/hashes that the cores could compute} hashes.",
-            "That is {login/of the hashes} of it.",
+            "Logins at concurrency 8 came to {login/concurrency 8}, where the cores could have "
+            "computed hashes at {login/hashes that the cores could compute}.",
+            "That is a share of {login/of the hashes}.",
             "Look-ups came to {look-up/ours}, where a bare DRF view with the same body and one "
             "query came to {look-up/bare} behind the middleware of `startproject` and to "
             "{look-up/bare, no middleware} behind none.",
