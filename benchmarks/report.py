@@ -22,12 +22,13 @@ NAMES = ("bench", "bench-large")
 
 
 def result_of(rows: Rows, **told: Any) -> dict[str, Any]:
-    """What is kept as JSON: what was told of the run, the goals, and the rows."""
-    return {
-        **told,
-        "goals": [each.as_json() for each in judge(rows)],
-        "rows": [row.as_json() for row in rows.all()],
-    }
+    """What is kept as JSON: what was told of the run, the goals, and the rows.
+
+    The goals are judged by the rows as they are kept: anybody can judge them again.
+    """
+    kept = [row.as_json() for row in rows.all()]
+    judged = judge(Rows(Row.from_json(each) for each in kept))
+    return {**told, "goals": [each.as_json() for each in judged], "rows": kept}
 
 
 def write(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> list[Path]:

@@ -41,8 +41,10 @@ class Row:
         told: dict[str, Any] = {"key": self.key, "unit": self.unit}
         if self.missing:
             return told | {"missing": self.missing}
-        told |= {"median": rounded(self.median), "low": rounded(self.low)}
-        told |= {"high": rounded(self.high), "values": [rounded(each) for each in self.values]}
+        # Of the values as they are kept, so that whoever reads them finds the same.
+        values = [rounded(each) for each in self.values]
+        told |= {"median": rounded(statistics.median(values)), "low": min(values)}
+        told |= {"high": max(values), "values": values}
         return told | {"facts": {name: _tidy(fact) for name, fact in self.facts.items()}}
 
     @classmethod
