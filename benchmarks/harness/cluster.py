@@ -18,7 +18,8 @@ from psycopg import sql
 from orgmgmt.embedded import APPLICATION_ROLE, EmbeddedPostgres
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-COMMAND_SECONDS = 600.0
+# A thousand schemas of django-tenants take minutes.
+COMMAND_SECONDS = 3600.0
 # fsync, full_page_writes and synchronous_commit stay as they are: on.
 POSTGRES_SETTINGS = {"shared_buffers": "256MB", "max_connections": "1500"}
 Connection = psycopg.Connection[tuple[Any, ...]]
