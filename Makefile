@@ -25,10 +25,10 @@ MYPY_ENV := DEBUG=on DATABASE_URL=postgres://lint@localhost/lint SECRET_KEY=lint
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv run test test-browser test-tls test-redis lint types format \
+.PHONY: help venv run test test-browser test-tls test-redis test-proxy affinity lint types format \
 	audit-dependencies check-isolation requirements \
 	upgrade-requirements fuzz kill-storm faults login-timing reset-timing docker-check compose-secrets \
-	need-chromium need-postgresql need-redis need-wrk need-bench bench bench-large bench-report \
+	need-chromium need-postgresql need-redis need-haproxy need-wrk need-bench bench bench-large bench-report \
 	round-robin clean
 
 help: ## Print this list
@@ -42,7 +42,7 @@ run: venv ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (HOST, P
 	@exec $(PY) -m orgmgmt.serve
 
 test: venv ## Run the tests on embedded PostgreSQL, in parallel (ARGS: more for pytest)
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy" $(ARGS)
 
 test-browser: venv need-chromium ## Run the tests that drive a browser
 	@$(PY) -m pytest -m browser tests/browser $(ARGS)
@@ -52,6 +52,12 @@ test-tls: venv need-postgresql ## Run the tests that need a PostgreSQL with TLS
 
 test-redis: venv need-redis ## Run the tests that need a Redis
 	@$(PY) -m pytest -m redis tests/redis $(ARGS)
+
+test-proxy: venv need-haproxy ## Run the tests that need HAProxy
+	@$(PY) -m pytest -m proxy tests/proxy $(ARGS)
+
+affinity: venv need-wrk need-haproxy ## Measure what one process for each organization brings
+	@$(PY) -m benchmarks.affinity $(ARGS)
 
 lint: venv ## Check style, types, migrations, and the deployment checks under production settings
 	@$(PY) -m ruff check
@@ -143,6 +149,9 @@ need-bench: venv need-wrk
 		$(PY) -m pip install --quiet --quiet --no-input --disable-pip-version-check \
 			--requirement requirements/bench.txt && \
 		cp requirements/bench.txt .venv/installed-bench.txt; }
+
+need-haproxy:
+	@sh .ci/debian_package.sh /usr/sbin/haproxy haproxy
 
 need-redis:
 	@sh .ci/debian_package.sh /usr/bin/redis-server redis-server
