@@ -28,7 +28,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy affinity lint types format \
 	audit-dependencies check-isolation requirements \
 	upgrade-requirements fuzz kill-storm faults login-timing reset-timing docker-check compose-secrets \
-	need-chromium need-postgresql need-redis need-haproxy need-wrk need-bench bench bench-large bench-report \
+	need-chromium need-postgresql need-redis need-haproxy need-wrk need-bench connection-kinds bench bench-large bench-report \
 	round-robin clean
 
 help: ## Print this list
@@ -55,6 +55,9 @@ test-redis: venv need-redis ## Run the tests that need a Redis
 
 test-proxy: venv need-haproxy ## Run the tests that need HAProxy
 	@$(PY) -m pytest -m proxy tests/proxy $(ARGS)
+
+connection-kinds: need-bench ## Compare the ways to keep organizations' connections
+	@$(PY) -m benchmarks.connection_kinds $(ARGS)
 
 affinity: venv need-wrk need-haproxy ## Measure what one process for each organization brings
 	@$(PY) -m benchmarks.affinity $(ARGS)
