@@ -14,6 +14,8 @@ from psycopg.rows import TupleRow
 
 from organizations.errors import OrganizationBusy, ServerRefused, ServerUnavailable
 
+from .warm import stock
+
 Connection = psycopg.Connection[TupleRow]
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,20 @@ class ServerSession:
         """Run one statement."""
         self.connection.execute(statement, parameters)
 
+    def batch(self, *statements: sql.Composed) -> None:
+        """Run the statements in one round trip and one transaction: all of them or none."""
+        self.connection.execute(sql.SQL("; ").join(statements))
+
+    @property
+    def user(self) -> str:
+        """The application's role."""
+        return self.connection.info.user
+
+    @property
+    def is_superuser(self) -> bool:
+        """A superuser is a member of every role."""
+        return self.connection.info.parameter_status("is_superuser") == "on"
+
     def value(self, query: str, parameters: tuple[Any, ...] = ()) -> Any:
         """The first column of the first row, or None."""
         row = self.connection.execute(query.encode(), parameters).fetchone()
@@ -77,6 +93,10 @@ class ServerSession:
         """Take the organization's lock unless somebody has it."""
         taken = self.value("SELECT pg_try_advisory_lock(%s)", (_lock_number(organization_key),))
         return bool(taken)
+
+    def unlock(self, organization_key: str) -> None:
+        """Give the organization's lock back before the session ends."""
+        self.value("SELECT pg_advisory_unlock(%s)", (_lock_number(organization_key),))
 
     def lock(self, organization_key: str, *, name: str, timeout_seconds: float) -> None:
         """Wait for the organization's lock. Raises OrganizationBusy."""
@@ -97,10 +117,10 @@ class ServerSession:
         Standing memberships slow CREATE ROLE and every connect down by their number. A superuser
         needs none.
         """
-        if self.connection.info.parameter_status("is_superuser") == "on":
+        if self.is_superuser:
             yield
             return
-        me = sql.Identifier(self.connection.info.user)
+        me = sql.Identifier(self.user)
         names = (sql.Identifier(role), me)
         self.execute(sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET TRUE").format(*names))
         try:
@@ -129,21 +149,20 @@ def _lock_number(organization_key: str) -> int:
 
 @contextmanager
 def open_session() -> Iterator[ServerSession]:
-    """A session with the server, closed behind the block.
+    """A session with the server, which nobody else uses inside the block; its locks end with it.
 
     Raises ServerUnavailable when it cannot be opened or breaks, and ServerRefused for another
     error of PostgreSQL's that the block lets out. Their text stays in the log: it names hosts,
     databases and roles.
     """
+    # prepare_threshold: what a session has prepared does not survive its way back to the stock.
+    parameters = {**master_parameters(), "options": lock_limit(), "prepare_threshold": None}
     try:
-        parameters = {**master_parameters(), "options": lock_limit()}
-        with psycopg.connect(**parameters, autocommit=True) as connection:
-            try:
-                yield ServerSession(connection)
-            finally:
-                if not connection.closed and not connection.broken:
-                    # Closing only tells the server to end: for a moment it still holds the locks.
-                    connection.execute("SELECT pg_advisory_unlock_all()")
+        connection = stock.take(parameters) or psycopg.connect(**parameters, autocommit=True)
+        try:
+            yield ServerSession(connection)
+        finally:
+            stock.give_back(parameters, connection)
     except psycopg.OperationalError as error:
         logger.error("server unavailable", exc_info=error)
         raise ServerUnavailable from error

@@ -1,0 +1,95 @@
+"""Direct sessions with the master that wait for their next use.
+
+A log-in costs more than most of what is done in a session: the password's 4,096 iterations, and the
+catalogs that a new backend reads.
+"""
+
+import atexit
+import os
+import select
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+
+Connection = psycopg.Connection[TupleRow]
+Parameters = Mapping[str, Any]
+
+IDLE_SECONDS = 300.0
+
+
+class Stock:
+    """As many as there are threads, at most: a thread has one session at a time.
+
+    What is given back is as new: no settings, no locks, no transaction. Safe from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[tuple[Connection, Parameters, float]] = []
+
+    def take(self, parameters: Parameters) -> Connection | None:
+        """One that was opened with these parameters and is alive; the caller's from now on."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection, opened_with, since = self._idle.pop()
+            is_young = time.monotonic() - since < IDLE_SECONDS
+            if is_young and opened_with == parameters and _is_alive(connection):
+                return connection
+            connection.close()
+
+    def give_back(self, parameters: Parameters, connection: Connection) -> None:
+        """Keep it for the next, or close it where it is not fit for that."""
+        try:
+            if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                # Locks too. Also where it is closed next: closing only tells the server to end,
+                # and for a moment it would still hold them.
+                connection.execute("DISCARD ALL")
+                with self._lock:
+                    if len(self._idle) < settings.WEB_THREADS:
+                        self._idle.append((connection, parameters, time.monotonic()))
+                        return
+        except psycopg.Error:
+            pass
+        connection.close()
+
+    def close(self) -> None:
+        """Close all that nobody uses."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection, _, _ in idle:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: they are the parent's, and closing them would end its sessions."""
+        for connection, _, _ in self._idle:
+            # psycopg warns of one that is collected open, unless it was in a pool (psycopg 3.3,
+            # _connection_base.py, __del__).
+            connection._pool = None
+        _of_parents.append(self._idle)
+        self.__init__()  # type: ignore[misc]
+
+
+def _is_alive(connection: Connection) -> bool:
+    """Nothing has come that nobody asked for: a server that goes away says so, and hangs up."""
+    try:
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        return not connection.closed and not poll.poll(0)
+    except (psycopg.Error, OSError, ValueError):
+        return False
+
+
+_of_parents: list[object] = []
+stock = Stock()
+atexit.register(stock.close)
+os.register_at_fork(after_in_child=stock.leave_to_parent)
