@@ -10,7 +10,7 @@ from django.db import transaction
 
 from accounts.signing_keys import key_id
 
-from .models import AuditEntry, Organization
+from .models import AuditEntry, Organization, SpareDatabase
 from .sealing import reseal, seal, unseal
 from .tenancy import trail
 
@@ -50,6 +50,10 @@ def reseal_credentials() -> int:
 
     Raises CredentialUnreadable for one that no key opens; those before it are done.
     """
+    # First: one that is taken before its turn is among the organizations then.
+    for spare in SpareDatabase.objects.all():
+        sealed = reseal(spare.sealed_password, owner=spare.database_name)
+        SpareDatabase.objects.filter(pk=spare.pk).update(sealed_password=sealed)
     count = 0
     for organization in Organization.objects.exclude(sealed_password="").iterator():
         with transaction.atomic(using="default"):

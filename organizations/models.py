@@ -37,6 +37,11 @@ class Server(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @classmethod
+    def of_master(cls) -> "Server":
+        """The cluster of the master database."""
+        return cls.objects.get_or_create(name=cls.DEFAULT)[0]
+
 
 class OrganizationQuerySet(models.QuerySet["Organization"]):
     """Organizations by what a caller may know of them."""
@@ -134,6 +139,63 @@ class Organization(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.status in self.Status.usable()
+
+
+class Template(models.Model):
+    """A database with the tenant apps' tables and nothing in them, which new ones are copied from.
+
+    The application's role owns it and nobody may connect to it. role_name: who owns its tables; a
+    role that cannot log in. fingerprint: of the migrations that made them (provisioning/code.py).
+    One that is not ready is being built, or died so, or was found to be broken.
+    """
+
+    server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="templates")
+    fingerprint = models.CharField(max_length=64)
+    database_name = models.CharField(max_length=63, unique=True)
+    role_name = models.CharField(max_length=63, unique=True)
+    ready = models.BooleanField(default=False)
+    built_at = models.DateTimeField(default=timezone.now)
+    # Kept to the hour: what was not used for a day, by code of another fingerprint, is dropped.
+    used_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "templates"
+        constraints = (
+            models.UniqueConstraint(
+                fields=["server", "fingerprint"],
+                condition=models.Q(ready=True),
+                name="templates_one_ready",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.database_name
+
+
+class SpareDatabase(models.Model):
+    """A database with its role and tables that waits for an organization.
+
+    The row is there before the database is; a sign-up that takes it deletes the row.
+    """
+
+    server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="spare_databases")
+    database_name = models.CharField(max_length=63, unique=True)
+    role_name = models.CharField(max_length=63, unique=True)
+    sealed_password = models.TextField(editable=False)
+    fingerprint = models.CharField(max_length=64)
+    ready = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "spare_databases"
+
+    def __str__(self) -> str:
+        return self.database_name
+
+    @property
+    def place(self) -> Place:
+        """Where it is, and as whom to go there."""
+        return Place(self.database_name, self.role_name, self.sealed_password)
 
 
 class AuditEntry(models.Model):

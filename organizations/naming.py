@@ -91,6 +91,20 @@ def database_name_for(slug: str, *, opaque: bool) -> str:
     return DATABASE_PREFIX + slug.replace("-", "_")
 
 
+def system_database_name(kind: str, *, master: str, tail: str = "") -> str:
+    """A name for a database of the system's own: `orgmgmt_spare_`, digits of the master's, a tail.
+
+    Two installations on one server, each with a master of its own, do not take each other's.
+    tail: 16 random hexadecimal digits where none is given.
+    """
+    return f"{system_prefix(kind, master=master)}{tail or secrets.token_hex(8)}"
+
+
+def system_prefix(kind: str, *, master: str) -> str:
+    """What all names of this kind begin with in the installation whose master is called so."""
+    return f"{RESERVED_PREFIX}{kind}_{hashlib.sha256(master.encode()).hexdigest()[:6]}_"
+
+
 def role_name() -> str:
     """A random role name: any role can read the names of all roles."""
     return f"orgrole_{secrets.token_hex(8)}"

@@ -1,16 +1,14 @@
 """What can be done with organizations. REST, commands and the admin call these. What changes an
-Organization is here, but for its sealed secrets (keys.py)."""
+Organization is here and in undoing.py, but for its sealed secrets (keys.py)."""
 
 import logging
 import secrets
-from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
-import psycopg
 from django.conf import settings
 from django.db import IntegrityError, InterfaceError, OperationalError, connections
-from django.utils import timezone
 
 from accounts.services import hash_password
 
@@ -25,23 +23,23 @@ from .errors import (
     WrongState,
 )
 from .keys import new_audit_key
-from .models import Organization, Server
+from .models import Organization, Server, SpareDatabase
 from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
 from .naming import name_key as key_of
+from .provisioning import leftovers, spares
 from .provisioning.database import close_master
 from .provisioning.failures import explained
-from .provisioning.pipeline import Report, Step, provision, tear_down
+from .provisioning.pipeline import Step, provision
+from .provisioning.report import Report
 from .provisioning.server import ServerSession, open_session
 from .sealing import seal
 from .sign_up import validate_sign_up
+from .undoing import compensate, take_back_row
+from .undoing import move as _move
+from .undoing import undo as _undo
 
 logger = logging.getLogger(__name__)
 
-_WAITED_TOO_LONG = (
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.QueryCanceled,
-    psycopg.errors.ObjectInUse,  # DROP DATABASE waits 5 s for sessions that it may not end.
-)
 Status = Organization.Status
 
 
@@ -74,35 +72,45 @@ def create_organization(*, name: str, email: str, password: str) -> Created:
     name, email = display_name(name), email.strip()
     if Organization.objects.usable().named(name).exists():
         raise OrganizationExists(name)
-    with open_session() as session:
-        # Whoever holds this lock is the only one who creates, deletes or cleans up this name.
-        if not session.try_lock(key_of(name)):
-            raise OrganizationExists(name)
+    report = Report()
+    # Whoever holds this lock is the only one who creates, deletes or cleans up this name.
+    with open_session() as session, ThreadPoolExecutor(max_workers=1) as worker:
+        with report.step("lock"):
+            if not session.try_lock(key_of(name)):
+                raise OrganizationExists(name)
+        # Meanwhile: it takes about as long as all the rest, and gives others the interpreter.
+        hashed = worker.submit(hash_password, password)
         try:
-            organization = _insert(session, name=name, email=email)
+            with report.step("row"):
+                organization = _insert(session, name=name, email=email)
         except (OperationalError, InterfaceError) as error:
-            _take_back_row(session, name, error)
+            take_back_row(session, name, error)
             raise
-        report = Report()
         try:
             provision(
                 session,
                 organization,
-                password_hash=hash_password(password),
+                password_hash=hashed.result,
                 report=report,
                 done=lambda step: _record_step(organization, step),
             )
-            _activate(organization)
+            with report.step("activation"):
+                _activate(organization)
         except BaseException as error:
             record_failure(organization, error)
-            _compensate(session, organization)
+            compensate(session, organization)
             raise explained(organization, error) from error
-    logger.info("organization created", extra={"organization": organization.pk})
+    logger.info(
+        "organization created", extra={"organization": organization.pk, "path": str(report.path)}
+    )
     return Created(organization, report)
 
 
 def _insert(session: ServerSession, *, name: str, email: str) -> Organization:
-    """The row, committed before anything exists that would be an orphan without it."""
+    """The row, committed before anything exists that would be an orphan without it.
+
+    Where a spare database is ready it is the organization's by the same commit.
+    """
     for leftover in Organization.objects.live().named(name):
         if leftover.is_usable:
             raise OrganizationExists(name)
@@ -115,20 +123,42 @@ def _insert(session: ServerSession, *, name: str, email: str) -> Organization:
     for _ in range(3):
         database = database_name_for(slug, opaque=opaque)
         if not session.database_owner(database):
+            row = Organization(
+                name=name,
+                name_digest=name_digest(name),
+                slug=slug,
+                admin_email=email,
+                database_name=database,
+                sealed_audit_key=new_audit_key(),
+            )
             with suppress(IntegrityError):
-                return Organization.objects.create(
-                    name=name,
-                    name_digest=name_digest(name),
-                    slug=slug,
-                    admin_email=email,
-                    server=Server.objects.get_or_create(name=Server.DEFAULT)[0],
-                    database_name=database,
-                    role_name=role_name(),
-                    sealed_password=seal(secrets.token_urlsafe(32)),
-                    sealed_audit_key=new_audit_key(),
-                )
+                return _claim_spare(session, row) or _save_new(row)
         slug = slug_variant(slug_for(key_of(name)))
     raise OrganizationExists(name)
+
+
+def _save_new(row: Organization) -> Organization:
+    row.server = Server.of_master()
+    row.role_name = role_name()
+    row.sealed_password = seal(secrets.token_urlsafe(32))
+    row.save(force_insert=True)
+    return row
+
+
+def _claim_spare(session: ServerSession, row: Organization) -> Organization | None:
+    """The row with a spare database, committed; None where there is none to be had."""
+
+    def insert(spare: SpareDatabase) -> None:
+        row.server_id = spare.server_id
+        row.role_name = spare.role_name
+        row.sealed_password = spare.sealed_password
+        row.provisioned = Step.SCHEMA
+        row.save(force_insert=True)
+
+    if spares.claim(session, database=row.database_name, insert=insert):
+        return row
+    row.pk, row.provisioned = None, Step.NOTHING
+    return None
 
 
 def _record_step(organization: Organization, step: Step) -> None:
@@ -142,79 +172,6 @@ def _activate(organization: Organization) -> None:
         if not _move(organization, Status.ACTIVE, only_from=(Status.PROVISIONING,)):
             reason = "it was cleaned up while it was being made."
             raise ProvisioningFailed(organization.name, reason)
-
-
-def _move(
-    organization: Organization,
-    status: Organization.Status,
-    *,
-    only_from: Collection[str],
-    reason: str = "",
-) -> bool:
-    """Change the status in one statement, if it is still one of those expected."""
-    now = timezone.now()
-    moved = Organization.objects.filter(pk=organization.pk, status__in=only_from).update(
-        status=status, status_reason=reason, status_changed_at=now
-    )
-    if moved:
-        organization.status, organization.status_reason = status, reason
-        organization.status_changed_at = now
-    return bool(moved)
-
-
-def _compensate(session: ServerSession, organization: Organization) -> None:
-    """Take back what was made; never raises, since the caller has the cause in hand."""
-    try:
-        try:
-            _undo(session, organization)
-        except (psycopg.OperationalError, OperationalError, InterfaceError) as error:
-            if isinstance(error.__cause__ or error, _WAITED_TOO_LONG):
-                raise  # The next try would wait as long.
-            # A cut session is noticed when it is used, and its lock is gone with it. Django keeps
-            # a cut connection of its own until the request ends.
-            session.connection.close()
-            connections["default"].close()
-            with open_session() as fresh:
-                fresh.lock(key_of(organization.name), name=organization.name, timeout_seconds=5)
-                _undo(fresh, organization)
-    except Exception:
-        # The row stays, and reconcile_orgs or the next sign-up under this name finishes it.
-        logger.exception("compensation failed", extra={"organization": organization.pk})
-
-
-def _take_back_row(session: ServerSession, name: str, cause: BaseException) -> None:
-    """Remove the row of an INSERT whose answer was lost: it may have been committed."""
-    if isinstance(cause.__cause__, _WAITED_TOO_LONG):
-        return
-    session.connection.close()
-    connections["default"].close()
-    try:
-        with open_session() as fresh:
-            fresh.lock(key_of(name), name=name, timeout_seconds=5)
-            for row in Organization.objects.unfinished().named(name):
-                _undo(fresh, row)
-    except Exception:
-        # It stays, as above.
-        logger.exception("compensation failed", extra={"step": Step.NOTHING})
-
-
-def _undo(session: ServerSession, organization: Organization) -> None:
-    """Take an unfinished organization back, or a deletion to its end. The lock must be held."""
-    organization.refresh_from_db()
-    if organization.is_usable or organization.status == Status.DELETED:
-        return
-    if organization.status == Status.DELETING:
-        _finish_deletion(session, organization)
-        return
-    # Claims the row: a provisioning that lost its lock and still runs can no longer activate it,
-    # and one that did so just now keeps what it made.
-    reason = organization.status_reason or f"stopped behind step {organization.provisioned!r}"
-    if not _move(organization, Status.FAILED, only_from=(organization.status,), reason=reason):
-        return
-    tear_down(session, organization)
-    with recorded("organization.undone", organization):
-        Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
-    logger.info("organization undone", extra={"organization": organization.pk})
 
 
 def delete_organization(organization: Organization) -> None:
@@ -243,21 +200,6 @@ def delete_organization(organization: Organization) -> None:
             raise OrganizationBusy(organization.name)
 
 
-def _finish_deletion(session: ServerSession, organization: Organization) -> None:
-    tear_down(session, organization)
-    now = timezone.now()
-    with recorded("organization.deleted", organization):
-        Organization.objects.filter(pk=organization.pk).update(
-            status=Status.DELETED,
-            status_changed_at=now,
-            sealed_password="",
-            sealed_audit_key="",
-            admin_email="",
-        )
-    organization.status = Status.DELETED
-    logger.info("organization deleted", extra={"organization": organization.pk})
-
-
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
     """Keep its people out from their next request on. Raises WrongState unless it is active."""
     with recorded("organization.suspended", organization):
@@ -279,10 +221,10 @@ def resume_organization(organization: Organization) -> None:
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
     """Finish or undo what died half-way. Returns names under undone, deleted, skipped and failed.
 
-    Closes the master to PUBLIC too, where that is ours to do: each server start comes by here.
-    A row whose lock is held belongs to somebody at work: waits `wait_seconds` for it, then skips.
-    One that fails leaves the others alone, and is tried again next time. Raises ServerUnavailable
-    when no session can be opened.
+    Organizations first, then templates and spare databases. Closes the master to PUBLIC too, where
+    that is ours to do: each server start comes by here. A row whose lock is held belongs to
+    somebody at work: waits `wait_seconds` for it, then skips. One that fails leaves the others
+    alone, and is tried again next time. Raises ServerUnavailable when no session can be opened.
     """
     _refuse_in_transaction()
     outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
@@ -302,7 +244,21 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
             done = "failed"
         if done:
             outcome[done].append(organization.name)
+    _reconcile_stock(outcome, wait_seconds=wait_seconds)
     return outcome
+
+
+def _reconcile_stock(outcome: dict[str, list[str]], *, wait_seconds: float) -> None:
+    """The same for templates and spare databases."""
+    try:
+        with open_session() as session:
+            dropped, skipped = leftovers.clean(session, wait_seconds=wait_seconds)
+    except ServerRefused as error:
+        logger.error("templates and spare databases not reconciled", exc_info=error)
+        outcome["failed"].append("templates and spare databases")
+        return
+    outcome["undone"] += dropped
+    outcome["skipped"] += skipped
 
 
 def _reconcile_one(organization: Organization, *, wait_seconds: float) -> str | None:

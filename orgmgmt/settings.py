@@ -367,6 +367,13 @@ ORG_CONNECTION_WAIT_SECONDS = number("ORG_CONNECTION_WAIT_SECONDS", default=5, a
 # An alias holds no connection by itself, and some kilobytes of memory.
 ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=1_000, at_most=100_000)
 ORG_DATABASE_NAMES = choice("ORG_DATABASE_NAMES", default="readable", among=("readable", "opaque"))
+# Off: each organization's tables are made by its migrations, and not by copying a database that has
+# them already. For measuring what that brings.
+ORG_TEMPLATES = boolean("ORG_TEMPLATES", default=True)
+# How many databases `refill_spares` keeps ready, with role and tables, for sign-ups to take.
+ORG_SPARE_DATABASES = number(
+    "ORG_SPARE_DATABASES", default=4 if DEBUG else 0, at_least=0, at_most=1_000
+)
 # With `example.com`, the host `acme.example.com` names the organization with the slug `acme`.
 ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
 

@@ -15,7 +15,8 @@ from pytest_django import DjangoDbBlocker, Settings
 
 from accounts import outbox
 from organizations import services, tenancy
-from organizations.models import Organization, Staff
+from organizations.models import Organization, SpareDatabase, Staff, Template
+from organizations.provisioning import templates
 from organizations.tenancy import Tenant
 from tests.plugin import SERVER
 
@@ -78,6 +79,12 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
 def _mails_at_once() -> None:
     """Nobody measures the tests' answers."""
     outbox.DELAY_SECONDS = (0.0, 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _template_builds_are_tried() -> None:
+    """One that failed in a test before keeps nobody from the next."""
+    templates._not_before = 0.0
 
 
 @pytest.fixture(autouse=True)
@@ -164,21 +171,23 @@ def throttles(settings: Settings) -> Iterator[Settings]:
 
 
 def leftovers(superuser: Superuser) -> tuple[set[str], set[str]]:
-    """Databases and roles on the server that no live row of the master accounts for."""
-    live = Organization.objects.live()
-    databases = {
-        str(name)
-        for (name,) in superuser.execute(
-            "SELECT datname FROM pg_database WHERE datname LIKE 'org\\_%'"
-        )
-    }
-    roles = {
-        str(name)
-        for (name,) in superuser.execute(
-            "SELECT rolname FROM pg_roles WHERE rolname LIKE 'orgrole\\_%'"
-        )
-    }
-    return (
-        databases - set(live.values_list("database_name", flat=True)),
-        roles - set(live.values_list("role_name", flat=True)),
-    )
+    """Databases and roles on the server that no live row of the master accounts for.
+
+    A row of a template or of a spare database accounts for its own, once it is ready.
+    """
+    known: tuple[set[str], set[str]] = (set(), set())
+    for rows in (
+        Organization.objects.live(),
+        Template.objects.filter(ready=True),
+        SpareDatabase.objects.filter(ready=True),
+    ):
+        for names, column in zip(known, ("database_name", "role_name"), strict=True):
+            names.update(rows.values_list(column, flat=True))
+    found = []
+    for query in (
+        "SELECT datname FROM pg_database WHERE datname LIKE 'org%'",
+        "SELECT rolname FROM pg_roles WHERE rolname LIKE 'orgrole\\_%' "
+        "OR rolname LIKE 'orgmgmt\\_tables\\_%'",
+    ):
+        found.append({str(name) for (name,) in superuser.execute(query.encode())})
+    return found[0] - known[0], found[1] - known[1]

@@ -49,31 +49,35 @@ class DatabaseTaken(Exception):
         super().__init__(f"A database called {database} exists already and is not ours.")
 
 
-def ensure_database(session: ServerSession, *, database: str, role: str) -> None:
+def ensure_database(
+    session: ServerSession, *, database: str, role: str, template: str | None = None
+) -> None:
     """Create the database with `role` as its owner, or go on where an earlier try stopped.
 
-    Nobody can connect before CONNECT is revoked from PUBLIC. The application's role may connect,
-    which it needs to ask for the size; it owns nothing inside. Raises DatabaseTaken.
+    template: the database that it is a copy of; none: it is empty. Nobody can connect before
+    CONNECT is revoked from PUBLIC. The application's role may connect, which it needs to ask for
+    the size; it owns nothing inside. Raises DatabaseTaken.
     """
     owner = session.database_owner(database)
     if owner not in (None, role):
         raise DatabaseTaken(database)
-    name, owner_name = sql.Identifier(database), sql.Identifier(role)
+    name, me = sql.Identifier(database), sql.Identifier(session.user)
     with session.membership(role):
         if owner is None:
+            # By the WAL: a copy of the files would make the whole server write a checkpoint.
+            kind = sql.SQL("TEMPLATE template0 ENCODING 'UTF8'").format()
+            if template is not None:
+                kind = sql.SQL("TEMPLATE {} STRATEGY WAL_LOG").format(sql.Identifier(template))
             session.execute(
-                sql.SQL(
-                    "CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8' "
-                    "ALLOW_CONNECTIONS false"
-                ).format(name, owner_name)
+                sql.SQL("CREATE DATABASE {} OWNER {} {} ALLOW_CONNECTIONS false").format(
+                    name, sql.Identifier(role), kind
+                )
             )
-        session.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
-        session.execute(
-            sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(
-                name, sql.Identifier(session.connection.info.user)
-            )
+        session.batch(
+            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name),
+            sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, me),
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
         )
-        session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
 
 
 def drop_database(session: ServerSession, *, database: str, role: str) -> None:
@@ -83,21 +87,37 @@ def drop_database(session: ServerSession, *, database: str, role: str) -> None:
     """
     if session.database_owner(database) != role:
         return
-    name = sql.Identifier(database)
+    if role == session.user:
+        _drop(session, database, role)
+        return
     with session.membership(role):
-        try:
-            session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-        except psycopg.errors.InsufficientPrivilege:
-            # FORCE gives up, and ends nobody, where one session is not of a role of ours: an
-            # autovacuum worker, or a backend that has just begun. The plain DROP waits 5 s for
-            # those, and sends autovacuum away.
-            session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
-            session.value(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-                "WHERE datname = %s AND usename = %s",
-                (database, role),
-            )
-            session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
+        _drop(session, database, role)
+
+
+def drop_databases_of(session: ServerSession, *, role: str) -> None:
+    """Drop every database that the role owns, whatever it is called."""
+    owned = session.connection.execute(
+        "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s", (role,)
+    ).fetchall()
+    for (database,) in owned:
+        drop_database(session, database=str(database), role=role)
+
+
+def _drop(session: ServerSession, database: str, role: str) -> None:
+    name = sql.Identifier(database)
+    try:
+        session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+    except psycopg.errors.InsufficientPrivilege:
+        # FORCE gives up, and ends nobody, where one session is not of a role of ours: an
+        # autovacuum worker, or a backend that has just begun. The plain DROP waits 5 s for
+        # those, and sends autovacuum away.
+        session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+        session.value(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = %s AND usename = %s",
+            (database, role),
+        )
+        session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
 
 
 def close_master(session: ServerSession) -> None:

@@ -12,9 +12,12 @@ from .server import ServerSession, master_parameters
 logger = logging.getLogger(__name__)
 
 
-def ensure_role(session: ServerSession, *, role: str, password: str) -> None:
+def ensure_role(
+    session: ServerSession, *, role: str, password: str, member_of: str | None = None
+) -> None:
     """Create the role, or set its password where it exists already.
 
+    member_of: another role whose rights it has from now on.
     The server is sent a SCRAM verifier and never the password, which a server may write to its
     log. One SCRAM iteration, and not 4,096, is as safe for 256 random bits, and makes each connect
     cheaper by 5 ms.
@@ -25,22 +28,27 @@ def ensure_role(session: ServerSession, *, role: str, password: str) -> None:
         password.encode(), role.encode(), b"scram-sha-256"
     ).decode()
     verb = "ALTER" if session.role_exists(role) else "CREATE"
-    session.execute(
+    name = sql.Identifier(role)
+    statements = [
         sql.SQL(verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {}").format(
-            sql.Identifier(role), sql.Literal(verifier)
+            name, sql.Literal(verifier)
         )
-    )
+    ]
     # The web's connections ask for these themselves. A pooler that leaves out what a connection
     # asks for (PgBouncer's ignore_startup_parameters) is still given the role's.
-    for name, seconds in (
+    for setting, seconds in (
         ("statement_timeout", settings.STATEMENT_TIMEOUT_SECONDS),
         ("lock_timeout", settings.LOCK_TIMEOUT_SECONDS),
     ):
-        session.execute(
+        statements.append(
             sql.SQL("ALTER ROLE {} SET {} = {}").format(
-                sql.Identifier(role), sql.Identifier(name), sql.Literal(f"{seconds}s")
+                name, sql.Identifier(setting), sql.Literal(f"{seconds}s")
             )
         )
+    if member_of is not None:
+        grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
+        statements.append(grant.format(sql.Identifier(member_of), name))
+    session.batch(*statements)
 
 
 def drop_role(session: ServerSession, *, role: str) -> None:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+import pytest
 from django.db import connections
+from pytest_django import Settings
 
 from organizations.models import Organization
 from organizations.sealing import unseal
@@ -87,6 +89,43 @@ def as_role_of(
     }
     with psycopg.connect(**parameters, autocommit=True) as connection:  # type: ignore[arg-type]
         yield connection
+
+
+class Code:
+    """The tenant app's migrations, in a package of their own, with others behind them."""
+
+    def __init__(self, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._patch = monkeypatch
+
+    def add(self, statement: str) -> None:
+        """Put a migration with this statement behind the real ones."""
+        package = self._folder / f"added_{abs(hash(statement))}"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "0001_initial.py").write_text(_ALL_AS_ONE)
+        (package / "0002_added.py").write_text(
+            "from django.db import migrations\n"
+            "class Migration(migrations.Migration):\n"
+            "    dependencies = [('accounts', '0001_initial')]\n"
+            f"    operations = [migrations.RunSQL({statement!r})]\n"
+        )
+        self._patch.syspath_prepend(str(self._folder))
+        self._settings.MIGRATION_MODULES = {"accounts": package.name}
+
+
+_ALL_AS_ONE = """
+import importlib, pkgutil
+import accounts.migrations as real
+from django.db import migrations
+class Migration(migrations.Migration):
+    initial = True
+    operations = []
+for _, name, _ in pkgutil.iter_modules(real.__path__):
+    module = importlib.import_module(f"accounts.migrations.{name}")
+    Migration.operations += module.Migration.operations
+"""
 
 
 def names(connection: psycopg.Connection[tuple[object, ...]], query: str) -> set[str]:

@@ -19,9 +19,15 @@ from organizations.models import Organization
 from tests.conftest import PASSWORD, leftovers
 from tests.plugin import SERVER
 
-from .helpers import REPOSITORY, Superuser, process_environment, wait_for
+from .helpers import REPOSITORY, Code, Superuser, process_environment, wait_for
 
 NAME = "Doomed Ltd"
+
+
+@pytest.fixture(autouse=True)
+def _plain_way(settings: Settings) -> None:
+    """By the migrations. What fails on the way of a copy: provisioning/test_templates.py."""
+    settings.ORG_TEMPLATES = False
 
 
 def sign_up() -> Organization:
@@ -55,32 +61,7 @@ def migration(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], None]:
     """Puts a statement behind the tenant app's migrations, in a package of its own."""
-
-    def add(statement: str) -> None:
-        package = tmp_path / f"doomed_{abs(hash(statement))}"
-        package.mkdir()
-        (package / "__init__.py").touch()
-        (package / "0001_initial.py").write_text(
-            "import importlib, pkgutil\n"
-            "import accounts.migrations as real\n"
-            "from django.db import migrations\n"
-            "class Migration(migrations.Migration):\n"
-            "    initial = True\n"
-            "    operations = []\n"
-            "for _, name, _ in pkgutil.iter_modules(real.__path__):\n"
-            "    module = importlib.import_module(f'accounts.migrations.{name}')\n"
-            "    Migration.operations += module.Migration.operations\n"
-        )
-        (package / "0002_doomed.py").write_text(
-            "from django.db import migrations\n"
-            "class Migration(migrations.Migration):\n"
-            "    dependencies = [('accounts', '0001_initial')]\n"
-            f"    operations = [migrations.RunSQL({statement!r})]\n"
-        )
-        monkeypatch.syspath_prepend(str(tmp_path))
-        settings.MIGRATION_MODULES = {"accounts": package.name}
-
-    return add
+    return Code(tmp_path, settings, monkeypatch).add
 
 
 ON_FIRST_USER = """
@@ -254,11 +235,11 @@ services.create_organization(name=name, email="admin@test.com", password=passwor
 """
 
 
-def kill_a_sign_up_behind(step: str) -> None:
+def kill_a_sign_up_behind(step: str, *, templates: str = "off") -> None:
     ended = subprocess.run(
         [sys.executable, "-c", KILLED_AT, step, NAME, PASSWORD],
         cwd=REPOSITORY,
-        env=process_environment(),
+        env=process_environment(ORG_TEMPLATES=templates),
         capture_output=True,
         text=True,
         timeout=60,
@@ -266,11 +247,12 @@ def kill_a_sign_up_behind(step: str) -> None:
     assert ended.returncode == -9, ended.stderr
 
 
+@pytest.mark.parametrize("templates", ["off", "on"])
 @pytest.mark.parametrize("step", Organization.Step.values)
 def test_what_kill_9_leaves_behind_each_step_is_undone_by_reconcile(
-    superuser: Superuser, step: str
+    superuser: Superuser, step: str, templates: str
 ) -> None:
-    kill_a_sign_up_behind(step)
+    kill_a_sign_up_behind(step, templates=templates)
     row = Organization.objects.live().named(NAME).get()
     assert (row.status, row.provisioned) == (Organization.Status.PROVISIONING, step)
     assert services.reconcile_organizations()["undone"] == [NAME]

@@ -11,6 +11,7 @@ from organizations.naming import name_key
 from organizations.provisioning.database import ensure_database
 from organizations.provisioning.role import ensure_role
 from organizations.provisioning.server import open_session
+from organizations.undoing import move
 from tests.conftest import PASSWORD, Company, leftovers
 
 from .helpers import Superuser
@@ -32,7 +33,7 @@ def half_made(name: str) -> Organization:
 def half_deleted(name: str) -> Organization:
     """What is there when a process died before it dropped the database."""
     made = services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
-    assert services._move(made.organization, Status.DELETING, only_from=(Status.ACTIVE,))
+    assert move(made.organization, Status.DELETING, only_from=(Status.ACTIVE,))
     return made.organization
 
 
@@ -62,7 +63,7 @@ def test_a_deletion_that_died_behind_the_drop_is_finished(superuser: Superuser) 
 
 def test_one_that_failed_is_undone(superuser: Superuser) -> None:
     row = half_made("Failed Ltd")
-    services._move(row, Status.FAILED, only_from=(Status.PROVISIONING,), reason="the disk is full")
+    move(row, Status.FAILED, only_from=(Status.PROVISIONING,), reason="the disk is full")
     assert services.reconcile_organizations()["undone"] == ["Failed Ltd"]
     assert leftovers(superuser) == (set(), set())
 

@@ -49,7 +49,8 @@ def test_a_sign_up_makes_its_first_admin_and_nobody_else(alpha: Company) -> None
 def test_a_sign_up_reports_the_time_of_each_step_in_order() -> None:
     created = services.create_organization(name="Timed", email="a@test.com", password=PASSWORD)
     services.delete_organization(created.organization)
-    assert list(created.report.seconds) == ["role", "database", "schema", "admin"]
+    making = ["template", "role", "database", "schema"]
+    assert list(created.report.seconds) == ["lock", "row", *making, "hash", "admin", "activation"]
     assert created.report.total_seconds == sum(created.report.seconds.values()) > 0
 
 

@@ -12,6 +12,13 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations import services
 from organizations.errors import OrganizationError
+from organizations.provisioning.report import Path
+
+_PATHS = {
+    Path.PLAIN: "by its migrations",
+    Path.TEMPLATE: "copied from the template",
+    Path.SPARE: "a spare database",
+}
 
 
 class Command(BaseCommand):
@@ -47,6 +54,7 @@ class Command(BaseCommand):
                 "name": organization.name,
                 "slug": organization.slug,
                 "database": organization.database_name,
+                "path": str(report.path),
                 "seconds": round(report.total_seconds, 3),
                 "steps": {step: round(seconds, 4) for step, seconds in report.seconds.items()},
             }
@@ -57,7 +65,7 @@ class Command(BaseCommand):
             f"  id        {organization.pk}\n"
             f"  slug      {organization.slug}\n"
             f"  database  {organization.database_name}\n"
-            f"  seconds   {report.total_seconds:.2f}"
+            f"  seconds   {report.total_seconds:.2f} ({_PATHS[report.path]})"
         )
 
 

@@ -1,0 +1,43 @@
+"""`manage.py build_template`"""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations.errors import OrganizationError
+from organizations.provisioning import templates
+from organizations.provisioning.server import open_session
+
+_WAIT_SECONDS = 600.0
+
+
+class Command(BaseCommand):
+    """Before a deployment's first sign-up does it."""
+
+    help = "Build the database that new organizations' are copied from, for this code's migrations."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--rebuild", action="store_true", help="build another where there is one already"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not settings.ORG_TEMPLATES:
+            raise CommandError("ORG_TEMPLATES is off: nothing is copied, so nothing is built.")
+        try:
+            with open_session() as session:
+                session.lock(templates.LOCK, name="template", timeout_seconds=_WAIT_SECONDS)
+                found = templates.ready()
+                if found is not None and options["rebuild"]:
+                    templates.distrust(found)
+                    found = None
+                dropped = templates.drop_unfinished(session)
+                template = found or templates.build(session)
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        for name in dropped:
+            self.stdout.write(f"dropped: {name}")
+        verb = "is there already" if found else "built"
+        self.stdout.write(f"{verb}: {template.database_name}")

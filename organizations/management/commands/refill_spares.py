@@ -1,0 +1,66 @@
+"""`manage.py refill_spares`"""
+
+import os
+import signal
+import time
+from argparse import ArgumentParser
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations.errors import OrganizationError
+from organizations.provisioning import refill
+from organizations.provisioning.server import open_session
+
+
+class Command(BaseCommand):
+    """The process that makes databases ahead. Two of them take turns."""
+
+    help = "Make spare databases until ORG_SPARE_DATABASES are ready, and drop those too many."
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_stopped = False
+        self._parent = 0
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--loop", action="store_true", help="go on, and refill when one is taken"
+        )
+        parser.add_argument(
+            "--with-parent",
+            action="store_true",
+            help="with --loop: end when the process ends that started this one",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not options["loop"]:
+            self._once()
+            return
+        if options["with_parent"]:
+            self._parent = os.getppid()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        refill.run(goes_on=self._goes_on, pause=self._pause)
+
+    def _once(self) -> None:
+        try:
+            with open_session() as session:
+                made, dropped = refill.fill(session)
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{settings.ORG_SPARE_DATABASES} wanted: {made} made, {dropped} dropped.")
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        # What is being made is made to its end: it takes a fraction of a second.
+        self._is_stopped = True
+
+    def _goes_on(self) -> bool:
+        return not self._is_stopped and self._parent in (0, os.getppid())
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._goes_on() and time.monotonic() < until:
+            time.sleep(min(0.2, seconds))

@@ -1,0 +1,88 @@
+"""Templates and spare databases that died half-way, and what no row knows of."""
+
+import re
+
+from organizations.errors import OrganizationBusy
+from organizations.models import Organization, SpareDatabase, Template
+from organizations.naming import RESERVED_PREFIX, system_prefix
+
+from . import spares, templates
+from .database import drop_database
+from .role import drop_role
+from .server import ServerSession
+
+_KINDS = ("spare", "building", "template")
+
+
+def clean(session: ServerSession, *, wait_seconds: float) -> tuple[list[str], list[str]]:
+    """Drop what is half made and what nobody knows; names of what was, and of what was skipped.
+
+    What somebody is at work on is skipped behind the wait: they clean up themselves.
+    """
+    dropped: list[str] = []
+    for key, what, act in (
+        (spares.LOCK, "spare databases", _spares),
+        (templates.LOCK, "templates", _templates),
+    ):
+        try:
+            session.lock(key, name=what, timeout_seconds=wait_seconds)
+        except OrganizationBusy:
+            return dropped, [what]
+        dropped += act(session)
+    # Both locks are held: nobody makes one just now.
+    dropped += _unknown(session)
+    session.unlock(spares.LOCK)
+    session.unlock(templates.LOCK)
+    return dropped, []
+
+
+def _spares(session: ServerSession) -> list[str]:
+    """Half-made ones, and those whose database is gone."""
+    dropped = []
+    for spare in SpareDatabase.objects.all():
+        gone = session.database_owner(spare.database_name) is None
+        if (gone or not spare.ready) and spares.drop(session, spare):
+            dropped.append(f"spare database {spare.database_name}")
+    return dropped
+
+
+def _templates(session: ServerSession) -> list[str]:
+    for template in Template.objects.filter(ready=True):
+        if session.database_owner(template.database_name) is None:
+            templates.distrust(template)
+    return [f"template {name}" for name in templates.drop_unfinished(session)]
+
+
+def _unknown(session: ServerSession) -> list[str]:
+    """Databases of the system's own that no row names, and roles of templates likewise.
+
+    The list comes first and the rows second: what is taken in between has another name then.
+    """
+    master = session.connection.info.dbname
+    prefixes = tuple(system_prefix(kind, master=master) for kind in _KINDS)
+    listed = session.connection.execute(
+        "SELECT datname, pg_get_userbyid(datdba) FROM pg_database "
+        "WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'MEMBER')",
+        (RESERVED_PREFIX,),
+    ).fetchall()
+    known = set(SpareDatabase.objects.values_list("database_name", flat=True))
+    known |= set(Template.objects.values_list("database_name", flat=True))
+    dropped = []
+    for database, owner in ((str(name), str(owner)) for name, owner in listed):
+        if not database.startswith(prefixes) or database in known:
+            continue
+        drop_database(session, database=database, role=owner)
+        if owner != session.user and _is_nobodys(owner):
+            drop_role(session, role=owner)
+        dropped.append(f"database {database}")
+    return dropped
+
+
+def _is_nobodys(role: str) -> bool:
+    """Whether it is a role of ours that no row names."""
+    if not re.fullmatch(rf"(orgrole|{RESERVED_PREFIX}tables)_[0-9a-f]{{16}}", role):
+        return False
+    return not any(
+        rows.filter(role_name=role).exists()
+        for rows in (Organization.objects.live(), SpareDatabase.objects, Template.objects)
+    )

@@ -1,0 +1,75 @@
+"""Keeps as many spare databases ready as ORG_SPARE_DATABASES says."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import psycopg
+from django.db import Error as DatabaseError
+from django.db import connections
+from psycopg import sql
+
+from organizations.errors import OrganizationError
+
+from . import spares
+from .server import ServerSession, open_session
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_WAIT_SECONDS = 600.0
+
+
+def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) -> tuple[int, int]:
+    """Make what is missing and drop what is too much; how many of each.
+
+    One process at a time makes or drops one; a second waits for it, and looks again. Asked before
+    each: whether to go on.
+    """
+    made = dropped = 0
+    while goes_on() and (spares.missing() or spares.surplus()):
+        session.lock(spares.LOCK, name="the spare databases", timeout_seconds=_WAIT_SECONDS)
+        try:
+            # Again: by now another process can have done it.
+            if surplus := spares.surplus():
+                dropped += spares.drop(session, surplus[0])
+            elif spares.missing():
+                spares.make(session)
+                made += 1
+        finally:
+            if not session.connection.closed:
+                session.unlock(spares.LOCK)
+    return made, dropped
+
+
+def run(*, goes_on: Callable[[], bool], pause: Callable[[float], None] = time.sleep) -> None:
+    """Fill up, and again when one is taken, until `goes_on` says no.
+
+    A server that is away is waited for; what cannot be made is tried again, less and less often.
+    """
+    failures = 0
+    while goes_on():
+        try:
+            with open_session() as session:
+                session.execute(sql.SQL("LISTEN {}").format(sql.Identifier(spares.CHANNEL)))
+                while goes_on():
+                    fill(session, goes_on=goes_on)
+                    failures = 0
+                    _wait(session)
+        except (OrganizationError, DatabaseError) as error:
+            failures += 1
+            logger.warning("spare databases not refilled", exc_info=error)
+            # Django keeps a cut connection of its own until the end of a request.
+            connections.close_all()
+            pause(min(POLL_SECONDS * 2 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
+
+
+def _wait(session: ServerSession) -> None:
+    """Until one is taken, or for a second: a sign-up's word can be lost with a session."""
+    try:
+        for _ in session.connection.notifies(timeout=POLL_SECONDS, stop_after=1):
+            pass
+    except psycopg.OperationalError:
+        session.connection.close()
+        raise

@@ -1,0 +1,167 @@
+"""Databases made ahead, each with its role and its tables, which a sign-up takes by renaming one.
+
+The application's role stays a member of a spare's role until it is taken: who renames a database
+must have its owner's rights, inside the transaction that takes it.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable
+
+import psycopg
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connections, transaction
+from psycopg import sql
+
+from organizations.models import Server, SpareDatabase
+from organizations.naming import role_name, system_database_name
+from organizations.sealing import seal
+from organizations.tenancy import Tenant, registry
+
+from . import code
+from .database import drop_database, drop_databases_of
+from .making import make as make_database
+from .report import Report
+from .role import drop_role
+from .server import ServerSession
+
+logger = logging.getLogger(__name__)
+
+# Held while one is made or dropped. No organization has this key.
+LOCK = "\x00spares"
+# What a transaction that takes one notifies.
+CHANNEL = "orgmgmt_spares"
+
+_SPARE_AT_FAULT = (
+    psycopg.errors.InvalidCatalogName,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.InsufficientPrivilege,
+)
+_BAD_LUCK = (psycopg.errors.ObjectInUse, psycopg.errors.DuplicateDatabase)
+
+
+def make(session: ServerSession) -> SpareDatabase:
+    """One more. The lock must be held. Raises what PostgreSQL and Django raise; none is left then,
+    but for what a row knows of that is not ready."""
+    spare = SpareDatabase.objects.create(
+        server=Server.of_master(),
+        database_name=system_database_name("spare", master=session.connection.info.dbname),
+        role_name=role_name(),
+        sealed_password=seal(secrets.token_urlsafe(32)),
+        fingerprint=code.current().fingerprint,
+    )
+    # No organization has a number below zero.
+    tenant = Tenant(-spare.pk, "spare", place=spare.place)
+    report = Report()
+    try:
+        try:
+            make_database(
+                session, tenant, owner="a spare database", report=report, done=lambda _: None
+            )
+        finally:
+            registry.forget(tenant.alias)  # And close what is open to it.
+        if not session.is_superuser:
+            grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
+            names = (sql.Identifier(spare.role_name), sql.Identifier(session.user))
+            session.execute(grant.format(*names))
+        SpareDatabase.objects.filter(pk=spare.pk).update(ready=True)
+    except BaseException:
+        try:
+            drop(session, spare)
+        except Exception:
+            # Its row stays, and the next round or reconcile_orgs drops it.
+            logger.exception("spare database left behind", extra={"spare": spare.pk})
+        raise
+    spare.ready = True
+    seconds = round(report.total_seconds, 3)
+    logger.info("spare database made", extra={"spare": spare.pk, "seconds": seconds})
+    return spare
+
+
+def drop(session: ServerSession, spare: SpareDatabase) -> bool:
+    """Drop it, unless it was taken in the meantime. The lock must be held."""
+    # From here on nobody takes it: who does so now has the row, and is waited for.
+    if not SpareDatabase.objects.filter(pk=spare.pk).update(ready=False):
+        return False
+    drop_database(session, database=spare.database_name, role=spare.role_name)
+    drop_databases_of(session, role=spare.role_name)
+    drop_role(session, role=spare.role_name)
+    SpareDatabase.objects.filter(pk=spare.pk).delete()
+    return True
+
+
+def surplus() -> list[SpareDatabase]:
+    """Those to drop: half made, of other code, and more than ORG_SPARE_DATABASES."""
+    fingerprint = code.current().fingerprint
+    kept = 0
+    found = []
+    for spare in SpareDatabase.objects.order_by("pk"):
+        if spare.ready and spare.fingerprint == fingerprint and kept < settings.ORG_SPARE_DATABASES:
+            kept += 1
+        else:
+            found.append(spare)
+    return found
+
+
+def missing() -> int:
+    """How many of this code are to be made."""
+    ready = SpareDatabase.objects.filter(fingerprint=code.current().fingerprint, ready=True)
+    return max(0, int(settings.ORG_SPARE_DATABASES) - ready.count())
+
+
+def claim(
+    session: ServerSession, *, database: str, insert: Callable[[SpareDatabase], None]
+) -> bool:
+    """Give a spare database to the organization whose row `insert` writes, as `database`.
+
+    One transaction: the row, the new name, the end of the spare's row and of the application's
+    membership, or nothing. False where there is no spare, or where it cannot be had. Raises what
+    `insert` raises, and for a server that is in trouble.
+    """
+    if not settings.ORG_SPARE_DATABASES:
+        return False
+    spare: SpareDatabase | None = None
+    try:
+        with transaction.atomic(using="default"):
+            spare = _choose()
+            if spare is None:
+                return False
+            insert(spare)
+            spare.delete()
+            _hand_out(session, spare, database)
+    except DatabaseError as error:
+        if spare is None or not isinstance(error.__cause__, _SPARE_AT_FAULT + _BAD_LUCK):
+            raise
+        logger.warning("spare database not usable", extra={"spare": spare.pk}, exc_info=error)
+        if isinstance(error.__cause__, _SPARE_AT_FAULT):
+            SpareDatabase.objects.filter(database_name=spare.database_name).update(ready=False)
+        return False
+    return True
+
+
+def _choose() -> SpareDatabase | None:
+    """One that nobody else has chosen, and nobody is connected to: a rename would wait for 5 s."""
+    query = (
+        "SELECT s.* FROM spare_databases AS s JOIN servers ON servers.id = s.server_id "
+        "WHERE s.ready AND s.fingerprint = %s AND servers.name = %s AND NOT EXISTS "
+        "(SELECT FROM pg_stat_activity AS a WHERE a.datname = s.database_name) "
+        "ORDER BY s.id LIMIT 1 FOR UPDATE OF s SKIP LOCKED"
+    )
+    found = SpareDatabase.objects.raw(query, [code.current().fingerprint, Server.DEFAULT])
+    return next(iter(found), None)
+
+
+def _hand_out(session: ServerSession, spare: SpareDatabase, database: str) -> None:
+    role, me = sql.Identifier(spare.role_name), sql.Identifier(session.user)
+    statements = [
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+            sql.Identifier(spare.database_name), sql.Identifier(database)
+        ),
+        sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)),
+    ]
+    if not session.is_superuser:
+        revoke = sql.SQL("REVOKE {} FROM {} GRANTED BY {}")
+        statements.append(revoke.format(role, me, me))
+    with connections["default"].cursor() as cursor:
+        cursor.execute(sql.SQL("; ").join(statements).as_string())

@@ -1,0 +1,188 @@
+"""The databases that new ones are copied from: one for each fingerprint of the code's migrations.
+
+A template is built in the plain way under another name, closed, and renamed in the transaction
+that says so in its row. Its tables belong to a role that cannot log in and owns no database:
+REASSIGN OWNED in a copy moves the copy's tables and nothing else.
+"""
+
+import logging
+import secrets
+import time
+from datetime import timedelta
+
+import psycopg
+from django.db import Error as DatabaseError
+from django.db import connections, transaction
+from django.utils import timezone
+from psycopg import sql
+
+from organizations.models import Server, Template
+from organizations.naming import RESERVED_PREFIX, system_database_name
+from organizations.sealing import seal
+from organizations.tenancy import Place, Tenant, registry
+
+from . import code
+from .database import drop_database, drop_databases_of, ensure_database
+from .migrations import migrate_tenant
+from .role import drop_role, ensure_role
+from .server import ServerSession
+
+logger = logging.getLogger(__name__)
+
+# No organization has this key.
+LOCK = "\x00templates"
+KEPT_UNUSED = timedelta(days=1)
+_USE_IS_NOTED = timedelta(hours=1)
+# After a build that failed: every sign-up would try it again, and take twice its time.
+_PAUSE_SECONDS = 60.0
+_not_before = 0.0
+
+
+def ensure(session: ServerSession) -> Template | None:
+    """The template of this code, built where there is none.
+
+    None: it cannot be used now, somebody else is building it, or building it has failed a short
+    time ago. To build it and to copy it takes hardly longer than the plain way, so who comes first
+    builds it; nobody waits for somebody else. Raises for a server that is in trouble, and for
+    nothing else that is wrong with a template.
+    """
+    global _not_before
+    template = ready()
+    if template is not None:
+        return template if _is_free(session, template) else None
+    if time.monotonic() < _not_before or not session.try_lock(LOCK):
+        return None
+    try:
+        return ready() or build(session)
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, DatabaseError) else error
+        if isinstance(cause, psycopg.OperationalError):
+            raise
+        _not_before = time.monotonic() + _PAUSE_SECONDS
+        logger.warning("template not built", exc_info=error)
+        return None
+    finally:
+        if not session.connection.closed:
+            session.unlock(LOCK)
+
+
+def ready() -> Template | None:
+    """The one of this code that may be copied, if there is one."""
+    return Template.objects.filter(
+        fingerprint=code.current().fingerprint, ready=True, server__name=Server.DEFAULT
+    ).first()
+
+
+def _is_free(session: ServerSession, template: Template) -> bool:
+    """Whether it is there, and nobody is connected to it: CREATE DATABASE would wait for 5 s."""
+    # Autovacuum works for no role, and makes way for CREATE DATABASE.
+    free = session.value(
+        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid "
+        "AND a.usesysid IS NOT NULL) FROM pg_database AS d WHERE datname = %s",
+        (template.database_name,),
+    )
+    if not free:
+        why = "it is gone" if free is None else "somebody is connected to it"
+        logger.warning("template not usable", extra={"template": template.pk, "why": why})
+        if free is None:
+            distrust(template)
+        return False
+    if timezone.now() - template.used_at > _USE_IS_NOTED:
+        Template.objects.filter(pk=template.pk).update(used_at=timezone.now())
+    return True
+
+
+def distrust(template: Template) -> None:
+    """Let nobody copy it any more: the next in need builds another, and this one is dropped."""
+    Template.objects.filter(pk=template.pk).update(ready=False)
+
+
+def build(session: ServerSession) -> Template:
+    """A new template of this code. The lock must be held, and none be ready.
+
+    Raises what PostgreSQL and Django raise; then nothing of it is left.
+    """
+    began = time.perf_counter()
+    drop_unfinished(session)
+    master = session.connection.info.dbname
+    template = Template.objects.create(
+        server=Server.of_master(),
+        fingerprint=code.current().fingerprint,
+        database_name=system_database_name("building", master=master),
+        role_name=f"{RESERVED_PREFIX}tables_{secrets.token_hex(8)}",
+    )
+    try:
+        _make(session, template)
+        _publish(session, template)
+    except BaseException:
+        try:
+            _drop(session, template)
+        except Exception:
+            # Its row stays, and who builds or reconciles next drops it.
+            logger.exception("template left behind", extra={"template": template.pk})
+        raise
+    template.refresh_from_db()
+    seconds = round(time.perf_counter() - began, 3)
+    logger.info("template built", extra={"template": template.pk, "seconds": seconds})
+    return template
+
+
+def _make(session: ServerSession, template: Template) -> None:
+    password = secrets.token_urlsafe(32)
+    database, role = template.database_name, template.role_name
+    tenant = Tenant(0, "template", place=Place(database, role, seal(password)))
+    try:
+        ensure_role(session, role=role, password=password)
+        ensure_database(session, database=database, role=role)
+        migrate_tenant(tenant)
+    finally:
+        registry.forget(tenant.alias)  # And close what is open to it.
+    name, tables, me = (sql.Identifier(each) for each in (database, role, session.user))
+    with session.membership(role):
+        session.batch(
+            sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, me),
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name),
+            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC, {}").format(name, tables),
+            sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(tables),
+        )
+
+
+def _publish(session: ServerSession, template: Template) -> None:
+    """Give it its name and say that it is ready, both or neither."""
+    master = session.connection.info.dbname
+    name = system_database_name("template", master=master, tail=template.fingerprint[:12])
+    # Of a row that is gone: nobody's, and ours.
+    drop_database(session, database=name, role=session.user)
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+        sql.Identifier(template.database_name), sql.Identifier(name)
+    )
+    with transaction.atomic(using="default"):
+        Template.objects.filter(pk=template.pk).update(
+            database_name=name, ready=True, built_at=timezone.now()
+        )
+        with connections["default"].cursor() as cursor:
+            cursor.execute(rename.as_string())
+
+
+def drop_unfinished(session: ServerSession) -> list[str]:
+    """Drop what is not ready, or was not used for a day by other code; their names.
+
+    The lock must be held: whoever began what is not ready is dead.
+    """
+    dropped = []
+    unused = Template.objects.filter(used_at__lt=timezone.now() - KEPT_UNUSED).exclude(
+        fingerprint=code.current().fingerprint
+    )
+    for template in Template.objects.filter(ready=False) | unused:
+        _drop(session, template)
+        dropped.append(template.database_name)
+    return dropped
+
+
+def _drop(session: ServerSession, template: Template) -> None:
+    # Nobody copies it from here on; and where what follows fails, it is tried again.
+    Template.objects.filter(pk=template.pk).update(ready=False)
+    drop_database(session, database=template.database_name, role=session.user)
+    drop_databases_of(session, role=template.role_name)
+    drop_role(session, role=template.role_name)
+    Template.objects.filter(pk=template.pk).delete()

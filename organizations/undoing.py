@@ -1,0 +1,111 @@
+"""How an organization ends, and how an unfinished one is taken back. services.py calls these."""
+
+import logging
+from collections.abc import Collection
+
+import psycopg
+from django.db import InterfaceError, OperationalError, connections
+from django.utils import timezone
+
+from .audit import recorded
+from .models import Organization
+from .naming import name_key as key_of
+from .provisioning.pipeline import tear_down
+from .provisioning.server import ServerSession, open_session
+
+logger = logging.getLogger(__name__)
+
+_WAITED_TOO_LONG = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.ObjectInUse,  # DROP DATABASE waits 5 s for sessions that it may not end.
+)
+Status = Organization.Status
+
+
+def move(
+    organization: Organization,
+    status: Organization.Status,
+    *,
+    only_from: Collection[str],
+    reason: str = "",
+) -> bool:
+    """Change the status in one statement, if it is still one of those expected."""
+    now = timezone.now()
+    moved = Organization.objects.filter(pk=organization.pk, status__in=only_from).update(
+        status=status, status_reason=reason, status_changed_at=now
+    )
+    if moved:
+        organization.status, organization.status_reason = status, reason
+        organization.status_changed_at = now
+    return bool(moved)
+
+
+def compensate(session: ServerSession, organization: Organization) -> None:
+    """Take back what was made; never raises, since the caller has the cause in hand."""
+    try:
+        try:
+            undo(session, organization)
+        except (psycopg.OperationalError, OperationalError, InterfaceError) as error:
+            if isinstance(error.__cause__ or error, _WAITED_TOO_LONG):
+                raise  # The next try would wait as long.
+            # A cut session is noticed when it is used, and its lock is gone with it. Django keeps
+            # a cut connection of its own until the request ends.
+            session.connection.close()
+            connections["default"].close()
+            with open_session() as fresh:
+                fresh.lock(key_of(organization.name), name=organization.name, timeout_seconds=5)
+                undo(fresh, organization)
+    except Exception:
+        # The row stays, and reconcile_orgs or the next sign-up under this name finishes it.
+        logger.exception("compensation failed", extra={"organization": organization.pk})
+
+
+def take_back_row(session: ServerSession, name: str, cause: BaseException) -> None:
+    """Remove the row of an INSERT whose answer was lost: it may have been committed."""
+    if isinstance(cause.__cause__, _WAITED_TOO_LONG):
+        return
+    session.connection.close()
+    connections["default"].close()
+    try:
+        with open_session() as fresh:
+            fresh.lock(key_of(name), name=name, timeout_seconds=5)
+            for row in Organization.objects.unfinished().named(name):
+                undo(fresh, row)
+    except Exception:
+        # It stays, as above.
+        logger.exception("compensation failed", extra={"step": Organization.Step.NOTHING})
+
+
+def undo(session: ServerSession, organization: Organization) -> None:
+    """Take an unfinished organization back, or a deletion to its end. The lock must be held."""
+    organization.refresh_from_db()
+    if organization.is_usable or organization.status == Status.DELETED:
+        return
+    if organization.status == Status.DELETING:
+        _finish_deletion(session, organization)
+        return
+    # Claims the row: a provisioning that lost its lock and still runs can no longer activate it,
+    # and one that did so just now keeps what it made.
+    reason = organization.status_reason or f"stopped behind step {organization.provisioned!r}"
+    if not move(organization, Status.FAILED, only_from=(organization.status,), reason=reason):
+        return
+    tear_down(session, organization)
+    with recorded("organization.undone", organization):
+        Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
+    logger.info("organization undone", extra={"organization": organization.pk})
+
+
+def _finish_deletion(session: ServerSession, organization: Organization) -> None:
+    tear_down(session, organization)
+    now = timezone.now()
+    with recorded("organization.deleted", organization):
+        Organization.objects.filter(pk=organization.pk).update(
+            status=Status.DELETED,
+            status_changed_at=now,
+            sealed_password="",
+            sealed_audit_key="",
+            admin_email="",
+        )
+    organization.status = Status.DELETED
+    logger.info("organization deleted", extra={"organization": organization.pk})

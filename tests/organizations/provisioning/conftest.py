@@ -1,0 +1,56 @@
+"""Templates and spare databases that are gone again behind the test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_django import Settings
+
+from organizations.models import SpareDatabase, Template
+from organizations.provisioning import refill, templates
+from organizations.provisioning.server import open_session
+from tests.organizations.helpers import Code
+
+
+@pytest.fixture
+def no_template() -> Iterator[None]:
+    """None exists when the test begins, and what it made is dropped."""
+    _drop_templates()
+    yield
+    _drop_templates()
+
+
+def _drop_templates() -> None:
+    with open_session() as session:
+        session.lock(templates.LOCK, name="template", timeout_seconds=10)
+        Template.objects.update(ready=False)
+        templates.drop_unfinished(session)
+
+
+@pytest.fixture
+def template() -> Template:
+    """The template of this code."""
+    with open_session() as session:
+        found = templates.ensure(session)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def spares(settings: Settings) -> Iterator[list[SpareDatabase]]:
+    """Three, ready."""
+    settings.ORG_SPARE_DATABASES = 3
+    with open_session() as session:
+        refill.fill(session)
+    yield list(SpareDatabase.objects.order_by("pk"))
+    settings.ORG_SPARE_DATABASES = 0
+    with open_session() as session:
+        refill.fill(session)
+    assert not SpareDatabase.objects.exists()
+
+
+@pytest.fixture
+def code(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Code]:
+    """The tenant apps' migrations, which the test can change."""
+    yield Code(tmp_path, settings, monkeypatch)
+    settings.MIGRATION_MODULES = {}

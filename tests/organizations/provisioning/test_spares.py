@@ -1,0 +1,295 @@
+"""Databases made ahead: each is taken once, and by nobody else, or not at all."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from pytest_django import Settings
+
+from accounts.models import User
+from organizations import services, tenancy
+from organizations.errors import OrganizationExists
+from organizations.keys import reseal_credentials
+from organizations.models import Organization, SpareDatabase
+from organizations.provisioning import refill
+from organizations.provisioning import spares as spares_of
+from organizations.provisioning.server import open_session
+from organizations.services import Created
+from tests.conftest import PASSWORD, leftovers
+from tests.organizations.helpers import Code, Superuser, as_role_of, names, together
+from tests.plugin import SERVER
+
+
+def sign_up(name: str = "Taken Ltd") -> Created:
+    return services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
+
+
+def end(*made: Created) -> None:
+    for created in made:
+        services.delete_organization(created.organization)
+
+
+# --- Taken ---------------------------------------------------------------------------------------
+def test_a_sign_up_takes_the_oldest(spares: list[SpareDatabase], superuser: Superuser) -> None:
+    created = sign_up()
+    organization = Organization.objects.get(pk=created.organization.pk)
+    assert created.report.path == "spare"
+    assert list(created.report.seconds) == ["lock", "row", "hash", "admin", "activation"]
+    assert organization.role_name == spares[0].role_name
+    assert organization.database_name == "org_taken_ltd"
+    assert not SpareDatabase.objects.filter(pk=spares[0].pk).exists()
+    assert spares[0].database_name not in names(superuser, "SELECT datname FROM pg_database")
+    with tenancy.override(organization.tenant):
+        assert User.objects.get().email == "admin@test.com"
+    end(created)
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_the_application_is_no_member_of_a_role_that_is_taken(
+    spares: list[SpareDatabase], superuser: Superuser
+) -> None:
+    created = sign_up()
+    query = (
+        "SELECT roleid::regrole::text FROM pg_auth_members "
+        "WHERE member = 'orgmgmt'::regrole AND inherit_option AND roleid::regrole::text LIKE 'org%'"
+    )
+    assert names(superuser, query) == {spare.role_name for spare in spares[1:]}
+    end(created)
+
+
+def test_of_twenty_sign_ups_at_once_each_gets_a_database_of_its_own(
+    settings: Settings, superuser: Superuser
+) -> None:
+    settings.ORG_SPARE_DATABASES = 20
+    with open_session() as session:
+        refill.fill(session)
+    ready = set(SpareDatabase.objects.values_list("role_name", flat=True))
+    made = together(*(lambda n=n: sign_up(f"Together {n}") for n in range(20)))
+    created = [each for each in made if isinstance(each, Created)]
+    assert len(created) == 20, [each for each in made if not isinstance(each, Created)]
+    assert [each.report.path for each in created] == ["spare"] * 20
+    assert {each.organization.role_name for each in created} == ready
+    for each in created:
+        with as_role_of(each.organization) as connection:
+            assert connection.execute("SELECT email FROM users").fetchall() == [("admin@test.com",)]
+    assert not SpareDatabase.objects.exists()
+    end(*created)
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_with_none_left_the_template_serves(spares: list[SpareDatabase]) -> None:
+    made = [sign_up(f"Many {number}") for number in range(len(spares) + 1)]
+    assert [each.report.path for each in made] == ["spare"] * len(spares) + ["template"]
+    end(*made)
+
+
+def test_a_spare_of_other_code_is_not_taken(spares: list[SpareDatabase]) -> None:
+    SpareDatabase.objects.update(fingerprint="of other code")
+    created = sign_up()
+    assert created.report.path == "template"
+    end(created)
+
+
+def test_a_name_that_is_taken_takes_no_spare(spares: list[SpareDatabase]) -> None:
+    created = sign_up()
+    with pytest.raises(OrganizationExists):
+        sign_up("taken-ltd")
+    assert SpareDatabase.objects.count() == len(spares) - 1
+    end(created)
+
+
+# --- Not to be had -------------------------------------------------------------------------------
+def parameters(database: str) -> dict[str, Any]:
+    return dict(SERVER.superuser_parameters(database))
+
+
+def test_one_that_somebody_is_connected_to_is_passed_over(spares: list[SpareDatabase]) -> None:
+    with psycopg.connect(**parameters(spares[0].database_name)):
+        created = sign_up()
+        assert created.report.path == "spare"
+        assert created.organization.role_name == spares[1].role_name
+    end(created)
+
+
+def test_one_that_somebody_connects_to_in_the_last_moment_is_fallen_back_from(
+    spares: list[SpareDatabase], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(spares_of, "_choose", lambda: SpareDatabase.objects.earliest("pk"))
+    with psycopg.connect(**parameters(spares[0].database_name)):
+        created = sign_up()
+    assert created.report.path == "template"
+    assert "spare database not usable" in [record.message for record in caplog.records]
+    assert SpareDatabase.objects.filter(ready=True).count() == len(spares), "nothing was half taken"
+    end(created)
+
+
+def test_one_whose_database_is_gone_is_fallen_back_from_and_replaced(
+    spares: list[SpareDatabase], superuser: Superuser, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = sql.Identifier(spares[0].database_name)
+    superuser.execute(sql.SQL("DROP DATABASE {}").format(name))
+    created = sign_up()
+    assert created.report.path == "template"
+    assert "spare database not usable" in [record.message for record in caplog.records]
+    end(created)
+    with open_session() as session:
+        assert refill.fill(session) == (1, 1)
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_a_database_of_the_wanted_name_that_appears_meanwhile_is_left_alone(
+    spares: list[SpareDatabase], superuser: Superuser, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Foreign databases are looked for first; this one comes behind the look."""
+    superuser.execute("CREATE DATABASE org_foreign_ltd")
+    try:
+        with open_session() as session:
+            row = Organization(name="Foreign Ltd", database_name="org_foreign_ltd")
+            assert services._claim_spare(session, row) is None
+        assert "spare database not usable" in [record.message for record in caplog.records]
+        assert SpareDatabase.objects.filter(ready=True).count() == len(spares)
+        assert not Organization.objects.filter(name="Foreign Ltd").exists()
+    finally:
+        superuser.execute("DROP DATABASE org_foreign_ltd")
+
+
+# --- Kept ----------------------------------------------------------------------------------------
+def test_refilling_makes_what_is_missing_and_no_more(spares: list[SpareDatabase]) -> None:
+    end(sign_up())
+    with open_session() as session:
+        assert refill.fill(session) == (1, 0)
+        assert refill.fill(session) == (0, 0)
+
+
+def test_refilling_drops_what_is_too_much(
+    spares: list[SpareDatabase], settings: Settings, superuser: Superuser
+) -> None:
+    settings.ORG_SPARE_DATABASES = 1
+    with open_session() as session:
+        assert refill.fill(session) == (0, 2)
+    assert [spare.pk for spare in SpareDatabase.objects.all()] == [spares[0].pk]
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_refilling_replaces_those_of_other_code(
+    spares: list[SpareDatabase], code: Code, superuser: Superuser
+) -> None:
+    code.add("CREATE TABLE added (id int)")
+    with open_session() as session:
+        assert refill.fill(session) == (3, 3)
+    created = sign_up()
+    with as_role_of(created.organization) as connection:
+        assert connection.execute("SELECT count(*) FROM added").fetchone() == (0,)
+    assert created.report.path == "spare"
+    end(created)
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_two_that_refill_at_once_make_no_more_than_are_wanted(
+    spares: list[SpareDatabase], settings: Settings
+) -> None:
+    settings.ORG_SPARE_DATABASES = 6
+
+    def fill() -> Any:
+        with open_session() as session:
+            return refill.fill(session)
+
+    first, second = together(fill, fill)
+    assert SpareDatabase.objects.filter(ready=True).count() == 6
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
+    assert (first[0] + second[0], first[1] + second[1]) == (3, 0)
+
+
+def test_they_are_made_the_plain_way_where_templates_are_off(
+    settings: Settings, superuser: Superuser
+) -> None:
+    settings.ORG_TEMPLATES, settings.ORG_SPARE_DATABASES = False, 1
+    with open_session() as session:
+        refill.fill(session)
+        created = sign_up()
+        assert created.report.path == "spare"
+        settings.ORG_SPARE_DATABASES = 0
+        refill.fill(session)
+    end(created)
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_their_passwords_are_sealed_anew_with_the_others(
+    spares: list[SpareDatabase], settings: Settings
+) -> None:
+    from cryptography.fernet import Fernet
+
+    old = settings.CREDENTIAL_KEYS
+    new = [Fernet.generate_key().decode()]
+    settings.CREDENTIAL_KEYS = [*new, *old]
+    try:
+        reseal_credentials()
+        settings.CREDENTIAL_KEYS = new
+        created = sign_up()
+        assert created.report.path == "spare"
+        end(created)
+    finally:
+        settings.CREDENTIAL_KEYS = [*old, *new]
+        reseal_credentials()
+        settings.CREDENTIAL_KEYS = old
+
+
+# --- Left behind ---------------------------------------------------------------------------------
+def test_reconciling_drops_one_that_is_half_made(
+    spares: list[SpareDatabase], superuser: Superuser
+) -> None:
+    SpareDatabase.objects.filter(pk=spares[1].pk).update(ready=False)
+    name = spares[1].database_name
+    assert services.reconcile_organizations()["undone"] == [f"spare database {name}"]
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_reconciling_drops_the_row_of_one_whose_database_is_gone(
+    spares: list[SpareDatabase], superuser: Superuser
+) -> None:
+    name = sql.Identifier(spares[1].database_name)
+    superuser.execute(sql.SQL("DROP DATABASE {}").format(name))
+    services.reconcile_organizations()
+    assert {spare.pk for spare in SpareDatabase.objects.all()} == {spares[0].pk, spares[2].pk}
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_reconciling_drops_one_that_no_row_knows(
+    spares: list[SpareDatabase], superuser: Superuser
+) -> None:
+    SpareDatabase.objects.filter(pk=spares[1].pk).delete()
+    name = spares[1].database_name
+    assert services.reconcile_organizations()["undone"] == [f"database {name}"]
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_reconciling_leaves_another_installations_alone(superuser: Superuser) -> None:
+    """Another master on the same server, of the same role: its rows are not here."""
+    superuser.execute("CREATE DATABASE orgmgmt_spare_ffffff_0123456789abcdef OWNER orgmgmt")
+    try:
+        assert services.reconcile_organizations()["undone"] == []
+        assert leftovers(superuser)[0] == {"orgmgmt_spare_ffffff_0123456789abcdef"}
+    finally:
+        superuser.execute("DROP DATABASE orgmgmt_spare_ffffff_0123456789abcdef")
+
+
+def test_reconciling_does_not_wait_for_ever_for_who_makes_one() -> None:
+    with open_session() as other:
+        assert other.try_lock(spares_of.LOCK)
+        outcome = services.reconcile_organizations(wait_seconds=0.05)
+    assert outcome["skipped"] == ["spare databases"]
+
+
+def test_undoing_drops_what_its_role_owns_by_any_name(
+    spares: list[SpareDatabase], superuser: Superuser
+) -> None:
+    created = sign_up()
+    database = sql.Identifier(created.organization.database_name)
+    from organizations.tenancy import registry
+
+    registry.forget(created.organization.tenant.alias)
+    superuser.execute(sql.SQL("ALTER DATABASE {} RENAME TO org_moved_by_hand").format(database))
+    end(created)
+    assert leftovers(superuser) == (set(), set())

@@ -1,0 +1,351 @@
+"""The database that others are copied from: built once, never in a sign-up's way."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from django.utils import timezone
+from psycopg import sql
+from pytest_django import Settings
+
+from accounts.models import User
+from organizations import services, tenancy
+from organizations.errors import ProvisioningFailed
+from organizations.models import Organization, SpareDatabase, Template
+from organizations.provisioning import code as code_of
+from organizations.provisioning import templates
+from organizations.provisioning.server import open_session
+from organizations.services import Created
+from tests.conftest import PASSWORD, leftovers
+from tests.organizations.helpers import Code, Superuser, as_role_of, together, wait_for
+from tests.plugin import SERVER
+
+
+@contextmanager
+def signed_up(name: str = "Copied Ltd") -> Iterator[Created]:
+    """Deleted behind the block; before it, its admin is there."""
+    created = services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
+    try:
+        with tenancy.override(created.organization.tenant):
+            assert User.objects.get().email == "admin@test.com"
+        yield created
+    finally:
+        services.delete_organization(created.organization)
+
+
+def as_superuser(database: str) -> psycopg.Connection[tuple[Any, ...]]:
+    return psycopg.connect(**SERVER.superuser_parameters(database), autocommit=True)  # type: ignore[arg-type]
+
+
+# --- Built ---------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("no_template")
+def test_the_first_sign_up_builds_it_and_copies_it() -> None:
+    with signed_up() as created:
+        assert created.report.path == "template"
+    template = Template.objects.get()
+    assert template.ready
+    assert template.fingerprint == code_of.current().fingerprint
+    assert template.database_name.startswith("orgmgmt_template_")
+
+
+@pytest.mark.usefixtures("no_template")
+def test_of_many_first_sign_ups_one_builds_it_and_nobody_waits_for_it() -> None:
+    def sign_up(number: int) -> Any:
+        return services.create_organization(
+            name=f"Crowd {number}", email="admin@test.com", password=PASSWORD
+        )
+
+    made = together(*(lambda number=number: sign_up(number) for number in range(5)))
+    assert all(isinstance(each, Created) for each in made), made
+    for each in made:
+        assert isinstance(each, Created)
+        services.delete_organization(each.organization)
+    assert Template.objects.filter(ready=True).count() == 1
+    assert not Template.objects.filter(ready=False).exists()
+
+
+def test_nobody_may_connect_to_it_and_it_holds_no_rows_of_anybody(
+    template: Template, superuser: Superuser
+) -> None:
+    row = superuser.execute(
+        "SELECT datallowconn, datacl::text, pg_get_userbyid(datdba) FROM pg_database "
+        "WHERE datname = %s",
+        (template.database_name,),
+    ).fetchone()
+    assert row == (False, "{orgmgmt=CTc/orgmgmt}", "orgmgmt")
+
+
+def test_the_role_of_its_tables_owns_no_database_and_cannot_log_in(
+    template: Template, superuser: Superuser
+) -> None:
+    row = superuser.execute(
+        "SELECT rolcanlogin, rolpassword IS NULL, EXISTS "
+        "(SELECT FROM pg_database WHERE datdba = pg_authid.oid) FROM pg_authid WHERE rolname = %s",
+        (template.role_name,),
+    ).fetchone()
+    assert row == (False, True, False)
+
+
+@pytest.mark.usefixtures("no_template")
+def test_one_that_cannot_be_built_leaves_nothing_and_is_not_tried_at_each_sign_up(
+    superuser: Superuser, code: Code, caplog: pytest.LogCaptureFixture
+) -> None:
+    code.add("SELECT 1 / 0")
+    for _ in range(2):
+        with pytest.raises(ProvisioningFailed, match="step behind 'database' failed"):
+            services.create_organization(name="Never", email="a@test.com", password=PASSWORD)
+    assert [record.message for record in caplog.records].count("template not built") == 1
+    assert not Template.objects.exists()
+    assert leftovers(superuser) == (set(), set())
+
+
+# --- Equal to the plain way ----------------------------------------------------------------------
+_OWNERS_AND_RIGHTS = """
+    SELECT 'relation', relname, relkind::text, pg_get_userbyid(relowner), relacl::text
+    FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT 'schema', nspname, '', pg_get_userbyid(nspowner), nspacl::text
+    FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%'
+    UNION ALL SELECT 'function', proname, '', pg_get_userbyid(proowner), proacl::text
+    FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT 'type', typname, '', pg_get_userbyid(typowner), typacl::text
+    FROM pg_type WHERE typnamespace = 'public'::regnamespace
+    UNION ALL SELECT 'default', defaclobjtype::text, '', pg_get_userbyid(defaclrole),
+    defaclacl::text FROM pg_default_acl
+    UNION ALL SELECT 'database', '', datallowconn::text || encoding || datcollate || datconnlimit,
+    pg_get_userbyid(datdba), datacl::text FROM pg_database WHERE datname = current_database()
+    UNION ALL SELECT 'migration', app, name, '', '' FROM django_migrations
+    UNION ALL SELECT 'setting', unnest(setconfig), '', '', '' FROM pg_db_role_setting
+    JOIN pg_roles ON pg_roles.oid = setrole WHERE rolname = '{role}'
+    UNION ALL SELECT 'role', rolcanlogin::text || rolinherit || rolcreatedb || rolcreaterole
+    || rolsuper || rolbypassrls, '', '', '' FROM pg_roles WHERE rolname = '{role}'
+    UNION ALL SELECT 'membership', roleid::regrole::text, admin_option::text || inherit_option
+    || set_option, member::regrole::text, grantor::regrole::text FROM pg_auth_members
+    WHERE roleid = '{role}'::regrole OR member = '{role}'::regrole
+"""
+
+
+def facts(organization: Organization) -> list[tuple[str, ...]]:
+    """What the catalogs say of who owns what and may do what, with the role called ROLE."""
+    with as_superuser(organization.database_name) as connection:
+        query = _OWNERS_AND_RIGHTS.format(role=organization.role_name)
+        rows = connection.execute(query.encode()).fetchall()
+    return sorted(
+        tuple(str(each).replace(organization.role_name, "ROLE") for each in row) for row in rows
+    )
+
+
+def test_a_copy_and_a_spare_have_the_owners_and_rights_of_one_made_plainly(
+    settings: Settings, spares: list[SpareDatabase]
+) -> None:
+    with signed_up("By Spare") as spare:
+        settings.ORG_SPARE_DATABASES = 0
+        with signed_up("By Template") as copy:
+            settings.ORG_TEMPLATES = False
+            with signed_up("By Migrations") as plain:
+                paths = [each.report.path for each in (plain, copy, spare)]
+                assert paths == ["plain", "template", "spare"]
+                wanted = facts(plain.organization)
+                assert len(wanted) > 20
+                assert facts(copy.organization) == wanted
+                assert facts(spare.organization) == wanted
+
+
+def test_the_roles_of_copies_may_not_take_anything_over_from_the_template(
+    superuser: Superuser,
+) -> None:
+    with signed_up() as created, as_role_of(created.organization) as connection:
+        role = sql.Identifier(Template.objects.get(ready=True).role_name)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(role))
+
+
+# --- Fallen back from ----------------------------------------------------------------------------
+def assert_a_sign_up_takes_the_plain_way(caplog: pytest.LogCaptureFixture) -> None:
+    with signed_up("Fallback Ltd") as created:
+        assert created.report.path == "plain"
+        assert created.report.total_seconds < 4, "it waited for the template"
+    assert "template not usable" in [record.message for record in caplog.records]
+
+
+@pytest.mark.usefixtures("no_template")
+def test_one_that_somebody_dropped_is_fallen_back_from_and_built_anew(
+    template: Template, superuser: Superuser, caplog: pytest.LogCaptureFixture
+) -> None:
+    superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(template.database_name)))
+    assert_a_sign_up_takes_the_plain_way(caplog)
+    with signed_up() as created:
+        assert created.report.path == "template"
+    assert leftovers(superuser) == (set(), set())
+
+
+@pytest.mark.usefixtures("no_template")
+def test_one_that_goes_between_the_look_and_the_copy_is_fallen_back_from(
+    template: Template,
+    superuser: Superuser,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(templates, "_is_free", lambda *_: True)
+    superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(template.database_name)))
+    assert_a_sign_up_takes_the_plain_way(caplog)
+    template.refresh_from_db()
+    assert not template.ready
+    assert leftovers(superuser)[0] == set()
+
+
+@pytest.mark.usefixtures("no_template")
+def test_one_that_somebody_is_connected_to_is_fallen_back_from_at_once(
+    template: Template, superuser: Superuser, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = sql.Identifier(template.database_name)
+    superuser.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+    with as_superuser(template.database_name):
+        assert_a_sign_up_takes_the_plain_way(caplog)
+    superuser.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+    with signed_up() as created:
+        assert created.report.path == "template", "it was not to be built anew"
+
+
+@pytest.mark.usefixtures("no_template")
+@pytest.mark.parametrize("table", ["users", "django_migrations"])
+def test_one_that_lacks_a_table_is_fallen_back_from_and_built_anew(
+    template: Template, superuser: Superuser, caplog: pytest.LogCaptureFixture, table: str
+) -> None:
+    name = sql.Identifier(template.database_name)
+    superuser.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+    with as_superuser(template.database_name) as connection:
+        drop = sql.SQL("DROP TABLE {} CASCADE").format(sql.Identifier(table))
+        connection.execute(drop)
+    superuser.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+    assert_a_sign_up_takes_the_plain_way(caplog)
+    with signed_up() as created:
+        assert created.report.path == "template"
+    assert leftovers(superuser) == (set(), set())
+
+
+@pytest.mark.usefixtures("no_template")
+def test_one_whose_role_is_gone_is_fallen_back_from(
+    template: Template, superuser: Superuser, caplog: pytest.LogCaptureFixture
+) -> None:
+    role = sql.Identifier(template.role_name)
+    superuser.execute(sql.SQL("ALTER ROLE {} RENAME TO orgmgmt_tables_gone").format(role))
+    try:
+        assert_a_sign_up_takes_the_plain_way(caplog)
+    finally:
+        superuser.execute(sql.SQL("ALTER ROLE orgmgmt_tables_gone RENAME TO {}").format(role))
+
+
+@pytest.mark.usefixtures("no_template")
+def test_while_another_process_builds_it_a_sign_up_takes_the_plain_way() -> None:
+    with open_session() as other:
+        assert other.try_lock(templates.LOCK)
+        with signed_up() as created:
+            assert created.report.path == "plain"
+
+
+def test_off_means_the_plain_way(settings: Settings, template: Template) -> None:
+    settings.ORG_TEMPLATES = False
+    with signed_up() as created:
+        assert created.report.path == "plain"
+
+
+# --- Other code ----------------------------------------------------------------------------------
+@pytest.mark.usefixtures("no_template")
+def test_a_new_migration_gets_a_template_of_its_own_while_sign_ups_go_on(
+    code: Code, superuser: Superuser
+) -> None:
+    """Those of the old code and those of the new run side by side, as in a rolling deployment."""
+    made: list[Created] = []
+    stop = threading.Event()
+
+    def keep_signing_up(thread: int) -> None:
+        for number in range(1000):
+            if stop.is_set():
+                return
+            made.append(
+                services.create_organization(
+                    name=f"Rolling {thread} {number}", email="admin@test.com", password=PASSWORD
+                )
+            )
+
+    def deploy() -> None:
+        try:
+            while len(made) < 4:
+                stop.wait(0.01)
+            code.add("CREATE TABLE added (id int)")
+            before = len(made)
+            while len(made) < before + 8:
+                stop.wait(0.01)
+        finally:
+            stop.set()
+
+    outcome = together(*(lambda t=t: keep_signing_up(t) for t in range(2)), deploy)
+    assert outcome == [None, None, None]
+    has_table = {}
+    for created in made:
+        with as_superuser(created.organization.database_name) as connection:
+            found = connection.execute("SELECT to_regclass('added') IS NOT NULL").fetchone()
+        has_table[created.organization.name] = found == (True,)
+        services.delete_organization(created.organization)
+    assert set(has_table.values()) == {True, False}
+    assert Template.objects.filter(ready=True).count() == 2
+    assert leftovers(superuser) == (set(), set())
+
+
+@pytest.mark.usefixtures("no_template")
+def test_one_of_other_code_is_dropped_when_it_was_not_used_for_a_day(
+    template: Template, code: Code
+) -> None:
+    code.add("CREATE TABLE newer (id int)")
+    services.reconcile_organizations()
+    assert Template.objects.filter(pk=template.pk).exists(), "two versions run at once for a time"
+    Template.objects.update(used_at=timezone.now() - timedelta(days=1, minutes=1))
+    services.reconcile_organizations()
+    assert not Template.objects.exists()
+
+
+def test_a_use_is_noted_once_an_hour(template: Template) -> None:
+    before = timezone.now() - timedelta(minutes=30)
+    Template.objects.update(used_at=before)
+    with open_session() as session:
+        templates.ensure(session)
+        assert Template.objects.get(pk=template.pk).used_at == before
+        Template.objects.update(used_at=before - timedelta(hours=1))
+        templates.ensure(session)
+    assert Template.objects.get(pk=template.pk).used_at > before
+
+
+# --- Killed --------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("no_template")
+def test_a_build_that_is_cut_leaves_nothing_behind_the_next(superuser: Superuser) -> None:
+    """The role is made, and the session with the master dies in CREATE DATABASE."""
+    blocked = threading.Event()
+
+    def cut() -> None:
+        with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
+            blocker.execute("LOCK TABLE pg_database IN SHARE ROW EXCLUSIVE MODE")
+            blocked.set()
+            query = (
+                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                "AND starts_with(query, 'CREATE DATABASE')"
+            )
+            (pid,) = wait_for(superuser, query)
+            superuser.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+
+    def build() -> None:
+        blocked.wait(10)
+        with open_session() as session:
+            session.lock(templates.LOCK, name="template", timeout_seconds=5)
+            templates.build(session)
+
+    _, error = together(cut, build)
+    assert isinstance(error, Exception)
+    assert Template.objects.filter(ready=False).exists(), "its row knows what is left"
+    outcome = services.reconcile_organizations()
+    assert [name for name in outcome["undone"] if name.startswith("template orgmgmt_building_")]
+    assert not Template.objects.exists()
+    assert leftovers(superuser) == (set(), set())
