@@ -9,8 +9,11 @@ import io
 import os
 import secrets
 import socket
+import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import django
@@ -32,6 +35,8 @@ Serving on {url} (Ctrl-C stops it). Try next:
   {url}/api/v1/users/  the browsable API of an organization
   {url}/admin/         master records, for staff
 """
+# What a spare database takes that is being made, on a slow machine.
+_STOP_SECONDS = 10.0
 
 
 class _DevelopmentServer(BaseApplication):
@@ -76,13 +81,49 @@ def main() -> None:
     with database_ready():
         _prepare()
         # A second Ctrl-C while the first is being obeyed.
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), _refilling():
             _DevelopmentServer().run()
+
+
+@contextmanager
+def _refilling() -> Iterator[None]:
+    """`refill_spares --loop` beside the server: a process of its own, and no worker's thread.
+
+    It ends by itself where this process is killed.
+    """
+    from django.conf import settings
+
+    if not settings.ORG_SPARE_DATABASES:
+        yield
+        return
+    manage = Path(__file__).resolve().parent.parent / "manage.py"
+    # A group of its own: Ctrl-C is for this process, which tells it.
+    refill = subprocess.Popen(  # noqa: S603
+        [sys.executable, str(manage), "refill_spares", "--loop", "--with-parent"],
+        process_group=0,
+    )
+    me = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() == me:  # A worker, which gunicorn forks, leaves by here too.
+            _stop(refill)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _prepare() -> None:
     from django.core.management import CommandError, call_command
     from django.db import connections
+
+    from organizations.provisioning.warm import stock
 
     try:
         call_command("migrate", verbosity=0, interactive=False)
@@ -97,6 +138,7 @@ def _prepare() -> None:
     _ensure_staff()
     # gunicorn forks: a connection shared by two processes would mix their answers.
     connections.close_all()
+    stock.close()
 
 
 def _ensure_staff() -> None:
