@@ -121,6 +121,7 @@ class DiskFull(Fault):
         "after": "what was answered is on the disk",
         "commit": "what is committed is on the disk",
         "activation-commit": "what is committed is on the disk",
+        "stock-commit": "what is committed is on the disk",
     }
 
     def strike(self, world: World, attempts: Mapping[str, Attempt]) -> None:
@@ -166,6 +167,7 @@ class LockTimeout(Fault):
         "after": "no lock is waited for",
         "commit": "a commit waits for no lock",
         "activation-commit": "a commit waits for no lock",
+        "stock-commit": "a commit waits for no lock",
     }
 
     def strike(self, world: World, attempts: Mapping[str, Attempt]) -> None:
@@ -184,6 +186,7 @@ class StatementTimeout(LockTimeout):
         "after": "no statement is under way",
         "commit": "what is committed cannot be given up: the wait ends as a success",
         "activation-commit": "what is committed cannot be given up: the wait ends as a success",
+        "stock-commit": "what is committed cannot be given up: the wait ends as a success",
     }
 
 

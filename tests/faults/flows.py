@@ -1,7 +1,7 @@
 """Every flow that writes, and which endpoints, pages of the admin and commands it stands for."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from tests.faults import organization_flows, staff_flows, user_flows
 from tests.faults.attempts import Attempt
@@ -22,6 +22,8 @@ _MAKING = (
     "activation",
     "activation-commit",
 )
+# Nothing of it is in the audit trail but that the command was run.
+_STOCKING = ("begin", "audit", "after", "role", "database", "stock", "stock-commit")
 _DROPPING = ("drop-database", "drop-role", "tombstone")
 
 
@@ -32,6 +34,7 @@ class Flow:
     covers: `METHOD path` of endpoints, `admin:name` of the admin's pages, names of commands.
     prepare: makes what the flow works on, and returns the attempt.
     alone: it holds up the others where it is held itself.
+    environment: what the web server and the commands are configured with besides.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Flow:
     steps: tuple[str, ...]
     prepare: Callable[[World], Attempt]
     alone: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 # The first thing that they write is a throttle's counter.
@@ -67,8 +71,25 @@ def _steps(name: str, *more: str) -> tuple[str, ...]:
     return tuple(step for step in steps if step != "audit" or name not in _UNRECORDED)
 
 
-def _making(name: str, covers: str, prepare: Callable[[World], Attempt]) -> Flow:
-    return Flow(name, (covers,), _steps(name, *_MAKING), prepare)
+# What a sign-up takes its database from. The template's way is the one of the other flows' world.
+PLAIN = {"ORG_TEMPLATES": "off"}
+SPARE = {"ORG_SPARE_DATABASES": organization_flows.SPARES_WANTED}
+# It is taken in the transaction that writes the row.
+_TAKING = ("database", "admin-recorded", "activation", "activation-commit")
+
+
+def _making(name: str, covers: str, prepare: Callable[[World], Attempt]) -> tuple[Flow, ...]:
+    return (
+        Flow(name, (covers,), _steps(name, *_MAKING), prepare),
+        Flow(f"{name}_plain", (covers,), _steps(name, *_MAKING), prepare, environment=PLAIN),
+        Flow(
+            f"{name}_spare",
+            (covers,),
+            _steps(name, *_TAKING),
+            organization_flows.with_spares(prepare),
+            environment=SPARE,
+        ),
+    )
 
 
 def _tenant(name: str, covers: str, prepare: Callable[[World], Attempt]) -> Flow:
@@ -80,10 +101,25 @@ def _master(name: str, covers: str, prepare: Callable[[World], Attempt]) -> Flow
 
 
 ALL: tuple[Flow, ...] = (
-    _making("sign_up", "POST /org/create", organization_flows.sign_up),
-    _making("staff_create", "POST /api/v1/organizations/", organization_flows.staff_create),
-    _making("admin_add", "admin:organizations_organization_add", organization_flows.admin_add),
-    _making("create_org", "create_org", organization_flows.create_org),
+    *_making("sign_up", "POST /org/create", organization_flows.sign_up),
+    *_making("staff_create", "POST /api/v1/organizations/", organization_flows.staff_create),
+    *_making("admin_add", "admin:organizations_organization_add", organization_flows.admin_add),
+    *_making("create_org", "create_org", organization_flows.create_org),
+    Flow(
+        "build_template",
+        ("build_template",),
+        _STOCKING,
+        organization_flows.build_template,
+        alone=True,  # It holds a lock that the others look for.
+    ),
+    Flow(
+        "refill_spares",
+        ("refill_spares",),
+        _STOCKING,
+        organization_flows.refill_spares,
+        alone=True,
+        environment=SPARE,
+    ),
     Flow("delete_org", ("delete_org",), (*_COMMON, *_DROPPING), organization_flows.delete_org),
     Flow("reconcile", ("reconcile_orgs",), (*_COMMON, *_DROPPING), organization_flows.reconcile),
     _master("suspend", "admin:organizations_organization_changelist", organization_flows.suspend),

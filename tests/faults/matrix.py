@@ -42,6 +42,11 @@ class Plan:
     fault: type[faults.Fault]
     flows: tuple[flows.Flow, ...]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the world is configured with; the flows of one plan want the same."""
+        return {**self.fault.environment, **self.flows[0].environment}
+
     def moments(self, seed: int) -> random.Random:
         return random.Random(f"{seed} {self.step.name} {self.fault.name}")
 
@@ -49,7 +54,7 @@ class Plan:
 def planned(wanted: Sequence[tuple[str, str]] = (), *, step: str = "") -> list[Plan]:
     """Every batch of the table, those of one environment together. wanted: (flow, fault) pairs."""
     plans: list[Plan] = []
-    for fault in sorted(faults.ALL, key=lambda fault: str(dict(fault.environment))):
+    for fault in faults.ALL:
         for place in steps.ALL:
             chosen = tuple(
                 flow
@@ -58,15 +63,18 @@ def planned(wanted: Sequence[tuple[str, str]] = (), *, step: str = "") -> list[P
             )
             if place.name not in fault.not_at and step in ("", place.name):
                 plans += batches(place, fault, chosen)
-    return plans
+    return sorted(plans, key=lambda plan: str(plan.environment))
 
 
 def batches(
     step: steps.Step, fault: type[faults.Fault], chosen: Sequence[flows.Flow]
 ) -> Iterator[Plan]:
-    """The flows together, but for those that are tried alone."""
-    if together := tuple(flow for flow in chosen if not flow.alone):
-        yield Plan(step, fault, together)
+    """The flows of one environment together, but for those that are tried alone."""
+    together: dict[str, list[flows.Flow]] = {}
+    for flow in chosen:
+        if not flow.alone:
+            together.setdefault(str(flow.environment), []).append(flow)
+    yield from (Plan(step, fault, tuple(each)) for each in together.values())
     yield from (Plan(step, fault, (flow,)) for flow in chosen if flow.alone)
 
 
@@ -112,12 +120,12 @@ class Run:
     def _try(self, world: World | None, plan: Plan) -> tuple[World | None, list[Cell]]:
         try:
             if world is None:
-                world = World(environment=plan.fault.environment)
+                world = World(environment=plan.environment)
                 self.worlds.add(world)
                 world.__enter__()
                 self.disk = disk_of(world)
-            elif world.extra_environment != dict(plan.fault.environment):
-                world.reconfigure(plan.fault.environment)
+            elif world.extra_environment != plan.environment:
+                world.reconfigure(plan.environment)
             batch = Batch(world, plan.step, plan.fault(), plan.flows, plan.moments(self.seed))
             cells = batch.run()
             if not broken(cells):

@@ -1,6 +1,7 @@
 """What makes, changes and ends organizations."""
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from tests.faults.attempts import DONE, NOTHING, Attempt, command, without_trace
@@ -8,6 +9,7 @@ from tests.faults.client import Answer
 from tests.faults.world import PASSWORD, World
 
 _ADD = "/admin/organizations/organization/add/"
+SPARES_WANTED = "6"
 _LIST = "/admin/organizations/organization/"
 _ROW = "SELECT id, status, database_name, role_name FROM organizations WHERE {} ORDER BY id DESC"
 
@@ -76,6 +78,47 @@ def create_org(world: World) -> Attempt:
         lambda: _made(world, name),
         makes=name,
     )
+
+
+def with_spares(prepare: Callable[[World], Attempt]) -> Callable[[World], Attempt]:
+    """The same where spare databases are ready to be taken."""
+
+    def prepared(world: World) -> Attempt:
+        attempt = prepare(world)
+        filled = command(world, "refill_spares")
+        if not filled.done:
+            raise RuntimeError(f"No spare databases: {filled.words}")
+        return attempt
+
+    return prepared
+
+
+# --- Made ahead -----------------------------------------------------------------------------------
+def build_template(world: World) -> Attempt:
+    query = "SELECT id FROM templates WHERE ready"
+    before = world.rows(query)
+
+    def effect() -> str:
+        now = world.rows(query)
+        if now and now != before:
+            return DONE
+        # In between none is ready, and sign-ups take the plain way.
+        return NOTHING
+
+    return Attempt(lambda: command(world, "build_template", "--rebuild"), effect)
+
+
+def refill_spares(world: World) -> Attempt:
+    wanted = int(SPARES_WANTED)
+    world.rows("UPDATE spare_databases SET ready = false")
+
+    def effect() -> str:
+        ((ready, all_),) = world.rows(
+            "SELECT count(*) FILTER (WHERE ready), count(*) FROM spare_databases"
+        )
+        return DONE if (ready, all_) == (wanted, wanted) else NOTHING
+
+    return Attempt(lambda: command(world, "refill_spares"), effect)
 
 
 # --- Ending -------------------------------------------------------------------------------------

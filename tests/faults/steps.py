@@ -21,6 +21,7 @@ _MASTER_WRITES = (
 )
 _TENANT_READS = "LOCK TABLE users, login_sessions IN ACCESS EXCLUSIVE MODE"
 _TENANT_WRITES = "LOCK TABLE users, login_sessions IN EXCLUSIVE MODE"
+_STOCK = "LOCK TABLE templates, spare_databases IN EXCLUSIVE MODE"
 _ROLES = "LOCK TABLE pg_authid IN SHARE MODE"
 _DATABASES = "LOCK TABLE pg_database IN SHARE MODE"
 # CREATE TABLE writes here whom the table belongs to.
@@ -164,7 +165,7 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "database",
-        "a lock on pg_database stops CREATE DATABASE",
+        "a lock on pg_database stops CREATE DATABASE, and the renaming of a spare one",
         lambda holder: holder.take(_DATABASES),
     ),
     Step(
@@ -175,7 +176,7 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "tables",
-        "as before, then a lock on pg_shdepend stops the first CREATE TABLE",
+        "as before, then a lock on pg_shdepend stops the first CREATE TABLE, or a copy's new owner",
         _organizations,
         _then_take(_advance("provisioned", "role"), _OWNERS),
     ),
@@ -208,6 +209,17 @@ ALL: tuple[Step, ...] = (
         "as before, then its commit waits for a standby that does not exist",
         _organizations,
         _then_commits(_advance("provisioned", "admin")),
+    ),
+    Step(
+        "stock",
+        "a lock on `templates` and `spare_databases` stops the row, before there is anything",
+        lambda holder: holder.take(_STOCK),
+    ),
+    Step(
+        "stock-commit",
+        "as before, then its commit waits for a standby that does not exist",
+        lambda holder: holder.take(_STOCK),
+        _then_commits(),
     ),
     Step(
         "drop-database",

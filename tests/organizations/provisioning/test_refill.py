@@ -13,6 +13,7 @@ import pytest
 from pytest_django import Settings
 
 from organizations import services
+from organizations.errors import OrganizationError
 from organizations.models import SpareDatabase, Template
 from organizations.provisioning import refill, templates
 from organizations.provisioning.server import open_session
@@ -215,7 +216,7 @@ def test_a_refill_that_fails_is_tried_again_less_and_less_often(
     pauses: list[float] = []
 
     def fail(*args: object, **kwargs: object) -> tuple[int, int]:
-        raise refill.OrganizationError("it cannot be made")
+        raise OrganizationError("it cannot be made")
 
     monkeypatch.setattr(refill, "fill", fail)
     refill.run(goes_on=lambda: len(pauses) < 7, pause=pauses.append)
