@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import psycopg
 
+from organizations.naming import RESERVED_PREFIX
+
 from .outcome import Broken, Crossed, attempt
 from .stage import Stage
 
@@ -73,12 +75,12 @@ def by_the_catalog(stage: Stage, subject: str) -> str:
     """All by one query, those too that a sample leaves out.
 
     One that takes no connections lets nobody in, whatever its privileges are: template0, and an
-    organization's that is being made at this moment.
+    organization's that is being made at this moment. But a template is closed in both ways.
     """
     found = stage.server.connection.execute(
         "SELECT datname, has_database_privilege(%s, oid, 'CONNECT') FROM pg_database "
-        "WHERE datallowconn",
-        (stage.ours.organization.role_name,),
+        "WHERE datallowconn OR starts_with(datname, %s)",
+        (stage.ours.organization.role_name, f"{RESERVED_PREFIX}template_"),
     ).fetchall()
     allowed = {str(name) for name, allows in found if allows}
     beyond = allowed - {stage.ours.organization.database_name}

@@ -18,6 +18,7 @@ from django.core.signing import JSONSerializer, b64_decode
 from django.db.models import QuerySet
 from django.db.models.fields import related_lookups
 from psycopg import sql
+from pytest_django import Settings
 from rest_framework.views import APIView
 
 from accounts import limits, link_flows, links, login_views, logins, mails, services
@@ -27,6 +28,9 @@ from accounts.signing_keys import KeyRingBackend
 from accounts.views import UserViewSet
 from organizations import middleware, permissions
 from organizations.isolation.stage import Stage
+from organizations.models import SpareDatabase
+from organizations.provisioning import refill, templates
+from organizations.provisioning.server import open_session
 from organizations.tenancy import router
 from organizations.tenancy.backend.base import DatabaseWrapper
 from tests.conftest import Superuser
@@ -309,6 +313,37 @@ def test_connect_that_is_left_to_public_is_found(
     assert [r.subject for r in try_(CONNECTS) if r.outcome == "crossed"] == [name]
     (by_catalog,) = try_(CATALOG)
     assert (by_catalog.outcome, by_catalog.how) == ("crossed", f"1: {name}")
+
+
+def test_a_spare_database_that_is_left_to_public_is_found(
+    try_: Try, breach: Callable[[str, str], None], settings: Settings
+) -> None:
+    settings.ORG_SPARE_DATABASES = 1
+    with open_session() as session:
+        refill.fill(session)
+    try:
+        refused(try_, CONNECTS, CATALOG)
+        name = SpareDatabase.objects.get().database_name
+        right = f"CONNECT ON DATABASE {quoted(name)}"
+        breach(f"GRANT {right} TO PUBLIC", "SELECT 1")
+        assert [r.subject for r in try_(CONNECTS) if r.outcome == "crossed"] == [name]
+        crossed(try_, CATALOG)
+    finally:
+        settings.ORG_SPARE_DATABASES = 0
+        with open_session() as session:
+            refill.fill(session)
+
+
+def test_a_template_that_is_left_to_public_is_found(
+    try_: Try, breach: Callable[[str, str], None]
+) -> None:
+    refused(try_, CATALOG)
+    template = templates.ready()
+    assert template is not None
+    right = f"CONNECT ON DATABASE {quoted(template.database_name)}"
+    breach(f"GRANT {right} TO PUBLIC", f"REVOKE {right} FROM PUBLIC")
+    (by_catalog,) = try_(CATALOG)
+    assert (by_catalog.outcome, by_catalog.how) == ("crossed", f"1: {template.database_name}")
 
 
 def test_a_role_that_may_do_more_is_found(
