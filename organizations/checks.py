@@ -87,6 +87,8 @@ def check_openness(
 CONNECTIONS_PER_THREAD = 2
 # The thread that writes mails (accounts/outbox.py) asks the master too.
 CONNECTIONS_FOR_MAILS = 1
+# `refill_spares`: the master's, a direct session, and one to the spare that is being made.
+CONNECTIONS_FOR_REFILLING = 2
 
 
 def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
@@ -105,8 +107,10 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
     own = settings.WEB_CONCURRENCY * (
         settings.WEB_THREADS * CONNECTIONS_PER_THREAD + CONNECTIONS_FOR_MAILS
     )
+    refills = bool(settings.ORG_SPARE_DATABASES)
+    own += CONNECTIONS_FOR_REFILLING * refills
     # Those are of other roles, to databases of their own.
-    everything = own + settings.WEB_CONCURRENCY * settings.ORG_MAX_CONNECTIONS
+    everything = own + settings.WEB_CONCURRENCY * settings.ORG_MAX_CONNECTIONS + refills
     threads = "WEB_CONCURRENCY or WEB_THREADS"
     for needed, available, whose, lowering, remedy in (
         (
@@ -134,8 +138,9 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
         if available is None or needed <= available or (superuser and whose != "the server allows"):
             continue
         yield checks.Warning(
-            f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads can open "
-            f"{needed} connections, and {whose} {available}.",
+            f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads"
+            f"{' and refill_spares' if refills else ''} can open {needed} connections, and "
+            f"{whose} {available}.",
             hint=f"Lower {lowering}, or {remedy}.",
             id="organizations.W004",
         )

@@ -36,10 +36,14 @@ def provision(
         report.path = Path.SPARE
     else:
         make(session, tenant, owner=organization.name, report=report, done=done)
-    with report.step("hash"):
-        hashed = password_hash()
-    with report.step("admin"), tenancy.override(tenant):
-        ensure_admin(email=organization.admin_email, password_hash=hashed)
+    with tenancy.override(tenant):
+        # While the hash is still being computed.
+        with report.step("connect"):
+            tenancy.connection().ensure_connection()
+        with report.step("hash"):
+            hashed = password_hash()
+        with report.step("admin"):
+            ensure_admin(email=organization.admin_email, password_hash=hashed)
     done(Step.ADMIN)
 
 

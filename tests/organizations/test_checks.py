@@ -114,9 +114,13 @@ def test_the_checks_are_registered_to_run_with_a_database() -> None:
 
 def test_more_connections_than_the_server_allows_are_warned_of(settings: Settings) -> None:
     settings.WEB_CONCURRENCY, settings.WEB_THREADS = 5, 4
+    settings.ORG_SPARE_DATABASES = 0
     ((id, message),) = server_says()
     assert id == "organizations.W004"
     assert message.startswith("5 processes of 4 threads can open 205 connections")
+    settings.ORG_SPARE_DATABASES = 1
+    ((_, message),) = server_says()
+    assert message.startswith("5 processes of 4 threads and refill_spares can open 208 connections")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,7 @@ def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
     limited: str, message: str, superuser: Superuser, settings: Settings
 ) -> None:
     settings.WEB_CONCURRENCY, settings.ORG_MAX_CONNECTIONS = 10, 5
+    settings.ORG_SPARE_DATABASES = 0
     superuser.execute(f"ALTER {limited} CONNECTION LIMIT 80".encode())
     try:
         ((id, said),) = server_says()

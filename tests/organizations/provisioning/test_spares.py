@@ -35,7 +35,8 @@ def test_a_sign_up_takes_the_oldest(spares: list[SpareDatabase], superuser: Supe
     created = sign_up()
     organization = Organization.objects.get(pk=created.organization.pk)
     assert created.report.path == "spare"
-    assert list(created.report.seconds) == ["lock", "row", "hash", "admin", "activation"]
+    steps = ["lock", "row", "connect", "hash", "admin", "activation"]
+    assert list(created.report.seconds) == steps
     assert organization.role_name == spares[0].role_name
     assert organization.database_name == "org_taken_ltd"
     assert not SpareDatabase.objects.filter(pk=spares[0].pk).exists()
