@@ -53,7 +53,7 @@ def compensate(session: ServerSession, organization: Organization) -> None:
             # a cut connection of its own until the request ends.
             session.connection.close()
             connections["default"].close()
-            with open_session() as fresh:
+            with open_session(new=True) as fresh:
                 fresh.lock(key_of(organization.name), name=organization.name, timeout_seconds=5)
                 undo(fresh, organization)
     except Exception:
@@ -68,7 +68,7 @@ def take_back_row(session: ServerSession, name: str, cause: BaseException) -> No
     session.connection.close()
     connections["default"].close()
     try:
-        with open_session() as fresh:
+        with open_session(new=True) as fresh:
             fresh.lock(key_of(name), name=name, timeout_seconds=5)
             for row in Organization.objects.unfinished().named(name):
                 undo(fresh, row)

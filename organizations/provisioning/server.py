@@ -148,17 +148,19 @@ def _lock_number(organization_key: str) -> int:
 
 
 @contextmanager
-def open_session() -> Iterator[ServerSession]:
+def open_session(*, new: bool = False) -> Iterator[ServerSession]:
     """A session with the server, which nobody else uses inside the block; its locks end with it.
 
-    Raises ServerUnavailable when it cannot be opened or breaks, and ServerRefused for another
-    error of PostgreSQL's that the block lets out. Their text stays in the log: it names hosts,
-    databases and roles.
+    new: none that was open before, for who comes because sessions are being cut: one that waited
+    can be the next. Raises ServerUnavailable when it cannot be opened or breaks, and ServerRefused
+    for another error of PostgreSQL's that the block lets out. Their text stays in the log: it names
+    hosts, databases and roles.
     """
     # prepare_threshold: what a session has prepared does not survive its way back to the stock.
     parameters = {**master_parameters(), "options": lock_limit(), "prepare_threshold": None}
     try:
-        connection = stock.take(parameters) or psycopg.connect(**parameters, autocommit=True)
+        kept = None if new else stock.take(parameters)
+        connection = kept or psycopg.connect(**parameters, autocommit=True)
         try:
             yield ServerSession(connection)
         finally:

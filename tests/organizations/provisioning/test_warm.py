@@ -42,6 +42,12 @@ def test_one_that_the_server_ended_is_not_handed_out(superuser: Superuser) -> No
     assert pid_of_next() != pid
 
 
+def test_who_wants_a_new_one_gets_none_that_was_open_before() -> None:
+    pid = pid_of_next()
+    with open_session(new=True) as session:
+        assert session.connection.info.backend_pid != pid
+
+
 def test_one_whose_block_raised_in_a_transaction_is_not_kept() -> None:
     with pytest.raises(KeyError), open_session() as session:
         pid = session.connection.info.backend_pid
