@@ -37,9 +37,9 @@ THREAD_SECONDS = 90.0
 EMAIL = "admin@storm.example"
 PASSWORD = "storm and stress 42"
 UNANSWERED = 0
-_ROWS = """(SELECT database_name, role_name FROM organizations WHERE status <> 'deleted'
-    UNION ALL SELECT database_name, role_name FROM templates
-    UNION ALL SELECT database_name, role_name FROM spare_databases) AS known"""
+_ROWS = """(SELECT name, database_name, role_name FROM organizations WHERE status <> 'deleted'
+    UNION ALL SELECT database_name, database_name, role_name FROM templates
+    UNION ALL SELECT database_name, database_name, role_name FROM spare_databases) AS known"""
 LEFTOVERS = {
     "orphan databases": f"""SELECT datname FROM pg_database WHERE datname LIKE 'org%'
         AND datname NOT IN (SELECT database_name FROM {_ROWS})""",  # noqa: S608
@@ -49,7 +49,7 @@ LEFTOVERS = {
         WHERE status NOT IN ('active', 'suspended', 'deleted')
         UNION ALL SELECT database_name || ': not ready' FROM templates WHERE NOT ready
         UNION ALL SELECT database_name || ': not ready' FROM spare_databases WHERE NOT ready""",
-    "rows without database or role": f"""SELECT database_name FROM {_ROWS}
+    "rows without database or role": f"""SELECT name FROM {_ROWS}
         WHERE (database_name NOT IN (SELECT datname FROM pg_database)
         OR role_name NOT IN (SELECT rolname FROM pg_roles))""",  # noqa: S608
 }
