@@ -124,6 +124,7 @@ def _prepare() -> None:
     from django.db import connections
 
     from organizations.provisioning.warm import stock
+    from organizations.tenancy import pool
 
     try:
         call_command("migrate", verbosity=0, interactive=False)
@@ -139,6 +140,7 @@ def _prepare() -> None:
     # gunicorn forks: a connection shared by two processes would mix their answers.
     connections.close_all()
     stock.close()
+    pool.shared.close_idle()
 
 
 def _ensure_staff() -> None:

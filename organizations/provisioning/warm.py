@@ -6,7 +6,6 @@ catalogs that a new backend reads.
 
 import atexit
 import os
-import select
 import threading
 import time
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ import psycopg
 from django.conf import settings
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
+
+from organizations.tenancy.pool import is_alive
 
 Connection = psycopg.Connection[TupleRow]
 Parameters = Mapping[str, Any]
@@ -42,7 +43,7 @@ class Stock:
                     return None
                 connection, opened_with, since = self._idle.pop()
             is_young = time.monotonic() - since < IDLE_SECONDS
-            if is_young and opened_with == parameters and _is_alive(connection):
+            if is_young and opened_with == parameters and is_alive(connection):
                 return connection
             connection.close()
 
@@ -77,16 +78,6 @@ class Stock:
             connection._pool = None
         _of_parents.append(self._idle)
         self.__init__()  # type: ignore[misc]
-
-
-def _is_alive(connection: Connection) -> bool:
-    """Nothing has come that nobody asked for: a server that goes away says so, and hangs up."""
-    try:
-        poll = select.poll()
-        poll.register(connection.fileno(), select.POLLIN)
-        return not connection.closed and not poll.poll(0)
-    except (psycopg.Error, OSError, ValueError):
-        return False
 
 
 _of_parents: list[object] = []
