@@ -53,11 +53,15 @@ class Created:
 
 def find_organization(name: str) -> Organization:
     """The usable organization by any spelling of its name. Raises OrganizationNotFound."""
-    try:
-        # Not first(), which would sort what is one row at most.
-        return Organization.objects.usable().get(name_digest=name_digest(name))
-    except Organization.DoesNotExist as error:
-        raise OrganizationNotFound(name) from error
+    found = Organization.objects.raw(_BY_NAME, [name_digest(name), *Status.usable()])
+    organization: Organization | None = next(iter(found), None)
+    if organization is None:
+        raise OrganizationNotFound(name)
+    return organization
+
+
+# Written out: strangers' look-ups come often, and putting it together takes longer than the answer.
+_BY_NAME = "SELECT * FROM organizations WHERE name_digest = %s AND status IN (%s, %s)"
 
 
 def create_organization(*, name: str, email: str, password: str) -> Created:

@@ -4,6 +4,7 @@ A response that needs one more changes the table below, and whoever adds it says
 """
 
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -77,6 +78,7 @@ def counted() -> Iterator[dict[str, list[str]]]:
     """The statements of the requests in the block, by `master` and `organization`."""
     found: dict[str, list[str]] = {"master": [], "organization": []}
     under_way: list[bool] = []
+    here = threading.get_ident()
 
     def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         alias = context["connection"].alias
@@ -91,7 +93,8 @@ def counted() -> Iterator[dict[str, list[str]]]:
         under_way.clear()
 
     def watch(sender: Any, connection: Any, **kwargs: Any) -> None:
-        if connection.alias.startswith(ALIAS_PREFIX):
+        # Mails are written in a thread of their own, behind the answer.
+        if connection.alias.startswith(ALIAS_PREFIX) and threading.get_ident() == here:
             connection.execute_wrappers.append(count)
 
     connection_created.connect(watch, weak=False)

@@ -57,9 +57,8 @@ class BearerAuthentication(BaseAuthentication):
             return None
         if isinstance(found, Exception):
             raise found
-        session = (
-            LoginSession.objects.select_related("user")
-            .filter(
+        try:
+            session = LoginSession.objects.select_related("user").get(
                 id=found.session_id,
                 kind=found.kind,
                 token_version=found.version,
@@ -68,10 +67,8 @@ class BearerAuthentication(BaseAuthentication):
                 expires_at__gt=timezone.now(),
                 user__is_active=True,
             )
-            .first()
-        )
-        if session is None:
-            raise InvalidToken
+        except LoginSession.DoesNotExist as error:
+            raise InvalidToken from error
         trail.identify("user", session.user_id)
         return session.user, session
 
