@@ -25,7 +25,7 @@ MYPY_ENV := DEBUG=on DATABASE_URL=postgres://lint@localhost/lint SECRET_KEY=lint
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv run test test-browser test-tls test-redis test-proxy affinity lint types format \
+.PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench affinity lint types format \
 	audit-dependencies check-isolation requirements \
 	upgrade-requirements fuzz kill-storm faults login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-bench connection-kinds bench bench-large bench-report \
@@ -42,7 +42,7 @@ run: venv ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (HOST, P
 	@exec $(PY) -m orgmgmt.serve
 
 test: venv ## Run the tests on embedded PostgreSQL, in parallel (ARGS: more for pytest)
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy and not bench" $(ARGS)
 
 test-browser: venv need-chromium ## Run the tests that drive a browser
 	@$(PY) -m pytest -m browser tests/browser $(ARGS)
@@ -52,6 +52,9 @@ test-tls: venv need-postgresql ## Run the tests that need a PostgreSQL with TLS
 
 test-redis: venv need-redis ## Run the tests that need a Redis
 	@$(PY) -m pytest -m redis tests/redis $(ARGS)
+
+test-bench: need-bench ## Run the tests that need wrk and what the product is compared with
+	@$(PY) -m pytest -m bench tests/benchmarks $(ARGS)
 
 test-proxy: venv need-haproxy ## Run the tests that need HAProxy
 	@$(PY) -m pytest -m proxy tests/proxy $(ARGS)

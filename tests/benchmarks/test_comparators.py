@@ -7,7 +7,6 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ from benchmarks.measures.reference import create_milliseconds, hash_milliseconds
 from benchmarks.names import seeded
 
 COUNT = 12
-WHOSE = ("product", "plain", "tenants") if find_spec("django_tenants") else ("product", "plain")
 VARIANTS = (routed.OURS[64], routed.PLAIN, routed.NAIVE[60], routed.TENANTS)
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def files(cluster: Cluster) -> dict[str, Path]:
-    return routed.prepare(cluster, Clock(1000), COUNT, whose=WHOSE)
+    return routed.prepare(cluster, Clock(1000), COUNT)
 
 
 def ask(server: WebServer, line: str) -> tuple[int, Any]:
@@ -68,8 +66,6 @@ def ask(server: WebServer, line: str) -> tuple[int, Any]:
 def test_every_variant_answers_each_token_with_its_own_user(
     variant: routed.Variant, cluster: Cluster, files: dict[str, Path]
 ) -> None:
-    if variant.requests not in files:
-        pytest.skip("django-tenants is not installed: make need-bench")
     lines = files[variant.requests].read_text().splitlines()
     assert len(lines) == COUNT
     server = WebServer(

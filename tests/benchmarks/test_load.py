@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -99,10 +98,7 @@ def test_errors_do_not_count_as_speed() -> None:
     assert (load.p50_ms, load.p99_ms) == (1.5, 9.0)
 
 
-needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="make bench installs wrk")
-
-
-@needs_wrk
+@pytest.mark.bench
 def test_wrk_sends_what_the_file_says(address: str, tmp_path: Path) -> None:
     file = tmp_path / "requests"
     first = Request("GET", "/api/v1/me/", host="a.example", authorization="Bearer abc")
@@ -121,7 +117,7 @@ def test_wrk_sends_what_the_file_says(address: str, tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0, "it holds tokens"
 
 
-@needs_wrk
+@pytest.mark.bench
 def test_wrk_chooses_among_the_first_count_uniformly_or_by_zipf(
     address: str, tmp_path: Path
 ) -> None:

@@ -8,6 +8,12 @@ from django.test import Client
 from tests.conftest import Company, Superuser
 
 
+@pytest.fixture(autouse=True)
+def _young() -> None:
+    """One that is older than CONN_MAX_AGE would be closed for that."""
+    connection.close()
+
+
 def backend() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")

@@ -189,7 +189,7 @@ def test_the_loop_survives_that_its_sessions_are_cut(superuser: Superuser) -> No
 
 @pytest.mark.usefixtures("none_wanted_here", "template")
 def test_the_loop_ends_with_the_process_that_started_it() -> None:
-    with running("--with-parent", through='"$@" & echo $! >&2; sleep 60', wanted=1) as shell:
+    with running("--with-parent", through='"$@" & echo $! >&2; wait', wanted=1) as shell:
         assert shell.stderr is not None
         child = int(shell.stderr.readline())
         wait_until_ready(1)
