@@ -54,7 +54,7 @@ class MasterDirectory:
 
 
 # Each request asks one of these once. Written out: the ORM takes longer to put such a query
-# together than the server to answer it (docs/performance.md).
+# together than the server to answer it.
 _BY_ID = (
     "SELECT id, slug, name, status, database_name, role_name, sealed_password "
     "FROM organizations WHERE id = %s AND status IN ('active', 'suspended')"
