@@ -290,6 +290,15 @@ def test_one_that_is_lent_when_its_alias_goes_is_not_kept(alpha: Company) -> Non
     assert backend(alpha) != old
 
 
+def test_one_of_an_alias_that_was_registered_anew_is_not_kept(alpha: Company) -> None:
+    with tenancy.override(alpha.tenant):
+        old = backend_here()
+        registry.forget(alpha.tenant.alias)
+        new = in_thread(lambda: backend(alpha))
+    assert pool.shared.open == 1, "a connection of the old settings is kept"
+    assert new != old and backend(alpha) == new
+
+
 def test_a_lower_ceiling_closes_what_is_above_it(
     several: list[Company], settings: Settings
 ) -> None:
