@@ -28,7 +28,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench affinity lint types format \
 	audit-dependencies check-isolation requirements \
 	upgrade-requirements fuzz kill-storm faults login-timing reset-timing docker-check compose-secrets \
-	need-chromium need-postgresql need-redis need-haproxy need-wrk need-bench connection-kinds bench bench-large bench-report \
+	need-chromium need-postgresql need-redis need-haproxy need-wrk need-bench connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
 help: ## Print this list
@@ -126,6 +126,9 @@ bench: need-bench ## Measure beside the alternatives, up to 100 organizations, i
 
 bench-large: need-bench ## The same with 1,000 and 3,000; takes 30 GB and hours, and can be gone on with
 	@$(PY) -m benchmarks.large $(ARGS)
+
+profiles: need-bench ## Show where the time goes: flame graphs and PostgreSQL's statements (root)
+	@$(PY) -m benchmarks.profiles $(ARGS)
 
 bench-report: venv ## Make benchmarks/results/*.md, plots and docs/performance.md from the JSON
 	@$(PY) -m benchmarks.report

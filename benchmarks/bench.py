@@ -64,7 +64,7 @@ def run(folder: Path, clock: Clock, plan: Plan) -> tuple[Rows, dict[str, object]
         facts = machine.facts(cluster)
         clock.say(f"PostgreSQL {facts['postgresql']}, {facts['cores']} cores, {facts['cpu']}")
         rows.add(*ceilings(cluster))
-        rows.add(*sign_up.measure(cluster, clock, sizes=plan.sign_ups, seconds=150))
+        rows.add(*sign_up.measure(cluster, clock, sizes=plan.sign_ups, seconds=200))
         clock.say(f"making {existing.FEW} organizations, then {most}")
         cluster.spread("seed", ["--count", most], processes=2)
         with Cluster(folder / "few") as few:

@@ -175,7 +175,8 @@ class Cluster:
     def create_database(self, name: str) -> None:
         """An empty database of the application's role, unless it is there already."""
         with self.superuser() as connection:
-            if connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            known = "SELECT 1 FROM pg_database WHERE datname = %s"
+            if connection.execute(known, (name,)).fetchone():
                 return
             connection.execute(
                 sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(

@@ -118,9 +118,11 @@ class WebServer:
 
     def worker_rss_bytes(self) -> list[int]:
         """The resident memory of each worker process."""
-        if self._process is None:
-            return []
-        return [rss_bytes(pid) for pid in _children(self._process.pid)]
+        return [rss_bytes(pid) for pid in self.worker_pids()]
+
+    def worker_pids(self) -> list[int]:
+        """The worker processes."""
+        return [] if self._process is None else _children(self._process.pid)
 
 
 def rss_bytes(pid: int) -> int:

@@ -168,6 +168,11 @@ def test_the_references_copy_a_database_and_leave_none_behind(cluster: Cluster) 
     assert all(taken > 1 for taken in hash_milliseconds(2))
 
 
+def test_a_comparators_database_that_is_there_already_is_left_alone(cluster: Cluster) -> None:
+    for _ in range(2):
+        cluster.create_database("bench_twice")
+
+
 def test_what_is_seeded_already_is_left_alone(cluster: Cluster) -> None:
     cluster.spread("seed", ["--count", COUNT], processes=2)
     told = cluster.task("breakdown", "load-one")
