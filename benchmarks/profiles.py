@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +25,7 @@ from benchmarks.harness import contract, wrk
 from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import POSTGRES_SETTINGS, Cluster
 from benchmarks.harness.folders import end_in_order, temporary
-from benchmarks.harness.web import WebServer
+from benchmarks.harness.web import WebServer, cpu_ticks
 from benchmarks.harness.wrk import Request
 from benchmarks.measures.sign_up import PATHS, refilling
 from benchmarks.names import seeded
@@ -33,8 +34,12 @@ from benchmarks.report import RESULTS
 SETTINGS = POSTGRES_SETTINGS | {"shared_preload_libraries": "pg_stat_statements"}
 STATEMENTS = 8
 FRAMES = 24
-# A frame's title in the flame graph of py-spy 0.4: name, place, samples and share.
-_FRAME = re.compile(r"<title>([^<]*?) \((\d[\d,]*) samples, ([\d.]+)%\)</title>")
+# A frame in the flame graph of py-spy 0.4: name and place; where its samples begin, how many.
+_FRAME = re.compile(
+    r'<title>([^<]*?) \([\d,]+ samples?, [\d.]+%\)</title><rect [^>]*fg:x="(\d+)" fg:w="(\d+)"'
+)
+# Names that no two sign-ups have in common.
+_NAMES = r'"(org|orgrole|orgmgmt)_[^"]*"'
 _OURS = ("accounts/", "organizations/", "orgmgmt/")
 LOADS = ("routed", "look-up", "login", "sign-up by template", "sign-up with spares")
 
@@ -85,9 +90,9 @@ def _profile(cluster: Cluster, what: str, options: argparse.Namespace) -> str:
         with cluster.superuser() as connection:
             statements = connection.execute(
                 "SELECT sum(calls), sum(total_exec_time), "
-                "left(regexp_replace(query, '\\s+', ' ', 'g'), 110) FROM pg_stat_statements "
+                "left(regexp_replace(query, %s, '…', 'g'), 110) FROM pg_stat_statements "
                 "GROUP BY 3 ORDER BY 2 DESC LIMIT %s",
-                (STATEMENTS,),
+                (_NAMES, STATEMENTS),
             ).fetchall()
     answered = max(1, done[0] if done else 0)
     lines = [f"## {what}\n\n{answered} answered. [Flame graph](profile-{name}.svg)\n"]
@@ -149,7 +154,10 @@ def _record(server: WebServer, graph: Path, seconds: int) -> None:
     found = shutil.which("py-spy", path=str(Path(sys.executable).parent))
     if found is None:
         sys.exit("py-spy is not installed: make need-bench")
-    process = server.worker_pids()[-1]
+    # wrk's connections stay with the process that took them, which need not be both.
+    before = {pid: cpu_ticks(pid) for pid in server.worker_pids()}
+    time.sleep(0.7)
+    process = max(before, key=lambda pid: cpu_ticks(pid) - before[pid])
     command = [found, "record", "--pid", str(process), "--duration", str(seconds), "--rate", "250"]
     done = subprocess.run([*command, "--output", str(graph)], capture_output=True, text=True)
     if done.returncode != 0:
@@ -157,12 +165,18 @@ def _record(server: WebServer, graph: Path, seconds: int) -> None:
 
 
 def widest(graph: str) -> list[tuple[str, float]]:
-    """The product's own frames, and the calls that wait, by their share of all samples."""
-    shares: dict[str, float] = {}
-    for title, _, share in _FRAME.findall(graph):
+    """The product's own frames, and the calls that wait, by the percentage of samples in them."""
+    samples: dict[str, set[int]] = {}
+    for title, begin, width in _FRAME.findall(graph):
         frame = re.sub(r":\d+\)$", ")", html.unescape(title))
-        if "(psycopg/connection.py" in frame or any(f"({each}" in frame for each in _OURS):
-            shares[frame] = shares.get(frame, 0.0) + float(share)
+        # A frame can lie above another of its name, and those samples count once.
+        samples.setdefault(frame, set()).update(range(int(begin), int(begin) + int(width)))
+    whole = max(1, len(set().union(*samples.values())))
+    shares = {
+        frame: 100 * len(seen) / whole
+        for frame, seen in samples.items()
+        if "(psycopg/connection.py" in frame or any(f"({each}" in frame for each in _OURS)
+    }
     return sorted(shares.items(), key=lambda each: -each[1])[:FRAMES]
 
 
