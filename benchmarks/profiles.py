@@ -40,6 +40,8 @@ _FRAME = re.compile(
 )
 # Names that no two sign-ups have in common.
 _NAMES = r'"(org|orgrole|orgmgmt)_[^"]*"'
+# py-spy writes the command that it was started by, with this machine's paths.
+_TITLE = re.compile(r'(<text id="title"[^>]*>)[^<]*')
 _OURS = ("accounts/", "organizations/", "orgmgmt/")
 LOADS = ("routed", "look-up", "login", "sign-up by template", "sign-up with spares")
 
@@ -86,6 +88,7 @@ def _profile(cluster: Cluster, what: str, options: argparse.Namespace) -> str:
         load = threading.Thread(target=lambda: done.append(run(options.seconds + 3)))
         load.start()
         _record(server, graph, options.seconds)
+        graph.write_text(titled(graph.read_text(), what))
         load.join()
         with cluster.superuser() as connection:
             statements = connection.execute(
@@ -162,6 +165,11 @@ def _record(server: WebServer, graph: Path, seconds: int) -> None:
     done = subprocess.run([*command, "--output", str(graph)], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"py-spy: {done.stderr.strip()[-500:]}")
+
+
+def titled(graph: str, title: str) -> str:
+    """The flame graph under this title."""
+    return _TITLE.sub(rf"\g<1>{title}", graph, count=1)
 
 
 def widest(graph: str) -> list[tuple[str, float]]:
