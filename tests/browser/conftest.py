@@ -15,6 +15,7 @@ from playwright.sync_api import (
     BrowserContext,
     ConsoleMessage,
     Page,
+    Request,
     expect,
     sync_playwright,
 )
@@ -107,7 +108,7 @@ class Visit:
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("console", self._listen)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: self.complaints.append(f"{request.url} failed"))
+        page.on("requestfailed", self._hear_of_failure)
 
     def open(self, path: str) -> None:
         """Go to a path of the server; its answer has to be no error."""
@@ -128,6 +129,11 @@ class Visit:
         """Nothing was asked of another host, and the browser complained about nothing."""
         assert self.strangers == [], "asked of another host"
         assert self.complaints == [], "said on the browser's console"
+
+    def _hear_of_failure(self, request: Request) -> None:
+        # Aborted: the page was left while this was still on its way, and nobody wants it any more.
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"{request.url} failed: {request.failure}")
 
     def _listen(self, message: ConsoleMessage) -> None:
         # Chromium asks for /favicon.ico by itself, once, where a page names no icon.
