@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import IntegrityError, InterfaceError, OperationalError, connections
+from psycopg import sql
 
 from accounts.services import hash_password
 
@@ -96,7 +97,7 @@ def create_organization(*, name: str, email: str, password: str) -> Created:
                 organization,
                 password_hash=hashed.result,
                 report=report,
-                done=lambda step: _record_step(organization, step),
+                done=lambda step: _record_step(session, organization, step),
             )
             with report.step("activation"):
                 _activate(organization)
@@ -165,9 +166,11 @@ def _claim_spare(session: ServerSession, row: Organization) -> Organization | No
     return None
 
 
-def _record_step(organization: Organization, step: Step) -> None:
+def _record_step(session: ServerSession, organization: Organization, step: Step) -> None:
+    """In the session that has done it: what the record waits for, it waits for too."""
     organization.provisioned = step
-    Organization.objects.filter(pk=organization.pk).update(provisioned=step)
+    statement = sql.SQL("UPDATE organizations SET provisioned = %s WHERE id = %s")
+    session.execute(statement, (step, organization.pk))
 
 
 def _activate(organization: Organization) -> None:

@@ -147,4 +147,4 @@ def test_a_sign_up_asks_as_little_as_it_can(client: Client) -> None:
         assert response.status_code == 201
         services.delete_organization(services.find_organization(name))
         counts.append((len(found["master"]), len(found["organization"])))
-    assert counts[-1] == (14, 4), found
+    assert counts[-1] == (10, 4), found

@@ -59,6 +59,10 @@ def lock_limit() -> str:
 class ServerSession:
     """One autocommit connection to the master database, as the application's role.
 
+    What it commits is on disk no later than what anybody commits behind it on this server: a
+    sign-up's roles, grants and steps with its database, or with the row that opens it. A server
+    that falls down before has a row that says `provisioning`, whatever else it has lost.
+
     Advisory locks are for one database only, so all of them are taken here, directly on the
     master, and live and die with this session.
     """
@@ -157,7 +161,9 @@ def open_session(*, new: bool = False) -> Iterator[ServerSession]:
     hosts, databases and roles.
     """
     # prepare_threshold: what a session has prepared does not survive its way back to the stock.
-    parameters = {**master_parameters(), "options": lock_limit(), "prepare_threshold": None}
+    # synchronous_commit: a sign-up would wait for the disk at each of its steps.
+    options = f"{lock_limit()} -c synchronous_commit=off"
+    parameters = {**master_parameters(), "options": options, "prepare_threshold": None}
     try:
         kept = None if new else stock.take(parameters)
         connection = kept or psycopg.connect(**parameters, autocommit=True)

@@ -224,8 +224,8 @@ step, name, password = sys.argv[1:]
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 record, provision = services._record_step, services.provision
-def record_and_die(organization, reached):
-    record(organization, reached)
+def record_and_die(session, organization, reached):
+    record(session, organization, reached)
     if reached == step:
         die()
 services._record_step = record_and_die

@@ -26,7 +26,7 @@ def half_made(name: str) -> Organization:
         row = services._insert(session, name=name, email="admin@test.com")
         ensure_role(session, role=row.role_name, password="x")
         ensure_database(session, database=row.database_name, role=row.role_name)
-    services._record_step(row, Organization.Step.DATABASE)
+        services._record_step(session, row, Organization.Step.DATABASE)
     return row
 
 
