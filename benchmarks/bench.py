@@ -38,16 +38,18 @@ class Plan:
     counts: tuple[int, ...] = (1, 10, 100)
     rounds: int = 5
     wrk_seconds: int = 2
-    login_seconds: int = 5
+    login_seconds: int = 2
+    short_rounds: int = 8
     sign_ups: sign_up.Sizes = sign_up.Sizes()
     request_end: tuple[int, ...] = request_end.COUNTS
-    existing_each: int = 10
+    existing_each: int = 4
 
 
 FULL = Plan()
 QUICK = Plan(
     counts=(1, 6),
     rounds=1,
+    short_rounds=1,
     wrk_seconds=1,
     login_seconds=2,
     sign_ups=sign_up.Sizes(rounds=1, sequential=3, at_8=8, at_32=32, steps=2),
@@ -64,7 +66,7 @@ def run(folder: Path, clock: Clock, plan: Plan) -> tuple[Rows, dict[str, object]
         facts = machine.facts(cluster)
         clock.say(f"PostgreSQL {facts['postgresql']}, {facts['cores']} cores, {facts['cpu']}")
         rows.add(*ceilings(cluster))
-        rows.add(*sign_up.measure(cluster, clock, sizes=plan.sign_ups, seconds=200))
+        rows.add(*sign_up.measure(cluster, clock, sizes=plan.sign_ups, seconds=160))
         clock.say(f"making {existing.FEW} organizations, then {most}")
         cluster.spread("seed", ["--count", most], processes=2)
         with Cluster(folder / "few") as few:
@@ -75,7 +77,7 @@ def run(folder: Path, clock: Clock, plan: Plan) -> tuple[Rows, dict[str, object]
                     cluster,
                     clock,
                     count=most,
-                    rounds=plan.sign_ups.rounds,
+                    rounds=plan.short_rounds,
                     each=plan.existing_each,
                     seconds=30,
                 )
@@ -84,11 +86,9 @@ def run(folder: Path, clock: Clock, plan: Plan) -> tuple[Rows, dict[str, object]
         names = seeded(min(most, 10))
         rows.add(
             *login.logins(
-                cluster, clock, names, rounds=min(plan.rounds, 3), wrk_seconds=plan.login_seconds
+                cluster, clock, names, rounds=plan.short_rounds, wrk_seconds=plan.login_seconds
             ),
-            *login.look_ups(
-                cluster, clock, names, rounds=min(plan.rounds, 3), wrk_seconds=plan.wrk_seconds
-            ),
+            *login.look_ups(cluster, clock, names, rounds=plan.short_rounds, wrk_seconds=1),
         )
         files = routed.prepare(cluster, clock, most)
         left = clock.left() - CLEANUP_SECONDS

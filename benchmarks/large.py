@@ -101,7 +101,7 @@ def _existing(
     few: Cluster, many: Cluster, clock: Clock, count: int, options: argparse.Namespace
 ) -> Callable[[], list[Row]]:
     return lambda: existing.measure(
-        few, many, clock, count=count, rounds=options.rounds, each=10, seconds=300
+        few, many, clock, count=count, rounds=2 * options.rounds, each=5, seconds=300
     )
 
 

@@ -15,6 +15,8 @@ _SETTINGS = (
     "full_page_writes",
     "shared_buffers",
     "max_connections",
+    "min_wal_size",
+    "max_wal_size",
 )
 
 

@@ -40,6 +40,8 @@ def measure(
         WebServer(few, "existing-few", environment=best_environment()) as small,
         WebServer(many, "existing-many", environment=best_environment()) as large,
     ):
+        for cluster in (few, many):
+            cluster.settle()
         for server in (small, large):
             contract.sign_up(server.address, ["load-existing-first", "load-existing-second"])
         for number in clock.rounds(rounds, seconds=seconds):

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
@@ -52,11 +52,11 @@ PATHS = (
 class Sizes:
     """How many sign-ups of each kind a round has."""
 
-    rounds: int = 3
-    sequential: int = 10
-    at_8: int = 40
+    rounds: int = 6
+    sequential: int = 6
+    at_8: int = 24
     at_32: int = 100
-    steps: int = 5
+    steps: int = 2
 
 
 @dataclass
@@ -96,13 +96,29 @@ def measure(cluster: Cluster, clock: Clock, *, sizes: Sizes, seconds: float) -> 
         _first_copy(cluster, servers["plain"])
         for number in clock.rounds(sizes.rounds, seconds=seconds):
             clock.say(f"sign-ups, round {number + 1}: {', '.join(path.name for path in paths)}")
-            hashes.append(statistics.median(reference.hash_milliseconds(10)))
-            creates.append(statistics.median(reference.create_milliseconds(cluster, 6)))
+            hashes.append(statistics.median(reference.hash_milliseconds(6)))
+            bare: list[float] = []
             # The order changes, so that none is always behind the same one.
             for path in paths[number % len(paths) :] + paths[: number % len(paths)]:
-                _round(cluster, path, servers[path.name], seen[path.name], sizes, number)
+                _round(cluster, path, servers[path.name], seen[path.name], sizes, number, bare)
+            creates.append(statistics.median(bare))
             # Otherwise each round would meet more databases than the one before.
             cluster.spread("drop", ["load-"], processes=2)
+            cluster.settle()
+        clock.say(f"{sizes.at_32} sign-ups at once by each path")
+        for path in paths:
+            # Once: what is asked is whether all succeed.
+            _turn(
+                cluster,
+                path,
+                servers[path.name],
+                seen[path.name],
+                f"load-{path.name}",
+                ["32"],
+                sizes,
+                [],
+            )
+        cluster.spread("drop", ["load-"], processes=2)
     rows = [
         Row("reference/hash", "ms", tuple(hashes), {"cost": "m=19 MiB, t=2, p=1"}),
         Row("reference/create database", "ms", tuple(creates)),
@@ -133,8 +149,16 @@ def _first_copy(cluster: Cluster, server: WebServer) -> None:
 
 
 def _round(
-    cluster: Cluster, path: Path, server: WebServer, seen: _Seen, sizes: Sizes, number: int
+    cluster: Cluster,
+    path: Path,
+    server: WebServer,
+    seen: _Seen,
+    sizes: Sizes,
+    number: int,
+    bare: list[float],
 ) -> None:
+    """One path's turn. bare: gets the reference's milliseconds, from close around the sign-ups that
+    are compared with it."""
     label = f"load-{path.name}-{number}"
     if path.name == "spare":
         cluster.manage("refill_spares", environment=path.environment)
@@ -147,16 +171,32 @@ def _round(
         seen.served_by[each["path"]] = seen.served_by.get(each["path"], 0) + 1
         for step, taken in {**each["steps_ms"], "all of it": each["total_ms"]}.items():
             seen.steps.setdefault(step, []).append(taken)
-    kinds = [("1", sizes.sequential, 1), ("8", sizes.at_8, 8)]
-    if not number:
-        kinds.append(("32", sizes.at_32, 32))  # Once: what is asked is whether all succeed.
-    with Sampler(cluster) as sampler:
-        if path.name == "spare":
-            # From what lies ready; the others while more are made, as it is in production.
-            _load(server, f"{label}-ready", sizes.sequential, "ready", 1, seen)
-        with refilling(cluster, path.environment) if path.name == "spare" else nullcontext():
-            for kind, count, concurrency in kinds:
-                _load(server, f"{label}-{kind}", count, kind, concurrency, seen)
+    if path.name == "spare":
+        # From what lies ready; the others while more are made, as it is in production.
+        _load(server, f"{label}-ready", sizes.sequential, "ready", 1, seen)
+    _turn(cluster, path, server, seen, label, ["1", "8"], sizes, bare)
+
+
+def _turn(
+    cluster: Cluster,
+    path: Path,
+    server: WebServer,
+    seen: _Seen,
+    label: str,
+    kinds: Sequence[str],
+    sizes: Sizes,
+    bare: list[float],
+) -> None:
+    counts = {"1": sizes.sequential, "8": sizes.at_8, "32": sizes.at_32}
+    with (
+        Sampler(cluster) as sampler,
+        refilling(cluster, path.environment) if path.name == "spare" else nullcontext(),
+    ):
+        for kind in kinds:
+            compared = path.name != "spare" and kind == "1"
+            bare += reference.create_milliseconds(cluster, 2) if compared else []
+            _load(server, f"{label}-{kind}", counts[kind], kind, int(kind), seen)
+            bare += reference.create_milliseconds(cluster, 2) if compared else []
     seen.connections = max(seen.connections, sampler.held(server.name))
     most = sampler.most_of_a_process(server.name)
     seen.most_of_a_process = max(seen.most_of_a_process, most)
