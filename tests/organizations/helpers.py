@@ -77,6 +77,17 @@ def wait_for(superuser: Superuser, query: str, *parameters: object) -> tuple[obj
     raise AssertionError(f"it never came true: {query}")
 
 
+def reload_configuration(superuser: Superuser) -> None:
+    """Have the server read its files anew; return when sessions that begin now go by them.
+
+    The postmaster reads them before it tells its children (process_reload_request in
+    postmaster.c), so that what this session has read, the next one will have.
+    """
+    [before] = superuser.execute("SELECT pg_conf_load_time()").fetchone() or [None]
+    superuser.execute("SELECT pg_reload_conf()")
+    wait_for(superuser, "SELECT 1 WHERE pg_conf_load_time() <> %s", before)
+
+
 @contextmanager
 def as_role_of(
     organization: Organization, database: str | None = None

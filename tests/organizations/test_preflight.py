@@ -11,7 +11,7 @@ from psycopg import sql
 from organizations.provisioning import preflight
 from tests.plugin import SERVER
 
-from .helpers import Superuser, manage
+from .helpers import Superuser, manage, reload_configuration
 
 PROBE_PASSWORD = "probe"
 
@@ -106,13 +106,13 @@ def test_a_role_that_is_absent_on_a_server_that_trusts(
     rules = Path(str(row[0]))
     before = rules.read_text()
     rules.write_text(f"local all nobody_here trust\n{before}")
-    superuser.execute("SELECT pg_reload_conf()")
+    reload_configuration(superuser)
     try:
         configure(USER="nobody_here")
         assert "the role nobody_here does not exist" in sentence()
     finally:
         rules.write_text(before)
-        superuser.execute("SELECT pg_reload_conf()")
+        reload_configuration(superuser)
 
 
 def test_a_role_that_may_not_connect(configure: Callable[..., None]) -> None:

@@ -14,7 +14,7 @@ from organizations.sealing import unseal
 from tests.conftest import PASSWORD, Company
 from tests.plugin import SERVER
 
-from .helpers import Superuser, as_role_of, names
+from .helpers import Superuser, as_role_of, names, reload_configuration
 
 CONNECTABLE = "SELECT datname FROM pg_database WHERE datallowconn"
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
@@ -189,7 +189,7 @@ def test_the_verifier_of_an_organizations_role_has_one_iteration(
 def test_the_servers_log_never_sees_a_password(superuser: Superuser) -> None:
     log = Path(str(SERVER._server._log))
     superuser.execute("ALTER SYSTEM SET log_statement = 'all'")
-    superuser.execute("SELECT pg_reload_conf()")
+    reload_configuration(superuser)
     try:
         with open_session() as session:
             assert session.value("SHOW log_statement") == "all"
@@ -198,7 +198,7 @@ def test_the_servers_log_never_sees_a_password(superuser: Superuser) -> None:
         services.delete_organization(made.organization)
     finally:
         superuser.execute("ALTER SYSTEM RESET log_statement")
-        superuser.execute("SELECT pg_reload_conf()")
+        reload_configuration(superuser)
     text = log.read_text()
     assert made.organization.role_name in text, "the log has the statements"
     assert secret not in text
