@@ -10,6 +10,7 @@ from organizations.errors import (
     AccountError,
     AdminRequired,
     InvalidCredentials,
+    OrganizationMigrating,
     OrganizationMismatch,
     OrganizationNotFound,
     OrganizationSuspended,
@@ -66,7 +67,7 @@ def _tenant(organization: str, *, password: str) -> Tenant:
     answered as a wrong password is, and takes as long."""
     try:
         return directory.get().tenant_by_name(organization)
-    except (OrganizationNotFound, OrganizationSuspended) as error:
+    except (OrganizationNotFound, OrganizationSuspended, OrganizationMigrating) as error:
         # Without the address: no key is there to hash it with.
         found = getattr(error, "organization_id", None)
         trail.record("login.failed", organization_id=found, facts={"reason": error.code})

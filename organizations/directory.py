@@ -5,6 +5,7 @@ from typing import Any
 from django.db import connections
 
 from .errors import OrganizationNotFound, OrganizationSuspended
+from .migrating.skew import refuse_where_behind
 from .models import Organization
 from .naming import name_digest
 from .provisioning.database import settings_for
@@ -15,11 +16,11 @@ class MasterDirectory:
     """Asks the master database at each call: a suspension counts from the next request on."""
 
     def tenant_by_id(self, organization_id: int) -> Tenant:
-        """The tenant. Raises OrganizationNotFound and OrganizationSuspended."""
+        """The tenant. Raises OrganizationNotFound, OrganizationSuspended, OrganizationMigrating."""
         return _tenant(_BY_ID, organization_id, named="")
 
     def tenant_by_name(self, name: str) -> Tenant:
-        """The tenant, by any spelling. Raises OrganizationNotFound and OrganizationSuspended."""
+        """The tenant, by any spelling. Raises as tenant_by_id does."""
         return _tenant(_BY_NAME, name_digest(name), named=name)
 
     def display_name(self, tenant: Tenant) -> str:
@@ -56,11 +57,11 @@ class MasterDirectory:
 # Each request asks one of these once. Written out: the ORM takes longer to put such a query
 # together than the server to answer it.
 _BY_ID = (
-    "SELECT id, slug, name, status, database_name, role_name, sealed_password "
+    "SELECT id, slug, name, status, fingerprint, database_name, role_name, sealed_password "
     "FROM organizations WHERE id = %s AND status IN ('active', 'suspended')"
 )
 _BY_NAME = (
-    "SELECT id, slug, name, status, database_name, role_name, sealed_password "
+    "SELECT id, slug, name, status, fingerprint, database_name, role_name, sealed_password "
     "FROM organizations WHERE name_digest = %s AND status IN ('active', 'suspended')"
 )
 
@@ -71,7 +72,8 @@ def _tenant(query: str, value: int | str, *, named: str) -> Tenant:
         row = cursor.fetchone()
     if row is None:
         raise OrganizationNotFound(named)
-    pk, slug, name, status, *place = row
+    pk, slug, name, status, fingerprint, *place = row
     if status == Organization.Status.SUSPENDED:
         raise OrganizationSuspended(name, organization_id=pk)
+    refuse_where_behind(fingerprint, name=name, organization_id=pk)
     return Tenant(pk, slug, Place(*place))

@@ -56,6 +56,29 @@ class OrganizationSuspended(OrganizationError):
         super().__init__(f"The organization {name!r} is suspended. Ask the platform's staff.")
 
 
+class OrganizationMigrating(OrganizationError):
+    """Its database lacks a migration that this code needs, and ORG_VERSION_SKEW is `strict`."""
+
+    code = "organization_migrating"
+
+    def __init__(self, name: str, *, organization_id: int | None = None) -> None:
+        self.organization_id = organization_id
+        super().__init__(
+            f"The organization {name!r} is being brought to a new version at this moment. "
+            "Try again shortly."
+        )
+
+
+class MigrationUnknown(OrganizationError):
+    """The target of a migration is no tenant app, or none of its migrations, or several."""
+
+    code = "migration_unknown"
+
+    def __init__(self, label: str, name: str | None, *, known: list[str]) -> None:
+        what = f"tenant app {label!r}" if name is None else f"one migration {name!r} of {label!r}"
+        super().__init__(f"There is no {what}. There are: {', '.join(known)}.")
+
+
 class OrganizationMismatch(OrganizationError):
     """A header or a host names another organization than the credential does."""
 

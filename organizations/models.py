@@ -1,5 +1,5 @@
 """The master database: who exists, and where their data are. organizations/services.py is the
-only writer of Organization."""
+only writer of Organization, but for what its migrations came to (migrating/records.py)."""
 
 from typing import ClassVar
 
@@ -105,6 +105,14 @@ class Organization(models.Model):
     sealed_password = models.TextField(editable=False)
     # What the audit trail hashes this organization's addresses with; destroyed with it.
     sealed_audit_key = models.TextField(editable=False, blank=True)
+    # Of the migrations that its database has (a SchemaVersion); empty: not known.
+    fingerprint = models.CharField(max_length=64, blank=True, default="", editable=False)
+    # Tries since one that ended well, the one under way too; when that one ended; of the last one:
+    # its error, and how many seconds it took.
+    migration_attempts = models.PositiveIntegerField(default=0, editable=False)
+    migration_error = models.TextField(blank=True, default="", editable=False)
+    migrated_at = models.DateTimeField(null=True, editable=False)
+    migration_seconds = models.FloatField(null=True, editable=False)
 
     objects: ClassVar = OrganizationQuerySet.as_manager()
 
@@ -139,6 +147,23 @@ class Organization(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.status in self.Status.usable()
+
+
+class SchemaVersion(models.Model):
+    """Which migrations a database with this fingerprint has: a sorted list of `app.name`.
+
+    Written when a database is first found to have it, and never changed.
+    """
+
+    fingerprint = models.CharField(max_length=64, primary_key=True)
+    migrations = models.JSONField()
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "schema_versions"
+
+    def __str__(self) -> str:
+        return self.fingerprint
 
 
 class Template(models.Model):

@@ -1,5 +1,6 @@
 """What can be done with organizations. REST, commands and the admin call these. What changes an
-Organization is here and in undoing.py, but for its sealed secrets (keys.py)."""
+Organization is here and in undoing.py, but for its sealed secrets (keys.py) and what its migrations
+came to (migrating/records.py)."""
 
 import logging
 import secrets
@@ -24,6 +25,7 @@ from .errors import (
     WrongState,
 )
 from .keys import new_audit_key
+from .migrating import records
 from .models import Organization, Server, SpareDatabase
 from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
 from .naming import name_key as key_of
@@ -174,9 +176,18 @@ def _record_step(session: ServerSession, organization: Organization, step: Step)
 
 
 def _activate(organization: Organization) -> None:
-    """Open the organization. Fails where reconcile_orgs took the row over in the meantime."""
+    """Open the organization. Fails where reconcile_orgs took the row over in the meantime.
+
+    Template, spare database and migrations were this code's: so is the fingerprint.
+    """
+    fingerprint = records.remember_code()
     with recorded("organization.created", organization):
-        if not _move(organization, Status.ACTIVE, only_from=(Status.PROVISIONING,)):
+        if not _move(
+            organization,
+            Status.ACTIVE,
+            only_from=(Status.PROVISIONING,),
+            fingerprint=fingerprint,
+        ):
             reason = "it was cleaned up while it was being made."
             raise ProvisioningFailed(organization.name, reason)
 

@@ -29,15 +29,21 @@ def move(
     *,
     only_from: Collection[str],
     reason: str = "",
+    **facts: str,
 ) -> bool:
-    """Change the status in one statement, if it is still one of those expected."""
+    """Change the status in one statement, if it is still one of those expected.
+
+    facts: other fields that become known with it.
+    """
     now = timezone.now()
     moved = Organization.objects.filter(pk=organization.pk, status__in=only_from).update(
-        status=status, status_reason=reason, status_changed_at=now
+        status=status, status_reason=reason, status_changed_at=now, **facts
     )
     if moved:
         organization.status, organization.status_reason = status, reason
         organization.status_changed_at = now
+        for name, value in facts.items():
+            setattr(organization, name, value)
     return bool(moved)
 
 

@@ -30,6 +30,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.OrganizationBusy: 409,
     errors.OrganizationSuspended: 403,
     errors.OrganizationMismatch: 403,
+    errors.OrganizationMigrating: 503,
     errors.WrongState: 409,
     errors.ServerUnavailable: 503,
     errors.CacheUnavailable: 503,

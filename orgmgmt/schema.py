@@ -63,7 +63,8 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         body("The headers are too large. Send fewer or shorter ones.", "headers_too_large"),
     ),
     503: (
-        "The database cannot be reached; Retry-After says when to come again.",
+        "The database cannot be reached, or has not the schema of this version yet "
+        "(`organization_migrating`); Retry-After says when to come again.",
         body("The database cannot be reached at this moment. …", "database_unavailable"),
     ),
 }

@@ -37,6 +37,8 @@ Serving on {url} (Ctrl-C stops it). Try next:
 """
 # What a spare database takes that is being made, on a slow machine.
 _STOP_SECONDS = 10.0
+# What migrate_orgs ends with behind a Ctrl-C.
+_INTERRUPTED = 130
 
 
 class _DevelopmentServer(BaseApplication):
@@ -134,6 +136,8 @@ def _prepare() -> None:
         try:
             call_command(command, stdout=io.StringIO())
         except CommandError as error:
+            if error.returncode == _INTERRUPTED:
+                sys.exit(_INTERRUPTED)
             # One organization that is in trouble keeps nobody from the others.
             print(f"{command}: {error}", file=sys.stderr)
     _ensure_staff()

@@ -374,6 +374,16 @@ ORG_TEMPLATES = boolean("ORG_TEMPLATES", default=True)
 ORG_SPARE_DATABASES = number(
     "ORG_SPARE_DATABASES", default=4 if DEBUG else 0, at_least=0, at_most=1_000
 )
+# What code answers that needs a migration which an organization's database lacks: 503 (strict), or
+# whatever comes of it (serve), for code that works with the older schema too.
+ORG_VERSION_SKEW = choice("ORG_VERSION_SKEW", default="strict", among=("strict", "serve"))
+# Of a migration's statements in an organization's database: how long one waits for a lock, how long
+# one takes (0: as long as it takes), and how often it is tried where it met one of the two.
+MIGRATION_LOCK_TIMEOUT_SECONDS = number("MIGRATION_LOCK_TIMEOUT_SECONDS", default=2, at_most=3_600)
+MIGRATION_STATEMENT_TIMEOUT_SECONDS = number(
+    "MIGRATION_STATEMENT_TIMEOUT_SECONDS", default=0, at_least=0, at_most=86_400
+)
+MIGRATION_TRIES = number("MIGRATION_TRIES", default=5, at_most=100)
 # With `example.com`, the host `acme.example.com` names the organization with the slug `acme`.
 ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
 

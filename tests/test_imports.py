@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("organizations.audit",),
     ("organizations.provisioning",),
+    ("organizations.migrating",),
     ("organizations.services", "organizations.directory"),
     (
         "organizations.views",

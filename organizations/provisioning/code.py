@@ -2,6 +2,8 @@
 
 import hashlib
 import inspect
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +14,9 @@ from django.conf import settings
 from django.db.migrations.loader import MigrationLoader
 
 from organizations import tenancy
+
+# MIGRATION_MODULES, sorted; None stands for an app without migrations.
+Modules = tuple[tuple[str, str | None], ...]
 
 
 @dataclass(frozen=True)
@@ -25,22 +30,64 @@ class Code:
 
 def current() -> Code:
     """Of the code that this process runs. Computed once, and anew where a setting has changed."""
+    return _read(*_key())
+
+
+def fingerprint_of(migrations: Iterable[str]) -> str:
+    """Of a database that has these, as `app.name`; with all of the code's it is the code's own.
+
+    One that the code does not know counts by its name alone; but one whose file is gone, since
+    another that is there replaces it, does not count: Django leaves its row behind.
+    """
+    return _fingerprint_of(*_key(), frozenset(migrations))
+
+
+@lru_cache(maxsize=64)
+def _fingerprint_of(labels: tuple[str, ...], modules: Modules, there: frozenset[str]) -> str:
+    sources, replacing = _sources(labels, modules)
+    left = {name for name in there - sources.keys() if there & replacing.get(name, set())}
+    return _digest(sources, there - left)
+
+
+def _key() -> tuple[tuple[str, ...], Modules]:
     labels = tuple(sorted(tenancy.tenant_labels()))
-    return _read(labels, tuple(sorted(settings.MIGRATION_MODULES.items())))
+    return labels, tuple(sorted(settings.MIGRATION_MODULES.items()))
 
 
 @lru_cache(maxsize=8)
-def _read(labels: tuple[str, ...], modules: tuple[tuple[str, str], ...]) -> Code:
-    digest = hashlib.sha256(django.get_version().encode())
-    for (label, name), migration in sorted(MigrationLoader(None).disk_migrations.items()):
+def _sources(
+    labels: tuple[str, ...], modules: Modules
+) -> tuple[Mapping[str, bytes], Mapping[str, set[str]]]:
+    """Of each migration its source; and of each that is replaced, by which."""
+    # The source, and not the name alone: in development a migration is changed at times.
+    found, replacing = {}, defaultdict[str, set[str]](set)
+    for (label, name), migration in MigrationLoader(None).disk_migrations.items():
         if label in labels:
-            # The source, and not the name alone: in development a migration is changed at times.
             source = inspect.getsourcefile(type(migration))
-            content = Path(source).read_bytes() if source else b""
-            digest.update(f"\0{label}.{name}\0{len(content)}\0".encode() + content)
+            found[f"{label}.{name}"] = Path(source).read_bytes() if source else b""
+            for app, old in migration.replaces:
+                replacing[f"{app}.{old}"].add(f"{label}.{name}")
+    return found, replacing
+
+
+def _digest(sources: Mapping[str, bytes], names: Iterable[str]) -> str:
+    digest = hashlib.sha256(django.get_version().encode())
+    # By label and name, and not by the two as one word: `a_b.0001` lies behind `a.0001`.
+    for name in sorted(names, key=lambda each: each.split(".", 1)):
+        content = sources.get(name)
+        if content is None:
+            digest.update(f"\0{name}\0".encode())
+        else:
+            digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _read(labels: tuple[str, ...], modules: Modules) -> Code:
+    sources, _ = _sources(labels, modules)
     tables = {
         model._meta.db_table
         for model in apps.get_models(include_auto_created=True)
         if model._meta.app_label in labels and model._meta.managed and not model._meta.proxy
     }
-    return Code(digest.hexdigest(), (*sorted(tables), "django_migrations"))
+    return Code(_digest(sources, sources), (*sorted(tables), "django_migrations"))

@@ -7,6 +7,7 @@ from django.core.management.commands.migrate import Command as DjangoCommand
 
 from organizations import tenancy
 from organizations.errors import OrganizationError
+from organizations.migrating import records
 from organizations.provisioning.server import open_session
 
 MASTER = "default"
@@ -27,6 +28,7 @@ class Command(DjangoCommand):
                     "Name a tenant app, as in `migrate accounts`. All of them: manage.py "
                     "migrate_orgs."
                 )
+            records.distrust(tenancy.get())
             super().handle(*args, **options)
             return
         if options["app_label"] in tenancy.tenant_labels():

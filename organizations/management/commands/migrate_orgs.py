@@ -1,40 +1,232 @@
-"""`manage.py migrate_orgs`"""
+"""`manage.py migrate_orgs [ORG…] [APP [MIGRATION]]`"""
 
-import shlex
+import json
+import signal
+import sys
+import threading
 from argparse import ArgumentParser
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import IO, Any, cast
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import QuerySet
 
-from organizations import services
+from organizations import services, tenancy
 from organizations.errors import OrganizationError
+from organizations.migrating import arguments, fleet, planning
+from organizations.migrating.engine import Engine, Target
+from organizations.migrating.progress import Document, Lines, Terminal, View
+from organizations.migrating.results import Report, Stopped
 from organizations.models import Organization
-from organizations.provisioning.migrations import migrate_tenant
+
+WAITS_FOR_YES = 3
+INTERRUPTED = 130
 
 
 class Command(BaseCommand):
-    """One organization after the other; a failure leaves the others alone."""
+    """A failure leaves the others alone; what was stopped or killed goes on where it was."""
 
-    help = "Bring the organizations' databases to the code's migrations."
+    help = (
+        "Bring the organizations' databases to the code's migrations, or to one migration of an "
+        "app, forwards or back: migrate_orgs; migrate_orgs 'Acme Corp' Globex; migrate_orgs "
+        "accounts 0003. A word that is a tenant app's label is the app, what is before it are "
+        "organizations, and a migration may follow it. Exit code 1: some failed; 3: it waits for "
+        "--yes; 130: it was interrupted."
+    )
+
+    def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(*args, **kwargs)
+        # Options may stand between the organizations and the app, which are one list of words.
+        parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("names", nargs="*", help="these alone (default: all)")
+        add = parser.add_argument
+        add("words", nargs="*", metavar="ORG… APP MIGRATION", help="default: all, to the newest")
+        add("--org", action="append", default=[], help="one that is called as an app is")
+        add("--parallel", type=int, default=0, help="threads (default: twice the cores)")
+        add("--canary", default="", metavar="N|N%", help="these first; then it asks")
+        add("--yes", action="store_true", help="ask nothing")
+        add("--max-failures", type=int, default=0, help="stop when as many have failed")
+        add("--plan", action="store_true", help="show the SQL, and do nothing")
+        add("--verify", action="store_true", help="ask the databases, and correct the record alone")
+        add(
+            "--retry-failed",
+            action="store_true",
+            help="only those whose last try failed or was cut off",
+        )
+        add("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._labels = tenancy.tenant_labels()
         try:
-            chosen = [services.find_organization(name) for name in options["names"]]
-        except OrganizationError as error:
+            names, self._target = arguments.split(options["words"], labels=self._labels)
+            canary = arguments.canary(options["canary"]) if options["canary"] else None
+            self._options = options | {"names": names + options["org"]}
+            if options["parallel"] < 0 or options["max_failures"] < 0:
+                raise CommandError("--parallel and --max-failures take a number from 1 on.")
+            chosen = self._chosen()
+            if options["plan"]:
+                self._plan(chosen)
+                return
+            self._confirm_rollback()
+            report = self._run(chosen, canary)
+        except (OrganizationError, arguments.Unclear) as error:
             raise CommandError(str(error)) from error
-        failed = []
-        for organization in chosen or Organization.objects.usable().iterator():
-            try:
-                migrate_tenant(organization.tenant)
-            except Exception as error:
-                failed.append(shlex.quote(organization.name))
-                self.stderr.write(f"{organization.slug}: {type(error).__name__}: {error}")
-            else:
-                self.stdout.write(f"{organization.slug}: up to date")
-        if failed:
-            raise CommandError(
-                f"{len(failed)} failed. Repair, then: manage.py migrate_orgs {' '.join(failed)}"
+        self._conclude(report)
+
+    def _chosen(self) -> "QuerySet[Organization]":
+        # Suspended ones too: who lets them in again wants them in step.
+        organizations: QuerySet[Organization] = Organization.objects.usable()
+        names = self._options["names"]
+        if names:
+            found = [services.find_organization(name).pk for name in names]
+            organizations = organizations.filter(pk__in=found)
+        return organizations
+
+    def _again(self, **changes: Any) -> str:
+        return arguments.command(self._options, self._target, labels=self._labels, **changes)
+
+    def _asks(self) -> bool:
+        return not self._options["json"] and sys.stdin.isatty() and self.stdout.isatty()
+
+    # --- Before ---------------------------------------------------------------------------------
+    def _plan(self, chosen: "QuerySet[Organization]") -> None:
+        engine = Engine(self._target)
+        which = fleet.Options(
+            target=self._target,
+            verify=self._options["verify"],
+            retry_failed=self._options["retry_failed"],
+        )
+        condition = fleet.select(which, None if self._target == Target() else engine)
+        found = planning.plans(chosen, condition, engine)
+        if self._options["json"]:
+            self.stdout.write(json.dumps([planning.facts(plan) for plan in found]))
+            return
+        lines = [line for plan in found for line in planning.text(plan)]
+        self.stdout.write("\n".join(lines) or "-- nothing to do")
+
+    def _confirm_rollback(self) -> None:
+        """A target that has migrations behind it can take some back, and with them data."""
+        if self._options["yes"] or self._options["verify"]:
+            return
+        behind = Engine(self._target).behind if self._target.name else ()
+        if not behind:
+            return
+        what = ", ".join(".".join(key) for key in behind)
+        if self._asks():
+            if _says_yes(f"Where they are applied, this takes back {what}. Go on?"):
+                return
+            raise CommandError("Nothing was done.", returncode=WAITS_FOR_YES)
+        raise CommandError(
+            f"Where they are applied, this takes back {what}, and what they hold is lost. "
+            f"If that is meant: {self._again(yes=True)}",
+            returncode=WAITS_FOR_YES,
+        )
+
+    # --- The run --------------------------------------------------------------------------------
+    def _run(self, chosen: "QuerySet[Organization]", canary: fleet.Canary | None) -> Report:
+        given = self._options
+        view = self._view()
+
+        def goes_on(report: Report) -> bool:
+            view.pause()
+            if given["yes"]:
+                return True
+            return self._asks() and _says_yes(
+                f"The canaries are done: {report.done}, and none failed. "
+                f"Go on with the other {report.not_tried}?"
             )
+
+        with _signals() as interrupted:
+            options = fleet.Options(
+                target=self._target,
+                parallel=given["parallel"],
+                canary=canary,
+                max_failures=given["max_failures"],
+                verify=given["verify"],
+                retry_failed=given["retry_failed"],
+                goes_on=goes_on,
+                is_interrupted=interrupted.is_set,
+            )
+            try:
+                report = fleet.run(chosen, options, on_progress=view.show)
+            except BaseException:
+                view.pause()
+                raise
+        view.end(report)
+        return report
+
+    def _view(self) -> View:
+        if self._options["json"]:
+            target = {"app": self._target.label, "migration": self._target.name}
+            return Document(self.stdout.write, {"target": target})
+        if self.stdout.isatty():
+            # The stream itself: OutputWrapper.write ends what it writes with a new line
+            # (django/core/management/base.py).
+            return Terminal(cast(IO[str], self.stdout._out))
+        return Lines(self.stdout.write, self.stderr.write)
+
+    # --- Behind ---------------------------------------------------------------------------------
+    def _conclude(self, report: Report) -> None:
+        said = []
+        code = 0
+        if report.failures:
+            code = 1
+            # What could not be looked at has no failed try.
+            tries = not self._options["verify"]
+            again = self._again(retry_failed=tries, canary="", max_failures=0)
+            said.append(f"{report.failures} failed. Repair, then: {again}")
+        if report.stopped == Stopped.CANARY_WAITS:
+            code = WAITS_FOR_YES
+            said.append(
+                f"The canaries are done, and {report.not_tried} wait. To go on: "
+                f"{self._again(canary='', yes=bool(self._target.name))}"
+            )
+        elif report.stopped is not None:
+            code = INTERRUPTED if report.stopped == Stopped.INTERRUPTED else 1
+            said.append(
+                f"Stopped, {report.stopped}; {report.not_tried} were not tried. "
+                f"To go on: {self._again()}"
+            )
+        if code:
+            raise CommandError(" ".join(said), returncode=code)
+
+
+def _says_yes(question: str) -> bool:
+    # Ctrl-C and Ctrl-D are a no; the run's own handler would let input() wait on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C or SIGTERM; the second ends the process as ever."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # Handlers can be set in the main thread alone.
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+
+    def restore() -> None:
+        for kind in kinds:
+            signal.signal(kind, before[kind])
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        restore()
+
+    for kind in kinds:
+        signal.signal(kind, stop)
+    try:
+        yield interrupted
+    finally:
+        restore()

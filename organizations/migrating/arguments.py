@@ -1,0 +1,62 @@
+"""`migrate_orgs [ORG…] [APP [MIGRATION]]`: which word is what, and how to say the same again."""
+
+import re
+import shlex
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from .engine import Target
+from .fleet import Canary
+
+
+class Unclear(ValueError):
+    """The words cannot be told apart; the text says how to write them."""
+
+
+def split(words: Sequence[str], *, labels: Collection[str]) -> tuple[list[str], Target]:
+    """The organizations' names, and the target.
+
+    A word that is a tenant app's label, written exactly so, is the app; a migration may follow it
+    and nothing else. What comes before are organizations. Raises Unclear.
+    """
+    at = next((index for index, word in enumerate(words) if word in labels), None)
+    if at is None:
+        return list(words), Target()
+    behind = words[at + 1 :]
+    if len(behind) > 1:
+        raise Unclear(
+            f"{words[at]!r} is a tenant app, and behind it only a migration can follow. Write the "
+            f"organizations before it; one that is called so: --org {shlex.quote(words[at])}"
+        )
+    return list(words[:at]), Target(words[at], behind[0] if behind else None)
+
+
+def canary(text: str) -> Canary:
+    """`3` or `5%`. Raises Unclear."""
+    if re.fullmatch(r"[1-9]\d*", text):
+        return Canary(number=int(text))
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    if found and 0 < float(found[1]) <= 100:
+        return Canary(percent=float(found[1]))
+    raise Unclear(f"--canary takes a number or a share of the organizations: 3 or 5%, not {text!r}")
+
+
+def command(
+    options: dict[str, Any], target: Target, *, labels: Collection[str], **changes: Any
+) -> str:
+    """The command with these options, as one types it in a shell."""
+    options = options | changes
+    words = ["manage.py", "migrate_orgs"]
+    for name in options["names"]:
+        is_clear = name not in labels and not name.startswith("-")
+        words += [name] if is_clear else [f"--org={name}"]
+    words += [f"--{flag}" for flag in ("verify", "retry-failed", "yes") if options[_key(flag)]]
+    for flag in ("parallel", "canary", "max-failures"):
+        if options[_key(flag)]:
+            words += [f"--{flag}", str(options[_key(flag)])]
+    words += [word for word in (target.label, target.name) if word is not None]
+    return shlex.join(words)
+
+
+def _key(flag: str) -> str:
+    return flag.replace("-", "_")

@@ -1,0 +1,161 @@
+"""The SQL of a migration that is pure schema, made once for all databases that lack it.
+
+Django's own schema editor makes it, on a connection that is none: a migration that asks the
+database anything is not compiled, since each may answer something else.
+
+Relies on Django 5.2: db/backends/base/schema.py and db/backends/postgresql/schema.py send all their
+statements through `execute` and take every default from `effective_default`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.postgresql.psycopg_any import (  # type: ignore[import-untyped]
+    get_adapters_template,
+)
+from django.db.backends.postgresql.schema import DatabaseSchemaEditor
+from django.db.migrations import operations
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.recorder import MigrationRecorder
+from psycopg import sql
+
+from organizations.tenancy.registry import ALIAS_PREFIX
+
+from .rehearsal import Change, Step
+
+_SCHEMA = ("django.db.migrations.operations.models", "django.db.migrations.operations.fields")
+# Callables that say the same each time.
+_CONSTANT = (bool, bytes, dict, float, int, list, str, tuple)
+
+
+class NotCompiled(Exception):
+    """The migration is made for each database; the text says why."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """statements, None: it is made for each database, for that reason. batch: what is sent."""
+
+    statements: tuple[str, ...] | None
+    reason: str = ""
+    batch: str = ""
+
+
+def compiled(step: Step, server_version: int) -> Compiled:
+    """Of a step, for servers of this version (as psycopg gives it). Not safe from two threads."""
+    known: Compiled | None = step.compiled.get(server_version)
+    if known is None:
+        try:
+            statements = _statements(step, server_version)
+            known = Compiled(statements, batch=batch(statements, step.changes))
+        except NotCompiled as error:
+            known = Compiled(None, str(error))
+        except Exception as error:
+            # By Django's executor it fails as well, at the organization that it is of.
+            known = Compiled(None, f"{type(error).__name__}: {error}")
+        step.compiled[server_version] = known
+    return known
+
+
+def batch(statements: Sequence[str], changes: Sequence[Change]) -> str:
+    """The statements, and the rows of django_migrations."""
+    rows = [_row(*change) for change in changes]
+    # On a line of its own: a statement may end with a comment.
+    return "\n;\n".join((*statements, *rows))
+
+
+def table_of_migrations(server_version: int) -> tuple[str, ...]:
+    """What makes django_migrations."""
+    with _Editor(_Connection(server_version)) as editor:
+        editor.create_model(MigrationRecorder.Migration)
+    return tuple(editor.statements)
+
+
+def _row(comes: bool, key: tuple[str, str]) -> str:
+    table = sql.Identifier(MigrationRecorder.Migration._meta.db_table)
+    values = [sql.Literal(part) for part in key]
+    if comes:
+        insert = "INSERT INTO {} (app, name, applied) VALUES ({}, {}, clock_timestamp())"
+        return sql.SQL(insert).format(table, *values).as_string()
+    return sql.SQL("DELETE FROM {} WHERE app = {} AND name = {}").format(table, *values).as_string()
+
+
+def _statements(step: Step, server_version: int) -> tuple[str, ...]:
+    migration = step.own_migration()
+    if not migration.atomic:
+        raise NotCompiled("it is not atomic")
+    for operation in migration.operations:
+        _refuse_unless_schema(operation)
+    with _Editor(_Connection(server_version)) as editor:
+        act = migration.unapply if step.backwards else migration.apply
+        act(step.rendered(), editor)
+    return tuple(editor.statements)
+
+
+def _refuse_unless_schema(operation: Operation) -> None:
+    """By the class itself: one that is made of it may do anything."""
+    kind = type(operation)
+    if kind.__module__ in _SCHEMA:
+        return
+    if isinstance(operation, operations.RunSQL) and kind is operations.RunSQL:
+        if operation.state_operations:
+            raise NotCompiled("RunSQL with state_operations")
+        return
+    raise NotCompiled(kind.__name__)
+
+
+class _Connection(DatabaseWrapper):
+    """None, of a server of a version."""
+
+    def __init__(self, server_version: int) -> None:
+        # The router sends tenant apps' tables to an organization's alias alone; there is none 0.
+        super().__init__({"NAME": "", "TIME_ZONE": None, "OPTIONS": {}}, f"{ALIAS_PREFIX}0")
+        self.__dict__["pg_version"] = server_version  # A cached_property that asks the server.
+        self.in_atomic_block = True
+
+    def ensure_connection(self) -> None:
+        raise NotCompiled("it asks the database")
+
+
+class _Editor(DatabaseSchemaEditor):
+    """Keeps the statements."""
+
+    def __init__(self, connection: _Connection) -> None:
+        super().__init__(connection)
+        self.statements: list[str] = []
+        self._adapters = get_adapters_template(settings.USE_TZ, connection.timezone)
+
+    def __enter__(self) -> "_Editor":
+        self.deferred_sql: list[Any] = []
+        # An operation asks by the alias what the connection is of (db/models/options.py,
+        # can_migrate). For this thread alone, and for nobody who walks all connections.
+        connections[self.connection.alias] = self.connection
+        return self
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        del connections[self.connection.alias]
+        if exc_type is None:
+            for statement in self.deferred_sql:
+                self.execute(statement, None)
+
+    def execute(self, sql: Any, params: Any = ()) -> None:
+        statement = str(sql)
+        if params is not None:
+            statement %= tuple(self.quote_value(value) for value in params)
+        self.statements.append(statement)
+
+    def quote_value(self, value: Any) -> str:
+        return sql.Literal(value).as_string(self._adapters)
+
+    def effective_default(self, field: Any) -> Any:
+        if field.has_default():
+            made = callable(field.default) and field.default not in _CONSTANT
+        else:  # Django takes the clock's.
+            made = getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False)
+        if made:
+            raise NotCompiled(f"the default of {field.name} is made when it is asked for")
+        return super().effective_default(field)

@@ -1,0 +1,138 @@
+"""Brings one organization's database to a target: by SQL that is compiled once, or by Django.
+
+What each database has is read over one direct connection. A migration that is pure schema is sent
+over it as it was compiled (compiled.py); any other one runs through Django's executor.
+"""
+
+import random
+import time
+from dataclasses import dataclass
+
+import psycopg
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from organizations.provisioning import code
+from organizations.tenancy import Tenant
+
+from . import by_django
+from .compiled import Compiled, batch, compiled, table_of_migrations
+from .graph import Graph, Plan, Target, names_of
+from .rehearsal import Key, Step
+from .session import Session, is_passing
+
+__all__ = ["Engine", "Key", "MigrationSQL", "Outcome", "Target"]
+
+_FIRST_PAUSE_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done in one call, and what is there now (migrations: `app.name`, sorted)."""
+
+    applied: tuple[Key, ...]
+    unapplied: tuple[Key, ...]
+    fingerprint: str
+    migrations: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MigrationSQL:
+    """What one migration would send; None where it is made for each database, for that reason."""
+
+    key: Key
+    backwards: bool
+    statements: tuple[str, ...] | None
+    reason: str = ""
+
+
+class Engine:
+    """One target for many databases. Safe from any thread; what it keeps does not grow with them.
+
+    Whatever asks a database raises CredentialUnreadable, and what PostgreSQL and Django raise.
+    """
+
+    def __init__(self, target: Target = Target()) -> None:  # noqa: B008 - frozen
+        """Raises MigrationUnknown."""
+        self._graph = Graph(target)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of a database that has come to the target from an empty one."""
+        return code.fingerprint_of(self._graph.plan(()).names)
+
+    @property
+    def behind(self) -> tuple[Key, ...]:
+        """Those of the code that a database at the target does not have: they may be taken back."""
+        return self._graph.behind
+
+    def migrate(self, tenant: Tenant, *, owner: str) -> Outcome:
+        """Bring the database to the target. Raises what the last try raised.
+
+        The migration that fails leaves nothing behind; those before it stay. Only what passes is
+        tried again: MIGRATION_TRIES times in all, with pauses that grow.
+        """
+        began = time.perf_counter()
+        first: Plan | None = None
+        for attempt in range(1, settings.MIGRATION_TRIES + 1):
+            try:
+                with Session(tenant, owner=owner) as session:
+                    there = session.applied()
+                    plan = self._graph.plan(there or ())
+                    # A later try finds less to do; in all, what the first one found was done.
+                    first = first or plan
+                    if plan.steps or plan.changes:
+                        self._do(plan, session, tenant, has_table=there is not None)
+                return _outcome(plan.names, began, first)
+            except (DatabaseError, psycopg.Error) as error:
+                if attempt == settings.MIGRATION_TRIES or not is_passing(error):
+                    raise
+                pause = _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)
+                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
+        raise AssertionError("unreachable")
+
+    def _do(self, plan: Plan, session: Session, tenant: Tenant, *, has_table: bool) -> None:
+        if not has_table:
+            session.send(batch(table_of_migrations(session.server_version), ()))
+        with by_django.signals(plan, tenant):
+            for step in plan.steps:
+                sql = self._compiled(step, session.server_version)
+                if sql.statements is None:
+                    session.close()  # One connection to a database at a time.
+                    by_django.run(step, self._graph.once(step.rendered), tenant)
+                else:
+                    session.send(sql.batch)
+            if plan.changes:
+                session.send(batch((), plan.changes))
+
+    def state_of(self, tenant: Tenant, *, owner: str) -> Outcome:
+        """What is there, and nothing is done."""
+        began = time.perf_counter()
+        with Session(tenant, owner=owner) as session:
+            names = names_of(session.applied() or (), self._graph.labels)
+        return _outcome(tuple(sorted(names)), began, None)
+
+    def sql(self, tenant: Tenant, *, owner: str) -> list[MigrationSQL]:
+        """What `migrate` would send, in order."""
+        with Session(tenant, owner=owner) as session:
+            plan = self._graph.plan(session.applied() or ())
+            version = session.server_version
+        found = []
+        for step in plan.steps:
+            sql = self._compiled(step, version)
+            found.append(MigrationSQL(step.key, step.backwards, sql.statements, sql.reason))
+        return found
+
+    def _compiled(self, step: Step, server_version: int) -> Compiled:
+        return self._graph.once(lambda: compiled(step, server_version))
+
+
+def _outcome(names: tuple[str, ...], began: float, plan: Plan | None) -> Outcome:
+    return Outcome(
+        () if plan is None else plan.done(backwards=False),
+        () if plan is None else plan.done(backwards=True),
+        code.fingerprint_of(names),
+        names,
+        time.perf_counter() - began,
+    )

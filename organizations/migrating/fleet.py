@@ -1,0 +1,205 @@
+"""Brings many organizations' databases to one target: some first, all in parallel, each once.
+
+The master says who is behind, so that a run which was killed goes on where it was. What is read and
+kept does not grow with the number of organizations.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from django.conf import settings
+from django.db import connections
+from django.db.models import Count, Q, QuerySet
+
+from organizations.models import Organization
+from organizations.provisioning import code
+
+from .crew import Crew
+from .engine import Engine, Target
+from .results import Kind, Progress, Report, Result, Stopped
+from .turn import migrate_one
+
+__all__ = ["Canary", "Options", "migrate_one", "run", "select"]
+
+_PAGE = 500
+# What a turn reads of a row.
+_FIELDS = ("id", "name", "slug", "fingerprint", "migration_attempts")
+
+
+@dataclass(frozen=True)
+class Canary:
+    """How many come first: a number, or a share of all that are behind."""
+
+    number: int = 0
+    percent: float = 0.0
+
+    def of(self, total: int) -> int:
+        """At least one, at most all."""
+        count = self.number or -int(-total * self.percent // 100)
+        return max(1, min(total, count))
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run goes.
+
+    parallel, 0: twice the cores, as far as the server has room. goes_on: asked once the canaries
+    are done. is_interrupted: asked all the time; True ends the run behind what is under way.
+    """
+
+    target: Target = Target()  # noqa: RUF009 - frozen
+    parallel: int = 0
+    canary: Canary | None = None
+    max_failures: int = 0
+    verify: bool = False
+    retry_failed: bool = False
+    goes_on: Callable[[Report], bool] = lambda report: True
+    is_interrupted: Callable[[], bool] = lambda: False
+
+
+def run(
+    organizations: "QuerySet[Organization]",
+    options: Options,
+    *,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Report:
+    """Bring those of `organizations` that are behind to the target, or look at all with `verify`.
+
+    Where nobody is behind, that takes one query. A failure leaves the others alone, and that one
+    where it was. Raises MigrationUnknown, ServerUnavailable and what the master's database raises.
+    """
+    began = time.monotonic()
+    # Before anything is asked: an unknown target is said whoever is behind.
+    engine = None if options.target == Target() else Engine(options.target)
+    chosen = select(options, engine)
+    numbers = organizations.order_by().aggregate(
+        chosen=Count("pk", filter=chosen) if chosen else Count("pk"),
+        in_step=Count("pk", filter=~_behind(engine)),
+    )
+    report = Report(considered=numbers["chosen"])
+    if not options.verify:  # Else these have a turn too.
+        report.in_step_before = numbers["in_step"]
+    if numbers["chosen"]:
+        fleet = _Run(engine or Engine(), options, report, on_progress)
+        fleet.go(organizations.filter(chosen))
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def select(options: Options, engine: Engine | None) -> Q:
+    """Which of them have a turn, by the master's record."""
+    if options.verify:
+        return Q()
+    return Q(migration_attempts__gt=0) if options.retry_failed else _behind(engine)
+
+
+def _behind(engine: Engine | None) -> Q:
+    target = code.current().fingerprint if engine is None else engine.fingerprint
+    # One whose last turn failed, or was cut off, can be anywhere.
+    return ~Q(fingerprint=target) | Q(migration_attempts__gt=0)
+
+
+class _Run:
+    def __init__(
+        self,
+        engine: Engine,
+        options: Options,
+        report: Report,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._engine = engine
+        self._options = options
+        self._report = report
+        self._on_progress = on_progress
+        self._parallel = parallel(options.parallel)
+        # Fingerprints of databases that this run has brought to its target or found there: who is
+        # said to have one of them has no turn. Where databases are ahead of the code, or where the
+        # target is one app's, the code's own fingerprint is nobody's.
+        self._reached: set[str] = set()
+
+    def go(self, rows: "QuerySet[Organization]") -> None:
+        report, options = self._report, self._options
+        waiting = _by_pages(rows)
+        if options.canary is not None:
+            first = options.canary.of(report.considered)
+            self._part(islice(waiting, first), first)
+            if report.stopped is None and report.not_tried:
+                if report.failures:
+                    report.stopped = Stopped.CANARY_FAILED
+                elif not options.goes_on(report):
+                    report.stopped = Stopped.CANARY_WAITS
+        if report.stopped is None and report.not_tried:
+            self._part(waiting, report.not_tried)
+        if not report.not_tried:
+            report.stopped = None
+
+    def _part(self, waiting: Iterator[Organization], total: int) -> None:
+        report = self._report
+        done, failures = report.done, report.failures
+        crew = Crew(
+            self._engine, parallel=min(self._parallel, total), looks_only=self._options.verify
+        )
+        for result in crew.results(self._needing(waiting)):
+            if result is not None:
+                report.add(result)
+                if result.kind in (Kind.MIGRATED, Kind.IN_STEP):
+                    self._reached.add(str(result.fingerprint))
+            self._tell(done, total, failures, result)
+            self._stop_where_due(crew)
+        self._tell(done, total, failures, None)
+
+    def _tell(self, done: int, total: int, failures: int, latest: Result | None) -> None:
+        report = self._report
+        done, failures = report.done - done, report.failures - failures
+        self._on_progress(Progress(done, max(done, total), failures, latest))
+
+    def _needing(self, waiting: Iterator[Organization]) -> Iterator[Organization]:
+        for organization in waiting:
+            is_there = organization.fingerprint in self._reached
+            if is_there and not organization.migration_attempts:
+                self._report.add(Result.of(organization, Kind.IN_STEP))
+            else:
+                yield organization
+
+    def _stop_where_due(self, crew: Crew) -> None:
+        report, most = self._report, self._options.max_failures
+        if report.stopped is None:
+            if self._options.is_interrupted():
+                report.stopped = Stopped.INTERRUPTED
+            elif most and report.failures >= most:
+                report.stopped = Stopped.TOO_MANY_FAILURES
+        if report.stopped is not None:
+            crew.stopping.set()
+
+
+def _by_pages(rows: "QuerySet[Organization]") -> Iterator[Organization]:
+    """By primary key: a cursor of the server's would be a transaction as long as the run."""
+    last = 0
+    while True:
+        page = list(rows.filter(pk__gt=last).order_by("pk").only(*_FIELDS)[:_PAGE])
+        yield from page
+        if len(page) < _PAGE:
+            return
+        last = page[-1].pk
+
+
+def parallel(wanted: int) -> int:
+    """How many threads: as wanted, or twice the cores where the server has room for them.
+
+    Each has a connection to the master and one to an organization's database.
+    """
+    if wanted:
+        return max(1, min(wanted, settings.ORG_MAX_CONNECTIONS))
+    with connections["default"].cursor() as cursor:
+        # By datid: of other roles' sessions one may not see the kind.
+        cursor.execute(
+            "SELECT current_setting('max_connections')::int "
+            "- current_setting('superuser_reserved_connections')::int "
+            "- (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL)"
+        )
+        room = int(cursor.fetchone()[0])
+    # Half of the room is for those who serve requests meanwhile.
+    return max(1, min(2 * (os.cpu_count() or 1), room // 4, settings.ORG_MAX_CONNECTIONS))

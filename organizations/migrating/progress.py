@@ -1,0 +1,197 @@
+"""What a person or a program sees of a run over the fleet."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from .results import Kind, Progress, Report, Result
+
+# Of the errors in the table at the end; the master has them whole.
+_MOST_ERRORS = 20
+# Columns of the tables where nobody knows the terminal's.
+_LINE = 100
+Write = Callable[[str], object]
+
+
+class View(Protocol):
+    """Where a run is shown."""
+
+    def show(self, progress: Progress) -> None:
+        """One step further."""
+        ...
+
+    def pause(self) -> None:
+        """Somebody is asked something."""
+        ...
+
+    def end(self, report: Report) -> None:
+        """It is over."""
+        ...
+
+
+def what_was_done(result: Result) -> str:
+    """One organization's turn, in a few words."""
+    if result.kind == Kind.MIGRATED:
+        done = [f"{label}.{name}" for label, name in result.applied]
+        done += [f"{label}.{name} taken back" for label, name in result.unapplied]
+        return f"{', '.join(done)} ({result.seconds:.2f} s)"
+    if result.kind == Kind.FAILED:
+        return result.error
+    words = {
+        Kind.IN_STEP: "up to date",
+        Kind.CONFIRMED: "as the record says",
+        Kind.CORRECTED: "the record is corrected",
+        Kind.BUSY: "skipped, somebody is at work on it",
+        Kind.GONE: "it was deleted meanwhile",
+        Kind.NOT_TRIED: "not tried",
+    }
+    return words[result.kind]
+
+
+def tables(report: Report) -> Iterator[Table]:
+    """What a run came to, in numbers, and those that failed."""
+    counts = report.counts
+    rows = [
+        ("migrated", counts[Kind.MIGRATED]),
+        ("as the record says", counts[Kind.CONFIRMED]),
+        ("corrected in the record", counts[Kind.CORRECTED]),
+        ("up to date", counts[Kind.IN_STEP] + report.in_step_before),
+        ("skipped, somebody is at work on them", counts[Kind.BUSY]),
+        ("deleted meanwhile", counts[Kind.GONE]),
+        ("not tried", report.not_tried),
+    ]
+    numbers = Table("organizations", f"in {report.seconds:.1f} s")
+    for what, number in [row for row in rows if row[1]] + [("failed", report.failures)]:
+        numbers.add_row(what, str(number))
+    yield numbers
+    if report.failed:
+        failed = Table("failed", "error")
+        for result in report.failed[:_MOST_ERRORS]:
+            failed.add_row(Text(result.name), Text(result.error))
+        if report.failures > _MOST_ERRORS:
+            failed.add_row("…", f"and {report.failures - _MOST_ERRORS} more")
+        yield failed
+
+
+class Lines:
+    """One line for each organization that had a turn, and the tables: for logs."""
+
+    def __init__(self, out: Write, err: Write) -> None:
+        self._out, self._err = out, err
+
+    def show(self, progress: Progress) -> None:
+        result = progress.latest
+        if result is not None and result.kind != Kind.NOT_TRIED:
+            write = self._err if result.kind == Kind.FAILED else self._out
+            write(f"{result.slug}: {what_was_done(result)}")
+
+    def pause(self) -> None:
+        pass
+
+    def end(self, report: Report) -> None:
+        drawn = io.StringIO()
+        console = Console(file=drawn, width=_LINE)
+        for table in tables(report):
+            console.print(table)
+        self._out(drawn.getvalue())
+
+
+class Terminal:
+    """A bar with rate, time left and failures, and a table at the end."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._console = Console(file=file)
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def show(self, progress: Progress) -> None:
+        if self._bar is None:
+            self._begin(progress.total)
+        assert self._bar is not None and self._task is not None  # noqa: S101, PT018
+        failed = f"{progress.failed} failed"
+        # rich begins its clock anew with each other total (progress.py, Progress.update).
+        if progress.total != self._bar.tasks[self._task].total:
+            self._bar.tasks[self._task].total = progress.total
+        self._bar.update(self._task, completed=progress.done, failed=failed)
+        speed = self._bar.tasks[self._task].speed
+        self._bar.update(self._task, rate="" if speed is None else f"{speed:.1f}/s")
+        result = progress.latest
+        if result is not None and result.kind == Kind.FAILED:
+            self._bar.console.print(Text(f"{result.slug}: {result.error}", style="red"))
+
+    def _begin(self, total: int) -> None:
+        self._bar = Bar(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[failed]}"),
+            console=self._console,
+        )
+        self._task = self._bar.add_task("", total=total, rate="", failed="0 failed")
+        self._bar.start()
+
+    def pause(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = None
+
+    def end(self, report: Report) -> None:
+        self.pause()
+        for table in tables(report):
+            self._console.print(table)
+
+
+class Document:
+    """One JSON document, written as the run goes: nothing of it is kept."""
+
+    def __init__(self, out: Write, facts: dict[str, Any]) -> None:
+        self._out = out
+        self._first = True
+        out(json.dumps(facts, ensure_ascii=False)[:-1] + ', "organizations": [')
+
+    def show(self, progress: Progress) -> None:
+        result = progress.latest
+        if result is None or result.kind == Kind.NOT_TRIED:
+            return
+        facts = {
+            "id": result.organization_id,
+            "name": result.name,
+            "slug": result.slug,
+            "result": result.kind.value,
+            "applied": [".".join(key) for key in result.applied],
+            "unapplied": [".".join(key) for key in result.unapplied],
+            "fingerprint": result.fingerprint,
+            "error": result.error,
+            "seconds": round(result.seconds, 4),
+        }
+        self._out(("  " if self._first else ", ") + json.dumps(facts, ensure_ascii=False))
+        self._first = False
+
+    def pause(self) -> None:
+        pass
+
+    def end(self, report: Report) -> None:
+        facts = {
+            "counts": {kind.value: report.counts[kind] for kind in Kind if kind != Kind.NOT_TRIED}
+            | {"not tried": report.not_tried, "in step before": report.in_step_before},
+            "stopped": report.stopped and report.stopped.value,
+            "seconds": round(report.seconds, 3),
+        }
+        self._out("], " + json.dumps(facts, ensure_ascii=False)[1:])

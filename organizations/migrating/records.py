@@ -1,0 +1,148 @@
+"""What the master knows of the schema of each organization's database."""
+
+import threading
+from collections.abc import Iterable
+from functools import lru_cache
+
+from django.conf import settings
+from django.db.migrations.loader import MigrationLoader
+from django.db.models import F
+
+from organizations import tenancy
+from organizations.models import Organization, SchemaVersion
+from organizations.provisioning import code
+from organizations.provisioning.server import ServerSession
+from organizations.tenancy import Place, Tenant
+
+from .results import Kind, Result
+
+_lock = threading.Lock()
+# By fingerprint, as they are in the master: rows never change, so that one look is enough.
+_known: dict[str, frozenset[str]] = {}
+_MOST_KNOWN = 1_000
+
+
+def remember(fingerprint: str, migrations: Iterable[str]) -> None:
+    """Write down what a database with this fingerprint has. Once in the life of a process."""
+    if fingerprint in _known:
+        return
+    names = sorted(migrations)
+    # By hand: get_or_create would ask first, and two processes may write it at the same time.
+    SchemaVersion.objects.bulk_create(
+        [SchemaVersion(fingerprint=fingerprint, migrations=names)], ignore_conflicts=True
+    )
+    _keep(fingerprint, names)
+
+
+def remember_code() -> str:
+    """The fingerprint of the code that this process runs; what it means is written down."""
+    fingerprint = code.current().fingerprint
+    if fingerprint not in _known:
+        remember(fingerprint, code_migrations())
+    return fingerprint
+
+
+def migrations_of(fingerprint: str) -> frozenset[str] | None:
+    """Which a database with this fingerprint has, as `app.name`. None: nobody wrote it down."""
+    known = _known.get(fingerprint)
+    if known is None:
+        version = SchemaVersion.objects.filter(pk=fingerprint).first()
+        if version is None:
+            return None
+        known = _keep(fingerprint, version.migrations)
+    return known
+
+
+def _keep(fingerprint: str, migrations: Iterable[str]) -> frozenset[str]:
+    kept = frozenset(migrations)
+    with _lock:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[fingerprint] = kept
+    return kept
+
+
+def code_migrations() -> tuple[str, ...]:
+    """All of the code's, as `app.name`, sorted."""
+    return tuple(sorted(_replacing()))
+
+
+def lacking(has: frozenset[str]) -> list[str]:
+    """Those of the code's that are missing in `has`, sorted.
+
+    One that replaces others is there where they are, and the other way round, as Django sees it
+    (db/migrations/loader.py, build_graph).
+    """
+    replacing = _replacing()
+    there = set(has)
+    for name, replaced in replacing.items():
+        if replaced and (name in has or has.issuperset(replaced)):
+            there.update(replaced, (name,))
+    return sorted(replacing.keys() - there)
+
+
+def _replacing() -> dict[str, tuple[str, ...]]:
+    """The code's migrations, each with those that it replaces."""
+    labels = tuple(sorted(tenancy.tenant_labels()))
+    return _read(labels, tuple(sorted(settings.MIGRATION_MODULES.items())))
+
+
+@lru_cache(maxsize=8)
+def _read(labels: tuple[str, ...], modules: code.Modules) -> dict[str, tuple[str, ...]]:
+    return {
+        f"{label}.{name}": tuple(f"{app}.{old}" for app, old in migration.replaces)
+        for (label, name), migration in MigrationLoader(None).disk_migrations.items()
+        if label in labels
+    }
+
+
+def distrust(tenant: Tenant) -> None:
+    """Somebody changes its database by hand: the next run looks at it, whatever the record says."""
+    row = Organization.objects.usable().filter(pk=tenant.organization_id)
+    row.update(migration_attempts=F("migration_attempts") + 1)
+
+
+# --- One organization's row, under its lock, by the session that holds it -----------------------
+# migration_attempts is counted before the database is touched: where a turn was cut off, the row
+# says so, and whoever comes next looks at the database and does not believe the fingerprint.
+_BEGIN = b"""
+UPDATE organizations SET migration_attempts = migration_attempts + 1
+WHERE id = %s AND status IN ('active', 'suspended')
+RETURNING fingerprint, database_name, role_name, sealed_password"""
+_LOOK = b"""
+SELECT fingerprint, database_name, role_name, sealed_password
+FROM organizations WHERE id = %s AND status IN ('active', 'suspended')"""
+_DONE = b"""
+UPDATE organizations SET fingerprint = %s, migration_attempts = 0, migration_error = '',
+    migration_seconds = %s, migrated_at = now()
+WHERE id = %s"""
+_FAILED = b"""
+UPDATE organizations SET fingerprint = coalesce(%s, fingerprint), migration_error = %s,
+    migration_seconds = %s
+WHERE id = %s"""
+_SEEN = b"UPDATE organizations SET fingerprint = %s WHERE id = %s"
+
+
+def begin(
+    session: ServerSession, organization_id: int, *, looks_only: bool
+) -> tuple[str, Place] | None:
+    """Count a try, unless it only looks; the fingerprint on record, and where the database is.
+
+    None: the organization is gone. What a list said is old by the time its lock is had.
+    """
+    query = _LOOK if looks_only else _BEGIN
+    row = session.connection.execute(query, (organization_id,)).fetchone()
+    return None if row is None else (str(row[0]), Place(*row[1:]))
+
+
+def end(session: ServerSession, result: Result) -> None:
+    """Record what a turn came to, before its lock is given back."""
+    if result.fingerprint is not None:
+        remember(result.fingerprint, result.migrations)
+    fingerprint, pk = result.fingerprint, result.organization_id
+    if result.kind in (Kind.MIGRATED, Kind.IN_STEP):
+        session.connection.execute(_DONE, (fingerprint, result.seconds, pk))
+    elif result.kind == Kind.FAILED:
+        session.connection.execute(_FAILED, (fingerprint, result.error, result.seconds, pk))
+    elif result.kind == Kind.CORRECTED:
+        session.connection.execute(_SEEN, (fingerprint, pk))

@@ -1,0 +1,148 @@
+"""One organization's turn: its lock, what is to be done, and what came of it."""
+
+import logging
+import re
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
+
+from organizations.errors import OrganizationError, ServerUnavailable
+from organizations.models import Organization
+from organizations.naming import name_key as key_of
+from organizations.provisioning.server import ServerSession, open_session
+from organizations.tenancy import Tenant, registry
+
+from . import records
+from .engine import Engine, Outcome
+from .results import Kind, Result
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_ERROR = 500
+# SQLSTATE's class of errors in data: what such a message quotes is a value of a customer's.
+_DATA = "22"
+
+
+def migrate_one(organization: Organization, engine: Engine) -> Result:
+    """Bring one organization to the engine's target, and record it. Raises ServerUnavailable."""
+    with open_session() as session:
+        return take(session, organization, engine, looks_only=False)
+
+
+def take(
+    session: ServerSession, organization: Organization, engine: Engine, *, looks_only: bool
+) -> Result:
+    """One turn, and its record, under the organization's lock, which is given back.
+
+    looks_only: see what is there, and leave it. What goes wrong with this organization is in the
+    result; with the master, it raises psycopg.Error.
+    """
+    key = key_of(organization.name)
+    nothing = Result.of(organization, Kind.BUSY)
+    if not session.try_lock(key):
+        return nothing
+    try:
+        found = records.begin(session, organization.pk, looks_only=looks_only)
+        if found is None:
+            return replace(nothing, kind=Kind.GONE)
+        recorded, place = found
+        tenant = Tenant(organization.pk, organization.slug, place)
+        try:
+            if looks_only:
+                result = _look(nothing, tenant, engine, recorded=recorded)
+            else:
+                result = _migrate(nothing, tenant, engine, recorded=recorded)
+        finally:
+            # Its connection closes with it: one for each organization would be too many.
+            registry.forget(tenant.alias)
+        if not (looks_only and result.kind == Kind.FAILED):
+            records.end(session, result)
+        return result
+    finally:
+        if not session.connection.closed:
+            session.unlock(key)
+
+
+def _migrate(nothing: Result, tenant: Tenant, engine: Engine, *, recorded: str) -> Result:
+    began = time.monotonic()
+    try:
+        outcome = engine.migrate(tenant, owner=nothing.name)
+    except Exception as error:
+        failed = _failed(nothing, error, seconds=time.monotonic() - began)
+        with suppress(Exception):  # Of several migrations the first ones can be done.
+            there = engine.state_of(tenant, owner=nothing.name)
+            failed = replace(failed, **_schema(there, recorded))
+        return failed
+    return replace(
+        nothing,
+        kind=Kind.MIGRATED if outcome.applied or outcome.unapplied else Kind.IN_STEP,
+        **_schema(outcome, recorded),
+        applied=outcome.applied,
+        unapplied=outcome.unapplied,
+        seconds=outcome.seconds,
+    )
+
+
+def _look(nothing: Result, tenant: Tenant, engine: Engine, *, recorded: str) -> Result:
+    try:
+        there = engine.state_of(tenant, owner=nothing.name)
+    except Exception as error:
+        return _failed(nothing, error, seconds=0.0)
+    schema = _schema(there, recorded)
+    kind = Kind.CONFIRMED if schema["fingerprint"] == recorded else Kind.CORRECTED
+    return replace(nothing, kind=kind, **schema, seconds=there.seconds)
+
+
+def _schema(there: Outcome, recorded: str) -> dict[str, Any]:
+    """What is recorded of it: fingerprint and migrations.
+
+    Of migrations that are newer than this code it knows the names alone; where the record has a
+    fingerprint of code that knew them, that one stays.
+    """
+    names = frozenset(there.migrations)
+    is_newer = not names.issubset(records.code_migrations())
+    stays = is_newer and recorded and records.migrations_of(recorded) == names
+    fingerprint = recorded if stays else there.fingerprint
+    return {"fingerprint": fingerprint, "migrations": there.migrations}
+
+
+def _failed(nothing: Result, error: Exception, *, seconds: float) -> Result:
+    text = explain(error)
+    is_expected = isinstance(error, OrganizationError | DatabaseError | psycopg.Error)
+    logger.warning(
+        "organization not migrated",
+        extra={"organization": nothing.organization_id, "error": text},
+        # What is no database's is a migration's own code. PostgreSQL's DETAIL can quote a row.
+        exc_info=None if is_expected else error,
+    )
+    return replace(nothing, kind=Kind.FAILED, error=text, seconds=seconds)
+
+
+def explain(error: BaseException) -> str:
+    """The error for the master and for a table: what it was, and no host, role, value or secret.
+
+    Of PostgreSQL's the primary message alone: DETAIL can quote a row.
+    """
+    return _text_of(error)[:_LONGEST_ERROR]
+
+
+def _text_of(error: BaseException) -> str:
+    if isinstance(error, OrganizationError):
+        return f"{error.code}: {error}"
+    cause = error.__cause__ if isinstance(error, DatabaseError) else error
+    if isinstance(cause, psycopg.Error):
+        message = cause.diag.message_primary
+        if not message or not cause.sqlstate:
+            return f"{type(cause).__name__}: {ServerUnavailable()}"
+        if cause.sqlstate.startswith(_DATA):
+            message = re.sub(r'".*"', '"…"', message, flags=re.DOTALL)
+        return f"{type(cause).__name__}: {message}"
+    if isinstance(error, OperationalError | InterfaceError):
+        return f"{type(error).__name__}: {ServerUnavailable()}"
+    first = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {first}"

@@ -1,0 +1,53 @@
+"""Which word of the command is what."""
+
+import pytest
+
+from organizations.migrating.arguments import Unclear, canary, command, split
+from organizations.migrating.engine import Target
+from organizations.migrating.fleet import Canary
+
+LABELS = {"accounts"}
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "target"),
+    [
+        ([], [], Target()),
+        (["Acme Corp", "Globex"], ["Acme Corp", "Globex"], Target()),
+        (["accounts"], [], Target("accounts")),
+        (["accounts", "0003"], [], Target("accounts", "0003")),
+        (["Acme Corp", "accounts", "zero"], ["Acme Corp"], Target("accounts", "zero")),
+        (["Accounts"], ["Accounts"], Target()),
+    ],
+)
+def test_an_app_is_told_from_organizations(
+    words: list[str], names: list[str], target: Target
+) -> None:
+    assert split(words, labels=LABELS) == (names, target)
+
+
+def test_an_organization_that_is_called_as_an_app_is_given_by_an_option() -> None:
+    with pytest.raises(Unclear, match="one that is called so: --org accounts"):
+        split(["accounts", "Acme Corp", "Globex"], labels=LABELS)
+
+
+def test_canaries_are_a_number_or_a_share() -> None:
+    assert canary("3") == Canary(number=3)
+    assert canary("2.5%") == Canary(percent=2.5)
+    for wrong in ("0", "0%", "101%", "some", "-1"):
+        with pytest.raises(Unclear, match="3 or 5%"):
+            canary(wrong)
+
+
+def test_a_command_is_said_as_one_types_it() -> None:
+    options = {
+        "names": ["Acme Corp", "accounts"],
+        "parallel": 4,
+        "canary": "5%",
+        "max_failures": 0,
+        **dict.fromkeys(("verify", "retry_failed", "yes"), False),
+    }
+    said = command(options, Target("accounts", "0003"), labels=LABELS, yes=True, canary="")
+    assert said == (
+        "manage.py migrate_orgs 'Acme Corp' --org=accounts --yes --parallel 4 accounts 0003"
+    )

@@ -1,0 +1,149 @@
+"""What a person sees of manage.py migrate_orgs."""
+
+import io
+import json
+import re
+import shlex
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from rich.console import Console
+
+from organizations.management.commands.migrate_orgs import Command
+from organizations.migrating import progress
+from organizations.migrating.results import Kind, Progress, Report, Result
+
+from .added import ADD_FIELD, STRICT_ADDRESSES
+from .conftest import REAL, Add, Fleet
+from .test_fleet import BAD, GOOD, ask, columns
+
+
+class Ended:
+    """One run of the command over the four. code: 0, or what it asks the shell for."""
+
+    def __init__(self, four: Fleet, *words: str, **options: Any) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        self.code, self.error = 0, ""
+        names = [each.name for each in four.organizations]
+        try:
+            call_command("migrate_orgs", *names, *words, **options, stdout=out, stderr=err)
+        except CommandError as error:
+            self.code, self.error = error.returncode, str(error)
+        self.out, self.err = out.getvalue(), err.getvalue()
+
+
+def test_the_failed_one_is_named_with_its_error_and_the_command_that_tries_again(
+    four: Fleet, add: Add
+) -> None:
+    bad = four.rows[2]
+    ask(bad, BAD)
+    add(strict=STRICT_ADDRESSES)
+    ended = Ended(four, "--parallel", "2")
+    assert ended.code == 1
+    assert re.search(rf"{bad.name} +│ CheckViolation: check constraint", ended.out)
+    assert re.search(r"migrated +│ 3 ", ended.out)
+    assert ended.err.startswith(f"{bad.slug}: CheckViolation")
+    again = ended.error.partition("1 failed. Repair, then: manage.py migrate_orgs ")[2]
+    assert again.endswith("--retry-failed --parallel 2")
+
+    ask(bad, GOOD)
+    four.query.filter(pk=four.rows[0].pk).update(fingerprint="")  # Behind, and nobody's failure.
+    out, err = io.StringIO(), io.StringIO()
+    call_command("migrate_orgs", *shlex.split(again), stdout=out, stderr=err)
+    assert err.getvalue() == ""
+    assert out.getvalue().startswith(f"{bad.slug}: accounts.0004_strict (")
+    assert re.search(r"up to date +│ 2 ", out.getvalue())
+
+
+def test_canaries_wait_for_yes(four: Fleet, add: Add) -> None:
+    add(note=ADD_FIELD)
+    ended = Ended(four, "--canary", "25%")
+    assert ended.code == 3
+    assert "The canaries are done, and 3 wait. To go on: manage.py migrate_orgs" in ended.error
+    assert "--canary" not in ended.error
+    assert ["note" in columns(each) for each in four.rows] == [True, False, False, False]
+    assert Ended(four, "--canary", "25%", "--yes").code == 0
+    assert all("note" in columns(each) for each in four.rows)
+
+
+@pytest.mark.parametrize("answer", ["y", "n", KeyboardInterrupt, EOFError])
+def test_somebody_at_a_terminal_is_asked(
+    answer: str | type[BaseException], four: Fleet, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def say(question: str) -> str:
+        assert (
+            question == "The canaries are done: 1, and none failed. Go on with the other 3? [y/N] "
+        )
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    add(note=ADD_FIELD)
+    monkeypatch.setattr("builtins.input", say)
+    monkeypatch.setattr(Command, "_asks", lambda self: True)
+    assert Ended(four, "--canary", "1").code == (0 if answer == "y" else 3)
+
+
+def test_a_plan_shows_the_sql_and_does_nothing(four: Fleet, add: Add) -> None:
+    add(note=ADD_FIELD)
+    ended = Ended(four, "--plan")
+    assert f"-- 4 at {four.rows[0].fingerprint[:12]}, such as {four.rows[0].slug}" in ended.out
+    assert "-- accounts.0004_note" in ended.out
+    assert 'ALTER TABLE "users" ADD COLUMN "note"' in ended.out
+    (plan,) = json.loads(Ended(four, "--plan", "--json").out)
+    assert plan["organizations"] == 4
+    assert plan["migrations"][0]["migration"] == "accounts.0004_note"
+    assert "note" not in columns(four.rows[0])
+
+
+def test_a_rollback_is_said_before_it_is_done(four: Fleet, add: Add) -> None:
+    add(note=ADD_FIELD)
+    Ended(four)
+    ended = Ended(four, "accounts", REAL)
+    assert ended.code == 3
+    assert "this takes back accounts.0004_note, and what they hold is lost" in ended.error
+    _, meant = ended.error.split("If that is meant: manage.py migrate_orgs ")
+    assert meant.endswith(f" --yes accounts {REAL}"), "options between the names and the app"
+    out = io.StringIO()
+    call_command("migrate_orgs", *shlex.split(meant), stdout=out)
+    assert out.getvalue().count("accounts.0004_note taken back") == 4
+
+
+def test_what_somebody_did_by_hand_is_found_by_the_next_run(four: Fleet, add: Add) -> None:
+    add(note=ADD_FIELD)
+    Ended(four)
+    call_command("org_command", four.rows[0].name, "migrate", "accounts", "0003", verbosity=0)
+    assert "note" not in columns(four.rows[0])
+    assert re.search(r"migrated +│ 1 ", Ended(four).out)
+    assert "note" in columns(four.rows[0])
+
+
+def test_json_is_one_document(four: Fleet, add: Add) -> None:
+    add(note=ADD_FIELD)
+    document = json.loads(Ended(four, "--json").out)
+    assert [each["applied"] for each in document["organizations"]] == [["accounts.0004_note"]] * 4
+    assert document["counts"]["migrated"] == 4
+    assert json.loads(Ended(four, "--json").out)["counts"]["in step before"] == 4
+
+
+def test_what_cannot_be_meant_is_said(four: Fleet) -> None:
+    assert "--canary takes" in Ended(four, "--canary", "many").error
+    assert "take a number from 1 on" in Ended(four, "--parallel", "-1").error
+    assert "no one migration '0999'" in Ended(four, "accounts", "0999").error
+
+
+def test_a_terminal_has_a_bar_with_rate_time_left_and_failures() -> None:
+    file = io.StringIO()
+    view = progress.Terminal(file)
+    view._console = Console(file=file, force_terminal=True, width=100)
+    failed = Result(1, "Acme", "acme", Kind.FAILED, error="ValueError: [bad] data")
+    report = Report(considered=2)
+    for result in (failed, Result(2, "Globex", "globex", Kind.MIGRATED)):
+        report.add(result)
+        view.show(Progress(report.done, 2, report.failures, result))
+    view.end(report)
+    said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+    assert "acme: ValueError: [bad] data\n" in said
+    assert re.search(r"2/2 +[\d.]*(/s)? +0:00:00 left [\d:-]+ 1 failed", said)
+    assert re.search(r"│ Acme +│ ValueError: \[bad\] data", said)
