@@ -105,6 +105,11 @@ def system_prefix(kind: str, *, master: str) -> str:
     return f"{RESERVED_PREFIX}{kind}_{hashlib.sha256(master.encode()).hexdigest()[:6]}_"
 
 
+# Whole names of roles that are ours, for Python and for PostgreSQL: of organizations and spare
+# databases, and of templates' tables.
+ROLE_PATTERN = rf"^(orgrole|{RESERVED_PREFIX}tables)_[0-9a-f]{{16}}$"
+
+
 def role_name() -> str:
     """A random role name: any role can read the names of all roles."""
     return f"orgrole_{secrets.token_hex(8)}"

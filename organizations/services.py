@@ -67,9 +67,12 @@ def find_organization(name: str) -> Organization:
 _BY_NAME = "SELECT * FROM organizations WHERE name_digest = %s AND status IN (%s, %s)"
 
 
-def create_organization(*, name: str, email: str, password: str) -> Created:
+def create_organization(
+    *, name: str, email: str, password: str, password_hash: str | None = None
+) -> Created:
     """An organization with its role, database, tables and first admin.
 
+    password_hash: the password's, where it is known already; none: it is computed.
     Raises ValidationError by field (organization_name, email, password), OrganizationExists,
     ServerUnavailable, ProvisioningFailed, ProvisioningInTransaction. When it raises, what was made
     has been taken back; where even that was impossible the row says so, and reconcile_orgs does it.
@@ -86,7 +89,7 @@ def create_organization(*, name: str, email: str, password: str) -> Created:
             if not session.try_lock(key_of(name)):
                 raise OrganizationExists(name)
         # Meanwhile: it takes about as long as all the rest, and gives others the interpreter.
-        hashed = worker.submit(hash_password, password)
+        hashed = worker.submit(lambda: password_hash or hash_password(password))
         try:
             with report.step("row"):
                 organization = _insert(session, name=name, email=email)

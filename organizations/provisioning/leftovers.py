@@ -4,14 +4,14 @@ import re
 
 from organizations.errors import OrganizationBusy
 from organizations.models import Organization, SpareDatabase, Template
-from organizations.naming import RESERVED_PREFIX, system_prefix
+from organizations.naming import RESERVED_PREFIX, ROLE_PATTERN, system_prefix
 
 from . import spares, templates
 from .database import drop_database
 from .role import drop_role
 from .server import ServerSession
 
-_KINDS = ("spare", "building", "template")
+KINDS = ("spare", "building", "template")
 
 
 def clean(session: ServerSession, *, wait_seconds: float) -> tuple[list[str], list[str]]:
@@ -59,7 +59,7 @@ def _unknown(session: ServerSession) -> list[str]:
     The list comes first and the rows second: what is taken in between has another name then.
     """
     master = session.connection.info.dbname
-    prefixes = tuple(system_prefix(kind, master=master) for kind in _KINDS)
+    prefixes = tuple(system_prefix(kind, master=master) for kind in KINDS)
     listed = session.connection.execute(
         "SELECT datname, pg_get_userbyid(datdba) FROM pg_database "
         "WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'MEMBER')",
@@ -80,7 +80,7 @@ def _unknown(session: ServerSession) -> list[str]:
 
 def _is_nobodys(role: str) -> bool:
     """Whether it is a role of ours that no row names."""
-    if not re.fullmatch(rf"(orgrole|{RESERVED_PREFIX}tables)_[0-9a-f]{{16}}", role):
+    if not re.fullmatch(ROLE_PATTERN, role):
         return False
     return not any(
         rows.filter(role_name=role).exists()

@@ -95,12 +95,12 @@ class ServerSession:
 
     def try_lock(self, organization_key: str) -> bool:
         """Take the organization's lock unless somebody has it."""
-        taken = self.value("SELECT pg_try_advisory_lock(%s)", (_lock_number(organization_key),))
+        taken = self.value("SELECT pg_try_advisory_lock(%s)", (lock_number(organization_key),))
         return bool(taken)
 
     def unlock(self, organization_key: str) -> None:
         """Give the organization's lock back before the session ends."""
-        self.value("SELECT pg_advisory_unlock(%s)", (_lock_number(organization_key),))
+        self.value("SELECT pg_advisory_unlock(%s)", (lock_number(organization_key),))
 
     def lock(self, organization_key: str, *, name: str, timeout_seconds: float) -> None:
         """Wait for the organization's lock. Raises OrganizationBusy."""
@@ -108,7 +108,7 @@ class ServerSession:
             "SELECT set_config('lock_timeout', %s, false)", (f"{int(timeout_seconds * 1000)}ms",)
         )
         try:
-            self.value("SELECT pg_advisory_lock(%s)", (_lock_number(organization_key),))
+            self.value("SELECT pg_advisory_lock(%s)", (lock_number(organization_key),))
         except psycopg.errors.LockNotAvailable as error:
             raise OrganizationBusy(name) from error
         finally:
@@ -146,7 +146,8 @@ class ServerSession:
         return None if owner is None else str(owner)
 
 
-def _lock_number(organization_key: str) -> int:
+def lock_number(organization_key: str) -> int:
+    """The advisory lock's key: a signed number of 64 bits."""
     digest = hashlib.sha256(f"default:{organization_key}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 

@@ -200,7 +200,10 @@ NO_FLOWS = {
     "check": "reads",
     "check_isolation": "makes and removes its two organizations by what sign_up and delete_org "
     "try; what a killed run leaves, the next one removes, or `--clean`",
+    "check_orgs": "reads; with --fix does what reconcile tries, and sets rights back, which the "
+    "next run does where this one died",
     "list_orgs": "reads",
+    "seed_orgs": "for development: makes organizations by what sign_up tries",
     "server_sql": "prints",
     "admin:index": "reads",
     "admin:organizations_auditentry_add": "refused to everybody",

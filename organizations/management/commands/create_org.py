@@ -44,7 +44,7 @@ class Command(BaseCommand):
                 name=options["name"], email=options["email"], password=password
             )
         except ValidationError as error:
-            raise CommandError(_sentence(error)) from error
+            raise CommandError(sentence(error)) from error
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         organization, report = created.organization, created.report
@@ -69,11 +69,17 @@ class Command(BaseCommand):
         )
 
 
-def _password(*, from_stdin: bool) -> str:
+def given_password(*, from_stdin: bool) -> str | None:
+    """The line on standard input, or what the environment says; None: nobody gave one."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     # Not a setting of the application: a value for this one call.
-    if given := os.environ.get("ORG_ADMIN_PASSWORD"):
+    return os.environ.get("ORG_ADMIN_PASSWORD") or None
+
+
+def _password(*, from_stdin: bool) -> str:
+    given = given_password(from_stdin=from_stdin)
+    if given is not None:
         return given
     if not sys.stdin.isatty():
         raise CommandError(
@@ -89,7 +95,8 @@ def _password(*, from_stdin: bool) -> str:
     return password
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError) -> str:
+    """What is wrong with each field, on one line."""
     return "; ".join(
         f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items()
     )

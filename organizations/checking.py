@@ -1,0 +1,256 @@
+"""The master against its server, both ways: what is wrong, and what of it was set back."""
+
+import logging
+import shlex
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import psycopg
+from psycopg import sql
+
+from .migrating import records
+from .naming import name_key as key_of
+from .provisioning import code, inspection, spares, templates, verdicts
+from .provisioning.database import sizes_bytes
+from .provisioning.inspection import Locks, Seen
+from .provisioning.server import ServerSession, open_session
+from .provisioning.verdicts import Kind, Problem, text
+from .services import reconcile_organizations
+
+logger = logging.getLogger(__name__)
+
+_RECONCILE_WAITS_SECONDS = 0.1
+_STOCK_LOCKS = {"spare database": spares.LOCK, "template": templates.LOCK}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What there is to say of one organization, or of what is on the server without one.
+
+    subject: its name, or the database's or role's. seen: None for what is no organization.
+    problems: those that are left. size_bytes: None where nobody asked for it, or it is not known.
+    """
+
+    subject: str
+    seen: Seen | None
+    problems: tuple[Problem, ...] = ()
+    fixed: tuple[Problem, ...] = ()
+    size_bytes: int | None = None
+
+
+def check(
+    ids: Collection[int] | None = None, *, fix: bool = False, sizes: bool = False
+) -> Iterator[Finding]:
+    """A finding for each organization, well or not, and then for what the server has besides.
+
+    ids: these organizations alone, and nothing besides. fix: set back what harms no data; what
+    reconcile_orgs does is done first, unless `ids` are given. sizes: of all, and not only of those
+    with a problem; PostgreSQL looks at each file for it. Raises ServerUnavailable, ServerRefused
+    and what the master's database raises. Memory does not grow with their number.
+    """
+    return _Check(fix=fix, sizes=sizes).go(ids)
+
+
+class _Check:
+    def __init__(self, *, fix: bool, sizes: bool) -> None:
+        self._fix = fix
+        self._sizes = sizes
+        self._application = inspection.application_role()
+        # By fingerprint: there are as many as there were versions of the code.
+        self._of_schema: dict[str, tuple[str, str] | None] = {}
+
+    def go(self, ids: Collection[int] | None) -> Iterator[Finding]:
+        if self._fix and ids is None:
+            yield from self._reconciled()
+        for page in inspection.pages(ids):
+            yield from self._page(page)
+        if ids is None:
+            yield from self._databases()
+            yield from self._roles()
+            yield from self._stock()
+
+    def _reconciled(self) -> Iterator[Finding]:
+        outcome = reconcile_organizations(wait_seconds=_RECONCILE_WAITS_SECONDS)
+        for verb in ("undone", "deleted"):
+            for name in outcome[verb]:
+                problem = Problem(Kind.UNFINISHED, verb, verdicts.RECONCILE)
+                yield Finding(name, None, fixed=(problem,))
+
+    # --- Organizations --------------------------------------------------------------------------
+    def _page(self, page: list[Seen]) -> Iterator[Finding]:
+        problems = {seen.organization_id: self._judge(seen) for seen in page}
+        doubtful = [key for key, found in problems.items() if found]
+        again: dict[int, Seen] = {}
+        if doubtful:
+            # A second look, behind the one at the locks: who was at work has either ended by now,
+            # or holds its lock.
+            locks = Locks()
+            again = inspection.look(doubtful)
+            for key in doubtful:
+                problems[key] = self._confirmed(problems[key], again.get(key), locks)
+        sizes = sizes_bytes(
+            seen.database for seen in page if self._sizes or problems[seen.organization_id]
+        )
+        for seen in page:
+            found = problems[seen.organization_id]
+            seen = again.get(seen.organization_id, seen)
+            finding = Finding(seen.name, seen, found, size_bytes=sizes.get(seen.database))
+            yield self._repaired(finding) if self._fix and found else finding
+
+    def _judge(self, seen: Seen) -> tuple[Problem, ...]:
+        found = list(verdicts.of_server(seen, application=self._application))
+        if not any(problem.kind == Kind.UNFINISHED for problem in found):
+            found += self._schema(seen)
+        return tuple(found)
+
+    def _confirmed(
+        self, first: tuple[Problem, ...], seen: Seen | None, locks: Locks
+    ) -> tuple[Problem, ...]:
+        if seen is None:
+            return ()
+        is_held = locks.hold(key_of(seen.name))
+        return tuple(
+            problem
+            for problem in self._judge(seen)
+            if problem in first and not (is_held and problem.kind in _OF_AN_ACT)
+        )
+
+    def _schema(self, seen: Seen) -> Iterator[Problem]:
+        if seen.fingerprint == code.current().fingerprint:
+            return
+        if seen.fingerprint not in self._of_schema:
+            self._of_schema[seen.fingerprint] = _lacking(seen.fingerprint)
+        said = self._of_schema[seen.fingerprint]
+        if said is not None:
+            what, flag = said
+            words = ["manage.py", "migrate_orgs", *([flag] if flag else []), f"--org={seen.name}"]
+            yield Problem(Kind.SCHEMA, what, shlex.join(words))
+
+    # --- Repairs --------------------------------------------------------------------------------
+    def _repaired(self, finding: Finding) -> Finding:
+        """Under the organization's lock, and looked at again: a REVOKE that changed nothing reports
+        success too."""
+        assert finding.seen is not None  # noqa: S101 - of an organization
+        if not any(problem.statements for problem in finding.problems):
+            return finding
+        key, number = key_of(finding.subject), finding.seen.organization_id
+        found: list[Problem] = []
+        with open_session() as session:
+            if not session.try_lock(key):
+                return finding
+            # Twice: an owner's change brings to light what the new owner lacks.
+            for _ in range(2):
+                again = inspection.look([number])
+                if number not in again:
+                    return replace(finding, problems=())
+                now = again[number]
+                judged = self._judge(now)
+                found += [problem for problem in judged if problem not in found]
+                _run(session, now, judged)
+            now = inspection.look([number]).get(number, now)
+        left = self._judge(now)
+        return replace(
+            finding,
+            seen=now,
+            problems=tuple(_by_superuser(problem) for problem in left),
+            fixed=tuple(problem for problem in found if problem not in left),
+        )
+
+    # --- What no row names ----------------------------------------------------------------------
+    def _databases(self) -> Iterator[Finding]:
+        for orphan in inspection.orphan_databases():
+            if orphan.is_ours_to_drop:
+                what, remedy = "a template or spare database that no row names", verdicts.RECONCILE
+            elif orphan.of_database is not None:
+                what = f"belongs to the role of {orphan.of}, whose database is {orphan.of_database}"
+                remedy = "look at what is in it; it goes when the organization is deleted"
+            else:
+                whose = f" (the deleted {orphan.of}'s)" if orphan.of else ""
+                what = f"no organization's; its owner is {orphan.owner}{whose}"
+                drop = sql.SQL("DROP DATABASE {}").format(sql.Identifier(orphan.database))
+                remedy = f"it may hold data. If nobody needs them, as a superuser: {text(drop)}"
+            problem = Problem(Kind.ORPHAN_DATABASE, what, remedy)
+            yield Finding(orphan.database, None, (problem,))
+
+    def _roles(self) -> Iterator[Finding]:
+        for role, name in inspection.orphan_roles():
+            whose = f" (it was of {name}, which is deleted)" if name else ""
+            drop = sql.SQL("DROP ROLE {}").format(sql.Identifier(role))
+            what = f"no organization's, and owns no database{whose}"
+            problem = Problem(Kind.ORPHAN_ROLE, what, verdicts.FIX, (drop,))
+            if not self._fix:
+                yield Finding(role, None, (problem,))
+                continue
+            with open_session() as session:
+                # PostgreSQL refuses where it owns anything, in any database.
+                is_gone = _try(session, drop)
+            if is_gone:
+                yield Finding(role, None, fixed=(problem,))
+            else:
+                remedy = f"once nothing depends on it (pg_shdepend), as a superuser: {text(drop)}"
+                yield Finding(role, None, (replace(problem, remedy=remedy),))
+
+    def _stock(self) -> Iterator[Finding]:
+        found = inspection.broken_stock()
+        if not found:
+            return
+        locks = Locks()
+        for kind, database, _, is_there in sorted(found & inspection.broken_stock()):
+            if not locks.hold(_STOCK_LOCKS[kind]):
+                what = f"a {kind} that is {'half made' if is_there else 'gone'}"
+                yield Finding(database, None, (Problem(Kind.STOCK, what, verdicts.RECONCILE),))
+
+
+# What an act under the organization's lock brings about, and ends itself.
+_OF_AN_ACT = (Kind.UNFINISHED, Kind.MEMBERSHIP, Kind.SCHEMA)
+
+
+def _lacking(fingerprint: str) -> tuple[str, str] | None:
+    """What is wrong with a database of this fingerprint, and migrate_orgs's flag, if it needs one.
+
+    None: nothing is missing. A database that is ahead serves the old code of a deploy.
+    """
+    if not fingerprint:
+        return "which migrations its database has is not recorded", "--verify"
+    has = records.migrations_of(fingerprint)
+    if has is None:
+        return "its record is of migrations that nobody wrote down", "--verify"
+    missing = records.lacking(has)
+    if not missing:
+        return None
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return f"behind: it lacks {missing[0]}{more}", ""
+
+
+def _by_superuser(problem: Problem) -> Problem:
+    if not problem.statements:
+        return problem
+    return replace(problem, remedy=f"as a superuser: {text(*problem.statements)}")
+
+
+def _run(session: ServerSession, seen: Seen, problems: Collection[Problem]) -> None:
+    """Each statement by itself, as a member of the roles that own the database, or are to."""
+    with ExitStack() as memberships:
+        for role in dict.fromkeys((seen.role, seen.owner)):
+            if role is not None and verdicts.is_ours(role) and session.role_exists(role):
+                try:
+                    memberships.enter_context(session.membership(role))
+                except psycopg.errors.InsufficientPrivilege as error:
+                    logger.warning("no member of the role", extra={"role": role}, exc_info=error)
+        for statement in (each for problem in problems for each in problem.statements):
+            if _try(session, statement):
+                extra = {"organization": seen.organization_id, "statement": statement.as_string()}
+                logger.info("set back", extra=extra)
+
+
+def _try(session: ServerSession, statement: sql.Composed) -> bool:
+    """Whether PostgreSQL took it. Raises what a session that broke raises."""
+    try:
+        session.execute(statement)
+    except psycopg.Error as error:
+        if session.connection.closed:
+            raise
+        logger.warning("not set back", extra={"statement": statement.as_string()}, exc_info=error)
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""`manage.py check_orgs [ORG…]`"""
+
+import json
+from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Callable
+from typing import IO, Any, cast
+
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from organizations import checking
+from organizations.checking import Finding
+from organizations.errors import OrganizationError, OrganizationNotFound
+from organizations.models import Organization
+from organizations.provisioning import code
+from organizations.provisioning.verdicts import Kind, Problem
+
+# Of one kind in the table; --json has all.
+_MOST_OF_A_KIND = 20
+Write = Callable[[str], object]
+_ROW = "{:>6}  {:<12}  {:<34}  {:>9}  {:>11}  {:<9}  {}"
+
+
+class Command(BaseCommand):
+    """Reads the master and the server's catalogs; with --fix sets back what harms no data."""
+
+    help = (
+        "Compare the master with its server, both ways: missing and orphan databases and roles, "
+        "owners, privileges, roles' attributes and memberships, and the recorded fingerprint "
+        "against the code's (the databases themselves are asked by migrate_orgs --verify). What "
+        "somebody is at work on is no problem. Exit code 1: a problem is left."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("names", nargs="*", metavar="ORG", help="these alone (default: all)")
+        parser.add_argument(
+            "--fix",
+            action="store_true",
+            help="set back owners, privileges, attributes and memberships, do what reconcile_orgs "
+            "does, and drop roles that own nothing; no database of an organization is dropped",
+        )
+        parser.add_argument(
+            "--all", action="store_true", help="list the organizations without a problem, too"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        lists = options["all"] or bool(options["names"])
+        view = self._view(lists=lists, as_json=options["json"])
+        counts: Counter[str] = Counter()
+        try:
+            ids = [_find(name) for name in options["names"]] or None
+            for finding in checking.check(ids, fix=options["fix"], sizes=lists):
+                _count(counts, finding)
+                view.show(finding)
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        view.end(counts)
+        if counts["problems"]:
+            raise CommandError(f"{_number(counts['problems'], 'problem')} left.")
+
+    def _view(self, *, lists: bool, as_json: bool) -> "_Document | _Lines":
+        if as_json:
+            return _Document(self.stdout.write, lists=lists)
+        if self.stdout.isatty():
+            return _Terminal(self.stdout.write, cast(IO[str], self.stdout._out), lists=lists)
+        return _Lines(self.stdout.write, lists=lists)
+
+
+def _find(name: str) -> int:
+    organization = Organization.objects.live().named(name).first()
+    if organization is None:
+        raise OrganizationNotFound(name)
+    return organization.pk
+
+
+def _count(counts: "Counter[str]", finding: Finding) -> None:
+    counts["problems"] += len(finding.problems)
+    counts["fixed"] += len(finding.fixed)
+    if finding.seen is not None:
+        counts["organizations"] += 1
+        counts["connections"] += finding.seen.connections
+        counts["bytes"] += finding.size_bytes or 0
+
+
+class _Lines:
+    """A line for each problem, and one for each organization where they are listed."""
+
+    def __init__(self, write: Write, *, lists: bool) -> None:
+        self._write = write
+        self._lists = lists
+        if lists:
+            self._write(
+                _ROW.format("id", "status", "database", "size", "connections", "schema", "name")
+            )
+
+    def show(self, finding: Finding) -> None:
+        seen = finding.seen
+        if seen is not None and self._lists:
+            size = "" if finding.size_bytes is None else decimal(finding.size_bytes)
+            schema = "current" if seen.fingerprint == code.current().fingerprint else "other"
+            facts = (seen.organization_id, seen.status, seen.database, size, seen.connections)
+            self._write(_ROW.format(*facts, schema, seen.name))
+        for problem in finding.fixed:
+            self.problem(finding, problem, "fixed")
+        for problem in finding.problems:
+            self.problem(finding, problem, problem.remedy)
+
+    def problem(self, finding: Finding, problem: Problem, remedy: str) -> None:
+        self._write(f"{finding.subject}: {problem.what} ({remedy})")
+
+    def end(self, counts: "Counter[str]") -> None:
+        said = [
+            _number(counts["organizations"], "organization"),
+            _number(counts["connections"], "connection"),
+            *([decimal(counts["bytes"])] if self._lists else []),
+            *([f"{counts['fixed']} fixed"] if counts["fixed"] else []),
+            _number(counts["problems"], "problem"),
+        ]
+        self._write(", ".join(said))
+
+
+class _Terminal(_Lines):
+    """The problems in a table at the end, and of very many of a kind the first."""
+
+    def __init__(self, write: Write, file: IO[str], *, lists: bool) -> None:
+        super().__init__(write, lists=lists)
+        self._console = Console(file=file)
+        self._table = Table("", "problem", "what to do")
+        self._shown: Counter[Kind] = Counter()
+
+    def problem(self, finding: Finding, problem: Problem, remedy: str) -> None:
+        self._shown[problem.kind] += 1
+        if self._shown[problem.kind] <= _MOST_OF_A_KIND:
+            # As text: a name can hold what rich reads as its markup.
+            self._table.add_row(Text(finding.subject), Text(problem.what), Text(remedy))
+
+    def end(self, counts: "Counter[str]") -> None:
+        for kind, number in self._shown.items():
+            if number > _MOST_OF_A_KIND:
+                self._table.add_row("…", f"{number - _MOST_OF_A_KIND} more: {kind}", "see --json")
+        if self._shown:
+            self._console.print(self._table)
+        super().end(counts)
+
+
+class _Document:
+    """What is listed or has a problem, written as it comes. organization, null: it is of none."""
+
+    def __init__(self, write: Write, *, lists: bool) -> None:
+        self._write = write
+        self._lists = lists
+        self._separator = "  "
+        self._write('{"findings": [')
+
+    def show(self, finding: Finding) -> None:
+        seen = finding.seen
+        problems = [_facts(problem, fixed=True) for problem in finding.fixed]
+        problems += [_facts(problem, fixed=False) for problem in finding.problems]
+        if not problems and not self._lists:
+            return
+        facts = {
+            "name": finding.subject,
+            "organization": seen
+            and {
+                "id": seen.organization_id,
+                "slug": seen.slug,
+                "status": seen.status,
+                "database": seen.database,
+                "role": seen.role,
+                "fingerprint": seen.fingerprint,
+                "is_current": seen.fingerprint == code.current().fingerprint,
+                "size_bytes": finding.size_bytes,
+                "connections": seen.connections,
+            },
+            "problems": problems,
+        }
+        self._write(self._separator + json.dumps(facts, ensure_ascii=False))
+        self._separator = ", "
+
+    def end(self, counts: "Counter[str]") -> None:
+        names = ("organizations", "connections", "problems", "fixed")
+        self._write("], " + json.dumps({"counts": {name: counts[name] for name in names}})[1:])
+
+
+def _facts(problem: Problem, *, fixed: bool) -> dict[str, object]:
+    remedy = {} if fixed else {"remedy": problem.remedy}
+    return {"kind": problem.kind.value, "what": problem.what, "fixed": fixed, **remedy}
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,239 @@
+"""What the server has of each organization, and what it has besides.
+
+The catalogs of databases, roles, memberships and sessions are shared by all databases of a server,
+and the master is on it: one query joins them to a page of rows. Each is one statement with one
+snapshot, and a row is written before what it names is made, and goes behind it: what is being made
+or dropped meanwhile is never seen as nobody's.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+
+from organizations.naming import DATABASE_PREFIX, ROLE_PATTERN, system_prefix
+
+from .leftovers import KINDS
+from .server import lock_number
+
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An organization's row, and what the server has of it.
+
+    owner, None: there is no database; accepts and is_whole are None then. attributes, None: there
+    is no role; else what it has of SUPERUSER, CREATEDB, …, and NOLOGIN. grants: who has which
+    privilege on the database, '' for PUBLIC. member_of: other roles, each with who made it a
+    member. is_open_to_application: its memberships are those of an act that nobody has ended.
+    """
+
+    organization_id: int
+    name: str
+    slug: str
+    status: str
+    database: str
+    role: str
+    fingerprint: str
+    owner: str | None
+    accepts: bool | None
+    is_whole: bool | None
+    grants: list[list[str]]
+    attributes: list[str] | None
+    member_of: list[list[str]]
+    is_open_to_application: bool
+    connections: int
+
+
+# Of a session without a user: autovacuum. A DROP DATABASE that was cut leaves datconnlimit = -2
+# (PostgreSQL, DATCONNLIMIT_INVALID_DB in catalog/pg_database.h). What the application's role
+# granted to itself is a membership for one act (ServerSession.membership); that of CREATE ROLE has
+# another grantor. The application's role is a member of all others: a plan that takes their average
+# for its memberships reads them all for each organization.
+_ORGANIZATIONS = """
+WITH sessions AS MATERIALIZED (
+    SELECT datid, count(*) AS number FROM pg_stat_activity WHERE usesysid IS NOT NULL GROUP BY datid
+), memberships AS MATERIALIZED (
+    SELECT member, array_agg(ARRAY[pg_get_userbyid(roleid), pg_get_userbyid(grantor)]::text[]
+        ORDER BY roleid) AS of
+    FROM pg_auth_members WHERE member <> current_user::regrole GROUP BY member
+)
+SELECT o.id, o.name, o.slug, o.status, o.database_name, o.role_name, o.fingerprint,
+    pg_get_userbyid(d.datdba)::text, d.datallowconn, d.datconnlimit <> -2,
+    ARRAY(
+        SELECT ARRAY[CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee)::text END,
+            privilege_type]
+        FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) ORDER BY 1
+    ),
+    CASE WHEN r.oid IS NOT NULL THEN array_remove(ARRAY[
+        CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreatedb THEN 'CREATEDB' END,
+        CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+        CASE WHEN rolreplication THEN 'REPLICATION' END,
+        CASE WHEN rolbypassrls THEN 'BYPASSRLS' END, CASE WHEN NOT rolcanlogin THEN 'NOLOGIN' END
+    ], NULL) END,
+    coalesce(memberships.of, '{}'),
+    EXISTS (
+        SELECT FROM pg_auth_members WHERE roleid = r.oid
+        AND member = current_user::regrole AND grantor = current_user::regrole
+    ),
+    coalesce(sessions.number, 0)
+FROM (
+    SELECT * FROM organizations WHERE status <> 'deleted' AND id > %s
+    AND (%s::bigint[] IS NULL OR id = ANY(%s)) ORDER BY id LIMIT %s
+) AS o
+LEFT JOIN pg_database AS d ON d.datname = o.database_name::name
+LEFT JOIN pg_roles AS r ON r.rolname = o.role_name::name
+LEFT JOIN sessions ON sessions.datid = d.oid
+LEFT JOIN memberships ON memberships.member = r.oid
+ORDER BY o.id
+"""
+
+
+def pages(ids: Collection[int] | None = None) -> Iterator[list[Seen]]:
+    """The organizations that are no tombstones, or those of `ids`, by pages in their order."""
+    last = 0
+    wanted = None if ids is None else list(ids)
+    while True:
+        page = [Seen(*row) for row in _rows(_ORGANIZATIONS, last, wanted, wanted, PAGE)]
+        if page:
+            yield page
+        if len(page) < PAGE:
+            return
+        last = page[-1].organization_id
+
+
+def look(ids: Collection[int]) -> dict[int, Seen]:
+    """The same of a few, by their ids; what is gone is missing."""
+    return {seen.organization_id: seen for page in pages(ids) for seen in page}
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A database under our naming that no live row names.
+
+    of, of_database: the organization whose role owns it, and what its database is called; a deleted
+    one has no database. is_ours_to_drop: it is a template or a spare database, by its name.
+    """
+
+    database: str
+    owner: str
+    of: str | None
+    of_database: str | None
+    is_ours_to_drop: bool
+
+
+# Only what this application's role owns, or may act for: another installation on this server has
+# an application's role of its own. A superuser may act for all. By the catalog: pg_has_role walks
+# all memberships of the application's role anew for each role that it is asked about, 10,000 times
+# 10,000 of them.
+_DATABASES = """
+SELECT d.datname::text, u.rolname::text, o.name,
+    CASE WHEN o.status <> 'deleted' THEN o.database_name END,
+    EXISTS (SELECT FROM unnest(%(prefixes)s::text[]) AS prefix WHERE starts_with(d.datname, prefix))
+FROM pg_database AS d JOIN pg_roles AS u ON u.oid = d.datdba
+LEFT JOIN organizations AS o ON o.role_name = u.rolname::text
+WHERE d.datname > %(after)s AND d.datname <> current_database()
+AND EXISTS (SELECT FROM unnest(%(prefixes)s::text[] || %(prefix)s::text) AS prefix
+    WHERE starts_with(d.datname, prefix))
+AND (u.rolname = current_user
+    OR (u.rolname ~ %(ours)s AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
+            AND member = current_user::regrole AND admin_option)
+        OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))))
+AND NOT EXISTS (SELECT FROM organizations AS l
+    WHERE l.database_name = d.datname::text AND l.status <> 'deleted')
+AND NOT EXISTS (SELECT FROM spare_databases AS s WHERE s.database_name = d.datname::text)
+AND NOT EXISTS (SELECT FROM templates AS t WHERE t.database_name = d.datname::text)
+ORDER BY d.datname LIMIT %(page)s
+"""
+
+
+def orphan_databases() -> Iterator[Orphan]:
+    """Those of the server that nobody knows, in the order of their names."""
+    master = str(connections["default"].settings_dict["NAME"])
+    after = ""
+    while True:
+        parameters = {
+            "prefixes": [system_prefix(kind, master=master) for kind in KINDS],
+            "prefix": DATABASE_PREFIX,
+            "ours": ROLE_PATTERN,
+            "after": after,
+            "page": PAGE,
+        }
+        page = [Orphan(*row) for row in _rows(_DATABASES, **parameters)]
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].database
+
+
+_ROLES = """
+SELECT u.rolname::text, o.name
+FROM pg_roles AS u LEFT JOIN organizations AS o ON o.role_name = u.rolname::text
+WHERE u.rolname > %s AND u.rolname ~ %s
+AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
+        AND member = current_user::regrole AND admin_option)
+    OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
+AND coalesce(o.status, 'deleted') = 'deleted'
+AND NOT EXISTS (SELECT FROM spare_databases AS s WHERE s.role_name = u.rolname::text)
+AND NOT EXISTS (SELECT FROM templates AS t WHERE t.role_name = u.rolname::text)
+AND NOT EXISTS (SELECT FROM pg_database WHERE datdba = u.oid)
+ORDER BY u.rolname LIMIT %s
+"""
+
+
+def orphan_roles() -> Iterator[tuple[str, str | None]]:
+    """Roles of ours that no live row names and that own no database; and whose each was."""
+    after = ""
+    while True:
+        page = [(str(role), name) for role, name in _rows(_ROLES, after, ROLE_PATTERN, PAGE)]
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1][0]
+
+
+_STOCK = """
+SELECT kind, database_name, ready, d.oid IS NOT NULL FROM (
+    SELECT 'spare database' AS kind, database_name, ready FROM spare_databases
+    UNION ALL SELECT 'template', database_name, ready FROM templates
+) AS stock LEFT JOIN pg_database AS d ON d.datname = database_name::name
+WHERE NOT ready OR d.oid IS NULL ORDER BY 1, 2
+"""
+
+
+def broken_stock() -> set[tuple[str, str, bool, bool]]:
+    """Templates and spare databases that cannot be used: kind, name, ready, whether it is there."""
+    return {(str(kind), str(name), ready, there) for kind, name, ready, there in _rows(_STOCK)}
+
+
+# Of a lock with one 64-bit key the upper half is in classid, the lower in objid, and objsubid is 1
+# (PostgreSQL, "pg_locks").
+_LOCKS = """
+SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+class Locks:
+    """Who is at work, at one moment; nobody is kept from anything by the question."""
+
+    def __init__(self) -> None:
+        self._numbers = {int(number) for (number,) in _rows(_LOCKS)}
+
+    def hold(self, key: str) -> bool:
+        """Whether somebody holds the lock with this key."""
+        return lock_number(key) in self._numbers
+
+
+def application_role() -> str:
+    """The role that this application works as."""
+    return str(_rows("SELECT current_user::text")[0][0])
+
+
+def _rows(query: str, *parameters: Any, **named: Any) -> list[tuple[Any, ...]]:
+    with connections["default"].cursor() as cursor:
+        cursor.execute(query, named or parameters or None)
+        return list(cursor.fetchall())

@@ -1,0 +1,169 @@
+"""What is wrong with an organization's database and role, and the SQL that sets it back."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from psycopg import sql
+
+from organizations.models import Organization
+from organizations.naming import ROLE_PATTERN
+
+from .inspection import Seen
+
+
+class Kind(StrEnum):
+    """What a problem is about."""
+
+    UNFINISHED = "unfinished"
+    DATABASE = "database"
+    OWNER = "owner"
+    PRIVILEGES = "privileges"
+    ROLE = "role"
+    MEMBERSHIP = "membership"
+    SCHEMA = "schema"
+    ORPHAN_DATABASE = "orphan database"
+    ORPHAN_ROLE = "orphan role"
+    STOCK = "stock"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """remedy: what a person does about it. statements: what sets it back and harms no data; none
+    where there is no such thing."""
+
+    kind: Kind
+    what: str
+    remedy: str
+    statements: tuple[sql.Composed, ...] = ()
+
+
+FIX = "manage.py check_orgs --fix"
+RECONCILE = "manage.py reconcile_orgs"
+
+
+def of_server(seen: Seen, *, application: str) -> Iterator[Problem]:
+    """What the server has otherwise than provisioning made it.
+
+    application: the application's role. An organization that is not usable is unfinished, and
+    nothing else is said of it.
+    """
+    if seen.status not in Organization.Status.usable():
+        yield Problem(Kind.UNFINISHED, f"{seen.status}, and nobody is at work on it", RECONCILE)
+        return
+    yield from _database(seen, application)
+    yield from _role(seen, application)
+
+
+def is_ours(role: str) -> bool:
+    """Whether it is called as the roles that provisioning makes."""
+    return re.fullmatch(ROLE_PATTERN, role) is not None
+
+
+def _database(seen: Seen, application: str) -> Iterator[Problem]:
+    database, role = sql.Identifier(seen.database), sql.Identifier(seen.role)
+    if seen.owner is None:
+        remedy = f"restore {seen.database} from a backup, or give it up: {_delete(seen)}"
+        yield Problem(Kind.DATABASE, f"the database {seen.database} is missing", remedy)
+        return
+    if not seen.is_whole:
+        yield Problem(
+            Kind.DATABASE,
+            f"the database {seen.database} is broken: a DROP DATABASE of it was cut short",
+            f"drop it, restore it from a backup, or give it up: {_delete(seen)}",
+        )
+        return
+    if not seen.accepts:
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database)
+        yield Problem(
+            Kind.DATABASE,
+            f"the database {seen.database} takes no connections",
+            f"if nobody means it so, as a superuser: {text(allow)}",
+        )
+    if seen.owner != seen.role and seen.attributes is not None:
+        owner = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, role)
+        # Of somebody else's it is perhaps another database, under the name of ours.
+        is_safe = seen.owner == application or is_ours(seen.owner)
+        yield Problem(
+            Kind.OWNER,
+            f"the database {seen.database} belongs to {seen.owner}, not to {seen.role}",
+            FIX if is_safe else f"if it is the organization's, as a superuser: {text(owner)}",
+            (owner,) if is_safe else (),
+        )
+    yield from _privileges(seen, application)
+
+
+def _privileges(seen: Seen, application: str) -> Iterator[Problem]:
+    """Of those that are no organization's, and not PUBLIC, whoever granted them knows why."""
+    database = sql.Identifier(seen.database)
+    granted: dict[str, list[str]] = {}
+    for grantee, privilege in seen.grants:
+        granted.setdefault(grantee, []).append(privilege)
+    for grantee, privileges in granted.items():
+        if grantee and (grantee in (seen.role, seen.owner) or not is_ours(grantee)):
+            continue
+        whom = sql.Identifier(grantee) if grantee else sql.SQL("PUBLIC")
+        yield Problem(
+            Kind.PRIVILEGES,
+            f"{grantee or 'PUBLIC'} has {' and '.join(privileges)} on {seen.database}",
+            FIX,
+            (sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, whom),),
+        )
+    # What an owner that is to change has, the next one has.
+    theirs = seen.role if seen.owner == seen.role else None
+    for role, needed in ((theirs, ("CONNECT", "CREATE", "TEMPORARY")), (application, ("CONNECT",))):
+        lacking = [each for each in needed if role and each not in granted.get(role, [])]
+        if role is not None and lacking:
+            privileges_sql = sql.SQL(", ").join(map(sql.SQL, lacking))
+            grant = sql.SQL("GRANT {} ON DATABASE {} TO {}")
+            yield Problem(
+                Kind.PRIVILEGES,
+                f"{role} lacks {' and '.join(lacking)} on {seen.database}",
+                FIX,
+                (grant.format(privileges_sql, database, sql.Identifier(role)),),
+            )
+
+
+def _role(seen: Seen, application: str) -> Iterator[Problem]:
+    role = sql.Identifier(seen.role)
+    if seen.attributes is None:
+        yield Problem(
+            Kind.ROLE,
+            f"the role {seen.role} is missing",
+            "restore the server's roles from a backup (pg_dumpall --roles-only), or give it up: "
+            + _delete(seen),
+        )
+        return
+    for attribute in seen.attributes:
+        opposite = "LOGIN" if attribute == "NOLOGIN" else f"NO{attribute}"
+        what = "cannot log in" if attribute == "NOLOGIN" else f"has {attribute}"
+        statement = sql.SQL("ALTER ROLE {} {}").format(role, sql.SQL(opposite))
+        yield Problem(Kind.ROLE, f"the role {seen.role} {what}", FIX, (statement,))
+    for other, grantor in seen.member_of:
+        revoke = sql.SQL("REVOKE {} FROM {} GRANTED BY {}")
+        names = map(sql.Identifier, (other, seen.role, grantor))
+        yield Problem(
+            Kind.MEMBERSHIP,
+            f"the role {seen.role} is a member of {other}",
+            FIX,
+            (revoke.format(*names),),
+        )
+    if seen.is_open_to_application:
+        me = sql.Identifier(application)
+        yield Problem(
+            Kind.MEMBERSHIP,
+            f"{application} has remained a member of {seen.role}",
+            FIX,
+            (sql.SQL("REVOKE {} FROM {} GRANTED BY {}").format(role, me, me),),
+        )
+
+
+def text(*statements: sql.Composed) -> str:
+    """As one types them in psql."""
+    return " ".join(f"{statement.as_string()};" for statement in statements)
+
+
+def _delete(seen: Seen) -> str:
+    return shlex.join(["manage.py", "delete_org", "--", seen.name])

@@ -1,0 +1,90 @@
+"""manage.py seed_orgs"""
+
+import io
+import re
+from collections.abc import Iterator
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from pytest_django import Settings
+
+from organizations import services
+from organizations.management.commands import seed_orgs
+from organizations.models import Organization
+from tests.conftest import PASSWORD, Company
+
+
+def seeded() -> list[Organization]:
+    return list(Organization.objects.live().filter(name__startswith="Seed ").order_by("name"))
+
+
+def names() -> list[str]:
+    return [organization.name for organization in seeded()]
+
+
+@pytest.fixture(autouse=True)
+def _development(settings: Settings) -> Iterator[None]:
+    settings.DEBUG = True
+    yield
+    for organization in seeded():
+        services.delete_organization(organization)
+
+
+def seed(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("seed_orgs", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_it_makes_so_many_that_one_can_log_in_to(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = seed("2", "--parallel=2")
+    assert names() == ["Seed 000001", "Seed 000002"]
+    assert out.startswith("2 made in ")
+    said = re.search(r"organization '(.+)', e-mail (\S+), password (\S+);", out)
+    assert said is not None, out
+    Company(seeded()[0], said[2], said[3]).login(client)
+    Company(seeded()[1], said[2], said[3]).login(client)
+    # And it goes on behind what is there, with a password that is given and not shown.
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+    assert PASSWORD not in seed("1", "--password-stdin")
+    assert names() == ["Seed 000001", "Seed 000002", "Seed 000003"]
+    Company(seeded()[2], said[2], PASSWORD).login(client)
+
+
+def test_a_name_that_somebody_else_takes_meanwhile_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert seed_orgs._last() == 0
+    seed("1")
+    assert seed_orgs._last() == 1
+    monkeypatch.setattr(seed_orgs, "_last", lambda: 0)  # As it was before the other's.
+    seed("1")
+    assert names() == ["Seed 000001", "Seed 000002"]
+
+
+def test_what_fails_is_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("a step that fails")
+
+    monkeypatch.setattr(services, "_activate", fail)
+    with pytest.raises(CommandError, match="^1 failed: The organization 'Seed 000001' could not"):
+        seed("1")
+    assert names() == []
+
+
+def test_a_weak_password_is_refused_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ORG_ADMIN_PASSWORD", "short")
+    with pytest.raises(CommandError, match="^password: "):
+        seed("1")
+
+
+def test_it_refuses_with_debug_off(settings: Settings) -> None:
+    settings.DEBUG = False
+    with pytest.raises(CommandError, match="it runs with DEBUG on alone"):
+        seed("1")
+    assert names() == []
