@@ -27,7 +27,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench affinity lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz kill-storm migrate-storm faults login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz kill-storm job-storm migrate-storm faults login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-bench connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
@@ -110,6 +110,9 @@ fuzz: venv ## Try the walls and the API in random orders for SECONDS (SEED repea
 
 kill-storm: venv ## Kill (-9) the server in a storm of sign-ups, KILLS times, and count what is left
 	@$(PY) -m tests.faults.kill_storm $(ARGS)
+
+job-storm: venv ## Kill (-9) a worker in the middle of each kind of job, KILLS times each, and count
+	@$(PY) -m tests.faults.job_storm $(ARGS)
 
 migrate-storm: venv ## Kill (-9) a run of migrate_orgs half-way, spoil one organization's data, and count
 	@$(PY) -m tests.faults.migrate_storm $(ARGS)

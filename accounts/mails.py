@@ -50,8 +50,12 @@ def request_link(request: HttpRequest, tenant: Tenant, *, email: str, purpose: P
 
     Looks nobody up: what the caller does next takes as long for any address.
     """
+    _request(_base(base_url(request), tenant), tenant, email=email, purpose=purpose)
+
+
+def _request(base: str, tenant: Tenant, *, email: str, purpose: Purpose) -> None:
     origin = trail.origin()
-    page = _base(request, tenant) + reverse(PAGES[purpose])
+    page = base + reverse(PAGES[purpose])
 
     def prepare() -> EmailMessage | None:
         with trail.acting(origin), tenancy.override(tenant):
@@ -67,8 +71,14 @@ def request_nothing() -> None:
 
 def request_verification(request: HttpRequest, tenant: Tenant, *, email: str) -> None:
     """Have a new address's owner asked whether it is theirs. Never fails what it is part of."""
+    request_verification_from(base_url(request), tenant, email=email)
+
+
+def request_verification_from(host_url: str, tenant: Tenant, *, email: str) -> None:
+    """The same behind the request, for who has kept its base_url()."""
     try:
-        request_link(request, tenant, email=email, purpose=Purpose.VERIFICATION)
+        base = _base(host_url, tenant)
+        _request(base, tenant, email=email, purpose=Purpose.VERIFICATION)
     except OutboxFull:
         logger.warning("no verification mail: too many wait to be sent")
 
@@ -119,9 +129,14 @@ def _plain(name: str, slug: str) -> str:
     return slug
 
 
-def _base(request: HttpRequest, tenant: Tenant) -> str:
+def base_url(request: HttpRequest) -> str:
+    """Scheme and host that the request came to."""
+    return f"{request.scheme}://{request.get_host()}"
+
+
+def _base(host_url: str, tenant: Tenant) -> str:
     """Where links lead: PUBLIC_URL, or else the host that the request came to."""
     if settings.PUBLIC_URL:
         public: str = settings.PUBLIC_URL
         return public.replace("{organization}", tenant.slug)
-    return f"{request.scheme}://{request.get_host()}"
+    return host_url

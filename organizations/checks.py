@@ -87,8 +87,11 @@ def check_openness(
 CONNECTIONS_PER_THREAD = 2
 # The thread that writes mails (accounts/outbox.py) asks the master too.
 CONNECTIONS_FOR_MAILS = 1
-# `refill_spares`: the master's, a direct session, and one to the spare that is being made.
-CONNECTIONS_FOR_REFILLING = 2
+# A worker's, beside its jobs': Procrastinate's three (jobs/worker.py), one to look for dead workers
+# with, and one for mails.
+CONNECTIONS_OF_WORKER = 5
+# Where it watches the spare databases: the master's, and a direct session.
+CONNECTIONS_FOR_SPARES = 2
 
 
 def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
@@ -107,10 +110,11 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
     own = settings.WEB_CONCURRENCY * (
         settings.WEB_THREADS * CONNECTIONS_PER_THREAD + CONNECTIONS_FOR_MAILS
     )
-    refills = bool(settings.ORG_SPARE_DATABASES)
-    own += CONNECTIONS_FOR_REFILLING * refills
+    jobs: int = settings.WORKER_CONCURRENCY
+    own += CONNECTIONS_OF_WORKER + jobs * CONNECTIONS_PER_THREAD
+    own += CONNECTIONS_FOR_SPARES * bool(settings.ORG_SPARE_DATABASES)
     # Those are of other roles, to databases of their own.
-    everything = own + settings.WEB_CONCURRENCY * settings.ORG_MAX_CONNECTIONS + refills
+    everything = own + settings.WEB_CONCURRENCY * settings.ORG_MAX_CONNECTIONS + jobs
     threads = "WEB_CONCURRENCY or WEB_THREADS"
     for needed, available, whose, lowering, remedy in (
         (
@@ -138,9 +142,8 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
         if available is None or needed <= available or (superuser and whose != "the server allows"):
             continue
         yield checks.Warning(
-            f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads"
-            f"{' and refill_spares' if refills else ''} can open {needed} connections, and "
-            f"{whose} {available}.",
+            f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads and a worker "
+            f"can open {needed} connections, and {whose} {available}.",
             hint=f"Lower {lowering}, or {remedy}.",
             id="organizations.W004",
         )

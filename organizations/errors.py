@@ -184,6 +184,59 @@ class CredentialUnreadable(OrganizationError):
         )
 
 
+class SignUpUnknown(OrganizationError):
+    """A status URL that was never given out, or whose sign-up ended long ago."""
+
+    code = "sign_up_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such sign-up, or it ended long ago. Log in, or sign up.")
+
+
+class JobRefused(OrganizationError):
+    """A job that names no organization, or another than its lock does."""
+
+    code = "job_refused"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The job was refused: {reason} Nothing was done.")
+
+
+class MigrationFailed(OrganizationError):
+    """A job's migration of one organization; the master's record of it says the same."""
+
+    code = "migration_failed"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"The database of {name!r} is where it was before: {reason}")
+
+
+class JobNotFound(OrganizationError):
+    """There is no such job, or it is another organization's."""
+
+    code = "job_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such job. Look into the list of jobs.")
+
+
+class JobWrongState(OrganizationError):
+    """What was asked of a job does not fit what it is doing."""
+
+    code = "job_wrong_state"
+
+    def __init__(self, job_id: int, *, status: str, why: str) -> None:
+        super().__init__(f"Job {job_id} is {status}: {why}")
+
+
+# Their sentences tell the operator what to do; a stranger learns that it was not their fault.
+FOR_OPERATORS = (ProvisioningFailed, ServerRefused, CredentialUnreadable)
+OUR_FAULT = (
+    "This could not be done, for a reason on our side. Nothing is half made. It has been logged; "
+    "try again later."
+)
+
+
 class AccountError(Exception):
     """Root of what can go wrong with a person's account in an organization."""
 

@@ -19,11 +19,15 @@ _SIGN_UP = sent(
     {"email": "admin@test.com", "password": "testpass123", "organization_name": "TestOrg"}
 )
 
-CREATE = [_SIGN_UP, answered(_ORGANIZATION, 201)]
+_STATUS_URL = "/org/create/status/Zk9b1s5pQ2mX7cT0aV4eJ8uL3yR6wN1hG5dF2iB7oSk"
+_ACCEPTED = answered({"state": "waiting", "step": "", "status_url": _STATUS_URL}, 202)
+
+CREATE = [_SIGN_UP, answered(_ORGANIZATION, 201), _ACCEPTED]
+SIGN_UP_STATUS = [answered({"state": "done", "step": "admin", "organization": _ORGANIZATION})]
 GET = [sent({"organization_name": "TestOrg"}), answered(_ORGANIZATION)]
 OWN = [answered(_DETAIL)]
 STAFF = [answered(_STAFF)]
-STAFF_CREATE = [_SIGN_UP, answered(_STAFF, 201)]
+STAFF_CREATE = [_SIGN_UP, answered(_STAFF, 201), _ACCEPTED]
 AUDIT = [
     answered(
         {

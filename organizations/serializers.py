@@ -33,6 +33,23 @@ class OrganizationOutput(serializers.ModelSerializer[Organization]):
         read_only_fields = fields
 
 
+class ErrorOutput(serializers.Serializer[Any]):
+    """Why it failed, in the shape of every error."""
+
+    detail = serializers.CharField()
+    code = serializers.CharField()
+
+
+class SignUpStatusOutput(serializers.Serializer[Any]):
+    """How a sign-up goes."""
+
+    state = serializers.ChoiceField(choices=["waiting", "running", "done", "failed"])
+    step = serializers.CharField(help_text="The last step that was done; empty before the first.")
+    status_url = serializers.CharField(required=False, help_text="In the answer 202 alone.")
+    organization = OrganizationOutput(required=False, allow_null=True, help_text="Once done.")
+    error = ErrorOutput(required=False, help_text="Where it failed.")
+
+
 class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
     """What its own people and the staff know of it; where its database is is nobody's concern."""
 

@@ -4,6 +4,7 @@ came to (migrating/records.py)."""
 
 import logging
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .errors import (
     ServerRefused,
     WrongState,
 )
+from .jobs.models import PendingSignUp
 from .keys import new_audit_key
 from .migrating import records
 from .models import Organization, Server, SpareDatabase
@@ -90,37 +92,86 @@ def create_organization(
                 raise OrganizationExists(name)
         # Meanwhile: it takes about as long as all the rest, and gives others the interpreter.
         hashed = worker.submit(lambda: password_hash or hash_password(password))
-        try:
-            with report.step("row"):
-                organization = _insert(session, name=name, email=email)
-        except (OperationalError, InterfaceError) as error:
-            take_back_row(session, name, error)
-            raise
-        try:
-            provision(
-                session,
-                organization,
-                password_hash=hashed.result,
-                report=report,
-                done=lambda step: _record_step(session, organization, step),
-            )
-            with report.step("activation"):
-                _activate(organization)
-        except BaseException as error:
-            record_failure(organization, error)
-            compensate(session, organization)
-            raise explained(organization, error) from error
+        return _create(session, report, name=name, email=email, password_hash=hashed.result)
+
+
+def create_reserved_organization(
+    pending: PendingSignUp, *, password_hash: str, on_step: Callable[[str], None]
+) -> Created | None:
+    """The same for a sign-up that has its name reserved, and whose password is hashed already.
+
+    None where an earlier try got through, or it was given up. on_step: told each step that is
+    done. The sign-up ends in the commit that opens the organization. Raises as
+    create_organization does, and OrganizationBusy while somebody else is at work on the name.
+    """
+    _refuse_in_transaction()
+    report = Report()
+    with open_session() as session:
+        with report.step("lock"):
+            session.lock(key_of(pending.name), name=pending.name, timeout_seconds=_RESERVED_WAIT)
+        if not PendingSignUp.objects.open().filter(pk=pending.pk).exists():
+            return None
+        return _create(
+            session,
+            report,
+            name=pending.name,
+            email=pending.email,
+            password_hash=lambda: password_hash,
+            pending=pending,
+            on_step=on_step,
+        )
+
+
+# Of a worker that was taken for dead and is not: its session holds the lock until it ends.
+_RESERVED_WAIT = 10.0
+
+
+def _create(
+    session: ServerSession,
+    report: Report,
+    *,
+    name: str,
+    email: str,
+    password_hash: Callable[[], str],
+    pending: PendingSignUp | None = None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Created:
+    """Under the name's lock, which the session holds."""
+
+    def done(step: Step) -> None:
+        _record_step(session, organization, step)
+        on_step(step)
+
+    try:
+        with report.step("row"):
+            organization = _insert(session, name=name, email=email, pending=pending)
+    except (OperationalError, InterfaceError) as error:
+        take_back_row(session, name, error)
+        raise
+    try:
+        provision(session, organization, password_hash=password_hash, report=report, done=done)
+        with report.step("activation"):
+            _activate(organization, pending)
+    except BaseException as error:
+        record_failure(organization, error)
+        compensate(session, organization)
+        raise explained(organization, error) from error
     logger.info(
         "organization created", extra={"organization": organization.pk, "path": str(report.path)}
     )
     return Created(organization, report)
 
 
-def _insert(session: ServerSession, *, name: str, email: str) -> Organization:
+def _insert(
+    session: ServerSession, *, name: str, email: str, pending: PendingSignUp | None = None
+) -> Organization:
     """The row, committed before anything exists that would be an orphan without it.
 
     Where a spare database is ready it is the organization's by the same commit.
     """
+    reserved = PendingSignUp.objects.open().named(name)
+    if (reserved.exclude(pk=pending.pk) if pending else reserved).exists():
+        raise OrganizationExists(name)
     for leftover in Organization.objects.live().named(name):
         if leftover.is_usable:
             raise OrganizationExists(name)
@@ -178,13 +229,16 @@ def _record_step(session: ServerSession, organization: Organization, step: Step)
     session.execute(statement, (step, organization.pk))
 
 
-def _activate(organization: Organization) -> None:
+def _activate(organization: Organization, pending: PendingSignUp | None = None) -> None:
     """Open the organization. Fails where reconcile_orgs took the row over in the meantime.
 
-    Template, spare database and migrations were this code's: so is the fingerprint.
+    Template, spare database and migrations were this code's: so is the fingerprint. In the same
+    commit its sign-up ends, where it waited: a retry behind it finds nothing to do.
     """
     fingerprint = records.remember_code()
     with recorded("organization.created", organization):
+        if pending is not None and not pending.finish(organization.pk):
+            raise ProvisioningFailed(organization.name, "its sign-up was cancelled.")
         if not _move(
             organization,
             Status.ACTIVE,

@@ -3,13 +3,18 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from . import audit_views, views
+from . import audit_views, sign_up_views, views
 
 router = SimpleRouter()
 router.register("organizations", views.OrganizationViewSet, basename="organizations")
 
 contract_urlpatterns = [
     path("org/create", views.CreateOrganizationView.as_view(), name="org-create"),
+    path(
+        "org/create/status/<str:token>",
+        sign_up_views.SignUpStatusView.as_view(),
+        name="sign-up-status",
+    ),
     path("org/get", views.GetOrganizationView.as_view(), name="org-get"),
 ]
 urlpatterns = [

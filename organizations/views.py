@@ -21,7 +21,7 @@ from accounts.contract import ContractView
 from accounts.permissions import IsMember
 from accounts.throttling import LookupThrottle, SignUpThrottle
 
-from . import examples, serializers, services, tenancy
+from . import examples, serializers, services, sign_up_views, tenancy
 from .errors import OrganizationNotFound, SignUpClosed
 from .models import Organization
 from .permissions import IsStaff, MayLookUp, SignUpIsOpen
@@ -38,13 +38,16 @@ class CreateOrganizationView(ContractView):
     @extend_schema(
         operation_id="org_create",
         summary="Sign up: an organization with a database of its own",
-        responses={201: serializers.OrganizationOutput},
+        parameters=[sign_up_views.PREFER],
+        responses={201: serializers.OrganizationOutput, 202: sign_up_views.ACCEPTED},
         examples=examples.CREATE,
         tags=["contract"],
         auth=[],
     )
     def post(self, request: Request) -> Response:
         organization = _sign_up(self, request)
+        if isinstance(organization, Response):
+            return organization
         return Response(
             serializers.OrganizationOutput(organization).data, status=status.HTTP_201_CREATED
         )
@@ -84,9 +87,12 @@ class GetOrganizationView(ContractView):
         return Response(serializers.OrganizationOutput(organization).data)
 
 
-def _sign_up(view: GenericAPIView[Any], request: Request) -> Organization:
+def _sign_up(view: GenericAPIView[Any], request: Request) -> Organization | Response:
+    """The new organization, or the answer 202 where the client would rather not wait."""
     data = view.get_serializer(data=request.data)
     data.is_valid(raise_exception=True)
+    if sign_up_views.wants_async(request):
+        return sign_up_views.accept(request, data.validated_data)
     organization = services.create_organization(
         name=data.validated_data["organization_name"],
         email=data.validated_data["email"],
@@ -142,7 +148,8 @@ class OrganizationFilter(filters.FilterSet):
         operation_id="organizations_create",
         summary="Make an organization (staff)",
         request=serializers.SignUpInput,
-        responses={201: serializers.OrganizationStaffOutput},
+        parameters=[sign_up_views.PREFER],
+        responses={201: serializers.OrganizationStaffOutput, 202: sign_up_views.ACCEPTED},
         examples=examples.STAFF_CREATE,
         tags=["staff"],
     ),
@@ -180,6 +187,8 @@ class OrganizationViewSet(
         if settings.ORG_SIGNUP == "off":
             raise SignUpClosed
         organization = _sign_up(self, request)
+        if isinstance(organization, Response):
+            return organization
         # A plain dict: the browsable API would fill its form from the serializer behind `.data`.
         output = dict(serializers.OrganizationStaffOutput(organization).data)
         return Response(output, status=status.HTTP_201_CREATED)

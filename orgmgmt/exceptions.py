@@ -35,6 +35,9 @@ _STATUS: dict[type[Exception], int] = {
     errors.ServerUnavailable: 503,
     errors.CacheUnavailable: 503,
     errors.SignUpClosed: 403,
+    errors.SignUpUnknown: 404,
+    errors.JobNotFound: 404,
+    errors.JobWrongState: 409,
     errors.TooManyRequests: 429,
     errors.TookTooLong: 503,
     errors.InvalidCredentials: 401,
@@ -46,14 +49,6 @@ _STATUS: dict[type[Exception], int] = {
     errors.LastAdmin: 409,
     errors.UserGone: 404,
 }
-
-
-# Their sentences tell the operator what to do; a stranger learns that it was not their fault.
-_FOR_OPERATORS = (errors.ProvisioningFailed, errors.ServerRefused, errors.CredentialUnreadable)
-_OUR_FAULT = (
-    "This could not be done, for a reason on our side. Nothing is half made. It has been logged; "
-    "try again later."
-)
 
 
 def body(detail: str, code: str, fields: dict[str, list[str]] | None = None) -> dict[str, Any]:
@@ -108,9 +103,9 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
         return 503, body(str(exc), "too_busy"), _retry()
     if isinstance(exc, errors.OrganizationError | errors.AccountError):
         status = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), None)
-        if isinstance(exc, _FOR_OPERATORS):
+        if isinstance(exc, errors.FOR_OPERATORS):
             logger.error("refused for a reason of our own", exc_info=exc)
-            return 503, body(_OUR_FAULT, exc.code), _retry()
+            return 503, body(errors.OUR_FAULT, exc.code), _retry()
         if isinstance(exc, errors.TooManyRequests):
             return 429, body(str(exc), exc.code), _retry(exc.seconds)
         if status is not None:

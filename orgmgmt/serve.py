@@ -35,7 +35,7 @@ Serving on {url} (Ctrl-C stops it). Try next:
   {url}/api/v1/users/  the browsable API of an organization
   {url}/admin/         master records, for staff
 """
-# What a spare database takes that is being made, on a slow machine.
+# What most jobs take on a slow machine; what is cut off is picked up again.
 _STOP_SECONDS = 10.0
 # What migrate_orgs ends with behind a Ctrl-C.
 _INTERRUPTED = 130
@@ -83,25 +83,20 @@ def main() -> None:
     with database_ready():
         _prepare()
         # A second Ctrl-C while the first is being obeyed.
-        with suppress(KeyboardInterrupt), _refilling():
+        with suppress(KeyboardInterrupt), _working():
             _DevelopmentServer().run()
 
 
 @contextmanager
-def _refilling() -> Iterator[None]:
-    """`refill_spares --loop` beside the server: a process of its own, and no worker's thread.
+def _working() -> Iterator[None]:
+    """`manage.py worker` beside the server: a process of its own, whose end leaves this one alone.
 
     It ends by itself where this process is killed.
     """
-    from django.conf import settings
-
-    if not settings.ORG_SPARE_DATABASES:
-        yield
-        return
     manage = Path(__file__).resolve().parent.parent / "manage.py"
     # A group of its own: Ctrl-C is for this process, which tells it.
-    refill = subprocess.Popen(  # noqa: S603
-        [sys.executable, str(manage), "refill_spares", "--loop", "--with-parent"],
+    worker = subprocess.Popen(  # noqa: S603
+        [sys.executable, str(manage), "worker", "--with-parent"],
         process_group=0,
     )
     me = os.getpid()
@@ -109,7 +104,7 @@ def _refilling() -> Iterator[None]:
         yield
     finally:
         if os.getpid() == me:  # A worker, which gunicorn forks, leaves by here too.
-            _stop(refill)
+            _stop(worker)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import environ
+from corsheaders.defaults import default_headers
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
@@ -270,34 +271,8 @@ def master_database() -> dict[str, Any]:
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }
-    if url := text("DATABASE_URL"):
-        if not url.startswith(("postgres://", "postgresql://")):
-            raise ImproperlyConfigured(
-                "DATABASE_URL does not name a PostgreSQL database, and no other kind is supported "
-                "(an organization gets a database and a role of its own, which SQLite and the "
-                "others do not have). Write postgres://USER:PASSWORD@HOST:PORT/NAME."
-            )
-        try:
-            parsed = env.db_url_config(url)
-        except Exception:
-            # `from None`: what the parser says can hold the password.
-            raise ImproperlyConfigured(
-                "DATABASE_URL cannot be read. Write postgres://USER:PASSWORD@HOST:PORT/NAME, with "
-                "special characters in the password percent-encoded."
-            ) from None
-        if not parsed.get("NAME"):
-            raise ImproperlyConfigured(
-                "DATABASE_URL names no database. Write postgres://USER:PASSWORD@HOST:PORT/NAME."
-            )
-        refuse_placeholder("DATABASE_URL", parsed.get("PASSWORD") or "")
-        unknown = set(parsed.get("OPTIONS", {})) - _URL_OPTIONS
-        if unknown:
-            raise ImproperlyConfigured(
-                f"DATABASE_URL sets {', '.join(sorted(unknown))} behind its question mark. Only "
-                f"these may stand there: {', '.join(sorted(_URL_OPTIONS))}."
-            )
-        options = {**tls_options(), **parsed.get("OPTIONS", {})}
-        return {**parsed, **common, "OPTIONS": options}
+    if text("DATABASE_URL"):
+        return database_url("DATABASE_URL") | common
     if _DATABASE_CONFIGURED:
         return common | {
             "HOST": text("MASTER_DB_HOST", default="localhost"),
@@ -308,6 +283,37 @@ def master_database() -> dict[str, Any]:
             "OPTIONS": tls_options(),
         }
     return common | embedded_database()
+
+
+def database_url(name: str) -> dict[str, Any]:
+    """An entry of DATABASES, without its engine, from the URL in a setting."""
+    url = text(name)
+    if not url.startswith(("postgres://", "postgresql://")):
+        raise ImproperlyConfigured(
+            f"{name} does not name a PostgreSQL database, and no other kind is supported "
+            "(an organization gets a database and a role of its own, which SQLite and the "
+            "others do not have). Write postgres://USER:PASSWORD@HOST:PORT/NAME."
+        )
+    try:
+        parsed: dict[str, Any] = env.db_url_config(url)
+    except Exception:
+        # `from None`: what the parser says can hold the password.
+        raise ImproperlyConfigured(
+            f"{name} cannot be read. Write postgres://USER:PASSWORD@HOST:PORT/NAME, with "
+            "special characters in the password percent-encoded."
+        ) from None
+    if not parsed.get("NAME"):
+        raise ImproperlyConfigured(
+            f"{name} names no database. Write postgres://USER:PASSWORD@HOST:PORT/NAME."
+        )
+    refuse_placeholder(name, parsed.get("PASSWORD") or "")
+    unknown = set(parsed.get("OPTIONS", {})) - _URL_OPTIONS
+    if unknown:
+        raise ImproperlyConfigured(
+            f"{name} sets {', '.join(sorted(unknown))} behind its question mark. Only "
+            f"these may stand there: {', '.join(sorted(_URL_OPTIONS))}."
+        )
+    return {**parsed, "OPTIONS": {**tls_options(), **parsed.get("OPTIONS", {})}}
 
 
 def embedded_database() -> dict[str, Any]:
@@ -341,6 +347,11 @@ def embedded_database() -> dict[str, Any]:
 
 EMBEDDED_POSTGRES = not _DATABASE_CONFIGURED
 DATABASES = {"default": master_database()}
+# The same database past a pooler that lends a session for one transaction: there an advisory lock
+# is lost and LISTEN hears nothing. None: `default` leads straight to the server.
+MASTER_DB_DIRECT: dict[str, Any] | None = (
+    database_url("MASTER_DB_DIRECT_URL") if text("MASTER_DB_DIRECT_URL") else None
+)
 DATABASE_ROUTERS = ["organizations.tenancy.TenantRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -354,6 +365,8 @@ MASTER_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "organizations",
+    "organizations.jobs",
+    "procrastinate.contrib.django",
 ]
 # Who may make an organization over HTTP; commands always may.
 ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off"))
@@ -370,7 +383,7 @@ ORG_DATABASE_NAMES = choice("ORG_DATABASE_NAMES", default="readable", among=("re
 # Off: each organization's tables are made by its migrations, and not by copying a database that has
 # them already. For measuring what that brings.
 ORG_TEMPLATES = boolean("ORG_TEMPLATES", default=True)
-# How many databases `refill_spares` keeps ready, with role and tables, for sign-ups to take.
+# How many databases a worker keeps ready, with role and tables, for sign-ups to take.
 ORG_SPARE_DATABASES = number(
     "ORG_SPARE_DATABASES", default=4 if DEBUG else 0, at_least=0, at_most=1_000
 )
@@ -387,6 +400,19 @@ MIGRATION_TRIES = number("MIGRATION_TRIES", default=5, at_most=100)
 # With `example.com`, the host `acme.example.com` names the organization with the slug `acme`.
 ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
 
+# --- Jobs (organizations/jobs/) -----------------------------------------------------------------
+# How many jobs one worker runs at a time.
+WORKER_CONCURRENCY = number("WORKER_CONCURRENCY", default=2, at_most=64)
+# How often a worker looks for jobs besides being told of them.
+JOB_POLL_SECONDS = number("JOB_POLL_SECONDS", default=1, at_most=60)
+# A worker that was silent this long is taken for dead, and its jobs go to others.
+JOB_STALLED_SECONDS = number("JOB_STALLED_SECONDS", default=20, at_least=2, at_most=3_600)
+# How often a job is tried, with growing pauses, and how long an ended one can be read.
+JOB_TRIES = number("JOB_TRIES", default=5, at_most=100)
+JOB_RETENTION_HOURS = number("JOB_RETENTION_HOURS", default=168, at_most=87_600)
+# How long a worker that is told to end waits for what it runs.
+WORKER_STOP_SECONDS = number("WORKER_STOP_SECONDS", default=25, at_most=3_600)
+
 # --- Applications -------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "organizations.admin_config.PlatformAdminConfig",  # django.contrib.admin
@@ -400,7 +426,10 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "corsheaders",
+    # Before the apps with tasks: its own ready() gathers them.
+    "procrastinate.contrib.django",
     "organizations",
+    "organizations.jobs",
     "accounts",
 ]
 AUTH_USER_MODEL = "organizations.Staff"
@@ -485,7 +514,8 @@ X_FRAME_OPTIONS = "DENY"
 CORS_ALLOWED_ORIGINS = origins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_CREDENTIALS = False
 CORS_URLS_REGEX = r"^/(api/v1(/.*)?|org/.*|admin/login|health/?|openapi\.json/?)?$"
-CORS_EXPOSE_HEADERS = ["Retry-After", "X-Request-ID"]
+CORS_EXPOSE_HEADERS = ["Location", "Preference-Applied", "Retry-After", "X-Request-ID"]
+CORS_ALLOW_HEADERS = [*default_headers, "prefer"]
 CORS_PREFLIGHT_MAX_AGE = 600
 SECURITY_CONTACT = contacts("SECURITY_CONTACT")
 LOGIN_URL = "rest_framework:login"
@@ -741,5 +771,8 @@ LOGGING = {
         # Django's own handlers would print a line twice; an answer of 4xx is no event of ours.
         "django": {"handlers": [], "propagate": True},
         "django.request": {"level": "ERROR"},
+        # They tell at each start of a process which tasks there are.
+        "procrastinate.blueprints": {"level": "WARNING"},
+        "procrastinate.periodic": {"level": "WARNING"},
     },
 }

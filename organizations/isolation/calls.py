@@ -92,6 +92,7 @@ CALLS: dict[str, Call] = {
     "POST /org/create": Call(
         "open", 409, lambda a, b: {**_credentials(a, b), "organization_name": a.organization.name}
     ),
+    "GET /org/create/status/<str:token>": Call("open", 404, path="/org/create/status/guess"),
     "POST /org/get": Call("open", 200, lambda a, b: {"organization_name": a.organization.name}),
     "GET /admin/login": Call("open", 302),
     "POST /admin/login": Call(

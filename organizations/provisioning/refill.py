@@ -43,10 +43,16 @@ def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) 
     return made, dropped
 
 
-def run(*, goes_on: Callable[[], bool], pause: Callable[[float], None] = time.sleep) -> None:
+def run(
+    *,
+    goes_on: Callable[[], bool],
+    pause: Callable[[float], None] = time.sleep,
+    instead: Callable[[], None] | None = None,
+) -> None:
     """Fill up, and again when one is taken, until `goes_on` says no.
 
     A server that is away is waited for; what cannot be made is tried again, less and less often.
+    instead: called where it would fill up.
     """
     failures = 0
     while goes_on():
@@ -54,7 +60,10 @@ def run(*, goes_on: Callable[[], bool], pause: Callable[[float], None] = time.sl
             with open_session() as session:
                 session.execute(sql.SQL("LISTEN {}").format(sql.Identifier(spares.CHANNEL)))
                 while goes_on():
-                    fill(session, goes_on=goes_on)
+                    if instead is None:
+                        fill(session, goes_on=goes_on)
+                    else:
+                        instead()
                     failures = 0
                     _wait(session)
         except (OrganizationError, DatabaseError) as error:

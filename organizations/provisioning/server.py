@@ -27,14 +27,21 @@ _DJANGO_OPTIONS = {"pool", "isolation_level", "server_side_binding", "assume_rol
 
 def libpq_options() -> dict[str, Any]:
     """The master's OPTIONS that libpq understands (sslmode and its kin); organizations' too."""
-    options = settings.DATABASES["default"].get("OPTIONS", {})
+    return _libpq(settings.DATABASES["default"].get("OPTIONS", {}))
+
+
+def _libpq(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key not in _DJANGO_OPTIONS}
 
 
 def master_parameters() -> dict[str, Any]:
-    """What psycopg.connect takes for the master database, in parts and never as one string."""
+    """What psycopg.connect takes for the master database, in parts and never as one string.
+
+    Past a pooler, where MASTER_DB_DIRECT_URL leads past it: locks and LISTEN want a whole session.
+    """
     # The connection's and not the setting's: a test database has a name of its own.
-    entry = connections["default"].settings_dict
+    entry = settings.MASTER_DB_DIRECT or connections["default"].settings_dict
+    options = _libpq(entry["OPTIONS"]) if settings.MASTER_DB_DIRECT else libpq_options()
     parameters = {
         "host": entry["HOST"],
         "port": entry["PORT"],
@@ -42,7 +49,7 @@ def master_parameters() -> dict[str, Any]:
         "user": entry["USER"],
         "password": entry["PASSWORD"],
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        **libpq_options(),
+        **options,
     }
     return {key: value for key, value in parameters.items() if value not in ("", None)}
 

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import ORGANIZATION, PASSWORD, STAFF, Visit
+from tests.real_server import RealServer
 
 pytestmark = pytest.mark.browser
 
@@ -70,4 +71,27 @@ def test_staff_are_shown_no_credential(staff_visit: Visit) -> None:
     expect(form).to_contain_text("orgrole_")
     assert "password" not in (form.text_content() or "").lower()
     staff_visit.save("admin-organization")
+    staff_visit.assert_quiet()
+
+
+def test_staff_see_the_jobs_and_cancel_one(staff_visit: Visit, server: RealServer) -> None:
+    server.manage("reconcile_orgs", "--enqueue")
+    server.manage("worker", "--once")
+    server.manage("refill_spares", "--enqueue")
+    page = staff_visit.page
+    staff_visit.open("/admin/")
+    page.locator(".model-job").get_by_role("link", name="Jobs").click()
+
+    expect(page.locator("#result_list tbody tr", has_text="reconcile")).to_contain_text("succeeded")
+    row = page.locator("#result_list tbody tr", has_text="refill_spares")
+    expect(row).to_contain_text("todo")
+    row.locator(".action-select").check()
+    page.get_by_label("Action:").select_option(value="cancel")
+    page.get_by_role("button", name="Run").or_(page.get_by_role("button", name="Go")).click()
+    expect(page.locator(".messagelist")).to_contain_text("Cancelled job ")
+    expect(row).to_contain_text("cancelled")
+    staff_visit.save("admin-jobs")
+    row.get_by_role("link").first.click()
+    expect(page.locator("#job_form")).to_contain_text("deferred")
+    staff_visit.save("admin-job")
     staff_visit.assert_quiet()

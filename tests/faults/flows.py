@@ -205,6 +205,15 @@ NO_FLOWS = {
     "list_orgs": "reads",
     "seed_orgs": "for development: makes organizations by what sign_up tries",
     "server_sql": "prints",
+    "prune": "deletes what has expired, each kind by a statement that the next run repeats; the "
+    "trail by what prune_audit tries",
+    "worker": "make job-storm kills it at each statement of each kind of job",
+    "admin:jobs_job_add": "refused to everybody",
+    "admin:jobs_job_change": "reads",
+    "admin:jobs_job_changelist": "its actions are one transaction of Procrastinate's each, and "
+    "what they leave is what make job-storm tries",
+    "admin:jobs_job_delete": "refused to everybody",
+    "admin:jobs_job_history": "reads",
     "admin:index": "reads",
     "admin:organizations_auditentry_add": "refused to everybody",
     "admin:organizations_auditentry_change": "reads",

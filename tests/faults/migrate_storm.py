@@ -254,7 +254,10 @@ def run(*, organizations: int, parallel: int) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.migrate_storm")
-    parser.add_argument("--organizations", type=int, default=1000, help="(default: 1000)")
+    wanted = os.environ.get("ORGANIZATIONS", "") or "1000"
+    parser.add_argument(
+        "--organizations", type=int, default=wanted, help="(ORGANIZATIONS; default: 1000)"
+    )
     parser.add_argument("--parallel", type=int, default=4, help="threads of a run (default: 4)")
     options = parser.parse_args(arguments)
     faults = run(organizations=options.organizations, parallel=options.parallel)

@@ -117,10 +117,10 @@ def test_more_connections_than_the_server_allows_are_warned_of(settings: Setting
     settings.ORG_SPARE_DATABASES = 0
     ((id, message),) = server_says()
     assert id == "organizations.W004"
-    assert message.startswith("5 processes of 4 threads can open 205 connections")
+    assert message.startswith("5 processes of 4 threads and a worker can open 216 connections")
     settings.ORG_SPARE_DATABASES = 1
     ((_, message),) = server_says()
-    assert message.startswith("5 processes of 4 threads and refill_spares can open 208 connections")
+    assert message.startswith("5 processes of 4 threads and a worker can open 218 connections")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
     finally:
         superuser.execute(f"ALTER {limited} CONNECTION LIMIT -1".encode())
     assert id == "organizations.W004"
-    assert said == f"10 processes of 4 threads can open 90 connections, and {message}"
+    assert said == f"10 processes of 4 threads and a worker can open 99 connections, and {message}"
 
 
 @pytest.mark.parametrize(

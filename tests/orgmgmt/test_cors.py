@@ -59,7 +59,9 @@ def test_another_origin_is_not_allowed(origin: str, client: Client) -> None:
 def test_an_answer_names_the_origin_and_what_its_page_may_read(client: Client) -> None:
     response = client.get("/", headers={"Origin": ALLOWED})
     assert response["Access-Control-Allow-Origin"] == ALLOWED
-    assert response["Access-Control-Expose-Headers"] == "Retry-After, X-Request-ID"
+    assert response["Access-Control-Expose-Headers"] == (
+        "Location, Preference-Applied, Retry-After, X-Request-ID"
+    )
     assert "origin" in response["Vary"].lower()
 
 

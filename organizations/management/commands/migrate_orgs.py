@@ -11,10 +11,11 @@ from types import FrameType
 from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from organizations import services, tenancy
 from organizations.errors import OrganizationError
+from organizations.jobs import enqueueing
 from organizations.migrating import arguments, fleet, planning
 from organizations.migrating.engine import Engine, Target
 from organizations.migrating.progress import Document, Lines, Terminal, View
@@ -58,6 +59,7 @@ class Command(BaseCommand):
             help="only those whose last try failed or was cut off",
         )
         add("--json", action="store_true", help="print one JSON document")
+        add("--enqueue", action="store_true", help="let the workers do it: a job for each")
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._labels = tenancy.tenant_labels()
@@ -72,6 +74,9 @@ class Command(BaseCommand):
                 self._plan(chosen)
                 return
             self._confirm_rollback()
+            if options["enqueue"]:
+                self._enqueue(chosen)
+                return
             report = self._run(chosen, canary)
         except (OrganizationError, arguments.Unclear) as error:
             raise CommandError(str(error)) from error
@@ -95,18 +100,31 @@ class Command(BaseCommand):
     # --- Before ---------------------------------------------------------------------------------
     def _plan(self, chosen: "QuerySet[Organization]") -> None:
         engine = Engine(self._target)
-        which = fleet.Options(
-            target=self._target,
-            verify=self._options["verify"],
-            retry_failed=self._options["retry_failed"],
-        )
-        condition = fleet.select(which, None if self._target == Target() else engine)
-        found = planning.plans(chosen, condition, engine)
+        found = planning.plans(chosen, self._behind(engine), engine)
         if self._options["json"]:
             self.stdout.write(json.dumps([planning.facts(plan) for plan in found]))
             return
         lines = [line for plan in found for line in planning.text(plan)]
         self.stdout.write("\n".join(lines) or "-- nothing to do")
+
+    def _behind(self, engine: Engine) -> Q:
+        which = fleet.Options(
+            target=self._target,
+            verify=self._options["verify"],
+            retry_failed=self._options["retry_failed"],
+        )
+        return fleet.select(which, None if self._target == Target() else engine)
+
+    def _enqueue(self, chosen: "QuerySet[Organization]") -> None:
+        """Every job is tried and recorded by itself: what is about a run as a whole has no use."""
+        if any(self._options[each] for each in ("canary", "max_failures", "parallel", "verify")):
+            raise CommandError(
+                "Workers take each organization by itself: --enqueue goes without --canary, "
+                "--max-failures, --parallel and --verify."
+            )
+        behind = chosen.filter(self._behind(Engine(self._target)))
+        jobs = enqueueing.migrations(behind, label=self._target.label, name=self._target.name)
+        self.stdout.write(f"{jobs} jobs are for the workers.")
 
     def _confirm_rollback(self) -> None:
         """A target that has migrations behind it can take some back, and with them data."""

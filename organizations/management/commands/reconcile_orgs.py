@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations import services
 from organizations.errors import OrganizationError
+from organizations.jobs import enqueueing
 from organizations.keys import note_signing_keys
 from organizations.tenancy import counters
 
@@ -24,9 +25,13 @@ class Command(BaseCommand):
             metavar="SECONDS",
             help="how long to wait for one that somebody is at work on (default: 10)",
         )
+        parser.add_argument("--enqueue", action="store_true", help="let the workers do it")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            if options["enqueue"]:
+                self.stdout.write(enqueueing.said(enqueueing.platform_job("reconcile")))
+                return
             outcome = services.reconcile_organizations(wait_seconds=options["wait"])
         except OrganizationError as error:
             raise CommandError(str(error)) from error

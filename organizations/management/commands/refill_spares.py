@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations.errors import OrganizationError
+from organizations.jobs import enqueueing
 from organizations.provisioning import refill
 from organizations.provisioning.server import open_session
 
@@ -34,8 +35,14 @@ class Command(BaseCommand):
             action="store_true",
             help="with --loop: end when the process ends that started this one",
         )
+        parser.add_argument("--enqueue", action="store_true", help="let the workers do it, once")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["enqueue"]:
+            if options["loop"]:
+                raise CommandError("--enqueue asks once: workers look by themselves.")
+            self._enqueue()
+            return
         if not options["loop"]:
             self._once()
             return
@@ -44,6 +51,13 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         refill.run(goes_on=self._goes_on, pause=self._pause)
+
+    def _enqueue(self) -> None:
+        try:
+            number = enqueueing.platform_job("refill_spares")
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(enqueueing.said(number))
 
     def _once(self) -> None:
         try:

@@ -10,9 +10,9 @@ from django.test import Client
 from pytest_django import Settings
 
 from organizations import services
-from organizations.management.commands import seed_orgs
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company
+from tests.organizations.helpers import together
 
 
 def seeded() -> list[Organization]:
@@ -54,15 +54,10 @@ def test_it_makes_so_many_that_one_can_log_in_to(
     Company(seeded()[2], said[2], PASSWORD).login(client)
 
 
-def test_a_name_that_somebody_else_takes_meanwhile_is_passed_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert seed_orgs._last() == 0
-    seed("1")
-    assert seed_orgs._last() == 1
-    monkeypatch.setattr(seed_orgs, "_last", lambda: 0)  # As it was before the other's.
-    seed("1")
-    assert names() == ["Seed 000001", "Seed 000002"]
+def test_two_that_run_at_once_make_as_many_as_both_were_told() -> None:
+    results = together(lambda: seed("1"), lambda: seed("1"))
+    assert all(isinstance(result, str) for result in results), results
+    assert len(names()) == 2
 
 
 def test_what_fails_is_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,6 @@
+"""The product, with the added migration."""
+
+from benchmarks.comparators.migrated import MODULES
+from orgmgmt.settings import *  # noqa: F403
+
+MIGRATION_MODULES = MODULES

@@ -1,0 +1,63 @@
+"""Looking at jobs, and stopping or repeating them."""
+
+from django.db import connections
+from django.db.models import QuerySet
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from organizations import tenancy
+from organizations.errors import JobNotFound, JobWrongState
+
+from . import enqueueing, sign_ups
+from .frame import lock_of
+from .models import PendingSignUp
+
+_TRIES_ANEW = "UPDATE procrastinate_jobs SET attempts = 0 WHERE id = %s"
+_CANCELLED = "The sign-up was cancelled. Nothing was made; the name is free."
+
+
+def visible() -> QuerySet[ProcrastinateJob]:
+    """The jobs of the active organization; all of them where none is active."""
+    jobs: QuerySet[ProcrastinateJob] = ProcrastinateJob.objects.all()
+    tenant = tenancy.peek()
+    if tenant is None:
+        return jobs
+    return jobs.filter(lock=lock_of(tenant.organization_id))
+
+
+def cancel(job_id: int) -> None:
+    """Keep a waiting job from running, or ask a running one to stop.
+
+    It stops between two steps that are whole in themselves; a job of one step ends as it would
+    have. A sign-up undoes itself, unless its organization is open already. Raises JobNotFound, for
+    another organization's too, and JobWrongState.
+    """
+    job = _find(job_id)
+    if job.status not in ("todo", "doing"):
+        raise JobWrongState(
+            job_id, status=job.status, why="only what has not ended can be stopped."
+        )
+    with enqueueing.in_master():
+        if app.job_manager.cancel_job_by_id(job_id, abort=True):
+            sign_ups.give_up(job_id, detail=_CANCELLED, code="sign_up_cancelled")
+
+
+def retry(job_id: int) -> None:
+    """Have a failed job done again. Raises JobNotFound and JobWrongState."""
+    job = _find(job_id)
+    if job.status != "failed":
+        raise JobWrongState(job_id, status=job.status, why="only a failed one is done again.")
+    if PendingSignUp.objects.filter(job_id=job_id).exists():
+        why = "its password's hash is gone and its name is free, so sign up again."
+        raise JobWrongState(job_id, status=job.status, why=why)
+
+    with enqueueing.in_master(), connections["default"].cursor() as cursor:
+        cursor.execute("SELECT procrastinate_retry_job_v2(%s, now(), NULL, NULL, NULL)", (job_id,))
+        cursor.execute(_TRIES_ANEW, (job_id,))
+
+
+def _find(job_id: int) -> ProcrastinateJob:
+    job = visible().filter(pk=job_id).first()
+    if job is None:
+        raise JobNotFound
+    return job

@@ -1,0 +1,119 @@
+"""Asking for jobs: one row in the master, in the transaction of whoever asks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
+from procrastinate.jobs import Job
+
+from organizations.errors import ServerUnavailable
+from organizations.provisioning import spares
+
+from .frame import lock_of
+from .models import JobProgress
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from organizations.models import Organization
+
+_AT_A_TIME = 500
+_PAUSE_BEHIND_FAILURE_SECONDS = 60.0
+
+
+@contextmanager
+def in_master() -> Iterator[None]:
+    """In the master, with what Procrastinate meets there as ServerUnavailable."""
+    try:
+        with transaction.atomic(using="default"):
+            yield
+    except ConnectorException as error:
+        raise ServerUnavailable from error
+
+
+def migrations(
+    organizations: "QuerySet[Organization]", *, label: str | None = None, name: str | None = None
+) -> int:
+    """Have each brought to a migration, to the newest by default; how many jobs that makes.
+
+    One that waits for the same already gets no second one.
+    """
+    target = ":".join(part for part in (label, name) if part)
+    arguments = {key: part for key, part in (("label", label), ("name", name)) if part}
+    return _fan_out("migrate_organization", organizations, arguments, key=f"migrate:{target}")
+
+
+def clean_up(organizations: "QuerySet[Organization]") -> int:
+    """Have what has expired deleted in each one's database; how many jobs that makes."""
+    return _fan_out("clean_up_organization", organizations, {}, key="clean_up")
+
+
+def platform_job(task_name: str) -> int | None:
+    """Ask for a job of no organization; None where one waits already."""
+    with suppress(AlreadyEnqueued), in_master():
+        return app.tasks[task_name].defer()
+    return None
+
+
+def said(number: int | None) -> str:
+    """platform_job's answer, for a person."""
+    return "One waits already." if number is None else f"Job {number} is for the workers."
+
+
+def refill_if_due() -> None:
+    """Ask for spare databases where some are missing or too many.
+
+    Not where that is asked for already, nor right behind a failure.
+    """
+    if not (spares.missing() or spares.surplus()):
+        return
+    jobs = ProcrastinateJob.objects.filter(task_name="refill_spares")
+    if jobs.filter(status__in=("todo", "doing")).exists():
+        return
+    lately = timezone.now() - timedelta(seconds=_PAUSE_BEHIND_FAILURE_SECONDS)
+    failed = jobs.filter(status="failed").values("pk")
+    if not JobProgress.objects.filter(job_id__in=failed, updated_at__gt=lately).exists():
+        platform_job("refill_spares")
+
+
+def _fan_out(
+    task_name: str, organizations: "QuerySet[Organization]", arguments: dict[str, str], *, key: str
+) -> int:
+    ids = organizations.order_by("pk").values_list("pk", flat=True).iterator()
+    jobs = (_job(task_name, pk, arguments, key=key) for pk in ids)
+    new = 0
+    while some := list(islice(jobs, _AT_A_TIME)):
+        new += _defer(some)
+    return new
+
+
+def _job(task_name: str, organization_id: int, arguments: dict[str, str], *, key: str) -> Job:
+    return (
+        app.tasks[task_name]
+        .configure(
+            lock=lock_of(organization_id),
+            queueing_lock=f"{key}:{organization_id}",
+            task_kwargs={"organization_id": organization_id, **arguments},
+        )
+        .job
+    )
+
+
+def _defer(jobs: list[Job]) -> int:
+    """How many were new. All at once, and one by one where that meets a double."""
+    with suppress(AlreadyEnqueued), in_master():
+        app.job_manager.batch_defer_jobs(jobs)
+        return len(jobs)
+    new = 0
+    for job in jobs:
+        with suppress(AlreadyEnqueued), in_master():
+            app.job_manager.defer_job(job)
+            new += 1
+    return new

@@ -1,0 +1,145 @@
+"""A sign-up in two parts: what is answered at once, and what a worker does.
+
+The password is hashed while its request is there; its hash waits sealed in the sign-up's own row,
+never among a job's arguments, and goes with the end of the sign-up.
+"""
+
+import hashlib
+import logging
+import secrets
+
+from django.db import IntegrityError, connections
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import JobAborted
+
+from accounts import mails
+from accounts.services import hash_password
+from organizations import services
+from organizations.errors import (
+    FOR_OPERATORS,
+    OUR_FAULT,
+    OrganizationError,
+    OrganizationExists,
+    ProvisioningInTransaction,
+    SignUpUnknown,
+)
+from organizations.models import Organization
+from organizations.naming import display_name, name_digest
+from organizations.naming import name_key as key_of
+from organizations.provisioning.server import open_session
+from organizations.sealing import seal, unseal
+from organizations.sign_up import validate_sign_up
+
+from . import enqueueing
+from .frame import Progress
+from .models import PendingSignUp
+from .retries import pause_seconds
+
+logger = logging.getLogger(__name__)
+
+_TOKEN_BYTES = 32
+
+
+def accept(*, name: str, email: str, password: str, base_url: str) -> str:
+    """Reserve the name and enqueue the rest; the token of the status URL, kept nowhere in clear.
+
+    base_url: where the links of the first mail lead. Raises ValidationError by field,
+    OrganizationExists, ServerUnavailable and ProvisioningInTransaction, as the whole sign-up does.
+    """
+    if connections["default"].in_atomic_block:
+        raise ProvisioningInTransaction
+    validate_sign_up(name=name, email=email, password=password)
+    name, email = display_name(name), email.strip()
+    if Organization.objects.usable().named(name).exists():
+        raise OrganizationExists(name)
+    sealed, token = seal(hash_password(password)), secrets.token_urlsafe(_TOKEN_BYTES)
+    with open_session() as session:
+        # As in services: whoever has it makes, deletes or cleans up this name.
+        if not session.try_lock(key_of(name)):
+            raise OrganizationExists(name)
+        if Organization.objects.usable().named(name).exists():
+            raise OrganizationExists(name)
+        try:
+            with enqueueing.in_master():
+                pending = PendingSignUp.objects.create(
+                    token_digest=_digest(token),
+                    name=name,
+                    name_digest=name_digest(name),
+                    email=email,
+                    sealed_password_hash=sealed,
+                    base_url=base_url,
+                )
+                lock = f"name:{pending.name_digest}"
+                pending.job_id = (
+                    app.tasks["sign_up"].configure(lock=lock).defer(sign_up_id=pending.pk)
+                )
+                pending.save(update_fields=["job_id"])
+        except IntegrityError as error:
+            raise OrganizationExists(name) from error
+    logger.info("sign-up accepted", extra={"sign_up": pending.pk, "job": pending.job_id})
+    return token
+
+
+def find(token: str) -> PendingSignUp:
+    """The sign-up whose status URL ends with this. Raises SignUpUnknown."""
+    try:
+        found: PendingSignUp = PendingSignUp.objects.get(token_digest=_digest(token))
+    except PendingSignUp.DoesNotExist as error:
+        raise SignUpUnknown from error
+    return found
+
+
+def carry_out(sign_up_id: int, progress: Progress) -> None:
+    """The worker's part. Raises what makes the job fail or be tried again; when it is the last
+    try, the sign-up has failed and its name is free."""
+    pending = PendingSignUp.objects.open().filter(pk=sign_up_id).first()
+    if pending is None:
+        return  # An earlier try got through, and its worker died before it could say so.
+
+    def on_step(step: str) -> None:
+        progress.tell(step)
+        PendingSignUp.objects.open().filter(pk=pending.pk).update(step=step)
+
+    try:
+        progress.stop_if_asked()
+        rows = PendingSignUp.objects.open().filter(pk=pending.pk)
+        rows.update(state=PendingSignUp.State.RUNNING, step="lock")
+        password_hash = unseal(pending.sealed_password_hash, owner=pending.name)
+        created = services.create_reserved_organization(
+            pending, password_hash=password_hash, on_step=on_step
+        )
+    except Exception as error:
+        stopped = isinstance(error, JobAborted)
+        if not stopped and pause_seconds(error, attempts=progress.attempts) is None:
+            fail(pending, error)
+        raise
+    if created is not None:
+        tenant = created.organization.tenant
+        mails.request_verification_from(pending.base_url, tenant, email=pending.email)
+
+
+def fail(pending: PendingSignUp, error: BaseException) -> None:
+    """It will not be tried again. What a stranger may read of the error is kept."""
+    if isinstance(error, OrganizationError) and not isinstance(error, FOR_OPERATORS):
+        pending.fail(detail=str(error), code=error.code)
+        return
+    code = error.code if isinstance(error, OrganizationError) else "provisioning_failed"
+    pending.fail(detail=OUR_FAULT, code=code)
+
+
+def give_up(job_id: int, *, detail: str, code: str) -> None:
+    """The job of a sign-up has ended without a word of its own, if it is one's."""
+    for pending in PendingSignUp.objects.open().filter(job_id=job_id):
+        pending.fail(detail=detail, code=code)
+
+
+def give_up_abandoned() -> None:
+    """Free the names of those whose job has ended where it could not say so, its master away."""
+    at_work = ProcrastinateJob.objects.filter(status__in=("todo", "doing"), task_name="sign_up")
+    for pending in PendingSignUp.objects.open().exclude(job_id__in=at_work.values("pk")):
+        pending.fail(detail=OUR_FAULT, code="provisioning_failed")
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,104 @@
+"""The jobs. Each can be repeated from its beginning: a worker may die at any point of it.
+
+Procrastinate imports this module once Django is ready (contrib/django/apps.py, get_import_paths).
+"""
+
+from procrastinate.contrib.django import app
+
+from accounts.expiry import prune_sessions
+from organizations import services
+from organizations.keys import note_signing_keys
+from organizations.models import Organization
+from organizations.provisioning import refill
+from organizations.provisioning.server import open_session
+
+from . import enqueueing, old, sign_ups
+from .frame import Progress, organization_job, platform_job
+from .migrating import migrate
+from .retries import Backoff
+
+SIGN_UPS, MIGRATIONS, UPKEEP = "sign-ups", "migrations", "upkeep"
+QUEUES = (SIGN_UPS, MIGRATIONS, UPKEEP)
+
+
+@app.task(name="sign_up", queue=SIGN_UPS, priority=10, retry=Backoff(), pass_context=True)
+@platform_job
+def sign_up(progress: Progress, *, sign_up_id: int) -> None:
+    """Make the organization of a sign-up that was answered 202."""
+    sign_ups.carry_out(sign_up_id, progress)
+
+
+@app.task(name="migrate_organization", queue=MIGRATIONS, retry=Backoff(), pass_context=True)
+@organization_job
+def migrate_organization(
+    organization: Organization,
+    progress: Progress,
+    *,
+    label: str | None = None,
+    name: str | None = None,
+) -> None:
+    """Bring one organization's database to a migration; to the code's newest by default."""
+    progress.tell("migrating")
+    migrate(organization, label=label, name=name)
+
+
+@app.task(name="clean_up_organization", queue=UPKEEP, retry=Backoff(), pass_context=True)
+@organization_job
+def clean_up_organization(organization: Organization, progress: Progress) -> None:
+    """Delete what has expired in one organization's database."""
+    progress.tell("deleting expired logins")
+    prune_sessions(goes_on=progress.goes_on)
+    progress.stop_if_asked()
+
+
+@app.task(
+    name="refill_spares",
+    queue=UPKEEP,
+    retry=Backoff(),
+    pass_context=True,
+    lock="refill_spares",
+    queueing_lock="refill_spares",
+)
+@platform_job
+def refill_spares(progress: Progress) -> None:
+    """Make the spare databases that are missing."""
+    progress.tell("making spare databases")
+    with open_session() as session:
+        refill.fill(session, goes_on=progress.goes_on)
+    progress.stop_if_asked()
+
+
+@app.periodic(cron="*/5 * * * *")
+@app.task(
+    name="reconcile",
+    queue=UPKEEP,
+    retry=Backoff(),
+    pass_context=True,
+    lock="reconcile",
+    queueing_lock="reconcile",
+)
+@platform_job
+def reconcile(progress: Progress) -> None:
+    """Finish or undo what died half-way. Who is at work on one keeps it."""
+    progress.tell("reconciling")
+    services.reconcile_organizations(wait_seconds=0.1)
+    note_signing_keys()
+    sign_ups.give_up_abandoned()
+
+
+@app.periodic(cron="17 3 * * *")
+@app.task(
+    name="clean_up",
+    queue=UPKEEP,
+    retry=Backoff(),
+    pass_context=True,
+    lock="clean_up",
+    queueing_lock="clean_up",
+)
+@platform_job
+def clean_up(progress: Progress) -> None:
+    """Delete what has expired in the master, and have each organization's database cleaned."""
+    progress.tell("deleting what has expired in the master")
+    old.prune()
+    progress.tell("enqueueing the organizations")
+    enqueueing.clean_up(Organization.objects.usable())

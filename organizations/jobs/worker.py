@@ -1,0 +1,189 @@
+"""The process that does jobs. Any number of them, on any number of machines."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import psycopg
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connections
+from django.db.models import Max
+from procrastinate import App, PsycopgConnector
+from procrastinate.app import WorkerOptions
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.db_cleanup import with_db_cleanup
+from procrastinate.contrib.django.models import ProcrastinateEvent
+from procrastinate.exceptions import ConnectorException
+
+from accounts import outbox
+from organizations.provisioning import refill
+from organizations.provisioning.server import master_parameters
+from organizations.tenancy import registry
+
+from . import enqueueing, stalled
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 30.0
+# Heartbeats, and looks for dead workers, in the time in which silence is death.
+_BEATS = 4
+
+
+class JobWorker:
+    """Takes jobs until `goes_on` says no; then finishes what runs, or hands it back.
+
+    queues: their names; empty for all. once: end when no job waits; else it also asks for a refill
+    when a spare database is taken, and looks for dead workers. A master that is away is waited for.
+    """
+
+    def __init__(
+        self,
+        *,
+        goes_on: Callable[[], bool],
+        concurrency: int,
+        queues: Sequence[str] = (),
+        once: bool = False,
+    ) -> None:
+        self._goes_on = goes_on
+        self._concurrency = concurrency
+        self._queues = list(queues)
+        self._once = once
+
+    def run(self) -> None:
+        """Return when everything has ended. With `once` raises what the database raises."""
+        if self._once:
+            stalled.hand_back()
+            self._drain()
+            outbox.flush()
+            return
+        threads = [threading.Thread(target=self._rescue, name="stalled jobs")]
+        if settings.ORG_SPARE_DATABASES:
+            threads.append(threading.Thread(target=self._watch_spares, name="spare databases"))
+        for thread in threads:
+            thread.start()
+        try:
+            self._work()
+        finally:
+            for thread in threads:
+                thread.join()
+            outbox.flush()
+
+    def _drain(self) -> None:
+        """A session ends when it finds no job; one that ends then can have made way for others."""
+        before = None
+        while self._goes_on() and (begun := _newest_begun()) != before:
+            before = begun
+            asyncio.run(self._session())
+
+    def _work(self) -> None:
+        failures = 0
+        while self._goes_on():
+            began = time.monotonic()
+            try:
+                asyncio.run(self._session())
+            except (ConnectorException, psycopg.Error, OSError) as error:
+                logger.warning("worker has lost the master database", exc_info=error)
+            # It also ends where a side task of its own met a lost connection (worker.py,
+            # _monitor_side_tasks).
+            failures = 0 if time.monotonic() - began > _LONGEST_PAUSE_SECONDS else failures + 1
+            self._pause(min(2.0 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
+
+    async def _session(self) -> None:
+        loop = asyncio.get_running_loop()
+        # A thread for each job, and for what asyncio itself asks.
+        with _threads(self._concurrency + 2) as threads:
+            loop.set_default_executor(threads)
+            async with _app(is_periodic=not self._once).open_async() as opened:
+                worker = asyncio.create_task(opened.run_worker_async(**self._options()))
+                while not worker.done() and self._goes_on():
+                    await asyncio.wait([worker], timeout=_LOOK_SECONDS)
+                if not worker.done():
+                    # Cancelled, it stops in order (worker.py, run).
+                    worker.cancel()
+                with suppress(asyncio.CancelledError):
+                    await worker
+
+    def _options(self) -> WorkerOptions:
+        beat = settings.JOB_STALLED_SECONDS / _BEATS
+        options: WorkerOptions = {
+            "concurrency": self._concurrency,
+            "fetch_job_polling_interval": settings.JOB_POLL_SECONDS,
+            "abort_job_polling_interval": settings.JOB_POLL_SECONDS,
+            "update_heartbeat_interval": beat,
+            "stalled_worker_timeout": settings.JOB_STALLED_SECONDS,
+            "shutdown_graceful_timeout": settings.WORKER_STOP_SECONDS,
+            "install_signal_handlers": False,
+            "wait": not self._once,
+        }
+        if self._queues:
+            options["queues"] = self._queues
+        return options
+
+    def _rescue(self) -> None:
+        while self._goes_on():
+            try:
+                stalled.hand_back()
+                close_old_connections()
+            except DatabaseError as error:
+                logger.warning("stalled jobs not looked for", exc_info=error)
+                connections.close_all()
+            self._pause(settings.JOB_STALLED_SECONDS / _BEATS)
+        connections.close_all()
+
+    def _watch_spares(self) -> None:
+        try:
+            refill.run(goes_on=self._goes_on, pause=self._pause, instead=enqueueing.refill_if_due)
+        finally:
+            connections.close_all()
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._goes_on() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(_LOOK_SECONDS, left))
+
+
+def _newest_begun() -> int:
+    return ProcrastinateEvent.objects.filter(type="started").aggregate(n=Max("pk"))["n"] or 0
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Each closes its connections at the end: no other thread could."""
+    everyone = threading.Barrier(number)
+
+    def leave() -> None:
+        with suppress(threading.BrokenBarrierError):
+            everyone.wait(_LONGEST_PAUSE_SECONDS)
+        registry.reap()
+        connections.close_all()
+
+    with ThreadPoolExecutor(number, thread_name_prefix="job") as threads:
+        try:
+            yield threads
+        finally:
+            for _ in range(number):
+                threads.submit(leave)
+
+
+def _app(*, is_periodic: bool) -> App:
+    """The tasks, with a connection of the worker's own: straight to the server, where that is set.
+
+    Behind a pooler LISTEN hears nothing, and the worker finds its jobs by looking. What a job
+    enqueues goes through Django's connection, in its transaction.
+    """
+    # prepare_threshold: a pooler gives the next statement to another session.
+    parameters = {**master_parameters(), "prepare_threshold": None}
+    own = App(
+        connector=PsycopgConnector(kwargs=parameters, min_size=1, max_size=3),
+        worker_defaults=with_db_cleanup(None),
+    )
+    own.tasks = app.tasks
+    if is_periodic:
+        own.periodic_registry = app.periodic_registry
+    return own

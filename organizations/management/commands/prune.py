@@ -1,0 +1,83 @@
+"""`manage.py prune [ORG…]`"""
+
+import os
+import shlex
+from argparse import ArgumentParser
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connections
+
+from accounts.expiry import prune_sessions
+from organizations import services, tenancy
+from organizations.errors import OrganizationError
+from organizations.jobs import enqueueing, old
+from organizations.models import Organization
+from organizations.tenancy import registry
+
+
+class Command(BaseCommand):
+    """What the job `clean_up` does each night; a failure leaves the others alone."""
+
+    help = "Delete what has expired: logins, ended jobs, counters, old audit entries."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "names", nargs="*", help="in these organizations alone (default: all, and the master)"
+        )
+        parser.add_argument(
+            "--parallel",
+            type=int,
+            default=2 * (os.cpu_count() or 1),
+            metavar="N",
+            help="how many at a time (default: twice the cores)",
+        )
+        parser.add_argument("--enqueue", action="store_true", help="let the workers do it")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["parallel"] < 1:
+            raise CommandError("--parallel has to be 1 or more.")
+        try:
+            chosen = [services.find_organization(name).pk for name in options["names"]]
+            organizations = Organization.objects.usable()
+            if chosen:
+                organizations = organizations.filter(pk__in=chosen)
+            if options["enqueue"]:
+                self._enqueue(organizations, with_master=not chosen)
+                return
+            if not chosen:
+                old.prune()
+        except (OrganizationError, DatabaseError) as error:
+            raise CommandError(f"{type(error).__name__}: {error}") from error
+        with ThreadPoolExecutor(options["parallel"], thread_name_prefix="prune") as threads:
+            results = list(threads.map(_prune, organizations.order_by("pk")))
+        self._conclude([each for each in results if each is not None])
+
+    def _enqueue(self, organizations: Any, *, with_master: bool) -> None:
+        if with_master:
+            enqueueing.platform_job("clean_up")
+            self.stdout.write("The workers do it; a job for each organization follows.")
+        else:
+            self.stdout.write(f"{enqueueing.clean_up(organizations)} jobs for the workers.")
+
+    def _conclude(self, failed: list[tuple[Organization, Exception]]) -> None:
+        for organization, error in failed:
+            self.stderr.write(f"{organization.slug}: {type(error).__name__}: {error}")
+        if failed:
+            names = " ".join(shlex.quote(organization.name) for organization, _ in failed)
+            raise CommandError(f"{len(failed)} failed. Repair, then: manage.py prune {names}")
+        self.stdout.write("What had expired is deleted.")
+
+
+def _prune(organization: Organization) -> tuple[Organization, Exception] | None:
+    try:
+        with tenancy.override(organization.tenant):
+            prune_sessions()
+    except Exception as error:
+        return organization, error
+    finally:
+        registry.reap()
+        # This thread's own: no other could close them.
+        connections.close_all()
+    return None

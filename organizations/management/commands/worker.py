@@ -1,0 +1,68 @@
+"""`manage.py worker`"""
+
+import os
+import signal
+from argparse import ArgumentParser
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations.jobs.tasks import QUEUES
+from organizations.jobs.worker import JobWorker
+
+
+class Command(BaseCommand):
+    """One of any number of processes that do what others have asked for."""
+
+    help = "Do jobs: sign-ups, migrations, upkeep; and keep spare databases ready."
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_stopped = False
+        self._parent = 0
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--concurrency",
+            type=int,
+            default=settings.WORKER_CONCURRENCY,
+            metavar="N",
+            help="how many jobs at a time (default: WORKER_CONCURRENCY, %(default)s)",
+        )
+        parser.add_argument(
+            "--queues", default="", help=f"these alone, with commas between: {','.join(QUEUES)}"
+        )
+        parser.add_argument(
+            "--with-parent",
+            action="store_true",
+            help="end when the process ends that started this one",
+        )
+        parser.add_argument("--once", action="store_true", help="end when no job waits")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
+        if unknown := set(queues) - set(QUEUES):
+            raise CommandError(
+                f"There is no queue {', '.join(sorted(unknown))}. "
+                f"Name some of: {', '.join(QUEUES)}."
+            )
+        if options["concurrency"] < 1:
+            raise CommandError("--concurrency has to be 1 or more.")
+        if options["with_parent"]:
+            self._parent = os.getppid()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        JobWorker(
+            goes_on=self._goes_on,
+            concurrency=options["concurrency"],
+            queues=queues,
+            once=options["once"],
+        ).run()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._is_stopped = True
+
+    def _goes_on(self) -> bool:
+        return not self._is_stopped and self._parent in (0, os.getppid())

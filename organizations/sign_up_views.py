@@ -1,0 +1,86 @@
+"""Sign-ups that are answered before they are done: 202, and where to ask (RFC 7240)."""
+
+from typing import Any
+
+from django.urls import reverse
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts import mails
+from accounts.contract import ContractView
+from accounts.throttling import LookupThrottle
+
+from . import examples, serializers
+from .jobs import sign_ups
+from .models import Organization
+
+RETRY_AFTER_SECONDS = 1
+PREFERENCE = "respond-async"
+PREFER = OpenApiParameter(
+    name="Prefer",
+    location=OpenApiParameter.HEADER,
+    required=False,
+    type=str,
+    description="`respond-async`: answer 202 at once, with the URL that tells how it goes.",
+)
+ACCEPTED = OpenApiResponse(
+    serializers.SignUpStatusOutput,
+    description="Accepted, for a request with `Prefer: respond-async`. `Location` is the URL that "
+    "tells how it goes.",
+)
+
+
+def wants_async(request: Request) -> bool:
+    """Whether the client would rather not wait (RFC 7240, section 4.1)."""
+    preferences = request.headers.get("Prefer", "").split(",")
+    return any(each.split(";")[0].strip().lower() == PREFERENCE for each in preferences)
+
+
+def accept(request: Request, data: dict[str, Any]) -> Response:
+    """The answer 202. Raises what makes the whole sign-up fail at once."""
+    token = sign_ups.accept(
+        name=data["organization_name"],
+        email=data["email"],
+        password=data["password"],
+        base_url=mails.base_url(request._request),
+    )
+    url = reverse("sign-up-status", kwargs={"token": token})
+    body = {"state": "waiting", "step": "", "status_url": url}
+    headers = {
+        "Location": url,
+        "Preference-Applied": PREFERENCE,
+        "Retry-After": str(RETRY_AFTER_SECONDS),
+        "Cache-Control": "no-store",
+    }
+    return Response(body, status=status.HTTP_202_ACCEPTED, headers=headers)
+
+
+class SignUpStatusView(ContractView):
+    """How a sign-up goes. Who has the URL may ask; no login is handed out here."""
+
+    throttle_classes = (LookupThrottle,)
+    serializer_class = serializers.SignUpStatusOutput
+    error_statuses = (404, 429)
+
+    @extend_schema(
+        operation_id="sign_up_status",
+        summary="How a sign-up goes that was answered 202",
+        responses={200: serializers.SignUpStatusOutput},
+        examples=examples.SIGN_UP_STATUS,
+        tags=["contract"],
+        auth=[],
+    )
+    def get(self, request: Request, token: str) -> Response:
+        pending = sign_ups.find(token)
+        body: dict[str, Any] = {"state": pending.state, "step": pending.step}
+        headers = {"Cache-Control": "no-store"}
+        if pending.state in pending.State.open():
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        elif pending.state == pending.State.FAILED:
+            body["error"] = pending.error
+        else:
+            made = Organization.objects.usable().filter(pk=pending.organization_id or 0).first()
+            body["organization"] = made and serializers.OrganizationOutput(made).data
+        return Response(body, headers=headers)

@@ -1,0 +1,210 @@
+"""202: what is answered at once, and what a worker makes of it."""
+
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.db import connections
+from django.test import Client
+from procrastinate.contrib.django.models import ProcrastinateJob
+from pytest_django import Settings
+
+from organizations import services
+from organizations.errors import ProvisioningFailed, ServerUnavailable
+from organizations.jobs import control, enqueueing, sign_ups
+from organizations.jobs.models import PendingSignUp
+from organizations.models import Organization
+from tests.conftest import PASSWORD, Company
+
+from .helpers import job, work
+
+BODY = {"organization_name": "Later Ltd", "email": "boss@later.example", "password": PASSWORD}
+
+
+def sign_up(client: Client, *, prefer: str = "respond-async", **changes: str):  # type: ignore[no-untyped-def]
+    return client.post(
+        "/org/create", BODY | changes, content_type="application/json", headers={"Prefer": prefer}
+    )
+
+
+@pytest.fixture(autouse=True)
+def _deleted_again():  # type: ignore[no-untyped-def]
+    yield
+    for made in Organization.objects.usable().named(BODY["organization_name"]):
+        services.delete_organization(made)
+
+
+def test_a_sign_up_is_accepted_and_done_by_a_worker(client: Client) -> None:
+    accepted = sign_up(client)
+    assert accepted.status_code == 202, accepted.content
+    assert accepted.headers["Preference-Applied"] == "respond-async"
+    url = accepted.headers["Location"]
+    assert accepted.json() == {"state": "waiting", "step": "", "status_url": url}
+    waiting = client.get(url)
+    assert (waiting.status_code, waiting.json()["state"]) == (200, "waiting")
+    assert int(waiting.headers["Retry-After"]) > 0
+
+    work()
+
+    done = client.get(url)
+    assert done.json()["state"] == "done"
+    assert done.json()["organization"]["name"] == "Later Ltd"
+    assert "Retry-After" not in done.headers
+    assert set(done.json()) == {"state", "step", "organization"}, "and no login"
+    login = {"organization": "Later Ltd", "email": BODY["email"], "password": PASSWORD}
+    token = client.post("/api/v1/auth/token/", login, content_type="application/json")
+    assert token.status_code == 200, token.content
+
+
+def test_its_person_gets_the_mail_that_every_sign_up_brings(client: Client) -> None:
+    sign_up(client)
+    mail.outbox.clear()
+    work()
+    assert [each.to for each in mail.outbox] == [[BODY["email"]]]
+    assert "http://testserver/api/email/verify/?token=" in mail.outbox[0].body
+
+
+def test_the_preference_is_found_among_others(client: Client) -> None:
+    assert sign_up(client, prefer="wait=10, Respond-Async; foo=1").status_code == 202
+
+
+def test_without_the_preference_it_is_done_at_once(client: Client) -> None:
+    assert sign_up(client, prefer="wait=10").status_code == 201
+
+
+def test_what_is_wrong_is_answered_at_once(client: Client) -> None:
+    answer = sign_up(client, password="short")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+    assert not ProcrastinateJob.objects.exists()
+
+
+def test_the_name_of_one_that_waits_is_taken(client: Client) -> None:
+    assert sign_up(client).status_code == 202
+    for prefer in ("respond-async", ""):
+        again = sign_up(client, prefer=prefer, organization_name="LATER  ltd")
+        assert (again.status_code, again.json()["code"]) == (409, "organization_exists")
+    work()
+    assert sign_up(client).status_code == 409
+
+
+def test_nothing_secret_is_in_the_jobs_and_nothing_is_left_behind(client: Client) -> None:
+    token = sign_up(client).headers["Location"].rsplit("/", 1)[1]
+    pending = PendingSignUp.objects.get()
+    assert ProcrastinateJob.objects.get().args == {"sign_up_id": pending.pk}
+    assert pending.sealed_password_hash
+    assert "argon2" not in pending.sealed_password_hash
+    assert token not in repr(vars(pending))
+    work()
+    pending.refresh_from_db()
+    assert (pending.sealed_password_hash, pending.email, pending.base_url) == ("", "", "")
+
+
+def test_a_failure_that_no_retry_helps_frees_the_name(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ProvisioningFailed("Later Ltd", "something that names a host")
+
+    url = sign_up(client).headers["Location"]
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "provision", fail)
+        work()
+    answer = client.get(url).json()
+    assert (answer["state"], answer["error"]["code"]) == ("failed", "provisioning_failed")
+    assert "host" not in answer["error"]["detail"]
+    assert not PendingSignUp.objects.get().sealed_password_hash
+    assert not Organization.objects.live().named("Later Ltd").exists()
+    assert sign_up(client).status_code == 202
+
+
+def test_an_outage_is_tried_again_and_then_given_up(
+    client: Client, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ServerUnavailable
+
+    settings.JOB_TRIES = 2
+    url = sign_up(client).headers["Location"]
+    pending = PendingSignUp.objects.get()
+    monkeypatch.setattr(services, "provision", fail)
+    work()
+    first = job(pending.job_id or 0)
+    assert (first.status, first.attempts) == ("todo", 1)
+    assert first.scheduled_at is not None
+    assert client.get(url).json()["state"] == "running"
+
+    with connections["default"].cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = now()")
+    work()
+    assert job(pending.job_id or 0).status == "failed"
+    assert client.get(url).json()["error"]["code"] == "database_unavailable"
+
+
+def test_a_cancelled_one_is_not_made(client: Client) -> None:
+    url = sign_up(client).headers["Location"]
+    number = PendingSignUp.objects.get().job_id or 0
+    control.cancel(number)
+    work()
+    assert client.get(url).json()["error"]["code"] == "sign_up_cancelled"
+    assert not Organization.objects.live().named("Later Ltd").exists()
+
+
+def test_a_second_try_behind_a_success_does_nothing(client: Client) -> None:
+    url = sign_up(client).headers["Location"]
+    work()
+    made = client.get(url).json()["organization"]["id"]
+    number = PendingSignUp.objects.get().job_id
+
+    # As a worker leaves it that dies before it can say that it was done.
+    with connections["default"].cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s", [number])
+    work()
+    assert job(number or 0).status == "succeeded"
+    assert client.get(url).json()["organization"]["id"] == made
+
+
+def test_a_status_url_that_was_never_given_out_is_unknown(client: Client) -> None:
+    answer = client.get("/org/create/status/guess")
+    assert (answer.status_code, answer.json()["code"]) == (404, "sign_up_not_found")
+
+
+def test_staff_are_answered_the_same_way(staff_client: Client, alpha: Company) -> None:
+    answer = staff_client.post(
+        "/api/v1/organizations/",
+        BODY,
+        content_type="application/json",
+        headers={"Prefer": "respond-async"},
+    )
+    assert answer.status_code == 202, answer.content
+
+
+def test_one_that_is_cancelled_while_it_runs_is_undone(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = sign_up(client).headers["Location"]
+    number = PendingSignUp.objects.get().job_id or 0
+    activate = services._activate
+
+    def cancelled_before(*args: Any) -> None:
+        control.cancel(number)
+        activate(*args)
+
+    monkeypatch.setattr(services, "_activate", cancelled_before)
+    work()
+    assert client.get(url).json()["error"]["code"] == "sign_up_cancelled"
+    assert job(number).status == "failed"
+    assert not Organization.objects.live().named("Later Ltd").exists()
+    assert sign_up(client).status_code == 202
+
+
+def test_the_name_of_one_whose_job_ended_without_a_word_is_freed(client: Client) -> None:
+    url = sign_up(client).headers["Location"]
+    enqueueing.platform_job("reconcile")
+    with connections["default"].cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing' WHERE task_name = 'sign_up'")
+        sign_ups.give_up_abandoned()
+        assert client.get(url).json()["state"] == "waiting"
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'failed' WHERE status = 'doing'")
+    work()
+    assert client.get(url).json()["error"]["code"] == "provisioning_failed"
+    assert sign_up(client).status_code == 202

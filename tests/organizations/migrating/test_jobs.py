@@ -1,0 +1,84 @@
+"""`migrate_orgs --enqueue`, and what the workers make of it."""
+
+from collections.abc import Iterator
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from organizations.jobs import migrating
+from organizations.jobs.models import JobProgress
+from organizations.naming import name_key
+from organizations.provisioning import code
+from organizations.provisioning.server import open_session
+from tests.organizations.jobs.helpers import clear, work
+
+from .added import ADD_FIELD, STRICT_ADDRESSES
+from .conftest import REAL, Add, Fleet
+from .test_fleet import BAD, GOOD, ask
+
+
+@pytest.fixture(autouse=True)
+def _no_jobs(settings: Settings) -> Iterator[None]:
+    settings.ORG_SPARE_DATABASES = 0
+    settings.JOB_TRIES = 1
+    migrating._engine.cache_clear()
+    clear()
+    yield
+    migrating._engine.cache_clear()
+    clear()
+
+
+def enqueue(fleet: Fleet, *words: str) -> str:
+    out = StringIO()
+    names = [organization.name for organization in fleet.rows]
+    call_command("migrate_orgs", *names, *words, "--enqueue", stdout=out)
+    return out.getvalue().strip()
+
+
+def test_the_workers_bring_everybody_to_the_code_and_back(four: Fleet, add: Add) -> None:
+    add(note=ADD_FIELD)
+    assert enqueue(four) == "4 jobs are for the workers."
+    assert enqueue(four) == "0 jobs are for the workers.", "each waits already"
+    work()
+    assert {row.fingerprint for row in four.rows} == {code.current().fingerprint}
+    assert enqueue(four) == "0 jobs are for the workers.", "nobody is behind"
+
+    assert enqueue(four, "accounts", REAL, "--yes") == "4 jobs are for the workers."
+    work()
+    assert code.current().fingerprint not in {row.fingerprint for row in four.rows}
+
+
+def test_a_job_that_fails_says_why_and_leaves_the_others_alone(four: Fleet, add: Add) -> None:
+    add(strict=STRICT_ADDRESSES)
+    ask(four.rows[1], BAD)
+    try:
+        enqueue(four)
+        work()
+        behind = [row for row in four.rows if row.fingerprint != code.current().fingerprint]
+        assert [row.pk for row in behind] == [four.rows[1].pk]
+        assert "CheckViolation" in behind[0].migration_error
+        progress = JobProgress.objects.get(organization_id=behind[0].pk)
+        assert progress.error.startswith("migration_failed: The database of ")
+        assert "CheckViolation" in progress.error
+    finally:
+        ask(four.rows[1], GOOD)
+
+
+def test_one_that_somebody_else_is_at_work_on_is_tried_again(four: Fleet, add: Add) -> None:
+    add(note=ADD_FIELD)
+    busy = four.rows[0]
+    enqueue(four)
+    with open_session() as session:
+        assert session.try_lock(name_key(busy.name))
+        work()
+        session.unlock(name_key(busy.name))
+    progress = JobProgress.objects.get(organization_id=busy.pk)
+    assert progress.error.startswith("organization_busy: ")
+
+
+@pytest.mark.parametrize("flag", ["--canary=1", "--max-failures=1", "--parallel=2", "--verify"])
+def test_what_is_about_a_run_does_not_go_with_jobs(four: Fleet, flag: str) -> None:
+    with pytest.raises(CommandError, match="--enqueue goes without"):
+        enqueue(four, flag)
