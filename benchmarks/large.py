@@ -24,7 +24,7 @@ from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import POSTGRES_SETTINGS, Cluster
 from benchmarks.harness.folders import end_in_order, lasting, require_disk
 from benchmarks.harness.rows import Row, Rows, write_json
-from benchmarks.measures import existing, request_end, round_robin, routed
+from benchmarks.measures import existing, migrate, request_end, round_robin, routed
 from benchmarks.report import RESULTS, result_of, write
 from benchmarks.reporting import markdown
 
@@ -81,6 +81,8 @@ def run(folder: Path, clock: Clock, options: argparse.Namespace) -> tuple[Progre
             if count >= min(LARGEST_WITH_ALL, max(options.counts)):
                 progress.part(f"routed {count}", clock, _routed(many, clock, count, options))
         most = max(options.counts)
+        fleet = min(LARGEST_WITH_ALL, most)
+        progress.part(f"migrations {fleet}", clock, _migrations(many, clock, fleet, options))
         progress.part(f"round robin {most}", clock, _round_robin(many, clock, most))
     return progress, facts
 
@@ -128,6 +130,12 @@ def _routed(
         )
 
     return measure
+
+
+def _migrations(
+    many: Cluster, clock: Clock, count: int, options: argparse.Namespace
+) -> Callable[[], list[Row]]:
+    return lambda: migrate.measure(many, clock, count=count, rounds=options.rounds)
 
 
 def _round_robin(many: Cluster, clock: Clock, count: int) -> Callable[[], list[Row]]:

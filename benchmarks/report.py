@@ -2,7 +2,8 @@
 
     python -m benchmarks.report
 
-makes all but the JSON anew from the JSON, which `make bench` and `make bench-large` write.
+judges the rows of the JSON anew, which `make bench` and `make bench-large` write, and makes the
+rest of them.
 """
 
 import json
@@ -27,8 +28,7 @@ def result_of(rows: Rows, **told: Any) -> dict[str, Any]:
     The goals are judged by the rows as they are kept: anybody can judge them again.
     """
     kept = [row.as_json() for row in rows.all()]
-    judged = judge(Rows(Row.from_json(each) for each in kept))
-    return {**told, "goals": [each.as_json() for each in judged], "rows": kept}
+    return {**told, "goals": _goals({"rows": kept}), "rows": kept}
 
 
 def write(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> list[Path]:
@@ -71,6 +71,10 @@ def _derive(name: str, result: Mapping[str, Any], folder: Path) -> list[Path]:
     return written
 
 
+def _goals(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [each.as_json() for each in judge(_rows(result))]
+
+
 def _rows(result: Mapping[str, Any]) -> Rows:
     return Rows(Row.from_json(each) for each in result["rows"])
 
@@ -81,6 +85,8 @@ def main() -> int:
         print("There is no result in benchmarks/results yet: make bench makes one.")
         return 1
     for name, result in results.items():
+        result["goals"] = _goals(result)  # There may be others since.
+        write_json(RESULTS / f"{name}.json", result)
         _derive(name, result, RESULTS)
     PAGE.write_text(page(results))
     print(f"Made of {', '.join(results)}: {PAGE.relative_to(PROJECT)} and what it shows.")

@@ -1,13 +1,13 @@
 """The goals, each judged by rows of the same run: nothing is compared across runs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.harness.rows import Row, Rows, rounded
+from benchmarks.harness.rows import Rows, rounded
 
-# What wants the large run says so by what it needs: its rows are in that result alone.
-TEMPLATE, SPARE = "sign-up/template", "sign-up/spare"
+from . import figures
+from .figures import SPARE, TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -56,89 +56,8 @@ def judge(rows: Rows) -> list[Judged]:
     return [goal.judge(rows) for goal in GOALS]
 
 
-def _median(rows: Rows, key: str) -> float | None:
-    row = rows.find(key)
-    return None if row is None else row.median
-
-
-def _above_hash(key: str) -> Callable[[Rows], float | None]:
-    """Milliseconds that a sign-up takes beyond one hash."""
-
-    def measured(rows: Rows) -> float | None:
-        taken, hashed = _median(rows, key), _median(rows, "reference/hash")
-        return None if taken is None or hashed is None else taken - hashed
-
-    return measured
-
-
-def _in_creates(rows: Rows) -> float | None:
-    """What a sign-up by template takes beyond one hash, in bare CREATE DATABASEs."""
-    above = _above_hash(f"{TEMPLATE}/sequential")(rows)
-    create = _median(rows, "reference/create database")
-    return None if above is None or not create else above / create
-
-
-def _row(key: str) -> Callable[[Rows], float | None]:
-    return lambda rows: _median(rows, key)
-
-
-def _failures_of_100(rows: Rows) -> float | None:
-    """Failures at concurrency 32, by all paths that are the product's own."""
-    return _sum(_facts(rows, "failures", _at_32(rows)))
-
-
-def _connections_over(rows: Rows) -> float | None:
-    """By how many connections to organizations' databases a process was over its ceiling."""
-    ceiling = _median(rows, "reference/ceiling")
-    most = _facts(rows, "most_of_a_process", _at_32(rows))
-    return None if ceiling is None or not most else max(0.0, max(most) - ceiling)
-
-
-def _at_32(rows: Rows) -> list[Row]:
-    found = (rows.find(f"{path}/concurrency 32") for path in (TEMPLATE, SPARE))
-    return [row for row in found if row is not None]
-
-
-def _facts(rows: Rows, name: str, among: Iterable[Row]) -> list[float]:
-    found = (row.facts.get(name) for row in among)
-    return [float(fact) for fact in found if isinstance(fact, int | float)]
-
-
-def _sum(values: list[float]) -> float | None:
-    return sum(values) if values else None
-
-
-def _smallest(prefix: str, suffix: str) -> Callable[[Rows], float | None]:
-    """The smallest of the medians of both distributions."""
-
-    def measured(rows: Rows) -> float | None:
-        found = [
-            _median(rows, f"routed/{prefix} {distribution}/{suffix}")
-            for distribution in ("uniform", "zipf")
-        ]
-        values = [value for value in found if value is not None]
-        return min(values) if len(values) == len(found) else None
-
-    return measured
-
-
-def _routed_errors(rows: Rows) -> float | None:
-    row = rows.find("routed/1000 zipf/ours, ceiling 64")
-    return None if row is None else _sum(_facts(rows, "errors", [row]))
-
-
-def _round_robin_over(rows: Rows) -> float | None:
-    row = rows.find("round robin/connections")
-    if row is None or row.facts.get("organizations") != 3000:
-        return None
-    return max(0.0, row.median - float(row.facts["ceiling"] or 0))
-
-
-def _round_robin_growth(rows: Rows) -> float | None:
-    row = rows.find("round robin/growth")
-    return None if row is None or row.facts.get("organizations") != 3000 else row.median
-
-
+# What wants the large run says so by what it needs: its rows are in that result alone.
+MIGRATE = "migrate/1000"
 ZIPF_64 = "routed/1000 zipf/ours, ceiling 64"
 GOALS = (
     Goal(
@@ -147,7 +66,7 @@ GOALS = (
         40,
         True,
         "ms",
-        _above_hash(f"{SPARE}/sequential"),
+        figures.above_hash(f"{SPARE}/sequential"),
     ),
     Goal(
         "sign-up by template, sequential p50, above one hash",
@@ -155,7 +74,7 @@ GOALS = (
         1.5,
         True,
         "×",
-        _in_creates,
+        figures.in_creates,
     ),
     Goal(
         "sign-ups by template, concurrency 8",
@@ -163,7 +82,7 @@ GOALS = (
         15,
         False,
         "/s",
-        _row(f"{TEMPLATE}/concurrency 8"),
+        figures.row(f"{TEMPLATE}/concurrency 8"),
     ),
     Goal(
         "sign-ups with spares kept up, concurrency 8",
@@ -171,7 +90,7 @@ GOALS = (
         20,
         False,
         "/s",
-        _row(f"{SPARE}/concurrency 8"),
+        figures.row(f"{SPARE}/concurrency 8"),
     ),
     Goal(
         "100 sign-ups at concurrency 32: failures",
@@ -179,7 +98,7 @@ GOALS = (
         0,
         True,
         "",
-        _failures_of_100,
+        figures.failures_of_100,
     ),
     Goal(
         "100 sign-ups at concurrency 32: connections over a process's ceiling",
@@ -187,7 +106,7 @@ GOALS = (
         0,
         True,
         "",
-        _connections_over,
+        figures.connections_over,
     ),
     Goal(
         "logins, concurrency 8",
@@ -195,7 +114,7 @@ GOALS = (
         0.7,
         False,
         "×",
-        _row("login/of the hashes"),
+        figures.row("login/of the hashes"),
     ),
     Goal(
         "look-up",
@@ -203,7 +122,7 @@ GOALS = (
         0.8,
         False,
         "×",
-        _row("look-up/of bare"),
+        figures.row("look-up/of bare"),
     ),
     Goal(
         "routed view, 100 organizations, ceiling 128",
@@ -211,7 +130,7 @@ GOALS = (
         0.9,
         False,
         "×",
-        _smallest("100", "ours, ceiling 128/of plain"),
+        figures.smallest("100", "ours, ceiling 128/of plain"),
     ),
     Goal(
         "routed view, 1,000 organizations by Zipf, ceiling 64",
@@ -219,7 +138,7 @@ GOALS = (
         4,
         False,
         "×",
-        _row(f"{ZIPF_64}/of naive"),
+        figures.row(f"{ZIPF_64}/of naive"),
     ),
     Goal(
         "routed view, 1,000 organizations by Zipf, ceiling 64",
@@ -227,7 +146,7 @@ GOALS = (
         0.5,
         False,
         "×",
-        _row(f"{ZIPF_64}/of plain"),
+        figures.row(f"{ZIPF_64}/of plain"),
     ),
     Goal(
         "routed view, 1,000 organizations by Zipf, ceiling 64: errors",
@@ -235,7 +154,7 @@ GOALS = (
         0,
         True,
         "",
-        _routed_errors,
+        figures.routed_errors,
     ),
     Goal(
         "3,000 organizations touched in turn: growth of memory from the 500th on",
@@ -243,7 +162,7 @@ GOALS = (
         0.05,
         True,
         "share",
-        _round_robin_growth,
+        figures.round_robin_growth,
     ),
     Goal(
         "3,000 organizations touched in turn: connections over the ceiling",
@@ -251,7 +170,7 @@ GOALS = (
         0,
         True,
         "",
-        _round_robin_over,
+        figures.round_robin_over,
     ),
     Goal(
         "sign-up with 3,000 databases and roles present",
@@ -259,6 +178,54 @@ GOALS = (
         1.3,
         True,
         "×",
-        _row("existing/3000/of 10"),
+        figures.row("existing/3000/of 10"),
+    ),
+    Goal(
+        "migrate_orgs over 1,000 organizations with nothing to do",
+        "under 1 s of work",
+        1,
+        True,
+        "s",
+        figures.row(f"{MIGRATE}/nothing to do/ours"),
+    ),
+    Goal(
+        "migrate_orgs over 1,000 organizations with nothing to do, each",
+        "at most 0.3 ms",
+        0.3,
+        True,
+        "ms",
+        figures.row(f"{MIGRATE}/nothing to do/ours/each"),
+    ),
+    Goal(
+        "an AddField over 1,000 organizations",
+        "at least 0.5 of psycopg by hand",
+        0.5,
+        False,
+        "×",
+        figures.row(f"{MIGRATE}/ours/of by hand"),
+    ),
+    Goal(
+        "an AddField over 1,000 organizations",
+        "at least 4 × django-tenants",
+        4,
+        False,
+        "×",
+        figures.row(f"{MIGRATE}/ours/of django-tenants"),
+    ),
+    Goal(
+        "memory of a run over 1,000 organizations, from the first quarter to the end",
+        "grows by 5 % at most",
+        0.05,
+        True,
+        "share",
+        figures.row(f"{MIGRATE}/memory/growth"),
+    ),
+    Goal(
+        "sign-ups while 1,000 organizations are migrated: failures",
+        "none",
+        0,
+        True,
+        "",
+        figures.fact(f"{MIGRATE}/sign-ups meanwhile", "failures"),
     ),
 )

@@ -97,6 +97,25 @@ SECTIONS = (
         (("bench", "routed"), ("bench-large", "routed")),
     ),
     Section(
+        "Migrations",
+        (
+            "An AddField over 1,000 organizations, with {migrate/1000/ours:parallel} at a time, "
+            "reached {migrate/1000/ours}.",
+            "psycopg by hand, with the same SQL and as many at a time, reached "
+            "{migrate/1000/by hand}, and django-tenants' multiprocessing executor, with as many "
+            "processes, {migrate/1000/django-tenants}.",
+            "The ratios are {migrate/1000/ours/of by hand} and "
+            "{migrate/1000/ours/of django-tenants}.",
+            "With nothing to do a run over 1,000 took {migrate/1000/nothing to do/ours}, which is "
+            "{migrate/1000/nothing to do/ours/each} for each, and django-tenants "
+            "{migrate/1000/nothing to do/django-tenants}.",
+            "The run's process had {migrate/1000/memory/1 of 4} of memory behind a quarter of the "
+            "organizations and {migrate/1000/memory/4 of 4} behind all of them.",
+            "Of {migrate/1000/sign-ups meanwhile:sign_ups} sign-ups during a run "
+            "{migrate/1000/sign-ups meanwhile:failures} failed.",
+        ),
+    ),
+    Section(
         "Many organizations",
         (
             "What Django does at a request's edges took {request end/ours/1} after one "

@@ -21,7 +21,7 @@ def row(key: str, value: float, **facts: Fact) -> Row:
 
 def test_nothing_measured_is_neither_met_nor_missed() -> None:
     assert {each.met for each in judge(Rows())} == {None}
-    assert len(GOALS) == 15
+    assert len(GOALS) == 21
 
 
 @pytest.mark.parametrize(("p50", "met"), [(73.0, True), (75.0, False)])
@@ -46,7 +46,7 @@ def test_one_failure_among_the_100_misses_the_goal() -> None:
         row("sign-up/template/concurrency 32", 15, failures=0),
         row("sign-up/spare/concurrency 32", 20, failures=1),
     )
-    found = judged("failures", "none", *rows)
+    found = judged("100 sign-ups at concurrency 32: failures", "none", *rows)
 
     assert (found.value, found.met) == (1.0, False)
 
@@ -77,6 +77,30 @@ def test_the_round_robin_of_fewer_organizations_is_no_proof() -> None:
 
     assert judged("growth of memory", "5 %", fewer).met is None
     assert judged("growth of memory", "5 %", all_of_them).met is False
+
+
+@pytest.mark.parametrize(
+    ("what", "wanted", "key", "good", "bad"),
+    [
+        ("nothing to do", "1 s", "nothing to do/ours", 0.99, 1.01),
+        ("nothing to do, each", "0.3 ms", "nothing to do/ours/each", 0.3, 0.31),
+        ("AddField", "0.5 of psycopg", "ours/of by hand", 0.5, 0.49),
+        ("AddField", "4 × django-tenants", "ours/of django-tenants", 4, 3.99),
+        ("memory of a run", "5 %", "memory/growth", 0.05, 0.06),
+    ],
+)
+def test_the_migration_of_1000_is_judged_by_its_own_rows(
+    what: str, wanted: str, key: str, good: float, bad: float
+) -> None:
+    assert judged(what, wanted, row(f"migrate/1000/{key}", good)).met is True
+    assert judged(what, wanted, row(f"migrate/1000/{key}", bad)).met is False
+    assert judged(what, wanted, row(f"migrate/40/{key}", good)).met is None
+
+
+def test_a_sign_up_that_fails_while_organizations_are_migrated_misses_the_goal() -> None:
+    key = "migrate/1000/sign-ups meanwhile"
+    assert judged("are migrated", "none", row(key, 9, failures=0)).met is True
+    assert judged("are migrated", "none", row(key, 9, failures=1)).met is False
 
 
 def test_a_goal_in_json_says_what_was_wanted_and_what_was_measured() -> None:
