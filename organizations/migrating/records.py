@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from django.conf import settings
 from django.db.migrations.loader import MigrationLoader
@@ -10,8 +11,9 @@ from django.db.models import F
 
 from organizations import tenancy
 from organizations.models import Organization, SchemaVersion
+from organizations.naming import name_key as key_of
 from organizations.provisioning import code
-from organizations.provisioning.server import ServerSession
+from organizations.provisioning.server import ServerSession, lock_number
 from organizations.tenancy import Place, Tenant
 
 from .results import Kind, Result
@@ -105,10 +107,15 @@ def distrust(tenant: Tenant) -> None:
 # --- One organization's row, under its lock, by the session that holds it -----------------------
 # migration_attempts is counted before the database is touched: where a turn was cut off, the row
 # says so, and whoever comes next looks at the database and does not believe the fingerprint.
+# The lock comes first, in the same round trip. Of a row that was changed in between, UPDATE takes
+# the newest version (PostgreSQL, "Read Committed Isolation Level").
 _BEGIN = b"""
-UPDATE organizations SET migration_attempts = migration_attempts + 1
-WHERE id = %s AND status IN ('active', 'suspended')
-RETURNING fingerprint, database_name, role_name, sealed_password"""
+WITH held AS MATERIALIZED (SELECT pg_try_advisory_lock(%s) AS yes), begun AS (
+    UPDATE organizations SET migration_attempts = migration_attempts + 1 FROM held
+    WHERE held.yes AND id = %s AND status IN ('active', 'suspended')
+    RETURNING fingerprint, database_name, role_name, sealed_password
+)
+SELECT held.yes, begun.* FROM held LEFT JOIN begun ON true"""
 _LOOK = b"""
 SELECT fingerprint, database_name, role_name, sealed_password
 FROM organizations WHERE id = %s AND status IN ('active', 'suspended')"""
@@ -121,28 +128,48 @@ UPDATE organizations SET fingerprint = coalesce(%s, fingerprint), migration_erro
     migration_seconds = %s
 WHERE id = %s"""
 _SEEN = b"UPDATE organizations SET fingerprint = %s WHERE id = %s"
+# Whoever has the lock next waits for the row, which this statement's end sets free.
+_AND_UNLOCK = b"WITH ended AS (%s) SELECT pg_advisory_unlock(%%s)"
 
 
 def begin(
-    session: ServerSession, organization_id: int, *, looks_only: bool
-) -> tuple[str, Place] | None:
-    """Count a try, unless it only looks; the fingerprint on record, and where the database is.
+    session: ServerSession, organization: Organization, *, looks_only: bool
+) -> tuple[bool, tuple[str, Place] | None]:
+    """Take its lock and count a try, unless it only looks.
 
-    None: the organization is gone. What a list said is old by the time its lock is had.
+    Whether the lock was free; then the fingerprint on record, and where the database is, or None
+    where the organization is gone. What a list said is old by the time its lock is had.
     """
-    query = _LOOK if looks_only else _BEGIN
-    row = session.connection.execute(query, (organization_id,)).fetchone()
-    return None if row is None else (str(row[0]), Place(*row[1:]))
+    key, pk = key_of(organization.name), organization.pk
+    row: Any
+    if looks_only:
+        if not session.try_lock(key):
+            return False, None
+        row = session.connection.execute(_LOOK, (pk,)).fetchone()
+    else:
+        found = session.connection.execute(_BEGIN, (lock_number(key), pk)).fetchone()
+        is_held, *row = found or (False, None)
+        if not is_held:
+            return False, None
+    if not row or row[0] is None:
+        return True, None
+    return True, (str(row[0]), Place(*row[1:]))
 
 
-def end(session: ServerSession, result: Result) -> None:
-    """Record what a turn came to, before its lock is given back."""
+def end(session: ServerSession, result: Result, *, looks_only: bool) -> None:
+    """Record what a turn came to, and give its lock back."""
     if result.fingerprint is not None:
         remember(result.fingerprint, result.migrations)
     fingerprint, pk = result.fingerprint, result.organization_id
+    key = key_of(result.name)
+    values: tuple[Any, ...]
     if result.kind in (Kind.MIGRATED, Kind.IN_STEP):
-        session.connection.execute(_DONE, (fingerprint, result.seconds, pk))
-    elif result.kind == Kind.FAILED:
-        session.connection.execute(_FAILED, (fingerprint, result.error, result.seconds, pk))
+        query, values = _DONE, (fingerprint, result.seconds, pk)
+    elif result.kind == Kind.FAILED and not looks_only:
+        query, values = _FAILED, (fingerprint, result.error, result.seconds, pk)
     elif result.kind == Kind.CORRECTED:
-        session.connection.execute(_SEEN, (fingerprint, pk))
+        query, values = _SEEN, (fingerprint, pk)
+    else:
+        session.unlock(key)
+        return
+    session.connection.execute(_AND_UNLOCK % query, (*values, lock_number(key)))

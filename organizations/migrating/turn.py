@@ -15,7 +15,7 @@ from organizations.errors import OrganizationError, ServerUnavailable
 from organizations.models import Organization
 from organizations.naming import name_key as key_of
 from organizations.provisioning.server import ServerSession, open_session
-from organizations.tenancy import Tenant, registry
+from organizations.tenancy import Place, Tenant, registry
 
 from . import records
 from .engine import Engine, Outcome
@@ -42,30 +42,33 @@ def take(
     looks_only: see what is there, and leave it. What goes wrong with this organization is in the
     result; with the master, it raises psycopg.Error.
     """
-    key = key_of(organization.name)
     nothing = Result.of(organization, Kind.BUSY)
-    if not session.try_lock(key):
+    is_held, found = records.begin(session, organization, looks_only=looks_only)
+    if not is_held:
         return nothing
     try:
-        found = records.begin(session, organization.pk, looks_only=looks_only)
-        if found is None:
-            return replace(nothing, kind=Kind.GONE)
-        recorded, place = found
-        tenant = Tenant(organization.pk, organization.slug, place)
-        try:
-            if looks_only:
-                result = _look(nothing, tenant, engine, recorded=recorded)
-            else:
-                result = _migrate(nothing, tenant, engine, recorded=recorded)
-        finally:
-            # Its connection closes with it: one for each organization would be too many.
-            registry.forget(tenant.alias)
-        if not (looks_only and result.kind == Kind.FAILED):
-            records.end(session, result)
-        return result
-    finally:
+        result = _work(nothing, found, engine, looks_only=looks_only)
+    except BaseException:
         if not session.connection.closed:
-            session.unlock(key)
+            session.unlock(key_of(organization.name))
+        raise
+    records.end(session, result, looks_only=looks_only)
+    return result
+
+
+def _work(
+    nothing: Result, found: tuple[str, Place] | None, engine: Engine, *, looks_only: bool
+) -> Result:
+    if found is None:
+        return replace(nothing, kind=Kind.GONE)
+    recorded, place = found
+    tenant = Tenant(nothing.organization_id, nothing.slug, place)
+    try:
+        act = _look if looks_only else _migrate
+        return act(nothing, tenant, engine, recorded=recorded)
+    finally:
+        # Its connection closes with it: one for each organization would be too many.
+        registry.forget(tenant.alias)
 
 
 def _migrate(nothing: Result, tenant: Tenant, engine: Engine, *, recorded: str) -> Result:

@@ -150,7 +150,7 @@ def test_one_whose_turn_was_cut_off_is_looked_at_whatever_the_record_says(
     add(note=ADD_FIELD)
     before = four.rows[1].fingerprint
     with monkeypatch.context() as patch:  # As a kill between the database's commit and the record.
-        patch.setattr(records, "end", lambda session, result: None)
+        patch.setattr(records, "end", lambda session, result, looks_only: None)
         four.run()
     assert (four.rows[1].fingerprint, four.rows[1].migration_attempts) == (before, 1)
     four.query.exclude(pk=four.rows[1].pk).update(migration_attempts=0)
