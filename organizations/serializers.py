@@ -33,7 +33,7 @@ class OrganizationOutput(serializers.ModelSerializer[Organization]):
         read_only_fields = fields
 
 
-class ErrorOutput(serializers.Serializer[Any]):
+class FailureOutput(serializers.Serializer[Any]):
     """Why it failed, in the shape of every error."""
 
     detail = serializers.CharField()
@@ -47,7 +47,7 @@ class SignUpStatusOutput(serializers.Serializer[Any]):
     step = serializers.CharField(help_text="The last step that was done; empty before the first.")
     status_url = serializers.CharField(required=False, help_text="In the answer 202 alone.")
     organization = OrganizationOutput(required=False, allow_null=True, help_text="Once done.")
-    error = ErrorOutput(required=False, help_text="Where it failed.")
+    error = FailureOutput(required=False, help_text="Where it failed.")
 
 
 class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
