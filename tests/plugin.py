@@ -9,6 +9,7 @@ import atexit
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -33,6 +34,8 @@ SERVER = EmbeddedPostgres(
     },
 )
 _owner = os.getpid()
+# A shell has its background jobs ignore Ctrl-C, and what they start would too. Tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def environment() -> dict[str, str]:

@@ -94,7 +94,7 @@ def test_a_run_that_is_terminated_removes_what_it_made(superuser: Superuser) -> 
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert b"Interrupted. What was made has been removed." in errors
     nothing_is_left(superuser)
 
