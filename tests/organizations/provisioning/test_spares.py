@@ -150,7 +150,7 @@ def test_a_database_of_the_wanted_name_that_appears_meanwhile_is_left_alone(
             assert services._claim_spare(session, row) is None
         assert "spare database not usable" in [record.message for record in caplog.records]
         assert SpareDatabase.objects.filter(ready=True).count() == len(spares)
-        assert not Organization.objects.filter(name="Foreign Ltd").exists()
+        assert not Organization.objects.live().filter(name="Foreign Ltd").exists()
     finally:
         superuser.execute("DROP DATABASE org_foreign_ltd")
 
