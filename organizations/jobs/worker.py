@@ -164,6 +164,12 @@ def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
         connections.close_all()
 
     with ThreadPoolExecutor(number, thread_name_prefix="job") as threads:
+        # All of them now: the executor starts another only where it counts none as idle, and it
+        # counts one that has just taken its next act (concurrent/futures/thread.py). At the end
+        # those that were never started would be waited for.
+        started = threading.Barrier(number)
+        for _ in range(number):
+            threads.submit(started.wait)
         try:
             yield threads
         finally:

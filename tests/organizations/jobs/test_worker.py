@@ -21,7 +21,7 @@ from organizations.jobs import control, enqueueing, stalled
 from organizations.jobs.frame import Progress, lock_of, organization_job, platform_job
 from organizations.jobs.models import JobProgress
 from organizations.jobs.retries import pause_seconds
-from organizations.jobs.worker import JobWorker
+from organizations.jobs.worker import JobWorker, _threads
 from organizations.models import Organization
 from organizations.provisioning import refill, spares
 from organizations.provisioning.server import open_session
@@ -248,3 +248,9 @@ def test_a_refill_is_asked_for_once_and_not_right_behind_a_failure(settings: Set
     JobProgress.objects.update(updated_at="2000-01-01T00:00Z")
     enqueueing.refill_if_due()
     assert asked.count() == 2
+
+
+def test_a_session_that_ends_waits_for_no_thread_that_never_was() -> None:
+    """The executor can count a thread as idle twice, and then starts none for what is submitted."""
+    with _threads(4) as threads:
+        assert len(threads._threads) == 4  # type: ignore[attr-defined]
