@@ -253,4 +253,4 @@ def test_a_refill_is_asked_for_once_and_not_right_behind_a_failure(settings: Set
 def test_a_session_that_ends_waits_for_no_thread_that_never_was() -> None:
     """The executor can count a thread as idle twice, and then starts none for what is submitted."""
     with _threads(4) as threads:
-        assert len(threads._threads) == 4  # type: ignore[attr-defined]
+        assert len(threads._threads) == 4
