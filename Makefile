@@ -10,7 +10,7 @@ PYTHON ?=
 # One more than there are cores, since tests wait a good deal; each has a PostgreSQL of its own, so
 # not one for each core of a large machine.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
-	[ "$$n" -ge 2 ] || n=2; [ "$$n" -le 7 ] || n=7; echo "$$((n + 2))")
+	[ "$$n" -ge 2 ] || n=2; [ "$$n" -le 7 ] || n=7; echo "$$((n + 1))")
 KILLS ?= 30
 SECONDS ?= 600
 ORGANIZATIONS ?= 3000
