@@ -36,7 +36,7 @@ def test_an_operation_can_be_tried_in_swagger_ui(visit: Visit) -> None:
 
 def test_swagger_ui_shows_an_example_of_a_sign_up(visit: Visit) -> None:
     visit.open("/docs")
-    operation = visit.page.locator(".opblock", has_text="/org/create")
+    operation = visit.page.locator(".opblock-post", has_text="/org/create")
     operation.locator(".opblock-summary-control").click()
 
     expect(operation.get_by_role("button", name="Try it out")).to_be_visible()
