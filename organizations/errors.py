@@ -211,6 +211,18 @@ class MigrationFailed(OrganizationError):
         super().__init__(f"The database of {name!r} is where it was before: {reason}")
 
 
+class OtherCode(OrganizationError):
+    """A job that is for other migrations than its worker has."""
+
+    code = "other_code"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This worker has other migrations than the job is for. Restart the workers with the "
+            "code that migrate_orgs was run from."
+        )
+
+
 class JobNotFound(OrganizationError):
     """There is no such job, or it is another organization's."""
 

@@ -39,14 +39,20 @@ def in_master() -> Iterator[None]:
 
 
 def migrations(
-    organizations: "QuerySet[Organization]", *, label: str | None = None, name: str | None = None
+    organizations: "QuerySet[Organization]",
+    *,
+    label: str | None = None,
+    name: str | None = None,
+    fingerprint: str = "",
 ) -> int:
     """Have each brought to a migration, to the newest by default; how many jobs that makes.
 
-    One that waits for the same already gets no second one.
+    fingerprint: what each is to have then; a worker with other code leaves it to the others. One
+    that waits for the same already gets no second one.
     """
-    target = ":".join(part for part in (label, name) if part)
-    arguments = {key: part for key, part in (("label", label), ("name", name)) if part}
+    parts = {"label": label, "name": name, "fingerprint": fingerprint}
+    arguments = {key: part for key, part in parts.items() if part}
+    target = ":".join(arguments.values())
     return _fan_out("migrate_organization", organizations, arguments, key=f"migrate:{target}")
 
 

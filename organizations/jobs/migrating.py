@@ -2,19 +2,25 @@
 
 from functools import lru_cache
 
-from organizations.errors import MigrationFailed, OrganizationBusy
+from organizations.errors import MigrationFailed, OrganizationBusy, OtherCode
 from organizations.migrating.engine import Engine, Target
 from organizations.migrating.fleet import migrate_one
 from organizations.migrating.results import Kind
 from organizations.models import Organization
 
 
-def migrate(organization: Organization, *, label: str | None, name: str | None) -> None:
+def migrate(
+    organization: Organization, *, label: str | None, name: str | None, fingerprint: str
+) -> None:
     """To the newest of every tenant app, of one, or to one migration.
 
-    Raises MigrationUnknown, MigrationFailed, OrganizationBusy and ServerUnavailable.
+    fingerprint: of a database that is there, by the code of who asked; empty: by any. Raises
+    OtherCode, MigrationUnknown, MigrationFailed, OrganizationBusy and ServerUnavailable.
     """
-    result = migrate_one(organization, _engine(label, name))
+    engine = _engine(label, name)
+    if fingerprint not in ("", engine.fingerprint):
+        raise OtherCode  # Else it would end well, and leave the organization behind.
+    result = migrate_one(organization, engine)
     if result.kind == Kind.BUSY:
         raise OrganizationBusy(organization.name)
     if result.kind == Kind.FAILED:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from organizations.errors import (
     CacheUnavailable,
     OrganizationBusy,
+    OtherCode,
     ServerUnavailable,
     TookTooLong,
 )
@@ -24,6 +25,7 @@ from organizations.tenancy import TooBusy
 TRANSIENT = (
     CacheUnavailable,
     OrganizationBusy,
+    OtherCode,
     ServerUnavailable,
     TookTooLong,
     TooBusy,

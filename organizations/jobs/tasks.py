@@ -36,10 +36,11 @@ def migrate_organization(
     *,
     label: str | None = None,
     name: str | None = None,
+    fingerprint: str = "",
 ) -> None:
     """Bring one organization's database to a migration; to the code's newest by default."""
     progress.tell("migrating")
-    migrate(organization, label=label, name=name)
+    migrate(organization, label=label, name=name, fingerprint=fingerprint)
 
 
 @app.task(name="clean_up_organization", queue=UPKEEP, retry=Backoff(), pass_context=True)

@@ -73,6 +73,7 @@ BUGS = [
     errors.MigrationUnknown("accounts", "0999", known=["0001_initial"]),
     # Of jobs, which nobody's request waits for.
     errors.JobRefused("x"),
+    errors.OtherCode(),
     errors.MigrationFailed("Acme", "x"),
     IntegrityError("duplicate key"),
     KeyError("x"),

@@ -122,8 +122,13 @@ class Command(BaseCommand):
                 "Workers take each organization by itself: --enqueue goes without --canary, "
                 "--max-failures, --parallel and --verify."
             )
-        behind = chosen.filter(self._behind(Engine(self._target)))
-        jobs = enqueueing.migrations(behind, label=self._target.label, name=self._target.name)
+        engine = Engine(self._target)
+        jobs = enqueueing.migrations(
+            chosen.filter(self._behind(engine)),
+            label=self._target.label,
+            name=self._target.name,
+            fingerprint=engine.fingerprint,
+        )
         self.stdout.write(f"{jobs} jobs are for the workers.")
 
     def _confirm_rollback(self) -> None:

@@ -66,6 +66,19 @@ def test_a_job_that_fails_says_why_and_leaves_the_others_alone(four: Fleet, add:
         ask(four.rows[1], GOOD)
 
 
+def test_a_worker_with_other_code_leaves_the_job_to_the_others(
+    four: Fleet, add: Add, settings: Settings
+) -> None:
+    add(note=ADD_FIELD)
+    enqueue(four)
+    before = {row.fingerprint for row in four.rows}
+    newer, settings.MIGRATION_MODULES = settings.MIGRATION_MODULES, {}
+    work()
+    assert {each.error.split(":")[0] for each in JobProgress.objects.all()} == {"other_code"}
+    assert {row.fingerprint for row in four.rows} == before
+    settings.MIGRATION_MODULES = newer
+
+
 def test_one_that_somebody_else_is_at_work_on_is_tried_again(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     busy = four.rows[0]
