@@ -57,11 +57,11 @@ class MasterDirectory:
 # Each request asks one of these once. Written out: the ORM takes longer to put such a query
 # together than the server to answer it.
 _BY_ID = (
-    "SELECT id, slug, name, status, fingerprint, database_name, role_name, sealed_password "
+    "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
     "FROM organizations WHERE id = %s AND status IN ('active', 'suspended')"
 )
 _BY_NAME = (
-    "SELECT id, slug, name, status, fingerprint, database_name, role_name, sealed_password "
+    "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
     "FROM organizations WHERE name_digest = %s AND status IN ('active', 'suspended')"
 )
 
@@ -72,8 +72,8 @@ def _tenant(query: str, value: int | str, *, named: str) -> Tenant:
         row = cursor.fetchone()
     if row is None:
         raise OrganizationNotFound(named)
-    pk, slug, name, status, fingerprint, *place = row
+    pk, slug, key, name, status, fingerprint, *place = row
     if status == Organization.Status.SUSPENDED:
         raise OrganizationSuspended(name, organization_id=pk)
     refuse_where_behind(fingerprint, name=name, organization_id=pk)
-    return Tenant(pk, slug, Place(*place))
+    return Tenant(pk, slug, key, Place(*place))

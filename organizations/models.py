@@ -1,6 +1,7 @@
 """The master database: who exists, and where their data are. organizations/services.py is the
 only writer of Organization, but for what its migrations came to (migrating/records.py)."""
 
+import secrets
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser
@@ -11,6 +12,37 @@ from django.utils import timezone
 from .naming import name_digest
 from .tenancy import Place, Tenant
 from .validators import MAX_NAME_LENGTH
+
+
+def random_key() -> str:
+    """32 random hexadecimal digits. A restored master gives ids out twice, and these never."""
+    return secrets.token_hex(16)
+
+
+class Installation(models.Model):
+    """This installation, and where its master database was when it was last sure of itself.
+
+    One row. Where the server or the database is another, this master is a copy, and touches nothing
+    until `manage.py claim_installation` (provisioning/installation.py).
+    key: written into the identity of each role that this installation makes.
+    """
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    key = models.CharField(max_length=32, default=random_key)
+    # Of pg_control_system().
+    system_identifier = models.BigIntegerField()
+    # Of the master in pg_database.
+    database_oid = models.BigIntegerField()
+    claimed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "installation"
+        constraints = (
+            models.CheckConstraint(condition=models.Q(id=1), name="installation_one_row"),
+        )
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Staff(AbstractUser):
@@ -88,6 +120,8 @@ class Organization(models.Model):
         SCHEMA = "schema"
         ADMIN = "admin"
 
+    # Never given out again: files, cache keys and the role's identity go by it.
+    key = models.CharField(max_length=32, unique=True, default=random_key, editable=False)
     name = models.CharField(max_length=MAX_NAME_LENGTH)
     # Of the name's key: what is unique. The key itself can pass what an index entry may hold.
     name_digest = models.CharField(max_length=64, editable=False)
@@ -98,6 +132,8 @@ class Organization(models.Model):
     status_reason = models.TextField(blank=True)
     status_changed_at = models.DateTimeField(default=timezone.now)
     provisioned = models.CharField(max_length=20, choices=Step, default=Step.NOTHING)
+    # Of the deletion under way, as the role's identity says it; empty: there was none.
+    deletion = models.CharField(max_length=32, blank=True, default="", editable=False)
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
     # Made once and never derived again: a rename of the organization moves nothing.
     database_name = models.CharField(max_length=63)
@@ -137,7 +173,7 @@ class Organization(models.Model):
     @property
     def tenant(self) -> Tenant:
         """What tenancy.override() takes."""
-        return Tenant(organization_id=self.pk, slug=self.slug)
+        return Tenant(organization_id=self.pk, slug=self.slug, key=self.key)
 
     @property
     def place(self) -> Place:
@@ -175,6 +211,7 @@ class Template(models.Model):
     """
 
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="templates")
+    key = models.CharField(max_length=32, unique=True, default=random_key, editable=False)
     fingerprint = models.CharField(max_length=64)
     database_name = models.CharField(max_length=63, unique=True)
     role_name = models.CharField(max_length=63, unique=True)
@@ -204,6 +241,8 @@ class SpareDatabase(models.Model):
     """
 
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="spare_databases")
+    # Of the organization that takes it.
+    key = models.CharField(max_length=32, unique=True, default=random_key, editable=False)
     database_name = models.CharField(max_length=63, unique=True)
     role_name = models.CharField(max_length=63, unique=True)
     sealed_password = models.TextField(editable=False)

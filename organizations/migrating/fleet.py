@@ -26,7 +26,7 @@ __all__ = ["Canary", "Options", "migrate_one", "run", "select"]
 
 _PAGE = 500
 # What a turn reads of a row.
-_FIELDS = ("id", "name", "slug", "fingerprint", "migration_attempts")
+_FIELDS = ("id", "key", "name", "slug", "fingerprint", "migration_attempts")
 
 
 @dataclass(frozen=True)

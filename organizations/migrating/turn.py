@@ -47,7 +47,7 @@ def take(
     if not is_held:
         return nothing
     try:
-        result = _work(nothing, found, engine, looks_only=looks_only)
+        result = _work(nothing, organization.key, found, engine, looks_only=looks_only)
     except BaseException:
         if not session.connection.closed:
             session.unlock(key_of(organization.name))
@@ -57,12 +57,17 @@ def take(
 
 
 def _work(
-    nothing: Result, found: tuple[str, Place] | None, engine: Engine, *, looks_only: bool
+    nothing: Result,
+    key: str,
+    found: tuple[str, Place] | None,
+    engine: Engine,
+    *,
+    looks_only: bool,
 ) -> Result:
     if found is None:
         return replace(nothing, kind=Kind.GONE)
     recorded, place = found
-    tenant = Tenant(nothing.organization_id, nothing.slug, place)
+    tenant = Tenant(nothing.organization_id, nothing.slug, key, place)
     try:
         act = _look if looks_only else _migrate
         return act(nothing, tenant, engine, recorded=recorded)

@@ -34,12 +34,15 @@ class Place:
 class Tenant:
     """An organization as tenant code sees it: facts for a log line or a key, no credential.
 
+    key: 32 hexadecimal digits that are never given out again, as an id is where the master was
+    restored. What is stored outside the databases (files, cache entries) goes by it.
     place: what the master said of it in the query that found it, so that nobody asks again; None
     where that is long ago, and whoever connects must ask.
     """
 
     organization_id: int
     slug: str
+    key: str = field(default="", compare=False)
     place: Place | None = field(default=None, compare=False, repr=False)
 
     @property
