@@ -11,11 +11,17 @@ from rest_framework.request import Request
 from .headers import policy_of
 
 
+class _SchemaRenderer(OpenApiJsonRenderer):
+    """Under the type that every client can read, and that an error here has too."""
+
+    media_type = "application/json"
+
+
 class SchemaView(SpectacularAPIView):
     """/openapi.json"""
 
     http_method_names = ["get", "head"]
-    renderer_classes = [OpenApiJsonRenderer]
+    renderer_classes = [_SchemaRenderer]
 
     def _get_version_parameter(self, request: Request) -> None:
         """There is one version. spectacular's own puts ?version= into a header as it comes."""

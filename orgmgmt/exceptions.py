@@ -5,18 +5,25 @@ One shape everywhere: {"detail": "a sentence", "code": "a_word", "fields": {"nam
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
 from django.db import DataError, InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
+from django.utils.cache import patch_vary_headers
 from psycopg.errors import LockNotAvailable, QueryCanceled
 from redis.exceptions import RedisError
 from rest_framework import exceptions as drf
+from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer, JSONRenderer
+from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import exception_handler
+from rest_framework.views import APIView, exception_handler
 
+from accounts.negotiation import prefers_page
 from organizations import errors
 from organizations.tenancy import TooBusy
 
@@ -50,6 +57,11 @@ _STATUS: dict[type[Exception], int] = {
     errors.UserGone: 404,
 }
 
+_HEADERS = {
+    401: {"WWW-Authenticate": 'Bearer realm="api"'},
+    503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+}
+
 
 def body(detail: str, code: str, fields: dict[str, list[str]] | None = None) -> dict[str, Any]:
     """The one shape of an error."""
@@ -61,6 +73,8 @@ def body(detail: str, code: str, fields: dict[str, list[str]] | None = None) -> 
 
 def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's EXCEPTION_HANDLER. None for what is a bug: Django answers 500 and logs it."""
+    if "request" in context:
+        _choose_renderer(**context)
     if isinstance(exc, Http404):
         exc = drf.NotFound("There is nothing here. Check the path.")
     elif isinstance(exc, PermissionDenied):
@@ -68,8 +82,6 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     answer = domain_answer(exc)
     if answer is not None:
         status, content, headers = answer
-        if status == 401:
-            headers["WWW-Authenticate"] = 'Bearer realm="api"'
         return Response(content, status=status, headers=headers)
     response = exception_handler(exc, context)
     if response is not None and isinstance(exc, drf.APIException):
@@ -100,21 +112,36 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
         logger.error("cache unavailable", exc_info=exc)
         exc = errors.CacheUnavailable()
     if isinstance(exc, TooBusy):
-        return 503, body(str(exc), "too_busy"), _retry()
+        return 503, body(str(exc), "too_busy"), _HEADERS[503]
     if isinstance(exc, errors.OrganizationError | errors.AccountError):
         status = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), None)
         if isinstance(exc, errors.FOR_OPERATORS):
             logger.error("refused for a reason of our own", exc_info=exc)
-            return 503, body(errors.OUR_FAULT, exc.code), _retry()
+            return 503, body(errors.OUR_FAULT, exc.code), _HEADERS[503]
         if isinstance(exc, errors.TooManyRequests):
-            return 429, body(str(exc), exc.code), _retry(exc.seconds)
+            return 429, body(str(exc), exc.code), {"Retry-After": str(exc.seconds)}
         if status is not None:
-            return status, body(str(exc), exc.code), _retry() if status == 503 else {}
+            return status, body(str(exc), exc.code), _HEADERS.get(status, {})
     return None
 
 
-def _retry(seconds: int = RETRY_AFTER_SECONDS) -> dict[str, str]:
-    return {"Retry-After": str(seconds)}
+def _choose_renderer(request: Request, view: APIView, **_: Any) -> None:
+    """An error is a page where the answer would have been one, and JSON everywhere else.
+
+    A view's own renderer, of a schema or a table, would send it under its own type.
+    """
+    pages = [each for each in view.get_renderers() if isinstance(each, BrowsableAPIRenderer)]
+    renderer: BaseRenderer | None = getattr(request, "accepted_renderer", None)
+    if renderer is None and pages and prefers_page(request._request):
+        renderer = pages[0]
+    if isinstance(renderer, BrowsableAPIRenderer):
+        if not hasattr(request, "_user"):
+            # The login is what went wrong: the page would ask for it again, and raise again.
+            request.user = AnonymousUser()
+    elif renderer is None or renderer.media_type != JSONRenderer.media_type:
+        renderer = JSONRenderer()
+    request.accepted_renderer = renderer
+    request.accepted_media_type = renderer.media_type or ""
 
 
 def _drf_body(exc: drf.APIException) -> dict[str, Any]:
@@ -146,8 +173,23 @@ def _sentence(fields: dict[str, list[str]]) -> str:
 
 
 # --- Errors that no DRF view sees ---------------------------------------------------------------
-def _json(status: int, detail: str, code: str) -> JsonResponse:
-    return JsonResponse(body(detail, code), status=status)
+def respond(
+    request: HttpRequest,
+    status: int,
+    content: dict[str, Any],
+    headers: Mapping[str, str] | None = None,
+) -> HttpResponse:
+    """The error as JSON; below /api/ as a page where a browser asks."""
+    below = request.path_info.startswith("/api/")
+    if below and prefers_page(request):
+        # Without the request: whatever went wrong, the page asks nobody for anything.
+        page = render_to_string("error.html", {"status": status, "error": content})
+        response = HttpResponse(page, status=status, headers=headers)
+    else:
+        response = JsonResponse(content, status=status, headers=headers)
+    if below:
+        patch_vary_headers(response, ("Accept",))
+    return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -159,29 +201,32 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     while cause is not None and not isinstance(cause, OperationalError | InterfaceError):
         cause = cause.__cause__ or cause.__context__
     if cause is not None and (answer := domain_answer(cause)) is not None:
-        status, content, headers = answer
-        return JsonResponse(content, status=status, headers=headers)
+        return respond(request, *answer)
     detail = "The request cannot be read."
     if isinstance(exception, SuspiciousOperation):
         detail = _SUSPICIOUS
-    return _json(400, detail, "bad_request")
+    return respond(request, 400, body(detail, "bad_request"))
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler403."""
-    return _json(403, "You may not do this.", "permission_denied")
+    return respond(request, 403, body("You may not do this.", "permission_denied"))
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Django's handler404, and the last pattern, so that DEBUG answers in the same shape."""
-    return _json(404, "There is nothing here. See /docs for the paths.", "not_found")
+    return respond(
+        request, 404, body("There is nothing here. See /docs for the paths.", "not_found")
+    )
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500; the error itself is in the log."""
-    return _json(500, "Something went wrong on our side. It has been logged.", "error")
+    return respond(
+        request, 500, body("Something went wrong on our side. It has been logged.", "error")
+    )
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Django's CSRF_FAILURE_VIEW."""
-    return _json(403, "The form has expired. Load the page again.", "csrf_failed")
+    return respond(request, 403, body("The form has expired. Load the page again.", "csrf_failed"))

@@ -8,13 +8,12 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseNotAllowed,
-    JsonResponse,
     UnreadablePostError,
 )
 from django.http.response import HttpResponseBase
 from rest_framework.response import Response
 
-from .exceptions import body, domain_answer
+from .exceptions import body, domain_answer, respond
 from .health import HealthView
 
 # Written without a slash at the end. `/admin/login` is not among them: with a slash it is the
@@ -41,7 +40,7 @@ class EdgeMiddleware:
             # Of a view outside DRF.
             allowed = response["Allow"]
             detail = f"The method {request.method} is not allowed here. Use {allowed}."
-            response = JsonResponse(body(detail, "method_not_allowed"), status=405)
+            response = respond(request, 405, body(detail, "method_not_allowed"))
             response["Allow"] = allowed
         if request.method == "HEAD" and isinstance(response, HttpResponse):
             # The length stays as it was counted; gunicorn warns of a body that it drops.
@@ -62,7 +61,7 @@ class EdgeMiddleware:
             _ = request.body
         except UnreadablePostError:
             detail = "The body ended before its Content-Length was reached. Send it again."
-            return JsonResponse(body(detail, "bad_request"), status=400)
+            return respond(request, 400, body(detail, "bad_request"))
         spelled = _canonical(request.path_info)
         if spelled != request.path_info:
             request.path_info = spelled
@@ -72,38 +71,35 @@ class EdgeMiddleware:
     def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponseBase | None:
         """What a view outside DRF raises, in the one shape, where it is no bug."""
         answer = domain_answer(exc)
-        if answer is None:
-            return None
-        status, content, headers = answer
-        return JsonResponse(content, status=status, headers=headers)
+        return None if answer is None else respond(request, *answer)
 
 
-def _refusal(request: HttpRequest) -> JsonResponse | None:
+def _refusal(request: HttpRequest) -> HttpResponse | None:
     try:
         request.get_host()
     except DisallowedHost:
         detail = "This host is not served here. Add it to ALLOWED_HOSTS."
-        return JsonResponse(body(detail, "unknown_host"), status=400)
+        return respond(request, 400, body(detail, "unknown_host"))
     if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
         # Django reads CONTENT_LENGTH alone, and would take the body for an empty one.
         detail = "Send the body with a Content-Length, not in chunks."
-        return JsonResponse(body(detail, "length_required"), status=411)
+        return respond(request, 411, body(detail, "length_required"))
     length = request.META.get("CONTENT_LENGTH") or "0"
     limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if not (length.isascii() and length.isdigit()) or int(length) > limit:
         detail = f"The body is too large. Send at most {limit} bytes."
-        return JsonResponse(body(detail, "too_large"), status=413)
+        return respond(request, 413, body(detail, "too_large"))
     # In a query the API's own fields say which of them holds one; Django admin asks the database.
     in_query = "%00" in request.META.get("QUERY_STRING", "") and _is_django_admin(request)
     if in_query or "\x00" in request.path_info:
-        return JsonResponse(body("The address holds a NUL character.", "bad_request"), status=400)
+        return respond(request, 400, body("The address holds a NUL character.", "bad_request"))
     if any("\x00" in value for value in request.COOKIES.values()):
-        return JsonResponse(body("A cookie holds a NUL character.", "bad_request"), status=400)
+        return respond(request, 400, body("A cookie holds a NUL character.", "bad_request"))
     charset = request.content_params.get("charset", "utf-8") if request.content_params else "utf-8"
     if charset.strip().lower() not in _CHARSETS:
         # Python would decode with whatever codec this names, the query string too.
         detail = "The charset is not read here. Send UTF-8."
-        return JsonResponse(body(detail, "unsupported_media_type"), status=415)
+        return respond(request, 415, body(detail, "unsupported_media_type"))
     return None
 
 

@@ -727,6 +727,7 @@ REST_FRAMEWORK: dict[str, Any] = {
         "rest_framework.renderers.JSONRenderer",
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.negotiation.PageOrJson",
     "DEFAULT_PAGINATION_CLASS": "orgmgmt.pagination.Pages",
     "DEFAULT_SCHEMA_CLASS": "orgmgmt.schema.Operation",
     "EXCEPTION_HANDLER": "orgmgmt.exceptions.handle",

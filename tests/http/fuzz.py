@@ -61,7 +61,7 @@ OFF_FOR_FORMS = {
     ),
 }
 # What is wrong is refused with one of these; a long query before anybody has read it.
-REFUSALS = [400, 401, 403, 404, 405, 406, 409, 413, 414, 415, 429, 431, 503]
+REFUSALS = [400, 401, 403, 404, 405, 409, 413, 414, 415, 429, 431, 503]
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 # Operations that are left out, and why.
 LEFT_OUT: dict[str, str] = {}
