@@ -1,11 +1,9 @@
-"""Who makes the request, for DRF. TenantMiddleware has read the credential and entered its
-organization by then; here the login behind it is looked up, in that organization's database."""
+"""Who makes the request, for DRF. TenantMiddleware has read the credential, looked up the login
+behind it and entered its organization by then."""
 
 from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
-
-from organizations.tenancy import trail
 
 from . import services
 from .models import LoginSession, User
@@ -27,9 +25,10 @@ class _CredentialAuthentication(BaseAuthentication):
             return None
         if not isinstance(found, Credential):
             raise found
-        session = services.session_of(found)
+        # A log-out's own: the middleware leaves that login to its view.
+        known: LoginSession | None = request._request.login  # type: ignore[attr-defined]
+        session = known or services.session_of(found)
         self.check(request)
-        trail.identify("user", session.user_id)
         return session.user, session
 
     def check(self, request: Request) -> None:

@@ -20,13 +20,12 @@ from django.views.decorators.http import require_POST
 from organizations import tenancy
 from organizations.errors import (
     AccountError,
-    InvalidToken,
     OrganizationError,
     TooManyRequests,
 )
 
 from . import services, tokens
-from .logins import log_in
+from .logins import log_in, tenant_of
 from .models import LoginSession
 
 
@@ -103,7 +102,10 @@ def log_out(request: HttpRequest) -> HttpResponse:
         raise credential
     if isinstance(credential, tokens.Credential):
         # A session that has ended already has nothing left to end.
-        with suppress(InvalidToken):
+        with (
+            suppress(AccountError, OrganizationError),
+            tenancy.override(tenant_of(request, credential)),
+        ):
             services.end_session(services.session_of(credential))
     response = HttpResponseRedirect(reverse("rest_framework:login"))
     response.delete_cookie(tokens.SESSION_COOKIE, path=tokens.SESSION_COOKIE_PATH)

@@ -12,13 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from organizations import tenancy
-from organizations.errors import InvalidToken, OrganizationMismatch, OrganizationNotFound
-from organizations.tenancy import directory
-from organizations.tenancy.http import other_organization
+from organizations.errors import InvalidToken
 
 from . import examples, limits, serializers, services, tokens
 from .contract import ContractView
-from .logins import Login, log_in
+from .logins import Login, log_in, tenant_of
 from .models import LoginSession, User
 from .permissions import IsMember
 from .throttling import RefreshThrottle
@@ -131,21 +129,10 @@ class TokenRefreshView(GenericAPIView[Any]):
         data = self.get_serializer(data=request.data)
         data.is_valid(raise_exception=True)
         credential = tokens.read_refresh(data.validated_data["refresh"])
-        tenant = tenant_of(request, credential)
+        tenant = tenant_of(request._request, credential)
         with tenancy.override(tenant):
             session = services.rotate(credential)
         return Response(token_pair(tenant, session))
-
-
-def tenant_of(request: Request, credential: tokens.Credential) -> tenancy.Tenant:
-    """The tenant of a refresh token. Raises InvalidToken for one that is gone."""
-    try:
-        tenant = directory.get().tenant_by_id(credential.organization_id)
-    except OrganizationNotFound as error:
-        raise InvalidToken from error
-    if source := other_organization(request._request, tenant):
-        raise OrganizationMismatch(source)
-    return tenant
 
 
 class LogoutView(GenericAPIView[Any]):
@@ -173,13 +160,15 @@ class LogoutView(GenericAPIView[Any]):
         response = Response(status=status.HTTP_204_NO_CONTENT)
         if raw := data.validated_data.get("refresh"):
             credential = tokens.read_refresh(raw)
-            with tenancy.override(tenant_of(request, credential)):
+            with tenancy.override(tenant_of(request._request, credential)):
                 services.end_session(services.session_of(credential))
             return response
-        session = request.auth
-        if not isinstance(session, LoginSession):
-            raise InvalidToken
-        services.end_session(session)
+        found = request._request.credential  # type: ignore[attr-defined]
+        if not isinstance(found, tokens.Credential):
+            raise found or InvalidToken
+        with tenancy.override(tenant_of(request._request, found)):
+            session: LoginSession = request.auth  # type: ignore[assignment]
+            services.end_session(session)
         if session.kind == LoginSession.Kind.BROWSER:
             response.delete_cookie(tokens.SESSION_COOKIE, path=tokens.SESSION_COOKIE_PATH)
         return response

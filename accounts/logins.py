@@ -10,6 +10,7 @@ from organizations.errors import (
     AccountError,
     AdminRequired,
     InvalidCredentials,
+    InvalidToken,
     OrganizationMigrating,
     OrganizationMismatch,
     OrganizationNotFound,
@@ -20,6 +21,7 @@ from organizations.tenancy.http import other_organization
 
 from . import limits, services
 from .models import LoginSession, User, email_key
+from .tokens import Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,20 @@ def log_in(
             except (AccountError, OrganizationMismatch) as error:
                 _record_failure(email, error)
                 raise
+
+
+def tenant_of(request: HttpRequest, credential: Credential) -> Tenant:
+    """The tenant that the credential names. Raises InvalidToken for one that is gone,
+    OrganizationSuspended, OrganizationMigrating, and OrganizationMismatch where a header or the
+    host names another."""
+    try:
+        tenant = directory.get().tenant_by_id(credential.organization_id)
+    except OrganizationNotFound as error:
+        # A deleted organization's token says no more than a forged one.
+        raise InvalidToken from error
+    if source := other_organization(request, tenant):
+        raise OrganizationMismatch(source)
+    return tenant
 
 
 def _tenant(organization: str, *, password: str) -> Tenant:

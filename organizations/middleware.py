@@ -2,35 +2,46 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import lru_cache
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import Resolver404, resolve
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
-from accounts import tokens
+from accounts import services, tokens
+from accounts.logins import tenant_of
 from accounts.models import LoginSession
 
 from . import tenancy
-from .errors import (
-    AccountError,
-    InvalidToken,
-    OrganizationError,
-    OrganizationMismatch,
-    OrganizationNotFound,
-)
-from .tenancy import directory
-from .tenancy.http import other_organization
+from .errors import AccountError, OrganizationError
+from .tenancy import trail
 
 # What may be wrong with a credential, or with resolving it, without being a bug.
 _REFUSALS = (AccountError, OrganizationError, tenancy.TooBusy, DatabaseError)
 
+# Names of paths that take no login, whatever the request carries: a password, a link or a refresh
+# token in the body says who it is, or it is of no concern.
+_WITHOUT_LOGIN = frozenset(
+    {"root", "health", "schema", "docs", "redoc", "security-txt", "not-found"}
+    | {"org-create", "sign-up-status", "admin-login", "rest_framework:login", "token"}
+    | {"token-refresh", "password-reset", "password-reset-confirm", "email-verify"}
+    | {"auth-password-reset", "auth-password-reset-confirm", "auth-email-verify"}
+)
+# Here the view does all of it: which login ends, a refresh token in the body may say.
+_LOGOUT = frozenset({"logout", "rest_framework:logout"})
+
 
 class TenantMiddleware:
-    """Reads the bearer token or cookie, checks the organization's status, activates it.
+    """Reads the bearer token or cookie, checks the organization's status and the login behind it,
+    and activates the organization.
 
-    A credential that is no good activates nothing and is answered by nobody here: what was wrong
-    waits on the request, and accounts.authentication raises it where a login is needed.
+    On the request it leaves `credential_kind`; `credential`, a Credential or what was wrong with
+    it; and `login`, the LoginSession with its user, or None. A credential that is no good
+    activates nothing and is answered by nobody here: accounts.authentication raises what was wrong
+    where a login is needed, and EdgeMiddleware answers it where a plain view asks the database.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -51,21 +62,48 @@ class TenantMiddleware:
             tenancy.reset()
 
     def _enter(self, request: HttpRequest, scope: ExitStack) -> None:
-        """Set request.credential_kind and request.credential, a Credential or what was wrong."""
         kind, read = _credential_of(request)
         request.credential_kind = kind  # type: ignore[attr-defined]
         request.credential = None  # type: ignore[attr-defined]
+        request.login = None  # type: ignore[attr-defined]
         if read is None:
+            return
+        name = _name_of(request.path_info, getattr(request, "urlconf", settings.ROOT_URLCONF))
+        if _takes_no_login(name):
             return
         try:
             credential = read()
-            tenant = _tenant_of(credential)
-            if source := other_organization(request, tenant):
-                raise OrganizationMismatch(source)
-            scope.enter_context(tenancy.override(tenant))
+            if name not in _LOGOUT:
+                with ExitStack() as entered:
+                    entered.enter_context(tenancy.override(tenant_of(request, credential)))
+                    _log_in(request, credential)
+                    # Only now: a login that was revoked leaves its organization again.
+                    scope.push(entered.pop_all())
             request.credential = credential  # type: ignore[attr-defined]
         except _REFUSALS as error:
             request.credential = error  # type: ignore[attr-defined]
+
+
+def _takes_no_login(name: str) -> bool:
+    if name == "org-get":
+        return bool(settings.ORG_PUBLIC_LOOKUP)
+    return name in _WITHOUT_LOGIN or name.startswith("admin:")
+
+
+@lru_cache(maxsize=1_000)
+def _name_of(path: str, urlconf: str) -> str:
+    """The name of what answers this path, with its namespace. Cached: Django looks it up again."""
+    try:
+        return resolve(path, urlconf).view_name
+    except Resolver404:
+        return "not-found"
+
+
+def _log_in(request: HttpRequest, credential: tokens.Credential) -> None:
+    """The one query that says whether the login still stands. Raises InvalidToken."""
+    session = services.session_of(credential)
+    request.login = session  # type: ignore[attr-defined]
+    trail.identify("user", session.user_id)
 
 
 def _credential_of(
@@ -79,14 +117,6 @@ def _credential_of(
     if cookie:
         return LoginSession.Kind.BROWSER, lambda: tokens.read_cookie(cookie)
     return None, None
-
-
-def _tenant_of(credential: tokens.Credential) -> tenancy.Tenant:
-    try:
-        return directory.get().tenant_by_id(credential.organization_id)
-    except OrganizationNotFound as error:
-        # A deleted organization's token says no more than a forged one.
-        raise InvalidToken from error
 
 
 def _forget_dead_cookie(request: HttpRequest, response: HttpResponseBase) -> None:

@@ -13,6 +13,8 @@ from django.http import (
 from django.http.response import HttpResponseBase
 from rest_framework.response import Response
 
+from organizations.tenancy import NoTenant
+
 from .exceptions import body, domain_answer, respond
 from .health import HealthView
 
@@ -70,6 +72,10 @@ class EdgeMiddleware:
 
     def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponseBase | None:
         """What a view outside DRF raises, in the one shape, where it is no bug."""
+        refused = getattr(request, "credential", None)
+        if isinstance(exc, NoTenant) and isinstance(refused, Exception):
+            # No organization is active, because the login is not good: that is the answer.
+            exc = refused
         answer = domain_answer(exc)
         return None if answer is None else respond(request, *answer)
 

@@ -50,7 +50,7 @@ urlpatterns = [
     path("api/v1/", ApiRootView.as_view(), name="api-root"),
     path("api/v1/", include("accounts.urls")),
     path("api/v1/", include("organizations.urls")),
-    re_path("", exceptions.not_found),
+    re_path("", exceptions.not_found, name="not-found"),
 ]
 
 handler400 = exceptions.bad_request

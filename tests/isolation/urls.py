@@ -28,8 +28,14 @@ def break_off(request: HttpRequest) -> HttpResponse:
         raise RuntimeError("on purpose")
 
 
+def plain(request: HttpRequest) -> HttpResponse:
+    """Django's own kind of view: nobody asks it for a login."""
+    return HttpResponse("\n".join(User.objects.values_list("email", flat=True)))
+
+
 urlpatterns = [
     path("test/stream", stream),
+    path("test/plain", plain),
     path("test/break-off", break_off),
     *project_urlpatterns,
 ]

@@ -21,7 +21,7 @@ from psycopg import sql
 from pytest_django import Settings
 from rest_framework.views import APIView
 
-from accounts import limits, link_flows, links, login_views, logins, mails, services
+from accounts import limits, link_flows, links, logins, mails, services
 from accounts.authentication import BrowserSessionAuthentication
 from accounts.permissions import IsMember
 from accounts.signing_keys import KeyRingBackend
@@ -143,14 +143,14 @@ def test_a_mail_to_whomever_a_stranger_names_is_found(try_: Try, monkeypatch: Pa
 def test_a_middleware_that_compares_no_header_is_found(try_: Try, monkeypatch: Patch) -> None:
     names = ("A's credential with a header that names B", "A's credential at B's host")
     refused(try_, *names)
-    monkeypatch.setattr(middleware, "other_organization", lambda request, tenant: None)
+    monkeypatch.setattr(logins, "other_organization", lambda request, tenant: None)
     crossed(try_, *names)
 
 
 def test_a_log_in_that_compares_no_header_is_found(try_: Try, monkeypatch: Patch) -> None:
     name = "A's password or refresh token beside a header that names B"
     refused(try_, name)
-    for module in (logins, login_views, link_flows):
+    for module in (logins, link_flows):
         monkeypatch.setattr(module, "other_organization", lambda request, tenant: None)
     assert outcomes(try_, name) == {"crossed"}
 
@@ -162,8 +162,7 @@ def test_a_header_that_is_obeyed_is_found(stage: Stage, try_: Try, monkeypatch: 
         "A's call that names B in path and body",
     )
     refused(try_, *names)
-    monkeypatch.setattr(middleware, "_tenant_of", lambda credential: stage.theirs.tenant)
-    monkeypatch.setattr(middleware, "other_organization", lambda request, tenant: None)
+    monkeypatch.setattr(middleware, "tenant_of", lambda request, credential: stage.theirs.tenant)
     without(monkeypatch, services, services.session_of, CLAIM_CHECK)
     crossed(try_, *names)
 
