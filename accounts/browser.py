@@ -4,9 +4,9 @@ from contextlib import suppress
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.middleware.csrf import rotate_token
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -64,16 +64,10 @@ class LoginView(View):
         except (AccountError, OrganizationError) as error:
             form.add_error(None, str(error))
             return self._page(request, form, status=403)
+        # A form that lies open in another tab was made for whoever was logged in before.
+        rotate_token(request)
         response = HttpResponseRedirect(_next_page(request))
-        response.set_cookie(
-            tokens.SESSION_COOKIE,
-            tokens.sign_cookie(login.session, login.tenant),
-            max_age=settings.ORG_SESSION_LIFETIME,
-            path=tokens.SESSION_COOKIE_PATH,
-            secure=settings.SESSION_COOKIE_SECURE,
-            httponly=True,
-            samesite="Lax",
-        )
+        tokens.set_cookie(response, login.session, login.tenant)
         return response
 
     def _page(self, request: HttpRequest, form: LoginForm, *, status: int) -> HttpResponse:
@@ -108,5 +102,5 @@ def log_out(request: HttpRequest) -> HttpResponse:
         ):
             services.end_session(services.session_of(credential))
     response = HttpResponseRedirect(reverse("rest_framework:login"))
-    response.delete_cookie(tokens.SESSION_COOKIE, path=tokens.SESSION_COOKIE_PATH)
+    tokens.forget_cookie(response)
     return response

@@ -170,7 +170,7 @@ class LogoutView(GenericAPIView[Any]):
             session: LoginSession = request.auth  # type: ignore[assignment]
             services.end_session(session)
         if session.kind == LoginSession.Kind.BROWSER:
-            response.delete_cookie(tokens.SESSION_COOKIE, path=tokens.SESSION_COOKIE_PATH)
+            tokens.forget_cookie(response)
         return response
 
 

@@ -17,7 +17,7 @@ from organizations.errors import (
     OrganizationSuspended,
 )
 from organizations.tenancy import Tenant, directory, trail
-from organizations.tenancy.http import other_organization
+from organizations.tenancy.http import is_form_of_another, other_organization
 
 from . import limits, services
 from .models import LoginSession, User, email_key
@@ -66,8 +66,8 @@ def log_in(
 
 def tenant_of(request: HttpRequest, credential: Credential) -> Tenant:
     """The tenant that the credential names. Raises InvalidToken for one that is gone,
-    OrganizationSuspended, OrganizationMigrating, and OrganizationMismatch where a header or the
-    host names another."""
+    OrganizationSuspended, OrganizationMigrating, and OrganizationMismatch where a header, the host
+    or a page's form names another."""
     try:
         tenant = directory.get().tenant_by_id(credential.organization_id)
     except OrganizationNotFound as error:
@@ -75,6 +75,8 @@ def tenant_of(request: HttpRequest, credential: Credential) -> Tenant:
         raise InvalidToken from error
     if source := other_organization(request, tenant):
         raise OrganizationMismatch(source)
+    if credential.kind == LoginSession.Kind.BROWSER and is_form_of_another(request, tenant):
+        raise OrganizationMismatch("The form")
     return tenant
 
 

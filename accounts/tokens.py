@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core import signing
+from django.http import HttpResponse
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
@@ -20,9 +21,6 @@ from organizations.tenancy import Tenant
 from .models import LoginSession
 from .signing_keys import KeyRingBackend
 
-# The cookie of the browsable API. Its path keeps it away from the staff's admin.
-SESSION_COOKIE = "org_session"
-SESSION_COOKIE_PATH = "/api/"
 _SESSION_SALT = "accounts.browser-session"
 
 _MALFORMED = (
@@ -120,6 +118,24 @@ def sign_cookie(session: LoginSession, tenant: Tenant) -> str:
     """The value of the browser's cookie: signed, bound to the organization and the session."""
     named = {"org": tenant.organization_id, "sid": str(session.id), "ver": session.token_version}
     return signing.dumps(named, salt=_SESSION_SALT)
+
+
+def set_cookie(response: HttpResponse, session: LoginSession, tenant: Tenant) -> None:
+    """Give a browser its session."""
+    response.set_cookie(
+        settings.ORG_SESSION_COOKIE_NAME,
+        sign_cookie(session, tenant),
+        max_age=settings.ORG_SESSION_LIFETIME,
+        path=settings.ORG_SESSION_COOKIE_PATH,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def forget_cookie(response: HttpResponse) -> None:
+    """Have the browser drop its session."""
+    response.delete_cookie(settings.ORG_SESSION_COOKIE_NAME, path=settings.ORG_SESSION_COOKIE_PATH)
 
 
 def read_cookie(raw: str) -> Credential:

@@ -113,8 +113,8 @@ def _credential_of(
     scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return LoginSession.Kind.TOKEN, lambda: tokens.read_access(raw.strip())
-    cookie = request.COOKIES.get(tokens.SESSION_COOKIE)
-    if cookie:
+    cookie = request.COOKIES.get(settings.ORG_SESSION_COOKIE_NAME)
+    if cookie and not request.path_info.startswith("/admin/"):
         return LoginSession.Kind.BROWSER, lambda: tokens.read_cookie(cookie)
     return None, None
 
@@ -126,7 +126,7 @@ def _forget_dead_cookie(request: HttpRequest, response: HttpResponseBase) -> Non
         and request.credential_kind == LoginSession.Kind.BROWSER  # type: ignore[attr-defined]
         and isinstance(response, HttpResponse)
     ):
-        response.delete_cookie(tokens.SESSION_COOKIE, path=tokens.SESSION_COOKIE_PATH)
+        tokens.forget_cookie(response)
 
 
 def _keep_from_caches(request: HttpRequest, response: HttpResponseBase) -> None:

@@ -9,8 +9,6 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
 
-from accounts.tokens import SESSION_COOKIE
-
 from .exceptions import body
 
 
@@ -91,7 +89,7 @@ class _BrowserSession(OpenApiAuthenticationExtension):  # type: ignore[no-untype
     name = "browserSession"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE}
+        return {"type": "apiKey", "in": "cookie", "name": settings.ORG_SESSION_COOKIE_NAME}
 
 
 class _StaffSession(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -497,6 +497,9 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 # `__Host-`: a browser takes it by https alone, and from no other host of the same domain.
 SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS_ONLY else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS_ONLY else "csrftoken"
+# The browsable API's. Without https its path keeps it from the staff's admin, which never reads it.
+ORG_SESSION_COOKIE_NAME = "__Host-org_session" if HTTPS_ONLY else "org_session"
+ORG_SESSION_COOKIE_PATH = "/" if HTTPS_ONLY else "/api/"
 # The pages' scripts take the token from the page.
 CSRF_COOKIE_HTTPONLY = True
 # Only where a proxy in front always sets or strips it.
@@ -725,7 +728,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     ],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "rest_framework.renderers.BrowsableAPIRenderer",
+        "accounts.renderers.BrowsableAPIRenderer",
     ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.negotiation.PageOrJson",
     "DEFAULT_PAGINATION_CLASS": "orgmgmt.pagination.Pages",

@@ -26,7 +26,9 @@ _ENVIRONMENT = (
     *("MASTER_DB_PASSWORD", "DATABASE_URL"),
 )
 _URLS = ("EMAIL_URL", "CACHE_URL")
-_COOKIES = ("org_session", "sessionid")
+_COOKIES = tuple(
+    f"{host}{name}" for host in ("", "__Host-") for name in ("org_session", "sessionid")
+)
 _JWT = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}")
 # A signed value is what a mail's link is made of: it is for who gets the mail, and the page that
 # the link opens sends it back.

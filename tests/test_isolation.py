@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 
 import pytest
+from django.conf import settings
 from django.db import models
 from django.http import HttpResponse
 from django.test import Client
@@ -143,7 +144,7 @@ def test_a_credential_made_out_to_them_with_a_login_of_ours_is_refused(
     by_token = send(Client(), key, ours, theirs, headers={"Authorization": f"Bearer {access}"})
     assert by_token.status_code == 401, by_token.content
     client = Client()
-    client.cookies[tokens.SESSION_COOKIE] = cookie
+    client.cookies[settings.ORG_SESSION_COOKIE_NAME] = cookie
     by_cookie = send(client, key, ours, theirs)
     assert by_cookie.status_code == 401, by_cookie.content
 
@@ -217,7 +218,9 @@ def test_our_password_does_not_log_in_there(
     client = Client()
     response = client.post(path, body, **({} if form else {"content_type": "application/json"}))  # type: ignore[arg-type]
     assert response.status_code == wrong, response.content
-    assert tokens.SESSION_COOKIE not in response.cookies, "the browser was given a session"
+    assert settings.ORG_SESSION_COOKIE_NAME not in response.cookies, (
+        "the browser was given a session"
+    )
 
 
 def test_a_refresh_token_made_out_to_them_with_a_login_of_ours_is_refused(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import jwt
+from django.conf import settings
 from django.core import mail
 from django.http import HttpResponse
 
@@ -209,7 +210,7 @@ def password(stage: Stage, key: str) -> str:
     stage.plant()
     stranger = replace(stage.ours, organization=stage.theirs.organization)
     answer = send(stage.theirs.visitor(), key, stranger, stage.theirs)
-    if answer.status_code == wanted or tokens.SESSION_COOKIE in answer.cookies:
+    if answer.status_code == wanted or settings.ORG_SESSION_COOKIE_NAME in answer.cookies:
         raise Crossed(f"answered {answer.status_code}")
     refuse_errors(answer)
     # The form of the login page shows the name that was typed into it: no trace of B's.

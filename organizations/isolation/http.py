@@ -9,8 +9,6 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import override_settings
 
-from accounts import tokens
-
 from .calls import Call, all_calls, endpoints, pointing_headers, send
 from .credentials import asks_for_a_mail, code_of, refusal, refuse_errors, written_to
 from .kinds import all_kinds
@@ -190,7 +188,7 @@ def misdirected(stage: Stage, key: str) -> str:
     headers = {"Authorization": f"Bearer {raw}"}
     how.add(refusal(send(client, key, stage.ours, stage.theirs, headers=headers), stage.theirs))
     client = stage.theirs.visitor()
-    client.cookies[tokens.SESSION_COOKIE] = kinds["session cookie"].misdirected(
+    client.cookies[settings.ORG_SESSION_COOKIE_NAME] = kinds["session cookie"].misdirected(
         stage.ours, stage.theirs
     )
     how.add(refusal(send(client, key, stage.ours, stage.theirs), stage.theirs))

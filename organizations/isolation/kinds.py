@@ -89,7 +89,7 @@ def _by_bearer(client: Client, raw: str) -> HttpResponse:
 
 
 def _by_cookie(client: Client, raw: str) -> HttpResponse:
-    client.cookies[tokens.SESSION_COOKIE] = raw
+    client.cookies[settings.ORG_SESSION_COOKIE_NAME] = raw
     return client.get("/api/v1/me/")  # type: ignore[return-value]
 
 

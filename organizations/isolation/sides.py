@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.test import Client
 from psycopg import sql
 
@@ -70,7 +71,7 @@ class Side:
     def by_cookie(self, *, checks_csrf: bool = False) -> Client:
         """The admin with a browser's session."""
         client = self.visitor(checks_csrf=checks_csrf)
-        client.cookies[tokens.SESSION_COOKIE] = self.cookie()
+        client.cookies[settings.ORG_SESSION_COOKIE_NAME] = self.cookie()
         return client
 
     def parameters(self, *, database: str | None = None) -> dict[str, Any]:

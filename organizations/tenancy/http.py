@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.http.multipartparser import MultiPartParserError
 
 from .context import Tenant
 
@@ -14,6 +15,9 @@ from .context import Tenant
 _WITH_PORT = re.compile(r"([0-9.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?")
 # Headers that clients and proxies of multi-tenant systems commonly send: X-Organization, X-Org-Id…
 _NAMING_HEADER = re.compile(r"X-(Org|Organization|Tenant)(-.*)?", re.IGNORECASE)
+# The hidden field by which a form names the organization that it was made for, by its id.
+FORM_FIELD = "_organization"
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def other_organization(request: HttpRequest, tenant: Tenant) -> str | None:
@@ -26,6 +30,17 @@ def other_organization(request: HttpRequest, tenant: Tenant) -> str | None:
         if named not in accepted:
             return source
     return None
+
+
+def is_form_of_another(request: HttpRequest, tenant: Tenant) -> bool:
+    """Whether a form was posted that names another organization than `tenant`."""
+    if request.method != "POST" or request.content_type not in _FORMS:
+        return False
+    try:
+        named = request.POST.get(FORM_FIELD)
+    except MultiPartParserError:
+        return False  # The view's parser says so.
+    return named is not None and named != str(tenant.organization_id)
 
 
 def _named(request: HttpRequest) -> Iterator[tuple[str, str]]:

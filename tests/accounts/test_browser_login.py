@@ -6,6 +6,7 @@ from http.cookies import Morsel
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core import signing
 from django.test import Client
 from django.utils import timezone
@@ -37,7 +38,7 @@ def _fill_in(browser: Client, company: Company, address: str, /, **fields: str) 
 
 
 def _cookie(response: Any) -> "Morsel[str]":
-    morsel: Morsel[str] = response.cookies[tokens.SESSION_COOKIE]
+    morsel: Morsel[str] = response.cookies[settings.ORG_SESSION_COOKIE_NAME]
     return morsel
 
 
@@ -79,7 +80,7 @@ def test_the_form_is_not_taken_without_its_csrf_token(
     response = browser.post(LOGIN, body)
     assert response.status_code == 403
     assert response.json()["code"] == "csrf_failed"
-    assert tokens.SESSION_COOKIE not in response.cookies
+    assert settings.ORG_SESSION_COOKIE_NAME not in response.cookies
 
 
 def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_other_paths(
@@ -116,7 +117,7 @@ def test_a_wrong_login_is_told_so_and_keeps_what_was_typed_but_the_password(
         assert "E-mail or password is wrong, or the account is not active." in page
         assert f'value="{email}"' in page
         assert password not in page
-        assert tokens.SESSION_COOKIE not in response.cookies
+        assert settings.ORG_SESSION_COOKIE_NAME not in response.cookies
 
 
 def test_an_unknown_or_suspended_organization_is_told_so(
@@ -178,7 +179,7 @@ def test_a_session_is_bound_to_its_organization(
     logged_in: Client, alpha: Company, beta: Company
 ) -> None:
     value = signing.loads(
-        logged_in.cookies[tokens.SESSION_COOKIE].value, salt="accounts.browser-session"
+        logged_in.cookies[settings.ORG_SESSION_COOKIE_NAME].value, salt="accounts.browser-session"
     )
     assert value["org"] == alpha.organization.pk
     for header in ("X-Organization", "X-Tenant-Id"):
@@ -186,22 +187,24 @@ def test_a_session_is_bound_to_its_organization(
         assert response.status_code == 403
         assert response.json()["code"] == "organization_mismatch"
     value["org"] = beta.organization.pk
-    logged_in.cookies[tokens.SESSION_COOKIE] = signing.dumps(value, salt="accounts.browser-session")
+    logged_in.cookies[settings.ORG_SESSION_COOKIE_NAME] = signing.dumps(
+        value, salt="accounts.browser-session"
+    )
     assert logged_in.get(ME).status_code == 401
 
 
 def test_a_cookie_signed_for_something_else_is_refused(logged_in: Client) -> None:
     value = signing.loads(
-        logged_in.cookies[tokens.SESSION_COOKIE].value, salt="accounts.browser-session"
+        logged_in.cookies[settings.ORG_SESSION_COOKIE_NAME].value, salt="accounts.browser-session"
     )
-    logged_in.cookies[tokens.SESSION_COOKIE] = signing.dumps(value, salt="x")
+    logged_in.cookies[settings.ORG_SESSION_COOKIE_NAME] = signing.dumps(value, salt="x")
     assert logged_in.get(ME).status_code == 401
 
 
 @pytest.mark.parametrize("change", ["x", "", "e30:1abc:xyz"])
 def test_a_spoiled_cookie_is_refused(logged_in: Client, change: str) -> None:
-    good = logged_in.cookies[tokens.SESSION_COOKIE].value
-    logged_in.cookies[tokens.SESSION_COOKIE] = change or good[:-1]
+    good = logged_in.cookies[settings.ORG_SESSION_COOKIE_NAME].value
+    logged_in.cookies[settings.ORG_SESSION_COOKIE_NAME] = change or good[:-1]
     assert logged_in.get(ME).status_code == 401
 
 
@@ -209,7 +212,7 @@ def test_a_token_sessions_id_in_a_cookie_is_refused(alpha: Company, member: User
     with tenancy.override(alpha.tenant):
         session = services.start_session(member, kind=LoginSession.Kind.TOKEN)
     client = Client()
-    client.cookies[tokens.SESSION_COOKIE] = tokens.sign_cookie(session, alpha.tenant)
+    client.cookies[settings.ORG_SESSION_COOKIE_NAME] = tokens.sign_cookie(session, alpha.tenant)
     assert client.get(ME).status_code == 401
 
 
@@ -259,13 +262,13 @@ def test_a_write_with_a_token_needs_no_csrf_token(alpha: Company, member: User) 
 def test_logging_out_kills_the_session_and_every_copy_of_its_cookie(
     logged_in: Client, path: str, status: int
 ) -> None:
-    copy = logged_in.cookies[tokens.SESSION_COOKIE].value
+    copy = logged_in.cookies[settings.ORG_SESSION_COOKIE_NAME].value
     response = logged_in.post(path, headers=_csrf(logged_in))
     assert response.status_code == status
     gone = _cookie(response)
     assert (gone.value, gone["max-age"], gone["path"]) == ("", 0, "/api/")
     thief = Client()
-    thief.cookies[tokens.SESSION_COOKIE] = copy
+    thief.cookies[settings.ORG_SESSION_COOKIE_NAME] = copy
     assert thief.get(ME).status_code == 401
 
 
@@ -274,13 +277,13 @@ def test_a_refresh_token_in_the_body_does_not_keep_the_browsers_session_alive_wi
 ) -> None:
     """Either the cookie stays and the session too, or both are gone."""
     body = {"refresh": log_in(alpha, member)[1]}
-    copy = logged_in.cookies[tokens.SESSION_COOKIE].value
+    copy = logged_in.cookies[settings.ORG_SESSION_COOKIE_NAME].value
     response = logged_in.post("/api/v1/auth/logout/", body, headers=_csrf(logged_in))
     assert response.status_code == 204, response.content
     thief = Client()
-    thief.cookies[tokens.SESSION_COOKIE] = copy
+    thief.cookies[settings.ORG_SESSION_COOKIE_NAME] = copy
     alive = thief.get(ME).status_code == 200
-    assert alive == (tokens.SESSION_COOKIE not in response.cookies)
+    assert alive == (settings.ORG_SESSION_COOKIE_NAME not in response.cookies)
 
 
 @pytest.mark.parametrize("path", [LOGOUT, "/api/v1/auth/logout/"])

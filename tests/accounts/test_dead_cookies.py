@@ -1,6 +1,7 @@
 """A browser session that has ended, beside a staff session in the same browser."""
 
 import pytest
+from django.conf import settings
 from django.test import Client
 
 from accounts import services, tokens
@@ -21,10 +22,12 @@ def dead_cookie(alpha: Company) -> str:
 def test_a_dead_cookie_is_forgotten_and_the_staff_session_works_again(
     staff_client: Client, dead_cookie: str
 ) -> None:
-    staff_client.cookies[tokens.SESSION_COOKIE] = dead_cookie
+    staff_client.cookies[settings.ORG_SESSION_COOKIE_NAME] = dead_cookie
     first = staff_client.get("/api/v1/organizations/")
     assert first.status_code == 401
-    assert first.cookies[tokens.SESSION_COOKIE]["max-age"] == 0
-    assert first.cookies[tokens.SESSION_COOKIE]["path"] == tokens.SESSION_COOKIE_PATH
-    del staff_client.cookies[tokens.SESSION_COOKIE]  # as a browser does then
+    assert first.cookies[settings.ORG_SESSION_COOKIE_NAME]["max-age"] == 0
+    assert (
+        first.cookies[settings.ORG_SESSION_COOKIE_NAME]["path"] == settings.ORG_SESSION_COOKIE_PATH
+    )
+    del staff_client.cookies[settings.ORG_SESSION_COOKIE_NAME]  # as a browser does then
     assert staff_client.get("/api/v1/organizations/").status_code == 200

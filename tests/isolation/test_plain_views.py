@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
-from accounts import services, tokens
+from accounts import services
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.isolation import Side, rows
@@ -79,7 +80,7 @@ def test_the_login_is_looked_up_once_whatever_kind_of_view_answers(
 )
 def test_what_takes_no_login_looks_none_up(ours: Side, method: str, path: str) -> None:
     client = ours.by_token()
-    client.cookies[tokens.SESSION_COOKIE] = ours.cookie()
+    client.cookies[settings.ORG_SESSION_COOKIE_NAME] = ours.cookie()
     with counted() as found:
         client.generic(method, path, b"{}", content_type="application/json")
     assert found["organization"] == [], found

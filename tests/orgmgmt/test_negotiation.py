@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from accounts import tokens
 from organizations import services
 from tests.conftest import Company
 
@@ -83,7 +83,7 @@ def test_a_browser_is_answered_with_a_page_below_api_v1_whatever_goes_wrong(
     alpha: Company, client: Client
 ) -> None:
     login = {"Authorization": f"Bearer {alpha.token(client)}"}
-    ended = {"Cookie": f"{tokens.SESSION_COOKIE}=abc:def"}
+    ended = {"Cookie": f"{settings.ORG_SESSION_COOKIE_NAME}=abc:def"}
     for path, headers, status in (
         *((path, login, 200) for path in ("/api/v1/", *MEMBERS)),
         *((path, {}, 401) for path in MEMBERS),

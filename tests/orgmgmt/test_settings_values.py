@@ -119,13 +119,15 @@ def test_what_nobody_can_be_reached_by_stops_the_start(contact: str) -> None:
 
 _COOKIES = (
     "s.SESSION_COOKIE_NAME, s.CSRF_COOKIE_NAME, s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, "
-    "s.CSRF_COOKIE_HTTPONLY"
+    "s.CSRF_COOKIE_HTTPONLY, s.ORG_SESSION_COOKIE_NAME, s.ORG_SESSION_COOKIE_PATH"
 )
 
 
 def test_cookies_of_production_are_bound_to_this_host_and_to_https() -> None:
-    assert value(_COOKIES) == "__Host-sessionid __Host-csrftoken True True True"
-    assert value(_COOKIES, HTTPS_ONLY="off") == "sessionid csrftoken False False True"
+    bound = "__Host-sessionid __Host-csrftoken True True True __Host-org_session /"
+    assert value(_COOKIES) == bound
+    plain = "sessionid csrftoken False False True org_session /api/"
+    assert value(_COOKIES, HTTPS_ONLY="off") == plain
 
 
 def test_production_promises_https_for_a_year() -> None:

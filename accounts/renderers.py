@@ -1,0 +1,33 @@
+"""The browsable API's pages, whose forms say which organization they were made for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.html import format_html
+from rest_framework import renderers
+
+from organizations import tenancy
+from organizations.tenancy.http import FORM_FIELD
+
+
+class BrowsableAPIRenderer(renderers.BrowsableAPIRenderer):
+    """Django REST framework's own. In one browser a person can log in to another organization
+    while a form lies open: the middleware refuses it there by what it names."""
+
+    def get_context(
+        self,
+        data: Any,
+        accepted_media_type: str | None,
+        renderer_context: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        context = super().get_context(data, accepted_media_type, renderer_context)
+        tenant = tenancy.peek()
+        context["organization_id"] = tenant and tenant.organization_id
+        return context
+
+    def render_form_for_serializer(self, serializer: Any) -> str:
+        form: str = super().render_form_for_serializer(serializer)
+        if (tenant := tenancy.peek()) is None:
+            return form
+        field = '<input type="hidden" name="{}" value="{}">'
+        return format_html(field, FORM_FIELD, tenant.organization_id) + form
