@@ -211,6 +211,15 @@ class MigrationFailed(OrganizationError):
         super().__init__(f"The database of {name!r} is where it was before: {reason}")
 
 
+class MigrationHalfDone(OrganizationError):
+    """A migration that is in no transaction failed; its cause is the error that it met."""
+
+    code = "migration_half_done"
+
+    def __init__(self, migration: str) -> None:
+        super().__init__(f"{migration} is not atomic: what it did before this error stays done.")
+
+
 class OtherCode(OrganizationError):
     """A job that is for other migrations than its worker has."""
 

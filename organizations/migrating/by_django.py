@@ -14,8 +14,10 @@ from django.db.migrations.state import ProjectState
 from django.db.models.signals import post_migrate, pre_migrate
 
 from organizations import tenancy
+from organizations.errors import MigrationHalfDone
 from organizations.tenancy import Tenant, registry
 
+from . import concurrently
 from .graph import Plan
 from .rehearsal import Step
 from .session import limits_milliseconds
@@ -34,13 +36,20 @@ class _Executor(MigrationExecutor):
 def run(step: Step, state: ProjectState, tenant: Tenant) -> None:
     """Do one migration, or take it back. Raises what it raises, and django.db.Error.
 
-    state: the step's, rendered for this run alone. Its connection is closed behind it.
+    state: the step's, rendered for this run alone. Its connection is closed behind it. Of one that
+    is not atomic raises MigrationHalfDone.
     """
     try:
         with tenancy.override(tenant), _limited(tenant.alias):
             executor = _Executor(connections[tenant.alias])
             act = executor.unapply_migration if step.backwards else executor.apply_migration
-            act(state, step.own_migration())
+            try:
+                with concurrently.waiting(connections[tenant.alias]):
+                    act(state, step.own_migration())
+            except Exception as error:
+                if step.migration.atomic:
+                    raise
+                raise MigrationHalfDone(".".join(step.key)) from error
     finally:
         registry.forget(tenant.alias)
 

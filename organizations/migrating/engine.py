@@ -71,7 +71,8 @@ class Engine:
         """Bring the database to the target. Raises what the last try raised.
 
         The migration that fails leaves nothing behind; those before it stay. Only what passes is
-        tried again: MIGRATION_TRIES times in all, with pauses that grow.
+        tried again: MIGRATION_TRIES times in all, with pauses that grow. One that is not atomic is
+        tried once: the error of a second try would be about what the first one did.
         """
         began = time.perf_counter()
         first: Plan | None = None

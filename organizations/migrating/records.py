@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -113,11 +114,11 @@ _BEGIN = b"""
 WITH held AS MATERIALIZED (SELECT pg_try_advisory_lock(%s) AS yes), begun AS (
     UPDATE organizations SET migration_attempts = migration_attempts + 1 FROM held
     WHERE held.yes AND id = %s AND status IN ('active', 'suspended')
-    RETURNING fingerprint, database_name, role_name, sealed_password
+    RETURNING fingerprint, migration_error, database_name, role_name, sealed_password
 )
 SELECT held.yes, begun.* FROM held LEFT JOIN begun ON true"""
 _LOOK = b"""
-SELECT fingerprint, database_name, role_name, sealed_password
+SELECT fingerprint, migration_error, database_name, role_name, sealed_password
 FROM organizations WHERE id = %s AND status IN ('active', 'suspended')"""
 _DONE = b"""
 UPDATE organizations SET fingerprint = %s, migration_attempts = 0, migration_error = '',
@@ -128,17 +129,24 @@ UPDATE organizations SET fingerprint = coalesce(%s, fingerprint), migration_erro
     migration_seconds = %s
 WHERE id = %s"""
 _SEEN = b"UPDATE organizations SET fingerprint = %s WHERE id = %s"
-# Whoever has the lock next waits for the row, which this statement's end sets free.
-_AND_UNLOCK = b"WITH ended AS (%s) SELECT pg_advisory_unlock(%%s)"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the master has of an organization when its turn begins. error: of the last try."""
+
+    fingerprint: str
+    error: str
+    place: Place
 
 
 def begin(
     session: ServerSession, organization: Organization, *, looks_only: bool
-) -> tuple[bool, tuple[str, Place] | None]:
+) -> tuple[bool, Record | None]:
     """Take its lock and count a try, unless it only looks.
 
-    Whether the lock was free; then the fingerprint on record, and where the database is, or None
-    where the organization is gone. What a list said is old by the time its lock is had.
+    Whether the lock was free; then the record, or None where the organization is gone. What a list
+    said is old by the time its lock is had.
     """
     key, pk = key_of(organization.name), organization.pk
     row: Any
@@ -153,23 +161,19 @@ def begin(
             return False, None
     if not row or row[0] is None:
         return True, None
-    return True, (str(row[0]), Place(*row[1:]))
+    return True, Record(str(row[0]), str(row[1]), Place(*row[2:]))
 
 
 def end(session: ServerSession, result: Result, *, looks_only: bool) -> None:
-    """Record what a turn came to, and give its lock back."""
+    """Record what a turn came to, then give its lock back: whoever has it next reads the record."""
     if result.fingerprint is not None:
         remember(result.fingerprint, result.migrations)
     fingerprint, pk = result.fingerprint, result.organization_id
-    key = key_of(result.name)
-    values: tuple[Any, ...]
     if result.kind in (Kind.MIGRATED, Kind.IN_STEP):
-        query, values = _DONE, (fingerprint, result.seconds, pk)
+        session.connection.execute(_DONE, (fingerprint, result.seconds, pk))
     elif result.kind == Kind.FAILED and not looks_only:
-        query, values = _FAILED, (fingerprint, result.error, result.seconds, pk)
+        values = (fingerprint, result.error, result.seconds, pk)
+        session.connection.execute(_FAILED, values)
     elif result.kind == Kind.CORRECTED:
-        query, values = _SEEN, (fingerprint, pk)
-    else:
-        session.unlock(key)
-        return
-    session.connection.execute(_AND_UNLOCK % query, (*values, lock_number(key)))
+        session.connection.execute(_SEEN, (fingerprint, pk))
+    session.unlock(key_of(result.name))

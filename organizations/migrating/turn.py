@@ -11,11 +11,11 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
-from organizations.errors import OrganizationError, ServerUnavailable
+from organizations.errors import MigrationHalfDone, OrganizationError, ServerUnavailable
 from organizations.models import Organization
 from organizations.naming import name_key as key_of
 from organizations.provisioning.server import ServerSession, open_session
-from organizations.tenancy import Place, Tenant, registry
+from organizations.tenancy import Tenant, registry
 
 from . import records
 from .engine import Engine, Outcome
@@ -24,6 +24,7 @@ from .results import Kind, Result
 logger = logging.getLogger(__name__)
 
 _LONGEST_ERROR = 500
+_AGAIN = " Tried again: "
 # SQLSTATE's class of errors in data: what such a message quotes is a value of a customer's.
 _DATA = "22"
 
@@ -48,61 +49,62 @@ def take(
         return nothing
     try:
         result = _work(nothing, organization.key, found, engine, looks_only=looks_only)
+        records.end(session, result, looks_only=looks_only)
     except BaseException:
         if not session.connection.closed:
             session.unlock(key_of(organization.name))
         raise
-    records.end(session, result, looks_only=looks_only)
     return result
 
 
 def _work(
     nothing: Result,
     key: str,
-    found: tuple[str, Place] | None,
+    record: records.Record | None,
     engine: Engine,
     *,
     looks_only: bool,
 ) -> Result:
-    if found is None:
+    if record is None:
         return replace(nothing, kind=Kind.GONE)
-    recorded, place = found
-    tenant = Tenant(nothing.organization_id, nothing.slug, key, place)
+    tenant = Tenant(nothing.organization_id, nothing.slug, key, record.place)
     try:
         act = _look if looks_only else _migrate
-        return act(nothing, tenant, engine, recorded=recorded)
+        return act(nothing, tenant, engine, record)
     finally:
         # Its connection closes with it: one for each organization would be too many.
         registry.forget(tenant.alias)
 
 
-def _migrate(nothing: Result, tenant: Tenant, engine: Engine, *, recorded: str) -> Result:
+def _migrate(nothing: Result, tenant: Tenant, engine: Engine, record: records.Record) -> Result:
     began = time.monotonic()
     try:
         outcome = engine.migrate(tenant, owner=nothing.name)
     except Exception as error:
         failed = _failed(nothing, error, seconds=time.monotonic() - began)
+        failed = replace(failed, error=_with_first(failed.error, error, record.error))
         with suppress(Exception):  # Of several migrations the first ones can be done.
             there = engine.state_of(tenant, owner=nothing.name)
-            failed = replace(failed, **_schema(there, recorded))
+            failed = replace(failed, **_schema(there, record.fingerprint))
         return failed
     return replace(
         nothing,
         kind=Kind.MIGRATED if outcome.applied or outcome.unapplied else Kind.IN_STEP,
-        **_schema(outcome, recorded),
+        **_schema(outcome, record.fingerprint),
         applied=outcome.applied,
         unapplied=outcome.unapplied,
         seconds=outcome.seconds,
     )
 
 
-def _look(nothing: Result, tenant: Tenant, engine: Engine, *, recorded: str) -> Result:
+def _look(nothing: Result, tenant: Tenant, engine: Engine, record: records.Record) -> Result:
     try:
         there = engine.state_of(tenant, owner=nothing.name)
     except Exception as error:
         return _failed(nothing, error, seconds=0.0)
-    schema = _schema(there, recorded)
-    kind = Kind.CONFIRMED if schema["fingerprint"] == recorded else Kind.CORRECTED
+    schema = _schema(there, record.fingerprint)
+    is_right = schema["fingerprint"] == record.fingerprint
+    kind = Kind.CONFIRMED if is_right else Kind.CORRECTED
     return replace(nothing, kind=kind, **schema, seconds=there.seconds)
 
 
@@ -131,6 +133,14 @@ def _failed(nothing: Result, error: Exception, *, seconds: float) -> Result:
     return replace(nothing, kind=Kind.FAILED, error=text, seconds=seconds)
 
 
+def _with_first(text: str, error: Exception, before: str) -> str:
+    """Of a migration that is not atomic the first try's error too: it says why it is half done."""
+    first = before.split(_AGAIN, 1)[0]
+    if not isinstance(error, MigrationHalfDone) or not first.startswith(str(error)):
+        return text
+    return f"{first}{_AGAIN}{text.removeprefix(f'{error} ')}"[:_LONGEST_ERROR]
+
+
 def explain(error: BaseException) -> str:
     """The error for the master and for a table: what it was, and no host, role, value or secret.
 
@@ -140,6 +150,8 @@ def explain(error: BaseException) -> str:
 
 
 def _text_of(error: BaseException) -> str:
+    if isinstance(error, MigrationHalfDone) and error.__cause__ is not None:
+        return f"{error} {_text_of(error.__cause__)}"
     if isinstance(error, OrganizationError):
         return f"{error.code}: {error}"
     cause = error.__cause__ if isinstance(error, DatabaseError) else error

@@ -4,10 +4,11 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.core.management.commands.migrate import Command as DjangoCommand
+from django.db import connections
 
 from organizations import tenancy
 from organizations.errors import OrganizationError
-from organizations.migrating import records
+from organizations.migrating import concurrently, records
 from organizations.provisioning.server import open_session
 
 MASTER = "default"
@@ -29,7 +30,7 @@ class Command(DjangoCommand):
                     "migrate_orgs."
                 )
             records.distrust(tenancy.get())
-            super().handle(*args, **options)
+            self._migrate(*args, **options)
             return
         if options["app_label"] in tenancy.tenant_labels():
             raise CommandError(
@@ -41,6 +42,10 @@ class Command(DjangoCommand):
                 session.lock(
                     "migration of the master", name="master", timeout_seconds=_WAIT_SECONDS
                 )
-                super().handle(*args, **options)
+                self._migrate(*args, **options)
         except OrganizationError as error:
             raise CommandError(str(error)) from error
+
+    def _migrate(self, *args: Any, **options: Any) -> None:
+        with concurrently.waiting(connections[options["database"]]):
+            super().handle(*args, **options)

@@ -13,6 +13,9 @@ STRICT_ADDRESSES = """migrations.RunSQL(
         "ALTER TABLE users DROP CONSTRAINT users_good",
     )"""
 
+# In front of an operation: its migration is in no transaction.
+NOT_ATOMIC = "*not_atomic, "
+
 
 def write(package: Path, **operations: str) -> None:
     """Make the package: the real ones, and one for each of `operations`, in their order.
@@ -31,8 +34,11 @@ def write(package: Path, **operations: str) -> None:
     for name, operation in operations.items():
         number = int(last[:4]) + 1
         (package / f"{number:04}_{name}.py").write_text(
+            "from django.contrib.postgres import operations as postgres\n"
             "from django.db import migrations, models\n"
+            "not_atomic = []\n"
             "class Migration(migrations.Migration):\n"
+            f"    atomic = {not operation.startswith(NOT_ATOMIC)}\n"
             f"    dependencies = [('accounts', {last!r})]\n"
             f"    operations = [{operation}]\n"
         )

@@ -1,11 +1,13 @@
 """Many organizations brought to one target."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
@@ -18,7 +20,7 @@ from organizations.models import Organization, SchemaVersion
 from organizations.naming import name_key
 from organizations.provisioning import code
 from organizations.provisioning.server import ServerSession, open_session
-from tests.organizations.helpers import Superuser, as_role_of, together
+from tests.organizations.helpers import Superuser, as_role_of, together, wait_for
 
 from .added import ADD_FIELD, STRICT_ADDRESSES
 from .conftest import REAL, Add, Fleet
@@ -255,6 +257,33 @@ def test_one_that_somebody_is_at_work_on_is_skipped(four: Fleet, add: Add) -> No
         report = four.run()
     assert report.counts == {Kind.MIGRATED: 3, Kind.BUSY: 1}
     assert "note" not in columns(four.rows[1])
+
+
+def test_the_lock_is_held_until_the_record_is_written(four: Fleet, superuser: Superuser) -> None:
+    row = four.rows[0]
+    done = replace(Result.of(row, Kind.MIGRATED), fingerprint=row.fingerprint)
+
+    def end() -> None:
+        try:
+            records.end(session, done, looks_only=False)
+        finally:
+            connections.close_all()
+
+    with open_session() as session, ThreadPoolExecutor(1) as pool:
+        assert session.try_lock(name_key(row.name))
+        with transaction.atomic(using="default"):
+            four.query.select_for_update().get(pk=row.pk)
+            ended = pool.submit(end)
+            wait_for(
+                superuser,
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                "AND query LIKE '%%UPDATE organizations SET fingerprint%%'",
+            )
+            with open_session(new=True) as other:
+                assert not other.try_lock(name_key(row.name)), "its record is yet to come"
+        ended.result(timeout=20)
+        with open_session(new=True) as other:
+            assert other.try_lock(name_key(row.name))
 
 
 def test_two_runners_at_once_do_each_one_once_and_both_end_well(four: Fleet, add: Add) -> None:

@@ -1,0 +1,81 @@
+"""Indexes that are made CONCURRENTLY: they wait as long as it takes, and leave no invalid one."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import sql
+
+_COMMENTS = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+# They wait for older transactions, and hold nobody up meanwhile: a lock_timeout saves nobody a
+# wait, and leaves an invalid index.
+_CONCURRENTLY = re.compile(
+    _COMMENTS + r"(?:CREATE\s+(?:UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX\b[^;]*?|"
+    r"ALTER\s+TABLE\b[^;]*\bDETACH\s+PARTITION\b[^;]*?)\s+CONCURRENTLY\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_CREATE = re.compile(
+    _COMMENTS + r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
+    r'("(?:[^"]|"")+"|\w+)\s+ON\b',
+    re.IGNORECASE | re.DOTALL,
+)
+_INVALID = """
+SELECT n.nspname, c.relname FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE i.indexrelid = to_regclass(%s) AND NOT i.indisvalid"""
+Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
+
+
+@contextmanager
+def waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Inside the block such a statement has no lock_timeout.
+
+    An invalid index of the same name, which an earlier try has left, is dropped before it is made,
+    and what a try that fails leaves is dropped behind it.
+    """
+
+    def run(
+        execute: Execute, statement: str, params: Any, many: bool, context: dict[str, Any]
+    ) -> Any:
+        if connection.in_atomic_block or not _CONCURRENTLY.match(statement):
+            return execute(statement, params, many, context)
+        found = _CREATE.match(statement)
+        if found:
+            _drop_invalid(connection, found[1])
+        try:
+            with _without_limit(connection):
+                return execute(statement, params, many, context)
+        except DatabaseError:
+            if found:
+                with suppress(DatabaseError):  # The error is what counts; the next try drops it.
+                    _drop_invalid(connection, found[1])
+            raise
+
+    with connection.execute_wrapper(run):
+        yield
+
+
+def _drop_invalid(connection: BaseDatabaseWrapper, name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_INVALID, [name])
+        if (names := cursor.fetchone()) is not None:
+            index = sql.Identifier(*names)
+            cursor.execute(
+                sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index).as_string()
+            )
+
+
+@contextmanager
+def _without_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout')")
+        (before,) = cursor.fetchone()
+        cursor.execute("SET lock_timeout = 0")
+        try:
+            yield
+        finally:
+            with suppress(DatabaseError):  # Of a session that is gone.
+                cursor.execute("SELECT set_config('lock_timeout', %s, false)", [before])
