@@ -7,7 +7,13 @@ class OrganizationsConfig(AppConfig):
     name = "organizations"
 
     def ready(self) -> None:
-        from . import audit_checks, checks, edge_checks, staff_acts  # noqa: F401 - registers the system checks
+        from . import (  # noqa: F401 - registers the system checks
+            audit_checks,
+            checks,
+            edge_checks,
+            migration_checks,
+            staff_acts,
+        )
         from .audit import MasterTrail
         from .directory import MasterDirectory
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise

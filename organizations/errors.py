@@ -211,6 +211,25 @@ class MigrationFailed(OrganizationError):
         super().__init__(f"The database of {name!r} is where it was before: {reason}")
 
 
+class MigrationsIncoherent(OrganizationError):
+    """The code's migrations of the tenant apps are such that no database can be made by them."""
+
+    code = "migrations_incoherent"
+
+
+class HistoryInconsistent(OrganizationError):
+    """A database has a migration without one that it depends on."""
+
+    code = "migration_history_inconsistent"
+
+    def __init__(self, migration: str, *, lacks: str) -> None:
+        super().__init__(
+            f"{migration} is applied, and {lacks}, which it depends on, is not. Somebody has "
+            "changed django_migrations, or the code's migrations. Record what is there, or take "
+            'back what is not: docs/migrations.md, "A history that cannot be".'
+        )
+
+
 class MigrationHalfDone(OrganizationError):
     """A migration that is in no transaction failed; its cause is the error that it met."""
 
@@ -251,7 +270,7 @@ class JobWrongState(OrganizationError):
 
 
 # Their sentences tell the operator what to do; a stranger learns that it was not their fault.
-FOR_OPERATORS = (ProvisioningFailed, ServerRefused, CredentialUnreadable)
+FOR_OPERATORS = (ProvisioningFailed, ServerRefused, CredentialUnreadable, MigrationsIncoherent)
 OUR_FAULT = (
     "This could not be done, for a reason on our side. Nothing is half made. It has been logged; "
     "try again later."

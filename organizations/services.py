@@ -31,7 +31,7 @@ from .migrating import records
 from .models import Organization, Server, SpareDatabase
 from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
 from .naming import name_key as key_of
-from .provisioning import leftovers, spares
+from .provisioning import code, leftovers, spares
 from .provisioning.database import close_master
 from .provisioning.failures import explained
 from .provisioning.pipeline import Step, provision
@@ -75,12 +75,14 @@ def create_organization(
     """An organization with its role, database, tables and first admin.
 
     password_hash: the password's, where it is known already; none: it is computed.
-    Raises ValidationError by field (organization_name, email, password), OrganizationExists,
-    ServerUnavailable, ProvisioningFailed, ProvisioningInTransaction. When it raises, what was made
-    has been taken back; where even that was impossible the row says so, and reconcile_orgs does it.
+    Raises ValidationError by field (organization_name, email, password), MigrationsIncoherent,
+    OrganizationExists, ServerUnavailable, ProvisioningFailed, ProvisioningInTransaction. When it
+    raises, what was made has been taken back; where even that was impossible the row says so, and
+    reconcile_orgs does it.
     """
     _refuse_in_transaction()
     validate_sign_up(name=name, email=email, password=password)
+    code.refuse_problem()
     name, email = display_name(name), email.strip()
     if Organization.objects.usable().named(name).exists():
         raise OrganizationExists(name)
@@ -105,6 +107,7 @@ def create_reserved_organization(
     create_organization does, and OrganizationBusy while somebody else is at work on the name.
     """
     _refuse_in_transaction()
+    code.refuse_problem()
     report = Report()
     with open_session() as session:
         with report.step("lock"):

@@ -27,6 +27,7 @@ from organizations.errors import (
 from organizations.models import Organization
 from organizations.naming import display_name, name_digest
 from organizations.naming import name_key as key_of
+from organizations.provisioning import code
 from organizations.provisioning.server import open_session
 from organizations.sealing import seal, unseal
 from organizations.sign_up import validate_sign_up
@@ -45,11 +46,13 @@ def accept(*, name: str, email: str, password: str, base_url: str) -> str:
     """Reserve the name and enqueue the rest; the token of the status URL, kept nowhere in clear.
 
     base_url: where the links of the first mail lead. Raises ValidationError by field,
-    OrganizationExists, ServerUnavailable and ProvisioningInTransaction, as the whole sign-up does.
+    MigrationsIncoherent, OrganizationExists, ServerUnavailable and ProvisioningInTransaction, as
+    the whole sign-up does.
     """
     if connections["default"].in_atomic_block:
         raise ProvisioningInTransaction
     validate_sign_up(name=name, email=email, password=password)
+    code.refuse_problem()
     name, email = display_name(name), email.strip()
     if Organization.objects.usable().named(name).exists():
         raise OrganizationExists(name)

@@ -21,7 +21,7 @@ from procrastinate.contrib.django.models import ProcrastinateEvent
 from procrastinate.exceptions import ConnectorException
 
 from accounts import outbox
-from organizations.provisioning import refill
+from organizations.provisioning import code, refill
 from organizations.provisioning.server import master_parameters
 from organizations.tenancy import registry
 
@@ -57,6 +57,8 @@ class JobWorker:
 
     def run(self) -> None:
         """Return when everything has ended. With `once` raises what the database raises."""
+        if sentence := code.problem():
+            logger.error("no database can be made or migrated", extra={"reason": sentence})
         if self._once:
             stalled.hand_back()
             self._drain()

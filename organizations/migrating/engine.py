@@ -6,6 +6,7 @@ over it as it was compiled (compiled.py); any other one runs through Django's ex
 
 import random
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psycopg
@@ -50,11 +51,12 @@ class MigrationSQL:
 class Engine:
     """One target for many databases. Safe from any thread; what it keeps does not grow with them.
 
-    Whatever asks a database raises CredentialUnreadable, and what PostgreSQL and Django raise.
+    Whatever asks a database raises CredentialUnreadable, and what PostgreSQL and Django raise; what
+    plans for it raises HistoryInconsistent.
     """
 
     def __init__(self, target: Target = Target()) -> None:  # noqa: B008 - frozen
-        """Raises MigrationUnknown."""
+        """Raises MigrationsIncoherent and MigrationUnknown."""
         self._graph = Graph(target)
 
     @property
@@ -113,6 +115,11 @@ class Engine:
         with Session(tenant, owner=owner) as session:
             names = names_of(session.applied() or (), self._graph.labels)
         return _outcome(tuple(sorted(names)), began, None)
+
+    def refuse_inconsistent(self, migrations: Iterable[str]) -> None:
+        """Raise HistoryInconsistent where no database can have come to these (`app.name`)."""
+        pairs = (name.split(".", 1) for name in migrations)
+        self._graph.refuse_inconsistent((label, name) for label, name in pairs)
 
     def sql(self, tenant: Tenant, *, owner: str) -> list[MigrationSQL]:
         """What `migrate` would send, in order."""

@@ -69,10 +69,13 @@ def run(
     """Bring those of `organizations` that are behind to the target, or look at all with `verify`.
 
     Where nobody is behind, that takes one query. A failure leaves the others alone, and that one
-    where it was. Raises MigrationUnknown, ServerUnavailable and what the master's database raises.
+    where it was. Raises MigrationsIncoherent, MigrationUnknown,
+    ServerUnavailable and what the master's database raises.
     """
     began = time.monotonic()
-    # Before anything is asked: an unknown target is said whoever is behind.
+    # Before anything is asked: an unknown target is said whoever is behind, and so is code that
+    # nobody can be brought to.
+    code.refuse_problem()
     engine = None if options.target == Target() else Engine(options.target)
     chosen = select(options, engine)
     numbers = organizations.order_by().aggregate(

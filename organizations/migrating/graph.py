@@ -10,6 +10,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from organizations import tenancy
 from organizations.errors import MigrationUnknown
+from organizations.provisioning import code
 
 from .rehearsal import Change, Key, Loader, Rehearsal, Step
 
@@ -43,7 +44,8 @@ class Graph:
     """The code's migrations and one target. Safe from any thread."""
 
     def __init__(self, target: Target) -> None:
-        """Raises MigrationUnknown."""
+        """Raises MigrationsIncoherent and MigrationUnknown."""
+        code.refuse_problem()
         self._target = target
         self.labels = sorted(tenancy.tenant_labels())
         # Once: load_disk reloads modules, which threads must not do at the same time.
@@ -72,7 +74,8 @@ class Graph:
         return target.label, found.name
 
     def plan(self, there: Iterable[Key]) -> Plan:
-        """For a database that has these. Raises what Django raises of a plan that cannot be."""
+        """For a database that has these. Raises HistoryInconsistent, and what Django raises of a
+        plan that cannot be."""
         key = frozenset(there)
         with self._lock:
             if key not in self._plans:
@@ -81,6 +84,11 @@ class Graph:
                 self._plans[key] = self._make(key)
             return self._plans[key]
 
+    def refuse_inconsistent(self, there: Iterable[Key]) -> None:
+        """Raise HistoryInconsistent where no database can have come to these."""
+        with self._lock:
+            Loader(self._shared, frozenset(there)).refuse_inconsistent()
+
     def once(self, make: Callable[[], T]) -> T:
         """What `make` says; nobody else makes anything meanwhile."""
         with self._lock:
@@ -88,6 +96,7 @@ class Graph:
 
     def _make(self, there: frozenset[Key]) -> Plan:
         loader = Loader(self._shared, there)
+        loader.refuse_inconsistent()
         rehearsal = Rehearsal(loader, there)
         targets = self._targets(loader)
         plan = rehearsal.migration_plan(targets)

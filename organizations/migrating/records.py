@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db.migrations.loader import MigrationLoader
 from django.db.models import F
 
 from organizations import tenancy
@@ -94,7 +93,7 @@ def _replacing() -> dict[str, tuple[str, ...]]:
 def _read(labels: tuple[str, ...], modules: code.Modules) -> dict[str, tuple[str, ...]]:
     return {
         f"{label}.{name}": tuple(f"{app}.{old}" for app, old in migration.replaces)
-        for (label, name), migration in MigrationLoader(None).disk_migrations.items()
+        for (label, name), migration in code.disk_migrations().items()
         if label in labels
     }
 
@@ -174,6 +173,6 @@ def end(session: ServerSession, result: Result, *, looks_only: bool) -> None:
     elif result.kind == Kind.FAILED and not looks_only:
         values = (fingerprint, result.error, result.seconds, pk)
         session.connection.execute(_FAILED, values)
-    elif result.kind == Kind.CORRECTED:
+    elif result.kind == Kind.CORRECTED or (result.kind == Kind.FAILED and fingerprint is not None):
         session.connection.execute(_SEEN, (fingerprint, pk))
     session.unlock(key_of(result.name))

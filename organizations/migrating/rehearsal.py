@@ -14,6 +14,8 @@ from django.db.migrations.migration import Migration
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
+from organizations.errors import HistoryInconsistent
+
 Key = tuple[str, str]
 # A row of django_migrations that comes (True) or goes.
 Change = tuple[bool, Key]
@@ -85,6 +87,17 @@ class Loader(MigrationLoader):
     @applied_migrations.setter
     def applied_migrations(self, value: Any) -> None:
         self._applied: dict[Key, Any] = dict.fromkeys(self._there)
+
+    def refuse_inconsistent(self) -> None:
+        """As check_consistent_history, of a set. Raises HistoryInconsistent."""
+        for key in sorted(self._there & self.graph.nodes.keys()):
+            for parent in sorted(node.key for node in self.graph.node_map[key].parents):
+                replacing = self.replacements.get(parent)
+                if parent in self._there or (
+                    replacing is not None and self._there.issuperset(replacing.replaces)
+                ):
+                    continue
+                raise HistoryInconsistent(".".join(key), lacks=".".join(parent))
 
     def load_disk(self) -> None:
         self.disk_migrations = dict(self._shared.disk_migrations)

@@ -11,7 +11,12 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
-from organizations.errors import MigrationHalfDone, OrganizationError, ServerUnavailable
+from organizations.errors import (
+    HistoryInconsistent,
+    MigrationHalfDone,
+    OrganizationError,
+    ServerUnavailable,
+)
 from organizations.models import Organization
 from organizations.naming import name_key as key_of
 from organizations.provisioning.server import ServerSession, open_session
@@ -103,6 +108,10 @@ def _look(nothing: Result, tenant: Tenant, engine: Engine, record: records.Recor
     except Exception as error:
         return _failed(nothing, error, seconds=0.0)
     schema = _schema(there, record.fingerprint)
+    try:
+        engine.refuse_inconsistent(there.migrations)
+    except HistoryInconsistent as error:
+        return replace(_failed(nothing, error, seconds=there.seconds), **schema)
     is_right = schema["fingerprint"] == record.fingerprint
     kind = Kind.CONFIRMED if is_right else Kind.CORRECTED
     return replace(nothing, kind=kind, **schema, seconds=there.seconds)

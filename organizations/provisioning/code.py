@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +11,13 @@ from pathlib import Path
 import django
 from django.apps import apps
 from django.conf import settings
+from django.db.migrations.exceptions import CircularDependencyError, NodeNotFoundError
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.migration import Migration
+from django.db.models import Model
 
 from organizations import tenancy
+from organizations.errors import MigrationsIncoherent
 
 # MIGRATION_MODULES, sorted; None stands for an app without migrations.
 Modules = tuple[tuple[str, str | None], ...]
@@ -31,6 +35,20 @@ class Code:
 def current() -> Code:
     """Of the code that this process runs. Computed once, and anew where a setting has changed."""
     return _read(*_key())
+
+
+def problem() -> str | None:
+    """What is wrong with the tenant apps' migrations, and what to do; None: nothing.
+
+    No database can be made by them, and none be brought to them. Of this process, as `current`.
+    """
+    return _problem(*_key())
+
+
+def refuse_problem() -> None:
+    """Raise MigrationsIncoherent where there is one."""
+    if sentence := problem():
+        raise MigrationsIncoherent(sentence)
 
 
 def fingerprint_of(migrations: Iterable[str]) -> str:
@@ -55,13 +73,32 @@ def _key() -> tuple[tuple[str, ...], Modules]:
 
 
 @lru_cache(maxsize=8)
+def _problem(labels: tuple[str, ...], modules: Modules) -> str | None:
+    found = []
+    try:
+        loader = MigrationLoader(None, ignore_no_migrations=True)
+    except (NodeNotFoundError, CircularDependencyError) as error:
+        return f"{error}. Repair the migrations' dependencies."
+    for label, names in sorted(loader.detect_conflicts().items()):
+        if label in labels:
+            found.append(
+                f"{label} has {len(names)} newest migrations: {', '.join(sorted(names))}. "
+                f"Run manage.py makemigrations --merge {label}."
+            )
+    migrated = {label for label, _ in loader.disk_migrations}
+    for label in sorted({model._meta.app_label for model in _models(labels)} - migrated):
+        found.append(f"{label} has models and no migration. Run manage.py makemigrations {label}.")
+    return " ".join(found) or None
+
+
+@lru_cache(maxsize=8)
 def _sources(
     labels: tuple[str, ...], modules: Modules
 ) -> tuple[Mapping[str, bytes], Mapping[str, set[str]]]:
     """Of each migration its source; and of each that is replaced, by which."""
     # The source, and not the name alone: in development a migration is changed at times.
     found, replacing = {}, defaultdict[str, set[str]](set)
-    for (label, name), migration in MigrationLoader(None).disk_migrations.items():
+    for (label, name), migration in disk_migrations().items():
         if label in labels:
             source = inspect.getsourcefile(type(migration))
             found[f"{label}.{name}"] = Path(source).read_bytes() if source else b""
@@ -85,9 +122,20 @@ def _digest(sources: Mapping[str, bytes], names: Iterable[str]) -> str:
 @lru_cache(maxsize=8)
 def _read(labels: tuple[str, ...], modules: Modules) -> Code:
     sources, _ = _sources(labels, modules)
-    tables = {
-        model._meta.db_table
-        for model in apps.get_models(include_auto_created=True)
-        if model._meta.app_label in labels and model._meta.managed and not model._meta.proxy
-    }
+    tables = {model._meta.db_table for model in _models(labels)}
     return Code(_digest(sources, sources), (*sorted(tables), "django_migrations"))
+
+
+def _models(labels: Collection[str]) -> Iterator[type[Model]]:
+    """Those that have a table."""
+    for model in apps.get_models(include_auto_created=True):
+        if model._meta.app_label in labels and model._meta.managed and not model._meta.proxy:
+            yield model
+
+
+def disk_migrations() -> dict[tuple[str, str], Migration]:
+    """All of the code's migrations, by label and name, whether or not their graph is whole."""
+    loader = MigrationLoader(None, load=False)
+    loader.load_disk()
+    found: dict[tuple[str, str], Migration] = loader.disk_migrations
+    return found

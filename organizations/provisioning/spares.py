@@ -44,6 +44,7 @@ _BAD_LUCK = (psycopg.errors.ObjectInUse, psycopg.errors.DuplicateDatabase)
 def make(session: ServerSession) -> SpareDatabase:
     """One more. The lock must be held. Raises what PostgreSQL and Django raise; none is left then,
     but for what a row knows of that is not ready."""
+    code.refuse_problem()
     spare = SpareDatabase.objects.create(
         server=Server.of_master(),
         database_name=system_database_name("spare", master=session.connection.info.dbname),
@@ -105,7 +106,9 @@ def surplus() -> list[SpareDatabase]:
 
 
 def missing() -> int:
-    """How many of this code are to be made."""
+    """How many of this code are to be made; none where its migrations make no database."""
+    if code.problem():
+        return 0
     ready = SpareDatabase.objects.filter(fingerprint=code.current().fingerprint, ready=True)
     return max(0, int(settings.ORG_SPARE_DATABASES) - ready.count())
 

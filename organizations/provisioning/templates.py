@@ -103,6 +103,7 @@ def build(session: ServerSession) -> Template:
     Raises what PostgreSQL and Django raise; then nothing of it is left.
     """
     began = time.perf_counter()
+    code.refuse_problem()
     drop_unfinished(session)
     master = session.connection.info.dbname
     template = Template.objects.create(

@@ -5,13 +5,13 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.core.management.commands.migrate import Command as DjangoCommand
 from django.db import connections
+from django.db.migrations.exceptions import InconsistentMigrationHistory
 
 from organizations import tenancy
 from organizations.errors import OrganizationError
-from organizations.migrating import concurrently, records
+from organizations.migrating import concurrently, master, records
 from organizations.provisioning.server import open_session
 
-MASTER = "default"
 _WAIT_SECONDS = 600.0
 
 
@@ -22,7 +22,7 @@ class Command(DjangoCommand):
     """
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["database"] != MASTER:
+        if options["database"] != master.ALIAS:
             if options["app_label"] not in tenancy.tenant_labels():
                 # It would record the master's apps as applied, without their tables.
                 raise CommandError(
@@ -42,10 +42,18 @@ class Command(DjangoCommand):
                 session.lock(
                     "migration of the master", name="master", timeout_seconds=_WAIT_SECONDS
                 )
-                self._migrate(*args, **options)
+                with master.alone():
+                    self._migrate(*args, **options)
+                if not options["plan"] and not options["check_unapplied"]:
+                    master.forget_tenant_apps()
+                    if options["verbosity"]:
+                        self.stdout.write("The organizations' databases: manage.py migrate_orgs.")
         except OrganizationError as error:
             raise CommandError(str(error)) from error
 
     def _migrate(self, *args: Any, **options: Any) -> None:
-        with concurrently.waiting(connections[options["database"]]):
-            super().handle(*args, **options)
+        try:
+            with concurrently.waiting(connections[options["database"]]):
+                super().handle(*args, **options)
+        except InconsistentMigrationHistory as error:
+            raise CommandError(str(error)) from error

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations.errors import OrganizationError
 from organizations.jobs import enqueueing
-from organizations.provisioning import refill
+from organizations.provisioning import code, refill
 from organizations.provisioning.server import open_session
 
 
@@ -61,6 +61,7 @@ class Command(BaseCommand):
 
     def _once(self) -> None:
         try:
+            code.refuse_problem()
             with open_session() as session:
                 made, dropped = refill.fill(session)
         except OrganizationError as error:

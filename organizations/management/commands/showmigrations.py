@@ -1,0 +1,36 @@
+"""`manage.py showmigrations`, of the master or, by org_command, of one organization."""
+
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.core.management.commands.showmigrations import Command as DjangoCommand
+
+from organizations import tenancy
+from organizations.migrating import master
+
+
+class Command(DjangoCommand):
+    """Django's own, of the apps whose tables are in that database."""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        tenant_labels, wanted = tenancy.tenant_labels(), set(options["app_label"])
+        if options["database"] != master.ALIAS:
+            if wanted - tenant_labels:
+                raise CommandError(
+                    f"{', '.join(sorted(wanted - tenant_labels))}: of the master, and not of an "
+                    "organization. Run manage.py showmigrations."
+                )
+            options["app_label"] = options["app_label"] or sorted(tenant_labels)
+            super().handle(*args, **options)
+            return
+        if wanted & tenant_labels:
+            raise CommandError(f"{', '.join(sorted(wanted & tenant_labels))}: {_ELSEWHERE}")
+        with master.alone():
+            super().handle(*args, **options)
+        self.stdout.write(f"{', '.join(sorted(tenant_labels))}: {_ELSEWHERE}")
+
+
+_ELSEWHERE = (
+    "in the organizations' databases. One of them: manage.py org_command NAME -- showmigrations. "
+    "What all of them lack: manage.py migrate_orgs --plan."
+)
