@@ -35,7 +35,8 @@ def token_pair(tenant: tenancy.Tenant, session: LoginSession) -> dict[str, Any]:
 
 def login_answer(login: Login) -> dict[str, Any]:
     """A new login's tokens and its user, as v1 answers them."""
-    user_output = serializers.LoginUserOutput(login.user).data
+    with tenancy.override(login.tenant):
+        user_output = serializers.LoginUserOutput(login.user).data
     return {**token_pair(login.tenant, login.session), "user": user_output}
 
 

@@ -16,11 +16,15 @@ class OrganizationsConfig(AppConfig):
         )
         from .audit import MasterTrail
         from .directory import MasterDirectory
+        from .serializing import guard_serializers
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise
         from .tenancy import directory, trail
         from .tenancy.instances import guard_instances
+        from .tenancy.querysets import guard_query_sets
 
         directory.install(MasterDirectory())
         trail.install(MasterTrail())
         guard_instances()
+        guard_query_sets()
+        guard_serializers()
         staff_acts.connect()

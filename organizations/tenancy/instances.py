@@ -1,59 +1,201 @@
-"""What takes an instance and does not show it to the router: bulk writes, and filters.
+"""What takes an instance and does not show it to the router.
 
-`bulk_update` of objects loaded from one organization would overwrite, in another, the rows with
-their keys; `bulk_create` would copy them there. Both are public methods of QuerySet (Django 5.2,
-django/db/models/query.py) through which the managers, related managers and their asynchronous
-twins go. `filter(user=<a user of another organization>)` would take its key, and find the user
-here who has the same one; every such value passes get_normalized_value (Django 5.2,
-django/db/models/fields/related_lookups.py). `guard_instances` puts the look in front of them.
+Django asks the router where an instance is saved, deleted, or related to another. Elsewhere it
+takes the instance's key and goes on: to the row of whoever is active that has the same one. This
+is the list of those places (Django 5.2, each named by its file below django/db/models), and
+`guard_instances` puts a look at the instance in front of each. docs/isolation.md says which way
+of Django's leads through which of them.
 """
 
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.db.models import Field, ManyToManyField, Model, QuerySet
+from django.db.models.deletion import Collector
 from django.db.models.fields import related_lookups
+from django.db.models.fields.files import FileDescriptor
+from django.db.models.fields.mixins import FieldCacheMixin
+from django.db.models.fields.related import ForeignObject, RelatedField
+from django.forms import ModelChoiceField
 
-from .context import get
-from .router import is_tenant_model, refuse_other_tenant
+from . import router
+from .context import get, peek
+from .registry import ALIAS_PREFIX
 
-_GUARDED = ("bulk_create", "bulk_update")
+# Methods whose own object is the instance.
+OF_THEMSELVES = (
+    # base.py: with using= the router is not asked.
+    (Model, "save_base"),
+    (Model, "refresh_from_db"),
+    # base.py: look for other rows with the instance's values, but for those with its key.
+    (Model, "validate_unique"),
+    # sql/compiler.py: `.update(user=instance)`.
+    (Model, "prepare_database_save"),
+)
+# Methods whose first argument is the instance.
+OF_ONE = (
+    (QuerySet, "contains"),
+    # fields/mixins.py: a related object that is there already (select_related, a second look).
+    (FieldCacheMixin, "get_cached_value"),
+    # fields/related.py: the values that a relation joins by. A many-to-many's set() and remove(),
+    # a foreign key's remove(), prefetching, a relation that is NULL.
+    (ForeignObject, "get_local_related_value"),
+    (ForeignObject, "get_foreign_related_value"),
+    # fields/related.py, fields/__init__.py: order_with_respect_to.
+    (RelatedField, "get_forward_related_filter"),
+    (Field, "get_filter_kwargs_for_object"),
+    # fields/__init__.py, fields/related.py: forms, model_to_dict, Django's serializers.
+    (Field, "value_from_object"),
+    (ManyToManyField, "value_from_object"),
+    # fields/files.py: the same name is another file in another organization.
+    (FileDescriptor, "__get__"),
+    # forms/models.py (below django): an instance as a form's datum, or as what it begins with.
+    (ModelChoiceField, "to_python"),
+    (ModelChoiceField, "prepare_value"),
+)
+# Methods whose first argument is instances.
+OF_MANY = (
+    (QuerySet, "bulk_create"),
+    (QuerySet, "bulk_update"),
+    # deletion.py: what is deleted, by using= too.
+    (Collector, "add"),
+)
 
 
 def guard_instances() -> None:
-    """Make bulk writes and filters raise WrongTenant for another organization's objects.
+    """Make Django raise WrongTenant where it takes another organization's instance.
 
     Called once, when the apps are ready; again it does nothing.
     """
-    normalize = related_lookups.get_normalized_value
-    if not hasattr(normalize, "__wrapped__"):
-        related_lookups.get_normalized_value = _guarded_value(normalize)  # type: ignore[assignment]
-    for name in _GUARDED:
-        method = getattr(QuerySet, name)
-        if not hasattr(method, "__wrapped__"):
-            setattr(QuerySet, name, _guarded(method))
+    normalize: Any = related_lookups.get_normalized_value
+    if hasattr(normalize, "__wrapped__"):
+        return
+    related_lookups.get_normalized_value = _first(normalize, by=_refuse_in_filter)
+    for owner, name in (*OF_THEMSELVES, *OF_ONE, *OF_MANY):
+        method = owner.__dict__[name]
+        if (owner, name) in OF_THEMSELVES:
+            guarded = _first(method, by=refuse_elsewhere)
+        elif (owner, name) in OF_ONE:
+            guarded = _second(method)
+        else:
+            guarded = _many(method)
+        setattr(owner, name, guarded)
+    for lookup in (related_lookups.RelatedIn, related_lookups.RelatedLookupMixin):
+        _bind(lookup)
+    Model.__eq__ = _equal(Model.__eq__)  # type: ignore[method-assign]
+    GenericForeignKey.__set__ = _generic(GenericForeignKey.__set__)  # type: ignore[method-assign]
 
 
-def _guarded_value(normalize: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    @wraps(normalize)
-    def guarded(value: Any, lhs: Any) -> Any:
-        if isinstance(value, Model) and is_tenant_model(type(value)):
-            refuse_other_tenant(value, get().alias)
-        return normalize(value, lhs)
+def home_of(value: Any) -> str | None:
+    """The organization's alias that the instance was loaded from or saved to, or None.
+
+    None for what is no instance, one of the master's, and one that was never saved.
+    """
+    if not isinstance(value, Model):
+        return None
+    home = value._state.db
+    return home if home is not None and home.startswith(ALIAS_PREFIX) else None
+
+
+def refuse_elsewhere(value: Any) -> None:
+    """Raise WrongTenant for an instance of another organization than the active one.
+
+    Where none is active nothing is raised: whatever asks a database from there is refused.
+    """
+    home, tenant = home_of(value), peek()
+    if home is not None and tenant is not None and home != tenant.alias:
+        router.refuse_other_tenant(value, tenant.alias)
+
+
+def _refuse_in_filter(value: Any) -> None:
+    if home_of(value) is not None:
+        router.refuse_other_tenant(value, get().alias)
+
+
+def _first(function: Any, *, by: Callable[[Any], None]) -> Any:
+    @wraps(function)
+    def guarded(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        by(instance)
+        return function(instance, *args, **kwargs)
 
     return guarded
 
 
-def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+def _second(method: Any) -> Any:
     @wraps(method)
-    def guarded(self: QuerySet[Any, Any], objs: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
-        if is_tenant_model(self.model):
-            alias = get().alias
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # By name too: acontains() calls contains(obj=…).
+        refuse_elsewhere(args[0] if args else next(iter(kwargs.values()), None))
+        return method(self, *args, **kwargs)
+
+    return guarded
+
+
+def _many(method: Any) -> Any:
+    @wraps(method)
+    def guarded(self: Any, objs: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self, QuerySet) and router.is_tenant_model(self.model):
+            get()
+        if not isinstance(objs, QuerySet):
             # An iterator would be used up by the look at it.
             objs = list(objs)
-            for instance in objs:
-                refuse_other_tenant(instance, alias)
+        for instance in objs:
+            refuse_elsewhere(instance)
         return method(self, objs, *args, **kwargs)
+
+    return guarded
+
+
+def _bind(lookup: Any) -> None:
+    """Bind a condition to the organization of the instance in it.
+
+    The instance becomes its key when the condition is written, and the query may run elsewhere.
+    """
+    prepare, compile_ = lookup.get_prep_lookup, lookup.as_sql
+
+    @wraps(prepare)
+    def get_prep_lookup(self: Any) -> Any:
+        values: Iterable[Any] = (self.rhs,)
+        if isinstance(self, related_lookups.RelatedIn) and self.rhs_is_direct_value():
+            values = self.rhs = list(self.rhs)
+        homes = [home for value in values if (home := home_of(value)) is not None]
+        self.tenant_alias = homes[0] if homes else None
+        return prepare(self)
+
+    @wraps(compile_)
+    def as_sql(self: Any, compiler: Any, connection: Any) -> Any:
+        tenant = peek()
+        if self.tenant_alias is not None and tenant is not None:
+            router.refuse_other_home("This condition", self.tenant_alias, tenant.alias)
+        return compile_(self, compiler, connection)
+
+    lookup.get_prep_lookup, lookup.as_sql = get_prep_lookup, as_sql
+
+
+def _equal(method: Any) -> Any:
+    @wraps(method)
+    def equal(self: Model, other: object) -> Any:
+        answer = method(self, other)
+        if answer is True and self is not other:
+            # Equal keys of two organizations are two rows.
+            homes = home_of(self), home_of(other)
+            return None in homes or homes[0] == homes[1]
+        return answer
+
+    return equal
+
+
+def _generic(method: Any) -> Any:
+    @wraps(method)
+    def guarded(self: Any, instance: Model, value: Any) -> None:
+        # Django asks the router for no generic relation.
+        if isinstance(value, Model) and not router.TenantRouter().allow_relation(value, instance):
+            raise ValueError(
+                f"A {type(value)._meta.label} and a {type(instance)._meta.label} are in two "
+                "databases: the one cannot be related to the other."
+            )
+        method(self, instance, value)
 
     return guarded

@@ -74,6 +74,10 @@ class TenantRouter:
 
 def refuse_other_tenant(instance: Model, alias: str) -> None:
     """Raise WrongTenant when the instance was loaded from, or saved to, another database."""
-    home = instance._state.db
+    refuse_other_home(f"This {type(instance)._meta.label}", instance._state.db, alias)
+
+
+def refuse_other_home(what: str, home: str | None, alias: str) -> None:
+    """Raise WrongTenant when what belongs to `home` is used where `alias` is active."""
     if home is not None and home != alias:
-        raise WrongTenant(f"This {type(instance)._meta.label}", belongs_to=home, active=alias)
+        raise WrongTenant(what, belongs_to=home, active=alias)
