@@ -16,6 +16,7 @@ from .fields import PasswordField, StrictCharField
 from .links import MAX_LENGTH, Purpose
 from .models import User
 from .permissions import IsMember
+from .validators import check_new_password
 
 
 class ResetInput(serializers.Serializer[Any]):
@@ -30,6 +31,11 @@ class ResetConfirmInput(serializers.Serializer[Any]):
 
     token = StrictCharField(max_length=MAX_LENGTH)
     new_password = PasswordField()
+
+    def validate_new_password(self, password: str) -> str:
+        # Once more where the token says whose it is.
+        check_new_password(password, user=User())
+        return password
 
 
 class LinkInput(serializers.Serializer[Any]):

@@ -6,6 +6,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
+from rest_framework.exceptions import ValidationError
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -62,9 +63,9 @@ class AdminLoginView(ContractView):
     )
     def post(self, request: Request) -> Response:
         name = serializers.OrganizationNameInput(data=request.query_params)
-        name.is_valid(raise_exception=True)
         credentials = self.get_serializer(data=request.data)
-        credentials.is_valid(raise_exception=True)
+        if not (name.is_valid() & credentials.is_valid()):
+            raise ValidationError({**dict(name.errors), **dict(credentials.errors)})
         login = log_in(
             request._request,
             organization=name.validated_data["organization_name"],

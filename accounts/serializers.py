@@ -4,11 +4,29 @@ from typing import Any
 
 from rest_framework import serializers
 
+from . import validators
 from .fields import PasswordField, StrictBooleanField, StrictCharField
 from .models import User
 
 # What the column holds.
 _EMAIL_LENGTH = 254
+
+
+class ChecksPerson(serializers.Serializer[Any]):
+    """Says what is wrong with an address and a password beside what is wrong with other fields.
+
+    The service says it too, and would come to it only once all fields are there and of their kind.
+    """
+
+    def validate_email(self, email: str) -> str:
+        validators.check_email(email)
+        return email
+
+    def validate_password(self, password: str) -> str:
+        email = self.initial_data.get("email", getattr(self.instance, "email", ""))
+        user = User(email=email if isinstance(email, str) else "")
+        validators.check_new_password(password, user=user)
+        return password
 
 
 class UserOutput(serializers.ModelSerializer[User]):
@@ -70,13 +88,13 @@ class MeInput(serializers.Serializer[Any]):
     )
 
 
-class NewUserInput(CredentialsInput):
+class NewUserInput(ChecksPerson, CredentialsInput):
     """A user that an admin adds."""
 
     is_admin = StrictBooleanField(default=False)
 
 
-class UserInput(serializers.Serializer[Any]):
+class UserInput(ChecksPerson):
     """What an admin may change of a user."""
 
     email = StrictCharField(max_length=_EMAIL_LENGTH)

@@ -2,6 +2,7 @@
 of one."""
 
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
@@ -21,12 +22,13 @@ from organizations.errors import (
     UserGone,
 )
 from organizations.tenancy import trail
+from organizations.tenancy.constraints import broken_unique, lacks_parent
 
 from .hashers import readable
 from .models import LoginSession, User, email_key
 from .tokens import Credential
 from .validators import MAX_PASSWORD_LENGTH as MAX_PASSWORD_LENGTH
-from .validators import check_email_alone as check_email_alone
+from .validators import check_email, check_fields
 from .validators import check_email_and_password as check_email_and_password
 from .validators import check_new_password as check_new_password
 
@@ -51,8 +53,15 @@ def add_user(*, email: str, password_hash: str, is_admin: bool = False) -> User:
             facts = {"is_admin": is_admin}
             trail.record("user.created", user_id=user.pk, email=user.email, facts=facts)
     except IntegrityError as error:
-        raise UserExists(user.email) from error
+        _refuse_if_taken(error, user.email)
+        raise
     return user
+
+
+def _refuse_if_taken(error: IntegrityError, email: str) -> None:
+    """Raise UserExists where it was the address that is taken, and nothing else that broke."""
+    if broken_unique(error).startswith("users_email_key"):
+        raise UserExists(email) from error
 
 
 def ensure_admin(*, email: str, password_hash: str) -> None:
@@ -117,6 +126,8 @@ def start_session(user: User, *, kind: LoginSession.Kind) -> LoginSession:
             trail.record("login.succeeded", user_id=user.pk, email=user.email, facts=facts)
             return session
     except IntegrityError as error:
+        if not lacks_parent(error):
+            raise
         # Removed since the password was compared.
         raise InvalidCredentials from error
 
@@ -183,12 +194,19 @@ def end_all_sessions(user: User) -> None:
 
 
 # --- Changes ------------------------------------------------------------------------------------
-def confirm_password(user: User, current_password: str) -> None:
-    """Raise ValidationError, by field, unless it is the user's password."""
+def check_own_email(user: User, *, email: str, current_password: str) -> None:
+    """Raise ValidationError, by field, unless the user may have this address from now on."""
+    check_fields(
+        current_password=lambda: _confirm_password(user, current_password),
+        email=lambda: check_email(email),
+    )
+
+
+def _confirm_password(user: User, current_password: str) -> None:
     if len(current_password) > MAX_PASSWORD_LENGTH or not check_password(
         current_password, readable(user.password)
     ):
-        raise ValidationError({"current_password": "This is not your current password."})
+        raise ValidationError("This is not your current password.")
 
 
 def change_password(user: User, *, current_password: str, new_password: str) -> None:
@@ -197,11 +215,10 @@ def change_password(user: User, *, current_password: str, new_password: str) -> 
     Raises ValidationError by field, UserGone, and InvalidToken where every login was ended while
     the password was compared.
     """
-    confirm_password(user, current_password)
-    try:
-        check_new_password(new_password, user=user)
-    except ValidationError as error:
-        raise ValidationError({"new_password": error}) from error
+    check_fields(
+        current_password=lambda: _confirm_password(user, current_password),
+        new_password=lambda: check_new_password(new_password, user=user),
+    )
     password_hash = hash_password(new_password)
     with tenancy.atomic():
         now = _lock(user)
@@ -223,14 +240,14 @@ def update_user(
     is_active: bool | None = None,
 ) -> User:
     """Change what is given. Raises ValidationError by field, UserExists, UserGone, LastAdmin."""
+    email = email and email.strip()
+    will_be = User(email=user.email if email is None else email)
+    checks: dict[str, Callable[[], None]] = {}
     if email is not None:
-        email = email.strip()
-        check_email_alone(email)
+        checks["email"] = lambda: check_email(will_be.email)
     if password is not None:
-        try:
-            check_new_password(password, user=User(email=email or user.email))
-        except ValidationError as error:
-            raise ValidationError({"password": error}) from error
+        checks["password"] = lambda: check_new_password(password, user=will_be)
+    check_fields(**checks)
     password_hash = None if password is None else hash_password(password)
     try:
         with tenancy.atomic():
@@ -257,7 +274,8 @@ def update_user(
                 end_all_sessions(user)
             _record_update(user, given)
     except IntegrityError as error:
-        raise UserExists(email or user.email) from error
+        _refuse_if_taken(error, email or user.email)
+        raise
     return user
 
 

@@ -1,6 +1,6 @@
 """What an address and a password must be. Asks no database."""
 
-from typing import Any
+from collections.abc import Callable
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -12,21 +12,31 @@ from .models import User, email_key
 MAX_PASSWORD_LENGTH = 1024
 
 
-def check_email_and_password(*, email: str, password: str) -> None:
-    """Raise ValidationError, by field, unless both would do for a new user."""
-    errors: dict[str, Any] = {}
-    try:
-        validate_email(email)
-    except ValidationError as error:
-        errors["email"] = error
-    if len(email) > 254 or len(email_key(email)) > 254:
-        errors["email"] = ValidationError("Enter an e-mail address of at most 254 characters.")
-    try:
-        check_new_password(password, user=User(email=email))
-    except ValidationError as error:
-        errors["password"] = error
+def check_fields(**checks: Callable[[], None]) -> None:
+    """Run the check of each field. Raise ValidationError by field, with all that is wrong."""
+    errors: dict[str, list[ValidationError]] = {}
+    for field, check in checks.items():
+        try:
+            check()
+        except ValidationError as error:
+            errors[field] = error.error_list
     if errors:
         raise ValidationError(errors)
+
+
+def check_email_and_password(*, email: str, password: str) -> None:
+    """Raise ValidationError, by field, unless both would do for a new user."""
+    check_fields(
+        email=lambda: check_email(email),
+        password=lambda: check_new_password(password, user=User(email=email)),
+    )
+
+
+def check_email(email: str) -> None:
+    """Raise ValidationError unless it is an address that can be stored."""
+    if len(email) > 254 or len(email_key(email)) > 254:
+        raise ValidationError("Enter an e-mail address of at most 254 characters.")
+    validate_email(email)
 
 
 def check_new_password(password: str, *, user: User) -> None:
@@ -40,13 +50,3 @@ def check_new_password(password: str, *, user: User) -> None:
         raise ValidationError(f"Choose a password of at most {MAX_PASSWORD_LENGTH} characters.")
     # Django's annotation names the AUTH_USER_MODEL; the validators read attributes alone.
     validate_password(password, user=user)  # type: ignore[arg-type]
-
-
-def check_email_alone(email: str) -> None:
-    """Raise ValidationError unless it is an address that can be stored."""
-    if len(email) > 254 or len(email_key(email)) > 254:
-        raise ValidationError({"email": "Enter an e-mail address of at most 254 characters."})
-    try:
-        validate_email(email)
-    except ValidationError as error:
-        raise ValidationError({"email": error}) from error

@@ -61,14 +61,14 @@ class MeView(GenericAPIView[User]):
             del changes["email"]
         if "email" in changes:
             # A stolen token must not become an account by way of a link to another address.
-            _confirm(request, user, current_password)
+            _confirm(request, user, email=changes["email"], current_password=current_password)
         return Response(serializers.UserOutput(_update(request, user, changes)).data)
 
 
-def _confirm(request: Request, user: User, current_password: str) -> None:
+def _confirm(request: Request, user: User, **given: str) -> None:
     organization_id = tenancy.get().organization_id
     with limits.own_password(request._request, organization_id=organization_id, email=user.email):
-        services.confirm_password(user, current_password)
+        services.check_own_email(user, **given)
 
 
 def _update(request: Request, user: User, changes: dict[str, Any]) -> User:
@@ -78,6 +78,18 @@ def _update(request: Request, user: User, changes: dict[str, Any]) -> User:
     if user.email != before:
         mails.request_verification(request._request, tenancy.get(), email=user.email)
     return user
+
+
+def _refuse_own(user: User, changes: dict[str, Any]) -> None:
+    """Where those are changed the current password is asked for: a stolen token must not become an
+    account."""
+    errors = {}
+    if "password" in changes:
+        errors["password"] = "Change your own at /api/v1/me/password/."  # noqa: S105
+    if changes.get("email", user.email) != user.email:
+        errors["email"] = "Change your own at /api/v1/me/."
+    if errors:
+        raise ValidationError(errors)
 
 
 @extend_schema_field(OpenApiTypes.BOOL)
@@ -198,11 +210,7 @@ class UserViewSet(
         data = self.get_serializer(user, data=request.data, partial=partial)
         data.is_valid(raise_exception=True)
         if user.pk == request.user.pk:
-            # There the current one is asked for: a stolen token must not become an account.
-            if "password" in data.validated_data:
-                raise ValidationError({"password": "Change your own at /api/v1/me/password/."})
-            if data.validated_data.get("email", user.email) != user.email:
-                raise ValidationError({"email": "Change your own at /api/v1/me/."})
+            _refuse_own(user, data.validated_data)
         user = _update(request, user, data.validated_data)
         return Response(serializers.UserOutput(user).data)
 

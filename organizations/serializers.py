@@ -5,17 +5,22 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.fields import PasswordField, StrictCharField
+from accounts.serializers import ChecksPerson
 
 from .models import AuditEntry, Organization
+from .validators import validate_name
 
 
-class SignUpInput(serializers.Serializer[Any]):
+class SignUpInput(ChecksPerson):
     """A company that signs up."""
 
     email = StrictCharField(max_length=254, help_text="The first admin's address.")
     password = PasswordField(help_text="The first admin's password.")
-    # The service says what is wrong with a name; the limit here only keeps it from long ones.
     organization_name = StrictCharField(max_length=255)
+
+    def validate_organization_name(self, name: str) -> str:
+        validate_name(name)
+        return name
 
 
 class NameInput(serializers.Serializer[Any]):

@@ -6,7 +6,6 @@ import logging
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -39,6 +38,7 @@ from .provisioning.report import Report
 from .provisioning.server import ServerSession, open_session
 from .sealing import seal
 from .sign_up import validate_sign_up
+from .tenancy.constraints import broken_unique
 from .undoing import compensate, take_back_row
 from .undoing import move as _move
 from .undoing import undo as _undo
@@ -195,10 +195,18 @@ def _insert(
                 database_name=database,
                 sealed_audit_key=new_audit_key(),
             )
-            with suppress(IntegrityError):
+            try:
                 return _claim_spare(session, row) or _save_new(row)
+            except IntegrityError as error:
+                if broken_unique(error) not in _TAKEN_MEANWHILE:
+                    raise
         slug = slug_variant(slug_for(key_of(name)))
     raise OrganizationExists(name)
+
+
+_TAKEN_MEANWHILE = frozenset(
+    f"organizations_{field}_live" for field in ("name_digest", "slug", "database_name")
+)
 
 
 def _save_new(row: Organization) -> Organization:

@@ -8,14 +8,15 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import psycopg
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.utils.cache import patch_vary_headers
-from psycopg.errors import LockNotAvailable, QueryCanceled
+from psycopg import errors as pg
 from redis.exceptions import RedisError
 from rest_framework import exceptions as drf
 from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer, JSONRenderer
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 _SUSPICIOUS = "The request was refused. Check its Host header, its size and its number of fields."
+_WRONG_SCHEME = (
+    "The Authorization header is of a kind that is not read here. Send `Authorization: Bearer` and "
+    "an access token."
+)
 _STATUS: dict[type[Exception], int] = {
     errors.OrganizationNotFound: 404,
     errors.OrganizationExists: 409,
@@ -75,6 +80,7 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's EXCEPTION_HANDLER. None for what is a bug: Django answers 500 and logs it."""
     if "request" in context:
         _choose_renderer(**context)
+        _say_what_is_wanted(exc, **context)
     if isinstance(exc, Http404):
         exc = drf.NotFound("There is nothing here. Check the path.")
     elif isinstance(exc, PermissionDenied):
@@ -89,6 +95,15 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     return response
 
 
+def _say_what_is_wanted(exc: Exception, *, request: Request, view: APIView, **_: Any) -> None:
+    """DRF names what was sent alone, or takes a header that it cannot read for none."""
+    if isinstance(exc, drf.UnsupportedMediaType):
+        wanted = next((each.media_type for each in view.get_parsers()), None)
+        exc.detail = drf.ErrorDetail(f"Send the body as {wanted}.", exc.default_code)
+    elif isinstance(exc, drf.NotAuthenticated) and request.headers.get("Authorization", "").strip():
+        exc.detail = drf.ErrorDetail(_WRONG_SCHEME, exc.default_code)
+
+
 def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, str]] | None:
     """Status, body and headers for an error of ours or of the database; None for any other."""
     if isinstance(exc, ValidationError):
@@ -96,12 +111,12 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
         return 400, body(_sentence(fields), "invalid", fields), {}
     if isinstance(exc, SuspiciousOperation):
         return 400, body(_SUSPICIOUS, "bad_request"), {}
-    if isinstance(exc, DataError):
-        return 400, body("A value is out of range, or of the wrong kind.", "invalid_value"), {}
+    if isinstance(exc, DataError | IntegrityError):
+        return _refused_by_the_database(exc)
     if isinstance(exc, ProtectedError | RestrictedError):
         detail = "Other records refer to this one. Remove or change them first."
         return 409, body(detail, "in_use"), {}
-    if isinstance(exc.__cause__, QueryCanceled | LockNotAvailable):
+    if isinstance(exc.__cause__, pg.QueryCanceled | pg.LockNotAvailable):
         logger.error("database too slow", exc_info=exc)
         exc = errors.TookTooLong()
     if isinstance(exc, OperationalError | InterfaceError):
@@ -122,6 +137,36 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
             return 429, body(str(exc), exc.code), {"Retry-After": str(exc.seconds)}
         if status is not None:
             return status, body(str(exc), exc.code), _HEADERS.get(status, {})
+    return None
+
+
+# What the value of a request can be wrong with, where nothing has looked at it before.
+_OF_A_VALUE = (
+    *(pg.NumericValueOutOfRange, pg.StringDataRightTruncation, pg.DatetimeFieldOverflow),
+    *(pg.InvalidDatetimeFormat, pg.IntervalFieldOverflow, pg.InvalidTextRepresentation),
+    *(pg.CharacterNotInRepertoire, pg.UntranslatableCharacter, pg.CheckViolation),
+)
+
+
+def _refused_by_the_database(
+    exc: DataError | IntegrityError,
+) -> tuple[int, dict[str, Any], dict[str, str]] | None:
+    """Of a race that one request lost, or of a value. None for what is a bug of ours."""
+    cause = exc.__cause__
+    if isinstance(cause, pg.UniqueViolation | pg.ExclusionViolation):
+        if (cause.diag.constraint_name or "").endswith("_pkey"):
+            return None  # No request names a new row's key: the sequence is behind.
+        detail = "Another record has this already. Choose something else, or load the list again."
+        return 409, body(detail, "conflict"), {}
+    if isinstance(cause, pg.ForeignKeyViolation):
+        detail = (
+            "A record that this one refers to, or that refers to it, has changed. Load it again."
+        )
+        return 409, body(detail, "conflict"), {}
+    # psycopg's own, without a SQLSTATE: a text with a NUL.
+    if isinstance(cause, _OF_A_VALUE) or type(cause) is psycopg.DataError:
+        logger.error("a value came as far as the database", exc_info=exc)
+        return 400, body("A value is out of range, or of the wrong kind.", "invalid_value"), {}
     return None
 
 

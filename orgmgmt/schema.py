@@ -50,7 +50,7 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
     ),
     415: (
         "Another content type than JSON.",
-        body('Unsupported media type "text/plain" in request.', "unsupported_media_type"),
+        body("Send the body as application/json.", "unsupported_media_type"),
     ),
     429: (
         "Too many requests; Retry-After says when to come again.",
@@ -104,6 +104,10 @@ def _may_be_empty(parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**parameter, "allowEmptyValue": True} for parameter in parameters]
 
 
+# Of a viewset that does not say which of its actions can meet a conflict.
+_WRITES = ("create", "update", "partial_update", "destroy")
+
+
 class Operation(AutoSchema):
     """spectacular's own, with our errors behind each operation's answers.
 
@@ -147,6 +151,6 @@ class Operation(AutoSchema):
             statuses.add(404)
         if self._is_list_view():
             statuses.add(404)  # A page that is not there.
-        if getattr(self.view, "action", None) in getattr(self.view, "conflicting_actions", ()):
+        if getattr(self.view, "action", None) in getattr(self.view, "conflicting_actions", _WRITES):
             statuses.add(409)
         return statuses

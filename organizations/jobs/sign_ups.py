@@ -31,6 +31,7 @@ from organizations.provisioning import code
 from organizations.provisioning.server import open_session
 from organizations.sealing import seal, unseal
 from organizations.sign_up import validate_sign_up
+from organizations.tenancy.constraints import broken_unique
 
 from . import enqueueing
 from .frame import Progress
@@ -79,6 +80,8 @@ def accept(*, name: str, email: str, password: str, base_url: str) -> str:
                 )
                 pending.save(update_fields=["job_id"])
         except IntegrityError as error:
+            if broken_unique(error) != "pending_sign_ups_one_open":
+                raise
             raise OrganizationExists(name) from error
     logger.info("sign-up accepted", extra={"sign_up": pending.pk, "job": pending.job_id})
     return token

@@ -1,5 +1,6 @@
 """GET /api/v1/audit/: an organization's admins read their own trail, and nobody else's."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -128,6 +129,42 @@ def test_a_filter_that_makes_no_sense_is_a_400(admin: Client, query: dict[str, s
     response: Any = admin.get(PATH, query)
     assert (response.status_code, response.json()["code"]) == (400, "invalid"), response.content
     assert set(response.json()["fields"]) == set(query)
+
+
+def test_no_entry_is_shown_twice_or_left_out_while_new_ones_come(
+    admin: Client, alpha: Company
+) -> None:
+    entries = [record(alpha, "user.created", user_id=80_000 + each).pk for each in range(7)]
+    query: dict[str, str | int] = {"page_size": 3, "act": "user.created"}
+    answer = json_of(admin.get(PATH, query))
+    shown = [each["id"] for each in answer["results"]]
+    while len(shown) < 7:
+        record(alpha, "user.created", user_id=80_100)
+        answer = json_of(admin.get(answer["next"]))
+        shown += [each["id"] for each in answer["results"]]
+    assert shown[:7] == sorted(entries, reverse=True)
+    assert [each["id"] for each in json_of(admin.get(answer["previous"]))["results"]] == shown[3:6]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"page": "2"},
+        {"page_size": "0"},
+        {"page_size": "x"},
+        {"page_size": ["3", "4"]},
+        {"cursor": "x"},
+        {"cursor": ["a", "b"]},
+        *(
+            {"cursor": b64encode(cursor.encode()).decode()}
+            for cursor in ("p=x", f"p={2**63}", "p=-1", "p=1.5", "o=x", f"r={'9' * 5_000}", "p=%00")
+        ),
+    ],
+)
+def test_a_page_that_no_answer_led_to_is_a_400(admin: Client, query: dict[str, Any]) -> None:
+    """Whoever counts pages would otherwise read the first one for ever."""
+    answer = json_of(admin.get(PATH, query), 400)
+    assert set(answer["fields"]) == set(query)
 
 
 def test_a_member_is_refused(alpha: Company, member: User) -> None:
