@@ -10,6 +10,7 @@ from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.pagination import NewestFirst
 from accounts.permissions import IsAdmin, IsMember
 
 from . import audit, examples, serializers, tenancy
@@ -54,6 +55,7 @@ class AuditView(ListAPIView[AuditEntry]):
     serializer_class = serializers.AuditEntryOutput
     filter_backends = (filters.DjangoFilterBackend,)
     filterset_class = AuditFilter
+    pagination_class = NewestFirst
 
     def get_queryset(self) -> QuerySet[AuditEntry]:
         # In the master, where nothing but this keeps organizations apart.
@@ -64,7 +66,8 @@ class AuditView(ListAPIView[AuditEntry]):
     @extend_schema(
         operation_id="audit_list",
         summary="What was done in your organization (admins)",
-        description="Newest first. Persons appear by id and by a hash that `email` compares.",
+        description="Newest first; `next` leads to older entries, and nothing is shown twice or "
+        "left out while new ones come. Persons appear by id and by a hash that `email` compares.",
         examples=examples.AUDIT,
         tags=["organization"],
     )

@@ -731,7 +731,7 @@ REST_FRAMEWORK: dict[str, Any] = {
         "accounts.renderers.BrowsableAPIRenderer",
     ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.negotiation.PageOrJson",
-    "DEFAULT_PAGINATION_CLASS": "orgmgmt.pagination.Pages",
+    "DEFAULT_PAGINATION_CLASS": "accounts.pagination.Pages",
     "DEFAULT_SCHEMA_CLASS": "orgmgmt.schema.Operation",
     "EXCEPTION_HANDLER": "orgmgmt.exceptions.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
