@@ -155,7 +155,7 @@ def test_a_filter_that_is_left_empty_is_allowed_and_filters_nothing(
         assert {"page" if "users" in path else "cursor", "page_size"} <= allowed
         answers = [server.get(f"{path}?{q}", headers=headers) for q in ("", query)]
         assert [answer.status_code for answer in answers] == [200, 200]
-        assert answers[0].json()["count"] == answers[1].json()["count"] > 0
+        assert len(answers[0].json()["results"]) == len(answers[1].json()["results"]) > 0
 
 
 @pytest.mark.parametrize(

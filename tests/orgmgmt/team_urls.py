@@ -17,7 +17,7 @@ from orgmgmt.urls import urlpatterns as project_urlpatterns
 class PersonSerializer(serializers.ModelSerializer[User]):
     """Knows nothing of the column beside the address, which alone is unique."""
 
-    email = serializers.CharField()  # type: ignore[assignment]
+    email = serializers.CharField()
 
     class Meta:
         model = User
