@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
+from . import files
 from .migrating import records
 from .naming import name_key as key_of
 from .provisioning import code, inspection, spares, templates, verdicts
@@ -17,6 +18,7 @@ from .provisioning.inspection import Locks, Seen
 from .provisioning.server import ServerSession, open_session
 from .provisioning.verdicts import Kind, Problem, text
 from .services import reconcile_organizations
+from .tenancy import storage
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class _Check:
             yield from self._databases()
             yield from self._roles()
             yield from self._stock()
+            yield from self._files()
 
     def _reconciled(self) -> Iterator[Finding]:
         outcome = reconcile_organizations(wait_seconds=_RECONCILE_WAITS_SECONDS)
@@ -200,6 +203,17 @@ class _Check:
             if not locks.hold(_STOCK_LOCKS[kind]):
                 what = f"a {kind} that is {'half made' if is_there else 'gone'}"
                 yield Finding(database, None, (Problem(Kind.STOCK, what, verdicts.RECONCILE),))
+
+    def _files(self) -> Iterator[Finding]:
+        for key, name in files.left_over():
+            what, remedy = f"files of {name}, which is deleted", verdicts.RECONCILE
+            if name is None:
+                what = "files of an organization that this master does not know"
+                remedy = (
+                    "where the master was restored from an older backup they may be somebody's; "
+                    "if nobody needs them, remove the folder"
+                )
+            yield Finding(str(storage.folder_of(key)), None, (Problem(Kind.FILES, what, remedy),))
 
 
 # What an act under the organization's lock brings about, and ends itself.

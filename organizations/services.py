@@ -14,6 +14,7 @@ from psycopg import sql
 
 from accounts.services import hash_password
 
+from . import files
 from .audit import record_failure, recorded
 from .errors import (
     OrganizationBusy,
@@ -335,7 +336,10 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
 
 
 def _reconcile_stock(outcome: dict[str, list[str]], *, wait_seconds: float) -> None:
-    """The same for templates and spare databases."""
+    """The same for templates and spare databases, and for files of what is deleted."""
+    removed, left = files.remove_left_over()
+    outcome["undone"] += removed
+    outcome["failed"] += left
     try:
         with open_session() as session:
             dropped, skipped = leftovers.clean(session, wait_seconds=wait_seconds)

@@ -12,6 +12,7 @@ from .models import Organization
 from .naming import name_key as key_of
 from .provisioning.pipeline import tear_down
 from .provisioning.server import ServerSession, open_session
+from .tenancy import storage
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,8 @@ def undo(session: ServerSession, organization: Organization) -> None:
 
 def _finish_deletion(session: ServerSession, organization: Organization) -> None:
     tear_down(session, organization)
+    # What cannot be removed now, reconcile_orgs removes later: files.py.
+    storage.remove(organization.key)
     now = timezone.now()
     with recorded("organization.deleted", organization):
         Organization.objects.filter(pk=organization.pk).update(

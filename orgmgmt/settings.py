@@ -527,8 +527,14 @@ STATIC_URL = "/static/"
 STATIC_ROOT = Path(text("STATIC_ROOT") or BASE_DIR / "staticfiles")
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
+# What organizations upload: a folder for each, and none that is served as it is.
+MEDIA_ROOT = Path(text("MEDIA_ROOT") or DATA_DIR / "files").absolute()
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": {
+        "BACKEND": "organizations.tenancy.storage.TenantStorage",
+        # Nobody but the server's own user reads them.
+        "OPTIONS": {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700},
+    },
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
@@ -732,6 +738,8 @@ REST_FRAMEWORK: dict[str, Any] = {
     ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.negotiation.PageOrJson",
     "DEFAULT_PAGINATION_CLASS": "accounts.pagination.Pages",
+    # An organization's file has no address, but a view that lets the caller have it.
+    "UPLOADED_FILES_USE_URL": False,
     "DEFAULT_SCHEMA_CLASS": "orgmgmt.schema.Operation",
     "EXCEPTION_HANDLER": "orgmgmt.exceptions.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",

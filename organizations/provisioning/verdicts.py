@@ -27,6 +27,7 @@ class Kind(StrEnum):
     ORPHAN_DATABASE = "orphan database"
     ORPHAN_ROLE = "orphan role"
     STOCK = "stock"
+    FILES = "files"
 
 
 @dataclass(frozen=True)

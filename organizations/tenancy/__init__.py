@@ -9,6 +9,7 @@ from .context import Place, Tenant, bind, get, override, peek, reset
 from .errors import (
     ConnectionsExhausted,
     DirectoryMissing,
+    NoFileAddress,
     NoTenant,
     RegistryFull,
     TenancyError,
@@ -23,6 +24,7 @@ from .transaction import atomic, connection, on_commit
 __all__ = [
     "ConnectionsExhausted",
     "DirectoryMissing",
+    "NoFileAddress",
     "NoTenant",
     "Place",
     "RegistryFull",

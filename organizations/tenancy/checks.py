@@ -6,9 +6,10 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
-from django.db.models import Model
+from django.db.models import FileField, Model
 
 from .router import is_tenant_model
+from .storage import TenantStorage
 
 
 @checks.register(checks.Tags.models)
@@ -38,6 +39,39 @@ def _crossings(model: type[Model]) -> Iterator[checks.CheckMessage]:
             obj=field,
             id="tenancy.E001",
         )
+
+
+@checks.register(checks.Tags.models)
+def check_files(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> Iterable[checks.CheckMessage]:
+    """A tenant app's files are on the storage that keeps organizations apart, and no others are."""
+    for app in apps.get_app_configs() if app_configs is None else app_configs:
+        for model in app.get_models(include_auto_created=True):
+            for field in model._meta.local_fields:
+                if not isinstance(field, FileField):
+                    continue
+                if isinstance(field.storage, TenantStorage) == is_tenant_model(model):
+                    continue
+                yield _misplaced(model, field)
+
+
+def _misplaced(model: type[Model], field: FileField) -> checks.CheckMessage:
+    if is_tenant_model(model):
+        return checks.Error(
+            f"{model._meta.label}.{field.name} keeps the files of all organizations together.",
+            hint="Leave `storage` out, or name a subclass of "
+            "organizations.tenancy.storage.TenantStorage.",
+            obj=field,
+            id="tenancy.E006",
+        )
+    return checks.Error(
+        f"{model._meta.label}.{field.name} is of the master's, and keeps its files in the folder "
+        "of whichever organization is active.",
+        hint="Give it a storage of its own: an entry of STORAGES.",
+        obj=field,
+        id="tenancy.E007",
+    )
 
 
 @checks.register

@@ -49,6 +49,19 @@ class ConnectionsExhausted(TooBusy):
         )
 
 
+class NoFileAddress(TenancyError, AttributeError):
+    """A file of an organization was asked for its address.
+
+    An AttributeError, so that forms and serializers show a file without one.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} has no address: a folder on the web would serve every organization's files. "
+            "Answer with organizations.tenancy.storage.download(...) in a view of yours."
+        )
+
+
 class DirectoryMissing(TenancyError):
     """No directory was installed, so no organization can be found."""
 

@@ -15,7 +15,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db.models import Field, ManyToManyField, Model, QuerySet
 from django.db.models.deletion import Collector
 from django.db.models.fields import related_lookups
-from django.db.models.fields.files import FileDescriptor
+from django.db.models.fields.files import FieldFile, FileDescriptor
 from django.db.models.fields.mixins import FieldCacheMixin
 from django.db.models.fields.related import ForeignObject, RelatedField
 from django.forms import ModelChoiceField
@@ -55,6 +55,13 @@ OF_ONE = (
     (ModelChoiceField, "to_python"),
     (ModelChoiceField, "prepare_value"),
 )
+# Methods of what belongs to an instance. fields/files.py: a file that was taken from its object is
+# asked of the storage of whoever is active; each way to it leads through one of these.
+OF_THEIRS = (
+    (FieldFile, "_require_file"),
+    (FieldFile, "save"),
+    (FieldFile, "delete"),
+)
 # Methods whose first argument is instances.
 OF_MANY = (
     (QuerySet, "bulk_create"),
@@ -73,10 +80,12 @@ def guard_instances() -> None:
     if hasattr(normalize, "__wrapped__"):
         return
     related_lookups.get_normalized_value = _first(normalize, by=_refuse_in_filter)
-    for owner, name in (*OF_THEMSELVES, *OF_ONE, *OF_MANY):
+    for owner, name in (*OF_THEMSELVES, *OF_THEIRS, *OF_ONE, *OF_MANY):
         method = owner.__dict__[name]
         if (owner, name) in OF_THEMSELVES:
             guarded = _first(method, by=refuse_elsewhere)
+        elif (owner, name) in OF_THEIRS:
+            guarded = _first(method, by=_refuse_file)
         elif (owner, name) in OF_ONE:
             guarded = _second(method)
         else:
@@ -107,6 +116,10 @@ def refuse_elsewhere(value: Any) -> None:
     home, tenant = home_of(value), peek()
     if home is not None and tenant is not None and home != tenant.alias:
         router.refuse_other_tenant(value, tenant.alias)
+
+
+def _refuse_file(file: FieldFile) -> None:
+    refuse_elsewhere(file.instance)
 
 
 def _refuse_in_filter(value: Any) -> None:

@@ -190,6 +190,18 @@ def test_keys_differ_by_organization_version_and_prefix(alpha: Company, beta: Co
     assert len(keys) == 6, f"two compartments share a key: {sorted(keys)}"
 
 
+def test_an_id_that_comes_again_finds_nothing_that_was_cached_under_it(alpha: Company) -> None:
+    """A restored master gives ids out twice, and never a key."""
+    with tenancy.override(alpha.tenant):
+        cache.set("user:1", "of the first")
+    with tenancy.override(dataclasses.replace(alpha.tenant, key="0a" * 16)):
+        assert cache.get("user:1") is None, "the second reads the first one's"
+    nobody = dataclasses.replace(alpha.tenant, key="")
+    with tenancy.override(nobody), pytest.raises(NoTenant):
+        cache.get("user:1")
+    cache.clear()
+
+
 def test_a_log_line_names_the_active_organization(alpha: Company, beta: Company) -> None:
     def line() -> str:
         record = logging.makeLogRecord({"msg": "saved", "user": 7})

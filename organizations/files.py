@@ -1,0 +1,38 @@
+"""Organizations' files against the master's rows: which are of nobody any more."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from .models import Organization
+from .tenancy import storage
+
+_PAGE = 1_000
+
+
+def remove_left_over() -> tuple[list[str], list[str]]:
+    """Remove the files of deleted organizations, which their deletion could not remove.
+
+    Whose they were: removed, and not removed.
+    """
+    removed: list[str] = []
+    failed: list[str] = []
+    for key, name in left_over():
+        if name is not None:
+            (removed if storage.remove(key) else failed).append(f"files of {name}")
+    return removed, failed
+
+
+def left_over() -> Iterator[tuple[str, str | None]]:
+    """Folders of no organization that lives: the key, and the name of the deleted one.
+
+    None: no row has that key. They may be of an organization that this master does not know, for
+    one that it was restored from an older backup.
+    """
+    keys = storage.keys()
+    while page := list(islice(keys, _PAGE)):
+        rows = Organization.objects.filter(key__in=page).values_list("key", "name", "status")
+        known = {key: (name, status) for key, name, status in rows}
+        for key in page:
+            name, status = known.get(key, (None, Organization.Status.DELETED))
+            if status == Organization.Status.DELETED:
+                yield key, name

@@ -1,0 +1,112 @@
+"""Files of organizations: each organization's below a folder that its random key names.
+
+`STORAGES["default"]`, so a FileField of a tenant app is an ordinary one. There is no public folder:
+a view of the app looks the object up, which says who may have it, and answers with `download`.
+"""
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings
+from django.core.exceptions import SuspiciousFileOperation
+from django.core.files.storage import FileSystemStorage
+from django.db.models.fields.files import FieldFile
+from django.http import FileResponse
+from django.utils.deconstruct import deconstructible
+
+from .context import get
+from .errors import NoFileAddress
+
+logger = logging.getLogger(__name__)
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+# File systems end a name at 255 bytes; Django adds 8 characters where a name is taken.
+_LONGEST_NAME_BYTES = 200
+
+
+@deconstructible(path="organizations.tenancy.storage.TenantStorage")
+class TenantStorage(FileSystemStorage):
+    """Django's storage of files, inside the active organization's folder of MEDIA_ROOT.
+
+    Names are the organization's own: none leads out of its folder. Raises NoTenant where none is
+    active, and SuspiciousFileOperation for a name that leads elsewhere.
+    """
+
+    @property
+    def location(self) -> str:
+        """Never kept: one storage serves all organizations."""
+        return str(folder_of(get().key, root=self.base_location))
+
+    def path(self, name: str) -> str:
+        """Where the file is."""
+        if "\0" in str(name):
+            raise SuspiciousFileOperation("A file's name holds a null character.")
+        return super().path(name)
+
+    def get_valid_name(self, name: str) -> str:
+        """Django's, cut where it has more bytes than a file system takes."""
+        stem, extension = os.path.splitext(super().get_valid_name(name))
+        extension = _cut(extension, 50)
+        return _cut(stem, _LONGEST_NAME_BYTES - len(extension.encode())) + extension
+
+    def url(self, name: str | None) -> str:
+        """None: an address would serve whoever knows it. Raises NoFileAddress."""
+        raise NoFileAddress(str(name))
+
+
+def _cut(text: str, at_most_bytes: int) -> str:
+    return text.encode()[:at_most_bytes].decode(errors="ignore")
+
+
+def download(file: FieldFile) -> FileResponse:
+    """The answer of a view that lets the caller have this file.
+
+    As a file to keep, of no type that a browser would run: what was uploaded may be a page.
+    Raises WrongTenant for another organization's object, and FileNotFoundError.
+    """
+    # What is below the object's: it is read once the request's organization is left.
+    return FileResponse(
+        file.open("rb").file,
+        as_attachment=True,
+        filename=os.path.basename(str(file.name)),
+        content_type="application/octet-stream",
+    )
+
+
+def folder_of(key: str, *, root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of the organization with this key, whether or not it is there yet."""
+    if not _KEY.fullmatch(key):
+        # An empty one would be the folder of all.
+        raise ValueError("An organization's key has 32 hexadecimal digits.")
+    return Path(os.path.abspath(settings.MEDIA_ROOT if root is None else root), key)
+
+
+def keys() -> Iterator[str]:
+    """Of the organizations that have a folder in MEDIA_ROOT."""
+    try:
+        entries = os.scandir(settings.MEDIA_ROOT)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            if _KEY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                yield entry.name
+
+
+def remove(key: str) -> bool:
+    """Remove all files of the organization with this key; whether none is left.
+
+    Where it fails the log says why. May be called again.
+    """
+    folder = folder_of(key)
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        if os.path.lexists(folder):
+            logger.error("files not removed", extra={"folder": key}, exc_info=error)
+            return False
+    return True
