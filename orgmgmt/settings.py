@@ -397,6 +397,9 @@ MIGRATION_STATEMENT_TIMEOUT_SECONDS = number(
     "MIGRATION_STATEMENT_TIMEOUT_SECONDS", default=0, at_least=0, at_most=86_400
 )
 MIGRATION_TRIES = number("MIGRATION_TRIES", default=5, at_most=100)
+# A write to an organization's database inside transaction.atomic() of the master's, which does not
+# cover it: refused, or logged as a warning and done.
+ORG_BARE_ATOMIC = choice("ORG_BARE_ATOMIC", default="refuse", among=("refuse", "warn"))
 # With `example.com`, the host `acme.example.com` names the organization with the slug `acme`.
 ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
 

@@ -1,12 +1,36 @@
 """PostgreSQL for the master database, whose health is looked at without a round trip."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from django.db.backends.postgresql import base
+from django.db.transaction import Atomic
 
 from organizations.tenancy.pool import is_alive
+from organizations.tenancy.transaction import refuse_early_commit, uncovered
+
+
+class _Blocks(list[Atomic]):
+    """The blocks that are open, and the activation that each of them does not cover.
+
+    Relies on Django 5.2, db/transaction.py: Atomic appends itself here, and is popped.
+    """
+
+    def __init__(self, blocks: Iterable[Atomic]) -> None:
+        super().__init__(blocks)
+        self.begun_in: list[object | None] = [None] * len(self)
+
+    def append(self, block: Atomic) -> None:
+        super().append(block)
+        self.begun_in.append(uncovered())
+
+    def pop(self, *args: Any) -> Atomic:
+        self.begun_in.pop(*args)
+        return super().pop(*args)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own, but for CONN_HEALTH_CHECKS.
+    """Django's own, but for CONN_HEALTH_CHECKS, and with an eye on organizations' transactions.
 
     Django asks `SELECT 1` before the first statement of each request: a fifth of a short request's
     time. What a server does to an idle session is end it, and that shows on the socket.
@@ -17,3 +41,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.errors_occurred:
             return super().is_usable()
         return is_alive(self.connection)
+
+    @property
+    def atomic_blocks(self) -> list[Atomic]:
+        """Django's list, which it makes anew with each connection."""
+        return self._blocks
+
+    @atomic_blocks.setter
+    def atomic_blocks(self, blocks: list[Atomic]) -> None:
+        self._blocks = _Blocks(blocks)
+
+    def begun_in(self) -> list[object | None]:
+        """For each open block the activation whose writes it does not cover, or None."""
+        return self._blocks.begun_in
+
+    def on_commit(self, func: Callable[[], Any], robust: bool = False) -> None:
+        """Raises WrongTransaction inside an organization's transaction."""
+        if not self.in_atomic_block:
+            refuse_early_commit()
+        super().on_commit(func, robust)

@@ -16,6 +16,7 @@ from .errors import (
     TooBusy,
     TrailMissing,
     WrongTenant,
+    WrongTransaction,
 )
 from .router import TenantRouter, is_tenant_model, tenant_labels
 from .streaming import aiterate, iterate
@@ -34,6 +35,7 @@ __all__ = [
     "TooBusy",
     "TrailMissing",
     "WrongTenant",
+    "WrongTransaction",
     "aiterate",
     "atomic",
     "bind",

@@ -98,6 +98,12 @@ def get() -> Tenant:
     return tenant
 
 
+def activation() -> object | None:
+    """What tells this activation from another one of the same tenant; None without one."""
+    stack = _stack.get()
+    return stack[-1] if stack and not stack[-1].closed else None
+
+
 def reset() -> None:
     """End every activation of this context. For the edges of a request or of a job.
 

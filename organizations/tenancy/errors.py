@@ -25,6 +25,10 @@ class WrongTenant(TenancyError):
         )
 
 
+class WrongTransaction(TenancyError):
+    """A transaction of the master's was taken for the active organization's."""
+
+
 class TooBusy(TenancyError):
     """What this process may use at a time is in use. Trying again shortly helps."""
 

@@ -1,20 +1,40 @@
 """Django's transaction helpers, on the active organization's database.
 
-The bare ones default to the master: a bare `atomic()` in tenant code protects nothing.
+The bare ones default to the master: a bare `atomic()` around tenant code protects nothing, and a
+library's is easily missed. So the master's blocks remember who was active when they began
+(master_backend), and a write that such a block was meant to take back is refused.
 """
 
+import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
-from django.db import connections, transaction
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .context import get
+from .context import activation, get, peek
+from .errors import WrongTransaction
+
+logger = logging.getLogger(__name__)
+
+# Behind comments: a statement that writes. In WITH it may stand further behind.
+_WRITE = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+    r"(?:WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b"
+    r"|(?:INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|CREATE|ALTER|DROP|CALL|DO)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class _Atomic(transaction.Atomic):
+    """A block that was meant for the organization; Django's own methods begin blocks as well."""
 
 
 def atomic(*, savepoint: bool = True, durable: bool = False) -> transaction.Atomic:
     """A transaction on the active organization's database. Raises NoTenant."""
-    return transaction.atomic(using=get().alias, savepoint=savepoint, durable=durable)
+    return _Atomic(get().alias, savepoint, durable)
 
 
 def on_commit(func: Callable[[], Any]) -> None:
@@ -25,3 +45,51 @@ def on_commit(func: Callable[[], Any]) -> None:
 def connection() -> BaseDatabaseWrapper:
     """The connection for raw SQL, instead of django.db.connection. Raises NoTenant."""
     return connections[get().alias]
+
+
+def uncovered() -> object | None:
+    """The activation whose writes a block of the master's that begins now does not cover.
+
+    None where no organization is active, or has a transaction of its own already.
+    """
+    return None if peek() is None or connection().in_atomic_block else activation()
+
+
+def refuse_uncovered_write(
+    execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    """An execute_wrapper of organizations' connections. Raises WrongTransaction."""
+    master: Any = connections[DEFAULT_DB_ALIAS]
+    if master.in_atomic_block and any(begun is activation() for begun in master.begun_in()):
+        wrapper = context["connection"]
+        text = sql if isinstance(sql, str) else sql.as_string(wrapper.connection)
+        meant = any(isinstance(block, _Atomic) for block in wrapper.atomic_blocks)
+        if not meant and _WRITE.match(text):
+            _refuse(
+                "What is written here stays when the block around it fails: transaction.atomic() "
+                "without an alias begins a transaction of the master's. "
+                "Use tenancy.atomic(); where the block is a library's, around the call."
+            )
+    return execute(sql, params, many, context)
+
+
+def refuse_early_commit() -> None:
+    """Raise WrongTransaction where the organization has a transaction open, and the master none."""
+    if peek() is not None and connection().in_atomic_block:
+        _refuse(
+            "What is registered here would be called at once, before the organization's "
+            "transaction has ended: transaction.on_commit() without an alias asks the master, "
+            "which has none. Use tenancy.on_commit()."
+        )
+
+
+def _refuse(reason: str) -> None:
+    alias = get().alias
+    if settings.ORG_BARE_ATOMIC == "refuse":
+        raise WrongTransaction(reason)
+    logger.warning(
+        "the master's transaction in an organization's block: %s",
+        reason,
+        extra={"alias": alias},
+        stack_info=True,
+    )

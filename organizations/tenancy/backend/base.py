@@ -17,6 +17,7 @@ from psycopg import IsolationLevel, ServerCursor
 from organizations.tenancy import pool
 from organizations.tenancy.context import peek
 from organizations.tenancy.errors import NoTenant, WrongTenant
+from organizations.tenancy.transaction import refuse_uncovered_write
 
 _cursor_names = itertools.count()
 
@@ -30,6 +31,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._cursors: list[weakref.ref[Any]] = []
+        self.execute_wrappers.append(refuse_uncovered_write)
 
     def _refuse_strangers(self) -> None:
         tenant = peek()

@@ -1,7 +1,7 @@
 """Transactions on the active organization's database."""
 
 import pytest
-from django.db import connections, transaction
+from django.db import connections
 from pytest_django import Settings
 
 from accounts.models import User
@@ -28,15 +28,6 @@ def test_atomic_takes_back_what_was_written_to_the_organization(
         User.objects.filter(pk=twins.alpha.pk).update(email="changed@alpha.example")
         raise Oops
     assert email_in(alpha, twins.alpha.pk) == "twin@alpha.example", "it was not rolled back"
-
-
-def test_a_bare_atomic_does_not_cover_the_organization(alpha: Company, twins: Twins) -> None:
-    with pytest.raises(Oops), tenancy.override(alpha.tenant), transaction.atomic():
-        User.objects.filter(pk=twins.alpha.pk).update(email="changed@alpha.example")
-        raise Oops
-    assert email_in(alpha, twins.alpha.pk) == "changed@alpha.example", (
-        "a bare atomic covers it now: tenancy.atomic has lost its reason"
-    )
 
 
 def test_atomic_of_one_organization_does_not_cover_another(
