@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import get_script_prefix, reverse
 
 from organizations import tenancy
 from organizations.errors import OutboxFull
@@ -55,7 +55,8 @@ def request_link(request: HttpRequest, tenant: Tenant, *, email: str, purpose: P
 
 def _request(base: str, tenant: Tenant, *, email: str, purpose: Purpose) -> None:
     origin = trail.origin()
-    page = base + reverse(PAGES[purpose])
+    # Without the prefix that a request may have come below: it is no part of the public address.
+    page = f"{base}/{reverse(PAGES[purpose]).removeprefix(get_script_prefix())}"
 
     def prepare() -> EmailMessage | None:
         with trail.acting(origin), tenancy.override(tenant):

@@ -29,6 +29,8 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a memory disk
 # Whether a proxy's word on the scheme counts is one setting: TRUST_X_FORWARDED_PROTO.
 secure_scheme_headers: dict[str, str] = {}
+# No header moves the application below another path, from 127.0.0.1 neither: proxies pass it on.
+forwarder_headers = ""
 
 
 def on_starting(server: Any) -> None:

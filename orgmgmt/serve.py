@@ -57,6 +57,7 @@ class _DevelopmentServer(BaseApplication):
             # interrupted while it takes a request in can wait for itself (ThreadPoolExecutor).
             "graceful_timeout": 3,
             "control_socket_disable": True,
+            "forwarder_headers": "",
             "loglevel": "warning",
             "when_ready": lambda server: print(_NEXT.format(url=_url()), flush=True),
         }

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from django.core.mail import EmailMessage
+from django.test.utils import override_script_prefix
 from pytest_django import Settings
 
 from accounts.links import Purpose
@@ -32,6 +33,12 @@ def test_a_mail_is_plain_text_from_us_and_says_for_how_long(
     assert "It is good once, and for 60 minutes:" in str(message.body)
     whole = text.as_string()
     assert PASSWORD not in whole and member.password not in whole
+
+
+def test_a_link_has_no_prefix_that_a_request_came_below(alpha: Company, member: User) -> None:
+    with override_script_prefix("/evil/"):
+        mail_to(alpha, member.email)
+    assert "http://testserver/api/password-reset/confirm/?token=" in str(sent()[-1].body)
 
 
 def test_a_link_leads_to_the_public_address_whatever_host_was_asked(
