@@ -3,11 +3,14 @@
 Relies on gunicorn 27, workers/gthread.py, ThreadWorker: `handle` serves one request in a thread of
 the pool; `wait_for_and_dispatch_events` is called by the main thread at least once a second, also
 while the worker stops; `pending_conns` are watched by the main thread until data comes, and closed
-at their `timeout` (on_pending_socket_readable, murder_pending); `finish_request` runs in the main
-thread and ends with TConn.close(graceful=True), which waits for the client for up to 2 s.
+at their `timeout` (on_pending_socket_readable, murder_pending), kept ones likewise
+(on_client_socket_readable); what is read ahead is in the parser's `unreader.buf`
+(http/unreader.py); `finish_request` runs in the main thread and ends with
+TConn.close(graceful=True), which waits for the client for up to 2 s.
 tests/http/test_slow_clients.py goes red where a new version is different.
 """
 
+import io
 import json
 import selectors
 import socket
@@ -19,12 +22,18 @@ from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
+from gunicorn.http import get_parser
+from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from .headers import ALWAYS, NOTHING
 
 # For how long a new connection may say nothing; a kept one has gunicorn's `keepalive`.
 _FIRST_BYTE_SECONDS = 5.0
+# For how long a header may take from its first byte to its last, and how large it may be.
+_HEADER_SECONDS = 10.0
+_HEADER_BYTES = 65_536
+_HEADER_END = b"\r\n\r\n"
 # For how long a closed connection is still read from, so that the answer reaches its client.
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 65_536
@@ -53,11 +62,18 @@ class _Answer:
         self.status = int(data.split(b" ", 2)[1])
 
 
-class Worker(ThreadWorker):
-    """Ends the connection of a request that takes longer than REQUEST_TIMEOUT_SECONDS.
+def _read_ahead(conn: TConn) -> io.BytesIO:
+    """What has come over the connection and was no part of a request yet."""
+    buffer: io.BytesIO = conn.parser.unreader.buf  # type: ignore[union-attr]
+    return buffer
 
-    However the time passes: headers or a body that come byte by byte, an answer that nobody reads.
-    What the request does in the database has limits of its own (orgmgmt/limits.py).
+
+class Worker(ThreadWorker):
+    """Gives a request to a thread once its header is there, and ends its connection where it takes
+    longer than REQUEST_TIMEOUT_SECONDS from then on.
+
+    However the time passes: a body that comes byte by byte, an answer that nobody reads. What the
+    request does in the database has limits of its own (orgmgmt/limits.py).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -69,7 +85,13 @@ class Worker(ThreadWorker):
     def handle(self, conn: TConn) -> bool:
         self._under_way[conn] = time.monotonic()
         try:
+            head = _read_ahead(conn).getvalue()
+            if len(head) > _HEADER_BYTES and _HEADER_END not in head:
+                raise LimitRequestHeaders("limit request headers fields size")
             return super().handle(conn)
+        except LimitRequestHeaders as error:
+            self.handle_error(None, conn.sock, conn.client, error)
+            return False
         finally:
             self._under_way.pop(conn, None)
 
@@ -87,21 +109,60 @@ class Worker(ThreadWorker):
                 self._let_go(conn)
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a connection in and wait for its first byte here, where it costs no thread.
-
-        gunicorn lets a thread wait for it, 5 s long.
-        """
+        """Take a connection in. gunicorn lets a thread wait for its first byte, 5 s long."""
         try:
             client, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         self.nr_conns += 1
         conn = TConn(self.cfg, client, address, listener.getsockname())
-        conn.timeout = time.monotonic() + _FIRST_BYTE_SECONDS
+        self._await_header(conn, seconds=_FIRST_BYTE_SECONDS)
+
+    def _await_header(self, conn: TConn, *, seconds: float) -> None:
+        """Watch the connection here, where it costs no thread, until it has sent a header."""
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + seconds
         self.pending_conns.append(conn)
         self.poller.register(
-            client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
+            conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
         )
+
+    def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+        """Take in what has come of a header; with its end the request goes to a thread."""
+        try:
+            data = client.recv(8192)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if conn.parser is None:
+            conn.parser = get_parser(self.cfg, client, conn.client)
+        read = _read_ahead(conn)
+        begun = read.seek(0, io.SEEK_END) > 0
+        read.write(data)
+        if data and len(head := read.getvalue()) <= _HEADER_BYTES and _HEADER_END not in head:
+            if not begun:
+                limit = min(_HEADER_SECONDS, settings.REQUEST_TIMEOUT_SECONDS)
+                conn.timeout = time.monotonic() + limit
+            return
+        super().on_pending_socket_readable(conn, client)
+
+    def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+        """A kept connection begins its next request."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self._await_header(conn, seconds=_FIRST_BYTE_SECONDS)
+        self.on_pending_socket_readable(conn, client)
+
+    def murder_pending(self) -> None:
+        """Close whoever has had time enough. All of them are looked at: they have not one limit."""
+        now = time.monotonic()
+        for conn in [each for each in self.pending_conns if (each.timeout or 0) <= now]:
+            self.pending_conns.remove(conn)
+            with suppress(OSError, KeyError, ValueError):
+                self.poller.unregister(conn.sock)
+            self.nr_conns -= 1
+            conn.close()
 
     def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
         """As gunicorn's; but where it would wait for the client, it goes on with its work."""
@@ -110,7 +171,12 @@ class Worker(ThreadWorker):
         except Exception:
             keep = False
         if keep:
-            super().finish_request(conn, fs)
+            ahead = _read_ahead(conn).getvalue()
+            if ahead and _HEADER_END not in ahead:
+                # Part of the next request came with this one.
+                self._await_header(conn, seconds=_HEADER_SECONDS)
+            else:
+                super().finish_request(conn, fs)
             return
         try:
             # The answer's end; what the client still sends is read until it closes, since a

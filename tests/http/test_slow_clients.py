@@ -44,6 +44,12 @@ def drip(connection: socket.socket, byte: bytes) -> None:
             time.sleep(0.1)
 
 
+def read_answer(connection: socket.socket) -> None:
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    assert b"healthy" in response.read()
+
+
 HEADERS = b"POST /org/get HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
@@ -89,6 +95,27 @@ def test_connections_that_say_nothing_take_no_thread(single: WebServer) -> None:
         for _ in range(MANY):
             connect(single, stack)
         assert single.get("/health", timeout=30).status_code == 200
+
+
+def test_clients_in_the_middle_of_their_header_take_no_thread(single: WebServer) -> None:
+    """Those of a new connection, of a kept one, and behind a request in the same packet."""
+    kept = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as stack:
+        slow = [connect(single, stack) for _ in range(MANY)]
+        for number, connection in enumerate(slow):
+            connection.sendall((b"", kept, kept)[number % 3] + HEADERS * (number % 3 != 1))
+        for connection in slow[1::3]:
+            read_answer(connection)
+            connection.sendall(HEADERS)
+        assert single.get("/health", timeout=30).status_code == 200
+
+
+def test_a_header_without_an_end_is_refused(single: WebServer) -> None:
+    with ExitStack() as stack:
+        slow = connect(single, stack)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            slow.sendall(HEADERS + b"X-Filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 3_000)
+        assert slow.recv(4096).startswith(b"HTTP/1.1 431 ")
 
 
 def test_clients_that_never_hang_up_keep_nobody_waiting(single: WebServer) -> None:
