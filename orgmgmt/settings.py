@@ -494,8 +494,16 @@ CSRF_FAILURE_VIEW = "orgmgmt.exceptions.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = number("MAX_BODY_BYTES", default=1_000_000, at_most=1_000_000_000)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
-SECURE_HSTS_PRELOAD = HTTPS_ONLY
+# Both concern hosts that are not this one, and preloading cannot be taken back for months.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = boolean("HSTS_INCLUDE_SUBDOMAINS", default=False) and HTTPS_ONLY
+SECURE_HSTS_PRELOAD = boolean("HSTS_PRELOAD", default=False) and HTTPS_ONLY
+if SECURE_HSTS_PRELOAD and not SECURE_HSTS_INCLUDE_SUBDOMAINS:
+    raise ImproperlyConfigured(
+        "HSTS_PRELOAD is on, and browsers' lists take no host without its subdomains. Set "
+        "HSTS_INCLUDE_SUBDOMAINS=on too, or HSTS_PRELOAD=off."
+    )
+# Django's advice to switch them on.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 # `__Host-`: a browser takes it by https alone, and from no other host of the same domain.
 SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS_ONLY else "sessionid"

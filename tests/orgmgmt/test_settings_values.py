@@ -131,6 +131,16 @@ def test_cookies_of_production_are_bound_to_this_host_and_to_https() -> None:
 
 
 def test_production_promises_https_for_a_year() -> None:
-    expression = "s.SECURE_SSL_REDIRECT, s.SECURE_HSTS_SECONDS, s.SECURE_HSTS_INCLUDE_SUBDOMAINS"
-    assert value(expression) == "True 31536000 True"
-    assert value(expression, HTTPS_ONLY="off") == "False 0 False"
+    expression = "s.SECURE_SSL_REDIRECT, s.SECURE_HSTS_SECONDS"
+    assert value(expression) == "True 31536000"
+    assert value(expression, HTTPS_ONLY="off") == "False 0"
+
+
+def test_other_hosts_and_browsers_lists_are_bound_by_hsts_on_request_alone() -> None:
+    expression = "s.SECURE_HSTS_INCLUDE_SUBDOMAINS, s.SECURE_HSTS_PRELOAD"
+    both = {"HSTS_INCLUDE_SUBDOMAINS": "on", "HSTS_PRELOAD": "on"}
+    assert value(expression) == "False False"
+    assert value(expression, **both) == "True True"
+    assert value(expression, **both, HTTPS_ONLY="off") == "False False"
+    refused = read(expression, HSTS_PRELOAD="on").stderr.splitlines()[-1]
+    assert "Set HSTS_INCLUDE_SUBDOMAINS=on too" in refused
