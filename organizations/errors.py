@@ -154,6 +154,19 @@ class ServerRefused(OrganizationError):
         )
 
 
+class DatabaseInUse(ServerRefused):
+    """A database that somebody is connected to: a person's psql, or a backup."""
+
+    code = "database_in_use"
+
+    def __init__(self, kind: str) -> None:
+        Exception.__init__(
+            self,
+            f"Somebody is connected to the database ({kind}). Nothing is lost: end that session "
+            "(pg_stat_activity shows it), then run `manage.py reconcile_orgs`.",
+        )
+
+
 class CacheUnavailable(OrganizationError):
     """Redis cannot be reached, so that nothing can be counted or cached."""
 

@@ -4,11 +4,13 @@ came to (migrating/records.py)."""
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import IntegrityError, InterfaceError, OperationalError, connections
 from psycopg import sql
 
@@ -18,11 +20,11 @@ from . import files
 from .audit import record_failure, recorded
 from .errors import (
     OrganizationBusy,
+    OrganizationError,
     OrganizationExists,
     OrganizationNotFound,
     ProvisioningFailed,
     ProvisioningInTransaction,
-    ServerRefused,
     WrongState,
 )
 from .jobs.models import PendingSignUp
@@ -32,11 +34,11 @@ from .models import Organization, Server, SpareDatabase
 from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
 from .naming import name_key as key_of
 from .provisioning import code, leftovers, spares
-from .provisioning.database import close_master
 from .provisioning.failures import explained
 from .provisioning.pipeline import Step, provision
 from .provisioning.report import Report
-from .provisioning.server import ServerSession, open_session
+from .provisioning.role import drop_disabled
+from .provisioning.server import ServerSession, answers, open_session
 from .sealing import seal
 from .sign_up import validate_sign_up
 from .tenancy.constraints import broken_unique
@@ -308,47 +310,48 @@ def resume_organization(organization: Organization) -> None:
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
     """Finish or undo what died half-way. Returns names under undone, deleted, skipped and failed.
 
-    Organizations first, then templates and spare databases. Closes the master to PUBLIC too, where
-    that is ours to do: each server start comes by here. A row whose lock is held belongs to
-    somebody at work: waits `wait_seconds` for it, then skips. One that fails leaves the others
-    alone, and is tried again next time. Raises ServerUnavailable when no session can be opened.
+    Organizations first, then templates and spare databases, then roles that had to stay behind.
+    A row whose lock is held belongs to somebody at work: waits `wait_seconds` for it, then skips.
+    One that fails leaves the others alone, whatever it fails of, and is tried again next time.
+    Raises what it failed of where the server is away.
     """
     _refuse_in_transaction()
     outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
-    with open_session() as session:
-        close_master(session)
     for organization in Organization.objects.unfinished():
-        try:
-            done = _reconcile_one(organization, wait_seconds=wait_seconds)
-        except OrganizationBusy:
-            done = "skipped"
-        except ServerRefused as error:
-            logger.error(
-                "organization not reconciled",
-                extra={"organization": organization.pk},
-                exc_info=error,
-            )
-            done = "failed"
+        done: str | None = "failed"
+        with _others_go_on("organization not reconciled", organization=organization.pk):
+            try:
+                done = _reconcile_one(organization, wait_seconds=wait_seconds)
+            except OrganizationBusy:
+                done = "skipped"
         if done:
             outcome[done].append(organization.name)
-    _reconcile_stock(outcome, wait_seconds=wait_seconds)
+    failed = ["templates and spare databases"]
+    with _others_go_on("templates and spare databases not reconciled"), open_session() as session:
+        dropped, skipped, failed = leftovers.clean(session, wait_seconds=wait_seconds)
+        outcome["undone"] += dropped
+        outcome["skipped"] += skipped
+    outcome["failed"] += failed
+    with _others_go_on("files not reconciled"):
+        removed, left = files.remove_left_over()
+        outcome["undone"] += removed
+        outcome["failed"] += left
+    with _others_go_on("roles not reconciled"), open_session() as session:
+        outcome["undone"] += [f"role {role}" for role in drop_disabled(session)]
     return outcome
 
 
-def _reconcile_stock(outcome: dict[str, list[str]], *, wait_seconds: float) -> None:
-    """The same for templates and spare databases, and for files of what is deleted."""
-    removed, left = files.remove_left_over()
-    outcome["undone"] += removed
-    outcome["failed"] += left
+@contextmanager
+def _others_go_on(message: str, **extra: object) -> Iterator[None]:
+    """Log what the block fails of, and go on, unless the server is away: who is next failed too."""
     try:
-        with open_session() as session:
-            dropped, skipped = leftovers.clean(session, wait_seconds=wait_seconds)
-    except ServerRefused as error:
-        logger.error("templates and spare databases not reconciled", exc_info=error)
-        outcome["failed"].append("templates and spare databases")
-        return
-    outcome["undone"] += dropped
-    outcome["skipped"] += skipped
+        yield
+    except (OrganizationError, DatabaseError) as error:
+        # Django keeps a cut connection of its own.
+        connections["default"].close()
+        if not answers():
+            raise
+        logger.error(message, extra=extra, exc_info=error)
 
 
 def _reconcile_one(organization: Organization, *, wait_seconds: float) -> str | None:

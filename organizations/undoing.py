@@ -4,7 +4,8 @@ import logging
 from collections.abc import Collection
 
 import psycopg
-from django.db import InterfaceError, OperationalError, connections
+from django.db import Error as DatabaseError
+from django.db import connections
 from django.utils import timezone
 
 from .audit import recorded
@@ -12,15 +13,11 @@ from .models import Organization
 from .naming import name_key as key_of
 from .provisioning.pipeline import tear_down
 from .provisioning.server import ServerSession, open_session
+from .provisioning.trouble import is_servers
 from .tenancy import storage
 
 logger = logging.getLogger(__name__)
 
-_WAITED_TOO_LONG = (
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.QueryCanceled,
-    psycopg.errors.ObjectInUse,  # DROP DATABASE waits 5 s for sessions that it may not end.
-)
 Status = Organization.Status
 
 
@@ -53,9 +50,9 @@ def compensate(session: ServerSession, organization: Organization) -> None:
     try:
         try:
             undo(session, organization)
-        except (psycopg.OperationalError, OperationalError, InterfaceError) as error:
-            if isinstance(error.__cause__ or error, _WAITED_TOO_LONG):
-                raise  # The next try would wait as long.
+        except (psycopg.Error, DatabaseError) as error:
+            if not is_servers(error):
+                raise  # It was refused, and would be again.
             # A cut session is noticed when it is used, and its lock is gone with it. Django keeps
             # a cut connection of its own until the request ends.
             session.connection.close()
@@ -70,7 +67,7 @@ def compensate(session: ServerSession, organization: Organization) -> None:
 
 def take_back_row(session: ServerSession, name: str, cause: BaseException) -> None:
     """Remove the row of an INSERT whose answer was lost: it may have been committed."""
-    if isinstance(cause.__cause__, _WAITED_TOO_LONG):
+    if not is_servers(cause):
         return
     session.connection.close()
     connections["default"].close()

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from organizations.errors import (
     CacheUnavailable,
+    DatabaseInUse,
     OrganizationBusy,
     OtherCode,
     ServerUnavailable,
@@ -24,6 +25,7 @@ from organizations.tenancy import TooBusy
 # What can be better the next time. All else fails the same way again.
 TRANSIENT = (
     CacheUnavailable,
+    DatabaseInUse,
     OrganizationBusy,
     OtherCode,
     ServerUnavailable,

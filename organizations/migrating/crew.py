@@ -8,7 +8,7 @@ from queue import Empty, Queue, SimpleQueue
 from django.db import connections
 from psycopg import sql
 
-from organizations.errors import ServerUnavailable
+from organizations.errors import ServerUnavailable, TookTooLong
 from organizations.models import Organization
 from organizations.provisioning.server import ServerSession, open_session
 
@@ -93,7 +93,7 @@ class Crew:
                         self._results.put(self._turn(session, organization))
                         was_cut = False
                         organization = self._work.get()
-            except ServerUnavailable:
+            except (ServerUnavailable, TookTooLong):
                 # A session that was cut took its lock with it: the same turn with a new one.
                 if was_cut:
                     raise

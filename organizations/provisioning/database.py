@@ -103,7 +103,52 @@ def drop_databases_of(session: ServerSession, *, role: str) -> None:
         drop_database(session, database=str(database), role=role)
 
 
+# A DROP waits for all that is connected anywhere on the server to hear of it: a session that does
+# not listen, or is half logged in, would hold it for as long as it likes.
+_DROP_SECONDS = 60.0
+_END_MILLISECONDS = 5_000
+
+
 def _drop(session: ServerSession, database: str, role: str) -> None:
+    with session.limited(_DROP_SECONDS):
+        make_droppable(session, database=database, role=role)
+        _drop_ready(session, database)
+
+
+def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
+    """Set back what the database's owner may have set, and let nobody in any more.
+
+    The owner can make it a template, give it a connection limit and settings, and hold locks on
+    itself and its database in a transaction without an end: its sessions end first. The session is
+    a member of the role.
+    """
+    if role != session.user:
+        _end_sessions(session, role)
+        session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        # Who was logging in at that moment.
+        _end_sessions(session, role)
+    whole = session.value(
+        "SELECT datconnlimit <> -2 FROM pg_database WHERE datname = %s", (database,)
+    )
+    if not whole:
+        return  # A DROP of it was cut short: it can be dropped, and nothing else.
+    name = sql.Identifier(database)
+    session.batch(
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE false").format(name),
+        sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name),
+        sql.SQL("ALTER DATABASE {} RESET ALL").format(name),
+    )
+
+
+def _end_sessions(session: ServerSession, role: str) -> None:
+    """End what runs as the role, wherever, and wait until it has ended."""
+    session.value(
+        "SELECT count(pg_terminate_backend(pid, %s)) FROM pg_stat_activity WHERE usename = %s",
+        (_END_MILLISECONDS, role),
+    )
+
+
+def _drop_ready(session: ServerSession, database: str) -> None:
     name = sql.Identifier(database)
     try:
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
@@ -111,12 +156,6 @@ def _drop(session: ServerSession, database: str, role: str) -> None:
         # FORCE gives up, and ends nobody, where one session is not of a role of ours: an
         # autovacuum worker, or a backend that has just begun. The plain DROP waits 5 s for
         # those, and sends autovacuum away.
-        session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
-        session.value(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            "WHERE datname = %s AND usename = %s",
-            (database, role),
-        )
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
 
 

@@ -1,15 +1,19 @@
 """Why a step of provisioning failed, in our words."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from django.db import Error as DatabaseError
 
-from organizations.errors import OrganizationError, ProvisioningFailed, ServerUnavailable
+from organizations.errors import OrganizationError, ProvisioningFailed
 from organizations.models import Organization
 from organizations.tenancy import TenancyError
 
+from . import trouble
 from .database import DatabaseTaken
+from .server import ServerSession
 
 logger = logging.getLogger(__name__)
 
@@ -26,18 +30,31 @@ def explained(organization: Organization, error: BaseException) -> BaseException
     )
     if isinstance(error, OrganizationError | TenancyError) or not isinstance(error, Exception):
         return error
-    root: BaseException = error
-    if isinstance(error, DatabaseError) and isinstance(error.__cause__, psycopg.Error):
-        root = error.__cause__
+    root = trouble.cause_of(error)
     if isinstance(root, psycopg.errors.InsufficientPrivilege):
         reason = (
             "permission denied. The application's database role needs CREATEDB and CREATEROLE: "
             "run what `manage.py server_sql` prints as a superuser."
         )
     elif isinstance(root, psycopg.OperationalError):
-        return ServerUnavailable()
+        return trouble.told(root)
     elif isinstance(root, DatabaseTaken):
         reason = "its database name is taken on the server by something else."
     else:
         reason = f"the step behind {organization.provisioned!r} failed ({type(root).__name__})."
     return ProvisioningFailed(organization.name, reason)
+
+
+@contextmanager
+def noted(session: ServerSession, what: str, failed: list[str]) -> Iterator[None]:
+    """Add to `failed` what the server refuses to drop, and go on with the next.
+
+    Raises what the block raises where the session, or the server, is gone.
+    """
+    try:
+        yield
+    except (psycopg.Error, DatabaseError) as error:
+        if session.connection.closed or trouble.is_servers(error):
+            raise
+        logger.error("not dropped", extra={"what": what}, exc_info=error)
+        failed.append(what)

@@ -8,18 +8,24 @@ from organizations.naming import RESERVED_PREFIX, ROLE_PATTERN, system_prefix
 
 from . import spares, templates
 from .database import drop_database
+from .failures import noted
 from .role import drop_role
 from .server import ServerSession
 
 KINDS = ("spare", "building", "template")
 
 
-def clean(session: ServerSession, *, wait_seconds: float) -> tuple[list[str], list[str]]:
-    """Drop what is half made and what nobody knows; names of what was, and of what was skipped.
+Names = list[str]
 
-    What somebody is at work on is skipped behind the wait: they clean up themselves.
+
+def clean(session: ServerSession, *, wait_seconds: float) -> tuple[Names, Names, Names]:
+    """Drop what is half made and what nobody knows: names of what was dropped, skipped and failed.
+
+    What somebody is at work on is skipped behind the wait: they clean up themselves. What cannot be
+    dropped leaves the others alone.
     """
     dropped: list[str] = []
+    failed: list[str] = []
     for key, what, act in (
         (spares.LOCK, "spare databases", _spares),
         (templates.LOCK, "templates", _templates),
@@ -27,33 +33,35 @@ def clean(session: ServerSession, *, wait_seconds: float) -> tuple[list[str], li
         try:
             session.lock(key, name=what, timeout_seconds=wait_seconds)
         except OrganizationBusy:
-            return dropped, [what]
-        dropped += act(session)
+            return dropped, [what], failed
+        act(session, dropped, failed)
     # Both locks are held: nobody makes one just now.
-    dropped += _unknown(session)
+    _unknown(session, dropped, failed)
     session.unlock(spares.LOCK)
     session.unlock(templates.LOCK)
-    return dropped, []
+    return dropped, [], failed
 
 
-def _spares(session: ServerSession) -> list[str]:
+def _spares(session: ServerSession, dropped: Names, failed: Names) -> None:
     """Half-made ones, and those whose database is gone."""
-    dropped = []
     for spare in SpareDatabase.objects.all():
         gone = session.database_owner(spare.database_name) is None
-        if (gone or not spare.ready) and spares.drop(session, spare):
-            dropped.append(f"spare database {spare.database_name}")
-    return dropped
+        if not gone and spare.ready:
+            continue
+        what = f"spare database {spare.database_name}"
+        with noted(session, what, failed):
+            if spares.drop(session, spare):
+                dropped.append(what)
 
 
-def _templates(session: ServerSession) -> list[str]:
+def _templates(session: ServerSession, dropped: Names, failed: Names) -> None:
     for template in Template.objects.filter(ready=True):
         if session.database_owner(template.database_name) is None:
             templates.distrust(template)
-    return [f"template {name}" for name in templates.drop_unfinished(session)]
+    dropped += [f"template {name}" for name in templates.drop_unfinished(session, failed)]
 
 
-def _unknown(session: ServerSession) -> list[str]:
+def _unknown(session: ServerSession, dropped: Names, failed: Names) -> None:
     """Databases of the system's own that no row names, and roles of templates likewise.
 
     The list comes first and the rows second: what is taken in between has another name then.
@@ -67,15 +75,14 @@ def _unknown(session: ServerSession) -> list[str]:
     ).fetchall()
     known = set(SpareDatabase.objects.values_list("database_name", flat=True))
     known |= set(Template.objects.values_list("database_name", flat=True))
-    dropped = []
     for database, owner in ((str(name), str(owner)) for name, owner in listed):
         if not database.startswith(prefixes) or database in known:
             continue
-        drop_database(session, database=database, role=owner)
-        if owner != session.user and _is_nobodys(owner):
-            drop_role(session, role=owner)
-        dropped.append(f"database {database}")
-    return dropped
+        with noted(session, f"database {database}", failed):
+            drop_database(session, database=database, role=owner)
+            if owner != session.user and _is_nobodys(owner):
+                drop_role(session, role=owner)
+            dropped.append(f"database {database}")
 
 
 def _is_nobodys(role: str) -> bool:

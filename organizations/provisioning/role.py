@@ -1,15 +1,19 @@
 """The login role that owns an organization's database, and can reach no other."""
 
 import logging
-from contextlib import ExitStack
 
 import psycopg
 from django.conf import settings
 from psycopg import sql
 
-from .server import ServerSession, master_parameters
+from organizations.naming import ROLE_PATTERN
+
+from .server import ServerSession
 
 logger = logging.getLogger(__name__)
+
+# Of each organization's role, as provisioning sets them.
+ROLE_SETTINGS = ("statement_timeout", "lock_timeout")
 
 
 def ensure_role(
@@ -36,10 +40,8 @@ def ensure_role(
     ]
     # The web's connections ask for these themselves. A pooler that leaves out what a connection
     # asks for (PgBouncer's ignore_startup_parameters) is still given the role's.
-    for setting, seconds in (
-        ("statement_timeout", settings.STATEMENT_TIMEOUT_SECONDS),
-        ("lock_timeout", settings.LOCK_TIMEOUT_SECONDS),
-    ):
+    limits = (settings.STATEMENT_TIMEOUT_SECONDS, settings.LOCK_TIMEOUT_SECONDS)
+    for setting, seconds in zip(ROLE_SETTINGS, limits, strict=True):
         statements.append(
             sql.SQL("ALTER ROLE {} SET {} = {}").format(
                 name, sql.Identifier(setting), sql.Literal(f"{seconds}s")
@@ -52,11 +54,13 @@ def ensure_role(
 
 
 def drop_role(session: ServerSession, *, role: str) -> None:
-    """Drop the role if it exists; it must own nothing any more.
+    """Drop the role if it exists; it must own no database any more.
 
-    Its own database is gone by then. Another organization's role may have granted it something
-    all the same (SQL injected there can name any role): such grants are taken back first. A role
-    that even then cannot go stays behind without its login, and keeps nothing else from ending.
+    Another organization's role can have granted it something, or be about to: it names whom it
+    likes. What is in the way lies in a database of that organization's, where nobody goes on
+    another's behalf. So the role stays without login and password, of no use to anybody, and
+    drop_disabled() tries again. Raises what the server raises that is away, and where not even
+    the login can be taken.
     """
     # Not IF EXISTS: PostgreSQL asks for CREATEROLE even where there is nothing to drop.
     if not session.role_exists(role):
@@ -64,36 +68,54 @@ def drop_role(session: ServerSession, *, role: str) -> None:
     name = sql.Identifier(role)
     try:
         session.execute(sql.SQL("DROP ROLE {}").format(name))
-        return
-    except psycopg.errors.DependentObjectsStillExist:
-        _take_back_grants(session, role)
-    try:
-        session.execute(sql.SQL("DROP ROLE {}").format(name))
-    except psycopg.errors.DependentObjectsStillExist as error:
-        logger.error("role left behind without login", extra={"role": role}, exc_info=error)
+    except psycopg.Error as error:
+        if session.connection.closed:
+            raise
+        # It waits for no lock that another role can hold.
         session.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(name))
+        logger.warning("role left behind without login", extra={"role": role}, exc_info=error)
 
 
-def _take_back_grants(session: ServerSession, role: str) -> None:
-    """Revoke what the roles of other organizations granted to this one.
+# What nothing refers to any more, as far as this transaction sees. A role of the application's
+# making whose row is there, or that can log in, is somebody's: a sign-up's, or another
+# installation's.
+_DISABLED = """
+SELECT rolname::text FROM pg_roles AS u
+WHERE NOT rolcanlogin AND rolname ~ %s
+AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
+        AND member = current_user::regrole AND admin_option)
+    OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
+AND NOT EXISTS (SELECT FROM pg_shdepend
+    WHERE refclassid = 'pg_authid'::regclass AND refobjid = u.oid)
+AND NOT EXISTS (SELECT FROM organizations WHERE role_name = rolname AND status <> 'deleted')
+AND NOT EXISTS (SELECT FROM spare_databases WHERE role_name = rolname)
+AND NOT EXISTS (SELECT FROM templates WHERE role_name = rolname)
+ORDER BY rolname
+"""
+_LOCK_WAIT = "100ms"
 
-    DROP OWNED does, but as somebody who acts for the grantor, the owner of the database.
+
+def drop_disabled(session: ServerSession) -> list[str]:
+    """Drop the roles that drop_role() had to leave behind, where nothing is in the way any more.
+
+    Their names. One that cannot go yet leaves the others alone.
     """
-    granted = session.connection.execute(
-        "SELECT DISTINCT CASE dbid WHEN 0 THEN current_database() ELSE datname END, "
-        "pg_get_userbyid(datdba) FROM pg_shdepend "
-        "JOIN pg_database ON pg_database.oid = dbid OR (dbid = 0 "
-        "AND classid = 'pg_database'::regclass AND pg_database.oid = objid) "
-        "WHERE refclassid = 'pg_authid'::regclass "
-        "AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = %s) "
-        "AND pg_has_role(datdba, 'MEMBER WITH ADMIN OPTION')",
-        (role,),
-    ).fetchall()
-    statement = sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role))
-    with ExitStack() as memberships:
-        for member_of in {role, *(str(owner) for _, owner in granted)}:
-            memberships.enter_context(session.membership(member_of))
-        for database in {str(database) for database, _ in granted}:
-            parameters = {**master_parameters(), "dbname": database}
-            with psycopg.connect(**parameters, autocommit=True) as connection:
-                connection.execute(statement)
+    found = session.connection.execute(_DISABLED, (ROLE_PATTERN,)).fetchall()
+    if not found:
+        return []
+    dropped = []
+    session.value("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
+    try:
+        for (role,) in found:
+            try:
+                session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+            except psycopg.Error as error:
+                if session.connection.closed:
+                    raise
+                logger.warning("role still left behind", extra={"role": role}, exc_info=error)
+            else:
+                dropped.append(str(role))
+    finally:
+        if not session.connection.closed:
+            session.execute(sql.SQL("RESET lock_timeout"))
+    return dropped

@@ -12,8 +12,9 @@ from django.db import connections
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from organizations.errors import OrganizationBusy, ServerRefused, ServerUnavailable
+from organizations.errors import OrganizationBusy, OrganizationError, ServerUnavailable
 
+from . import trouble
 from .warm import stock
 
 Connection = psycopg.Connection[TupleRow]
@@ -84,6 +85,18 @@ class ServerSession:
     def batch(self, *statements: sql.Composed) -> None:
         """Run the statements in one round trip and one transaction: all of them or none."""
         self.connection.execute(sql.SQL("; ").join(statements))
+
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Give no statement of the block more time than that. Raises QueryCanceled."""
+        self.value(
+            "SELECT set_config('statement_timeout', %s, false)", (f"{int(seconds * 1000)}ms",)
+        )
+        try:
+            yield
+        finally:
+            if not self.connection.closed:
+                self.execute(sql.SQL("RESET statement_timeout"))
 
     @property
     def user(self) -> str:
@@ -164,9 +177,9 @@ def open_session(*, new: bool = False) -> Iterator[ServerSession]:
     """A session with the server, which nobody else uses inside the block; its locks end with it.
 
     new: none that was open before, for who comes because sessions are being cut: one that waited
-    can be the next. Raises ServerUnavailable when it cannot be opened or breaks, and ServerRefused
-    for another error of PostgreSQL's that the block lets out. Their text stays in the log: it names
-    hosts, databases and roles.
+    can be the next. Raises ServerUnavailable when it cannot be opened or breaks, and for another
+    error of PostgreSQL's that the block lets out what trouble.told makes of it. Their text stays in
+    the log: it names hosts, databases and roles.
     """
     # prepare_threshold: what a session has prepared does not survive its way back to the stock.
     # synchronous_commit: a sign-up would wait for the disk at each of its steps.
@@ -179,8 +192,21 @@ def open_session(*, new: bool = False) -> Iterator[ServerSession]:
             yield ServerSession(connection)
         finally:
             stock.give_back(parameters, connection)
-    except psycopg.OperationalError as error:
-        logger.error("server unavailable", exc_info=error)
-        raise ServerUnavailable from error
     except psycopg.Error as error:
-        raise ServerRefused(type(error).__name__) from error
+        told = trouble.told(error)
+        if isinstance(told, ServerUnavailable):
+            logger.error("server unavailable", exc_info=error)
+        raise told from error
+
+
+def answers() -> bool:
+    """Whether the server can be asked something at this moment, by a session of its own.
+
+    A connect that failed says nothing of why: psycopg has no SQLSTATE for it, and the database that
+    was refused can be the only one.
+    """
+    try:
+        with open_session(new=True) as session:
+            return bool(session.value("SELECT true"))
+    except OrganizationError:
+        return False

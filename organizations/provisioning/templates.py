@@ -10,8 +10,6 @@ import secrets
 import time
 from datetime import timedelta
 
-import psycopg
-from django.db import Error as DatabaseError
 from django.db import connections, transaction
 from django.utils import timezone
 from psycopg import sql
@@ -21,8 +19,9 @@ from organizations.naming import RESERVED_PREFIX, system_database_name
 from organizations.sealing import seal
 from organizations.tenancy import Place, Tenant, registry
 
-from . import code
+from . import code, trouble
 from .database import drop_database, drop_databases_of, ensure_database
+from .failures import noted
 from .migrations import migrate_tenant
 from .role import drop_role, ensure_role
 from .server import ServerSession
@@ -55,8 +54,7 @@ def ensure(session: ServerSession) -> Template | None:
     try:
         return ready() or build(session)
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, DatabaseError) else error
-        if isinstance(cause, psycopg.OperationalError):
+        if trouble.is_servers(error):
             raise
         _not_before = time.monotonic() + _PAUSE_SECONDS
         logger.warning("template not built", exc_info=error)
@@ -151,9 +149,12 @@ def _make(session: ServerSession, template: Template) -> None:
 def _publish(session: ServerSession, template: Template) -> None:
     """Give it its name and say that it is ready, both or neither."""
     master = session.connection.info.dbname
-    name = system_database_name("template", master=master, tail=template.fingerprint[:12])
-    # Of a row that is gone: nobody's, and ours.
-    drop_database(session, database=name, role=session.user)
+    tail = template.fingerprint[:12]
+    name = system_database_name("template", master=master, tail=tail)
+    if session.database_owner(name) is not None:
+        # One that was distrusted, and that somebody is connected to: it goes when it can.
+        tail = f"{tail}_{secrets.token_hex(4)}"
+        name = system_database_name("template", master=master, tail=tail)
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
         sql.Identifier(template.database_name), sql.Identifier(name)
     )
@@ -165,18 +166,21 @@ def _publish(session: ServerSession, template: Template) -> None:
             cursor.execute(rename.as_string())
 
 
-def drop_unfinished(session: ServerSession) -> list[str]:
+def drop_unfinished(session: ServerSession, failed: list[str] | None = None) -> list[str]:
     """Drop what is not ready, or was not used for a day by other code; their names.
 
-    The lock must be held: whoever began what is not ready is dead.
+    The lock must be held: whoever began what is not ready is dead. failed: takes the names of what
+    cannot be dropped now.
     """
     dropped = []
     unused = Template.objects.filter(used_at__lt=timezone.now() - KEPT_UNUSED).exclude(
         fingerprint=code.current().fingerprint
     )
     for template in Template.objects.filter(ready=False) | unused:
-        _drop(session, template)
-        dropped.append(template.database_name)
+        name = template.database_name
+        with noted(session, f"template {name}", [] if failed is None else failed):
+            _drop(session, template)
+            dropped.append(name)
     return dropped
 
 

@@ -14,7 +14,12 @@ from pytest_django import Settings
 
 from accounts.models import User
 from organizations import services, tenancy
-from organizations.errors import OrganizationError, ProvisioningFailed, ServerUnavailable
+from organizations.errors import (
+    OrganizationError,
+    ProvisioningFailed,
+    ServerUnavailable,
+    TookTooLong,
+)
 from organizations.models import Organization
 from tests.conftest import PASSWORD, leftovers
 from tests.plugin import SERVER
@@ -207,7 +212,7 @@ def test_a_step_waits_for_no_lock_for_ever_and_leaves_nothing(
     settings.LOCK_TIMEOUT_SECONDS = 1
     with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
         blocker.execute(f"LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE".encode())
-        with pytest.raises(ServerUnavailable):
+        with pytest.raises(TookTooLong):
             sign_up()
     services.reconcile_organizations()  # What it could not take back, for the lock.
     assert_nothing_is_left_and_the_name_is_free(superuser)

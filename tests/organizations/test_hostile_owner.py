@@ -1,0 +1,230 @@
+"""An owner that means harm: what SQL does as one organization's role holds up nobody else."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from pytest_django import Settings
+
+from organizations import services
+from organizations.errors import OrganizationError
+from organizations.models import Organization, Template
+from organizations.provisioning import templates
+from organizations.undoing import move
+from orgmgmt import gunicorn
+from tests.conftest import Company, Superuser, leftovers
+from tests.plugin import SERVER
+
+from .helpers import REPOSITORY, as_role_of, process_environment
+
+Status = Organization.Status
+Injected = psycopg.Connection[tuple[object, ...]]
+Attack = Callable[[Injected, sql.Identifier, list[str]], None]
+
+
+def _grant(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
+    for role in map(sql.Identifier, roles):
+        injected.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role))
+        injected.execute(sql.SQL("GRANT SELECT ON users TO {}").format(role))
+        injected.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role))
+
+
+def _and_no_connection(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
+    _grant(injected, database, roles)
+    injected.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 0").format(database))
+
+
+def _and_read_only(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
+    _grant(injected, database, roles)
+    for setting in ("default_transaction_read_only = on", "local_preload_libraries = 'absent'"):
+        injected.execute(f"ALTER DATABASE {database.as_string()} SET {setting}".encode())
+
+
+def _and_a_template(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
+    _grant(injected, database, roles)
+    injected.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(database))
+
+
+def _and_a_lock(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
+    _grant(injected, database, roles)
+    injected.execute("BEGIN")
+    injected.execute("LOCK TABLE users, django_migrations")
+
+
+def _policies_not_committed(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
+    injected.execute("BEGIN")
+    for number, role in enumerate(map(sql.Identifier, roles)):
+        policy = sql.SQL("CREATE POLICY {} ON users TO {}")
+        injected.execute(policy.format(sql.Identifier(f"p{number}"), role))
+
+
+ATTACKS: list[Attack] = [
+    _and_no_connection,
+    _and_read_only,
+    _and_a_template,
+    _and_a_lock,
+    _policies_not_committed,
+]
+
+
+@contextmanager
+def attacked(by: Organization, attack: Attack) -> Iterator[None]:
+    """While the block runs, every other role of an organization is in the attacker's database."""
+    with as_role_of(by) as injected:
+        roles = injected.execute(
+            "SELECT rolname::text FROM pg_roles WHERE rolname <> current_user "
+            "AND (rolname LIKE 'orgrole\\_%' OR rolname LIKE 'orgmgmt\\_tables\\_%')"
+        ).fetchall()
+        attack(injected, sql.Identifier(by.database_name), [str(role) for (role,) in roles])
+        yield
+
+
+def memberships(superuser: Superuser, role: str) -> list[tuple[object, ...]]:
+    """Of the application in the role, but for its ADMIN option."""
+    return superuser.execute(
+        "SELECT inherit_option, set_option FROM pg_auth_members WHERE roleid = %s::regrole "
+        "AND member = 'orgmgmt'::regrole AND (inherit_option OR set_option)",
+        (role,),
+    ).fetchall()
+
+
+@pytest.fixture
+def quick_locks(settings: Settings) -> None:
+    settings.LOCK_TIMEOUT_SECONDS = 1
+
+
+@pytest.mark.usefixtures("quick_locks")
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_others_are_deleted_and_reconciled_whatever_an_owner_does(
+    company: Callable[..., Company], superuser: Superuser, attack: Attack
+) -> None:
+    mallory, victim, dying = (company().organization for _ in range(3))
+    move(dying, Status.DELETING, only_from=(Status.ACTIVE,))
+    with attacked(mallory, attack):
+        services.delete_organization(victim)
+        outcome = services.reconcile_organizations(wait_seconds=0.1)
+        assert (outcome["deleted"], outcome["failed"]) == ([dying.name], [])
+        assert memberships(superuser, mallory.role_name) == []
+        for gone in (victim, dying):
+            gone.refresh_from_db()
+            assert (gone.status, gone.sealed_password) == (Status.DELETED, "")
+            login = superuser.execute(
+                "SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = %s",
+                (gone.role_name,),
+            ).fetchone()
+            assert login in (None, (False, None))
+    services.delete_organization(mallory)
+    services.reconcile_organizations(wait_seconds=0.1)
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_a_killed_deletion_leaves_no_membership_in_another_organizations_role(
+    company: Callable[..., Company], superuser: Superuser
+) -> None:
+    mallory, victim = (company().organization for _ in range(2))
+    inside: Any = None
+    with attacked(mallory, _and_a_lock):
+        command = [sys.executable, "manage.py", "delete_org", "--yes", "--", victim.name]
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=process_environment())
+        while process.poll() is None and inside is None:
+            inside = superuser.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND usename = 'orgmgmt'",
+                (mallory.database_name,),
+            ).fetchone()
+        process.kill()
+        process.wait()
+    assert inside is None, "the application entered the attacker's database"
+    assert memberships(superuser, mallory.role_name) == []
+    victim.refresh_from_db()
+    assert victim.status == Status.DELETED
+    services.delete_organization(mallory)
+    assert f"role {victim.role_name}" in services.reconcile_organizations()["undone"]
+
+
+# --- What an owner does against its own end ------------------------------------------------------
+OBSTACLES = [
+    "ALTER DATABASE {database} IS_TEMPLATE true",
+    "BEGIN; ALTER DATABASE {database} CONNECTION LIMIT 3",
+    "BEGIN; ALTER ROLE {role} PASSWORD 'another'",
+    "BEGIN; COMMENT ON DATABASE {database} IS 'held'",
+]
+
+
+@pytest.mark.usefixtures("quick_locks")
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_an_owner_cannot_keep_its_database_from_being_dropped(
+    company: Callable[..., Company], superuser: Superuser, obstacle: str
+) -> None:
+    mallory = company().organization
+    # Its session is ended, and psycopg would commit what it has begun.
+    with suppress(psycopg.OperationalError), as_role_of(mallory) as injected:
+        statement = obstacle.format(database=mallory.database_name, role=mallory.role_name)
+        injected.execute(statement.encode())
+        services.delete_organization(mallory)
+    mallory.refresh_from_db()
+    assert mallory.status == Status.DELETED
+    assert leftovers(superuser) == (set(), set())
+
+
+# --- A database that somebody is in --------------------------------------------------------------
+@contextmanager
+def visited(*databases: str) -> Iterator[None]:
+    """A superuser's psql in each, or the nightly pg_dump: nobody but a superuser can end it."""
+    with ExitStack() as visits:
+        for database in databases:
+            parameters: dict[str, Any] = SERVER.superuser_parameters() | {"dbname": database}
+            visits.enter_context(psycopg.connect(**parameters))
+        yield
+
+
+def test_a_database_that_cannot_be_dropped_leaves_all_else_alone(
+    company: Callable[..., Company], superuser: Superuser
+) -> None:
+    held, dying = (company().organization for _ in range(2))
+    for organization in (held, dying):
+        move(organization, Status.DELETING, only_from=(Status.ACTIVE,))
+    with visited(held.database_name):
+        with pytest.raises(OrganizationError, match="Nothing is lost: end that session"):
+            services.delete_organization(held)
+        outcome = services.reconcile_organizations(wait_seconds=0.1)
+        assert outcome["deleted"] == [dying.name]
+        assert outcome["failed"] == [held.name]
+        assert memberships(superuser, held.role_name) == []
+    outcome = services.reconcile_organizations(wait_seconds=0.1)
+    assert (outcome["deleted"], outcome["failed"]) == ([held.name], [])
+    assert leftovers(superuser) == (set(), set())
+
+
+def test_a_template_that_cannot_be_dropped_keeps_no_new_one_from_being_built(
+    company: Callable[..., Company], superuser: Superuser
+) -> None:
+    company()
+    old = templates.ready()
+    assert old is not None
+    superuser.execute(f"ALTER DATABASE {old.database_name} ALLOW_CONNECTIONS true".encode())
+    with visited(old.database_name):
+        templates.distrust(old)
+        made = company()
+        assert made.organization.status == Status.ACTIVE
+        new = templates.ready()
+        assert new is not None and new.pk != old.pk
+    services.reconcile_organizations(wait_seconds=0.1)
+    assert not Template.objects.filter(pk=old.pk).exists()
+
+
+def test_a_web_servers_start_touches_no_organization(
+    company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = company().organization
+    move(dying, Status.DELETING, only_from=(Status.ACTIVE,))
+    for name, value in process_environment().items():
+        monkeypatch.setenv(name, value)
+    with visited(dying.database_name):
+        gunicorn.on_starting(None)
+    dying.refresh_from_db()
+    assert dying.status == Status.DELETING, "that is the workers' to finish"
