@@ -177,10 +177,14 @@ class _Check:
             yield Finding(orphan.database, None, (problem,))
 
     def _roles(self) -> Iterator[Finding]:
-        for role, name in inspection.orphan_roles():
-            whose = f" (it was of {name}, which is deleted)" if name else ""
+        for orphan in inspection.orphan_roles():
+            role = orphan.role
+            whose = f" (it was of {orphan.of}, which is deleted)" if orphan.of else ""
             drop = sql.SQL("DROP ROLE {}").format(sql.Identifier(role))
             what = f"no organization's, and owns no database{whose}"
+            if orphan.held_by:
+                yield Finding(role, None, (_held(what, orphan.held_by),))
+                continue
             problem = Problem(Kind.ORPHAN_ROLE, what, verdicts.FIX, (drop,))
             if not self._fix:
                 yield Finding(role, None, (problem,))
@@ -235,6 +239,21 @@ def _lacking(fingerprint: str) -> tuple[str, str] | None:
         return None
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return f"behind: it lacks {missing[0]}{more}", ""
+
+
+def _held(what: str, databases: Collection[str]) -> Problem:
+    """Of a role that another organization's role has granted something, or named in a policy."""
+    names = ", ".join(sorted(databases)[:_NAMED])
+    more = f" and {len(databases) - _NAMED} more" if len(databases) > _NAMED else ""
+    return Problem(
+        Kind.ORPHAN_ROLE,
+        f"{what}; it stays because something in {names}{more} refers to it",
+        f"{verdicts.RECONCILE} drops it once that is gone; or as a superuser, in each of these "
+        "databases: DROP OWNED BY the role",
+    )
+
+
+_NAMED = 3
 
 
 def _by_superuser(problem: Problem) -> Problem:

@@ -24,10 +24,12 @@ PAGE = 1_000
 class Seen:
     """An organization's row, and what the server has of it.
 
-    owner, None: there is no database; accepts and is_whole are None then. attributes, None: there
-    is no role; else what it has of SUPERUSER, CREATEDB, …, and NOLOGIN. grants: who has which
-    privilege on the database, '' for PUBLIC. member_of: other roles, each with who made it a
-    member. is_open_to_application: its memberships are those of an act that nobody has ended.
+    owner, None: there is no database; accepts, is_whole, is_template and connection_limit are None
+    then. settings: what somebody has set, each with what it is of (`database`, `role`, or `both`:
+    of the role in this database) and its name. grants: who has which privilege on the database, ''
+    for PUBLIC. attributes, None: there is no role; else what it has of SUPERUSER, CREATEDB, …, and
+    NOLOGIN. member_of: other roles, each with who made it a member. is_open_to_application: its
+    memberships are those of an act that nobody has ended.
     """
 
     organization_id: int
@@ -40,6 +42,9 @@ class Seen:
     owner: str | None
     accepts: bool | None
     is_whole: bool | None
+    is_template: bool | None
+    connection_limit: int | None
+    settings: list[list[str]]
     grants: list[list[str]]
     attributes: list[str] | None
     member_of: list[list[str]]
@@ -62,6 +67,14 @@ WITH sessions AS MATERIALIZED (
 )
 SELECT o.id, o.name, o.slug, o.status, o.database_name, o.role_name, o.fingerprint,
     pg_get_userbyid(d.datdba)::text, d.datallowconn, d.datconnlimit <> -2,
+    d.datistemplate, d.datconnlimit,
+    ARRAY(
+        SELECT ARRAY[CASE WHEN setdatabase = 0 THEN 'role' WHEN setrole = 0 THEN 'database'
+            ELSE 'both' END, split_part(setting, '=', 1)]
+        FROM pg_db_role_setting, unnest(setconfig) AS setting
+        WHERE (setdatabase = d.oid AND setrole IN (0, r.oid))
+        OR (setdatabase = 0 AND setrole = r.oid) ORDER BY 1
+    ),
     ARRAY(
         SELECT ARRAY[CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee)::text END,
             privilege_type]
@@ -169,7 +182,12 @@ def orphan_databases() -> Iterator[Orphan]:
 
 
 _ROLES = """
-SELECT u.rolname::text, o.name
+SELECT u.rolname::text, o.name, ARRAY(
+    SELECT DISTINCT coalesce(datname, current_database())::text FROM pg_shdepend
+    LEFT JOIN pg_database AS d ON d.oid = dbid
+        OR (dbid = 0 AND classid = 'pg_database'::regclass AND d.oid = objid)
+    WHERE refclassid = 'pg_authid'::regclass AND refobjid = u.oid ORDER BY 1
+)
 FROM pg_roles AS u LEFT JOIN organizations AS o ON o.role_name = u.rolname::text
 WHERE u.rolname > %s AND u.rolname ~ %s
 AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
@@ -183,15 +201,28 @@ ORDER BY u.rolname LIMIT %s
 """
 
 
-def orphan_roles() -> Iterator[tuple[str, str | None]]:
-    """Roles of ours that no live row names and that own no database; and whose each was."""
+@dataclass(frozen=True, slots=True)
+class OrphanRole:
+    """A role of ours that no live row names and that owns no database.
+
+    of: the deleted organization that it was of. held_by: databases in which something refers to it,
+    or that have granted it something.
+    """
+
+    role: str
+    of: str | None
+    held_by: list[str]
+
+
+def orphan_roles() -> Iterator[OrphanRole]:
+    """Those of the server, in the order of their names."""
     after = ""
     while True:
-        page = [(str(role), name) for role, name in _rows(_ROLES, after, ROLE_PATTERN, PAGE)]
+        page = [OrphanRole(*row) for row in _rows(_ROLES, after, ROLE_PATTERN, PAGE)]
         yield from page
         if len(page) < PAGE:
             return
-        after = page[-1][0]
+        after = page[-1].role
 
 
 _STOCK = """

@@ -12,6 +12,7 @@ from organizations.models import Organization
 from organizations.naming import ROLE_PATTERN
 
 from .inspection import Seen
+from .role import ROLE_SETTINGS
 
 
 class Kind(StrEnum):
@@ -21,6 +22,7 @@ class Kind(StrEnum):
     DATABASE = "database"
     OWNER = "owner"
     PRIVILEGES = "privileges"
+    SETTINGS = "settings"
     ROLE = "role"
     MEMBERSHIP = "membership"
     SCHEMA = "schema"
@@ -93,7 +95,35 @@ def _database(seen: Seen, application: str) -> Iterator[Problem]:
             FIX if is_safe else f"if it is the organization's, as a superuser: {text(owner)}",
             (owner,) if is_safe else (),
         )
+    yield from _ways_in(seen)
     yield from _privileges(seen, application)
+
+
+def _ways_in(seen: Seen) -> Iterator[Problem]:
+    """What the database's owner can set, so that others, or it itself, cannot work there."""
+    database, role = sql.Identifier(seen.database), sql.Identifier(seen.role)
+    if seen.is_template:
+        no_template = sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(database)
+        what = f"the database {seen.database} is a template, which others can copy"
+        yield Problem(Kind.SETTINGS, what, FIX, (no_template,))
+    if seen.connection_limit != -1:
+        unlimited = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(database)
+        what = f"the database {seen.database} takes {seen.connection_limit} connections at most"
+        yield Problem(Kind.SETTINGS, what, FIX, (unlimited,))
+    for of, name in seen.settings:
+        setting = sql.Identifier(*name.split("."))
+        if of == "database":
+            what = f"the database {seen.database} has a {name} of its own"
+            reset = sql.SQL("ALTER DATABASE {} RESET {}").format(database, setting)
+        elif of == "both":
+            what = f"the role {seen.role} has a {name} of its own in {seen.database}"
+            reset = sql.SQL("ALTER ROLE {} IN DATABASE {} RESET {}").format(role, database, setting)
+        elif name not in ROLE_SETTINGS:
+            what = f"the role {seen.role} has a {name} of its own"
+            reset = sql.SQL("ALTER ROLE {} RESET {}").format(role, setting)
+        else:
+            continue
+        yield Problem(Kind.SETTINGS, what, FIX, (reset,))
 
 
 def _privileges(seen: Seen, application: str) -> Iterator[Problem]:

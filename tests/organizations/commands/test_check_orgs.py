@@ -132,6 +132,11 @@ def test_one_that_does_not_exist_is_said() -> None:
         ("ALTER ROLE <ROLE> NOLOGIN", Kind.ROLE, "cannot log in"),
         ("GRANT <OTHER> TO <ROLE> GRANTED BY orgmgmt", Kind.MEMBERSHIP, "is a member of orgrole_"),
         ("GRANT <ROLE> TO orgmgmt GRANTED BY orgmgmt", Kind.MEMBERSHIP, "orgmgmt has remained"),
+        ("ALTER DATABASE <DB> IS_TEMPLATE true", Kind.SETTINGS, "is a template"),
+        ("ALTER DATABASE <DB> CONNECTION LIMIT 0", Kind.SETTINGS, "takes 0 connections at most"),
+        ("ALTER DATABASE <DB> SET work_mem = '1MB'", Kind.SETTINGS, "has a work_mem of its own"),
+        ("ALTER ROLE <ROLE> SET TimeZone = 'UTC'", Kind.SETTINGS, "has a TimeZone of its own"),
+        ("ALTER ROLE <ROLE> IN DATABASE <DB> SET work_mem = '1MB'", Kind.SETTINGS, "of its own in"),
     ],
 )
 def test_what_is_not_as_it_was_made_is_found_and_set_back(
@@ -313,7 +318,8 @@ def test_an_orphan_role_goes_unless_something_depends_on_it(
     superuser.execute(grant.format(sql.Identifier(one.database_name), role))
     superuser.execute(grant.format(sql.Identifier("postgres"), role))
     (problem,) = besides(fix=True)[nobodys].problems
-    assert problem.kind == Kind.ORPHAN_ROLE and "once nothing depends on it" in problem.remedy
+    assert problem.kind == Kind.ORPHAN_ROLE
+    assert "it stays because something in postgres refers to it" in problem.what
     assert problems(one) == [], "what an organization's database has granted it is taken back"
     superuser.execute(sql.SQL("REVOKE ALL ON DATABASE postgres FROM {}").format(role))
     assert besides()[nobodys].problems[0].remedy == "manage.py check_orgs --fix"
