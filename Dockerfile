@@ -37,5 +37,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os; from urllib.request import Request, urlopen; host = os.environ.get('ALLOWED_HOSTS', '').split(',')[0].strip(' .*') or 'localhost'; urlopen(Request('http://127.0.0.1:' + os.environ['PORT'] + '/health', headers={'Host': host}), timeout=4)"]
 # exec: gunicorn takes the shell's place and gets the signals of `docker stop`. What died half-way
-# is finished by gunicorn's configuration, before the first request.
+# is finished by a worker: `python manage.py worker`, in a container of its own.
 CMD ["sh", "-c", "python manage.py migrate --noinput && exec python -m gunicorn -c orgmgmt/gunicorn.py orgmgmt.wsgi"]

@@ -1,7 +1,7 @@
 """gunicorn's configuration of every server that is measured: production's own.
 
 Two things are added: each worker's connections carry its process id in their name, so that they
-can be counted by process; and what is no product has nothing to reconcile when it starts.
+can be counted by process; and what is no product has nothing to prepare when it starts.
 """
 
 import os

@@ -34,11 +34,12 @@ forwarder_headers = ""
 
 
 def on_starting(server: Any) -> None:
-    """Stop with one sentence where the database is no good; finish what died half-way.
+    """Stop with one sentence where the database is no good; close the master to PUBLIC.
 
-    Not for an organization that cannot be cleaned up now (exit code 2): the others are served.
+    No organization's database is touched: none of them can keep the others from being served. What
+    died half-way is the workers' to finish.
     """
     manage = Path(__file__).resolve().parent.parent / "manage.py"
-    reconciled = subprocess.run([sys.executable, str(manage), "reconcile_orgs"], check=False)  # noqa: S603
-    if reconciled.returncode not in (0, 2):
-        sys.exit(reconciled.returncode)
+    prepared = subprocess.run([sys.executable, str(manage), "prepare_start"], check=False)  # noqa: S603
+    if prepared.returncode != 0:
+        sys.exit(prepared.returncode)

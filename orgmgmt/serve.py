@@ -126,16 +126,16 @@ def _prepare() -> None:
 
     try:
         call_command("migrate", verbosity=0, interactive=False)
+        call_command("prepare_start")
     except CommandError as error:
         sys.exit(str(error))
-    for command in ("reconcile_orgs", "migrate_orgs"):
-        try:
-            call_command(command, stdout=io.StringIO())
-        except CommandError as error:
-            if error.returncode == _INTERRUPTED:
-                sys.exit(_INTERRUPTED)
-            # One organization that is in trouble keeps nobody from the others.
-            print(f"{command}: {error}", file=sys.stderr)
+    try:
+        call_command("migrate_orgs", stdout=io.StringIO())
+    except CommandError as error:
+        if error.returncode == _INTERRUPTED:
+            sys.exit(_INTERRUPTED)
+        # One organization that is in trouble keeps nobody from the others.
+        print(f"migrate_orgs: {error}", file=sys.stderr)
     _ensure_staff()
     # gunicorn forks: a connection shared by two processes would mix their answers.
     connections.close_all()

@@ -124,7 +124,7 @@ class RealServer:
         return done.stdout
 
     def launch(self) -> None:
-        """Start gunicorn, which runs reconcile_orgs before it listens; do not wait for either."""
+        """Start gunicorn, which runs prepare_start before it listens; do not wait for either."""
         with self._open_log() as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", "orgmgmt/gunicorn.py", "orgmgmt.wsgi"],

@@ -203,6 +203,7 @@ NO_FLOWS = {
     "check_orgs": "reads; with --fix does what reconcile tries, and sets rights back, which the "
     "next run does where this one died",
     "list_orgs": "reads",
+    "prepare_start": "closes the master and records a fact; each start of a server repeats it",
     "seed_orgs": "for development: makes organizations by what sign_up tries",
     "server_sql": "prints",
     "prune": "deletes what has expired, each kind by a statement that the next run repeats; the "

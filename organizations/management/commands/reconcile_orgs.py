@@ -8,12 +8,11 @@ from django.core.management.base import BaseCommand, CommandError
 from organizations import services
 from organizations.errors import OrganizationError
 from organizations.jobs import enqueueing
-from organizations.keys import note_signing_keys
 from organizations.tenancy import counters
 
 
 class Command(BaseCommand):
-    """Cleans up after processes that died. Each server start runs it."""
+    """Cleans up after processes that died. Workers do the same every five minutes."""
 
     help = "Undo sign-ups and finish deletions that died half-way. Safe at any time."
 
@@ -36,12 +35,11 @@ class Command(BaseCommand):
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         counters.get().prune()
-        note_signing_keys()
         for verb, names in outcome.items():
             for name in names:
                 self.stdout.write(f"{verb}: {name}")
         if not any(outcome.values()):
             self.stdout.write("Every organization is in order.")
         if outcome["failed"]:
-            # Its own exit code: a server that starts goes on with the others.
+            # Its own exit code: all the others are in order.
             raise CommandError("Some could not be cleaned up; the log says why.", returncode=2)

@@ -16,11 +16,11 @@ def told() -> list[object]:
 
 def test_each_change_of_the_keys_is_told_once_and_by_their_ids(settings: Settings) -> None:
     settings.SIGNING_KEYS = [OLD]
-    call_command("reconcile_orgs")
+    call_command("prepare_start")
     before = told()
     assert before[-1] == {"keys": [key_id(OLD)]}
-    call_command("reconcile_orgs")
+    call_command("prepare_start")
     assert told() == before
     settings.SIGNING_KEYS = [NEW, OLD]
-    call_command("reconcile_orgs")
+    call_command("prepare_start")
     assert told() == [*before, {"keys": [key_id(NEW), key_id(OLD)]}]
