@@ -237,6 +237,6 @@ def even_time(*, for_success: bool = False) -> Iterator[None]:
         tells = isinstance(error, InvalidCredentials)
         raise
     finally:
-        if tells and not settings.ORG_PUBLIC_LOOKUP:
+        if tells and settings.ORG_PUBLIC_LOOKUP == "off":
             left = began + settings.LOGIN_FLOOR_MS / 1000 - time.monotonic()
             time.sleep(max(0.0, left))

@@ -32,7 +32,7 @@ def request_reset(request: HttpRequest, *, organization: str, email: str) -> Non
         try:
             tenant = _tenant_named(request, organization)
         except OrganizationError:
-            if settings.ORG_PUBLIC_LOOKUP:
+            if settings.ORG_PUBLIC_LOOKUP != "off":
                 raise
             trail.record("password.reset_requested", organization_id=None)
             mails.request_nothing()

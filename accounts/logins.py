@@ -45,7 +45,7 @@ def log_in(
     """A new login. Runs outside any organization: the name in the body decides.
 
     Raises what a login can fail with: TooManyRequests, LoginDelayed; OrganizationNotFound and
-    OrganizationSuspended (where ORG_PUBLIC_LOOKUP is on); InvalidCredentials; with the right
+    OrganizationSuspended (unless ORG_PUBLIC_LOOKUP is off); InvalidCredentials; with the right
     password OrganizationMismatch for a header or host that names another one, and AdminRequired.
     """
     with limits.even_time(), limits.login(request, organization=organization, email=email):
@@ -89,7 +89,7 @@ def _tenant(organization: str, *, password: str) -> Tenant:
         # Without the address: no key is there to hash it with.
         found = getattr(error, "organization_id", None)
         trail.record("login.failed", organization_id=found, facts={"reason": error.code})
-        if settings.ORG_PUBLIC_LOOKUP:
+        if settings.ORG_PUBLIC_LOOKUP != "off":
             raise
         services.hash_password(password)
         raise InvalidCredentials from error

@@ -68,10 +68,11 @@ def check_openness(
             hint="Set ORG_SIGNUP=staff unless that is what this installation is for.",
             id="organizations.W031",
         )
-    if settings.ORG_PUBLIC_LOOKUP:
+    if settings.ORG_PUBLIC_LOOKUP == "on":
         yield checks.Warning(
             "Everybody may find out which organizations exist, and their first admins' addresses.",
-            hint="Set ORG_PUBLIC_LOOKUP=off unless clients of the first edition need it.",
+            hint="Set ORG_PUBLIC_LOOKUP=masked, or off, unless clients of the first edition need "
+            "the addresses.",
             id="organizations.W032",
         )
     if settings.SECURE_PROXY_SSL_HEADER and not settings.TRUSTED_PROXY_HOPS:

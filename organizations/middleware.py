@@ -86,7 +86,7 @@ class TenantMiddleware:
 
 def _takes_no_login(name: str) -> bool:
     if name == "org-get":
-        return bool(settings.ORG_PUBLIC_LOOKUP)
+        return bool(settings.ORG_PUBLIC_LOOKUP == "on")
     return name in _WITHOUT_LOGIN or name.startswith("admin:")
 
 

@@ -40,6 +40,6 @@ class MayLookUp(AllowAny):
     message = "Log in to look an organization up."
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        if settings.ORG_PUBLIC_LOOKUP or isinstance(request.user, User):
+        if settings.ORG_PUBLIC_LOOKUP != "off" or isinstance(request.user, User):
             return True
         return IsStaff().has_permission(request, view)

@@ -38,6 +38,22 @@ class OrganizationOutput(serializers.ModelSerializer[Organization]):
         read_only_fields = fields
 
 
+class MaskedOrganizationOutput(OrganizationOutput):
+    """The same for strangers, with an address that says no more than whose it may be."""
+
+    def to_representation(self, instance: Organization) -> dict[str, Any]:
+        shown: dict[str, Any] = super().to_representation(instance)
+        return {**shown, "admin_email": masked(instance.admin_email)}
+
+
+def masked(email: str) -> str:
+    """`a***@company.com`: still shaped as an address."""
+    local, at, domain = email.rpartition("@")
+    # Not of a quoted one: it would be no address any more.
+    first = local[:1] if local[:1].isalnum() else ""
+    return f"{first}***@{domain}" if at else ""
+
+
 class FailureOutput(serializers.Serializer[Any]):
     """Why it failed, in the shape of every error."""
 

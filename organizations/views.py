@@ -1,5 +1,6 @@
 """Organizations: signing up, looking up, one's own, and all of them for staff."""
 
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -9,6 +10,7 @@ from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, status
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import APIException
 from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
@@ -22,6 +24,7 @@ from accounts.permissions import IsMember
 from accounts.throttling import LookupThrottle, SignUpThrottle
 
 from . import examples, serializers, services, sign_up_views, tenancy
+from .authentication import StaffSessionAuthentication
 from .errors import OrganizationNotFound, SignUpClosed
 from .models import Organization
 from .permissions import IsStaff, MayLookUp, SignUpIsOpen
@@ -54,7 +57,8 @@ class CreateOrganizationView(ContractView):
 
 
 class GetOrganizationView(ContractView):
-    """Look-up by name: everybody's, unless ORG_PUBLIC_LOOKUP is off."""
+    """Look-up by name: everybody's, unless ORG_PUBLIC_LOOKUP is off. Where it is masked, strangers
+    see no more of the first admin's address than whose it may be."""
 
     permission_classes = (MayLookUp,)
     throttle_classes = (LookupThrottle,)
@@ -63,13 +67,23 @@ class GetOrganizationView(ContractView):
 
     def get_authenticators(self) -> list[BaseAuthentication]:
         """None while everybody may ask: a stale token is in nobody's way."""
-        if settings.ORG_PUBLIC_LOOKUP:
+        if settings.ORG_PUBLIC_LOOKUP == "on":
             return []
+        if settings.ORG_PUBLIC_LOOKUP == "masked":
+            # A login that stands has its organization active by now.
+            return [StaffSessionAuthentication()]
         return [kind() for kind in GenericAPIView.authentication_classes]
+
+    def perform_authentication(self, request: Request) -> None:
+        """Where it is masked, a login that is no good counts as none."""
+        if settings.ORG_PUBLIC_LOOKUP != "masked":
+            super().perform_authentication(request)
 
     @extend_schema(
         operation_id="org_get",
         summary="An organization by its name",
+        description="Where an installation masks it, strangers are told the first admin's address "
+        "as `a***@company.com`; the organization's people and staff see it whole.",
         responses={200: serializers.OrganizationOutput},
         examples=examples.GET,
         tags=["contract"],
@@ -81,10 +95,21 @@ class GetOrganizationView(ContractView):
         name = data.validated_data["organization_name"]
         organization = services.find_organization(name)
         tenant = tenancy.peek()
-        if not settings.ORG_PUBLIC_LOOKUP and tenant and tenant != organization.tenant:
+        if settings.ORG_PUBLIC_LOOKUP == "off" and tenant and tenant != organization.tenant:
             # To the people of another organization it does not exist.
             raise OrganizationNotFound(name)
+        if (
+            settings.ORG_PUBLIC_LOOKUP == "masked"
+            and tenant != organization.tenant
+            and not self._is_staff(request)
+        ):
+            return Response(serializers.MaskedOrganizationOutput(organization).data)
         return Response(serializers.OrganizationOutput(organization).data)
+
+    def _is_staff(self, request: Request) -> bool:
+        with suppress(APIException):  # A form that has expired, say.
+            return IsStaff().has_permission(request, self)
+        return False
 
 
 def _sign_up(view: GenericAPIView[Any], request: Request) -> Organization | Response:

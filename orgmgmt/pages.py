@@ -27,7 +27,7 @@ def is_no_page(request: HttpRequest) -> bool:
     path = request.path_info
     if path == "/org/get":
         # Otherwise it looks for a login, of staff too.
-        return bool(settings.ORG_PUBLIC_LOOKUP)
+        return bool(settings.ORG_PUBLIC_LOOKUP == "on")
     if path.startswith("/api/v1/"):
         scheme: str = request.META.get("HTTP_AUTHORIZATION", "")[:7]
         return scheme.lower() == "bearer "

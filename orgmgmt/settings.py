@@ -62,8 +62,12 @@ def number(name: str, *, default: int, at_most: int, at_least: int = 1) -> int:
 
 
 def choice(name: str, *, default: str, among: tuple[str, ...]) -> str:
-    """One of a few words; anything else stops the start."""
+    """One of a few words; anything else stops the start. A switch keeps its other spellings."""
     raw = text(name).strip() or default
+    if {"on", "off"} <= set(among):
+        raw = {"true": "on", "yes": "on", "1": "on", "false": "off", "no": "off", "0": "off"}.get(
+            raw.lower(), raw
+        )
     if raw not in among:
         raise ImproperlyConfigured(f"{name} is {raw!r}. Set it to one of: {', '.join(among)}.")
     return raw
@@ -370,8 +374,9 @@ MASTER_APPS = [
 ]
 # Who may make an organization over HTTP; commands always may.
 ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off"))
-# Off: strangers cannot find out by a name whether an organization has it.
-ORG_PUBLIC_LOOKUP = boolean("ORG_PUBLIC_LOOKUP", default=True)
+# What strangers learn by a name: `on` what the first edition told, `masked` all but the first
+# admin's address, `off` not even whether an organization has it.
+ORG_PUBLIC_LOOKUP = choice("ORG_PUBLIC_LOOKUP", default="on", among=("on", "masked", "off"))
 # In each process: how many connections to organizations' databases are open at most, how long one
 # stays open that nobody uses, and how long a request waits where all are in use.
 ORG_MAX_CONNECTIONS = number("ORG_MAX_CONNECTIONS", default=32, at_most=100_000)

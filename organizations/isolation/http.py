@@ -144,7 +144,7 @@ def base_domain() -> Iterator[str]:
 )
 def header_beside_a_body(stage: Stage, key: str) -> str:
     before = stage.ours.contents()
-    if not settings.ORG_PUBLIC_LOOKUP and asks_for_a_mail(stage, key):
+    if settings.ORG_PUBLIC_LOOKUP == "off" and asks_for_a_mail(stage, key):
         # There strangers are told of no organization, nor that a header names another.
         if written_to(lambda: _with_each_header(stage, key)):
             raise Crossed("a mail was written")

@@ -97,7 +97,7 @@ def test_an_unknown_or_suspended_organization_is_told_as_at_the_login(
 def test_where_no_organization_may_be_looked_up_all_answers_are_one(
     alpha: Company, beta: Company, company: Callable[..., Company], settings: Settings
 ) -> None:
-    settings.ORG_PUBLIC_LOOKUP = False
+    settings.ORG_PUBLIC_LOOKUP = "off"
     suspended = company()
     organization_services.suspend_organization(suspended.organization)
     body = {"organization": "No Such Company", "email": alpha.email}
@@ -116,7 +116,7 @@ def test_where_no_organization_may_be_looked_up_all_answers_are_one(
 def test_where_no_organization_may_be_looked_up_a_full_outbox_tells_of_none(
     alpha: Company, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.ORG_PUBLIC_LOOKUP = False
+    settings.ORG_PUBLIC_LOOKUP = "off"
 
     class Full(outbox.Outbox):
         def add(self, prepare: object) -> None:

@@ -15,6 +15,7 @@ from pytest_django import Settings
 from organizations import services
 from organizations.checks import check_openness
 from organizations.models import Organization, ThrottleCounter
+from organizations.serializers import masked
 from tests.accounts.helpers import bearer, headers_of, json_of, send
 from tests.conftest import PASSWORD, Company
 
@@ -33,7 +34,7 @@ def _tidy() -> Iterator[None]:
 @pytest.fixture
 def closed(settings: Settings) -> Settings:
     """Nobody who is not known here may look an organization up."""
-    settings.ORG_PUBLIC_LOOKUP = False
+    settings.ORG_PUBLIC_LOOKUP = "off"
     settings.LOGIN_FLOOR_MS = 0
     return settings
 
@@ -109,6 +110,66 @@ def test_staff_look_all_of_them_up(alpha: Company, staff_client: Client, closed:
 
 def test_a_stale_token_is_in_nobodys_way_while_lookup_is_public(alpha: Company) -> None:
     assert look_up(bearer("stale"), alpha.name).status_code == 200
+
+
+@pytest.fixture
+def masking(settings: Settings) -> Settings:
+    """Strangers are shown no address."""
+    settings.ORG_PUBLIC_LOOKUP = "masked"
+    return settings
+
+
+def seen(client: Client, company: Company) -> str:
+    answer = json_of(look_up(client, company.name))
+    assert set(answer) == {"id", "name", "admin_email", "created_at"}
+    return str(answer["admin_email"])
+
+
+def test_a_masked_address_is_whole_for_ones_own_people_and_staff_alone(
+    alpha: Company, beta: Company, staff_client: Client, masking: Settings
+) -> None:
+    mask = "a***@alpha.example"
+    client = bearer(alpha.token(Client()))
+    assert seen(client, alpha) == seen(staff_client, alpha) == alpha.email
+    assert seen(Client(), alpha) == seen(bearer(beta.token(Client())), alpha) == mask
+    masking.ORG_PUBLIC_LOOKUP = "on"
+    assert seen(Client(), alpha) == alpha.email
+
+
+def test_a_credential_that_is_no_good_counts_as_none_where_addresses_are_masked(
+    alpha: Company, staff_client: Client, masking: Settings
+) -> None:
+    ended = bearer(alpha.token(Client()))
+    assert send(ended, "post", "/api/v1/auth/logout/", {}).status_code == 204
+    cookie = Client()
+    cookie.cookies[configured.ORG_SESSION_COOKIE_NAME] = "stale"
+    elsewhere = bearer(alpha.token(Client()))
+    elsewhere.defaults["HTTP_X_ORGANIZATION"] = "somebody-else"
+    without_form = Client(enforce_csrf_checks=True)
+    without_form.cookies = staff_client.cookies
+    for stranger in (bearer("stale"), ended, cookie, elsewhere, without_form):
+        assert seen(stranger, alpha) == "a***@alpha.example"
+
+
+def test_a_sign_up_is_answered_with_the_address_whole(masking: Settings) -> None:
+    assert (
+        json_of(send(Client(), "post", "/org/create", SIGN_UP), 201)["admin_email"]
+        == (SIGN_UP["email"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("email", "shown"),
+    [
+        ("admin@company.com", "a***@company.com"),
+        ("x@company.com", "x***@company.com"),
+        ('"odd @ one"@company.com', "***@company.com"),
+        ("özil@company.com", "ö***@company.com"),
+        ("", ""),
+    ],
+)
+def test_a_masked_address_is_still_shaped_as_one(email: str, shown: str) -> None:
+    assert masked(email) == shown
 
 
 def _token(name: str, email: str) -> Any:
@@ -198,7 +259,7 @@ def test_a_failed_login_ends_no_sooner_than_the_floor(
     assert alpha.token(Client())
     assert len(slept) == 2, "a success is answered at once"
     assert all(0 < seconds <= 5 for seconds in slept)
-    closed.ORG_PUBLIC_LOOKUP = True
+    closed.ORG_PUBLIC_LOOKUP = "on"
     assert _token(alpha.name, alpha.email).status_code == 401
     assert len(slept) == 2
 
@@ -224,7 +285,7 @@ def ids() -> list[str | None]:
 def test_what_strangers_may_do_is_warned_of(settings: Settings) -> None:
     settings.THROTTLES = True
     assert ids() == ["organizations.W031", "organizations.W032"]
-    settings.ORG_SIGNUP, settings.ORG_PUBLIC_LOOKUP = "staff", False
+    settings.ORG_SIGNUP, settings.ORG_PUBLIC_LOOKUP = "staff", "masked"
     assert ids() == []
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     assert ids() == ["organizations.W033"]

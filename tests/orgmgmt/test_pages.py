@@ -42,7 +42,7 @@ def test_the_contract_asks_for_no_session(path: str, client: Client, alpha: Comp
 def test_a_look_up_that_is_closed_to_strangers_looks_for_staff(
     settings: Settings, staff_client: Client, alpha: Company
 ) -> None:
-    settings.ORG_PUBLIC_LOOKUP = False
+    settings.ORG_PUBLIC_LOOKUP = "off"
     response = staff_client.post("/org/get", LOOKUP, content_type="application/json")
     assert (response.status_code, met(response)) == (200, PAGES)
 

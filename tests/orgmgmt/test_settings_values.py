@@ -136,6 +136,15 @@ def test_production_promises_https_for_a_year() -> None:
     assert value(expression, HTTPS_ONLY="off") == "False 0"
 
 
+def test_looking_up_was_a_switch_and_keeps_its_spellings() -> None:
+    expression = "s.ORG_PUBLIC_LOOKUP"
+    assert value(expression) == value(expression, ORG_PUBLIC_LOOKUP="True") == "on"
+    assert value(expression, ORG_PUBLIC_LOOKUP="0") == "off"
+    assert value(expression, ORG_PUBLIC_LOOKUP="masked") == "masked"
+    refused = read(expression, ORG_PUBLIC_LOOKUP="some").stderr.splitlines()[-1]
+    assert "Set it to one of: on, masked, off." in refused
+
+
 def test_other_hosts_and_browsers_lists_are_bound_by_hsts_on_request_alone() -> None:
     expression = "s.SECURE_HSTS_INCLUDE_SUBDOMAINS, s.SECURE_HSTS_PRELOAD"
     both = {"HSTS_INCLUDE_SUBDOMAINS": "on", "HSTS_PRELOAD": "on"}

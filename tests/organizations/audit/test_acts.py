@@ -99,7 +99,7 @@ def test_a_failed_login_is_told_of_whatever_was_wrong(
 def test_what_somebody_tries_elsewhere_is_not_filed_in_the_trail_of_the_token_they_send(
     alpha: Company, request_id: str, told: Callable[[], Entries], settings: Settings
 ) -> None:
-    settings.ORG_PUBLIC_LOOKUP, settings.LOGIN_FLOOR_MS = False, 0
+    settings.ORG_PUBLIC_LOOKUP, settings.LOGIN_FLOOR_MS = "off", 0
     client = Client(headers={"Authorization": f"Bearer {alpha.token(Client())}"})
     log_in(client, alpha, request_id, organization="No such")
     headers = {"X-Request-ID": request_id}

@@ -87,7 +87,7 @@ def test_one_whose_fingerprint_nobody_knows_is_served(
 def test_what_may_not_be_found_out_by_a_name_is_not_told_by_a_deploy(
     four: Fleet, add: Add, client: Client, settings: Settings
 ) -> None:
-    settings.ORG_PUBLIC_LOOKUP = False
+    settings.ORG_PUBLIC_LOOKUP = "off"
     add(note=ADD_FIELD)
     answer = log_in(four, client)
     assert answer.status_code == 401  # type: ignore[attr-defined]
