@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
-from . import files
+from . import files, twins
 from .migrating import records
 from .naming import name_key as key_of
 from .provisioning import code, inspection, spares, templates, verdicts
@@ -72,6 +72,7 @@ class _Check:
             yield from self._roles()
             yield from self._stock()
             yield from self._files()
+            yield from self._twins()
 
     def _reconciled(self) -> Iterator[Finding]:
         outcome = reconcile_organizations(wait_seconds=_RECONCILE_WAITS_SECONDS)
@@ -218,6 +219,19 @@ class _Check:
                     "if nobody needs them, remove the folder"
                 )
             yield Finding(str(storage.folder_of(key)), None, (Problem(Kind.FILES, what, remedy),))
+
+    def _twins(self) -> Iterator[Finding]:
+        for twin in twins.find(templates.obstacles()):
+            migration = twin.obstacle.migration
+            what = (
+                f"shares random values with {twin.other} ({twin.obstacle.what}), which "
+                f"{migration} made for the template that both are copies of"
+            )
+            remedy = (
+                "give it values of its own (org_command); where all are meant to have the same, "
+                f"{migration} says so: same_for_every_organization = True"
+            )
+            yield Finding(twin.name, None, (Problem(Kind.SHARED_ROWS, what, remedy),))
 
 
 # What an act under the organization's lock brings about, and ends itself.

@@ -203,7 +203,8 @@ class SchemaVersion(models.Model):
 
 
 class Template(models.Model):
-    """A database with the tenant apps' tables and nothing in them, which new ones are copied from.
+    """A database with the tenant apps' tables, which new ones are copied from. It holds no rows but
+    those that a migration says are the same for every organization.
 
     The application's role owns it and nobody may connect to it. role_name: who owns its tables; a
     role that cannot log in. fingerprint: of the migrations that made them (provisioning/code.py).
@@ -232,6 +233,24 @@ class Template(models.Model):
 
     def __str__(self) -> str:
         return self.database_name
+
+
+class UncopyableSchema(models.Model):
+    """Migrations whose database is not copied, since a copy would not be what they make.
+
+    obstacles: what each would lose or share (provisioning/copying.py). Found once; code that does
+    without has another fingerprint.
+    """
+
+    fingerprint = models.CharField(max_length=64, primary_key=True)
+    obstacles = models.JSONField()
+    found_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "uncopyable_schemas"
+
+    def __str__(self) -> str:
+        return self.fingerprint
 
 
 class SpareDatabase(models.Model):

@@ -1,11 +1,13 @@
 """The tables of the tenant apps, in one organization's database."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from django.core.management import call_command
+from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 from django.db import connections
+from django.db.migrations import Migration
 
 from organizations import tenancy
 from organizations.tenancy import Tenant
@@ -27,19 +29,37 @@ def unhurried(alias: str) -> Iterator[None]:
                 cursor.execute("RESET statement_timeout")
 
 
-def migrate_tenant(tenant: Tenant) -> None:
+def migrate_tenant(tenant: Tenant, *, after: Callable[[Migration], None] | None = None) -> None:
     """Bring the organization's database to the code's migrations. Does nothing where it is there.
 
     Each tenant app by its label: a `migrate` without one would record the master's apps as applied
-    in a database that has none of their tables.
+    in a database that has none of their tables. after: called behind each migration, once it is
+    committed.
     """
     with tenancy.override(tenant), unhurried(tenant.alias):
         for label in sorted(tenancy.tenant_labels()):
             call_command(
-                "migrate",
+                _migrate(after),
                 label,
                 database=tenant.alias,
                 interactive=False,
                 verbosity=0,
                 stdout=io.StringIO(),
             )
+
+
+def _migrate(after: Callable[[Migration], None] | None) -> BaseCommand:
+    """The command, which tells of each migration.
+
+    Relies on Django 5.2, core/management/commands/migrate.py: what its executor tells it of.
+    """
+    command: Any = load_command_class(get_commands()["migrate"], "migrate")
+    told = command.migration_progress_callback
+
+    def tell(action: str, migration: Migration | None = None, fake: bool = False) -> None:
+        told(action, migration, fake)
+        if after is not None and migration is not None and action == "apply_success":
+            after(migration)
+
+    command.migration_progress_callback = tell
+    return command  # type: ignore[no-any-return]

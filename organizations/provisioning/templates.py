@@ -14,12 +14,13 @@ from django.db import connections, transaction
 from django.utils import timezone
 from psycopg import sql
 
-from organizations.models import Server, Template
+from organizations.models import Server, Template, UncopyableSchema
 from organizations.naming import RESERVED_PREFIX, system_database_name
 from organizations.sealing import seal
 from organizations.tenancy import Place, Tenant, registry
 
 from . import code, trouble
+from .copying import Obstacle, Watch
 from .database import drop_database, drop_databases_of, ensure_database
 from .failures import noted
 from .migrations import migrate_tenant
@@ -40,19 +41,19 @@ _not_before = 0.0
 def ensure(session: ServerSession) -> Template | None:
     """The template of this code, built where there is none.
 
-    None: it cannot be used now, somebody else is building it, or building it has failed a short
-    time ago. To build it and to copy it takes hardly longer than the plain way, so who comes first
-    builds it; nobody waits for somebody else. Raises for a server that is in trouble, and for
-    nothing else that is wrong with a template.
+    None: it cannot be used now, somebody else is building it, building it has failed a short time
+    ago, or a copy would not be what the migrations make (copying.py). To build it and to copy it
+    takes hardly longer than the plain way, so who comes first builds it; nobody waits for another.
+    Raises for a server that is in trouble, and for nothing else that is wrong with a template.
     """
     global _not_before
     template = ready()
     if template is not None:
         return template if _is_free(session, template) else None
-    if time.monotonic() < _not_before or not session.try_lock(LOCK):
+    if time.monotonic() < _not_before or obstacles() or not session.try_lock(LOCK):
         return None
     try:
-        return ready() or build(session)
+        return ready() or (None if obstacles() else build(session))
     except Exception as error:
         if trouble.is_servers(error):
             raise
@@ -69,6 +70,12 @@ def ready() -> Template | None:
     return Template.objects.filter(
         fingerprint=code.current().fingerprint, ready=True, server__name=Server.DEFAULT
     ).first()
+
+
+def obstacles() -> list[Obstacle]:
+    """Why this code's template is not copied; empty where it is, or nobody has looked yet."""
+    found = UncopyableSchema.objects.filter(fingerprint=code.current().fingerprint).first()
+    return [] if found is None else [Obstacle.of_json(each) for each in found.obstacles]
 
 
 def _is_free(session: ServerSession, template: Template) -> bool:
@@ -95,10 +102,11 @@ def distrust(template: Template) -> None:
     Template.objects.filter(pk=template.pk).update(ready=False)
 
 
-def build(session: ServerSession) -> Template:
+def build(session: ServerSession) -> Template | None:
     """A new template of this code. The lock must be held, and none be ready.
 
-    Raises what PostgreSQL and Django raise; then nothing of it is left.
+    None where a copy would not be what the migrations make: that is noted, and said in the log
+    once. Raises what PostgreSQL and Django raise. In both cases nothing of it is left.
     """
     began = time.perf_counter()
     code.refuse_problem()
@@ -111,7 +119,10 @@ def build(session: ServerSession) -> Template:
         role_name=f"{RESERVED_PREFIX}tables_{secrets.token_hex(8)}",
     )
     try:
-        _make(session, template)
+        found = _make(session, template)
+        if found:
+            _refuse(session, template, found)
+            return None
         _publish(session, template)
     except BaseException:
         try:
@@ -126,24 +137,42 @@ def build(session: ServerSession) -> Template:
     return template
 
 
-def _make(session: ServerSession, template: Template) -> None:
+def _make(session: ServerSession, template: Template) -> list[Obstacle]:
     password = secrets.token_urlsafe(32)
     database, role = template.database_name, template.role_name
     tenant = Tenant(0, "template", place=Place(database, role, seal(password)))
     try:
         ensure_role(session, role=role, password=password)
         ensure_database(session, database=database, role=role)
-        migrate_tenant(tenant)
+        watch = Watch(tenant)
+        migrate_tenant(tenant, after=watch.after)
+        found = watch.found()
     finally:
         registry.forget(tenant.alias)  # And close what is open to it.
     name, tables, me = (sql.Identifier(each) for each in (database, role, session.user))
     with session.membership(role):
         session.batch(
             sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, me),
-            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name),
+            # A migration can have set it, and a template of PostgreSQL's own sense is not dropped.
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE false").format(name),
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC, {}").format(name, tables),
             sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(tables),
         )
+    return found
+
+
+def _refuse(session: ServerSession, template: Template, found: list[Obstacle]) -> None:
+    """Note what a copy would lose or share, and drop it."""
+    UncopyableSchema.objects.update_or_create(
+        fingerprint=template.fingerprint,
+        defaults={"obstacles": [each.as_json() for each in found]},
+    )
+    for each in found:
+        logger.warning(
+            "not copied: each organization is migrated by itself",
+            extra={"migration": each.migration, "because": each.what},
+        )
+    _drop(session, template)
 
 
 def _publish(session: ServerSession, template: Template) -> None:

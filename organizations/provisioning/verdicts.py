@@ -30,6 +30,7 @@ class Kind(StrEnum):
     ORPHAN_ROLE = "orphan role"
     STOCK = "stock"
     FILES = "files"
+    SHARED_ROWS = "shared rows"
 
 
 @dataclass(frozen=True)

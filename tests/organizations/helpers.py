@@ -2,6 +2,7 @@
 of its own, and a look at the server."""
 
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -110,18 +111,26 @@ class Code:
         self._settings = settings
         self._patch = monkeypatch
 
-    def add(self, statement: str) -> None:
-        """Put a migration with this statement behind the real ones."""
-        package = self._folder / f"added_{abs(hash(statement))}"
+    def add(self, *statements: str, declared: bool = False) -> None:
+        """Put a migration with each of the statements behind the real ones.
+
+        declared: the first one's rows are the same for every organization.
+        """
+        package = self._folder / f"added_{secrets.token_hex(4)}"
         package.mkdir()
         (package / "__init__.py").touch()
         (package / "0001_initial.py").write_text(_ALL_AS_ONE)
-        (package / "0002_added.py").write_text(
-            "from django.db import migrations\n"
-            "class Migration(migrations.Migration):\n"
-            "    dependencies = [('accounts', '0001_initial')]\n"
-            f"    operations = [migrations.RunSQL({statement!r})]\n"
-        )
+        last = "0001_initial"
+        for number, statement in enumerate(statements, start=2):
+            name = f"{number:04}_added"
+            (package / f"{name}.py").write_text(
+                "from django.db import migrations\n"
+                "class Migration(migrations.Migration):\n"
+                f"    same_for_every_organization = {declared and number == 2}\n"
+                f"    dependencies = [('accounts', {last!r})]\n"
+                f"    operations = [migrations.RunSQL({statement!r})]\n"
+            )
+            last = name
         self._patch.syspath_prepend(str(self._folder))
         self._settings.MIGRATION_MODULES = {"accounts": package.name}
 

@@ -39,5 +39,13 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         for name in dropped:
             self.stdout.write(f"dropped: {name}")
+        if template is None:
+            for obstacle in templates.obstacles():
+                self.stdout.write(f"{obstacle.migration}: {obstacle.what}")
+            self.stdout.write(
+                "not built: a copy would not be what these migrations make, so each organization "
+                'is migrated by itself (docs/migrations.md, "What is copied")'
+            )
+            return
         verb = "is there already" if found else "built"
         self.stdout.write(f"{verb}: {template.database_name}")

@@ -1,0 +1,129 @@
+"""Organizations that hold the same random values, since an earlier template had them.
+
+Compared are the tables in which a migration leaves rows of its own, by the values that look random:
+16 characters or more without a space and with a digit, but no time. UUIDs, keys, tokens and hashes
+do; a country's name does not, and whether it is the same everywhere does not matter.
+
+The databases are hostile ground: what is read is bounded, and the deadline is this side's.
+"""
+
+import hashlib
+import logging
+import select
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import ExecStatus
+
+from .errors import OrganizationError
+from .models import Organization
+from .provisioning.copying import Obstacle
+from .provisioning.database import settings_for
+from .tenancy import Place
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 500
+_SECONDS = 5.0
+# Nothing of the organization's own stands for a function or an operator of these.
+_OPTIONS = "-c search_path=pg_catalog -c statement_timeout=5s -c lock_timeout=2s"
+# The oldest rows come first: a migration's are older than an organization's own.
+_VALUES = """
+SELECT left(value, 200) FROM (
+    SELECT to_jsonb(t) AS row FROM {} AS t ORDER BY ctid LIMIT 1000
+) AS rows, jsonb_each_text(row)
+WHERE value ~ '^[!-~]{{16,}}$' AND value ~ '[0-9]' AND value !~ '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T'
+LIMIT 5000
+"""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """An organization that shares values with another one, where it has them from the template."""
+
+    name: str
+    other: str
+    obstacle: Obstacle
+
+
+def find(obstacles: Collection[Obstacle]) -> Iterator[Twin]:
+    """Of those that can be used, each that shares a value in a table of the obstacles'.
+
+    One connection to each organization; what cannot be read is told in the log. Memory grows with
+    the random values that were read, 16 bytes for each.
+    """
+    tables = [each for each in obstacles if each.table is not None]
+    # Who had it first; None behind that one was told of too.
+    first: dict[tuple[int, bytes], str] = {}
+    told: set[tuple[int, str]] = set()
+    if not tables:
+        return
+    for number, name, place in _organizations():
+        for index, values in _read(number, place, tables):
+            for digest in values:
+                other = first.setdefault((index, digest), name)
+                if other == name:
+                    continue
+                for pair in ((name, other), (other, name)):
+                    if (index, pair[0]) not in told:
+                        told.add((index, pair[0]))
+                        yield Twin(*pair, tables[index])
+
+
+def _organizations() -> Iterator[tuple[int, str, Place]]:
+    last = 0
+    while True:
+        page = list(
+            Organization.objects.usable()
+            .filter(pk__gt=last)
+            .order_by("pk")
+            .values_list("pk", "name", "database_name", "role_name", "sealed_password")[:_PAGE]
+        )
+        for number, name, *place in page:
+            yield number, name, Place(*place)
+        if len(page) < _PAGE:
+            return
+        last = page[-1][0]
+
+
+def _read(
+    number: int, place: Place, tables: Collection[Obstacle]
+) -> Iterator[tuple[int, set[bytes]]]:
+    """For each table that can be read, its number and the digests of its random values."""
+    try:
+        entry = settings_for(place, owner=place.database_name)
+        parameters = {key: entry[key.upper()] for key in ("host", "port", "user", "password")}
+        parameters |= {"dbname": entry["NAME"], **entry["OPTIONS"], "options": _OPTIONS}
+        connection = psycopg.connect(
+            **{key: value for key, value in parameters.items() if value not in ("", None)},
+            autocommit=True,
+        )
+        try:
+            for index, each in enumerate(tables):
+                yield index, _values(connection, each.table or ("", ""))
+        finally:
+            connection.close()
+    except (psycopg.Error, OrganizationError, TimeoutError) as error:
+        logger.warning("rows not compared", extra={"organization": number}, exc_info=error)
+
+
+def _values(connection: psycopg.Connection, table: tuple[str, str]) -> set[bytes]:
+    wire = connection.pgconn
+    wire.send_query(sql.SQL(_VALUES).format(sql.Identifier(*table)).as_string().encode())
+    end = time.monotonic() + _SECONDS
+    poll = select.poll()
+    poll.register(wire.socket, select.POLLIN)
+    while wire.is_busy():
+        if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+            raise TimeoutError("It took longer than its limit.")
+        wire.consume_input()
+    result = wire.get_result()
+    wire.get_result()
+    if result is None or result.status != ExecStatus.TUPLES_OK:
+        # A table that is not there, or is none, has no rows of the template's.
+        return set()
+    values = (result.get_value(row, 0) or b"" for row in range(result.ntuples))
+    return {hashlib.sha256(value).digest()[:16] for value in values}
