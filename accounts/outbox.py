@@ -11,6 +11,7 @@ needs more has `add` put a row into a table of jobs instead.
 """
 
 import atexit
+import contextvars
 import logging
 import os
 import random
@@ -83,7 +84,8 @@ class Outbox:
             due, prepare = self._orders.get()
             self._hurry.wait(max(0.0, due - time.monotonic()))
             try:
-                mail = prepare()
+                # What it activates (a time zone, a language) is not the next one's.
+                mail = contextvars.copy_context().run(prepare)
                 if mail is not None:
                     self._mails.put_nowait(mail)
                     continue

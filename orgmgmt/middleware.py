@@ -1,6 +1,8 @@
 """What every request meets first: its size, its host and the spelling of its path."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
+from typing import cast
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
@@ -8,6 +10,7 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseNotAllowed,
+    StreamingHttpResponse,
     UnreadablePostError,
 )
 from django.http.response import HttpResponseBase
@@ -24,6 +27,36 @@ SLASHLESS = frozenset({"/org/create", "/org/get", "/health", "/docs", "/redoc", 
 
 
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+
+
+class FreshContextMiddleware:
+    """Each request in a context of its own: what it activates for its thread ends with it.
+
+    The time zone, the language, the URL configuration, and whatever else is kept in an asgiref
+    Local or a ContextVar. A thread serves many requests; an asynchronous server has a task for
+    each.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        context = copy_context()
+        response = context.run(self.get_response, request)
+        if isinstance(response, StreamingHttpResponse) and not response.is_async:
+            content = cast("Iterator[bytes]", response.streaming_content)
+            response.streaming_content = _steps(context, content)
+        return response
+
+
+def _steps(context: Context, content: Iterator[bytes]) -> Iterator[bytes]:
+    """A streamed body, made in its request's context."""
+    end = object()
+    try:
+        while (part := context.run(next, content, end)) is not end:
+            yield cast(bytes, part)
+    finally:
+        context.run(getattr(content, "close", lambda: None))
 
 
 class EdgeMiddleware:

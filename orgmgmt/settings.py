@@ -442,6 +442,7 @@ INSTALLED_APPS = [
 ]
 AUTH_USER_MODEL = "organizations.Staff"
 MIDDLEWARE = [
+    "orgmgmt.middleware.FreshContextMiddleware",
     "orgmgmt.headers.SecurityHeadersMiddleware",
     "orgmgmt.origin.OriginMiddleware",
     # Outside the edge: what that refuses has to be readable by an allowed origin too.
