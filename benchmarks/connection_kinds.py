@@ -24,6 +24,7 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool
 
 from organizations.tenancy import pool
+from organizations.tenancy.guard import Connection
 from orgmgmt.embedded import EmbeddedPostgres
 
 THREADS = 4
@@ -96,7 +97,7 @@ def shared(ceiling: int) -> Callable[[Parameters], Any]:
 
         def block(number: int) -> None:
             connection = ours.take(
-                entries[number], lambda: psycopg.connect(**databases[number], autocommit=True)
+                entries[number], lambda: Connection.connect(**databases[number], autocommit=True)
             )
             try:
                 _ask(connection)

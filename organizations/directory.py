@@ -8,7 +8,9 @@ from .errors import OrganizationNotFound, OrganizationSuspended
 from .migrating.skew import refuse_where_behind
 from .models import Organization
 from .naming import name_digest
+from .provisioning import backends
 from .provisioning.database import settings_for
+from .provisioning.server import open_session
 from .tenancy import Place, Tenant
 
 
@@ -52,6 +54,15 @@ class MasterDirectory:
         if organization is None:
             raise OrganizationNotFound(tenant.slug)
         return settings_for(organization.place, owner=organization.name)
+
+    def end_session(self, *, role: str, database: str, pid: int) -> bool:
+        """Whether there was one. Raises ServerUnavailable and ServerRefused."""
+        with open_session() as session:
+            return backends.end(session, role=role, database=database, pid=pid)
+
+    def limit_met(self, *, role: str, database: str) -> str | None:
+        """None, too, where the server has fewer connections by now."""
+        return backends.limit_met(role=role, database=database)
 
 
 # Each request asks one of these once. Written out: the ORM takes longer to put such a query

@@ -252,6 +252,18 @@ class MigrationHalfDone(OrganizationError):
         super().__init__(f"{migration} is not atomic: what it did before this error stays done.")
 
 
+class HistoryUnreadable(OrganizationError):
+    """What an organization's database says of its migrations is no such thing: it can be a view."""
+
+    code = "history_unreadable"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"The table django_migrations of {name!r} {reason}. Look at what it is, repair it and "
+            "try again."
+        )
+
+
 class OtherCode(OrganizationError):
     """A job that is for other migrations than its worker has."""
 

@@ -8,13 +8,17 @@ an organization take what they take. Those use direct sessions (provisioning/ser
 from django.conf import settings
 from django.db import connections
 
+from organizations.tenancy import guard
+
 
 def limit_connections() -> None:
     """Give each connection that this process opens from now on the two limits.
 
     As a startup parameter: it costs no statement, and RESET returns to it. The organizations'
-    connections take it over from the master's entry (provisioning/database.py).
+    connections take it over from the master's entry (provisioning/database.py); an organization
+    could lift it, so the client has its own for those (organizations/tenancy/guard.py).
     """
+    guard.serve_requests()
     milliseconds = {
         "statement_timeout": settings.STATEMENT_TIMEOUT_SECONDS * 1000,
         "lock_timeout": settings.LOCK_TIMEOUT_SECONDS * 1000,

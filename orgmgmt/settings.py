@@ -401,6 +401,11 @@ MIGRATION_LOCK_TIMEOUT_SECONDS = number("MIGRATION_LOCK_TIMEOUT_SECONDS", defaul
 MIGRATION_STATEMENT_TIMEOUT_SECONDS = number(
     "MIGRATION_STATEMENT_TIMEOUT_SECONDS", default=0, at_least=0, at_most=86_400
 )
+# By the client's clock, since an organization can lift the server's: what is sent of a migration at
+# a time (0: as long as it takes).
+MIGRATION_DEADLINE_SECONDS = number(
+    "MIGRATION_DEADLINE_SECONDS", default=3_600, at_least=0, at_most=864_000
+)
 MIGRATION_TRIES = number("MIGRATION_TRIES", default=5, at_most=100)
 # A write to an organization's database inside transaction.atomic() of the master's, which does not
 # cover it: refused, or logged as a warning and done.
@@ -492,6 +497,22 @@ REQUEST_TIMEOUT_SECONDS = number("REQUEST_TIMEOUT_SECONDS", default=60, at_most=
 # Of one statement, and of its wait for one lock (orgmgmt/limits.py).
 STATEMENT_TIMEOUT_SECONDS = number("STATEMENT_TIMEOUT_SECONDS", default=8, at_most=3_600)
 LOCK_TIMEOUT_SECONDS = number("LOCK_TIMEOUT_SECONDS", default=5, at_most=3_600)
+# On how many hosts these processes run.
+WEB_HOSTS = number("WEB_HOSTS", default=1, at_most=1_000)
+# How many threads of one process are one organization's at a time, at most.
+ORG_MAX_THREADS = number("ORG_MAX_THREADS", default=max(1, WEB_THREADS - 1), at_most=1_000)
+# How many connections an organization's role may have: its threads', its jobs', and a few for
+# migrations and whoever looks.
+ORG_CONNECTION_LIMIT = number(
+    "ORG_CONNECTION_LIMIT",
+    default=WEB_HOSTS * WEB_CONCURRENCY * ORG_MAX_THREADS + WORKER_CONCURRENCY + 3,
+    at_most=100_000,
+)
+# Of the answer to one statement in an organization's database, which is read as a whole.
+ORG_MAX_ANSWER_ROWS = number("ORG_MAX_ANSWER_ROWS", default=200_000, at_most=1_000_000_000)
+ORG_MAX_ANSWER_BYTES = number(
+    "ORG_MAX_ANSWER_BYTES", default=64_000_000, at_least=100_000, at_most=100_000_000_000
+)
 
 # --- The edge -----------------------------------------------------------------------------------
 ALLOWED_HOSTS = names("ALLOWED_HOSTS", default=f"localhost,127.0.0.1,[::1],{HOST}" if DEBUG else "")

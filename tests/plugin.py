@@ -55,6 +55,8 @@ def environment() -> dict[str, str]:
         "MASTER_DB_USER": "orgmgmt",
         # The tests of the limits switch them on.
         "THROTTLES": "off",
+        # Several processes of the tests are at work on the same few organizations.
+        "ORG_CONNECTION_LIMIT": "100",
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.db.backends.postgresql import base
 from django.db.transaction import Atomic
 
-from organizations.tenancy.pool import is_alive
+from organizations.tenancy.guard import is_quiet
 from organizations.tenancy.transaction import refuse_early_commit, uncovered
 
 
@@ -40,7 +40,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Whether the connection can be used; behind an error the server is asked."""
         if self.errors_occurred:
             return super().is_usable()
-        return is_alive(self.connection)
+        return is_quiet(self.connection)
 
     @property
     def atomic_blocks(self) -> list[Atomic]:

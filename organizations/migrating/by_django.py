@@ -15,12 +15,12 @@ from django.db.models.signals import post_migrate, pre_migrate
 
 from organizations import tenancy
 from organizations.errors import MigrationHalfDone
-from organizations.tenancy import Tenant, registry
+from organizations.tenancy import Tenant, registry, time_limit
 
 from . import concurrently
 from .graph import Plan
 from .rehearsal import Step
-from .session import limits_milliseconds
+from .session import deadline_seconds, limits_milliseconds
 
 
 class _Executor(MigrationExecutor):
@@ -60,7 +60,8 @@ def _limited(alias: str) -> Iterator[None]:
         for name, value in limits_milliseconds().items():
             cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
     try:
-        yield
+        with time_limit(deadline_seconds()):
+            yield
     finally:
         if connections[alias].is_usable():
             with connections[alias].cursor() as cursor:

@@ -9,8 +9,9 @@ from django.db import Error as DatabaseError
 from django.db.migrations.recorder import MigrationRecorder
 from psycopg import sql
 
+from organizations.errors import HistoryUnreadable
 from organizations.provisioning.database import settings_for
-from organizations.tenancy import Tenant, directory
+from organizations.tenancy import Tenant, directory, guard, time_limit
 
 from .rehearsal import Key
 
@@ -21,9 +22,13 @@ _PASSING = (
     psycopg.errors.AdminShutdown,
     psycopg.errors.CannotConnectNow,
 )
-_THERE = sql.SQL("SELECT app, name FROM {}").format(
-    sql.Identifier(MigrationRecorder.Migration._meta.db_table)
-)
+# More than any project has; and what is read of it is kept in the master.
+_MOST_ROWS, _MOST_CHARACTERS = 5_000, 500_000
+# The organization can have put a view in its place, of any size.
+_THERE = sql.SQL(
+    "SELECT pg_catalog.left(app::pg_catalog.text, 255), "
+    "pg_catalog.left(name::pg_catalog.text, 255) FROM {} LIMIT {}"
+).format(sql.Identifier(MigrationRecorder.Migration._meta.db_table), _MOST_ROWS + 1)
 
 
 class Session:
@@ -43,6 +48,7 @@ class Session:
         self._parameters |= {"dbname": entry["NAME"], **entry["OPTIONS"]}
         self._connection: psycopg.Connection[Any] | None = None
         self._version = 0
+        self._owner = owner
 
     def __enter__(self) -> Self:
         return self
@@ -67,11 +73,17 @@ class Session:
         return self._version or self._open().info.server_version
 
     def applied(self) -> frozenset[Key] | None:
-        """What django_migrations says; None: there is no such table."""
+        """What django_migrations says; None: there is no such table. Raises HistoryUnreadable."""
         try:
-            return frozenset(self._open().execute(_THERE).fetchall())
+            rows = self._open().execute(_THERE).fetchall()
         except psycopg.errors.UndefinedTable:
             return None
+        except psycopg.errors.QueryCanceled as error:
+            raise HistoryUnreadable(self._owner, "took too long to read") from error
+        length = sum(len(value or "") for row in rows for value in row)
+        if len(rows) > _MOST_ROWS or length > _MOST_CHARACTERS:
+            raise HistoryUnreadable(self._owner, "is larger than that of any project")
+        return frozenset(rows)
 
     def send(self, batch: str) -> None:
         """Run the statements in one round trip and one transaction, under the limits.
@@ -86,14 +98,15 @@ class Session:
         if connection.info.parameter_status("TimeZone") != zone:
             values["TimeZone"] = zone
         text = "\n;\n".join(("BEGIN", *map(_set_local, values.items()), batch, "COMMIT"))
-        connection.execute(text.encode())
+        with time_limit(deadline_seconds()):
+            connection.execute(text.encode())
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             parameters = {
                 key: value for key, value in self._parameters.items() if value not in ("", None)
             }
-            self._connection = psycopg.connect(
+            self._connection = guard.Connection.connect(
                 **parameters, client_encoding="UTF8", autocommit=True, prepare_threshold=None
             )
             self._version = self._connection.info.server_version
@@ -107,6 +120,11 @@ def limits_milliseconds() -> dict[str, str]:
         "statement_timeout": settings.MIGRATION_STATEMENT_TIMEOUT_SECONDS,
     }
     return {name: f"{value * 1000}ms" for name, value in seconds.items()}
+
+
+def deadline_seconds() -> float | None:
+    """How long what is sent may take by the client's clock; None: as long as it takes."""
+    return settings.MIGRATION_DEADLINE_SECONDS or None
 
 
 def _set_local(value: tuple[str, str]) -> str:

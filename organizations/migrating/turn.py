@@ -13,6 +13,7 @@ from django.db import InterfaceError, OperationalError
 
 from organizations.errors import (
     HistoryInconsistent,
+    HistoryUnreadable,
     MigrationHalfDone,
     OrganizationError,
     ServerUnavailable,
@@ -88,6 +89,8 @@ def _migrate(nothing: Result, tenant: Tenant, engine: Engine, record: records.Re
     except Exception as error:
         failed = _failed(nothing, error, seconds=time.monotonic() - began)
         failed = replace(failed, error=_with_first(failed.error, error, record.error))
+        if isinstance(error, HistoryUnreadable):
+            return failed
         with suppress(Exception):  # Of several migrations the first ones can be done.
             there = engine.state_of(tenant, owner=nothing.name)
             failed = replace(failed, **_schema(there, record.fingerprint))

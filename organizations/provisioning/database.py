@@ -30,16 +30,19 @@ def settings_for(place: Place, *, owner: str) -> dict[str, Any]:
         "OPTIONS": {
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             **libpq_options(),
-            **_limits(),
+            "options": _options(),
         },
         "CONN_MAX_AGE": 0,
     }
 
 
-def _limits() -> dict[str, Any]:
-    """The time limits of this process's master connections, where it has any."""
-    options = connections.settings["default"].get("OPTIONS", {}).get("options")
-    return {"options": options} if options else {}
+def _options() -> str:
+    """What a session begins with, and comes back to behind each block (DISCARD ALL): the time
+    limits of this process's master connections, where it has any, and the zone that Django would
+    SET, which is also what counts against the role's own settings."""
+    limits = connections.settings["default"].get("OPTIONS", {}).get("options", "")
+    zone = "UTC" if settings.USE_TZ else settings.TIME_ZONE
+    return f"{limits} -c TimeZone={zone}".strip()
 
 
 class DatabaseTaken(Exception):

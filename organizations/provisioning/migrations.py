@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.conf import settings
 from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 from django.db import connections
 from django.db.migrations import Migration
 
 from organizations import tenancy
-from organizations.tenancy import Tenant
+from organizations.tenancy import Tenant, time_limit
 
 
 @contextmanager
@@ -22,7 +23,8 @@ def unhurried(alias: str) -> Iterator[None]:
     with connections[alias].cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
     try:
-        yield
+        with time_limit(settings.MIGRATION_DEADLINE_SECONDS or None):
+            yield
     finally:
         if connections[alias].is_usable():
             with connections[alias].cursor() as cursor:

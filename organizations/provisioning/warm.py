@@ -17,7 +17,7 @@ from django.conf import settings
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from organizations.tenancy.pool import is_alive
+from organizations.tenancy.guard import is_quiet
 
 Connection = psycopg.Connection[TupleRow]
 Parameters = Mapping[str, Any]
@@ -43,7 +43,7 @@ class Stock:
                     return None
                 connection, opened_with, since = self._idle.pop()
             is_young = time.monotonic() - since < IDLE_SECONDS
-            if is_young and opened_with == parameters and is_alive(connection):
+            if is_young and opened_with == parameters and is_quiet(connection):
                 return connection
             connection.close()
 

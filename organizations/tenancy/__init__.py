@@ -11,6 +11,7 @@ from .errors import (
     DirectoryMissing,
     NoFileAddress,
     NoTenant,
+    OrganizationCrowded,
     RegistryFull,
     TenancyError,
     TooBusy,
@@ -18,6 +19,7 @@ from .errors import (
     WrongTenant,
     WrongTransaction,
 )
+from .guard import time_limit
 from .router import TenantRouter, is_tenant_model, tenant_labels
 from .streaming import aiterate, iterate
 from .transaction import atomic, connection, on_commit
@@ -27,6 +29,7 @@ __all__ = [
     "DirectoryMissing",
     "NoFileAddress",
     "NoTenant",
+    "OrganizationCrowded",
     "Place",
     "RegistryFull",
     "Tenant",
@@ -48,4 +51,5 @@ __all__ = [
     "peek",
     "reset",
     "tenant_labels",
+    "time_limit",
 ]

@@ -38,6 +38,14 @@ class Directory(Protocol):
         """A DATABASES entry for the tenant's database."""
         ...
 
+    def end_session(self, *, role: str, database: str, pid: int) -> bool:
+        """End the back end of a session that the role has with the database; whether one was."""
+        ...
+
+    def limit_met(self, *, role: str, database: str) -> str | None:
+        """Which limit of connections is reached: the `server`'s, the `role`'s, the `database`'s."""
+        ...
+
 
 _installed: Directory | None = None
 

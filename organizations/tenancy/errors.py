@@ -66,6 +66,17 @@ class NoFileAddress(TenancyError, AttributeError):
         )
 
 
+class OrganizationCrowded(TooBusy):
+    """An organization has as many threads of this process, or connections to its database, as one
+    may have: it gets no more, so that others do."""
+
+    def __init__(self, setting: str, most: int) -> None:
+        super().__init__(
+            f"This organization has as much under way as it may have at a time ({setting} = "
+            f"{most}). Try again shortly."
+        )
+
+
 class DirectoryMissing(TenancyError):
     """No directory was installed, so no organization can be found."""
 

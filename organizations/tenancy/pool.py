@@ -1,37 +1,45 @@
 """Open connections to organizations' databases: shared by the threads of a process, and bounded.
 
 A block takes one when it first asks its database something, and gives it back when it ends. What is
-given back stays open for the next block of the same organization, in whichever thread. Never more
-than ORG_MAX_CONNECTIONS are open: where another organization needs one, the idle one used longest
-ago is closed; one that is lent is never taken. With all of them lent, who comes waits in line, for
-ORG_CONNECTION_WAIT_SECONDS at most.
+given back stays open for the next block of the same organization, in whichever thread, and has
+forgotten by then what it was told. Never more than ORG_MAX_CONNECTIONS are open: where another
+organization needs one, the idle one used longest ago is closed; one that is lent is never taken.
+With all of them lent, who comes waits in line, for ORG_CONNECTION_WAIT_SECONDS at most.
+
+Where requests are served, one organization has a share of the threads (shares.py).
 
 psycopg's own pools are for one database each, with threads of their own: a thousand organizations
 have no ceiling together. docs/decisions/0013-connections.md has the figures.
 """
 
+import logging
 import os
-import select
 import threading
 import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import psycopg
 from django.conf import settings
-from psycopg.pq import TransactionStatus
 
-from .errors import ConnectionsExhausted
+from . import directory, guard, keeper
+from .errors import ConnectionsExhausted, OrganizationCrowded
+from .guard import Connection
+from .shares import Share, Waiter
 
-Connection = psycopg.Connection[Any]
+logger = logging.getLogger(__name__)
+
+# How long a server that is full may take to let go of a connection that was closed for another.
+_MAKES_ROOM_SECONDS = 0.05
 
 
 class Entry(dict[str, Any]):
-    """A DATABASES entry as it was registered, and the idle connections that were opened by it.
+    """A DATABASES entry as it was registered, and the connections that were opened by it.
 
     is_retired: it is no longer registered; no connection of it is kept.
     """
@@ -39,17 +47,28 @@ class Entry(dict[str, Any]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.idle: list[Connection] = []
+        self.share = Share()
         self.is_retired = False
 
 
-class _Waiter:
+class _Waiter(Waiter):
     """A thread in line: it is given a connection, to use or to close, or the room of one."""
 
     def __init__(self, entry: Entry) -> None:
+        super().__init__()
         self.entry = entry
-        self.is_served = False
         self.given: tuple[Entry, Connection] | None = None
-        self.woken = threading.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class _Return:
+    """What came back and is not yet counted: a connection, or the room of one that is closed, and
+    the place that a thread had among its organization's."""
+
+    entry: Entry
+    connection: Connection | None = None
+    frees_room: bool = True
+    ends_lease: bool = True
 
 
 class Pool:
@@ -62,10 +81,8 @@ class Pool:
         self._idle: OrderedDict[Connection, tuple[Entry, float]] = OrderedDict()
         self._waiting: deque[_Waiter] = deque()
         self._open = 0
-        # What came back and was not yet counted; None: the room of one that is closed.
-        self._returned: SimpleQueue[tuple[Entry, Connection | None]] = SimpleQueue()
+        self._returned: SimpleQueue[_Return] = SimpleQueue()
         self._retired: SimpleQueue[Entry] = SimpleQueue()
-        self._lent: dict[int, weakref.ref[Connection]] = {}
         # How often a block found one open, opened one, closed another's for it, had to wait for
         # one, and waited in vain.
         self.hits = self.misses = self.evictions = self.waits = self.refusals = 0
@@ -85,38 +102,65 @@ class Pool:
     def take(self, entry: Entry, connect: Callable[[], Connection]) -> Connection:
         """An open connection of `entry`: an idle one that is alive, or what `connect` opens.
 
-        Raises ConnectionsExhausted behind the wait, and what `connect` raises.
+        Raises ConnectionsExhausted behind the wait, OrganizationCrowded, and what `connect` raises.
         """
+        keeper.shared.start()
+        self._admit(entry)
+        try:
+            connection = self._found(entry) or self._opened(entry, connect)
+            # A thread can end without giving back: one that ran a query of an async task.
+            lost = _Return(entry)
+            entry.share.lent[id(connection)] = weakref.ref(
+                connection, lambda _: self._hand_in(lost)
+            )
+        except BaseException:
+            self._hand_in(_Return(entry, frees_room=False))
+            raise
+        connection.lend(settings.REQUEST_TIMEOUT_SECONDS if guard.serves_requests() else None)
+        return connection
+
+    def _found(self, entry: Entry) -> Connection | None:
         given = self._room_or_connection(entry)
         while given is not None:
             owner, connection = given
-            if owner is entry and not entry.is_retired and is_alive(connection):
-                self.hits += 1
-                self._lend(entry, connection)
-                return connection
+            try:
+                if owner is entry and not entry.is_retired and connection.is_as_new():
+                    self.hits += 1
+                    return connection
+            except BaseException:
+                close(connection)
+                self._hand_in(_Return(owner, ends_lease=False))
+                raise
             if owner is not entry:
                 self.evictions += 1
             close(connection)
             given = self._instead(entry)
+        return None
+
+    def _opened(self, entry: Entry, connect: Callable[[], Connection]) -> Connection:
         self.misses += 1
         try:
-            connection = connect()
+            try:
+                return connect()
+            except psycopg.OperationalError as error:
+                if not self._makes_room_on_server(entry, error):
+                    raise
+                return connect()
         except BaseException:
-            self._hand_in(entry, None)
+            self._hand_in(_Return(entry, ends_lease=False))
             raise
-        self._lend(entry, connection)
-        return connection
 
     def give_back(self, entry: Entry, connection: Connection, *, keep: bool) -> None:
         """Keep the connection for the next block, or close it where that is not wanted or safe."""
-        self._lent.pop(id(connection), None)
+        entry.share.lent.pop(id(connection), None)
         if keep and not connection.closed and not connection.broken:
-            keep = connection.pgconn.transaction_status == TransactionStatus.IDLE
+            is_idle = connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+            keep = is_idle and connection.forget()
         else:
             keep = False
         if not keep:
             close(connection)
-        self._hand_in(entry, connection if keep else None)
+        self._hand_in(_Return(entry, connection if keep else None))
 
     def retire(self, entry: Entry) -> None:
         """The entry is no longer registered: close what is idle, keep nothing that comes back."""
@@ -127,9 +171,17 @@ class Pool:
     def close_idle(self) -> None:
         """Close all that nobody uses."""
         with self._lock:
+            surplus = self._count_returns()
             idle = [(entry, connection) for connection, (entry, _) in self._idle.items()]
             self._take_out(idle)
-        self._dispose(idle)
+        self._dispose(surplus + idle)
+
+    def close_outlived(self) -> None:
+        """Close what nobody has used for ORG_CONNECTION_IDLE_SECONDS."""
+        if self._idle or not self._returned.empty():
+            with self._lock:
+                surplus = self._count_returns()
+            self._dispose(surplus)
 
     def leave_to_parent(self) -> None:
         """In a forked child: the connections are the parent's, and closing them would end its
@@ -140,6 +192,34 @@ class Pool:
             connection._pool = None
         _of_parents.append(self._idle)
         self.__init__()  # type: ignore[misc]
+
+    # --- An organization's share of the threads -----------------------------------------------
+    def _admit(self, entry: Entry) -> None:
+        """Have a place among the organization's, or wait for one while it is worth it."""
+        share = entry.share
+        with self._lock:
+            surplus = self._count_returns()
+            waiter = None if share.enters() else share.stand_in_line()
+        self._dispose(surplus)
+        if waiter is None:
+            return
+        until = time.monotonic() + settings.ORG_CONNECTION_WAIT_SECONDS
+        is_interrupted = True
+        try:
+            while not share.is_stuck() and time.monotonic() < until:
+                if waiter.woken.wait(share.LOOK_SECONDS):
+                    break
+            is_interrupted = False
+        finally:
+            with self._lock:
+                surplus = self._count_returns()
+                share.leave_line(waiter)
+            if is_interrupted and waiter.is_served:
+                self._returned.put(_Return(entry, frees_room=False))
+            self._dispose(surplus)
+        if not waiter.is_served:
+            self.refusals += 1
+            raise OrganizationCrowded("ORG_MAX_THREADS", settings.ORG_MAX_THREADS)
 
     # --- Counting -----------------------------------------------------------------------------
     def _room_or_connection(self, entry: Entry) -> tuple[Entry, Connection] | None:
@@ -157,13 +237,24 @@ class Pool:
         self._dispose(surplus)
         if waiter is None:
             return found
-        waiter.woken.wait(settings.ORG_CONNECTION_WAIT_SECONDS)
-        with self._lock:
-            if waiter.is_served:
-                return waiter.given
-            self._waiting.remove(waiter)
+        is_interrupted = True
+        try:
+            waiter.woken.wait(settings.ORG_CONNECTION_WAIT_SECONDS)
+            is_interrupted = False
+        finally:
+            with self._lock:
+                # Also what came back while the time ran out.
+                surplus = self._count_returns()
+                if not waiter.is_served:
+                    self._waiting.remove(waiter)
+            if is_interrupted and waiter.is_served:
+                owner, connection = waiter.given or (entry, None)
+                self._returned.put(_Return(owner, connection, ends_lease=False))
+            self._dispose(surplus)
+        if not waiter.is_served:
             self.refusals += 1
-        raise ConnectionsExhausted(settings.ORG_MAX_CONNECTIONS)
+            raise ConnectionsExhausted(settings.ORG_MAX_CONNECTIONS)
+        return waiter.given
 
     def _find(self, entry: Entry) -> tuple[Entry, Connection] | None:
         found = None
@@ -186,6 +277,27 @@ class Pool:
         self._settle()
         return found
 
+    def _makes_room_on_server(self, entry: Entry, error: psycopg.OperationalError) -> bool:
+        """Whether the server was full, and one of ours is closed now that nobody used.
+
+        Never for a limit of the organization's own: others would pay for it. Raises
+        OrganizationCrowded for that.
+        """
+        match _limit_met(entry):
+            case "role" | "database":
+                limit = settings.ORG_CONNECTION_LIMIT
+                raise OrganizationCrowded("ORG_CONNECTION_LIMIT", limit) from error
+            case "server":
+                with self._lock:
+                    found = [self._oldest()] if self._idle else []
+                    self._take_out(found)
+                self._dispose(found)
+                self.evictions += len(found)
+                if found:
+                    time.sleep(_MAKES_ROOM_SECONDS)
+                return bool(found)
+        return False
+
     def _oldest(self) -> tuple[Entry, Connection]:
         connection, (entry, _) = next(iter(self._idle.items()))
         return entry, connection
@@ -196,10 +308,11 @@ class Pool:
             del self._idle[connection]
 
     def _dispose(self, taken_out: list[tuple[Entry, Connection]]) -> None:
-        """Close, and only then let others open theirs."""
+        """Close, and only then let others open theirs. Behind every holding of the lock: who gave
+        something back meanwhile has left the counting to its holder."""
         for entry, connection in taken_out:
             close(connection)
-            self._returned.put((entry, None))
+            self._returned.put(_Return(entry, ends_lease=False))
         self._settle()
 
     def _free(self) -> None:
@@ -211,16 +324,11 @@ class Pool:
 
     def _serve(self, given: tuple[Entry, Connection] | None) -> None:
         waiter = self._waiting.popleft()
-        waiter.given, waiter.is_served = given, True
-        waiter.woken.set()
+        waiter.given = given
+        waiter.serve()
 
-    def _lend(self, entry: Entry, connection: Connection) -> None:
-        # A thread can end without giving back: one that ran a query of an async task.
-        lost = (entry, None)
-        self._lent[id(connection)] = weakref.ref(connection, lambda _: self._hand_in(*lost))
-
-    def _hand_in(self, entry: Entry, connection: Connection | None) -> None:
-        self._returned.put((entry, connection))
+    def _hand_in(self, returned: _Return) -> None:
+        self._returned.put(returned)
         self._settle()
 
     def _settle(self) -> None:
@@ -241,11 +349,15 @@ class Pool:
         now = time.monotonic()
         while True:
             try:
-                entry, connection = self._returned.get_nowait()
+                returned = self._returned.get_nowait()
             except Empty:
                 break
+            entry, connection = returned.entry, returned.connection
+            if returned.ends_lease:
+                entry.share.leave()
             if connection is None:
-                self._free()
+                if returned.frees_room:
+                    self._free()
             elif entry.is_retired or self._open - len(surplus) > ceiling:
                 surplus.append((entry, connection))
             elif self._waiting:
@@ -269,16 +381,12 @@ class Pool:
         return surplus
 
 
-def is_alive(connection: Connection) -> bool:
-    """Whether the server has said nothing since: what it says to an idle session is that it ends.
-
-    Costs no round trip. What a half-open network hides shows at the next statement only.
-    """
-    if connection.closed or connection.broken:
-        return False
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return not poll.poll(0)
+def _limit_met(entry: Entry) -> str | None:
+    try:
+        return directory.get().limit_met(role=entry["USER"], database=entry["NAME"])
+    except Exception as error:  # The server is away, say; what the connect met is told.
+        logger.warning("limits of connections not looked at", exc_info=error)
+        return None
 
 
 def close(connection: Connection) -> None:
@@ -287,6 +395,7 @@ def close(connection: Connection) -> None:
         connection.close()
 
 
-_of_parents: list[Any] = []
+_of_parents: list[object] = []
 shared = Pool()
+keeper.shared.every_second = shared.close_outlived
 os.register_at_fork(after_in_child=lambda: shared.leave_to_parent())

@@ -113,6 +113,11 @@ def forget(alias: str) -> None:
             _drop(alias)
 
 
+def is_pinned_here(alias: str) -> bool:
+    """Whether a block of this thread works with the alias: its end gives the connection back."""
+    return _here.pins[alias] > 0
+
+
 class Pin:
     """Keeps the tenant's alias registered until `release`, or the end of a with block.
 

@@ -5,16 +5,21 @@ router: `using=`, a queryset bound to an alias, `connections[alias]`, an object 
 """
 
 import itertools
+import threading
 import traceback
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import psycopg
+from django.conf import settings
 from django.db import connections
 from django.db.backends.postgresql import base
+from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from psycopg import IsolationLevel, ServerCursor
+from psycopg.pq import ExecStatus
 
-from organizations.tenancy import pool
+from organizations.tenancy import guard, pool, registry
 from organizations.tenancy.context import peek
 from organizations.tenancy.errors import NoTenant, WrongTenant
 from organizations.tenancy.transaction import refuse_uncovered_write
@@ -22,11 +27,48 @@ from organizations.tenancy.transaction import refuse_uncovered_write
 _cursor_names = itertools.count()
 
 
+class _Cursor(CursorWrapper):
+    """Refuses an answer that has too many rows, and ends what a thread without a block has lent.
+
+    An iterator asks for a bounded number at a time; any other answer is here as a whole.
+    """
+
+    db: "DatabaseWrapper"
+
+    def _execute(self, sql: Any, params: Any, *ignored_wrapper_args: Any) -> Any:
+        done = super()._execute(sql, params, *ignored_wrapper_args)  # type: ignore[misc]
+        result = getattr(self.cursor, "pgresult", None)
+        if result is not None and result.status == ExecStatus.TUPLES_OK:
+            most: int = settings.ORG_MAX_ANSWER_ROWS
+            if result.ntuples > most:
+                with self.db.wrap_database_errors:
+                    raise guard.AnswerTooLarge("ORG_MAX_ANSWER_ROWS", most)
+        return done
+
+    def close(self) -> None:
+        """Close the cursor."""
+        self.cursor.close()
+        self.db.give_back_without_block()
+
+    def __del__(self) -> None:
+        # Of a cursor that nobody closed.
+        if not self.cursor.closed and self.db.is_of_this_thread():
+            self.db.give_back_without_block(besides=self.cursor)
+
+
+class _DebugCursor(_Cursor, CursorDebugWrapper):
+    """The same, where queries are logged."""
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's own, which hands out cursors only inside the organization's block.
 
-    Its connection is the pool's, and goes back there when the wrapper is closed.
+    Its connection is the pool's, and goes back there when the wrapper is closed; in a thread that
+    has no block of its own (asyncio.to_thread, an executor, sync_to_async) behind each statement,
+    or transaction, since nothing would end there.
     """
+
+    _is_opening = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,7 +97,50 @@ class DatabaseWrapper(base.DatabaseWrapper):
             # registered anew, and its database may have moved.
             self.close()
             self.settings_dict = current
-        super().ensure_connection()
+        if self.connection is None:
+            with self._opening():
+                super().ensure_connection()
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        before, self._is_opening = self._is_opening, True
+        try:
+            yield
+        finally:
+            self._is_opening = before
+
+    def _cursor(self, name: str | None = None) -> Any:
+        # The garbage collector can come by in between, and close what another cursor has left.
+        with self._opening():
+            return super()._cursor(name)  # type: ignore[misc]
+
+    def set_autocommit(self, *args: Any, **kwargs: Any) -> None:
+        """As Django's. With it a transaction ends."""
+        super().set_autocommit(*args, **kwargs)
+        self.give_back_without_block()
+
+    def is_of_this_thread(self) -> bool:
+        """Whether it was made by the thread that asks."""
+        made_by: int = self._thread_ident  # type: ignore[attr-defined]
+        return made_by == threading.get_ident()
+
+    def give_back_without_block(self, *, besides: Any = None) -> None:
+        """Give the connection back where no block's end will, unless a transaction or a cursor is
+        open.
+
+        besides: a cursor that counts as closed.
+        """
+        if (
+            self.connection is None
+            or registry.is_pinned_here(self.alias)
+            or not self.autocommit
+            or self.in_atomic_block
+            or self._is_opening
+        ):
+            return
+        kept = [cursor for ref in self._cursors if (cursor := ref()) not in (None, besides)]
+        if all(cursor.closed for cursor in kept):
+            self.close()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """One of the pool's, or a new one. Raises ConnectionsExhausted.
@@ -80,7 +165,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         storage/ipc/procsignal.c and libpq/be-secure.c).
         """
         try:
-            return psycopg.connect(**conn_params)
+            return guard.Connection.connect(**conn_params)
         except (KeyboardInterrupt, SystemExit) as interrupt:
             traceback.clear_frames(interrupt.__traceback__)
             raise
@@ -108,6 +193,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._cursors = [ref for ref in self._cursors if ref() is not None]
         self._cursors.append(weakref.ref(cursor))
         return cursor
+
+    def make_cursor(self, cursor: Any) -> Any:
+        """The wrapper of a cursor."""
+        return _Cursor(cursor, self)
+
+    def make_debug_cursor(self, cursor: Any) -> Any:
+        """The same, where queries are logged."""
+        return _DebugCursor(cursor, self)
 
     def cursor(self) -> Any:
         """A cursor. Raises NoTenant or WrongTenant."""

@@ -107,6 +107,14 @@ def fresh_registry() -> Iterator[None]:
         registry.forget(alias)
 
 
+@pytest.fixture
+def fresh_pool(fresh_registry: None) -> Iterator[None]:
+    pool.shared.close_idle()
+    assert pool.shared.open == 0, "a test before this one holds a connection"
+    yield
+    assert lent() == 0, "the test holds a connection"
+
+
 def visit(*companies: Company) -> None:
     for company in companies:
         with tenancy.override(company.tenant):

@@ -27,14 +27,6 @@ from .conftest import lent, visit
 pytestmark = pytest.mark.usefixtures("fresh_registry", "fresh_pool")
 
 
-@pytest.fixture
-def fresh_pool(fresh_registry: None) -> Iterator[None]:
-    pool.shared.close_idle()
-    assert pool.shared.open == 0, "a test before this one holds a connection"
-    yield
-    assert lent() == 0, "the test holds a connection"
-
-
 def backend(company: Company) -> int:
     """Which session of the server's this block has."""
     with tenancy.override(company.tenant), tenancy.connection().cursor() as cursor:

@@ -118,10 +118,15 @@ def test_a_block_of_another_thread_keeps_its_own_connection(alpha: Company) -> N
 def test_what_a_thread_opened_for_a_task_is_given_back_at_the_end_of_its_request(
     alpha: Company,
 ) -> None:
+    kept: list[object] = []
+
+    def keep_a_cursor() -> None:
+        kept.append(tenancy.connection().cursor())
+
     with tenancy.override(alpha.tenant):
         context = contextvars.copy_context()
         worker = ThreadPoolExecutor(1)
-        worker.submit(context.run, User.objects.exists).result(timeout=30)
+        worker.submit(context.run, keep_a_cursor).result(timeout=30)
         assert lent() == 1
     assert lent() == 1
     worker.submit(request_finished.send, None).result(timeout=30)

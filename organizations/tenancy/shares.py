@@ -1,0 +1,84 @@
+"""An organization's share of a web process's threads.
+
+A slow database holds whichever threads ask it, until their statements' limit. ORG_MAX_THREADS of
+them, at most, are one organization's: the others are there for everybody else.
+"""
+
+import threading
+import time
+import weakref
+from collections import deque
+
+from django.conf import settings
+
+from . import guard
+
+# Who has waited so long for the server, in all, is held up by it.
+_SLOW_SECONDS = 0.3
+# How long nobody waits for a place among an organization's threads that were found stuck.
+_MISTRUST_SECONDS = 60.0
+
+
+class Waiter:
+    """A thread in line."""
+
+    def __init__(self) -> None:
+        self.is_served = False
+        self.woken = threading.Event()
+
+    def serve(self) -> None:
+        """It has what it waits for. Needs the pool's lock."""
+        self.is_served = True
+        self.woken.set()
+
+
+class Share:
+    """The places of one organization. Every method but is_stuck needs the pool's lock."""
+
+    # How often who waits looks whether that is of any use.
+    LOOK_SECONDS = 0.05
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._line: deque[Waiter] = deque()
+        self._mistrusted_until = 0.0
+        # What it holds, by id; the pool's to fill.
+        self.lent: dict[int, weakref.ref[guard.Connection]] = {}
+
+    def enters(self) -> bool:
+        """Whether there was a place, which is taken now. Only who serves requests is refused."""
+        if guard.serves_requests() and self._taken >= settings.ORG_MAX_THREADS:
+            return False
+        self._taken += 1
+        return True
+
+    def leave(self) -> None:
+        """Give a place to the next in line, or back."""
+        if self._line:
+            self._line.popleft().serve()
+        else:
+            self._taken -= 1
+
+    def stand_in_line(self) -> Waiter:
+        """Wait for a place."""
+        waiter = Waiter()
+        self._line.append(waiter)
+        return waiter
+
+    def leave_line(self, waiter: Waiter) -> None:
+        """Wait no longer."""
+        if not waiter.is_served:
+            self._line.remove(waiter)
+
+    def is_stuck(self) -> bool:
+        """Whether nobody should wait: all of its threads are held up in its database, or were
+        shortly before. Threads that think, about a password say, are not: they will be done."""
+        now = time.monotonic()
+        if now < self._mistrusted_until:
+            return True
+        lent = [connection for ref in list(self.lent.values()) if (connection := ref()) is not None]
+        slow = sum(connection.waited_seconds > _SLOW_SECONDS for connection in lent)
+        if slow < self._taken:
+            return False
+        self._mistrusted_until = now + _MISTRUST_SECONDS
+        return True

@@ -1,0 +1,55 @@
+"""A django_migrations that is no table: its organization fails in time, and the others go on."""
+
+import pytest
+from pytest_django import Settings
+
+from organizations.migrating.engine import Engine
+from organizations.migrating.fleet import migrate_one
+from organizations.migrating.results import Kind
+from organizations.models import Organization
+from organizations.tenancy import guard
+from tests.conftest import Company
+from tests.organizations.tenancy.hostile import replaced
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    settings.STATEMENT_TIMEOUT_SECONDS = 0.3
+    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        ("SELECT * FROM kept WHERE sleep()", "took too long to read"),
+        ("SELECT * FROM kept WHERE forever()", "took too long to read"),
+        (
+            "SELECT repeat('x', 1000000)::text AS app, '' AS name, now() AS applied, n AS id "
+            "FROM generate_series(1, 3000) AS n",
+            "is larger than that of any project",
+        ),
+        (
+            "SELECT md5(n::text) || repeat('x', 200) AS app, 'x' AS name, now() AS applied, n AS id"
+            " FROM generate_series(1, 4000) AS n",
+            "is larger than that of any project",
+        ),
+        (
+            "SELECT 'accounts' AS app, n::text AS name, now() AS applied, n AS id "
+            "FROM generate_series(1, 1000000) AS n",
+            "is larger than that of any project",
+        ),
+    ],
+    ids=["sleeps", "swallows cancels", "gigabytes", "long names", "many rows"],
+)
+def test_it_is_told_of_its_organization_alone(
+    alpha: Company, beta: Company, view: str, said: str
+) -> None:
+    engine = Engine()
+    with replaced(alpha, "django_migrations", view):
+        result = migrate_one(alpha.organization, engine)
+        assert (result.kind, said in result.error) == (Kind.FAILED, True), result.error
+        assert migrate_one(beta.organization, engine).kind == Kind.IN_STEP
+    assert migrate_one(alpha.organization, engine).kind == Kind.IN_STEP
+    Organization.objects.filter(pk=alpha.organization.pk).update(migration_error="")

@@ -1,0 +1,54 @@
+"""What SQL that runs as an organization's role can do to its own database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from organizations import tenancy
+from tests.conftest import Company
+
+# It lifts the limit that it was given, and goes on behind each cancel.
+FOREVER = """
+CREATE FUNCTION forever() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM set_config('statement_timeout', '0', false);
+    LOOP
+        BEGIN PERFORM pg_sleep(600);
+        EXCEPTION WHEN query_canceled THEN NULL; END;
+    END LOOP;
+END $$
+"""
+SLEEP = """
+CREATE FUNCTION sleep() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM set_config('statement_timeout', '0', false);
+    PERFORM pg_sleep(600);
+    RETURN true;
+END $$
+"""
+
+
+def run(company: Company, *statements: str) -> None:
+    """Run the statements as the organization's role."""
+    with tenancy.override(company.tenant), tenancy.connection().cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+@contextmanager
+def replaced(company: Company, table: str, view: str) -> Iterator[None]:
+    """The table is a view of `view` inside the block; in it `kept` is what was there."""
+    run(
+        company,
+        f"ALTER TABLE {table} RENAME TO kept",
+        *((FOREVER,) if "forever()" in view else ()),
+        *((SLEEP,) if "sleep()" in view else ()),
+        f"CREATE VIEW {table} AS {view}",
+    )
+    try:
+        yield
+    finally:
+        run(
+            company,
+            f"DROP VIEW {table}",
+            "DROP FUNCTION IF EXISTS forever",
+            "DROP FUNCTION IF EXISTS sleep",
+            f"ALTER TABLE kept RENAME TO {table}",
+        )
