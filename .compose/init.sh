@@ -8,6 +8,7 @@ psql -v ON_ERROR_STOP=1 --no-psqlrc --quiet --username "$POSTGRES_USER" --dbname
 CREATE ROLE orgmgmt LOGIN PASSWORD :'password';
 CREATE DATABASE master_org_db;
 ALTER ROLE "orgmgmt" LOGIN CREATEDB CREATEROLE;
+GRANT pg_use_reserved_connections TO "orgmgmt";
 REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC;
 REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC;
 DO 'BEGIN IF to_regrole(''"orgmgmt_owner"'') IS NULL THEN CREATE ROLE "orgmgmt_owner"; END IF; END';

@@ -95,6 +95,26 @@ CONNECTIONS_OF_WORKER = 5
 CONNECTIONS_FOR_SPARES = 2
 
 
+# Of an organization's role, beside those that the web's threads and the jobs have: a migration's,
+# a command's, and somebody who looks.
+CONNECTIONS_BESIDE = 3
+
+
+def own_connections() -> int:
+    """How many the application's own role can have, over all hosts."""
+    own: int = settings.WEB_CONCURRENCY * (
+        settings.WEB_THREADS * CONNECTIONS_PER_THREAD + CONNECTIONS_FOR_MAILS
+    )
+    own *= settings.WEB_HOSTS
+    own += CONNECTIONS_OF_WORKER + settings.WORKER_CONCURRENCY * CONNECTIONS_PER_THREAD
+    return own + CONNECTIONS_FOR_SPARES * bool(settings.ORG_SPARE_DATABASES)
+
+
+def _processes() -> str:
+    hosts = f" on each of {settings.WEB_HOSTS} hosts" if settings.WEB_HOSTS > 1 else ""
+    return f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads{hosts}"
+
+
 def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
     """What the threads can open against each limit: the server's, the role's, the master's.
 
@@ -103,19 +123,16 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
     row = connection.execute(
         "SELECT current_setting('max_connections')::int - "
         "current_setting('superuser_reserved_connections')::int - "
-        "current_setting('reserved_connections')::int, "
+        "CASE WHEN pg_has_role('pg_use_reserved_connections', 'USAGE') THEN 0 "
+        "ELSE current_setting('reserved_connections')::int END, "
         "nullif(rolconnlimit, -1), nullif(datconnlimit, -1), rolsuper "
         "FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()"
     ).fetchone()
     server, role, database, superuser = row if row else (0, None, None, False)
-    own = settings.WEB_CONCURRENCY * (
-        settings.WEB_THREADS * CONNECTIONS_PER_THREAD + CONNECTIONS_FOR_MAILS
-    )
-    jobs: int = settings.WORKER_CONCURRENCY
-    own += CONNECTIONS_OF_WORKER + jobs * CONNECTIONS_PER_THREAD
-    own += CONNECTIONS_FOR_SPARES * bool(settings.ORG_SPARE_DATABASES)
+    own = own_connections()
     # Those are of other roles, to databases of their own.
-    everything = own + settings.WEB_CONCURRENCY * settings.ORG_MAX_CONNECTIONS + jobs
+    web: int = settings.WEB_HOSTS * settings.WEB_CONCURRENCY
+    everything = own + web * settings.ORG_MAX_CONNECTIONS + settings.WORKER_CONCURRENCY
     threads = "WEB_CONCURRENCY or WEB_THREADS"
     for needed, available, whose, lowering, remedy in (
         (
@@ -143,10 +160,54 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
         if available is None or needed <= available or (superuser and whose != "the server allows"):
             continue
         yield checks.Warning(
-            f"{settings.WEB_CONCURRENCY} processes of {settings.WEB_THREADS} threads and a worker "
-            f"can open {needed} connections, and {whose} {available}.",
+            f"{_processes()} and a worker can open {needed} connections, and {whose} {available}.",
             hint=f"Lower {lowering}, or {remedy}.",
             id="organizations.W004",
+        )
+    yield from _limits_of_roles(connection)
+
+
+def _limits_of_roles(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
+    """What an organization's role may have: as much as it can need here, and no more than that."""
+    share = min(settings.ORG_MAX_THREADS, settings.ORG_MAX_CONNECTIONS)
+    needed = settings.WEB_HOSTS * settings.WEB_CONCURRENCY * share
+    needed += settings.WORKER_CONCURRENCY + CONNECTIONS_BESIDE
+    limit: int = settings.ORG_CONNECTION_LIMIT
+    if limit < needed:
+        yield checks.Warning(
+            f"{_processes()} and a worker can open {needed} connections to one organization's "
+            f"database, and ORG_CONNECTION_LIMIT is {limit}.",
+            hint=f"Set it to {needed} at least, and run `manage.py check_orgs --fix`.",
+            id="organizations.W004",
+        )
+    if connection.execute("SELECT to_regclass('organizations')").fetchone() == (None,):
+        return
+    row = connection.execute(
+        "SELECT count(*) FROM organizations AS o JOIN pg_roles AS r "
+        "ON r.rolname = o.role_name::name "
+        "WHERE o.status IN ('active', 'suspended') AND r.rolconnlimit <> %s",
+        (limit,),
+    ).fetchone()
+    if row and row[0]:
+        yield checks.Warning(
+            f"The roles of {row[0]} organizations have another limit of connections than "
+            f"ORG_CONNECTION_LIMIT = {limit}.",
+            hint="Run `manage.py check_orgs --fix`.",
+            id="organizations.W004",
+        )
+
+
+@checks.register(checks.Tags.security, deploy=True)
+def check_shares(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> Iterable[checks.CheckMessage]:
+    """No organization's database can hold a whole process up."""
+    if settings.ORG_MAX_THREADS >= settings.WEB_THREADS:
+        yield checks.Warning(
+            f"ORG_MAX_THREADS is {settings.ORG_MAX_THREADS} of {settings.WEB_THREADS} threads: one "
+            "organization whose database is slow can hold up a whole process.",
+            hint="Lower it, or raise WEB_THREADS.",
+            id="organizations.W006",
         )
 
 

@@ -46,6 +46,8 @@ SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
 # Written to postgresql.conf once, where a developer can change them.
 INITIAL_SETTINGS = {
     "max_connections": "200",
+    # For the application's role: organizations' roles cannot take them.
+    "reserved_connections": "30",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %u@%d ",

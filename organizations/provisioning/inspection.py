@@ -29,7 +29,8 @@ class Seen:
     of the role in this database) and its name. grants: who has which privilege on the database, ''
     for PUBLIC. attributes, None: there is no role; else what it has of SUPERUSER, CREATEDB, …, and
     NOLOGIN. member_of: other roles, each with who made it a member. is_open_to_application: its
-    memberships are those of an act that nobody has ended.
+    memberships are those of an act that nobody has ended. role_limit: how many connections the role
+    may have, -1 for any number.
     """
 
     organization_id: int
@@ -50,6 +51,7 @@ class Seen:
     member_of: list[list[str]]
     is_open_to_application: bool
     connections: int
+    role_limit: int | None
 
 
 # Of a session without a user: autovacuum. A DROP DATABASE that was cut leaves datconnlimit = -2
@@ -91,7 +93,7 @@ SELECT o.id, o.name, o.slug, o.status, o.database_name, o.role_name, o.fingerpri
         SELECT FROM pg_auth_members WHERE roleid = r.oid
         AND member = current_user::regrole AND grantor = current_user::regrole
     ),
-    coalesce(sessions.number, 0)
+    coalesce(sessions.number, 0), r.rolconnlimit
 FROM (
     SELECT * FROM organizations WHERE status <> 'deleted' AND id > %s
     AND (%s::bigint[] IS NULL OR id = ANY(%s)) ORDER BY id LIMIT %s

@@ -34,9 +34,11 @@ def ensure_role(
     verb = "ALTER" if session.role_exists(role) else "CREATE"
     name = sql.Identifier(role)
     statements = [
-        sql.SQL(verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {}").format(
-            name, sql.Literal(verifier)
-        )
+        # It may set everything of its own but this: else it could take all of the server's.
+        sql.SQL(
+            verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {} "
+            "CONNECTION LIMIT {}"
+        ).format(name, sql.Literal(verifier), sql.Literal(settings.ORG_CONNECTION_LIMIT))
     ]
     # The web's connections ask for these themselves. A pooler that leaves out what a connection
     # asks for (PgBouncer's ignore_startup_parameters) is still given the role's.

@@ -20,6 +20,8 @@ def server_statements(*, application_role: str, master_database: str) -> list[sq
     owner = sql.Identifier(OWNER_ROLE)
     return [
         sql.SQL("ALTER ROLE {} LOGIN CREATEDB CREATEROLE").format(role),
+        # Of the slots that reserved_connections keeps free of everybody else.
+        sql.SQL("GRANT pg_use_reserved_connections TO {}").format(role),
         sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC").format(),
         sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC").format(),
         sql.SQL(

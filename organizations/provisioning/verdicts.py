@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from django.conf import settings
 from psycopg import sql
 
 from organizations.models import Organization
@@ -173,6 +174,11 @@ def _role(seen: Seen, application: str) -> Iterator[Problem]:
         what = "cannot log in" if attribute == "NOLOGIN" else f"has {attribute}"
         statement = sql.SQL("ALTER ROLE {} {}").format(role, sql.SQL(opposite))
         yield Problem(Kind.ROLE, f"the role {seen.role} {what}", FIX, (statement,))
+    if seen.role_limit != (most := settings.ORG_CONNECTION_LIMIT):
+        few = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role, sql.Literal(most))
+        has = "any number of" if seen.role_limit == -1 else str(seen.role_limit)
+        what = f"the role {seen.role} may have {has} connections, not {most}"
+        yield Problem(Kind.ROLE, what, FIX, (few,))
     for other, grantor in seen.member_of:
         revoke = sql.SQL("REVOKE {} FROM {} GRANTED BY {}")
         names = map(sql.Identifier, (other, seen.role, grantor))

@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings as configured
 from django.core import checks
 from django.db import connections
+from psycopg import sql
 from pytest_django import Settings
 
 from organizations.audit_checks import check_trail
@@ -17,7 +18,9 @@ from organizations.checks import (
     check_database_password,
     check_mails,
     check_server,
+    check_shares,
 )
+from tests.conftest import Company
 from tests.plugin import SERVER
 
 from .helpers import Superuser
@@ -121,6 +124,39 @@ def test_more_connections_than_the_server_allows_are_warned_of(settings: Setting
     settings.ORG_SPARE_DATABASES = 1
     ((_, message),) = server_says()
     assert message.startswith("5 processes of 4 threads and a worker can open 218 connections")
+
+
+def test_an_organizations_role_that_may_have_fewer_than_all_hosts_need_is_warned_of(
+    settings: Settings,
+) -> None:
+    settings.WEB_HOSTS, settings.ORG_MAX_THREADS, settings.ORG_MAX_CONNECTIONS = 3, 3, 5
+    settings.ORG_CONNECTION_LIMIT = 3 * 2 * 3 + 2 + 2
+    found = server_says()
+    assert {id for id, _ in found} == {"organizations.W004"}
+    assert found[0][1] == (
+        "2 processes of 4 threads on each of 3 hosts and a worker can open 23 connections to one "
+        "organization's database, and ORG_CONNECTION_LIMIT is 22."
+    )
+
+
+def test_roles_with_another_limit_than_the_setting_are_warned_of(
+    alpha: Company, superuser: Superuser
+) -> None:
+    role = sql.Identifier(alpha.organization.role_name)
+    superuser.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT -1").format(role))
+    try:
+        ((id, message),) = server_says()
+    finally:
+        limit = sql.Literal(configured.ORG_CONNECTION_LIMIT)
+        superuser.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role, limit))
+    assert (id, message[:31]) == ("organizations.W004", "The roles of 1 organizations ha")
+
+
+def test_a_share_of_all_threads_is_warned_of_by_check_deploy_alone(settings: Settings) -> None:
+    assert list(check_shares()) == []
+    settings.ORG_MAX_THREADS = settings.WEB_THREADS
+    assert [message.id for message in check_shares()] == ["organizations.W006"]
+    assert check_shares in checks.registry.registry.deployment_checks
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django.conf import settings
+from psycopg import sql
 
 from organizations import services
 from organizations.isolation.rows import tenant_models
@@ -71,6 +73,19 @@ def test_an_organizations_role_has_no_attribute_but_login(
         (alpha.organization.role_name,),
     ).fetchone()
     assert attributes == (True, False, False, False, False, False)
+
+
+def test_an_organizations_role_may_have_so_many_connections_and_not_change_that(
+    alpha: Company, superuser: Superuser
+) -> None:
+    role = alpha.organization.role_name
+    limit = superuser.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", (role,))
+    assert limit.fetchone() == (settings.ORG_CONNECTION_LIMIT,)
+    with (
+        as_role_of(alpha.organization) as own,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        own.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT -1").format(sql.Identifier(role)))
 
 
 def test_an_organizations_role_is_member_of_no_role(alpha: Company, superuser: Superuser) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from organizations import checks
 from organizations.provisioning.server_sql import (
     OWNER_ROLE,
     connect_command,
@@ -34,6 +35,11 @@ class Command(BaseCommand):
         self.stdout.write("-- Run as a superuser, in psql. May be run again.")
         for statement in server_statements(application_role=role, master_database=database):
             self.stdout.write(f"{statement.as_string()};")
+        self.stdout.write(
+            "-- Slots that no organization's role can take, from the server's next restart on "
+            "(a managed server\n-- has the setting elsewhere):\n"
+            f"-- ALTER SYSTEM SET reserved_connections = {checks.own_connections()};"
+        )
         self.stdout.write(connect_command(database))
         for statement in master_statements(application_role=role):
             self.stdout.write(f"{statement.as_string()};")

@@ -130,6 +130,7 @@ def test_one_that_does_not_exist_is_said() -> None:
         ("ALTER ROLE <ROLE> CREATEDB", Kind.ROLE, "has CREATEDB"),
         ("ALTER ROLE <ROLE> CREATEROLE", Kind.ROLE, "has CREATEROLE"),
         ("ALTER ROLE <ROLE> NOLOGIN", Kind.ROLE, "cannot log in"),
+        ("ALTER ROLE <ROLE> CONNECTION LIMIT -1", Kind.ROLE, "may have any number of connections"),
         ("GRANT <OTHER> TO <ROLE> GRANTED BY orgmgmt", Kind.MEMBERSHIP, "is a member of orgrole_"),
         ("GRANT <ROLE> TO orgmgmt GRANTED BY orgmgmt", Kind.MEMBERSHIP, "orgmgmt has remained"),
         ("ALTER DATABASE <DB> IS_TEMPLATE true", Kind.SETTINGS, "is a template"),

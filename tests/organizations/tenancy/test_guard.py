@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Settings:
     """Nothing takes long here."""
-    settings.STATEMENT_TIMEOUT_SECONDS = 0.2
-    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.1)
+    settings.STATEMENT_TIMEOUT_SECONDS = 0.4
+    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
     return settings
 
@@ -99,7 +99,7 @@ def test_it_ends_inside_a_transaction_too(company: object, hurried: Settings) ->
 def test_a_block_gives_a_statement_the_time_it_says(alpha: Company, hurried: Settings) -> None:
     with tenancy.override(alpha.tenant), tenancy.connection().cursor() as cursor:
         with tenancy.time_limit(None):
-            cursor.execute("SELECT pg_sleep(0.5)")
+            cursor.execute("SELECT pg_sleep(0.8)")
         with tenancy.time_limit(0.1), pytest.raises(OperationalError):
             cursor.execute("SELECT pg_sleep(600)")
 
