@@ -1,10 +1,13 @@
 """The audit trail of one's own organization."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django_filters import rest_framework as filters
+from django_filters.fields import IsoDateTimeField
 from drf_spectacular.utils import extend_schema
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
@@ -26,6 +29,23 @@ class WholeNumberFilter(filters.NumberFilter):
     field_class = forms.IntegerField  # type: ignore[assignment]
 
 
+class _MomentField(IsoDateTimeField):
+    """In UTC: Python reads offsets that PostgreSQL does not, beyond 16 hours."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        moment = super().to_python(value)
+        try:
+            return moment and moment.astimezone(UTC)
+        except OverflowError as error:  # Of year 1, or 9999.
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from error
+
+
+class MomentFilter(filters.IsoDateTimeFilter):
+    """A time with its offset; what cannot be one is a 400."""
+
+    field_class = _MomentField
+
+
 class AuditFilter(filters.FilterSet):
     """`?act=login.failed&since=2026-01-01T00:00:00Z&email=carol@test.com`."""
 
@@ -33,8 +53,8 @@ class AuditFilter(filters.FilterSet):
     actor = filters.ChoiceFilter(choices=[(word, word) for word in ACTORS])
     user_id = WholeNumberFilter(min_value=0, max_value=_LARGEST_ID)
     request_id = filters.CharFilter(max_length=64)
-    since = filters.IsoDateTimeFilter("at", lookup_expr="gte", label="At this time or later.")
-    until = filters.IsoDateTimeFilter("at", lookup_expr="lt", label="Before this time.")
+    since = MomentFilter("at", lookup_expr="gte", label="At this time or later.")
+    until = MomentFilter("at", lookup_expr="lt", label="Before this time.")
     email = filters.CharFilter(
         method="about", max_length=254, label="About the person who has this address."
     )

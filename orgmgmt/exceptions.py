@@ -144,6 +144,7 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
 _OF_A_VALUE = (
     *(pg.NumericValueOutOfRange, pg.StringDataRightTruncation, pg.DatetimeFieldOverflow),
     *(pg.InvalidDatetimeFormat, pg.IntervalFieldOverflow, pg.InvalidTextRepresentation),
+    pg.InvalidTimeZoneDisplacementValue,
     *(pg.CharacterNotInRepertoire, pg.UntranslatableCharacter, pg.CheckViolation),
 )
 

@@ -110,6 +110,11 @@ def test_times_bound_the_list_on_both_sides(admin: Client, alpha: Company) -> No
     assert listed(admin, since=(timezone.now() + timedelta(days=1)).isoformat()) == []
 
 
+def test_an_offset_that_the_database_cannot_read_is_read(admin: Client) -> None:
+    assert listed(admin, until="2999-04-28T06:35:01-23:30")
+    assert listed(admin, since="2999-04-28T06:35:01+16:30") == []
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -123,6 +128,8 @@ def test_times_bound_the_list_on_both_sides(admin: Client, alpha: Company) -> No
         {"email": "a\x00"},
         {"act": "x" * 51},
         {"until": "0001-13-01"},
+        {"until": "0001-01-01T00:00:00+14:00"},
+        {"since": "9999-12-31T23:59:59-23:59"},
     ],
 )
 def test_a_filter_that_makes_no_sense_is_a_400(admin: Client, query: dict[str, str]) -> None:
