@@ -25,10 +25,10 @@ MYPY_ENV := DEBUG=on DATABASE_URL=postgres://lint@localhost/lint SECRET_KEY=lint
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench affinity lint types format \
+.PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
 	upgrade-requirements fuzz kill-storm job-storm migrate-storm faults login-timing reset-timing docker-check compose-secrets \
-	need-chromium need-postgresql need-redis need-haproxy need-wrk need-bench connection-kinds bench bench-large profiles bench-report \
+	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
 help: ## Print this list
@@ -42,7 +42,7 @@ run: venv ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (HOST, P
 	@exec $(PY) -m orgmgmt.serve
 
 test: venv ## Run the tests on embedded PostgreSQL, in parallel (ARGS: more for pytest)
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy and not bench" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy and not bench and not clients" $(ARGS)
 
 test-browser: venv need-chromium ## Run the tests that drive a browser
 	@$(PY) -m pytest -m browser tests/browser $(ARGS)
@@ -58,6 +58,9 @@ test-bench: need-bench ## Run the tests that need wrk and what the product is co
 
 test-proxy: venv need-haproxy ## Run the tests that need HAProxy
 	@$(PY) -m pytest -m proxy tests/proxy $(ARGS)
+
+test-clients: need-clients ## Make clients of the schema, in Python and TypeScript, and use them
+	@$(PY) -m pytest -m clients tests/clients $(ARGS)
 
 connection-kinds: need-bench ## Compare the ways to keep organizations' connections
 	@$(PY) -m benchmarks.connection_kinds $(ARGS)
@@ -91,7 +94,7 @@ format: venv ## Sort imports, fix what ruff can fix, format
 
 # --output-file names the old result too: pins that still fit are kept.
 requirements: venv ## Make requirements/*.txt from *.in; pins that still fit stay
-	@for name in base prod dev bench; do \
+	@for name in base prod dev bench clients; do \
 		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.txt \
 			> /dev/null || exit 1; \
 		echo "requirements/$$name.txt: $$(grep -c == requirements/$$name.txt) packages"; \
@@ -158,12 +161,28 @@ need-wrk:
 	@sh .ci/debian_package.sh /usr/bin/wrk wrk
 
 # Beside dev's in .venv; the copy says that it is there, as .ci/venv.sh does it.
-need-bench: venv need-wrk
-	@cmp -s requirements/bench.txt .venv/installed-bench.txt || { \
-		echo "Installing requirements/bench.txt into .venv"; \
+define beside
+	@cmp -s requirements/$(1).txt .venv/installed-$(1).txt || { \
+		echo "Installing requirements/$(1).txt into .venv"; \
 		$(PY) -m pip install --quiet --quiet --no-input --disable-pip-version-check \
-			--requirement requirements/bench.txt && \
-		cp requirements/bench.txt .venv/installed-bench.txt; }
+			--requirement requirements/$(1).txt && \
+		cp requirements/$(1).txt .venv/installed-$(1).txt; }
+endef
+
+need-bench: venv need-wrk
+	$(call beside,bench)
+
+# What npm installs goes below .venv too, and the copy beside it says what that is.
+need-clients: venv need-npm
+	$(call beside,clients)
+	@cmp -s tests/clients/package-lock.json .venv/clients/installed.json || { \
+		echo "Installing tests/clients/package-lock.json into .venv/clients"; \
+		mkdir -p .venv/clients && cp tests/clients/package*.json .venv/clients && \
+		(cd .venv/clients && npm ci --silent --ignore-scripts --no-audit --no-fund) && \
+		cp tests/clients/package-lock.json .venv/clients/installed.json; }
+
+need-npm:
+	@sh .ci/debian_package.sh /usr/bin/npm npm
 
 need-haproxy:
 	@sh .ci/debian_package.sh /usr/sbin/haproxy haproxy

@@ -7,7 +7,9 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from rest_framework import serializers
+from rest_framework.parsers import JSONParser
 from rest_framework.permissions import AllowAny
+from rest_framework.views import APIView
 
 from .exceptions import body
 
@@ -129,6 +131,16 @@ class Operation(AutoSchema):
                 declared["headers"] = _RETRY_AFTER
             responses[str(status)] = declared
         return responses
+
+    def map_parsers(self) -> list[Any]:
+        """JSON alone where every view reads the same: forms are the browsable API's own way to send
+        it, and a generated client would have three of each body.
+
+        A view with parsers of its own, for files say, names them.
+        """
+        if self.view.parser_classes == APIView.parser_classes:
+            return [JSONParser.media_type]
+        return super().map_parsers()
 
     def _get_filter_parameters(self) -> list[dict[str, Any]]:
         """A form sends the filters that nobody filled in as well: empty ones filter nothing."""
