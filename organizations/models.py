@@ -238,7 +238,7 @@ class Template(models.Model):
 class UncopyableSchema(models.Model):
     """Migrations whose database is not copied, since a copy would not be what they make.
 
-    obstacles: what each would lose or share (provisioning/copying.py). Found once; code that does
+    obstacles: what each would lose or share (provisioning/obstacles.py). Found once; code that does
     without has another fingerprint.
     """
 

@@ -4,25 +4,22 @@ Compared are the tables in which a migration leaves rows of its own, by the valu
 16 characters or more without a space and with a digit, but no time. UUIDs, keys, tokens and hashes
 do; a country's name does not, and whether it is the same everywhere does not matter.
 
-The databases are hostile ground: what is read is bounded, and the deadline is this side's.
+The databases are hostile ground: what is read is bounded, and ends by this side's clock.
 """
 
 import hashlib
 import logging
-import select
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import ExecStatus
 
 from .errors import OrganizationError
 from .models import Organization
-from .provisioning.copying import Obstacle
 from .provisioning.database import settings_for
-from .tenancy import Place
+from .provisioning.obstacles import Obstacle
+from .tenancy import Place, guard, time_limit
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +94,7 @@ def _read(
         entry = settings_for(place, owner=place.database_name)
         parameters = {key: entry[key.upper()] for key in ("host", "port", "user", "password")}
         parameters |= {"dbname": entry["NAME"], **entry["OPTIONS"], "options": _OPTIONS}
-        connection = psycopg.connect(
+        connection = guard.Connection.connect(
             **{key: value for key, value in parameters.items() if value not in ("", None)},
             autocommit=True,
         )
@@ -106,24 +103,16 @@ def _read(
                 yield index, _values(connection, each.table or ("", ""))
         finally:
             connection.close()
-    except (psycopg.Error, OrganizationError, TimeoutError) as error:
+    except (psycopg.Error, OrganizationError) as error:
         logger.warning("rows not compared", extra={"organization": number}, exc_info=error)
 
 
-def _values(connection: psycopg.Connection, table: tuple[str, str]) -> set[bytes]:
-    wire = connection.pgconn
-    wire.send_query(sql.SQL(_VALUES).format(sql.Identifier(*table)).as_string().encode())
-    end = time.monotonic() + _SECONDS
-    poll = select.poll()
-    poll.register(wire.socket, select.POLLIN)
-    while wire.is_busy():
-        if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
-            raise TimeoutError("It took longer than its limit.")
-        wire.consume_input()
-    result = wire.get_result()
-    wire.get_result()
-    if result is None or result.status != ExecStatus.TUPLES_OK:
+def _values(connection: guard.Connection, table: tuple[str, str]) -> set[bytes]:
+    query = sql.SQL(_VALUES).format(sql.Identifier(*table))
+    try:
+        with time_limit(_SECONDS):
+            rows = connection.execute(query).fetchall()
+    except psycopg.ProgrammingError:
         # A table that is not there, or is none, has no rows of the template's.
         return set()
-    values = (result.get_value(row, 0) or b"" for row in range(result.ntuples))
-    return {hashlib.sha256(value).digest()[:16] for value in values}
+    return {hashlib.sha256(str(value).encode()).digest()[:16] for (value,) in rows}

@@ -20,10 +20,10 @@ from organizations.sealing import seal
 from organizations.tenancy import Place, Tenant, registry
 
 from . import code, trouble
-from .copying import Obstacle, Watch
 from .database import drop_database, drop_databases_of, ensure_database
 from .failures import noted
 from .migrations import migrate_tenant
+from .obstacles import Obstacle, Watch
 from .role import drop_role, ensure_role
 from .server import ServerSession
 
@@ -42,7 +42,7 @@ def ensure(session: ServerSession) -> Template | None:
     """The template of this code, built where there is none.
 
     None: it cannot be used now, somebody else is building it, building it has failed a short time
-    ago, or a copy would not be what the migrations make (copying.py). To build it and to copy it
+    ago, or a copy would not be what the migrations make (obstacles.py). To build it and to copy it
     takes hardly longer than the plain way, so who comes first builds it; nobody waits for another.
     Raises for a server that is in trouble, and for nothing else that is wrong with a template.
     """

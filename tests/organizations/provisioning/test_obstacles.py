@@ -9,8 +9,8 @@ from pytest_django import Settings
 
 from organizations import checking, services, twins
 from organizations.models import Organization, SpareDatabase, Template, UncopyableSchema
-from organizations.provisioning import copying, refill, templates
-from organizations.provisioning.copying import Obstacle
+from organizations.provisioning import obstacles, refill, templates
+from organizations.provisioning.obstacles import Obstacle
 from organizations.provisioning.server import open_session
 from organizations.provisioning.verdicts import Kind
 from organizations.services import Created
@@ -200,7 +200,7 @@ def test_check_orgs_finds_those_that_an_earlier_template_gave_the_same_values(
     )
     with monkeypatch.context() as earlier:
         # As before anybody looked.
-        earlier.setattr(copying.Watch, "found", lambda self: [])
+        earlier.setattr(obstacles.Watch, "found", lambda self: [])
         with signed_up("Twin One") as one, signed_up("Twin Two") as two:
             assert [each.report.path for each in (one, two)] == ["template", "template"]
             Template.objects.update(ready=False)
