@@ -5,6 +5,7 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
+from django.contrib.admin.sites import all_sites
 from django.core import checks
 from django.db.models import FileField, Model
 
@@ -23,8 +24,9 @@ def check_relations(
 
 
 def _crossings(model: type[Model]) -> Iterator[checks.CheckMessage]:
-    fields = [*model._meta.local_fields, *model._meta.local_many_to_many]
-    for field in fields:
+    # Generic relations are among the private ones: rows of both sides joined by a key alone.
+    options = model._meta
+    for field in (*options.local_fields, *options.local_many_to_many, *options.private_fields):
         target = field.related_model
         if not isinstance(target, type) or not issubclass(target, Model):
             continue
@@ -35,7 +37,7 @@ def _crossings(model: type[Model]) -> Iterator[checks.CheckMessage]:
             f"{model._meta.label}.{field.name} relates {tenant_side._meta.label}, which is in "
             f"every organization's database, with {master_side._meta.label}, which is in the "
             "master database.",
-            hint="No foreign key can cross two databases. Keep the id as a plain integer.",
+            hint=_hint(target),
             obj=field,
             id="tenancy.E001",
         )
@@ -72,6 +74,36 @@ def _misplaced(model: type[Model], field: FileField) -> checks.CheckMessage:
         obj=field,
         id="tenancy.E007",
     )
+
+
+def _hint(target: type[Model]) -> str:
+    if target._meta.label == "contenttypes.ContentType":
+        return (
+            "A generic relation needs content types, which are the master's. Use a foreign key, "
+            "null where it may lead elsewhere, for each model that it can lead to."
+        )
+    return "No relation can cross two databases. Keep the id as a plain integer."
+
+
+@checks.register(checks.Tags.admin)
+def check_admin(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> Iterable[checks.CheckMessage]:
+    """Django admin shows the master alone: staff are in no organization."""
+    for site in all_sites:
+        for model, shown_by in site._registry.items():
+            if is_tenant_model(model):
+                yield checks.Error(
+                    f"{model._meta.label} is registered in Django admin by "
+                    f"{type(shown_by).__name__}, and is in every organization's database.",
+                    hint=(
+                        "Staff are in no organization, so its pages would answer 500. Take the "
+                        "registration out. An organization's own people have the API; for a look "
+                        "or a repair there is `manage.py org_command NAME -- shell`."
+                    ),
+                    obj=model,
+                    id="tenancy.E008",
+                )
 
 
 @checks.register

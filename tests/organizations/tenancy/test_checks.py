@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.apps.registry import Apps
+from django.contrib import admin
+from django.contrib.admin.sites import all_sites
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
 from django.core.checks import CheckMessage, run_checks
 from django.db import models
@@ -12,7 +15,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from organizations.models import Organization, Staff
-from organizations.tenancy.checks import check_relations, check_settings
+from organizations.tenancy.checks import check_admin, check_relations, check_settings
 
 
 class OtherRouter:
@@ -65,6 +68,49 @@ def test_a_relation_from_the_master_to_a_tenant_app_is_an_error(isolated: Apps, 
     messages = found(isolated)
     assert {message.id for message in messages} == {"tenancy.E001"}, messages
     assert any("organizations.Note.link relates accounts.User" in m.msg for m in messages), messages
+
+
+def test_a_generic_relation_is_an_error_that_says_what_to_do_instead(isolated: Apps) -> None:
+    define(
+        "accounts",
+        content_type=models.ForeignKey(ContentType, models.CASCADE, related_name="+"),
+        object_id=models.BigIntegerField(),
+        about=GenericForeignKey(),
+    )
+    (message,) = (m for m in found(isolated) if "contenttypes.ContentType" in m.msg)
+    assert message.id == "tenancy.E001"
+    assert "Use a foreign key, null where it may lead elsewhere" in str(message.hint)
+
+
+def test_a_generic_relation_to_rows_of_the_masters_is_an_error(isolated: Apps) -> None:
+    """They would be joined by the key alone, and each organization has a row of that key."""
+
+    class Tag(models.Model):
+        content_type = models.ForeignKey(ContentType, models.CASCADE, related_name="+")
+        object_id = models.BigIntegerField()
+        about = GenericForeignKey()
+
+        class Meta:
+            app_label = "organizations"
+
+    define("accounts", tags=GenericRelation(Tag))
+    (message,) = found(isolated)
+    assert message.id == "tenancy.E001"
+    assert message.msg.startswith("accounts.Note.tags relates accounts.Note")
+
+
+def test_a_tenant_model_in_django_admin_is_an_error_that_says_what_to_do() -> None:
+    assert list(check_admin()) == []
+    site = admin.AdminSite(name="a team's")
+    try:
+        site.register(User)
+        site.register(Organization)
+        (message,) = (each for each in run_checks() if each.id == "tenancy.E008")
+    finally:
+        all_sites.discard(site)
+    assert message.msg.startswith("accounts.User is registered in Django admin by ModelAdmin")
+    assert "Take the registration out" in str(message.hint)
+    assert message.is_serious()
 
 
 def test_inheriting_a_table_of_the_master_is_an_error(isolated: Apps) -> None:
