@@ -72,13 +72,13 @@ def named_in_the_call(stage: Stage, key: str) -> str:
         answer = send(client, key, stage.ours, stage.theirs)
         if stage.theirs.traces_in(answer.content):
             raise Crossed(f"answered {answer.status_code} with something of B's")
-        _expect(call, answer)
+        expect(call, answer)
         how.add(str(answer.status_code))
         stage.settle()
     return f"{', '.join(sorted(how))}, nothing of B's"
 
 
-def _expect(call: Call, answer: HttpResponse) -> None:
+def expect(call: Call, answer: HttpResponse) -> None:
     """That the call did what it does for its own people; an open one can be closed by a setting."""
     refuse_errors(answer)
     if call.audience == "staff" and answer.status_code == 200:
@@ -106,7 +106,7 @@ def _expect_mismatch(stage: Stage, answer: HttpResponse, what: str) -> None:
 
 def _expect_control(stage: Stage, key: str) -> None:
     """Without what names B, A's own call does what it does."""
-    _expect(call_of(key), send(stage.ours.by_token(), key, stage.ours, stage.theirs))
+    expect(call_of(key), send(stage.ours.by_token(), key, stage.ours, stage.theirs))
 
 
 @attempt(FAMILY, "A's credential at B's host", over=needing_a_login)
@@ -118,7 +118,7 @@ def host(stage: Stage, key: str) -> str:
             answer = send(client, key, stage.ours, stage.theirs, headers=there)
             _expect_mismatch(stage, answer, "B's host")
         answer = send(stage.ours.by_token(), key, stage.ours, stage.theirs, headers=at_home)
-        _expect(call_of(key), answer)
+        expect(call_of(key), answer)
     return "403 organization_mismatch"
 
 
@@ -157,7 +157,7 @@ def header_beside_a_body(stage: Stage, key: str) -> str:
             raise Crossed(f"{headers}: answered {answer.status_code}")
     if stage.ours.contents() != before:
         raise Crossed("a refused call has changed something")
-    _expect(call_of(key), send(stage.ours.visitor(), key, stage.ours, stage.theirs))
+    expect(call_of(key), send(stage.ours.visitor(), key, stage.ours, stage.theirs))
     return "403, names another organization"
 
 
@@ -210,7 +210,7 @@ def filtered(stage: Stage, key: str) -> str:
         listed = json.dumps(_listed(answer)).encode()
         if stage.theirs.traces_in(listed):
             raise Crossed(f"{', '.join(query)}: rows of B's")
-        _expect(call_of(key), answer)
+        expect(call_of(key), answer)
     return f"{answer.status_code} {code_of(answer)}, A's rows alone".replace(" ,", ",")
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.apps import apps
 from django.db import connections
-from django.db.models import ForeignKey, Model, prefetch_related_objects
+from django.db.models import F, Model
+from django.forms.models import model_to_dict
 
 from organizations import tenancy
 from organizations.tenancy import NoTenant, TenancyError, WrongTenant
@@ -24,22 +24,13 @@ def models(stage: Stage) -> Sequence[str]:
     return [model._meta.label for model in rows.tenant_models()]
 
 
-def keys(stage: Stage) -> Sequence[str]:
-    return [
-        f"{model._meta.label}.{each.name}"
-        for model in rows.tenant_models()
-        for each in model._meta.concrete_fields
-        if isinstance(each, ForeignKey)
-    ]
-
-
 def manager(model: type[Model]) -> Any:
     return model._default_manager
 
 
 def model_named(label: str) -> type[Model]:
     """The model; Broken where nobody makes rows of it."""
-    model = apps.get_model(label)
+    (model,) = (each for each in rows.tenant_models() if each._meta.label == label)
     if rows.uncovered_models([model]):
         raise Broken(
             "not tried: add it to ROWS in organizations/isolation/rows.py, or in the module "
@@ -48,16 +39,13 @@ def model_named(label: str) -> type[Model]:
     return model
 
 
-def key_named(name: str) -> tuple[type[Model], "ForeignKey[Any, Any]"]:
-    label, _, field = name.rpartition(".")
-    model = model_named(label)
-    return model, model._meta.get_field(field)  # type: ignore[return-value]
-
-
-def of(side: Side, model: type[Model]) -> Any:
-    """The model's first row on this side."""
+def of(side: Side, model: type[Model], *, filled: str | None = None) -> Any:
+    """The model's first row on this side, of those that have this field filled if there are any."""
     with tenancy.override(side.tenant):
-        found = manager(model).order_by("pk").first()
+        found = manager(model).order_by("pk")
+        if filled is not None:
+            found = found.order_by(F(filled).asc(nulls_last=True), "pk")
+        found = found.first()
     if found is None:
         raise Broken("there is no row to try it with")
     return found
@@ -119,7 +107,13 @@ def deleted(stage: Stage, label: str) -> str:
 def in_bulk(stage: Stage, label: str) -> str:
     model = model_named(label)
     instance = of(stage.ours, model)
-    fields = [each.name for each in model._meta.concrete_fields if not each.primary_key]
+    if model._meta.all_parents:
+        return "Django writes no model with a parent in bulk"
+    fields = [
+        each.name
+        for each in model._meta.concrete_fields
+        if not each.primary_key and not each.generated
+    ]
 
     def update() -> None:
         manager(model).bulk_update([instance], fields)
@@ -132,9 +126,32 @@ def in_bulk(stage: Stage, label: str) -> str:
             update_fields=fields,
         )
 
-    works_at_home(stage.ours, update)
-    works_at_home(stage.ours, create)
-    return in_theirs(stage, update, create)
+    acts = [update, create] if fields else []
+    for act in acts:
+        works_at_home(stage.ours, act)
+    return in_theirs(stage, *acts, lambda: manager(model).bulk_create([instance]))
+
+
+@attempt(FAMILY, "An instance of A given to B's queries and forms", over=models)
+def given(stage: Stage, label: str) -> str:
+    """What asks no router: it takes the key, and B has a row of the same one."""
+    model, alias = model_named(label), stage.theirs.tenant.alias
+    instance = of(stage.ours, model)
+    works_at_home(stage.ours, lambda: manager(model).all().contains(instance))
+    works_at_home(stage.ours, instance.validate_unique)
+    with tenancy.override(stage.theirs.tenant):
+        if instance in manager(model).all():
+            raise Crossed("it passes for the row of B's that has its key")
+    return in_theirs(
+        stage,
+        lambda: manager(model).all().contains(instance),
+        lambda: instance.save(using=alias),
+        lambda: instance.delete(using=alias),
+        lambda: instance.refresh_from_db(using=alias),
+        lambda: instance.refresh_from_db(from_queryset=manager(model).all()),
+        instance.validate_unique,
+        lambda: model_to_dict(instance),
+    )
 
 
 @attempt(FAMILY, "A query in B that names A's alias: using=", over=models)
@@ -184,45 +201,6 @@ def nobody(stage: Stage, label: str) -> str:
         with refused(NoTenant):
             act()
     return "NoTenant"
-
-
-@attempt(FAMILY, "A row of B set as a relation of A's, and sought by one", over=keys)
-def related(stage: Stage, name: str) -> str:
-    model, field = key_named(name)
-    mine = of(stage.ours, model)
-    target, own = (of(side, field.related_model) for side in (stage.theirs, stage.ours))  # type: ignore[arg-type]
-    with tenancy.override(stage.ours.tenant):
-        setattr(mine, field.name, own)
-        manager(model).filter(**{field.name: own}).count()
-        for act in (
-            lambda: setattr(mine, field.name, target),
-            lambda: manager(model).filter(**{field.name: target}).count(),
-            lambda: manager(model).create(**{field.name: target}),
-        ):
-            with refused(WrongTenant):
-                act()
-    return "WrongTenant"
-
-
-@attempt(FAMILY, "A relation of A's followed in B, forwards and backwards", over=keys)
-def followed(stage: Stage, name: str) -> str:
-    model, field = key_named(name)
-    works_at_home(stage.ours, lambda: getattr(of(stage.ours, model), field.name))
-    mine, parent = of(stage.ours, model), of(stage.ours, field.related_model)  # type: ignore[arg-type]
-    acts: list[Callable[[], object]] = [
-        lambda: getattr(mine, field.name),
-        lambda: prefetch_related_objects([mine], field.name),
-    ]
-    accessor = getattr(field.remote_field, "get_accessor_name", lambda: None)()
-    if accessor and field.remote_field.multiple:
-        with tenancy.override(stage.ours.tenant):
-            children = getattr(parent, accessor)
-        acts += [
-            children.count,
-            lambda: children.all().delete(),
-            lambda: prefetch_related_objects([parent], accessor),
-        ]
-    return in_theirs(stage, *acts)
 
 
 @attempt(FAMILY, "connections[B's alias] while A is active")

@@ -2,17 +2,18 @@
 
 ROWS has a function for each model of accounts, which makes rows in the organization that is active;
 a tenant app has the like in its module `isolation`. The text in them ends in `domain`, so that
-whose row it is can be read off it.
+whose row it is can be read off it. A table that a ManyToManyField makes for itself needs none:
+where it is empty, the first of the one is put together with the first of the other.
 """
 
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import DatabaseError
-from django.db.models import Model
+from django.db.models import ForeignKey, Model
 from django.utils import timezone
 from psycopg import sql
 
@@ -65,11 +66,11 @@ ROWS: dict[str, Callable[[str, str], None]] = {
 
 
 def tenant_models() -> list[type[Model]]:
-    """Every model whose table is in each organization's database, as settings have it now."""
+    """Every model with a table in each organization's database, as settings have it now."""
     return [
         model
         for model in apps.get_models(include_auto_created=True)
-        if tenancy.is_tenant_model(model)
+        if tenancy.is_tenant_model(model) and not model._meta.proxy
     ]
 
 
@@ -87,7 +88,7 @@ def makers() -> dict[str, Callable[[str, str], None]]:
 
 def uncovered_models(models: list[type[Model]]) -> set[str]:
     """Labels of those that nobody makes rows of."""
-    return {model._meta.label for model in models} - set(makers())
+    return {model._meta.label for model in models if not model._meta.auto_created} - set(makers())
 
 
 def plant(side: "Side", password_hash: str) -> None:
@@ -107,3 +108,21 @@ def plant(side: "Side", password_hash: str) -> None:
                 make(side.domain, password_hash)
             except DatabaseError as error:
                 raise RowsNotMade(label, error) from error
+        for model in tenant_models():
+            if model._meta.auto_created:
+                _put_together(model)
+
+
+def _put_together(through: type[Model]) -> None:
+    """A row in a many-to-many's own table, unless there is one or nothing to make it of."""
+    values = {}
+    for key in through._meta.concrete_fields:
+        if isinstance(key, ForeignKey):
+            target: Any = key.related_model
+            first = target._default_manager.order_by("pk").first()
+            if first is None:
+                return
+            values[key.attname] = getattr(first, key.target_field.attname)
+    manager: Any = through._default_manager
+    if not manager.exists():
+        manager.create(**values)

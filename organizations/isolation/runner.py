@@ -12,11 +12,14 @@ from django.test.utils import override_settings
 from accounts import outbox
 
 # Importing a family puts its attempts on the list.
-from . import credentials, http, keys, objects, server, statements
+from . import credentials, http, in_turn, keep, keys, objects, relations, server, statements
 from .outcome import ATTEMPTS, Attempt, Broken, Crossed, Result, Word
 from .stage import Stage
 
-_FAMILIES = [each.FAMILY for each in (server, statements, credentials, http, objects, keys)]
+_FAMILIES = [
+    each.FAMILY
+    for each in (server, statements, credentials, http, in_turn, objects, relations, keep, keys)
+]
 # Sessions that are asked for at the same time, of those that the server has.
 _AT_ONCE = 4
 

@@ -51,6 +51,11 @@ class Stage:
             rows.plant(side, self.password_hash)
         self._before = self._now()
 
+    def forgive(self) -> None:
+        """Behind an act of B's own: what it has changed is no crossing."""
+        if self._now() != self._before:
+            self.plant()
+
     def without_secrets(self, text: str) -> str:
         """The text without a password of the two, whoever put one into it."""
         for side in (self.ours, self.theirs):

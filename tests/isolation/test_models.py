@@ -3,25 +3,21 @@
 from typing import Any
 
 import pytest
-from django.db.models import ForeignKey, ManyToOneRel, Model, prefetch_related_objects
+from django.db.models import ForeignKey, ManyToManyField, Model, prefetch_related_objects
 
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.isolation import Side, rows
+from organizations.isolation.relations import accessor_of, relations_of
 from organizations.tenancy import NoTenant, WrongTenant
 
 pytest_plugins = ["tests.isolation.fixtures"]
 
 MODELS = rows.tenant_models()
 every_model = pytest.mark.parametrize("model", MODELS, ids=[each._meta.label for each in MODELS])
-FOREIGN_KEYS = [
-    (model, field)
-    for model in MODELS
-    for field in model._meta.concrete_fields
-    if isinstance(field, ForeignKey)
-]
-every_key = pytest.mark.parametrize(
-    ("model", "field"), FOREIGN_KEYS, ids=[str(field) for _, field in FOREIGN_KEYS]
+RELATIONS = [(model, field) for model in MODELS for field in relations_of(model)]
+every_relation = pytest.mark.parametrize(
+    ("model", "field"), RELATIONS, ids=[f"{m._meta.label}.{each.name}" for m, each in RELATIONS]
 )
 
 
@@ -97,10 +93,12 @@ def test_an_instance_of_ours_is_refused_when_saved_in_bulk_by_theirs(
 ) -> None:
     """A bulk write asks the router without the instances: it would overwrite rows of their keys."""
     instance = _of(ours, model)
-    fields = [f.name for f in model._meta.concrete_fields if not f.primary_key]
+    fields = [f.name for f in model._meta.concrete_fields if not f.primary_key and not f.generated]
     with tenancy.override(theirs.tenant):
         with pytest.raises(WrongTenant, match="belongs to"):
             _manager(model).bulk_update([instance], fields)
+        with pytest.raises(WrongTenant, match="belongs to"):
+            _manager(model).bulk_create([instance])
         with pytest.raises(WrongTenant, match="belongs to"):
             _manager(model).bulk_create(
                 [instance],
@@ -132,60 +130,71 @@ def test_a_queryset_bound_to_our_alias_is_refused_in_theirs(
         _manager(model).using(ours.tenant.alias).count()
 
 
-@every_key
+@every_relation
 def test_a_row_of_ours_cannot_be_related_to_one_of_theirs(
-    ours: Side, theirs: Side, model: type[Model], field: "ForeignKey[Any, Any]"
+    ours: Side, theirs: Side, model: type[Model], field: Any
 ) -> None:
     instance = _of(ours, model)
-    target = _of(theirs, field.related_model)  # type: ignore[arg-type]
+    target = _of(theirs, field.related_model)
     for tenant in (ours.tenant, theirs.tenant):
         with tenancy.override(tenant), pytest.raises(WrongTenant, match="belongs to"):
-            setattr(instance, field.name, target)
+            if isinstance(field, ForeignKey):
+                setattr(instance, field.name, target)
+            else:
+                getattr(instance, field.name).set([target])
 
 
-@every_key
+@every_relation
 def test_a_new_row_cannot_be_made_with_a_relation_across(
-    ours: Side, theirs: Side, model: type[Model], field: "ForeignKey[Any, Any]"
+    ours: Side, theirs: Side, model: type[Model], field: Any
 ) -> None:
-    target = _of(ours, field.related_model)  # type: ignore[arg-type]
+    target = _of(ours, field.related_model)
+    made: Any = model
+    name: str = field.name
+    if isinstance(field, ManyToManyField):
+        made = getattr(model, field.name).through
+        name = field.m2m_reverse_field_name()
     with tenancy.override(theirs.tenant), pytest.raises(WrongTenant, match="belongs to"):
-        _manager(model).create(**{field.name: target})
+        _manager(made).create(**{name: target})
 
 
-@every_key
+@every_relation
 def test_a_relation_is_not_followed_in_theirs(
-    ours: Side, theirs: Side, model: type[Model], field: "ForeignKey[Any, Any]"
+    ours: Side, theirs: Side, model: type[Model], field: Any
 ) -> None:
     instance = _of(ours, model)
     with tenancy.override(theirs.tenant):
         with pytest.raises(WrongTenant, match="belongs to"):
-            getattr(instance, field.name)
+            getattr(instance, field.name).count()
         with pytest.raises(WrongTenant, match="belongs to"):
             prefetch_related_objects([instance], field.name)
 
 
-@every_key
+@every_relation
 def test_a_relation_is_not_followed_backwards_in_theirs(
-    ours: Side, theirs: Side, model: type[Model], field: "ForeignKey[Any, Any]"
+    ours: Side, theirs: Side, model: type[Model], field: Any
 ) -> None:
-    relation = field.remote_field
-    assert isinstance(relation, ManyToOneRel)
-    name = relation.get_accessor_name()
+    name = accessor_of(field)
     if name is None:
         return
-    parent, child = _of(ours, relation.model), _of(theirs, model)
-    with tenancy.override(ours.tenant):
-        related = getattr(parent, name)
-    with tenancy.override(theirs.tenant):
-        for action in (
+    parent, child = _of(ours, field.related_model), _of(theirs, model)
+    acts: list[Any] = [
+        lambda: prefetch_related_objects([parent], name),
+        lambda: getattr(parent, name).count(),
+    ]
+    if field.one_to_many or field.many_to_one:
+        with tenancy.override(ours.tenant):
+            related = getattr(parent, name)
+        acts += [
             related.count,
             lambda: related.all().delete(),
             lambda: related.update(**{field.name: parent.pk}),
             lambda: related.add(child, bulk=False),
-            lambda: prefetch_related_objects([parent], name),
-        ):
+        ]
+    with tenancy.override(theirs.tenant):
+        for act in acts:
             with pytest.raises(WrongTenant, match="belongs to"):
-                action()
+                act()
 
 
 def test_the_same_key_names_another_persons_row_on_each_side(ours: Side, theirs: Side) -> None:

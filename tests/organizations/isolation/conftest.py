@@ -43,3 +43,8 @@ def try_(stage: Stage) -> Try:
         return list(runner.run(stage, chosen=(attempt,)))
 
     return run
+
+
+def outcomes_of(try_: Try, name: str) -> dict[str, str]:
+    """What came of an attempt on each of its subjects."""
+    return {result.subject: result.outcome for result in try_(name)}

@@ -15,15 +15,20 @@ import pytest
 from django.core import signing
 from django.core.cache import caches
 from django.core.signing import JSONSerializer, b64_decode
-from django.db.models import QuerySet
+from django.db.models import Field, Model, QuerySet
+from django.db.models.deletion import Collector
 from django.db.models.fields import related_lookups
 from psycopg import sql
 from pytest_django import Settings
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from accounts import limits, link_flows, links, logins, mails, services
 from accounts.authentication import BrowserSessionAuthentication
+from accounts.models import User
 from accounts.permissions import IsMember
+from accounts.serializers import UserOutput
 from accounts.signing_keys import KeyRingBackend
 from accounts.views import UserViewSet
 from organizations import middleware, permissions
@@ -31,7 +36,7 @@ from organizations.isolation.stage import Stage
 from organizations.models import SpareDatabase
 from organizations.provisioning import refill, templates
 from organizations.provisioning.server import open_session
-from organizations.tenancy import router
+from organizations.tenancy import router, transaction
 from organizations.tenancy.backend.base import DatabaseWrapper
 from tests.conftest import Superuser
 from tests.plugin import SERVER
@@ -50,6 +55,7 @@ ME, LIST = "GET /api/v1/me/", "GET /api/v1/users/"
 SUBJECTS = {
     "A's credential with a header that names B": (ME,),
     "A's credential at B's host": (ME,),
+    "A's call behind the same call of B's, in one process": (ME, LIST),
     "A's call that names B in path and body": (ME, LIST, "GET /api/v1/organizations/"),
     "A header that names B and no credential": (ME, "GET /api/v1/organizations/"),
     "A's lists, filtered and searched for B": (LIST,),
@@ -198,6 +204,96 @@ def test_a_filter_without_the_look_at_its_value_is_found(try_: Try, monkeypatch:
     lookup: Any = related_lookups.RelatedLookupMixin
     monkeypatch.setattr(lookup, "as_sql", lookup.as_sql.__wrapped__)
     crossed(try_, name)
+
+
+KEPT = "What a query set fetched in B, read in A"
+GIVEN = "An instance of A given to B's queries and forms"
+ANSWERED = "An instance of B in an answer of A's"
+UNCOVERED = "A write of A's inside a bare transaction.atomic()"
+BEHIND = "A's call behind the same call of B's, in one process"
+
+
+def test_a_query_set_that_forgets_whose_its_rows_are_is_found(
+    try_: Try, monkeypatch: Patch
+) -> None:
+    refused(try_, KEPT)
+    monkeypatch.delattr(QuerySet, "_result_cache")
+    crossed(try_, KEPT)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (QuerySet, "contains"),
+        (Model, "save_base"),
+        (Model, "refresh_from_db"),
+        (Model, "validate_unique"),
+        (Model, "__eq__"),
+        (Field, "value_from_object"),
+        (Collector, "add"),
+    ],
+)
+def test_a_way_of_an_instance_without_the_look_at_it_is_found(
+    try_: Try, monkeypatch: Patch, owner: Any, name: str
+) -> None:
+    monkeypatch.setattr(owner, name, getattr(owner, name).__wrapped__)
+    if owner is Collector:
+        # What hangs on the instance is sought by it, too.
+        assert outcomes(try_, GIVEN) == {"refused", "crossed"}
+    else:
+        assert outcomes(try_, GIVEN) == {"crossed"}
+
+
+def test_an_update_without_the_look_at_its_value_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A row of B set as a relation of A's, and sought by one"
+    refused(try_, name)
+    looked: Any = Model.prepare_database_save
+    monkeypatch.setattr(Model, "prepare_database_save", looked.__wrapped__)
+    crossed(try_, name)
+
+
+def test_serializers_that_look_at_nothing_are_found(try_: Try, monkeypatch: Patch) -> None:
+    refused(try_, ANSWERED)
+    looked: Any = Serializer.to_representation
+    monkeypatch.setattr(Serializer, "to_representation", looked.__wrapped__)
+    crossed(try_, ANSWERED)
+
+
+def test_a_write_that_stays_behind_a_bare_block_is_found(
+    try_: Try, monkeypatch: Patch, settings: Settings
+) -> None:
+    refused(try_, UNCOVERED)
+    settings.ORG_BARE_ATOMIC = "warn"
+    assert outcomes(try_, UNCOVERED) == {"broken"}
+    settings.ORG_BARE_ATOMIC = "refuse"
+    monkeypatch.setattr(transaction, "_refuse", lambda reason: None)
+    crossed(try_, UNCOVERED)
+
+
+def test_a_view_that_keeps_what_it_answered_is_found(try_: Try, monkeypatch: Patch) -> None:
+    """Plain values: no wall of the code's sees whose they are."""
+    refused(try_, BEHIND)
+    answer = UserViewSet.list
+    kept: list[Any] = []
+
+    def keeping(self: UserViewSet, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if not kept:
+            kept.append(answer(self, request, *args, **kwargs).data)
+        return Response(kept[0])
+
+    monkeypatch.setattr(UserViewSet, "list", keeping)
+    crossed(try_, BEHIND)
+
+
+def test_a_view_that_keeps_its_query_set_is_found(try_: Try, monkeypatch: Patch) -> None:
+    """The wall stands, so nothing crosses, and the endpoint is broken for whoever is second."""
+    rows = User.objects.order_by("pk")
+
+    def keeping(self: UserViewSet, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return Response({"results": UserOutput(rows, many=True).data})
+
+    monkeypatch.setattr(UserViewSet, "list", keeping)
+    assert outcomes(try_, BEHIND) == {"refused", "broken"}
 
 
 def test_a_cookie_whose_signature_is_not_checked_is_found(try_: Try, monkeypatch: Patch) -> None:

@@ -1,0 +1,20 @@
+"""Requests of B's and then of A's, in one process: what a view keeps shows."""
+
+from .calls import send
+from .credentials import refuse_errors
+from .http import FAMILY, call_of, everything, expect
+from .outcome import Crossed, attempt
+from .stage import Stage
+
+
+@attempt(FAMILY, "A's call behind the same call of B's, in one process", over=everything)
+def behind_theirs(stage: Stage, key: str) -> str:
+    call = call_of(key)
+    first = send(stage.theirs.by_token(), key, stage.theirs, stage.ours)
+    refuse_errors(first)
+    stage.forgive()
+    answer = send(stage.ours.by_token(), key, stage.ours, stage.theirs)
+    if stage.theirs.traces_in(answer.content):
+        raise Crossed(f"answered {answer.status_code} with something of B's")
+    expect(call, answer)
+    return f"{answer.status_code}, nothing of B's"

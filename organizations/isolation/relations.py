@@ -1,0 +1,136 @@
+"""Relations, of every kind: a row of B's as one of A's, and one of A's followed in B."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from django.db.models import Case, ForeignKey, ManyToManyField, Model, Q, When
+from django.db.models import prefetch_related_objects as prefetch
+
+from organizations import tenancy
+from organizations.tenancy import WrongTenant
+
+from . import rows
+from .objects import FAMILY, in_theirs, manager, model_named, of, refused, works_at_home
+from .outcome import attempt
+from .sides import Side
+from .stage import Stage
+
+Relation: TypeAlias = "ForeignKey[Any, Any] | ManyToManyField[Any, Any]"
+
+
+def relations(stage: Stage) -> Sequence[str]:
+    return [
+        f"{model._meta.label}.{each.name}"
+        for model in rows.tenant_models()
+        for each in relations_of(model)
+    ]
+
+
+def relations_of(model: type[Model]) -> list[Relation]:
+    """What leads from the model to others, or to itself."""
+    fields = (*model._meta.concrete_fields, *model._meta.many_to_many)
+    return [each for each in fields if isinstance(each, ForeignKey | ManyToManyField)]
+
+
+def accessor_of(field: Relation) -> str | None:
+    """The name of the way back, where there is one: a hidden relation has none."""
+    relation: Any = field.remote_field
+    return None if relation.hidden else relation.get_accessor_name()
+
+
+def relation_named(name: str) -> tuple[type[Model], Relation]:
+    label, _, field = name.rpartition(".")
+    model = model_named(label)
+    return model, model._meta.get_field(field)  # type: ignore[return-value]
+
+
+def ends(side: Side, model: type[Model], field: Relation) -> tuple[Any, Any]:
+    """A row, and one that the relation leads to, or could."""
+    target: Any = field.related_model
+    if isinstance(field, ManyToManyField):
+        return of(side, model), of(side, target)
+    start = of(side, model, filled=field.name)
+    with tenancy.override(side.tenant):
+        return start, getattr(start, field.name) or of(side, target)
+
+
+@attempt(FAMILY, "A row of B set as a relation of A's, and sought by one", over=relations)
+def related(stage: Stage, name: str) -> str:
+    model, field = relation_named(name)
+    (mine, own), (_, target) = (ends(side, model, field) for side in (stage.ours, stage.theirs))
+    works_at_home(stage.ours, lambda: manager(model).filter(**{field.name: own}).count())
+    sets = _puts if isinstance(field, ManyToManyField) else _sets
+    for act in sets(model, field, mine, own):
+        works_at_home(stage.ours, act)
+    with tenancy.override(stage.ours.tenant):
+        for act in (*_seeks(model, field, target), *sets(model, field, mine, target)):
+            with refused(WrongTenant):
+                act()
+    return "WrongTenant"
+
+
+def _seeks(model: type[Model], field: Relation, target: Any) -> Iterator[Callable[[], object]]:
+    """Queries with `target` in them."""
+    condition = Q(**{field.name: target})
+    yield lambda: manager(model).filter(condition).count()
+    yield lambda: manager(model).exclude(**{f"{field.name}__in": [target]}).count()
+    yield lambda: list(manager(model).annotate(own=Case(When(condition, then=1))).values("own"))
+
+
+def _sets(
+    model: type[Model], field: Relation, mine: Any, target: Any
+) -> Iterator[Callable[[], object]]:
+    yield lambda: setattr(mine, field.name, target)
+    yield lambda: model(**{field.name: target})
+    if not field.primary_key:
+        yield lambda: manager(model).filter(pk=mine.pk).update(**{field.name: target})
+
+
+def _puts(
+    model: type[Model], field: Relation, mine: Any, target: Any
+) -> Iterator[Callable[[], object]]:
+    there: Any = getattr(mine, field.name)
+    if there.through._meta.auto_created:
+        yield lambda: there.add(target)
+        yield lambda: there.set([target])
+    yield lambda: there.all().contains(target)
+    yield lambda: there.remove(target)
+
+
+@attempt(FAMILY, "A relation of A's followed in B, forwards and backwards", over=relations)
+def followed(stage: Stage, name: str) -> str:
+    model, field = relation_named(name)
+    mine, parent = ends(stage.ours, model, field)
+    ways = [(mine, field.name)]
+    if accessor := accessor_of(field):
+        ways.append((parent, accessor))
+    works_at_home(stage.ours, lambda: prefetch([of(stage.ours, model)], field.name))
+    return in_theirs(stage, *(act for each in ways for act in _follows(*each)))
+
+
+def _follows(instance: Any, name: str) -> Iterator[Callable[[], object]]:
+    yield lambda: _all(instance, name)
+    yield lambda: prefetch([instance], name)
+    yield lambda: getattr(instance, name).all().delete()
+    yield lambda: getattr(instance, name).count()
+
+
+def _all(instance: Any, name: str) -> list[Any]:
+    """What the relation leads to: one, none or many."""
+    found = getattr(instance, name)
+    return list(found.all()) if hasattr(found, "all") else [found]
+
+
+@attempt(FAMILY, "What a relation led to in B, read in A", over=relations)
+def kept(stage: Stage, name: str) -> str:
+    model, field = relation_named(name)
+    ways = [(model, field.name)]
+    if accessor := accessor_of(field):
+        ways.append((field.related_model, accessor))  # type: ignore[arg-type]
+    for start, way in ways:
+        instance = of(stage.theirs, start)
+        with tenancy.override(stage.theirs.tenant):
+            prefetch([instance], way)
+        with tenancy.override(stage.ours.tenant), refused(WrongTenant):
+            _all(instance, way)
+    return "WrongTenant"
