@@ -37,6 +37,10 @@ def check_email(email: str) -> None:
     if len(email) > 254 or len(email_key(email)) > 254:
         raise ValidationError("Enter an e-mail address of at most 254 characters.")
     validate_email(email)
+    # Django allows control characters between quotes, and in a host those that turn the text
+    # around or end its line. No mail goes to such an address, and it is shown in lists and logs.
+    if not email.isprintable():
+        raise ValidationError("Leave out characters of the e-mail address that cannot be seen.")
 
 
 def check_new_password(password: str, *, user: User) -> None:

@@ -85,6 +85,10 @@ def test_two_organizations_may_have_a_user_with_the_same_address(
     [
         ("no address", OTHER_PASSWORD, "email"),
         ("", OTHER_PASSWORD, "email"),
+        ('"a\x01b"@test.com', OTHER_PASSWORD, "email"),
+        ('"a\x1b[2J"@test.com', OTHER_PASSWORD, "email"),
+        ("a@te\u202est.com", OTHER_PASSWORD, "email"),
+        ("a@te\u2028st.com", OTHER_PASSWORD, "email"),
         (f"{'x' * 250}@test.com", OTHER_PASSWORD, "email"),
         ("carol@test.com", "short", "password"),
         ("carol@test.com", "password123", "password"),
