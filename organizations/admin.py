@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.auth.admin import GroupAdmin, UserAdmin
-from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
@@ -23,6 +20,8 @@ from accounts.services import MAX_PASSWORD_LENGTH
 
 from . import audit_admin as audit_admin
 from . import services
+from . import staff_admin as staff_admin
+from .admin_lookups import OfferedLookups
 from .errors import (
     CredentialUnreadable,
     OrganizationError,
@@ -30,18 +29,15 @@ from .errors import (
     ServerRefused,
     ServerUnavailable,
 )
-from .models import Organization, Server, Staff
+from .models import Organization, Server
 from .provisioning.database import sizes_bytes
-from .staff_acts import RecordedAdmin
 from .validators import MAX_NAME_LENGTH
 
 if TYPE_CHECKING:
     _OrganizationAdmin = admin.ModelAdmin[Organization]
     _ServerAdmin = admin.ModelAdmin[Server]
-    _UserAdmin = UserAdmin[Staff]
 else:  # Generic in the stubs alone.
     _OrganizationAdmin = _ServerAdmin = admin.ModelAdmin
-    _UserAdmin = UserAdmin
 
 # Not for the person at the form to correct: the page says what it was, and that it failed.
 _OUR_FAULT = (CredentialUnreadable, ProvisioningFailed, ServerRefused, ServerUnavailable)
@@ -49,25 +45,6 @@ _OUR_FAULT = (CredentialUnreadable, ProvisioningFailed, ServerRefused, ServerUna
 admin.site.site_header = "Organization Management"
 admin.site.site_title = "Organization Management"
 admin.site.index_title = "Master records"
-
-admin.site.unregister(Group)
-
-
-@admin.register(Group)
-class RecordedGroupAdmin(RecordedAdmin, GroupAdmin):
-    """What staff may do, by groups."""
-
-
-@admin.register(Staff)
-class StaffAdmin(RecordedAdmin, _UserAdmin):
-    """The platform's staff."""
-
-    def user_change_password(
-        self, request: HttpRequest, id: str, form_url: str = ""
-    ) -> HttpResponse:
-        """Not one transaction in Django: a password would be set that no entry tells of."""
-        with transaction.atomic(using="default"):
-            return super().user_change_password(request, id, form_url)
 
 
 class NewOrganizationForm(forms.Form):
@@ -84,7 +61,7 @@ class NewOrganizationForm(forms.Form):
 
 
 @admin.register(Organization)
-class OrganizationAdmin(_OrganizationAdmin):
+class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
     """Organizations: listed, searched, added, suspended. No credential is ever shown."""
 
     list_display = ("name", "status", "server", "database_name", "size", "created_at")
@@ -252,7 +229,7 @@ def _note_sizes(organizations: list[Organization]) -> None:
 
 
 @admin.register(Server)
-class ServerAdmin(_ServerAdmin):
+class ServerAdmin(OfferedLookups, _ServerAdmin):
     """The PostgreSQL clusters that organizations are placed on."""
 
     list_display = ("name",)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from .acts import ACTORS, ACTS
+from .admin_lookups import OfferedLookups
 from .models import AuditEntry, Organization
 from .tenancy import trail
 
@@ -37,8 +39,9 @@ COLUMNS = (
     "request_id",
     "facts",
 )
-# What a spreadsheet takes for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# What a spreadsheet takes for the beginning of a formula, at the beginning of a cell: of ours, and
+# of what becomes one where the spreadsheet divides cells by something else than a comma.
+_FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[\s\"']*[=+\-@＝＋－＠])|^(?=[\t\r\n])")
 _ROWS_AT_A_TIME = 2_000
 _RECENT_ENTRIES = 1_000
 _CHOICES = 30
@@ -94,7 +97,7 @@ def _is_id(text: str) -> bool:
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(_AuditEntryAdmin):
+class AuditEntryAdmin(OfferedLookups, _AuditEntryAdmin):
     """The whole trail, newest first. Nothing can be added, changed or deleted."""
 
     list_display = (
@@ -128,7 +131,8 @@ class AuditEntryAdmin(_AuditEntryAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEntry]:
         name = Organization.objects.filter(pk=OuterRef("organization_id")).values("name")[:1]
-        return super().get_queryset(request).annotate(organization_name=Subquery(name))
+        entries: QuerySet[AuditEntry] = super().get_queryset(request)
+        return entries.annotate(organization_name=Subquery(name))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEntry], search_term: str
@@ -198,4 +202,4 @@ def _cell(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, sort_keys=True)
     else:
         text = value.isoformat() if hasattr(value, "isoformat") else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return _FORMULA.sub(r"\1'", text)

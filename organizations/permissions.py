@@ -25,6 +25,35 @@ class IsStaff(BasePermission):
         return isinstance(user, Staff) and user.is_active and user.is_staff
 
 
+class StaffMay(IsStaff):
+    """Staff whose permissions, as Django admin asks for them, allow it: to make organizations by
+    POST, and to see them."""
+
+    message = "Only the platform's staff who have the permission for it may do this."
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        return super().has_permission(request, view) and self._may(request)
+
+    def _may(self, request: Request) -> bool:
+        if request.method == "POST":
+            return request.user.has_perm("organizations.add_organization")
+        return _may_see(request)
+
+
+class StaffMaySee(StaffMay):
+    """Staff who may see organizations, whatever the method."""
+
+    def _may(self, request: Request) -> bool:
+        return _may_see(request)
+
+
+def _may_see(request: Request) -> bool:
+    """As ModelAdmin.has_view_permission: who may change them sees them."""
+    return any(
+        request.user.has_perm(f"organizations.{verb}_organization") for verb in ("view", "change")
+    )
+
+
 class SignUpIsOpen(AllowAny):
     """Everybody, while ORG_SIGNUP is open."""
 
@@ -42,4 +71,4 @@ class MayLookUp(AllowAny):
     def has_permission(self, request: Request, view: "APIView") -> bool:
         if settings.ORG_PUBLIC_LOOKUP != "off" or isinstance(request.user, User):
             return True
-        return IsStaff().has_permission(request, view)
+        return StaffMaySee().has_permission(request, view)

@@ -27,7 +27,7 @@ from . import examples, serializers, services, sign_up_views, tenancy
 from .authentication import StaffSessionAuthentication
 from .errors import OrganizationNotFound, SignUpClosed
 from .models import Organization
-from .permissions import IsStaff, MayLookUp, SignUpIsOpen
+from .permissions import MayLookUp, SignUpIsOpen, StaffMay, StaffMaySee
 
 
 class CreateOrganizationView(ContractView):
@@ -108,7 +108,7 @@ class GetOrganizationView(ContractView):
 
     def _is_staff(self, request: Request) -> bool:
         with suppress(APIException):  # A form that has expired, say.
-            return IsStaff().has_permission(request, self)
+            return StaffMaySee().has_permission(request, self)
         return False
 
 
@@ -184,7 +184,7 @@ class OrganizationViewSet(
 ):
     """All organizations, for the platform's staff."""
 
-    permission_classes = (IsStaff,)
+    permission_classes = (StaffMay,)
     queryset = Organization.objects.select_related("server").order_by("id")
     lookup_field = "id_or_slug"
     lookup_value_regex = "[a-z0-9-]+"

@@ -11,6 +11,7 @@ from django.utils.html import format_html_join
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
+from organizations.admin_lookups import OfferedLookups
 from organizations.errors import OrganizationError
 from organizations.models import Organization
 from organizations.staff_acts import RecordedAdmin
@@ -43,7 +44,7 @@ class KindFilter(admin.SimpleListFilter):
 
 
 @admin.register(Job)
-class JobAdmin(RecordedAdmin):
+class JobAdmin(OfferedLookups, RecordedAdmin):
     """Jobs, newest first. None is added, changed or deleted; they are cancelled and retried."""
 
     list_display = (

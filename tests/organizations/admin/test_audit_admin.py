@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import secrets
 from collections.abc import Iterator
 from html import unescape
@@ -148,8 +149,22 @@ def test_a_cell_that_a_spreadsheet_would_run_is_made_harmless(
         assert not [cell for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
+@pytest.mark.usefixtures("entries")
+@pytest.mark.parametrize("between", [";", "; ", ';"', "\t", "|", ";\u2003", "\n"])
+def test_nor_is_there_one_where_cells_are_divided_by_something_else_than_a_comma(
+    staff_client: Client, hostile: str, alpha: Company, mark: str, between: str
+) -> None:
+    """A spreadsheet set to German divides them by semicolons, whatever stands in quotes."""
+    name = f"Acme{between}=HYPERLINK(1)"
+    Organization.objects.filter(pk=alpha.organization.pk).update(name=name)
+    response: Any = staff_client.get(EXPORT, {"q": mark, "act": "user.created"})
+    text = b"".join(response.streaming_content).decode()
+    assert "HYPERLINK" in text
+    assert not re.search(r"""[;|\t\n][\s"]*[=+@-]""", text), text
+
+
 def test_a_filter_that_makes_no_sense_leads_back_to_the_list(staff_client: Client) -> None:
-    response = staff_client.get(EXPORT, {"nonsense__x": "1"})
+    response = staff_client.get(EXPORT, {"at__nonsense": "1"})
     assert (response.status_code, response["Location"]) == (302, LIST)
 
 

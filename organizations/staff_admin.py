@@ -1,0 +1,76 @@
+"""The staff and their groups, in Django admin. Nobody gives a right that they do not have."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, Permission
+from django.db import transaction
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+
+from .admin_lookups import OfferedLookups
+from .models import Staff
+from .staff_acts import RecordedAdmin
+
+if TYPE_CHECKING:
+    _UserAdmin = UserAdmin[Staff]
+else:  # Generic in the stubs alone.
+    _UserAdmin = UserAdmin
+
+_RIGHTS = ("is_superuser", "groups", "user_permissions")
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class RecordedGroupAdmin(OfferedLookups, RecordedAdmin, GroupAdmin):
+    """What staff may do, by groups. To be changed by superusers: a group's rights are its people's,
+    and whoever changes it may be one of them."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return _is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return _is_superuser(request)
+
+
+@admin.register(Staff)
+class StaffAdmin(OfferedLookups, RecordedAdmin, _UserAdmin):
+    """The platform's staff. Rights are given by superusers; who else may change staff leaves those
+    alone that may do more: their password, set anew, would be their rights."""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Staff | None = None) -> Any:
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return fields if _is_superuser(request) else (*fields, *_RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: Staff | None = None) -> bool:
+        return super().has_change_permission(request, obj) and _may_no_more(obj, request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Staff | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and _may_no_more(obj, request)
+
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
+        """Not one transaction in Django: a password would be set that no entry tells of."""
+        with transaction.atomic(using="default"):
+            return super().user_change_password(request, id, form_url)
+
+
+def _is_superuser(request: HttpRequest) -> bool:
+    return request.user.is_active and request.user.is_superuser
+
+
+def _may_no_more(staff: Staff | None, request: HttpRequest) -> bool:
+    """Whether whoever asks has every right that this person has, or would have once active."""
+    if staff is None or _is_superuser(request):
+        return True
+    if staff.is_superuser:
+        return False
+    given = Permission.objects.filter(Q(user=staff) | Q(group__user=staff))
+    rights = given.values_list("content_type__app_label", "codename").order_by()
+    return {f"{label}.{name}" for label, name in rights} <= request.user.get_all_permissions()
