@@ -163,16 +163,51 @@ def mail(request: HttpRequest, *, organization: str, email: str) -> None:
     _take_mail(name, organization_id=organization_id, email=email)
 
 
-def mail_to_oneself(request: HttpRequest, *, organization_id: int, email: str) -> None:
+def mail_to_oneself(
+    request: HttpRequest, *, organization_id: int, user_id: int, email: str
+) -> None:
     """The same for a mail that somebody who is logged in asks for. Raises TooManyRequests."""
     take("MAIL_ADDRESS", place(request))
+    _take_mail_of(user_id, organization_id=organization_id, email=email)
+
+
+def mail_beside(
+    request: HttpRequest | None, *, organization_id: int, user_id: int | None, email: str
+) -> None:
+    """The same for a mail that is part of another act. Raises TooManyRequests.
+
+    user_id: whose new address it is; None for the first admin's. Clients have a count of their own
+    for these: who adds many users keeps nobody beside them from a new password.
+    """
+    if request is not None:
+        take("MAIL_ADDRESS", "acts", place(request))
+    _take_mail_of(user_id, organization_id=organization_id, email=email)
+
+
+def news(*, organization_id: int, user_id: int, email: str, is_confirmed: bool) -> None:
+    """The same for the news of a change, to the address from before it. Raises TooManyRequests.
+
+    To a confirmed address it counts by itself; another one may be any stranger's.
+    """
+    take("MAIL_ACCOUNT", "news", organization_id, user_id, organization_id=organization_id)
+    if not is_confirmed:
+        _take_mail(f"id:{organization_id}", organization_id=organization_id, email=email)
+
+
+def _take_mail_of(user_id: int | None, *, organization_id: int, email: str) -> None:
+    if user_id is not None:
+        # One user's address can be changed to many.
+        take("MAIL_ACCOUNT", "user", organization_id, user_id, organization_id=organization_id)
     # As the directory's counted_as names it.
     _take_mail(f"id:{organization_id}", organization_id=organization_id, email=email)
 
 
 def _take_mail(name: str, *, organization_id: int | None, email: str) -> None:
-    take("MAIL_ACCOUNT", name, email_key(email), organization_id=organization_id, email=email)
+    key = email_key(email)
+    take("MAIL_ACCOUNT", name, key, organization_id=organization_id, email=email)
     take("MAIL_ORGANIZATION", name, organization_id=organization_id)
+    # Whatever organizations ask for it.
+    take("MAIL_RECIPIENT", key, organization_id=organization_id, email=email)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from organizations.tenancy import Tenant, directory, trail
 from organizations.tenancy.http import other_organization
 
 from . import limits, link_services, links, mails
+from .letters import Kind
 from .links import Link, Purpose
 
 # The whole answer, whoever asks for whatever address.
@@ -22,10 +23,10 @@ RESET_REQUESTED = "If there is an account with this address, a mail with a link 
 
 
 def request_reset(request: HttpRequest, *, organization: str, email: str) -> None:
-    """Have a link sent for a new password. Looks up the organization, and nobody in it.
+    """Have a link sent for a new password. Does the same whether or not anybody has the address.
 
-    Raises OrganizationNotFound, OrganizationSuspended, OrganizationMismatch, TooManyRequests and
-    OutboxFull. Where strangers may look up no organization, the first three are not told.
+    Raises OrganizationNotFound, OrganizationSuspended, OrganizationMismatch and TooManyRequests.
+    Where strangers may look up no organization, the first three are not told.
     """
     with limits.even_time(for_success=True):
         limits.mail(request, organization=organization, email=email)
@@ -35,11 +36,11 @@ def request_reset(request: HttpRequest, *, organization: str, email: str) -> Non
             if settings.ORG_PUBLIC_LOOKUP != "off":
                 raise
             trail.record("password.reset_requested", organization_id=None)
-            mails.request_nothing()
+            mails.request_nothing(request)
             return
         found = tenant.organization_id
         trail.record("password.reset_requested", organization_id=found, email=email)
-        mails.request_link(request, tenant, email=email, purpose=Purpose.RESET)
+        mails.request_reset(request, tenant, email=email)
 
 
 def _tenant_named(request: HttpRequest, organization: str) -> Tenant:
@@ -54,7 +55,8 @@ def reset_password(request: HttpRequest, *, token: str, new_password: str) -> No
     try:
         tenant, link = _read(request, token, Purpose.RESET)
         with tenancy.override(tenant):
-            link_services.reset_password(link, new_password=new_password)
+            user = link_services.reset_password(link, new_password=new_password)
+            mails.tell_of_change(request, user, kind=Kind.NEW_PASSWORD)
     except InvalidLink:
         _record_refusal(token, Purpose.RESET)
         raise

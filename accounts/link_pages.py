@@ -20,7 +20,6 @@ from organizations.errors import (
     AccountError,
     InvalidLink,
     OrganizationError,
-    OutboxFull,
     TooManyRequests,
 )
 
@@ -111,8 +110,6 @@ class _Page(View):
         """The page's status, and in how many seconds to come again; 0 where that is no help."""
         if isinstance(error, TooManyRequests):
             return 429, error.seconds
-        if isinstance(error, OutboxFull):
-            return 503, 2
         return (400 if isinstance(error, InvalidLink) else 403), 0
 
     def _page(self, request: HttpRequest, form: forms.Form | None, *, status: int) -> HttpResponse:

@@ -13,7 +13,7 @@ from organizations import tenancy
 
 from . import examples, limits, link_flows, mails
 from .fields import PasswordField, StrictCharField
-from .links import MAX_LENGTH, Purpose
+from .links import MAX_LENGTH
 from .models import User
 from .permissions import IsMember
 from .validators import check_new_password
@@ -140,10 +140,12 @@ class MyEmailVerificationView(GenericAPIView[Any]):
     )
     def post(self, request: Request) -> Response:
         user: User = request.user  # type: ignore[assignment]
-        tenant = tenancy.get()
         limits.mail_to_oneself(
-            request._request, organization_id=tenant.organization_id, email=user.email
+            request._request,
+            organization_id=tenancy.get().organization_id,
+            user_id=user.pk,
+            email=user.email,
         )
-        mails.request_link(request._request, tenant, email=user.email, purpose=Purpose.VERIFICATION)
+        mails.request_verification(request._request, user)
         detail = "Unless your address is confirmed already, a mail with a link is on its way."
         return Response({"detail": detail}, status=status.HTTP_202_ACCEPTED)

@@ -15,8 +15,9 @@ from rest_framework.response import Response
 from organizations import tenancy
 from organizations.errors import InvalidToken
 
-from . import examples, limits, serializers, services, tokens
+from . import examples, limits, mails, serializers, services, tokens
 from .contract import ContractView
+from .letters import Kind
 from .logins import Login, log_in, tenant_of
 from .models import LoginSession, User
 from .permissions import IsMember
@@ -199,5 +200,6 @@ class MyPasswordView(GenericAPIView[Any]):
             request._request, organization_id=tenant.organization_id, email=user.email
         ):
             services.change_password(user, **data.validated_data)
+        mails.tell_of_change(request._request, user, kind=Kind.NEW_PASSWORD)
         session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
         return Response(login_answer(Login(tenant, user, session)))

@@ -1,5 +1,6 @@
 """One's own account, and the organization's users."""
 
+from copy import copy
 from typing import Any
 
 import django_filters
@@ -20,6 +21,7 @@ from rest_framework.viewsets import GenericViewSet
 from organizations import tenancy
 
 from . import examples, limits, mails, serializers, services
+from .letters import Kind
 from .models import User
 from .permissions import IsAdmin, IsMember
 
@@ -72,11 +74,15 @@ def _confirm(request: Request, user: User, **given: str) -> None:
 
 
 def _update(request: Request, user: User, changes: dict[str, Any]) -> User:
-    """The changed user; a new address is sent a mail that asks whose it is."""
-    before = user.email
+    """The changed user. A new address is asked whose it is; the one before is told of the change,
+    and of a new password."""
+    before = copy(user)
     user = services.update_user(user, **changes)
-    if user.email != before:
-        mails.request_verification(request._request, tenancy.get(), email=user.email)
+    if "password" in changes:
+        mails.tell_of_change(request._request, before, kind=Kind.NEW_PASSWORD)
+    if user.email != before.email:
+        mails.tell_of_change(request._request, before, kind=Kind.NEW_ADDRESS)
+        mails.verify_beside(request._request, user)
     return user
 
 
@@ -201,7 +207,7 @@ class UserViewSet(
         data = self.get_serializer(data=request.data)
         data.is_valid(raise_exception=True)
         user = services.create_user(**data.validated_data)
-        mails.request_verification(request._request, tenancy.get(), email=user.email)
+        mails.verify_beside(request._request, user)
         # A plain dict: the browsable API would fill its form from the serializer behind `.data`.
         return Response(dict(serializers.UserOutput(user).data), status=status.HTTP_201_CREATED)
 

@@ -86,11 +86,9 @@ def check_openness(
 
 # The master's, and a direct session for provisioning.
 CONNECTIONS_PER_THREAD = 2
-# The thread that writes mails (accounts/outbox.py) asks the master too.
-CONNECTIONS_FOR_MAILS = 1
-# A worker's, beside its jobs': Procrastinate's three (jobs/worker.py), one to look for dead workers
-# with, and one for mails.
-CONNECTIONS_OF_WORKER = 5
+# A worker's, beside its jobs': Procrastinate's three (jobs/worker.py), and one to look for dead
+# workers with.
+CONNECTIONS_OF_WORKER = 4
 # Where it watches the spare databases: the master's, and a direct session.
 CONNECTIONS_FOR_SPARES = 2
 
@@ -102,10 +100,8 @@ CONNECTIONS_BESIDE = 3
 
 def own_connections() -> int:
     """How many the application's own role can have, over all hosts."""
-    own: int = settings.WEB_CONCURRENCY * (
-        settings.WEB_THREADS * CONNECTIONS_PER_THREAD + CONNECTIONS_FOR_MAILS
-    )
-    own *= settings.WEB_HOSTS
+    own: int = settings.WEB_HOSTS * settings.WEB_CONCURRENCY
+    own *= settings.WEB_THREADS * CONNECTIONS_PER_THREAD
     own += CONNECTIONS_OF_WORKER + settings.WORKER_CONCURRENCY * CONNECTIONS_PER_THREAD
     return own + CONNECTIONS_FOR_SPARES * bool(settings.ORG_SPARE_DATABASES)
 
@@ -215,9 +211,9 @@ def check_shares(
 def check_aliases(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """Each thread of a process can be in an organization at the same time, and the one that writes
-    mails; and what holds a connection has an alias."""
-    threads = settings.WEB_THREADS + 1
+    """Each thread of a process can be in an organization at the same time; and what holds a
+    connection has an alias."""
+    threads = settings.WEB_THREADS
     for name, least, why in (
         ("ORG_MAX_CONNECTIONS", threads, _THREADS.format(settings.WEB_THREADS)),
         ("ORG_MAX_ALIASES", threads, _THREADS.format(settings.WEB_THREADS)),
@@ -237,7 +233,7 @@ def check_aliases(
             return
 
 
-_THREADS = "a process has {} threads and one for mails: requests will wait, or be answered 503."
+_THREADS = "a process has {} threads: requests will wait, or be answered 503."
 
 
 @checks.register(checks.Tags.database)

@@ -276,6 +276,24 @@ class OtherCode(OrganizationError):
         )
 
 
+class MailServerUnavailable(OrganizationError):
+    """The mail server cannot be reached, or takes no mail from us at this moment."""
+
+    code = "mail_server_unavailable"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"The mail server took no mail ({kind}). It is tried again.")
+
+
+class MailRefused(OrganizationError):
+    """The mail server will not take this mail, however often it is tried."""
+
+    code = "mail_refused"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"The mail server refused the mail for good ({kind}).")
+
+
 class JobNotFound(OrganizationError):
     """There is no such job, or it is another organization's."""
 
@@ -362,15 +380,6 @@ class InvalidLink(AccountError):
 
     def __init__(self) -> None:
         super().__init__("This link is not good, or no longer. Ask for a new one.")
-
-
-class OutboxFull(AccountError):
-    """As many mails wait to be sent as may wait."""
-
-    code = "too_many_mails"
-
-    def __init__(self) -> None:
-        super().__init__("Too many mails wait to be sent at this moment. Try again shortly.")
 
 
 class UserExists(AccountError):

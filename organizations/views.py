@@ -123,8 +123,10 @@ def _sign_up(view: GenericAPIView[Any], request: Request) -> Organization | Resp
         email=data.validated_data["email"],
         password=data.validated_data["password"],
     ).organization
-    mails.request_verification(
-        request._request, organization.tenant, email=organization.admin_email
+    mails.verify_first_admin(
+        mails.base_url(request._request),
+        organization_id=organization.pk,
+        email=organization.admin_email,
     )
     return organization
 

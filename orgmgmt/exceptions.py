@@ -55,7 +55,6 @@ _STATUS: dict[type[Exception], int] = {
     errors.InvalidCredentials: 401,
     errors.InvalidToken: 401,
     errors.InvalidLink: 400,
-    errors.OutboxFull: 503,
     errors.AdminRequired: 403,
     errors.UserExists: 409,
     errors.LastAdmin: 409,

@@ -647,6 +647,9 @@ THROTTLE_MAIL_ACCOUNT = rate("THROTTLE_MAIL_ACCOUNT", default="5/hour", developm
 THROTTLE_MAIL_ORGANIZATION = rate(
     "THROTTLE_MAIL_ORGANIZATION", default="100/hour", development="1000/hour"
 )
+THROTTLE_MAIL_RECIPIENT = rate(
+    "THROTTLE_MAIL_RECIPIENT", default="20/hour", development="1000/hour"
+)
 # Off: each counted request costs a write in the master.
 THROTTLE_MEMBER = rate("THROTTLE_MEMBER")
 THROTTLE_ORGANIZATION = rate("THROTTLE_ORGANIZATION")

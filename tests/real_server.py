@@ -19,8 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 from urllib.parse import urlencode
@@ -164,6 +164,28 @@ class RealServer:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
         self.kill()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """`manage.py worker` beside it, for the time of the block."""
+        with self._open_log() as log:
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", "worker", "--with-parent"],
+                cwd=PROJECT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def kill_postgres(self) -> None:
         """SIGKILL for the postmaster; its children end by themselves."""

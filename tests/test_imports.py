@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "accounts.tokens",
         "accounts.links",
         "accounts.link_services",
-        "accounts.outbox",
+        "accounts.letters",
         "accounts.mails",
         "organizations.sealing",
         "organizations.keys",

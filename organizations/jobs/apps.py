@@ -9,4 +9,9 @@ class JobsConfig(AppConfig):
     verbose_name = "Jobs"
 
     def ready(self) -> None:
+        from organizations.tenancy import mailroom
+
         from . import checks  # noqa: F401 - registers the system checks
+        from .mails import MailJobs
+
+        mailroom.install(MailJobs())

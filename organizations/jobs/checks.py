@@ -1,11 +1,14 @@
 """System checks of what workers rest on."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
+from django.db import DatabaseError
+from django.utils import timezone
 
 _WHAT = ("NAME", "USER")
 
@@ -30,3 +33,36 @@ def check_jobs(
             hint="Give it the name and the user of the master's, at the server's own address.",
             id="organizations.E061",
         )
+
+
+# A worker that is being restarted is nothing to warn of.
+_WAITING_SECONDS = 300
+
+
+@checks.register(checks.Tags.database)
+def check_workers(
+    app_configs: Sequence[AppConfig] | None = None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Iterable[checks.CheckMessage]:
+    """What was asked for is done by somebody. Runs with `check --database default`."""
+    if not databases or "default" not in databases:
+        return
+    from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateWorker
+
+    now = timezone.now()
+    asked = ProcrastinateEvent.objects.filter(
+        type="deferred", job__status="todo", at__lt=now - timedelta(seconds=_WAITING_SECONDS)
+    )
+    alive = now - timedelta(seconds=settings.JOB_STALLED_SECONDS)
+    try:
+        waiting = asked.count()
+        if not waiting or ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive).exists():
+            return
+    except DatabaseError:
+        return  # Of a server that is away, or has no tables yet, other checks tell.
+    yield checks.Warning(
+        f"No worker runs, and {waiting} jobs wait: mails, sign-ups that were answered 202, upkeep.",
+        hint="Start `manage.py worker` beside the web servers, and keep it running.",
+        id="organizations.W062",
+    )

@@ -38,6 +38,11 @@ class Progress:
         self._rows = _rows(context)
 
     @property
+    def job_id(self) -> int:
+        """The job's number."""
+        return self._context.job.id or 0
+
+    @property
     def attempts(self) -> int:
         """How many tries there were before this one."""
         return self._context.job.attempts
@@ -61,14 +66,17 @@ def lock_of(organization_id: int) -> str:
     return f"organization:{organization_id}"
 
 
-def organization_job(work: Callable[..., None]) -> Callable[..., None]:
-    """`work(organization, progress, …)` inside the context of the organization the job names."""
+def organization_job(work: Callable[..., None], *, alone: bool = True) -> Callable[..., None]:
+    """`work(organization, progress, …)` inside the context of the organization the job names.
+
+    alone: under the organization's lock, and refused without it.
+    """
 
     @functools.wraps(work)
     def run(context: JobContext, **arguments: Any) -> None:
         arguments.pop("timestamp", None)
         with _framed(context) as progress:
-            organization = _named_by(context, arguments.pop("organization_id", None))
+            organization = _named_by(context, arguments.pop("organization_id", None), alone=alone)
             if organization is None:
                 progress.tell("nothing to do: the organization is gone")
                 return
@@ -90,11 +98,11 @@ def platform_job(work: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _named_by(context: JobContext, organization_id: object) -> Organization | None:
+def _named_by(context: JobContext, organization_id: object, *, alone: bool) -> Organization | None:
     """The organization; None where it was deleted meanwhile. Raises JobRefused."""
     if type(organization_id) is not int:
         raise JobRefused("it names no organization.")
-    if context.job.lock != lock_of(organization_id):
+    if context.job.lock != (lock_of(organization_id) if alone else None):
         raise JobRefused("it names another organization than its lock does.")
     _rows(context).update(organization_id=organization_id)
     return Organization.objects.usable().filter(pk=organization_id).first()

@@ -48,6 +48,22 @@ class JobProgress(models.Model):
         return f"job {self.job_id}: {self.step}"
 
 
+class SealedAddress(models.Model):
+    """Where the mail of a job goes, sealed: to an address that its user has no longer.
+
+    Not among the job's arguments, which are logged. Deleted when the mail is sent.
+    """
+
+    job_id = models.BigIntegerField(primary_key=True)
+    sealed = models.TextField(editable=False)
+
+    class Meta:
+        db_table = "sealed_addresses"
+
+    def __str__(self) -> str:
+        return f"address of job {self.job_id}"
+
+
 class PendingSignUpQuerySet(models.QuerySet["PendingSignUp"]):
     """Sign-ups by what they still hold."""
 

@@ -1,5 +1,6 @@
 """Which failures are tried again, and when."""
 
+import math
 import random
 from datetime import timedelta
 
@@ -15,7 +16,9 @@ from redis.exceptions import RedisError
 from organizations.errors import (
     CacheUnavailable,
     DatabaseInUse,
+    MailServerUnavailable,
     OrganizationBusy,
+    OrganizationMigrating,
     OtherCode,
     ServerUnavailable,
     TookTooLong,
@@ -26,7 +29,9 @@ from organizations.tenancy import TooBusy
 TRANSIENT = (
     CacheUnavailable,
     DatabaseInUse,
+    MailServerUnavailable,
     OrganizationBusy,
+    OrganizationMigrating,
     OtherCode,
     ServerUnavailable,
     TookTooLong,
@@ -39,25 +44,37 @@ TRANSIENT = (
 _LONGEST_PAUSE_SECONDS = 300.0
 
 
-def pause_seconds(error: BaseException, *, attempts: int) -> float | None:
+def pause_seconds(
+    error: BaseException, *, attempts: int, tries: float | None = None
+) -> float | None:
     """How long until the next try; None where there is none.
 
-    attempts: how many there were before the one that failed. Doubles each time, with jitter, so
-    that what failed together does not come back together.
+    attempts: how many there were before the one that failed; of `tries`, or JOB_TRIES. Doubles each
+    time, with jitter, so that what failed together does not come back together.
     """
     if isinstance(error, JobAborted):
         return 0.0  # Asked for by a worker that ends: another takes it at once.
-    if not isinstance(error, TRANSIENT) or attempts + 1 >= settings.JOB_TRIES:
+    if tries is None:
+        tries = settings.JOB_TRIES
+    if not isinstance(error, TRANSIENT) or attempts + 1 >= tries:
         return None
     jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-    return float(min(2.0 ** (attempts + 1), _LONGEST_PAUSE_SECONDS) * jitter)
+    return float(min(2.0 ** min(attempts + 1, 30), _LONGEST_PAUSE_SECONDS) * jitter)
 
 
 class Backoff(BaseRetryStrategy):
     """pause_seconds(), as Procrastinate asks for it."""
 
+    tries: float | None = None
+
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        pause = pause_seconds(exception, attempts=job.attempts)
+        pause = pause_seconds(exception, attempts=job.attempts, tries=self.tries)
         if pause is None:
             return None
         return RetryDecision(retry_at=timezone.now() + timedelta(seconds=pause))
+
+
+class Patience(Backoff):
+    """The same without an end: for jobs that know themselves when they come too late."""
+
+    tries = math.inf

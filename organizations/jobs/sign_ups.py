@@ -121,8 +121,9 @@ def carry_out(sign_up_id: int, progress: Progress) -> None:
             fail(pending, error)
         raise
     if created is not None:
-        tenant = created.organization.tenant
-        mails.request_verification_from(pending.base_url, tenant, email=pending.email)
+        mails.verify_first_admin(
+            pending.base_url, organization_id=created.organization.pk, email=pending.email
+        )
 
 
 def fail(pending: PendingSignUp, error: BaseException) -> None:

@@ -3,6 +3,9 @@
 Procrastinate imports this module once Django is ready (contrib/django/apps.py, get_import_paths).
 """
 
+from functools import partial
+from typing import Any
+
 from procrastinate.contrib.django import app
 
 from accounts.expiry import prune_sessions
@@ -12,13 +15,13 @@ from organizations.models import Organization
 from organizations.provisioning import refill
 from organizations.provisioning.server import open_session
 
-from . import enqueueing, old, sign_ups
+from . import enqueueing, mails, old, sign_ups
 from .frame import Progress, organization_job, platform_job
 from .migrating import migrate
-from .retries import Backoff
+from .retries import Backoff, Patience
 
-SIGN_UPS, MIGRATIONS, UPKEEP = "sign-ups", "migrations", "upkeep"
-QUEUES = (SIGN_UPS, MIGRATIONS, UPKEEP)
+SIGN_UPS, MAILS, MIGRATIONS, UPKEEP = "sign-ups", "mails", "migrations", "upkeep"
+QUEUES = (SIGN_UPS, MAILS, MIGRATIONS, UPKEEP)
 
 
 @app.task(name="sign_up", queue=SIGN_UPS, priority=10, retry=Backoff(), pass_context=True)
@@ -26,6 +29,15 @@ QUEUES = (SIGN_UPS, MIGRATIONS, UPKEEP)
 def sign_up(progress: Progress, *, sign_up_id: int) -> None:
     """Make the organization of a sign-up that was answered 202."""
     sign_ups.carry_out(sign_up_id, progress)
+
+
+# Under no lock: a mail waits for no other job of its organization, and none waits for it.
+@app.task(name="send_mail", queue=MAILS, priority=5, retry=Patience(), pass_context=True)
+@partial(organization_job, alone=False)
+def send_mail(organization: Organization, progress: Progress, **facts: Any) -> None:
+    """Send a mail that was asked for, if it is still wanted."""
+    progress.tell("sending")
+    mails.send(organization, progress.job_id, **facts)
 
 
 @app.task(name="migrate_organization", queue=MIGRATIONS, retry=Backoff(), pass_context=True)
@@ -85,6 +97,7 @@ def reconcile(progress: Progress) -> None:
     services.reconcile_organizations(wait_seconds=0.1)
     note_signing_keys()
     sign_ups.give_up_abandoned()
+    mails.forget_addresses()
 
 
 @app.periodic(cron="17 3 * * *")

@@ -20,7 +20,6 @@ from procrastinate.contrib.django.db_cleanup import with_db_cleanup
 from procrastinate.contrib.django.models import ProcrastinateEvent
 from procrastinate.exceptions import ConnectorException
 
-from accounts import outbox
 from organizations.provisioning import code, refill
 from organizations.provisioning.server import master_parameters
 from organizations.tenancy import registry
@@ -62,7 +61,6 @@ class JobWorker:
         if self._once:
             stalled.hand_back()
             self._drain()
-            outbox.flush()
             return
         threads = [threading.Thread(target=self._rescue, name="stalled jobs")]
         if settings.ORG_SPARE_DATABASES:
@@ -74,7 +72,6 @@ class JobWorker:
         finally:
             for thread in threads:
                 thread.join()
-            outbox.flush()
 
     def _drain(self) -> None:
         """A session ends when it finds no job; one that ends then can have made way for others."""

@@ -95,3 +95,13 @@ class TrailMissing(TenancyError):
             "No audit trail is installed. Add 'organizations' to INSTALLED_APPS and "
             "call django.setup() first."
         )
+
+
+class MailroomMissing(TenancyError):
+    """No mailroom was installed, so no mail can be asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No mailroom is installed. Add 'organizations.jobs' to INSTALLED_APPS and "
+            "call django.setup() first."
+        )

@@ -9,7 +9,7 @@ from django.core import mail
 from django.test import Client
 from pytest_django import Settings
 
-from accounts import outbox, services
+from accounts import services
 from accounts.links import Purpose
 from accounts.models import User
 from organizations import services as organization_services
@@ -94,8 +94,8 @@ def test_a_new_address_is_not_confirmed_and_is_sent_a_link_of_its_own(
         send(client, "patch", "/api/v1/me/", {"email": moved, "current_password": PASSWORD})
     )
     assert (answer["email"], answer["email_verified_at"]) == (moved, None)
-    (message,) = sent()
-    assert message.to == [moved]
+    told, message = sent()
+    assert (told.to, message.to) == ([member.email], [moved])
     assert link_in(message).startswith("http://testserver/api/email/verify/?token=")
     assert verify(token_in(message)).status_code == 204
 
@@ -126,8 +126,9 @@ def test_an_admin_who_adds_or_moves_somebody_has_them_asked(
     )
     path = f"/api/v1/users/{made['id']}/"
     json_of(send(by_admin, "patch", path, {"is_admin": True}))
+    assert [message.to for message in sent()] == [[first]]
     json_of(send(by_admin, "patch", path, {"email": second}))
-    assert [message.to for message in sent()] == [[first], [second]]
+    assert [message.to for message in sent()][1:] == [[first], [second]]
 
 
 @pytest.mark.parametrize("path", ["/org/create", "/api/v1/organizations/"])
@@ -141,27 +142,6 @@ def test_a_sign_up_has_its_first_admin_asked(path: str, staff_client: Client) ->
     assert message.subject == f"Confirm your e-mail address for {name}"
     assert verify(token_in(message)).status_code == 204
     organization_services.delete_organization(Organization.objects.get(pk=answer.json()["id"]))
-
-
-def test_a_sign_up_succeeds_where_no_more_mails_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "_outbox", full_outbox())
-    body = {
-        "organization_name": f"Signed Up {secrets.token_hex(4)}",
-        "email": unique_email("first"),
-        "password": PASSWORD,
-    }
-    answer: Any = send(Client(), "post", "/org/create", body)
-    assert answer.status_code == 201, answer.content
-    organization_services.delete_organization(Organization.objects.get(pk=answer.json()["id"]))
-
-
-def full_outbox() -> outbox.Outbox:
-    """One that has no room, and whose threads never start."""
-    made = outbox.Outbox(waiting_at_most=1)
-    made._started = True
-    made.add(lambda: None)
-    made._open = 0
-    return made
 
 
 def test_a_service_or_a_command_sends_nothing(company: Callable[..., Company]) -> None:

@@ -7,8 +7,7 @@ from django.core.mail import EmailMessage
 from django.test.utils import override_script_prefix
 from pytest_django import Settings
 
-from accounts.links import Purpose
-from accounts.mails import _plain, compose
+from accounts.letters import Kind, _plain, compose
 from accounts.models import User
 from tests.conftest import PASSWORD, Company
 
@@ -88,9 +87,7 @@ def test_any_other_name_is(name: str) -> None:
 
 def test_a_name_of_two_lines_makes_no_header_of_its_own() -> None:
     name = _plain("Acme\r\nBcc: x", "acme")
-    message = compose(
-        organization=name, address="a@test.com", link="https://x.example", purpose=Purpose.RESET
-    )
+    message = compose(Kind.RESET, organization=name, address="a@test.com", link="https://x.example")
     assert name == "acme"
     assert _plain("Acme\r\nBcc x\u2028y", "acme") == "Acme Bcc x y"
     assert message.message()["Bcc"] is None
@@ -103,7 +100,5 @@ def test_an_organization_with_such_a_name_sends_mails(company: Callable[..., Com
 
 
 def test_long_lifetimes_are_in_hours() -> None:
-    message = compose(
-        organization="x", address="a@test.com", link="https://x", purpose=Purpose.VERIFICATION
-    )
+    message = compose(Kind.VERIFICATION, organization="x", address="a@test.com", link="https://x")
     assert "for 72 hours:" in str(message.body)

@@ -8,12 +8,11 @@ from django.core import signing
 from django.test import Client
 from pytest_django import Settings
 
-from accounts import outbox, services
+from accounts import services
 from accounts.links import Purpose
 from accounts.models import LoginSession, User
 from organizations import services as organization_services
 from organizations import tenancy
-from organizations.errors import OutboxFull
 from tests.conftest import PASSWORD, Company
 
 from .helpers import assert_refused, at_once, log_in, refresh, send, stored
@@ -111,24 +110,6 @@ def test_where_no_organization_may_be_looked_up_all_answers_are_one(
         (202, answers[0].content)
     }
     assert [message.to for message in sent()] == [[alpha.email]]
-
-
-def test_where_no_organization_may_be_looked_up_a_full_outbox_tells_of_none(
-    alpha: Company, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.ORG_PUBLIC_LOOKUP = "off"
-
-    class Full(outbox.Outbox):
-        def add(self, prepare: object) -> None:
-            raise OutboxFull
-
-    monkeypatch.setattr(outbox, "get", Full)
-    answers: list[Any] = [
-        send(Client(), "post", RESET, {"organization": name, "email": alpha.email})
-        for name in (alpha.name, "No Such Company")
-    ]
-    assert [answer.status_code for answer in answers] == [503, 503]
-    assert answers[0].content == answers[1].content
 
 
 def test_a_header_or_host_of_another_organization_is_refused(

@@ -149,6 +149,25 @@ def serving(log: Path, **changes: str) -> Iterator[WebServer]:
     assert not leaked, "the server's log holds a password, a token or a key"
 
 
+@contextmanager
+def working(log: Path, **changes: str) -> Iterator[None]:
+    """`manage.py worker` beside a server with the same `changes`; ended with the block."""
+    command = (sys.executable, "manage.py", "worker", "--with-parent")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(**changes), stdout=output, stderr=output
+        )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 def _wait(server: WebServer) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A forgotten password over the wire: two processes, mails in a folder."""
+"""A forgotten password over the wire: two processes and a worker, mails in a folder."""
 
 import re
 import time
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from .server import WebServer, assert_no_traceback, assert_one_shape, serving
+from .server import WebServer, assert_no_traceback, assert_one_shape, serving, working
 
 RESET = "/api/v1/auth/password-reset/"
 EMAIL, PASSWORD = "ada@wire.example", "an even better passphrase"
@@ -26,11 +26,18 @@ def mails(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mailing(
     django_db_setup: None, mails: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WebServer]:
-    """gunicorn whose mails are files."""
-    log = tmp_path_factory.mktemp("gunicorn") / "mailing.log"
-    with serving(log, EMAIL_URL=f"filemail://{mails}") as running:
+    """gunicorn, and a worker whose mails are files."""
+    folder = tmp_path_factory.mktemp("gunicorn")
+    environment = {"EMAIL_URL": f"filemail://{mails}"}
+    with (
+        serving(folder / "mailing.log", **environment) as running,
+        working(folder / "worker.log", **environment),
+    ):
         yield running
     assert_no_traceback(running)
+    written = (folder / "worker.log").read_text()
+    assert "Traceback" not in written
+    assert not [secret for secret in running.secrets if secret in written]
 
 
 def token_mailed(server: WebServer, mails: Path, subject: str, email: str = EMAIL) -> str:
@@ -97,17 +104,3 @@ def test_a_browser_confirms_an_address_by_the_page(mailing: WebServer, mails: Pa
     form = {"token": token, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
     done = browser.post(address, data=form, timeout=30)
     assert (done.status_code, "is confirmed" in done.text) == (200, True)
-
-
-def test_a_mail_that_waits_when_the_server_stops_is_sent(
-    django_db_setup: None, mails: Path, tmp_path: Path
-) -> None:
-    name, email = "Late Works", "cleo@wire.example"
-    with serving(tmp_path / "log", EMAIL_URL=f"filemail://{mails}") as running:
-        assert running.sign_up(name, email=email).status_code == 201
-        for _ in range(20):
-            body = {"organization": name, "email": email}
-            assert running.post(RESET, body).status_code == 202
-    # The server has ended.
-    sent = [each for each in messages(mails) if each["Subject"] == f"Set a new password for {name}"]
-    assert len(sent) == 20

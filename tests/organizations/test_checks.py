@@ -120,10 +120,10 @@ def test_more_connections_than_the_server_allows_are_warned_of(settings: Setting
     settings.ORG_SPARE_DATABASES = 0
     ((id, message),) = server_says()
     assert id == "organizations.W004"
-    assert message.startswith("5 processes of 4 threads and a worker can open 216 connections")
+    assert message.startswith("5 processes of 4 threads and a worker can open 210 connections")
     settings.ORG_SPARE_DATABASES = 1
     ((_, message),) = server_says()
-    assert message.startswith("5 processes of 4 threads and a worker can open 218 connections")
+    assert message.startswith("5 processes of 4 threads and a worker can open 212 connections")
 
 
 def test_an_organizations_role_that_may_have_fewer_than_all_hosts_need_is_warned_of(
@@ -177,14 +177,14 @@ def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
     finally:
         superuser.execute(f"ALTER {limited} CONNECTION LIMIT -1".encode())
     assert id == "organizations.W004"
-    assert said == f"10 processes of 4 threads and a worker can open 99 connections, and {message}"
+    assert said == f"10 processes of 4 threads and a worker can open 88 connections, and {message}"
 
 
 @pytest.mark.parametrize(
     ("connections", "aliases", "said"),
     [
-        (4, 1_000, "ORG_MAX_CONNECTIONS is 4, and a process has 4 threads and one for mails"),
-        (32, 4, "ORG_MAX_ALIASES is 4, and a process has 4 threads and one for mails"),
+        (3, 1_000, "ORG_MAX_CONNECTIONS is 3, and a process has 4 threads"),
+        (32, 3, "ORG_MAX_ALIASES is 3, and a process has 4 threads"),
         (32, 31, "ORG_MAX_ALIASES is 31, and ORG_MAX_CONNECTIONS is 32"),
     ],
 )

@@ -76,7 +76,7 @@ def test_staff_list_and_make_organizations_by_their_permissions(
 def test_a_look_up_that_is_closed_to_strangers_is_closed_to_staff_without_the_permission(
     alpha: Company, hire: Hire, settings: Settings
 ) -> None:
-    settings.ORG_PUBLIC_LOOKUP = False
+    settings.ORG_PUBLIC_LOOKUP = "off"
     for permissions, status in (((), 403), (("view_organization",), 200)):
         _, client = hire(*permissions)
         body = {"organization_name": alpha.name}

@@ -14,9 +14,9 @@ from organizations.jobs.retries import Backoff
 from organizations.jobs.worker import JobWorker
 
 
-def work() -> None:
-    """Do every job that waits and is due."""
-    JobWorker(goes_on=lambda: True, concurrency=2, once=True).run()
+def work(*, concurrency: int = 2) -> None:
+    """Do every job that waits and is due; with a concurrency of 1 in the order of asking."""
+    JobWorker(goes_on=lambda: True, concurrency=concurrency, once=True).run()
 
 
 def job(job_id: int) -> ProcrastinateJob:

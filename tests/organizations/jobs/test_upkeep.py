@@ -14,6 +14,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.jobs import enqueueing
+from organizations.jobs.checks import check_workers
 from organizations.models import Organization
 from organizations.tenancy import registry
 from tests.conftest import Company
@@ -126,10 +127,24 @@ def test_prune_names_who_failed_and_goes_on_with_the_others(alpha: Company, beta
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"queues": "sign-ups,mails"}, "There is no queue mails. Name some of: sign-ups"),
+        ({"queues": "sign-ups,letters"}, "There is no queue letters. Name some of: sign-ups"),
         ({"concurrency": 0}, "--concurrency has to be 1 or more"),
     ],
 )
 def test_a_worker_that_cannot_work_says_why(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         call_command("worker", **options)
+
+
+def test_jobs_that_nobody_does_are_warned_of() -> None:
+    def said() -> list[str | None]:
+        return [message.id for message in check_workers(databases=["default"])]
+
+    enqueueing.platform_job("reconcile")
+    assert said() == [], "a worker may be on its way"
+    with connections["default"].cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_events SET at = now() - interval '1 h'")
+        assert said() == ["organizations.W062"]
+        cursor.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
+        assert said() == [], "one runs"
+    assert list(check_workers()) == [], "no database may be asked"

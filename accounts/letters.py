@@ -1,0 +1,201 @@
+"""What mails say, and the sending of one. Runs behind whoever asked for it, in a job."""
+
+import logging
+import re
+import smtplib
+import time
+import traceback
+import unicodedata
+from datetime import UTC, datetime
+from enum import StrEnum
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.urls import get_script_prefix, reverse
+
+from organizations import tenancy
+from organizations.errors import MailRefused, MailServerUnavailable
+from organizations.tenancy import Tenant, directory, trail
+from organizations.tenancy.mailroom import Order
+
+from . import links
+from .links import Purpose
+from .models import User, email_key
+
+logger = logging.getLogger(__name__)
+
+
+class Kind(StrEnum):
+    """What a mail is about. The first two carry a link; the others are news of an account."""
+
+    RESET = "reset"
+    VERIFICATION = "verification"
+    NEW_PASSWORD = "new_password"  # noqa: S105 - a word, not a secret
+    NEW_ADDRESS = "new_address"
+
+    @property
+    def purpose(self) -> Purpose | None:
+        """What the link is for; None where there is none."""
+        return Purpose(self) if self in (Kind.RESET, Kind.VERIFICATION) else None
+
+    @property
+    def worth_seconds(self) -> int:
+        """How long after it was asked for the mail is still worth sending: as long as a link."""
+        return (self.purpose or Purpose.VERIFICATION).lifetime_seconds
+
+
+PAGES = {Kind.RESET: "password-reset-confirm", Kind.VERIFICATION: "email-verify"}
+_SUBJECTS = {
+    Kind.RESET: "Set a new password for {organization}",
+    Kind.VERIFICATION: "Confirm your e-mail address for {organization}",
+    Kind.NEW_PASSWORD: "Your password for {organization} was changed",
+    Kind.NEW_ADDRESS: "Your e-mail address for {organization} was changed",
+}
+_TEXTS = {
+    Kind.RESET: (
+        "Somebody has asked for a new password for your account at {organization}.\n"
+        "To choose one, open this page. It is good once, and for {lifetime}:\n\n"
+        "{link}\n\n"
+        "If it was not you, do nothing: your password stays as it is.\n"
+    ),
+    Kind.VERIFICATION: (
+        "Your e-mail address was given for an account at {organization}.\n"
+        "To confirm that it is yours, open this page. It is good once, and for {lifetime}:\n\n"
+        "{link}\n\n"
+        "If you know nothing of it, do nothing.\n"
+    ),
+    Kind.NEW_PASSWORD: (
+        "The password of your account at {organization} was changed at {time}.\n\n"
+        "If it was not you, ask for another one at once:\n\n"
+        "{link}\n"
+    ),
+    Kind.NEW_ADDRESS: (
+        "The e-mail address of your account at {organization} was changed at {time}.\n"
+        "From now on its mails go to the new address.\n\n"
+        "If it was not you, tell an admin of {organization} at once.\n"
+    ),
+}
+# A mail program would make a link of it. The name is whatever a stranger has signed up with, and
+# the mail goes to whatever address they gave.
+_LINK_LIKE = re.compile(r"[:/\\@]|[.。]\w")
+_MAX_NAME_LENGTH = 80
+
+
+def deliver(order: Order, *, admin_email: str) -> bool:
+    """Write the order's mail in the active organization, and send it; whether one was sent.
+
+    admin_email: of the organization's first admin. None is sent that comes too late, to nobody, or
+    to an address that has changed since: the change has asked for mails of its own. Raises
+    MailServerUnavailable, which another try can mend, and MailRefused.
+    """
+    if time.time() > order.asked_at + Kind(order.kind).worth_seconds:
+        logger.warning("mail dropped: it comes too late", extra={"kind": order.kind})
+        return False
+    mail, user = _write(order, admin_email=admin_email)
+    if mail is None:
+        return False
+    _send(mail)
+    if order.kind == Kind.VERIFICATION and user is not None:
+        with trail.acting(order.by):
+            trail.record("email.verification_sent", user_id=user.pk, email=user.email)
+    return True
+
+
+def _write(order: Order, *, admin_email: str) -> tuple[EmailMessage | None, User | None]:
+    """The mail, or None where nobody is to have one, and its user.
+
+    It is written in either case, so that the work takes as long.
+    """
+    kind, tenant = Kind(order.kind), tenancy.get()
+    user = None if order.address else _user_of(order, admin_email=admin_email)
+    addressee = user or User(pk=0, email=order.address or "nobody@localhost.invalid")
+    # Without the prefix that a request may have come below: it is no part of the public address.
+    page = reverse(PAGES.get(kind, "password-reset")).removeprefix(get_script_prefix())
+    query = ""
+    if kind.purpose is not None:
+        query = "?" + urlencode({"token": links.token_for(addressee, purpose=kind.purpose)})
+    mail = compose(
+        kind,
+        organization=_plain(directory.get().display_name(tenant), tenant.slug),
+        # Never what was typed: an address that only looks like it is somebody else's.
+        address=addressee.email,
+        link=f"{_base(order.host_url, tenant)}/{page}{query}",
+        asked_at=order.asked_at,
+    )
+    wanted = bool(order.address) or (
+        user is not None
+        and user.is_active
+        and order.email_version in (0, user.email_version)
+        and not (kind is Kind.VERIFICATION and user.email_verified_at is not None)
+    )
+    if not wanted:
+        return None, user
+    return mail, user
+
+
+def _user_of(order: Order, *, admin_email: str) -> User | None:
+    if order.user_id is None:
+        return User.objects.filter(email_key=email_key(admin_email)).first()
+    return User.objects.filter(pk=order.user_id).first()
+
+
+def compose(
+    kind: Kind, *, organization: str, address: str, link: str, asked_at: int = 0
+) -> EmailMessage:
+    """A mail in plain text."""
+    seconds = kind.worth_seconds
+    lifetime = f"{seconds // 3600} hours" if seconds > 7200 else f"{seconds // 60} minutes"
+    moment = f"{datetime.fromtimestamp(asked_at, UTC):%Y-%m-%d %H:%M} UTC"
+    text = _TEXTS[kind].format(organization=organization, link=link, lifetime=lifetime, time=moment)
+    return EmailMessage(
+        subject=_SUBJECTS[kind].format(organization=organization),
+        body=text,
+        to=[address],
+        headers={"Auto-Submitted": "auto-generated"},
+    )
+
+
+def _plain(name: str, slug: str) -> str:
+    """The organization's name on one line; its slug where the name could be taken for a link."""
+    line = " ".join(name.split())
+    link_like = _LINK_LIKE.search(unicodedata.normalize("NFKC", line))
+    if line.isprintable() and not link_like and len(line) <= _MAX_NAME_LENGTH:
+        return line
+    return slug
+
+
+def _base(host_url: str, tenant: Tenant) -> str:
+    """Where links lead: PUBLIC_URL, or else the host that the request came to."""
+    if settings.PUBLIC_URL:
+        public: str = settings.PUBLIC_URL
+        return public.replace("{organization}", tenant.slug)
+    return host_url
+
+
+def _send(mail: EmailMessage) -> None:
+    """Raises MailServerUnavailable and MailRefused; their text and the log name no address."""
+    try:
+        mail.send()
+    except Exception as error:
+        kind = type(error).__name__
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = {"error": kind, "where": f"{frame.filename}:{frame.lineno}"}
+        if _can_be_better(error):
+            logger.warning("mail not sent: it is tried again", extra=where)
+            # `from None`: the error's text can hold an address or a link.
+            raise MailServerUnavailable(kind) from None
+        logger.error("mail not sent", extra=where)
+        raise MailRefused(kind) from None
+
+
+def _can_be_better(error: Exception) -> bool:
+    """False where the server refuses this mail or its addressee for good, or it is no mail at all.
+
+    A refused log-in or sender is the operator's to mend.
+    """
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return any(code < 500 for code, _ in error.recipients.values())
+    if isinstance(error, smtplib.SMTPDataError):
+        return error.smtp_code < 500
+    return isinstance(error, OSError) and not isinstance(error, smtplib.SMTPNotSupportedError)

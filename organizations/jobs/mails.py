@@ -1,0 +1,57 @@
+"""Mails as jobs. A job names people by number; what it says is logged, and read by staff."""
+
+from dataclasses import asdict
+from typing import Any
+
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts import letters
+from organizations.migrating.skew import refuse_where_behind
+from organizations.models import Organization
+from organizations.sealing import seal, unseal
+from organizations.tenancy.mailroom import Order
+from organizations.tenancy.trail import Origin
+
+from . import enqueueing
+from .models import SealedAddress
+
+TASK = "send_mail"
+
+
+class MailJobs:
+    """Keeps each order as a job, which sends its mail."""
+
+    def take(self, order: Order) -> None:
+        """One row in the master, alike for somebody and for nobody. Raises ServerUnavailable."""
+        facts = asdict(order)
+        address = facts.pop("address")
+        del facts["by"]["address"]
+        with enqueueing.in_master():
+            job_id = app.tasks[TASK].defer(**facts)
+            if address:
+                SealedAddress.objects.create(job_id=job_id, sealed=seal(address))
+
+
+def send(organization: Organization, job_id: int, **facts: Any) -> None:
+    """Send the mail that a job asks for, in the active organization, if it is still wanted.
+
+    Raises as accounts.letters does, OrganizationMigrating and CredentialUnreadable.
+    """
+    refuse_where_behind(
+        organization.fingerprint, name=organization.name, organization_id=organization.pk
+    )
+    kept = SealedAddress.objects.filter(job_id=job_id).first()
+    order = Order(
+        **facts | {"organization_id": organization.pk, "by": Origin(**facts["by"])},
+        address=unseal(kept.sealed, owner=organization.name) if kept else "",
+    )
+    letters.deliver(order, admin_email=organization.admin_email)
+    if kept is not None:
+        kept.delete()
+
+
+def forget_addresses() -> None:
+    """Delete the addresses of jobs that have ended without sending."""
+    waiting = ProcrastinateJob.objects.filter(status__in=("todo", "doing"), task_name=TASK)
+    SealedAddress.objects.exclude(job_id__in=waiting.values("pk")).delete()
