@@ -32,6 +32,7 @@ class KeyRingBackend(TokenBackend):
             signing_key=settings.SIGNING_KEYS[0],
             audience=api_settings.AUDIENCE,
             issuer=api_settings.ISSUER,
+            leeway=api_settings.LEEWAY,
         )
 
     def encode(self, payload: dict[str, Any]) -> str:

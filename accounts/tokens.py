@@ -30,6 +30,7 @@ _MALFORMED = (
     TypeError,
     AttributeError,
     OverflowError,
+    OSError,  # A time that the platform's clock has no room for.
     RecursionError,
 )
 

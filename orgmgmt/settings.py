@@ -681,6 +681,8 @@ SIMPLE_JWT = {
     "SIGNING_KEY": None,
     "ISSUER": "organization-management-api",
     "AUDIENCE": "organization-management-api",
+    # Seconds by which the clocks of two hosts may differ.
+    "LEEWAY": 20,
     "ACCESS_TOKEN_LIFETIME": timedelta(
         minutes=number("ACCESS_TOKEN_EXPIRE_MINUTES", default=30, at_most=525_600)
     ),

@@ -267,3 +267,33 @@ def test_staff_with_the_key_of_a_deactivated_user_do_not_matter(
             assert refresh(token).status_code == 401
     finally:
         Staff.objects.filter(username=f"twin-{member.pk}").delete()
+
+
+# --- Clocks -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("claim", "seconds", "status"),
+    [
+        ("iat", 15, 200),
+        ("iat", 120, 401),
+        ("exp", -15, 200),
+        ("exp", -120, 401),
+    ],
+)
+def test_a_host_whose_clock_is_a_little_off_is_put_up_with(
+    alpha: Company, member: User, claim: str, seconds: int, status: int
+) -> None:
+    claims = _claims(log_in(alpha, member)[0]) | {claim: int(time.time()) + seconds}
+    assert bearer(_signed(claims)).get(ME).status_code == status
+
+
+@pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize(
+    "value",
+    [10**18, 1e18, -1e18, 10**30, 1e300, float("inf"), float("nan"), "x", None, [], {}, True],
+)
+def test_a_time_that_no_clock_shows_is_no_error_of_ours(
+    alpha: Company, member: User, claim: str, value: object
+) -> None:
+    claims = _claims(log_in(alpha, member)[0]) | {claim: value}
+    # A time of issue so long ago, or none at all, is a token's own affair.
+    assert bearer(_signed(claims)).get(ME).status_code in ((401,) if claim == "exp" else (200, 401))
