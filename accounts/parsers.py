@@ -20,10 +20,13 @@ class StrictJSONParser(JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The parsed body. Raises ParseError, also for NUL, lone surrogates and deep nesting."""
+        """The parsed body. Raises ParseError, also for NUL, lone surrogates, deep nesting
+        and a name that comes twice."""
         try:
             text = stream.read().decode()
-            parsed: dict[str, Any] = json.loads(text, parse_constant=_refuse_constant)
+            parsed: dict[str, Any] = json.loads(
+                text, parse_constant=_refuse_constant, object_pairs_hook=_object
+            )
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
         except UnicodeDecodeError:
@@ -38,6 +41,14 @@ class StrictJSONParser(JSONParser):
             raise ParseError("The body must be a JSON object.")
         _refuse_unstorable(parsed, MAX_DEPTH)
         return parsed
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object, unless readers would differ about it: some take the first, some the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ParseError("The JSON holds a name twice in one object.")
+    return found
 
 
 def _refuse_constant(name: str) -> None:
