@@ -532,6 +532,8 @@ if SECURE_HSTS_PRELOAD and not SECURE_HSTS_INCLUDE_SUBDOMAINS:
 # Django's advice to switch them on.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
+# How long staff stay logged in to Django admin.
+SESSION_COOKIE_AGE = number("STAFF_SESSION_HOURS", default=12, at_most=8_760) * 3_600
 # `__Host-`: a browser takes it by https alone, and from no other host of the same domain.
 SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS_ONLY else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS_ONLY else "csrftoken"

@@ -130,6 +130,11 @@ def test_cookies_of_production_are_bound_to_this_host_and_to_https() -> None:
     assert value(_COOKIES, HTTPS_ONLY="off") == plain
 
 
+def test_staff_stay_logged_in_for_a_working_day() -> None:
+    assert value("s.SESSION_COOKIE_AGE") == str(12 * 3600)
+    assert value("s.SESSION_COOKIE_AGE", STAFF_SESSION_HOURS="1") == "3600"
+
+
 def test_production_promises_https_for_a_year() -> None:
     expression = "s.SECURE_SSL_REDIRECT, s.SECURE_HSTS_SECONDS"
     assert value(expression) == "True 31536000"
