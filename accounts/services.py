@@ -206,6 +206,8 @@ def _confirm_password(user: User, current_password: str) -> None:
     if len(current_password) > MAX_PASSWORD_LENGTH or not check_password(
         current_password, readable(user.password)
     ):
+        # Whoever stole a token would guess.
+        trail.record("password.refused", user_id=user.pk, email=user.email)
         raise ValidationError("This is not your current password.")
 
 

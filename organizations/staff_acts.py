@@ -40,6 +40,9 @@ class PlatformAdminSite(StaffSite):
             response = super().password_change(request, extra_context)
             if request.method == "POST" and response.status_code == 302:
                 _record_change("changed", request.user, ["password"])
+        form = (getattr(response, "context_data", None) or {}).get("form")
+        if request.method == "POST" and form is not None and form.has_error("old_password"):
+            trail.record("staff.password_refused", organization_id=None)
         return response
 
 

@@ -238,3 +238,26 @@ def test_a_request_that_changes_nothing_asks_the_master_nothing_more(alpha: Comp
     asked = [query["sql"] for query in queries if query["sql"].startswith(("SELECT", "INSERT"))]
     assert len(asked) == 1, "the organization's row, and nothing of the trail"
     assert not AuditEntry.objects.filter(pk__gt=newest).exists()
+
+
+# --- Guessing at one's own password -------------------------------------------------------------
+def test_a_wrong_current_password_is_told_of_wherever_it_is_asked_for(
+    alpha: Company, member: User, request_id: str, told: Callable[[], Entries]
+) -> None:
+    client = client_of(alpha, member)
+    told_before = len(told())
+    wrong = {"current_password": "not my password", "new_password": NEW_PASSWORD}
+    assert post(client, "/api/v1/me/password/", wrong, request_id).status_code == 400
+    changed = client.patch(
+        "/api/v1/me/",
+        {"email": unique_email(), "current_password": "neither this"},
+        content_type="application/json",
+        headers={"X-Request-ID": request_id},
+    )
+    assert changed.status_code == 400
+    found = told()[told_before:]
+    assert acts(found) == ["password.refused"] * 2
+    for entry in found:
+        assert (entry.actor, entry.actor_id, entry.user_id) == ("user", member.pk, member.pk)
+        assert entry.person == hash_of(alpha, member.email)
+        assert entry.organization_id == alpha.organization.pk

@@ -180,3 +180,13 @@ def test_a_command_is_told_of_by_its_name_and_one_that_reads_is_not(alpha: Compa
     assert commands_since(newest) == ["clearsessions", "org_command", "showmigrations"]
     inside = AuditEntry.objects.filter(act="command.run").latest("id")
     assert inside.organization_id == alpha.organization.pk
+
+
+def test_a_wrong_password_of_staff_who_change_it_is_told_of(staff_client: Client) -> None:
+    last = AuditEntry.objects.order_by("-id").values_list("pk", flat=True).first() or 0
+    form = {"old_password": "x", "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+    assert staff_client.post("/admin/password_change/", form).status_code == 200
+    same = {"old_password": PASSWORD, "new_password1": "a", "new_password2": "b"}
+    assert staff_client.post("/admin/password_change/", same).status_code == 200
+    (entry,) = AuditEntry.objects.filter(pk__gt=last)
+    assert (entry.act, entry.actor) == ("staff.password_refused", "staff")
