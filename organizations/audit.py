@@ -48,10 +48,18 @@ class MasterTrail:
 
 @contextmanager
 def recorded(act: str, organization: Organization) -> Iterator[None]:
-    """What the block does in the master and its entry in the trail: both, or neither."""
-    with transaction.atomic(using="default"):
-        yield
-        trail.record(act, organization_id=organization.pk)
+    """What the block does in the master and its entry in the trail: both, or neither.
+
+    Then the object says neither what did not happen.
+    """
+    before = dict(vars(organization))
+    try:
+        with transaction.atomic(using="default"):
+            yield
+            trail.record(act, organization_id=organization.pk)
+    except BaseException:
+        vars(organization).update(before)
+        raise
 
 
 def record_failure(organization: Organization, error: BaseException) -> None:

@@ -282,7 +282,8 @@ def delete_organization(organization: Organization) -> None:
         if organization.is_usable:
             # Before anything is dropped: a deletion that cannot be recorded does not begin.
             with recorded("organization.deleting", organization):
-                _move(organization, Status.DELETING, only_from=Status.usable())
+                if not _move(organization, Status.DELETING, only_from=Status.usable()):
+                    raise OrganizationBusy(organization.name)
         _undo(session, organization)
         if organization.is_usable:
             # Suspended or resumed between the two statements above.
@@ -293,8 +294,7 @@ def suspend_organization(organization: Organization, *, reason: str = "") -> Non
     """Keep its people out from their next request on. Raises WrongState unless it is active."""
     with recorded("organization.suspended", organization):
         if not _move(organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason):
-            organization.refresh_from_db()
-            raise WrongState(organization.name, status=organization.status, wanted=Status.ACTIVE)
+            raise _wrong_state(organization, wanted=Status.ACTIVE)
     logger.info("organization suspended", extra={"organization": organization.pk})
 
 
@@ -302,9 +302,16 @@ def resume_organization(organization: Organization) -> None:
     """Let its people in again. Raises WrongState unless it is suspended."""
     with recorded("organization.resumed", organization):
         if not _move(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
-            organization.refresh_from_db()
-            raise WrongState(organization.name, status=organization.status, wanted=Status.SUSPENDED)
+            raise _wrong_state(organization, wanted=Status.SUSPENDED)
     logger.info("organization resumed", extra={"organization": organization.pk})
+
+
+def _wrong_state(organization: Organization, *, wanted: Status) -> OrganizationError:
+    """What keeps it from being done, as the master has it now."""
+    now = Organization.objects.filter(pk=organization.pk).values_list("status", flat=True).first()
+    if now is None:
+        return OrganizationNotFound(organization.name)
+    return WrongState(organization.name, status=now, wanted=wanted)
 
 
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:

@@ -106,3 +106,39 @@ def test_a_deletion_or_suspension_that_cannot_be_recorded_is_not_done(
     with pytest.raises(DatabaseError):
         services.suspend_organization(Organization.objects.get(pk=alpha.organization.pk))
     assert services.find_organization(alpha.name).status == Organization.Status.ACTIVE
+
+
+def test_a_suspension_that_cannot_be_recorded_leaves_no_trace_on_the_object_either(
+    alpha: Company, broken_trail: Callable[[str], None]
+) -> None:
+    organization = services.find_organization(alpha.name)
+    before = dict(vars(organization))
+    broken_trail("organization.suspended")
+    with pytest.raises(DatabaseError):
+        services.suspend_organization(organization, reason="unpaid")
+    assert vars(organization) == before
+    assert services.find_organization(alpha.name).status == Organization.Status.ACTIVE
+
+
+def test_what_another_process_was_faster_with_is_not_recorded_as_done_here(
+    company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    organization = company().organization
+    Organization.objects.filter(pk=organization.pk).update(status="suspended")
+    told = AuditEntry.objects.filter(organization_id=organization.pk)
+    before = told.count()
+    with pytest.raises(OrganizationError, match="suspended"):
+        services.suspend_organization(organization)  # It says that it is active.
+
+    look = Organization.refresh_from_db
+
+    def overtaken(self: Organization, *args: Any, **kwargs: Any) -> None:
+        look(self, *args, **kwargs)
+        Organization.objects.filter(pk=self.pk).update(status="failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Organization, "refresh_from_db", overtaken)
+        with pytest.raises(OrganizationError):
+            services.delete_organization(organization)
+    assert told.count() == before
+    Organization.objects.filter(pk=organization.pk).update(status="active")
