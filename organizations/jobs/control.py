@@ -14,6 +14,10 @@ from .models import PendingSignUp
 
 _TRIES_ANEW = "UPDATE procrastinate_jobs SET attempts = 0 WHERE id = %s"
 _CANCELLED = "The sign-up was cancelled. Nothing was made; the name is free."
+_STOPPED = (
+    "The sign-up was cancelled while it was being made. What was made is being removed; then the "
+    "name is free."
+)
 
 
 def visible() -> QuerySet[ProcrastinateJob]:
@@ -39,7 +43,10 @@ def cancel(job_id: int) -> None:
         )
     with enqueueing.in_master():
         if app.job_manager.cancel_job_by_id(job_id, abort=True):
-            sign_ups.give_up(job_id, detail=_CANCELLED, code="sign_up_cancelled")
+            # As it is now: a worker may have begun it since it was looked at.
+            ran = not visible().filter(pk=job_id, status="cancelled", attempts=0).exists()
+            detail = _STOPPED if ran else _CANCELLED
+            sign_ups.give_up(job_id, detail=detail, code="sign_up_cancelled")
 
 
 def retry(job_id: int) -> None:
