@@ -9,6 +9,7 @@ stored are hashes: tenancy/counters.py.
 
 import ipaddress
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,15 @@ def take(
         )
     if hit.number > at_most:
         raise TooManyRequests(hit.seconds_left)
+
+
+def pause_seconds(name: str) -> int:
+    """How far apart requests lie that never meet THROTTLE_<name>; 0 where nothing is counted."""
+    rate: str | None = getattr(settings, f"THROTTLE_{name}")
+    if rate is None or not settings.THROTTLES:
+        return 0
+    at_most, seconds = parse(rate)
+    return math.ceil(seconds / at_most)
 
 
 def _key(*parts: str | int) -> str:

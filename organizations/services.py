@@ -176,7 +176,10 @@ def _insert(
     Where a spare database is ready it is the organization's by the same commit.
     """
     reserved = PendingSignUp.objects.open().named(name)
-    if (reserved.exclude(pk=pending.pk) if pending else reserved).exists():
+    if pending is not None:
+        reserved = reserved.exclude(pk=pending.pk)
+    # Nobody makes one that is too old: the name's lock is ours.
+    if reserved.exists() and not reserved.expire():
         raise OrganizationExists(name)
     for leftover in Organization.objects.live().named(name):
         if leftover.is_usable:

@@ -8,15 +8,15 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import mails
+from accounts import limits, mails
 from accounts.contract import ContractView
-from accounts.throttling import LookupThrottle
 
 from . import examples, serializers
+from .errors import SignUpUnknown
 from .jobs import sign_ups
 from .models import Organization
 
-RETRY_AFTER_SECONDS = 1
+_RETRY_AFTER_SECONDS = 2
 PREFERENCE = "respond-async"
 PREFER = OpenApiParameter(
     name="Prefer",
@@ -51,16 +51,20 @@ def accept(request: Request, data: dict[str, Any]) -> Response:
     headers = {
         "Location": url,
         "Preference-Applied": PREFERENCE,
-        "Retry-After": str(RETRY_AFTER_SECONDS),
+        "Retry-After": _retry_after(),
         "Cache-Control": "no-store",
     }
     return Response(body, status=status.HTTP_202_ACCEPTED, headers=headers)
 
 
+def _retry_after() -> str:
+    """So seldom that nobody who obeys it meets the limit."""
+    return str(max(_RETRY_AFTER_SECONDS, limits.pause_seconds("LOOKUP")))
+
+
 class SignUpStatusView(ContractView):
     """How a sign-up goes. Who has the URL may ask; no login is handed out here."""
 
-    throttle_classes = (LookupThrottle,)
     serializer_class = serializers.SignUpStatusOutput
     error_statuses = (404, 429)
 
@@ -73,11 +77,17 @@ class SignUpStatusView(ContractView):
         auth=[],
     )
     def get(self, request: Request, token: str) -> Response:
-        pending = sign_ups.find(token)
+        try:
+            pending = sign_ups.find(token)
+        except SignUpUnknown:
+            limits.take("LOOKUP", limits.place(request._request))
+            raise
+        # Each by itself: one address can have many under way, and was told when to come again.
+        limits.take("LOOKUP", f"sign-up:{pending.pk}")
         body: dict[str, Any] = {"state": pending.state, "step": pending.step}
         headers = {"Cache-Control": "no-store"}
         if pending.state in pending.State.open():
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            headers["Retry-After"] = _retry_after()
         elif pending.state == pending.State.FAILED:
             body["error"] = pending.error
         else:

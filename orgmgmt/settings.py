@@ -423,6 +423,8 @@ JOB_STALLED_SECONDS = number("JOB_STALLED_SECONDS", default=20, at_least=2, at_m
 # How often a job is tried, with growing pauses, and how long an ended one can be read.
 JOB_TRIES = number("JOB_TRIES", default=5, at_most=100)
 JOB_RETENTION_HOURS = number("JOB_RETENTION_HOURS", default=168, at_most=87_600)
+# How long a sign-up that was answered 202 keeps its name while no worker makes it.
+ORG_SIGNUP_EXPIRY_MINUTES = number("ORG_SIGNUP_EXPIRY_MINUTES", default=60, at_most=10_080)
 # How long a worker that is told to end waits for what it runs.
 WORKER_STOP_SECONDS = number("WORKER_STOP_SECONDS", default=25, at_most=3_600)
 

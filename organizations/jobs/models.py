@@ -1,7 +1,9 @@
 """What Procrastinate's own tables do not hold. In the master database."""
 
+from datetime import timedelta
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -71,6 +73,19 @@ class PendingSignUpQuerySet(models.QuerySet["PendingSignUp"]):
         """Those that reserve their name."""
         return self.filter(state__in=PendingSignUp.State.open())
 
+    def expire(self) -> int:
+        """Fail those of them that no worker has made in ORG_SIGNUP_EXPIRY_MINUTES; how many."""
+        oldest = timezone.now() - timedelta(minutes=settings.ORG_SIGNUP_EXPIRY_MINUTES)
+        detail = "No worker has made it in time. The name is free: sign up again."
+        return self.filter(created_at__lt=oldest).end(
+            state=PendingSignUp.State.FAILED, error={"detail": detail, "code": "sign_up_expired"}
+        )
+
+    def end(self, **facts: object) -> int:
+        """End those that have not ended; how many. What was kept for them goes."""
+        emptied = {"sealed_password_hash": "", "email": "", "base_url": ""}
+        return self.open().update(**emptied, **facts, ended_at=timezone.now())
+
     def named(self, name: str) -> "PendingSignUpQuerySet":
         """By any spelling of the name."""
         return self.filter(name_digest=name_digest(name))
@@ -133,6 +148,4 @@ class PendingSignUp(models.Model):
         return self._end(state=self.State.FAILED, error={"detail": detail, "code": code})
 
     def _end(self, **facts: object) -> bool:
-        rows = PendingSignUp.objects.open().filter(pk=self.pk)
-        emptied = {"sealed_password_hash": "", "email": "", "base_url": ""}
-        return bool(rows.update(**emptied, **facts, ended_at=timezone.now()))
+        return bool(PendingSignUp.objects.filter(pk=self.pk).end(**facts))

@@ -24,7 +24,9 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 
 def prune() -> None:
     """Delete jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff's old sessions, counters
-    that count no more, and what AUDIT_RETENTION_DAYS lets go. Raises what the database raises."""
+    that count no more, and what AUDIT_RETENTION_DAYS lets go. Fails sign-ups that have waited too
+    long. Raises what the database raises."""
+    PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
     with connections["default"].cursor() as cursor:

@@ -64,6 +64,7 @@ def accept(*, name: str, email: str, password: str, base_url: str) -> str:
             raise OrganizationExists(name)
         if Organization.objects.usable().named(name).exists():
             raise OrganizationExists(name)
+        PendingSignUp.objects.named(name).expire()
         try:
             with enqueueing.in_master():
                 pending = PendingSignUp.objects.create(
@@ -89,19 +90,23 @@ def accept(*, name: str, email: str, password: str, base_url: str) -> str:
 
 def find(token: str) -> PendingSignUp:
     """The sign-up whose status URL ends with this. Raises SignUpUnknown."""
+    rows = PendingSignUp.objects.filter(token_digest=_digest(token))
     try:
-        found: PendingSignUp = PendingSignUp.objects.get(token_digest=_digest(token))
+        found: PendingSignUp = rows.get()
     except PendingSignUp.DoesNotExist as error:
         raise SignUpUnknown from error
+    if found.state in PendingSignUp.State.open() and rows.expire():
+        found.refresh_from_db()
     return found
 
 
 def carry_out(sign_up_id: int, progress: Progress) -> None:
     """The worker's part. Raises what makes the job fail or be tried again; when it is the last
     try, the sign-up has failed and its name is free."""
+    PendingSignUp.objects.filter(pk=sign_up_id).expire()
     pending = PendingSignUp.objects.open().filter(pk=sign_up_id).first()
     if pending is None:
-        return  # An earlier try got through, and its worker died before it could say so.
+        return  # Too old, or an earlier try got through, and its worker died before it said so.
 
     def on_step(step: str) -> None:
         progress.tell(step)
@@ -142,7 +147,9 @@ def give_up(job_id: int, *, detail: str, code: str) -> None:
 
 
 def give_up_abandoned() -> None:
-    """Free the names of those whose job has ended where it could not say so, its master away."""
+    """Free the names of those whose job has ended where it could not say so, its master away, and
+    of those that have waited too long."""
+    PendingSignUp.objects.all().expire()
     at_work = ProcrastinateJob.objects.filter(status__in=("todo", "doing"), task_name="sign_up")
     for pending in PendingSignUp.objects.open().exclude(job_id__in=at_work.values("pk")):
         pending.fail(detail=OUR_FAULT, code="provisioning_failed")

@@ -1,17 +1,19 @@
 """202: what is answered at once, and what a worker makes of it."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core import mail
 from django.db import connections
 from django.test import Client
+from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 from pytest_django import Settings
 
 from organizations import services
 from organizations.errors import ProvisioningFailed, ServerUnavailable
-from organizations.jobs import control, enqueueing, sign_ups
+from organizations.jobs import control, enqueueing, old, sign_ups
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company
@@ -208,3 +210,73 @@ def test_the_name_of_one_whose_job_ended_without_a_word_is_freed(client: Client)
     work()
     assert client.get(url).json()["error"]["code"] == "provisioning_failed"
     assert sign_up(client).status_code == 202
+
+
+def _grow_old(minutes: int) -> None:
+    PendingSignUp.objects.update(created_at=timezone.now() - timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize("state", ["waiting", "running"])
+def test_one_that_no_worker_has_made_in_time_frees_its_name(client: Client, state: str) -> None:
+    url = sign_up(client).headers["Location"]
+    PendingSignUp.objects.update(state=state)
+    _grow_old(59)
+    assert client.get(url).json()["state"] == state
+    assert sign_up(client).status_code == 409
+    _grow_old(61)
+    told = client.get(url)
+    assert (told.json()["state"], told.json()["error"]["code"]) == ("failed", "sign_up_expired")
+    assert "Retry-After" not in told.headers
+    assert not PendingSignUp.objects.get().sealed_password_hash
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", ""])
+def test_a_name_is_free_behind_its_time_though_nobody_asked(client: Client, prefer: str) -> None:
+    sign_up(client)
+    _grow_old(61)
+    assert sign_up(client, prefer=prefer).status_code == (202 if prefer else 201)
+    work()  # The job of the first is there still.
+    assert Organization.objects.usable().named("Later Ltd").count() == 1
+
+
+def test_the_time_is_the_installations_own(client: Client, settings: Settings) -> None:
+    settings.ORG_SIGNUP_EXPIRY_MINUTES = 5
+    url = sign_up(client).headers["Location"]
+    _grow_old(6)
+    old.prune()
+    assert not PendingSignUp.objects.open().exists()
+    assert client.get(url).json()["error"]["code"] == "sign_up_expired"
+
+
+def test_who_asks_as_often_as_told_is_never_asked_to_wait(
+    client: Client, throttles: Settings
+) -> None:
+    throttles.THROTTLE_LOOKUP = "3/min"
+    urls = []
+    for number in range(2):
+        accepted = sign_up(client, organization_name=f"Later {number} Ltd")
+        urls.append(accepted.headers["Location"])
+        assert int(accepted.headers["Retry-After"]) == 20
+    for _ in range(3):  # A minute's.
+        for url in urls:
+            waiting = client.get(url)
+            assert (waiting.status_code, waiting.headers["Retry-After"]) == (200, "20")
+    assert client.get(urls[0]).status_code == 429
+
+
+def test_guesses_at_status_urls_are_counted_by_address(client: Client, throttles: Settings) -> None:
+    throttles.THROTTLE_LOOKUP = "3/min"
+    guesses = [client.get(f"/org/create/status/guess-{number}") for number in range(4)]
+    assert [answer.status_code for answer in guesses] == [404, 404, 404, 429]
+
+
+def test_who_cancels_one_that_runs_is_not_told_that_nothing_was_made(client: Client) -> None:
+    url = sign_up(client).headers["Location"]
+    number = PendingSignUp.objects.get().job_id or 0
+    with connections["default"].cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s", [number])
+    control.cancel(number)
+    error = client.get(url).json()["error"]
+    assert error["code"] == "sign_up_cancelled"
+    assert "Nothing was made" not in error["detail"]
+    assert "is being removed" in error["detail"]
