@@ -14,7 +14,7 @@ from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job
 
 from organizations.errors import ServerUnavailable
-from organizations.provisioning import spares
+from organizations.provisioning import code, spares
 
 from .frame import lock_of
 from .models import JobProgress
@@ -73,6 +73,20 @@ def said(number: int | None) -> str:
     return "One waits already." if number is None else f"Job {number} is for the workers."
 
 
+def refill() -> int | None:
+    """Ask for the spare databases of this code; None where that is asked for already.
+
+    The job carries the code's fingerprint: a worker with other code would make its own, and say
+    that it is done.
+    """
+    fingerprint = code.current().fingerprint
+    name = f"refill_spares:{fingerprint}"
+    job = app.tasks["refill_spares"].configure(lock=name, queueing_lock=name)
+    with suppress(AlreadyEnqueued), in_master():
+        return job.defer(fingerprint=fingerprint)
+    return None
+
+
 def refill_if_due() -> None:
     """Ask for spare databases where some are missing or too many.
 
@@ -80,13 +94,15 @@ def refill_if_due() -> None:
     """
     if not (spares.missing() or spares.surplus()):
         return
-    jobs = ProcrastinateJob.objects.filter(task_name="refill_spares")
+    jobs = ProcrastinateJob.objects.filter(
+        task_name="refill_spares", args__fingerprint=code.current().fingerprint
+    )
     if jobs.filter(status__in=("todo", "doing")).exists():
         return
     lately = timezone.now() - timedelta(seconds=_PAUSE_BEHIND_FAILURE_SECONDS)
     failed = jobs.filter(status="failed").values("pk")
     if not JobProgress.objects.filter(job_id__in=failed, updated_at__gt=lately).exists():
-        platform_job("refill_spares")
+        refill()
 
 
 def _fan_out(

@@ -10,9 +10,10 @@ from procrastinate.contrib.django import app
 
 from accounts.expiry import prune_sessions
 from organizations import services
+from organizations.errors import OtherCode
 from organizations.keys import note_signing_keys
 from organizations.models import Organization
-from organizations.provisioning import refill
+from organizations.provisioning import code, refill
 from organizations.provisioning.server import open_session
 
 from . import enqueueing, mails, old, sign_ups
@@ -69,12 +70,15 @@ def clean_up_organization(organization: Organization, progress: Progress) -> Non
     queue=UPKEEP,
     retry=Backoff(),
     pass_context=True,
-    lock="refill_spares",
-    queueing_lock="refill_spares",
 )
 @platform_job
-def refill_spares(progress: Progress) -> None:
-    """Make the spare databases that are missing."""
+def refill_spares(progress: Progress, *, fingerprint: str = "") -> None:
+    """Make the spare databases that are missing.
+
+    fingerprint: of the code that they are for; empty: of whoever does it. Raises OtherCode.
+    """
+    if fingerprint not in ("", code.current().fingerprint):
+        raise OtherCode
     progress.tell("making spare databases")
     with open_session() as session:
         refill.fill(session, goes_on=progress.goes_on)

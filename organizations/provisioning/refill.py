@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import psycopg
 from django.db import Error as DatabaseError
@@ -10,9 +10,11 @@ from django.db import connections
 from psycopg import sql
 
 from organizations.errors import OrganizationError
+from organizations.models import SpareDatabase
 
 from . import spares
 from .server import ServerSession, open_session
+from .trouble import is_servers
 
 logger = logging.getLogger(__name__)
 
@@ -25,22 +27,35 @@ def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) 
     """Make what is missing and drop what is too much; how many of each.
 
     One process at a time makes or drops one; a second waits for it, and looks again. Asked before
-    each: whether to go on.
+    each: whether to go on. One that cannot be dropped leaves the others alone; behind them all what
+    it failed of is raised.
     """
     made = dropped = 0
-    while goes_on() and (spares.missing() or spares.surplus()):
+    failures: dict[int, Exception] = {}
+    while goes_on() and (spares.missing() or _surplus(failures)):
         session.lock(spares.LOCK, name="the spare databases", timeout_seconds=_WAIT_SECONDS)
         try:
             # Again: by now another process can have done it.
-            if surplus := spares.surplus():
-                dropped += spares.drop(session, surplus[0])
+            if surplus := _surplus(failures):
+                try:
+                    dropped += spares.drop(session, surplus[0])
+                except (psycopg.Error, DatabaseError) as error:
+                    if session.connection.closed or is_servers(error):
+                        raise
+                    failures[surplus[0].pk] = error
             elif spares.missing():
                 spares.make(session)
                 made += 1
         finally:
             if not session.connection.closed:
                 session.unlock(spares.LOCK)
+    if failures:
+        raise next(iter(failures.values()))
     return made, dropped
+
+
+def _surplus(failures: Collection[int]) -> list[SpareDatabase]:
+    return [spare for spare in spares.surplus() if spare.pk not in failures]
 
 
 def run(
@@ -60,6 +75,7 @@ def run(
             with open_session() as session:
                 session.execute(sql.SQL("LISTEN {}").format(sql.Identifier(spares.CHANNEL)))
                 while goes_on():
+                    spares.note_use()
                     if instead is None:
                         fill(session, goes_on=goes_on)
                     else:

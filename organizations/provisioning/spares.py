@@ -6,20 +6,24 @@ must have its owner's rights, inside the transaction that takes it.
 
 import logging
 import secrets
+import time
+from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 
 import psycopg
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections, transaction
+from django.utils import timezone
 from psycopg import sql
 
-from organizations.models import Server, SpareDatabase
+from organizations.models import Server, SpareDatabase, Template
 from organizations.naming import role_name, system_database_name
 from organizations.sealing import seal
 from organizations.tenancy import Tenant, registry
 
-from . import code
+from . import code, templates
 from .database import drop_database, drop_databases_of
 from .making import make as make_database
 from .report import Report
@@ -30,8 +34,11 @@ logger = logging.getLogger(__name__)
 
 # Held while one is made or dropped. No organization has this key.
 LOCK = "\x00spares"
-# What a transaction that takes one notifies.
+# What is notified when one is taken.
 CHANNEL = "orgmgmt_spares"
+# As long as nobody with that code has made or copied anything, a spare of other code is kept:
+# during a deploy, and behind a way back, two versions work side by side.
+KEPT_UNUSED = timedelta(hours=4)
 
 _SPARE_AT_FAULT = (
     psycopg.errors.InvalidCatalogName,
@@ -93,16 +100,40 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
 
 
 def surplus() -> list[SpareDatabase]:
-    """Those to drop: half made, of other code, and more than ORG_SPARE_DATABASES."""
-    fingerprint = code.current().fingerprint
-    kept = 0
+    """Those to drop: half made, more than ORG_SPARE_DATABASES, and of code that nobody uses."""
+    used = {code.current().fingerprint, *_lately_used()}
+    kept: Counter[str] = Counter()
     found = []
     for spare in SpareDatabase.objects.order_by("pk"):
-        if spare.ready and spare.fingerprint == fingerprint and kept < settings.ORG_SPARE_DATABASES:
-            kept += 1
-        else:
+        kept[spare.fingerprint] += spare.ready
+        is_one_of_them = kept[spare.fingerprint] <= settings.ORG_SPARE_DATABASES
+        if not (spare.ready and spare.fingerprint in used and is_one_of_them):
             found.append(spare)
     return found
+
+
+def _lately_used() -> set[str]:
+    """Fingerprints by which something was made or copied in the last hours."""
+    since = timezone.now() - KEPT_UNUSED
+    made = SpareDatabase.objects.filter(created_at__gt=since)
+    copied = Template.objects.filter(used_at__gt=since)
+    return {
+        *made.values_list("fingerprint", flat=True),
+        *copied.values_list("fingerprint", flat=True),
+    }
+
+
+def note_use() -> None:
+    """Say that somebody with this code is at work, for those with other code; once in a while."""
+    global _noted_at
+    if time.monotonic() - _noted_at < _NOTED_EVERY_SECONDS:
+        return
+    _noted_at = time.monotonic()
+    templates.note_use()
+
+
+_NOTED_EVERY_SECONDS = 600.0
+_noted_at = -_NOTED_EVERY_SECONDS
 
 
 def missing() -> int:
@@ -140,7 +171,18 @@ def claim(
         if isinstance(error.__cause__, _SPARE_AT_FAULT):
             SpareDatabase.objects.filter(database_name=spare.database_name).update(ready=False)
         return False
+    _say_that_one_is_taken()
     return True
+
+
+def _say_that_one_is_taken() -> None:
+    """Behind the commit, and never a reason to fail: any organization can fill the server's queue,
+    and who refills looks by itself once a second."""
+    try:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)).as_string())
+    except DatabaseError as error:
+        logger.warning("refill not notified", exc_info=error)
 
 
 def _choose() -> SpareDatabase | None:
@@ -161,7 +203,6 @@ def _hand_out(session: ServerSession, spare: SpareDatabase, database: str) -> No
         sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
             sql.Identifier(spare.database_name), sql.Identifier(database)
         ),
-        sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)),
     ]
     if not session.is_superuser:
         revoke = sql.SQL("REVOKE {} FROM {} GRANTED BY {}")

@@ -97,6 +97,14 @@ def _is_free(session: ServerSession, template: Template) -> bool:
     return True
 
 
+def note_use() -> None:
+    """Keep the template of this code, and what was made with it, from being taken for unused."""
+    stale = timezone.now() - _USE_IS_NOTED
+    Template.objects.filter(
+        fingerprint=code.current().fingerprint, ready=True, used_at__lt=stale
+    ).update(used_at=timezone.now())
+
+
 def distrust(template: Template) -> None:
     """Let nobody copy it any more: the next in need builds another, and this one is dropped."""
     Template.objects.filter(pk=template.pk).update(ready=False)

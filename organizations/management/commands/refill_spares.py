@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
     def _enqueue(self) -> None:
         try:
-            number = enqueueing.platform_job("refill_spares")
+            number = enqueueing.refill()
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(enqueueing.said(number))

@@ -22,7 +22,7 @@ from organizations.jobs.frame import Progress, lock_of, organization_job, platfo
 from organizations.jobs.models import JobProgress
 from organizations.jobs.retries import pause_seconds
 from organizations.jobs.worker import JobWorker, _threads
-from organizations.models import Organization
+from organizations.models import Organization, SpareDatabase
 from organizations.provisioning import refill, spares
 from organizations.provisioning.server import open_session
 from tests.conftest import Company, Superuser
@@ -248,6 +248,17 @@ def test_a_refill_is_asked_for_once_and_not_right_behind_a_failure(settings: Set
     JobProgress.objects.update(updated_at="2000-01-01T00:00Z")
     enqueueing.refill_if_due()
     assert asked.count() == 2
+
+
+def test_a_refill_is_left_to_a_worker_with_the_code_that_asked_for_it(settings: Settings) -> None:
+    settings.ORG_SPARE_DATABASES = 1
+    number = enqueueing.refill()
+    assert number is not None and enqueueing.refill() is None, "one waits already"
+    ProcrastinateJob.objects.filter(pk=number).update(args={"fingerprint": "of other code"})
+    work()
+    assert (job(number).status, job(number).attempts) == ("todo", 1)
+    assert not SpareDatabase.objects.exists()
+    assert enqueueing.refill() is not None, "ours is another"
 
 
 def test_a_session_that_ends_waits_for_no_thread_that_never_was() -> None:

@@ -4,14 +4,15 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.utils import timezone
 from psycopg import sql
 from pytest_django import Settings
 
 from accounts.models import User
 from organizations import services, tenancy
+from organizations.credentials import reseal_credentials
 from organizations.errors import OrganizationExists
-from organizations.keys import reseal_credentials
-from organizations.models import Organization, SpareDatabase
+from organizations.models import Organization, SpareDatabase, Template
 from organizations.provisioning import refill
 from organizations.provisioning import spares as spares_of
 from organizations.provisioning.server import open_session
@@ -100,6 +101,18 @@ def test_a_name_that_is_taken_takes_no_spare(spares: list[SpareDatabase]) -> Non
     end(created)
 
 
+def test_a_refill_that_cannot_be_notified_of_is_no_reason_to_fail(
+    spares: list[SpareDatabase], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The queue of NOTIFY is the server's, and any organization can fill it. PostgreSQL refuses a
+    channel without a name, too."""
+    monkeypatch.setattr(spares_of, "CHANNEL", "")
+    created = sign_up()
+    assert created.report.path == "spare"
+    assert "refill not notified" in [record.message for record in caplog.records]
+    end(created)
+
+
 # --- Not to be had -------------------------------------------------------------------------------
 def parameters(database: str) -> dict[str, Any]:
     return dict(SERVER.superuser_parameters(database))
@@ -155,6 +168,19 @@ def test_a_database_of_the_wanted_name_that_appears_meanwhile_is_left_alone(
         superuser.execute("DROP DATABASE org_foreign_ltd")
 
 
+def test_one_that_cannot_be_dropped_keeps_no_other_from_being_made(
+    spares: list[SpareDatabase], superuser: Superuser
+) -> None:
+    SpareDatabase.objects.filter(pk=spares[0].pk).update(ready=False)
+    with psycopg.connect(**parameters(spares[0].database_name)), open_session() as session:
+        with pytest.raises(psycopg.errors.ObjectInUse):
+            refill.fill(session)
+        assert SpareDatabase.objects.filter(ready=True).count() == len(spares)
+    with open_session() as session:
+        assert refill.fill(session) == (0, 1)
+    assert leftovers(superuser) == (set(), set())
+
+
 # --- Kept ----------------------------------------------------------------------------------------
 def test_refilling_makes_what_is_missing_and_no_more(spares: list[SpareDatabase]) -> None:
     end(sign_up())
@@ -173,12 +199,19 @@ def test_refilling_drops_what_is_too_much(
     assert leftovers(superuser) == (set(), set())
 
 
-def test_refilling_replaces_those_of_other_code(
+def test_spares_of_two_versions_live_side_by_side_until_one_is_unused_for_hours(
     spares: list[SpareDatabase], code: Code, superuser: Superuser
 ) -> None:
     code.add("CREATE TABLE added (id int)")
     with open_session() as session:
-        assert refill.fill(session) == (3, 3)
+        assert refill.fill(session) == (3, 0)
+        assert refill.fill(session) == (0, 0)
+    long_ago = timezone.now() - spares_of.KEPT_UNUSED
+    SpareDatabase.objects.filter(pk__in=[spare.pk for spare in spares]).update(created_at=long_ago)
+    with open_session() as session:
+        assert refill.fill(session) == (0, 0), "somebody works with the template of that code"
+        Template.objects.filter(fingerprint=spares[0].fingerprint).update(used_at=long_ago)
+        assert refill.fill(session) == (0, 3)
     created = sign_up()
     with as_role_of(created.organization) as connection:
         assert connection.execute("SELECT count(*) FROM added").fetchone() == (0,)
