@@ -176,6 +176,18 @@ class CacheUnavailable(OrganizationError):
         super().__init__("The shared cache cannot be reached at this moment. Try again shortly.")
 
 
+class TooManyOrganizations(OrganizationError):
+    """There are as many organizations as ORG_MAX_ORGANIZATIONS allows."""
+
+    code = "too_many_organizations"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No more organizations are taken in here at this time. Try again later, or ask those "
+            "who run the platform."
+        )
+
+
 class SignUpClosed(OrganizationError):
     """ORG_SIGNUP lets no stranger make an organization, or nobody over HTTP."""
 

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from accounts.services import hash_password
 
-from . import files
+from . import ceiling, files
 from .audit import record_failure, recorded
 from .errors import (
     OrganizationBusy,
@@ -79,9 +79,9 @@ def create_organization(
 
     password_hash: the password's, where it is known already; none: it is computed.
     Raises ValidationError by field (organization_name, email, password), MigrationsIncoherent,
-    OrganizationExists, ServerUnavailable, ProvisioningFailed, ProvisioningInTransaction. When it
-    raises, what was made has been taken back; where even that was impossible the row says so, and
-    reconcile_orgs does it.
+    OrganizationExists, TooManyOrganizations, ServerUnavailable, ProvisioningFailed,
+    ProvisioningInTransaction. When it raises, what was made has been taken back; where even that
+    was impossible the row says so, and reconcile_orgs does it.
     """
     _refuse_in_transaction()
     validate_sign_up(name=name, email=email, password=password)
@@ -89,6 +89,7 @@ def create_organization(
     name, email = display_name(name), email.strip()
     if Organization.objects.usable().named(name).exists():
         raise OrganizationExists(name)
+    ceiling.refuse_above()
     report = Report()
     # Whoever holds this lock is the only one who creates, deletes or cleans up this name.
     with open_session() as session, ThreadPoolExecutor(max_workers=1) as worker:

@@ -52,6 +52,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.JobWrongState: 409,
     errors.TooManyRequests: 429,
     errors.TookTooLong: 503,
+    errors.TooManyOrganizations: 503,
     errors.InvalidCredentials: 401,
     errors.InvalidToken: 401,
     errors.InvalidLink: 400,

@@ -356,6 +356,9 @@ DATABASES = {"default": master_database()}
 MASTER_DB_DIRECT: dict[str, Any] | None = (
     database_url("MASTER_DB_DIRECT_URL") if text("MASTER_DB_DIRECT_URL") else None
 )
+if MASTER_DB_DIRECT is not None:
+    # A cursor of the server's is a session's, and the pooler lends another to the next statement.
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
 DATABASE_ROUTERS = ["organizations.tenancy.TenantRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -374,6 +377,8 @@ MASTER_APPS = [
 ]
 # Who may make an organization over HTTP; commands always may.
 ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off"))
+# As many organizations there are at most, sign-ups that wait among them; 0: as many as come.
+ORG_MAX_ORGANIZATIONS = number("ORG_MAX_ORGANIZATIONS", default=0, at_least=0, at_most=10_000_000)
 # What strangers learn by a name: `on` what the first edition told, `masked` all but the first
 # admin's address, `off` not even whether an organization has it.
 ORG_PUBLIC_LOOKUP = choice("ORG_PUBLIC_LOOKUP", default="on", among=("on", "masked", "off"))

@@ -15,7 +15,7 @@ from procrastinate.exceptions import JobAborted
 
 from accounts import mails
 from accounts.services import hash_password
-from organizations import services
+from organizations import ceiling, services
 from organizations.errors import (
     FOR_OPERATORS,
     OUR_FAULT,
@@ -57,6 +57,7 @@ def accept(*, name: str, email: str, password: str, base_url: str) -> str:
     name, email = display_name(name), email.strip()
     if Organization.objects.usable().named(name).exists():
         raise OrganizationExists(name)
+    ceiling.refuse_above()
     sealed, token = seal(hash_password(password)), secrets.token_urlsafe(_TOKEN_BYTES)
     with open_session() as session:
         # As in services: whoever has it makes, deletes or cleans up this name.

@@ -1,0 +1,35 @@
+"""ORG_MAX_ORGANIZATIONS: no more organizations than the disk is meant for."""
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from organizations.checks import check_server
+from organizations.models import Organization
+from tests.conftest import PASSWORD, Company
+
+BODY = {"organization_name": "One More", "email": "a@test.com", "password": PASSWORD}
+
+
+def told() -> list[str | None]:
+    return [each.id for each in check_server(databases=["default"])]
+
+
+@pytest.mark.parametrize("prefer", ["wait=10", "respond-async"])
+def test_one_more_than_the_ceiling_is_503_with_a_sentence_and_nothing_is_made(
+    alpha: Company, client: Client, settings: Settings, prefer: str
+) -> None:
+    settings.ORG_MAX_ORGANIZATIONS = Organization.objects.live().count()
+    answer = client.post(
+        "/org/create", BODY, content_type="application/json", headers={"Prefer": prefer}
+    )
+    assert answer.status_code == 503, answer.content
+    assert answer.json()["code"] == "too_many_organizations"
+    assert answer.json()["detail"].startswith("No more organizations are taken in here")
+    assert not Organization.objects.named("One More").exists()
+    assert "organizations.W007" in told()
+
+
+def test_well_below_the_ceiling_nothing_is_said(alpha: Company, settings: Settings) -> None:
+    settings.ORG_MAX_ORGANIZATIONS = 2 * Organization.objects.live().count()
+    assert "organizations.W007" not in told()
