@@ -8,6 +8,7 @@ ACTS = (
     "audit.pruned",
     "command.run",
     "credentials.resealed",
+    "credentials.reset",
     "email.verification_sent",
     "email.verified",
     "link.refused",

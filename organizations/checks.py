@@ -7,6 +7,7 @@ import psycopg
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
+from django.db import Error as DatabaseError
 
 _WELL_KNOWN_PASSWORDS = {"postgres", "password", "admin", "root", "secret", "changeme", "123456"}
 
@@ -65,7 +66,8 @@ def check_openness(
     if settings.ORG_SIGNUP == "open":
         yield checks.Warning(
             "Everybody may sign up, and each sign-up makes a database.",
-            hint="Set ORG_SIGNUP=staff unless that is what this installation is for.",
+            hint="Set ORG_SIGNUP=staff unless that is what this installation is for; then set "
+            "ORG_MAX_ORGANIZATIONS to what the disk holds.",
             id="organizations.W031",
         )
     if settings.ORG_PUBLIC_LOOKUP == "on":
@@ -255,6 +257,8 @@ def check_server(
             yield from _role(connection)
             yield from _budget(connection)
             yield from _open_to_all(connection)
+            yield from _ceiling()
+            yield from _credentials()
     except Unusable as error:
         yield checks.Error(str(error), id="organizations.E001")
 
@@ -267,6 +271,38 @@ def _role(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
             "with a role that has CREATEDB and CREATEROLE alone; `manage.py server_sql` "
             "prints the SQL.",
             id="organizations.W001",
+        )
+
+
+def _ceiling() -> Iterator[checks.CheckMessage]:
+    from . import ceiling
+
+    try:
+        number = ceiling.count()
+    except DatabaseError:
+        return  # Not migrated yet.
+    if ceiling.is_near(number):
+        yield checks.Warning(
+            f"There are {number} organizations, and ORG_MAX_ORGANIZATIONS is "
+            f"{settings.ORG_MAX_ORGANIZATIONS}: behind it sign-ups are answered 503.",
+            hint="See whether the disk has room, and raise it; or delete what nobody uses.",
+            id="organizations.W007",
+        )
+
+
+def _credentials() -> Iterator[checks.CheckMessage]:
+    from . import credentials
+
+    try:
+        sample = credentials.sample()
+    except DatabaseError:
+        return  # Not migrated yet.
+    if unreadable := sample.unreadable:
+        yield checks.Error(
+            f"CREDENTIAL_KEYS opens no stored password of {', '.join(unreadable)}"
+            f"{'' if sample.any_readable else ', nor any other that was tried'}.",
+            hint="Add the key that sealed them. If it is lost: manage.py reset_credentials.",
+            id="organizations.E008",
         )
 
 

@@ -6,12 +6,12 @@ import hmac
 import secrets
 
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import connections
 
 from accounts.signing_keys import key_id
 
-from .models import AuditEntry, Organization, SpareDatabase
-from .sealing import reseal, seal, unseal
+from .models import AuditEntry, Organization
+from .sealing import seal, unseal
 from .tenancy import trail
 
 
@@ -56,31 +56,6 @@ def _sealed_audit_key(organization_id: int) -> tuple[str, str] | None:
         )
         row: tuple[str, str] | None = cursor.fetchone()
     return row
-
-
-def reseal_credentials() -> int:
-    """Encrypt what is stored with the first of CREDENTIAL_KEYS; of how many organizations.
-
-    Raises CredentialUnreadable for one that no key opens; those before it are done.
-    """
-    # First: one that is taken before its turn is among the organizations then.
-    for spare in SpareDatabase.objects.all():
-        sealed = reseal(spare.sealed_password, owner=spare.database_name)
-        SpareDatabase.objects.filter(pk=spare.pk).update(sealed_password=sealed)
-    count = 0
-    for organization in Organization.objects.exclude(sealed_password="").iterator():
-        with transaction.atomic(using="default"):
-            locked = Organization.objects.select_for_update().filter(pk=organization.pk).first()
-            # None: a sign-up that failed has been taken back since the list was read.
-            if locked is None or not locked.sealed_password:
-                continue
-            locked.sealed_password = reseal(locked.sealed_password, owner=locked.name)
-            if locked.sealed_audit_key:
-                locked.sealed_audit_key = reseal(locked.sealed_audit_key, owner=locked.name)
-            locked.save(update_fields=["sealed_password", "sealed_audit_key"])
-            trail.record("credentials.resealed", organization_id=locked.pk)
-            count += 1
-    return count
 
 
 def note_signing_keys() -> None:

@@ -25,7 +25,7 @@ _REFUSALS = (AccountError, OrganizationError, tenancy.TooBusy, DatabaseError)
 # Names of paths that take no login, whatever the request carries: a password, a link or a refresh
 # token in the body says who it is, or it is of no concern.
 _WITHOUT_LOGIN = frozenset(
-    {"root", "health", "schema", "docs", "redoc", "security-txt", "not-found"}
+    {"root", "health", "ready", "schema", "docs", "redoc", "security-txt", "not-found"}
     | {"org-create", "sign-up-status", "admin-login", "rest_framework:login", "token"}
     | {"token-refresh", "password-reset", "password-reset-confirm", "email-verify"}
     | {"auth-password-reset", "auth-password-reset-confirm", "auth-email-verify"}

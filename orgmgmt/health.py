@@ -12,6 +12,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.negotiation import JsonAlways
+from organizations import credentials
+from organizations.errors import CredentialUnreadable
 
 from . import __version__
 
@@ -42,6 +44,29 @@ class HealthView(OpenView):
     )
     def get(self, request: Request) -> Response:
         return Response({"status": "healthy"})
+
+
+class ReadyView(OpenView):
+    """For an orchestrator: whether requests can be served. Asks the master."""
+
+    asks_no_database = False
+
+    @extend_schema(
+        operation_id="ready",
+        summary="Whether the master database answers and the stored credentials can be read",
+        responses={
+            200: inline_serializer("Ready", {"status": serializers.CharField()}),
+        },
+        examples=[OpenApiExample("Answer", value={"status": "ready"})],
+        tags=["platform"],
+        auth=[],
+    )
+    def get(self, request: Request) -> Response:
+        found = credentials.sample()
+        if found.unreadable and not found.any_readable:
+            # The keys are others than those that sealed them.
+            raise CredentialUnreadable(found.unreadable[0])
+        return Response({"status": "ready"})
 
 
 class RootView(OpenView):

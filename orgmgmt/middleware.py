@@ -19,11 +19,13 @@ from rest_framework.response import Response
 from organizations.tenancy import NoTenant
 
 from .exceptions import body, domain_answer, respond
-from .health import HealthView
+from .health import HealthView, ReadyView
 
 # Written without a slash at the end. `/admin/login` is not among them: with a slash it is the
 # login page of Django admin.
-SLASHLESS = frozenset({"/org/create", "/org/get", "/health", "/docs", "/redoc", "/openapi.json"})
+SLASHLESS = frozenset(
+    {"/org/create", "/org/get", "/health", "/ready", "/docs", "/redoc", "/openapi.json"}
+)
 
 
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
@@ -67,7 +69,10 @@ class EdgeMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
-        self.health: Callable[[HttpRequest], Response] = HealthView.as_view()
+        self.probes: dict[str, Callable[[HttpRequest], Response]] = {
+            "/health": HealthView.as_view(),
+            "/ready": ReadyView.as_view(),
+        }
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._answer(request)
@@ -83,9 +88,9 @@ class EdgeMiddleware:
         return response
 
     def _answer(self, request: HttpRequest) -> HttpResponseBase:
-        if request.path_info in ("/health", "/health/"):
+        if probe := self.probes.get(request.path_info.removesuffix("/")):
             # A load balancer asks by address, whatever ALLOWED_HOSTS says, and often.
-            response = self.health(request)
+            response = probe(request)
             response.render()
             return response
         if refusal := _refusal(request):

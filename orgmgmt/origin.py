@@ -25,7 +25,7 @@ class OriginMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if request.path_info in ("/health", "/health/"):
+        if request.path_info in ("/health", "/health/", "/ready", "/ready/"):
             return self.get_response(request)
         given = request.headers.get(HEADER, "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -11,7 +11,7 @@ from organizations.urls import contract_urlpatterns
 from . import exceptions
 from .api_root import ApiRootView
 from .docs import RedocView, SchemaView, SwaggerView
-from .health import HealthView, RootView
+from .health import HealthView, ReadyView, RootView
 from .security_txt import SecurityTxtView
 
 # DRF's templates look for the names `login` and `logout` here.
@@ -37,6 +37,7 @@ link_urlpatterns = [
 urlpatterns = [
     path("", RootView.as_view(), name="root"),
     path("health", HealthView.as_view(), name="health"),
+    path("ready", ReadyView.as_view(), name="ready"),
     path("openapi.json", SchemaView.as_view(), name="schema"),
     path("docs", SwaggerView.as_view(url_name="schema"), name="docs"),
     path("redoc", RedocView.as_view(url_name="schema"), name="redoc"),

@@ -49,6 +49,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "GET /docs": (0, 0),
     "GET /health": (0, 0),
     "GET /openapi.json": (0, 0),
+    "GET /ready": (2, 0),
     "GET /redoc": (0, 0),
     "PATCH /api/v1/me/": (6, 3),
     "PATCH /api/v1/users/<pk>/": (3, 8),

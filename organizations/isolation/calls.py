@@ -84,6 +84,7 @@ _ORGANIZATION = "/api/v1/organizations/{theirs}/"
 CALLS: dict[str, Call] = {
     "GET /": Call("open", 200),
     "GET /health": Call("open", 200),
+    "GET /ready": Call("open", 200),
     "GET /openapi.json": Call("open", 200),
     "GET /.well-known/security.txt": Call("open", 200),
     "GET /docs": Call("open", 200),

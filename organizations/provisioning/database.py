@@ -11,15 +11,21 @@ from psycopg import sql
 from organizations.sealing import unseal
 from organizations.tenancy import Place
 
+from .role import end_sessions
 from .server import CONNECT_TIMEOUT_SECONDS, ServerSession, libpq_options
 
 
-def settings_for(place: Place, *, owner: str) -> dict[str, Any]:
+def settings_for(place: Place, *, owner: str, is_direct: bool = False) -> dict[str, Any]:
     """A DATABASES entry for the database at `place`, with its own role.
 
-    owner: whom an unreadable credential is said to be of. Raises CredentialUnreadable.
+    owner: whom an unreadable credential is said to be of. is_direct: past a pooler, where
+    MASTER_DB_DIRECT_URL leads past it. What makes and migrates databases sets limits for its
+    session, and a pooler would keep a connection open that nobody can drop, copy or rename behind.
+    Raises CredentialUnreadable.
     """
     entry = settings.DATABASES["default"]
+    if is_direct and settings.MASTER_DB_DIRECT:
+        entry = settings.MASTER_DB_DIRECT
     return {
         "ENGINE": "organizations.tenancy.backend",
         "HOST": entry.get("HOST", ""),
@@ -33,7 +39,13 @@ def settings_for(place: Place, *, owner: str) -> dict[str, Any]:
             "options": _options(),
         },
         "CONN_MAX_AGE": 0,
+        "DISABLE_SERVER_SIDE_CURSORS": settings.MASTER_DB_DIRECT is not None and not is_direct,
     }
+
+
+# What the database's owner can set for its database and its role, and a session's start does not
+# go by: libraries that are not there, and transactions that may only read.
+_AGAINST_SETTINGS = "-c local_preload_libraries= -c default_transaction_read_only=off"
 
 
 def _options() -> str:
@@ -42,7 +54,7 @@ def _options() -> str:
     SET, which is also what counts against the role's own settings."""
     limits = connections.settings["default"].get("OPTIONS", {}).get("options", "")
     zone = "UTC" if settings.USE_TZ else settings.TIME_ZONE
-    return f"{limits} -c TimeZone={zone}".strip()
+    return f"{limits} {_AGAINST_SETTINGS} -c TimeZone={zone}".strip()
 
 
 class DatabaseTaken(Exception):
@@ -109,7 +121,6 @@ def drop_databases_of(session: ServerSession, *, role: str) -> None:
 # A DROP waits for all that is connected anywhere on the server to hear of it: a session that does
 # not listen, or is half logged in, would hold it for as long as it likes.
 _DROP_SECONDS = 60.0
-_END_MILLISECONDS = 5_000
 
 
 def _drop(session: ServerSession, database: str, role: str) -> None:
@@ -126,10 +137,10 @@ def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
     a member of the role.
     """
     if role != session.user:
-        _end_sessions(session, role)
+        end_sessions(session, role)
         session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
         # Who was logging in at that moment.
-        _end_sessions(session, role)
+        end_sessions(session, role)
     whole = session.value(
         "SELECT datconnlimit <> -2 FROM pg_database WHERE datname = %s", (database,)
     )
@@ -140,14 +151,6 @@ def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
         sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE false").format(name),
         sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name),
         sql.SQL("ALTER DATABASE {} RESET ALL").format(name),
-    )
-
-
-def _end_sessions(session: ServerSession, role: str) -> None:
-    """End what runs as the role, wherever, and wait until it has ended."""
-    session.value(
-        "SELECT count(pg_terminate_backend(pid, %s)) FROM pg_stat_activity WHERE usename = %s",
-        (_END_MILLISECONDS, role),
     )
 
 

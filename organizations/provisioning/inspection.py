@@ -7,7 +7,7 @@ or dropped meanwhile is never seen as nobody's.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connections
@@ -52,6 +52,7 @@ class Seen:
     is_open_to_application: bool
     connections: int
     role_limit: int | None
+    sealed_password: str = field(repr=False)
 
 
 # Of a session without a user: autovacuum. A DROP DATABASE that was cut leaves datconnlimit = -2
@@ -93,7 +94,7 @@ SELECT o.id, o.name, o.slug, o.status, o.database_name, o.role_name, o.fingerpri
         SELECT FROM pg_auth_members WHERE roleid = r.oid
         AND member = current_user::regrole AND grantor = current_user::regrole
     ),
-    coalesce(sessions.number, 0), r.rolconnlimit
+    coalesce(sessions.number, 0), r.rolconnlimit, o.sealed_password
 FROM (
     SELECT * FROM organizations WHERE status <> 'deleted' AND id > %s
     AND (%s::bigint[] IS NULL OR id = ANY(%s)) ORDER BY id LIMIT %s

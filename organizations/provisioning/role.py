@@ -31,13 +31,14 @@ def ensure_role(
     verifier = session.connection.pgconn.encrypt_password(
         password.encode(), role.encode(), b"scram-sha-256"
     ).decode()
+    # A new role has no attribute but those that it is given. To speak of REPLICATION in an ALTER,
+    # even to say no, wants REPLICATION itself.
     verb = "ALTER" if session.role_exists(role) else "CREATE"
     name = sql.Identifier(role)
     statements = [
         # It may set everything of its own but this: else it could take all of the server's.
         sql.SQL(
-            verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {} "
-            "CONNECTION LIMIT {}"
+            verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE PASSWORD {} CONNECTION LIMIT {}"
         ).format(name, sql.Literal(verifier), sql.Literal(settings.ORG_CONNECTION_LIMIT))
     ]
     # The web's connections ask for these themselves. A pooler that leaves out what a connection
@@ -53,6 +54,17 @@ def ensure_role(
         grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
         statements.append(grant.format(sql.Identifier(member_of), name))
     session.batch(*statements)
+
+
+def end_sessions(session: ServerSession, role: str) -> None:
+    """End what runs as the role, and wait until it has ended. The session is a member of it."""
+    session.value(
+        "SELECT count(pg_terminate_backend(pid, %s)) FROM pg_stat_activity WHERE usename = %s",
+        (_END_MILLISECONDS, role),
+    )
+
+
+_END_MILLISECONDS = 5_000
 
 
 def drop_role(session: ServerSession, *, role: str) -> None:

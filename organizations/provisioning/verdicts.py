@@ -9,8 +9,10 @@ from enum import StrEnum
 from django.conf import settings
 from psycopg import sql
 
+from organizations.errors import CredentialUnreadable
 from organizations.models import Organization
 from organizations.naming import ROLE_PATTERN
+from organizations.sealing import unseal
 
 from .inspection import Seen
 from .role import ROLE_SETTINGS
@@ -169,6 +171,15 @@ def _role(seen: Seen, application: str) -> Iterator[Problem]:
             + _delete(seen),
         )
         return
+    try:
+        unseal(seen.sealed_password, owner=seen.name)
+    except CredentialUnreadable:
+        yield Problem(
+            Kind.ROLE,
+            f"no key of CREDENTIAL_KEYS opens the stored password of {seen.role}",
+            "add the key that sealed it; if it is lost: "
+            + shlex.join(["manage.py", "reset_credentials", "--", seen.name]),
+        )
     for attribute in seen.attributes:
         opposite = "LOGIN" if attribute == "NOLOGIN" else f"NO{attribute}"
         what = "cannot log in" if attribute == "NOLOGIN" else f"has {attribute}"

@@ -14,6 +14,7 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 CONTRACT = {
     ("/", "get"),
     ("/health", "get"),
+    ("/ready", "get"),
     ("/org/create", "post"),
     ("/org/get", "post"),
     ("/admin/login", "post"),

@@ -2,11 +2,13 @@
 
 import pytest
 from cryptography.fernet import Fernet
+from django.apps import apps
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import keys, tenancy
+from organizations import credentials, tenancy
 from organizations.errors import CredentialUnreadable
+from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization
 from organizations.sealing import reseal, seal, unseal
 from organizations.tenancy import registry
@@ -42,7 +44,7 @@ def test_resealed_credentials_open_with_the_new_key_alone(
     before = {company.name: unseal(stored(company), owner="") for company in (alpha, beta)}
     try:
         settings.CREDENTIAL_KEYS = [new, *old]
-        assert keys.reseal_credentials() >= 2
+        assert credentials.reseal_credentials() >= 2
         settings.CREDENTIAL_KEYS = [new]
         for company in (alpha, beta):
             assert unseal(stored(company), owner="") == before[company.name]
@@ -51,7 +53,7 @@ def test_resealed_credentials_open_with_the_new_key_alone(
             assert User.objects.count() == 1, "the organization can be reached as before"
     finally:
         settings.CREDENTIAL_KEYS = [*old, new]
-        keys.reseal_credentials()
+        credentials.reseal_credentials()
 
 
 def test_a_credential_that_no_key_opens_stops_the_resealing_and_is_left_alone(
@@ -60,7 +62,7 @@ def test_a_credential_that_no_key_opens_stops_the_resealing_and_is_left_alone(
     before = stored(alpha)
     settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
     with pytest.raises(CredentialUnreadable):
-        keys.reseal_credentials()
+        credentials.reseal_credentials()
     assert stored(alpha) == before
 
 
@@ -81,3 +83,29 @@ def test_no_representation_of_an_organization_shows_its_credential(alpha: Compan
     for text in (repr(organization), str(organization), repr(organization.tenant)):
         assert sealed not in text
         assert secret not in text
+
+
+def test_rotating_reaches_everything_that_the_master_keeps_sealed(
+    alpha: Company, settings: Settings
+) -> None:
+    """A sign-up that waits has its password's hash sealed."""
+    pending = PendingSignUp.objects.create(
+        token_digest="x", name="Waiting", name_digest="x", sealed_password_hash=seal("a hash")
+    )
+    old, new = settings.CREDENTIAL_KEYS[0], Fernet.generate_key().decode()
+    try:
+        settings.CREDENTIAL_KEYS = [new, old]
+        credentials.reseal_credentials()
+        settings.CREDENTIAL_KEYS = [new]
+        tried = 0
+        for model in apps.get_models():
+            for field in model._meta.concrete_fields:
+                if not field.name.startswith("sealed_") or model._meta.proxy:
+                    continue
+                for sealed in model._base_manager.values_list(field.name, flat=True):
+                    tried += bool(sealed and unseal(sealed, owner=f"{model.__name__}.{field.name}"))
+        assert tried >= 3
+    finally:
+        settings.CREDENTIAL_KEYS = [old, new]
+        credentials.reseal_credentials()
+        pending.delete()

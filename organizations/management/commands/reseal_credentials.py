@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import keys
+from organizations import credentials
 from organizations.errors import OrganizationError
 
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            count = keys.reseal_credentials()
+            count = credentials.reseal_credentials()
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Sealed the credentials of {count} organizations with the first key.")

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
 
-from organizations import audit, keys, services
+from organizations import audit, credentials, services
 from organizations.errors import OrganizationError
 from organizations.models import AuditEntry, Organization, Staff
 from tests.conftest import PASSWORD, Company
@@ -59,7 +59,7 @@ def test_a_sign_up_that_fails_is_told_of_and_so_is_its_end(superuser: Superuser)
 
 def test_resealing_is_told_of_for_each_organization_and_keeps_its_hashes(alpha: Company) -> None:
     before = hash_of(alpha, alpha.email)
-    keys.reseal_credentials()
+    credentials.reseal_credentials()
     assert of(alpha.organization)[-1].act == "credentials.resealed"
     assert hash_of(alpha, alpha.email) == before
 

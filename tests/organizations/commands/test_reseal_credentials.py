@@ -6,7 +6,7 @@ import psycopg
 from cryptography.fernet import Fernet
 from django.conf import settings
 
-from organizations import keys
+from organizations import credentials
 from organizations.models import Organization
 from organizations.sealing import seal
 from tests.conftest import Company
@@ -23,7 +23,7 @@ def test_it_says_how_many_it_sealed(alpha: Company, beta: Company) -> None:
     assert rotated.stdout.startswith("Sealed ")
     assert without_it.returncode == 1
     assert "Add the key that sealed it to CREDENTIAL_KEYS" in without_it.stderr
-    assert keys.reseal_credentials() >= 2, "the old key opens all of them again"
+    assert credentials.reseal_credentials() >= 2, "the old key opens all of them again"
 
 
 def test_one_that_is_taken_back_meanwhile_is_passed_over(

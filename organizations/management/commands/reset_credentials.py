@@ -1,0 +1,53 @@
+"""`manage.py reset_credentials [ORG…]`"""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations import credentials
+from organizations.errors import OrganizationError, OrganizationNotFound
+from organizations.models import Organization
+
+
+class Command(BaseCommand):
+    """For keys that are lost, and for a database password that somebody has seen."""
+
+    help = (
+        "Give organizations' database roles new passwords, sealed with the first of "
+        "CREDENTIAL_KEYS. Without names: those whose stored password no key opens. Their data and "
+        "people's passwords stay as they are. Exit code 1: some could not be reset."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("names", nargs="*", metavar="ORG", help="these, readable or not")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            chosen = [_find(name) for name in options["names"]] or credentials.unreadable()
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        failed = 0
+        for organization in chosen:
+            try:
+                credentials.reset(organization)
+            except OrganizationError as error:
+                failed += 1
+                self.stderr.write(f"{organization.name}: {error}")
+            else:
+                self.stdout.write(f"{organization.name}: a new password")
+        if not options["names"]:
+            spares, sign_ups = credentials.forget_the_rest()
+            self.stdout.write(
+                f"{len(chosen) - failed} reset; given up: {spares} spare databases, "
+                f"{sign_ups} sign-ups that waited"
+            )
+        if failed:
+            raise CommandError(f"{failed} could not be reset.")
+
+
+def _find(name: str) -> Organization:
+    organization = Organization.objects.live().named(name).first()
+    if organization is None:
+        raise OrganizationNotFound(name)
+    return organization

@@ -1,0 +1,84 @@
+"""manage.py reset_credentials, and how wrong keys are told before they are lost."""
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from cryptography.fernet import Fernet
+from django.core.management import CommandError, call_command
+from django.test import Client
+from pytest_django import Settings
+
+from organizations import checking, credentials
+from organizations.checks import check_server
+from organizations.jobs.models import PendingSignUp
+from organizations.models import Organization
+from organizations.sealing import seal
+from tests.conftest import Company
+from tests.organizations.helpers import as_role_of
+
+
+@pytest.fixture
+def lost(company: Callable[..., Company], settings: Settings) -> Company:
+    """An organization whose stored secrets no key opens."""
+    made = company()
+    kept = settings.CREDENTIAL_KEYS
+    settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
+    sealed = {"sealed_password": seal("whatever"), "sealed_audit_key": seal("ab" * 32)}
+    settings.CREDENTIAL_KEYS = kept
+    Organization.objects.filter(pk=made.organization.pk).update(**sealed)
+    return made
+
+
+def test_wrong_keys_are_told_by_check_and_check_orgs(lost: Company) -> None:
+    told = check_server(databases=["default"])
+    (error,) = [each for each in told if each.id == "organizations.E008"]
+    assert lost.name in error.msg and "reset_credentials" in str(error.hint)
+    (finding,) = checking.check([lost.organization.pk])
+    (problem,) = finding.problems
+    assert "opens the stored password" in problem.what
+    assert "reset_credentials" in problem.remedy
+
+
+def test_a_process_with_other_keys_is_not_ready(
+    alpha: Company, client: Client, settings: Settings
+) -> None:
+    assert client.get("/ready").json() == {"status": "ready"}
+    settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
+    answer = client.get("/ready")
+    assert (answer.status_code, answer.json()["code"]) == (503, "credential_unreadable")
+    assert client.get("/health").status_code == 200, "it lives"
+
+
+def test_it_gives_new_passwords_where_none_can_be_read_and_leaves_the_others(
+    lost: Company, alpha: Company, client: Client
+) -> None:
+    before = Organization.objects.get(pk=alpha.organization.pk).sealed_password
+    waits = PendingSignUp.objects.create(
+        token_digest="lost", name="Lost", name_digest="lost", sealed_password_hash="unreadable"
+    )
+    call_command("reset_credentials")
+    assert lost.token(client)
+    waits.refresh_from_db()
+    assert (waits.state, waits.sealed_password_hash) == ("failed", "")
+    assert Organization.objects.get(pk=alpha.organization.pk).sealed_password == before
+    assert credentials.unreadable() == []
+    waits.delete()
+
+
+def test_a_named_one_gets_another_and_its_old_sessions_end(
+    company: Callable[..., Company], client: Client
+) -> None:
+    made = company()
+    with as_role_of(made.organization) as opened:
+        call_command("reset_credentials", made.name)
+        with pytest.raises(psycopg.OperationalError):
+            opened.execute("SELECT 1")
+    with pytest.raises(psycopg.OperationalError), as_role_of(made.organization):
+        pytest.fail("the old password is good still")
+    assert made.token(client)
+
+
+def test_an_unknown_name_ends_with_a_sentence() -> None:
+    with pytest.raises(CommandError, match="There is no organization called"):
+        call_command("reset_credentials", "Nobody Ltd")
