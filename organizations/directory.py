@@ -49,7 +49,8 @@ class MasterDirectory:
         any state but deleted: provisioning asks too.
         """
         if tenant.place is not None:
-            return settings_for(tenant.place, owner=tenant.slug)
+            # Of provisioning alone.
+            return settings_for(tenant.place, owner=tenant.slug, is_direct=True)
         organization = Organization.objects.live().filter(pk=tenant.organization_id).first()
         if organization is None:
             raise OrganizationNotFound(tenant.slug)

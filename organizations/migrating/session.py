@@ -42,7 +42,7 @@ class Session:
         if tenant.place is None:
             entry = directory.get().connection_settings(tenant)
         else:
-            entry = settings_for(tenant.place, owner=owner)
+            entry = settings_for(tenant.place, owner=owner, is_direct=True)
         named = ("host", "port", "user", "password")
         self._parameters: dict[str, Any] = {name: entry[name.upper()] for name in named}
         self._parameters |= {"dbname": entry["NAME"], **entry["OPTIONS"]}

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.test import Client
 from psycopg import sql
 from pytest_django import Settings
 
@@ -15,6 +16,7 @@ from organizations import services
 from organizations.errors import OrganizationError
 from organizations.models import Organization, Template
 from organizations.provisioning import templates
+from organizations.tenancy import pool, registry
 from organizations.undoing import move
 from orgmgmt import gunicorn
 from tests.conftest import Company, Superuser, leftovers
@@ -215,6 +217,26 @@ def test_a_template_that_cannot_be_dropped_keeps_no_new_one_from_being_built(
         assert new is not None and new.pk != old.pk
     services.reconcile_organizations(wait_seconds=0.1)
     assert not Template.objects.filter(pk=old.pk).exists()
+
+
+def test_what_an_owner_sets_keeps_the_application_neither_out_nor_from_writing(
+    company: Callable[..., Company], client: Client
+) -> None:
+    made = company()
+    with as_role_of(made.organization) as injected:
+        for whose in ("DATABASE {database}", "ROLE {role}"):
+            for setting in (
+                "default_transaction_read_only = on",
+                "local_preload_libraries = 'absent'",
+            ):
+                names = {
+                    "database": made.organization.database_name,
+                    "role": made.organization.role_name,
+                }
+                injected.execute(f"ALTER {whose.format(**names)} SET {setting}".encode())
+    registry.forget(made.tenant.alias)
+    pool.shared.close_idle()
+    assert made.token(client), "a log-in writes"
 
 
 def test_a_web_servers_start_touches_no_organization(

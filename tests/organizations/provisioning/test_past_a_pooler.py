@@ -1,0 +1,43 @@
+"""With MASTER_DB_DIRECT_URL set, what makes databases asks no pooler for them."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings as configured
+from django.db import connections
+from pytest_django import Settings
+
+from organizations import services
+from organizations.directory import MasterDirectory
+from tests.conftest import PASSWORD, Company
+from tests.organizations.helpers import Superuser, manage
+
+
+@pytest.fixture
+def pooled(settings: Settings) -> Iterator[None]:
+    """A pooler that never answers for a database which it does not know; the master's does."""
+    entry = configured.DATABASES["default"]
+    names = ("HOST", "PORT", "NAME", "USER", "PASSWORD")
+    settings.MASTER_DB_DIRECT = {**{name: entry.get(name, "") for name in names}, "OPTIONS": {}}
+    connections["default"].ensure_connection()
+    real, entry["HOST"] = entry["HOST"], "/nowhere"
+    yield
+    entry["HOST"] = real
+
+
+@pytest.mark.usefixtures("no_template", "pooled")
+def test_a_sign_up_and_its_template_are_made_on_direct_sessions(superuser: Superuser) -> None:
+    made = services.create_organization(name="Past It", email="a@test.com", password=PASSWORD)
+    assert made.report.path == "template"
+    services.delete_organization(made.organization)
+
+
+@pytest.mark.usefixtures("pooled")
+def test_no_cursor_of_the_servers_is_used_through_a_pooler(alpha: Company) -> None:
+    entry = MasterDirectory().connection_settings(alpha.tenant)
+    assert (entry["HOST"], entry["DISABLE_SERVER_SIDE_CURSORS"]) == ("/nowhere", True)
+
+
+def test_the_masters_iterators_use_none_either() -> None:
+    direct = manage("diffsettings", MASTER_DB_DIRECT_URL="postgres://a:b@c/d")
+    assert "'DISABLE_SERVER_SIDE_CURSORS': True" in direct.stdout, direct.stderr
