@@ -204,6 +204,8 @@ NO_FLOWS = {
     "next run does where this one died",
     "list_orgs": "reads",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
+    "reset_credentials": "a role and its row change in one transaction; the next run does those "
+    "that were not reached",
     "seed_orgs": "for development: makes organizations by what sign_up tries",
     "server_sql": "prints",
     "prune": "deletes what has expired, each kind by a statement that the next run repeats; the "
