@@ -27,7 +27,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz kill-storm job-storm migrate-storm faults login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz kill-storm job-storm migrate-storm faults faults-small login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
@@ -42,7 +42,7 @@ run: venv ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (HOST, P
 	@exec $(PY) -m orgmgmt.serve
 
 test: venv ## Run the tests on embedded PostgreSQL, in parallel (ARGS: more for pytest)
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy and not bench and not clients" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy and not bench and not clients and not faults" $(ARGS)
 
 test-browser: venv need-chromium ## Run the tests that drive a browser
 	@$(PY) -m pytest -m browser tests/browser $(ARGS)
@@ -119,6 +119,10 @@ job-storm: venv ## Kill (-9) a worker in the middle of each kind of job, KILLS t
 
 migrate-storm: venv ## Kill (-9) a run of migrate_orgs half-way, spoil one organization's data, and count
 	@$(PY) -m tests.faults.migrate_storm $(ARGS)
+
+# Two: each fault stops what it strikes, and half of the time is waited.
+faults-small: venv ## Break what is below every flow that writes, at one step each
+	@$(PY) -m pytest -n 2 --dist worksteal -m faults tests/faults $(ARGS)
 
 faults: venv ## Break what is below every flow that writes, at every step (ARGS: --seed 7, --only …)
 	@$(PY) -m tests.faults.matrix $(ARGS)

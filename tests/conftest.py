@@ -55,12 +55,6 @@ class Company:
         return answer
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The faults first: they take minutes one behind the other, and would at the end be waited for
-    by the other processes. All of them have one order, as pytest-xdist wants."""
-    items.sort(key=lambda item: "test_every_flow_survives" not in item.name)
-
-
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """The master database, migrated: the one that the embedded server comes with.

@@ -1,4 +1,4 @@
-"""Each fault once for each flow, at one step. `make faults` tries all steps.
+"""Each fault once for each flow, at one step (`make faults-small`). `make faults` tries all steps.
 
 The plain way to sign up and the spare's take turns.
 """
@@ -14,8 +14,8 @@ from tests.faults.cells import Batch, Cell, broken, untried
 from tests.faults.matrix import Plan
 from tests.faults.world import World
 
-# The machine does other tests meanwhile, and a limit must fail for the product's sake alone: `make
-# faults` has the machine for itself, and holds the limits as they are.
+# Two processes share the machine, and a limit must fail for the product's sake alone: `make faults`
+# has it for itself, and holds the limits as they are.
 PATIENCE = 4.0
 SEED = int(os.environ.get("FAULTS_SEED", "2"))
 # The steps that nearly every flow has.
@@ -58,6 +58,7 @@ def worlds() -> Iterator[list[World]]:
         world.__exit__()
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("fault", faults.ALL, ids=lambda fault: fault.name)
 def test_every_flow_survives(fault: type[faults.Fault], worlds: list[World]) -> None:

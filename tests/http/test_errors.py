@@ -135,44 +135,39 @@ def test_a_body_of_10_megabytes_is_413(
 
 
 @every_endpoint
-@pytest.mark.parametrize(
-    "content_type", ["text/plain", "text/html; charset=utf-8", "garbage", "", None, "application/"]
-)
 def test_another_content_type_is_415(
-    either: WebServer, headers: dict[str, str], endpoint: str, content_type: str | None
+    either: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
-    sent = {name: value for name, value in headers.items() if name != "Content-Type"}
-    if content_type is not None:
-        sent["Content-Type"] = content_type
-    response = send(either, endpoint, json.dumps(ENDPOINTS[endpoint][2]).encode(), sent)
-    assert assert_one_shape(response, 415)["code"] == "unsupported_media_type"
+    del headers["Content-Type"]
+    types = ("text/plain", "text/html; charset=utf-8", "garbage", "", None, "application/")
+    for content_type in types:
+        sent = headers if content_type is None else {**headers, "Content-Type": content_type}
+        response = send(either, endpoint, json.dumps(ENDPOINTS[endpoint][2]).encode(), sent)
+        code = assert_one_shape(response, 415)["code"]
+        assert code == "unsupported_media_type", content_type
 
 
 @every_endpoint
-@pytest.mark.parametrize(
-    "parameters", ["charset=nonsense", "charset=utf-16", "charset=\x80", "charset", ";;;="]
-)
 def test_a_content_type_with_odd_parameters_is_no_500(
-    either: WebServer, headers: dict[str, str], endpoint: str, parameters: str
+    either: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
-    sent = {**headers, "Content-Type": f"application/json; {parameters}".encode("latin-1")}
-    response = send(either, endpoint, b'{"email": 7}', sent)  # type: ignore[arg-type]
-    assert_one_shape(response, 400, 401, 415)
+    for parameters in ("charset=nonsense", "charset=utf-16", "charset=\x80", "charset", ";;;="):
+        sent = {**headers, "Content-Type": f"application/json; {parameters}".encode("latin-1")}
+        response = send(either, endpoint, b'{"email": 7}', sent)  # type: ignore[arg-type]
+        assert_one_shape(response, 400, 401, 415)
 
 
 @every_endpoint
-@pytest.mark.parametrize(
-    "content_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
-)
 def test_a_form_with_rubbish_in_it_is_no_500(
-    either: WebServer, headers: dict[str, str], endpoint: str, content_type: str
+    either: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
-    sent = {**headers, "Content-Type": content_type}
-    for data in (b"%00=%ff&email=%00", b"&" * 5_000, b"a=b&" * 5_000, b"--x\r\n\x00", b"--x--"):
-        response = send(either, endpoint, data, sent)
-        # Every field of a change may be left out, and unknown ones are passed over.
-        if not (response.status_code == 200 and ENDPOINTS[endpoint][0] == "PATCH"):
-            assert_one_shape(response, 400, 401, 413, 415)
+    for content_type in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        sent = {**headers, "Content-Type": content_type}
+        for data in (b"%00=%ff&email=%00", b"&" * 5_000, b"a=b&" * 5_000, b"--x\r\n\0", b"--x--"):
+            response = send(either, endpoint, data, sent)
+            # Every field of a change may be left out, and unknown ones are passed over.
+            if not (response.status_code == 200 and ENDPOINTS[endpoint][0] == "PATCH"):
+                assert_one_shape(response, 400, 401, 413, 415)
 
 
 @every_endpoint
@@ -196,20 +191,17 @@ def test_an_empty_body_is_no_500(either: WebServer, headers: dict[str, str], end
 
 
 @every_endpoint
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "TRACE", "FOO", "PROPFIND"])
-def test_another_method_is_405(
-    either: WebServer, headers: dict[str, str], endpoint: str, method: str
-) -> None:
-    if endpoint == "user" and method in ("PUT", "DELETE"):
-        return
-    response = either.call(method, ENDPOINTS[endpoint][1], data=b"{}", headers=headers)
-    assert assert_one_shape(response, 405)["code"] == "method_not_allowed"
-    assert method not in response.headers["Allow"]
+def test_another_method_is_405(either: WebServer, headers: dict[str, str], endpoint: str) -> None:
+    own = ("PUT", "DELETE") if endpoint == "user" else ()
+    for method in {"PUT", "DELETE", "TRACE", "FOO", "PROPFIND"}.difference(own):
+        response = either.call(method, ENDPOINTS[endpoint][1], data=b"{}", headers=headers)
+        assert assert_one_shape(response, 405)["code"] == "method_not_allowed", method
+        assert method not in response.headers["Allow"]
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [
+@pytest.mark.parametrize("path", ["/api/v1/me/", "/api/v1/users/", "/api/v1/organization/"])
+def test_a_bad_authorization_header_is_401(either: WebServer, path: str) -> None:
+    for authorization in (
         b"Bearer",
         b"bearer x",
         b"Bearer a b",
@@ -221,14 +213,10 @@ def test_another_method_is_405(
         b"Token x",
         b",",
         b"",
-    ],
-)
-@pytest.mark.parametrize("path", ["/api/v1/me/", "/api/v1/users/", "/api/v1/organization/"])
-def test_a_bad_authorization_header_is_401(
-    either: WebServer, path: str, authorization: bytes
-) -> None:
-    response = either.get(path, headers={"Authorization": authorization})
-    assert assert_one_shape(response, 401)["code"] in ("invalid_token", "not_authenticated")
+    ):
+        response = either.get(path, headers={"Authorization": authorization})
+        code = assert_one_shape(response, 401)["code"]
+        assert code in ("invalid_token", "not_authenticated"), authorization
 
 
 @pytest.mark.parametrize("cookie", ["org_session=abc:def", "org_session=a:b:c", "sessionid=%00"])
@@ -236,22 +224,22 @@ def test_a_forged_cookie_is_401(either: WebServer, cookie: str) -> None:
     assert_one_shape(either.get("/api/v1/me/", headers={"Cookie": cookie}), 401)
 
 
-@pytest.mark.parametrize("password", ["short", "12345678901", "password123", "a@new.example", " "])
-def test_a_weak_password_is_refused_by_name(either: WebServer, password: str) -> None:
-    error = assert_one_shape(either.post("/org/create", {**SIGN_UP, "password": password}), 400)
-    assert set(error["fields"]) == {"password"}
+def test_a_weak_password_is_refused_by_name(either: WebServer) -> None:
+    for password in ("short", "12345678901", "password123", "a@new.example", " "):
+        error = assert_one_shape(either.post("/org/create", {**SIGN_UP, "password": password}), 400)
+        assert set(error["fields"]) == {"password"}, password
 
 
-@pytest.mark.parametrize("email", ["", "a", "a@", "@b.de", "a b@c.de", "a@b.de\r\nBcc: c@d.de"])
-def test_what_is_no_address_is_refused_by_name(either: WebServer, email: str) -> None:
-    error = assert_one_shape(either.post("/org/create", {**SIGN_UP, "email": email}), 400)
-    assert set(error["fields"]) == {"email"}
+def test_what_is_no_address_is_refused_by_name(either: WebServer) -> None:
+    for email in ("", "a", "a@", "@b.de", "a b@c.de", "a@b.de\r\nBcc: c@d.de"):
+        error = assert_one_shape(either.post("/org/create", {**SIGN_UP, "email": email}), 400)
+        assert set(error["fields"]) == {"email"}, email
 
 
-@pytest.mark.parametrize("name", ["", "   ", "---", "x" * 256, "a\x07b", "\u200b", "\u202eabc"])
-def test_what_is_no_name_is_refused_by_name(either: WebServer, name: str) -> None:
-    error = assert_one_shape(either.sign_up(name), 400)
-    assert set(error["fields"]) == {"organization_name"}
+def test_what_is_no_name_is_refused_by_name(either: WebServer) -> None:
+    for name in ("", "   ", "---", "x" * 256, "a\x07b", "\u200b", "\u202eabc"):
+        error = assert_one_shape(either.sign_up(name), 400)
+        assert set(error["fields"]) == {"organization_name"}, name
 
 
 def test_a_name_of_255_characters_is_good(either: WebServer) -> None:
