@@ -208,6 +208,7 @@ NO_FLOWS = {
     "that were not reached",
     "seed_orgs": "for development: makes organizations by what sign_up tries",
     "server_sql": "prints",
+    "showmigrations": "reads",
     "prune": "deletes what has expired, each kind by a statement that the next run repeats; the "
     "trail by what prune_audit tries",
     "worker": "make job-storm kills it at each statement of each kind of job",
