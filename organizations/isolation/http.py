@@ -8,6 +8,10 @@ from django.conf import settings
 from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import override_settings
+from django.utils import timezone
+
+from accounts.models import LoginSession
+from organizations import tenancy
 
 from .calls import Call, all_calls, endpoints, pointing_headers, send
 from .credentials import asks_for_a_mail, code_of, refusal, refuse_errors, written_to
@@ -135,6 +139,20 @@ def base_domain() -> Iterator[str]:
         ORG_BASE_DOMAIN=base, ALLOWED_HOSTS=[*settings.ALLOWED_HOSTS, f".{base}"]
     ):
         yield base
+
+
+@attempt(FAMILY, "A login of A's that has ended", over=needing_a_login)
+def ended(stage: Stage, key: str) -> str:
+    for client in both_log_ins(stage):
+        with tenancy.override(stage.ours.tenant):
+            LoginSession.objects.update(ended_at=timezone.now())
+        answer = send(client, key, stage.ours, stage.theirs)
+        refuse_errors(answer)
+        if answer.status_code != 401:
+            raise Crossed(f"answered {answer.status_code}, as if it went on")
+        stage.settle()
+    _expect_control(stage, key)
+    return "401"
 
 
 @attempt(

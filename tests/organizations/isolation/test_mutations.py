@@ -55,6 +55,7 @@ ME, LIST = "GET /api/v1/me/", "GET /api/v1/users/"
 SUBJECTS = {
     "A's credential with a header that names B": (ME,),
     "A's credential at B's host": (ME,),
+    "A login of A's that has ended": (ME,),
     "A's call behind the same call of B's, in one process": (ME, LIST),
     "A's call that names B in path and body": (ME, LIST, "GET /api/v1/organizations/"),
     "A header that names B and no credential": (ME, "GET /api/v1/organizations/"),
@@ -159,6 +160,13 @@ def test_a_log_in_that_compares_no_header_is_found(try_: Try, monkeypatch: Patch
     for module in (logins, link_flows):
         monkeypatch.setattr(module, "other_organization", lambda request, tenant: None)
     assert outcomes(try_, name) == {"crossed"}
+
+
+def test_a_login_that_is_not_looked_up_to_its_end_is_found(try_: Try, monkeypatch: Patch) -> None:
+    name = "A login of A's that has ended"
+    refused(try_, name)
+    without(monkeypatch, services, services.session_of, "ended_at=None,\n")
+    crossed(try_, name)
 
 
 def test_a_header_that_is_obeyed_is_found(stage: Stage, try_: Try, monkeypatch: Patch) -> None:
