@@ -1,7 +1,8 @@
 # Two stages: the first installs and collects, the second runs. Every path lies below /app:
-# .ci/run_dockerfile.py does the same in plain folders where no Docker is at hand.
+# .ci/run_dockerfile.py does the same in plain folders where no Docker is at hand. The images are
+# named by digest, so that each build begins with the same ones: docs/deployment.md says how to move on.
 
-FROM python:3.13-slim AS build
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS build
 WORKDIR /app
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -9,7 +10,8 @@ ENV PIP_NO_CACHE_DIR=1 \
 RUN python -m venv venv
 # Before the source: this layer is built again only when a pin changes.
 COPY requirements/prod.txt requirements/
-RUN venv/bin/python -m pip install --quiet --quiet --requirement requirements/prod.txt
+RUN venv/bin/python -m pip install --quiet --quiet --require-hashes \
+    --requirement requirements/prod.txt
 COPY . .
 # The settings want secrets. These are made for this one command and kept nowhere.
 RUN SECRET_KEY="$(venv/bin/python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
@@ -22,7 +24,7 @@ RUN SECRET_KEY="$(venv/bin/python -c 'import secrets; print(secrets.token_urlsaf
     && chmod -R a+rX .
 
 
-FROM python:3.13-slim
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 WORKDIR /app
 ENV PATH=/app/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

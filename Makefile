@@ -23,7 +23,7 @@ export KILLS
 MYPY_ENV := DEBUG=on DATABASE_URL=postgres://lint@localhost/lint SECRET_KEY=lint \
 	CREDENTIAL_KEYS=0000000000000000000000000000000000000000000=
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
-	--no-header --no-emit-index-url --no-emit-find-links
+	--no-header --no-emit-index-url --no-emit-find-links --generate-hashes
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
@@ -169,7 +169,7 @@ define beside
 	@cmp -s requirements/$(1).txt .venv/installed-$(1).txt || { \
 		echo "Installing requirements/$(1).txt into .venv"; \
 		$(PY) -m pip install --quiet --quiet --no-input --disable-pip-version-check \
-			--requirement requirements/$(1).txt && \
+			--require-hashes --requirement requirements/$(1).txt && \
 		cp requirements/$(1).txt .venv/installed-$(1).txt; }
 endef
 

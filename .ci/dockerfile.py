@@ -69,7 +69,7 @@ def read_stages(path: Path) -> list[Stage]:
     for instruction in _instructions(path.read_text()):
         if instruction.name == "FROM":
             match = re.fullmatch(
-                r"([\w.:/-]+)(?:\s+AS\s+([\w-]+))?", instruction.text, re.IGNORECASE
+                r"([\w.:/@-]+)(?:\s+AS\s+([\w-]+))?", instruction.text, re.IGNORECASE
             )
             if not match:
                 raise instruction.error(f"not understood: {instruction.text}")

@@ -39,5 +39,5 @@ fi
 
 echo "Installing $requirements into .venv (the first time takes about a minute)"
 .venv/bin/python -m pip install --quiet --quiet --no-input --disable-pip-version-check \
-    --requirement "$requirements"
+    --require-hashes --requirement "$requirements"
 cp "$requirements" "$installed"
