@@ -31,6 +31,8 @@ SERVER = EmbeddedPostgres(
         "synchronous_commit": "off",
         "max_connections": "200",
         "shared_buffers": "64MB",
+        # Small enough for a test to fill.
+        "max_notify_queue_pages": "64",
     },
 )
 _owner = os.getpid()
