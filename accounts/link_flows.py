@@ -73,6 +73,19 @@ def verify_email(request: HttpRequest, *, token: str) -> None:
         raise
 
 
+def look(request: HttpRequest, *, token: str, purpose: Purpose) -> None:
+    """Raise as using the link would, and leave it as it is. Mail programs open links too."""
+    if not token:
+        raise InvalidLink
+    try:
+        tenant, link = _read(request, token, purpose)
+        with tenancy.override(tenant):
+            link_services.look(link)
+    except InvalidLink:
+        _record_refusal(token, purpose)
+        raise
+
+
 def _read(request: HttpRequest, token: str, purpose: Purpose) -> tuple[Tenant, Link]:
     """The link and its own organization, which decides; a header or host may not name another.
 

@@ -4,12 +4,14 @@ Opening a link changes nothing: mail programs and virus scanners open links too.
 """
 
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -24,7 +26,7 @@ from organizations.errors import (
 )
 
 from . import link_flows
-from .links import MAX_LENGTH
+from .links import MAX_LENGTH, Purpose
 from .services import MAX_PASSWORD_LENGTH
 
 
@@ -95,6 +97,8 @@ class _Page(View):
             except ValidationError as error:
                 form.add_error(None, error)
             except (AccountError, OrganizationError) as error:
+                if refusal := self.refused(request, error):
+                    return refusal
                 form.add_error(None, str(error))
                 status, retry_after = self.status_of(error)
         response = self._page(request, form, status=status)
@@ -105,6 +109,10 @@ class _Page(View):
     def act(self, request: HttpRequest, data: dict[str, Any]) -> None:
         """What the form is for."""
         raise NotImplementedError
+
+    def refused(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """The page for an error that no other try with this form can mend; else None."""
+        return None
 
     def status_of(self, error: Exception) -> tuple[int, int]:
         """The page's status, and in how many seconds to come again; 0 where that is no help."""
@@ -118,9 +126,46 @@ class _Page(View):
             "heading": self.heading,
             "button": self.button,
             "done": self.done,
-            "asks": self.form_class is ResetForm,
         }
         return render(request, "accounts/link.html", context, status=status)
+
+
+class _LinkPage(_Page):
+    """Where a link leads. One that is no good is refused before anything is typed, with what to do
+    instead."""
+
+    purpose: ClassVar[Purpose]
+    again: ClassVar[str]
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        try:
+            link_flows.look(request, token=request.GET.get("token", ""), purpose=self.purpose)
+        except (AccountError, OrganizationError) as error:
+            return self._refuse(request, error)
+        return super().get(request)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        token = request.POST.get("token", "")
+        if not 0 < len(token) <= MAX_LENGTH:
+            return self._refuse(request, InvalidLink())
+        return super().post(request)
+
+    def refused(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        return self._refuse(request, error) if isinstance(error, InvalidLink) else None
+
+    def again_url(self) -> str:
+        """Where another link is asked for."""
+        raise NotImplementedError
+
+    def _refuse(self, request: HttpRequest, error: Exception) -> HttpResponse:
+        status, retry_after = self.status_of(error)
+        context = {"heading": self.heading, "refusal": str(error)}
+        if isinstance(error, InvalidLink):
+            context |= {"again": self.again, "again_url": self.again_url()}
+        response = render(request, "accounts/link.html", context, status=status)
+        if retry_after:
+            response["Retry-After"] = str(retry_after)
+        return response
 
 
 class PasswordResetPage(_Page):
@@ -135,10 +180,12 @@ class PasswordResetPage(_Page):
         link_flows.request_reset(request, organization=data["organization"], email=data["email"])
 
 
-class PasswordResetConfirmPage(_Page):
+class PasswordResetConfirmPage(_LinkPage):
     """Where the link of a reset leads."""
 
     form_class = NewPasswordForm
+    purpose = Purpose.RESET
+    again = "Ask for another link"
     heading = "Choose a new password"
     button = "Set the password"
     done = "Your password is set, and you are logged out everywhere. Log in with the new one."
@@ -146,14 +193,23 @@ class PasswordResetConfirmPage(_Page):
     def act(self, request: HttpRequest, data: dict[str, Any]) -> None:
         link_flows.reset_password(request, token=data["token"], new_password=data["new_password"])
 
+    def again_url(self) -> str:
+        return reverse("password-reset")
 
-class EmailVerifyPage(_Page):
+
+class EmailVerifyPage(_LinkPage):
     """Where the link of a verification leads."""
 
     form_class = TokenForm
+    purpose = Purpose.VERIFICATION
+    again = "Log in to ask for another link"
     heading = "Confirm your e-mail address"
     button = "Confirm"
     done = "Your e-mail address is confirmed."
 
     def act(self, request: HttpRequest, data: dict[str, Any]) -> None:
         link_flows.verify_email(request, token=data["token"])
+
+    def again_url(self) -> str:
+        query = urlencode({"next": reverse("me-email-verification")})
+        return f"{reverse('rest_framework:login')}?{query}"

@@ -15,6 +15,11 @@ from .links import Link
 from .models import User
 
 
+def look(link: Link) -> None:
+    """Raise InvalidLink unless the link is good. Changes nothing."""
+    _user_of(link, lock=False)
+
+
 def reset_password(link: Link, *, new_password: str) -> User:
     """Use the link up: a new password, and the end of every login.
 

@@ -25,6 +25,11 @@ class BrowsableAPIRenderer(renderers.BrowsableAPIRenderer):
         context["organization_id"] = tenant and tenant.organization_id
         return context
 
+    def render(self, *args: Any, **kwargs: Any) -> Any:
+        page = super().render(*args, **kwargs)
+        # Its template has no block around the element.
+        return page.replace("<html>", '<html lang="en">', 1) if isinstance(page, str) else page
+
     def render_form_for_serializer(self, serializer: Any) -> str:
         form: str = super().render_form_for_serializer(serializer)
         if (tenant := tenancy.peek()) is None:

@@ -29,6 +29,10 @@ urlpatterns = [
     ),
     path("me/", views.MeView.as_view(), name="me"),
     path("me/password/", login_views.MyPasswordView.as_view(), name="me-password"),
-    path("me/email/verification/", link_views.MyEmailVerificationView.as_view()),
+    path(
+        "me/email/verification/",
+        link_views.MyEmailVerificationView.as_view(),
+        name="me-email-verification",
+    ),
     *router.urls,
 ]

@@ -228,8 +228,11 @@ def respond(
     """The error as JSON; below /api/ as a page where a browser asks."""
     below = request.path_info.startswith("/api/")
     if below and prefers_page(request):
-        # Without the request: whatever went wrong, the page asks nobody for anything.
-        page = render_to_string("error.html", {"status": status, "error": content})
+        # Not the request itself: whatever went wrong, the page asks nobody for anything.
+        policy = {"csp": getattr(request, "csp", None)}
+        page = render_to_string(
+            "error.html", {"status": status, "error": content, "request": policy}
+        )
         response = HttpResponse(page, status=status, headers=headers)
     else:
         response = JsonResponse(content, status=status, headers=headers)

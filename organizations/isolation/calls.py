@@ -103,11 +103,11 @@ CALLS: dict[str, Call] = {
     "POST /api/login/": Call("login", 302, _token, form=True),
     "GET /api/password-reset/": Call("open", 200),
     "POST /api/password-reset/": Call("login", 200, _address, form=True),
-    "GET /api/password-reset/confirm/": Call("open", 200),
+    "GET /api/password-reset/confirm/": Call("open", 400),
     "POST /api/password-reset/confirm/": Call(
         "refresh", 200, lambda a, b: {**_reset(a, b), "again": _NEW_PASSWORD}, form=True
     ),
-    "GET /api/email/verify/": Call("open", 200),
+    "GET /api/email/verify/": Call("open", 400),
     "POST /api/email/verify/": Call(
         "refresh", 200, lambda a, b: {"token": a.link(Purpose.VERIFICATION)}, form=True
     ),
