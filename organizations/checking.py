@@ -11,8 +11,9 @@ from psycopg import sql
 
 from . import files, twins
 from .migrating import records
+from .models import Organization
 from .naming import name_key as key_of
-from .provisioning import code, inspection, spares, templates, verdicts
+from .provisioning import code, inspection, installation, spares, templates, verdicts
 from .provisioning.database import sizes_bytes
 from .provisioning.inspection import Locks, Seen
 from .provisioning.server import ServerSession, open_session
@@ -59,10 +60,18 @@ class _Check:
         self._fix = fix
         self._sizes = sizes
         self._application = inspection.application_role()
+        self._standing = installation.standing()
+        self._installation = self._standing.key
         # By fingerprint: there are as many as there were versions of the code.
         self._of_schema: dict[str, tuple[str, str] | None] = {}
 
     def go(self, ids: Collection[int] | None) -> Iterator[Finding]:
+        if self._standing.is_copy:
+            what = "this master is a copy: its server or its database is not the recorded one"
+            problem = Problem(Kind.INSTALLATION, what, verdicts.CLAIM)
+            yield Finding("the master", None, (problem,))
+        if self._fix:
+            installation.require()
         if self._fix and ids is None:
             yield from self._reconciled()
         for page in inspection.pages(ids):
@@ -103,8 +112,10 @@ class _Check:
             yield self._repaired(finding) if self._fix and found else finding
 
     def _judge(self, seen: Seen) -> tuple[Problem, ...]:
-        found = list(verdicts.of_server(seen, application=self._application))
-        if not any(problem.kind == Kind.UNFINISHED for problem in found):
+        found = list(
+            verdicts.of_server(seen, application=self._application, installation=self._installation)
+        )
+        if seen.status in Organization.Status.usable():
             found += self._schema(seen)
         return tuple(found)
 
@@ -163,22 +174,11 @@ class _Check:
 
     # --- What no row names ----------------------------------------------------------------------
     def _databases(self) -> Iterator[Finding]:
-        for orphan in inspection.orphan_databases():
-            if orphan.is_ours_to_drop:
-                what, remedy = "a template or spare database that no row names", verdicts.RECONCILE
-            elif orphan.of_database is not None:
-                what = f"belongs to the role of {orphan.of}, whose database is {orphan.of_database}"
-                remedy = "look at what is in it; it goes when the organization is deleted"
-            else:
-                whose = f" (the deleted {orphan.of}'s)" if orphan.of else ""
-                what = f"no organization's; its owner is {orphan.owner}{whose}"
-                drop = sql.SQL("DROP DATABASE {}").format(sql.Identifier(orphan.database))
-                remedy = f"it may hold data. If nobody needs them, as a superuser: {text(drop)}"
-            problem = Problem(Kind.ORPHAN_DATABASE, what, remedy)
-            yield Finding(orphan.database, None, (problem,))
+        for orphan in inspection.orphan_databases(self._installation):
+            yield Finding(orphan.database, None, (verdicts.of_orphan(orphan),))
 
     def _roles(self) -> Iterator[Finding]:
-        for orphan in inspection.orphan_roles():
+        for orphan in inspection.orphan_roles(self._installation):
             role = orphan.role
             whose = f" (it was of {orphan.of}, which is deleted)" if orphan.of else ""
             drop = sql.SQL("DROP ROLE {}").format(sql.Identifier(role))
@@ -200,14 +200,20 @@ class _Check:
                 yield Finding(role, None, (replace(problem, remedy=remedy),))
 
     def _stock(self) -> Iterator[Finding]:
-        found = inspection.broken_stock()
+        found = self._broken_stock()
         if not found:
             return
         locks = Locks()
-        for kind, database, _, is_there in sorted(found & inspection.broken_stock()):
-            if not locks.hold(_STOCK_LOCKS[kind]):
-                what = f"a {kind} that is {'half made' if is_there else 'gone'}"
-                yield Finding(database, None, (Problem(Kind.STOCK, what, verdicts.RECONCILE),))
+        for stock, problem in self._broken_stock().items():
+            if found.get(stock) == problem and not locks.hold(_STOCK_LOCKS[stock.kind]):
+                yield Finding(stock.database, None, (problem,))
+
+    def _broken_stock(self) -> "dict[inspection.Stock, Problem]":
+        return {
+            stock: problem
+            for stock in inspection.stock()
+            if (problem := verdicts.of_stock(stock, installation=self._installation)) is not None
+        }
 
     def _files(self) -> Iterator[Finding]:
         for key, name in files.left_over():

@@ -259,6 +259,8 @@ def check_server(
             yield from _open_to_all(connection)
             yield from _ceiling()
             yield from _credentials()
+            yield from _prepared_transactions(connection)
+            yield from _standing(connection)
     except Unusable as error:
         yield checks.Error(str(error), id="organizations.E001")
 
@@ -317,4 +319,31 @@ def _open_to_all(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMe
             f"Every role may connect to the database {database}, each organization's too.",
             hint="Run what `manage.py server_sql` prints as a superuser.",
             id="organizations.W003",
+        )
+
+
+def _prepared_transactions(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
+    """A prepared transaction outlives its session, and DROP DATABASE refuses then."""
+    row = connection.execute("SELECT current_setting('max_prepared_transactions')::int").fetchone()
+    if row and row[0]:
+        yield checks.Warning(
+            f"max_prepared_transactions is {row[0]}: an organization can keep its database from "
+            "being dropped by a transaction that outlives its session.",
+            hint="Set it to 0, PostgreSQL's default, and restart the server.",
+            id="organizations.W006",
+        )
+
+
+def _standing(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
+    """A copy of a master waits for somebody who says what it is."""
+    from .provisioning import installation
+
+    if connection.execute("SELECT to_regclass('public.installation')").fetchone() == (None,):
+        return  # Before the first migration.
+    if installation.of_row(connection.execute(installation.STATEMENT.encode()).fetchone()).is_copy:
+        yield checks.Error(
+            "This master database is a copy: its server or its database is not the recorded one. "
+            "It drops, changes and mails nothing.",
+            hint="See manage.py claim_installation --help.",
+            id="organizations.E002",
         )

@@ -15,10 +15,12 @@ from .jobs.models import PendingSignUp
 from .keys import new_audit_key
 from .models import Organization, SpareDatabase
 from .naming import name_key as key_of
-from .provisioning.role import end_sessions, ensure_role
+from .provisioning import identity
+from .provisioning.role import end_sessions, set_password
 from .provisioning.server import ServerSession, open_session
 from .sealing import reseal, seal, unseal
 from .tenancy import tenant_labels, trail
+from .undoing import expected
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +114,8 @@ def reset(organization: Organization) -> None:
     """Give the organization's role a new password, and end what was opened with the old one.
 
     Where the key that the trail hashes its people with is lost, it gets a new one: entries of
-    before and of after can no longer be told to be of one person. Raises OrganizationBusy,
-    ServerUnavailable and ServerRefused.
+    before and of after can no longer be told to be of one person. Raises DatabaseKept where the
+    role is not certainly the organization's, OrganizationBusy, ServerUnavailable and ServerRefused.
     """
     password = secrets.token_urlsafe(32)
     with open_session() as session:
@@ -123,12 +125,13 @@ def reset(organization: Organization) -> None:
         organization.refresh_from_db()
         if not organization.sealed_password or not session.role_exists(organization.role_name):
             return
+        identity.require(session, expected(organization))
         facts = {"sealed_password": seal(password)}
         if not is_readable(organization.sealed_audit_key):
             facts["sealed_audit_key"] = new_audit_key()
         # Both in one transaction of one session: the role and the row are in one server.
         with session.connection.transaction():
-            ensure_role(session, role=organization.role_name, password=password)
+            set_password(session, role=organization.role_name, password=password)
             _update(session, organization, facts)
         with session.membership(organization.role_name):
             end_sessions(session, organization.role_name)

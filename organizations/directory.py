@@ -8,7 +8,7 @@ from .errors import OrganizationNotFound, OrganizationSuspended
 from .migrating.skew import refuse_where_behind
 from .models import Organization
 from .naming import name_digest
-from .provisioning import backends
+from .provisioning import backends, installation
 from .provisioning.database import settings_for
 from .provisioning.server import open_session
 from .tenancy import Place, Tenant
@@ -43,11 +43,14 @@ class MasterDirectory:
         return organization_id, f"id:{organization_id}"
 
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
-        """A DATABASES entry. Raises OrganizationNotFound and CredentialUnreadable.
+        """A DATABASES entry.
+
+        Raises OrganizationNotFound, CredentialUnreadable and InstallationUnclaimed.
 
         Where the tenant does not say where it is, the master is asked, about an organization in
         any state but deleted: provisioning asks too.
         """
+        installation.require()
         if tenant.place is not None:
             # Of provisioning alone.
             return settings_for(tenant.place, owner=tenant.slug, is_direct=True)

@@ -167,6 +167,72 @@ class DatabaseInUse(ServerRefused):
         )
 
 
+class DatabaseKept(OrganizationError):
+    """Row, identity, OID and owner do not agree, so that nothing is dropped."""
+
+    code = "database_kept"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"{name!r} is left as it is: {why}. `manage.py check_orgs` says what to do."
+        )
+
+
+class InstallationUnclaimed(OrganizationError):
+    """This master is a copy: its server or its database is not the recorded one."""
+
+    code = "installation_unclaimed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This master database is a copy, and the databases that it names may be another "
+            "installation's. Nothing is touched. The platform's staff decide: see `manage.py "
+            "claim_installation --help`."
+        )
+
+
+class MasterStillThere(OrganizationError):
+    """A copy wants the place of a master that is still on the server."""
+
+    code = "master_still_there"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The master that this one was copied from is still on this server. Use --new to be an "
+            "installation beside it, or drop it first."
+        )
+
+
+class ProgramMissing(OrganizationError):
+    """pg_dump or pg_restore is not on this machine."""
+
+    code = "program_missing"
+
+    def __init__(self, program: str) -> None:
+        super().__init__(
+            f"{program} was not found. Install PostgreSQL's client programs, at least as new as "
+            "the server, and set POSTGRES_BIN to their folder where it is not in PATH."
+        )
+
+
+class CopyFailed(OrganizationError):
+    """The content of a database could not be copied into another."""
+
+    code = "copy_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"The content of {name!r} could not be copied; it is where it was: {why}")
+
+
+class AdoptionRefused(OrganizationError):
+    """A database is not one that can be brought back."""
+
+    code = "adoption_refused"
+
+    def __init__(self, database: str, why: str) -> None:
+        super().__init__(f"{database} is not adopted: {why}.")
+
+
 class CacheUnavailable(OrganizationError):
     """Redis cannot be reached, so that nothing can be counted or cached."""
 

@@ -19,6 +19,7 @@ from accounts.services import hash_password
 from . import ceiling, files
 from .audit import record_failure, recorded
 from .errors import (
+    DatabaseKept,
     OrganizationBusy,
     OrganizationError,
     OrganizationExists,
@@ -30,10 +31,10 @@ from .errors import (
 from .jobs.models import PendingSignUp
 from .keys import new_audit_key
 from .migrating import records
-from .models import Organization, Server, SpareDatabase
+from .models import Organization, Server, SpareDatabase, random_key
 from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
 from .naming import name_key as key_of
-from .provisioning import code, leftovers, spares
+from .provisioning import code, identity, leftovers, spares
 from .provisioning.failures import explained
 from .provisioning.pipeline import Step, provision
 from .provisioning.report import Report
@@ -42,7 +43,7 @@ from .provisioning.server import ServerSession, answers, open_session
 from .sealing import seal
 from .sign_up import validate_sign_up
 from .tenancy.constraints import broken_unique
-from .undoing import compensate, take_back_row
+from .undoing import compensate, expected, take_back_row
 from .undoing import move as _move
 from .undoing import undo as _undo
 
@@ -158,7 +159,7 @@ def _create(
     try:
         provision(session, organization, password_hash=password_hash, report=report, done=done)
         with report.step("activation"):
-            _activate(organization, pending)
+            _activate(session, organization, pending)
     except BaseException as error:
         record_failure(organization, error)
         compensate(session, organization)
@@ -186,7 +187,11 @@ def _insert(
         if leftover.is_usable:
             raise OrganizationExists(name)
         # Its lock is ours, so whoever made it is dead: finish that story first.
-        _undo(session, leftover)
+        try:
+            _undo(session, leftover)
+        except DatabaseKept as error:
+            logger.error("name kept", extra={"organization": leftover.pk}, exc_info=error)
+            raise OrganizationExists(name) from error
     opaque = settings.ORG_DATABASE_NAMES == "opaque"
     slug = slug_for(key_of(name))
     # Somebody's readable slug can look like a hashed one, and the server can hold databases of
@@ -231,12 +236,13 @@ def _claim_spare(session: ServerSession, row: Organization) -> Organization | No
         row.server_id = spare.server_id
         row.role_name = spare.role_name
         row.sealed_password = spare.sealed_password
+        row.key = spare.key
         row.provisioned = Step.SCHEMA
         row.save(force_insert=True)
 
-    if spares.claim(session, database=row.database_name, insert=insert):
+    if spares.claim(session, name=row.database_name, insert=insert):
         return row
-    row.pk, row.provisioned = None, Step.NOTHING
+    row.pk, row.key, row.provisioned = None, random_key(), Step.NOTHING
     return None
 
 
@@ -247,13 +253,16 @@ def _record_step(session: ServerSession, organization: Organization, step: Step)
     session.execute(statement, (step, organization.pk))
 
 
-def _activate(organization: Organization, pending: PendingSignUp | None = None) -> None:
+def _activate(
+    session: ServerSession, organization: Organization, pending: PendingSignUp | None = None
+) -> None:
     """Open the organization. Fails where reconcile_orgs took the row over in the meantime.
 
     Template, spare database and migrations were this code's: so is the fingerprint. In the same
     commit its sign-up ends, where it waited: a retry behind it finds nothing to do.
     """
     fingerprint = records.remember_code()
+    made = expected(organization)
     with recorded("organization.created", organization):
         if pending is not None and not pending.finish(organization.pk):
             raise ProvisioningFailed(organization.name, "its sign-up was cancelled.")
@@ -265,13 +274,14 @@ def _activate(organization: Organization, pending: PendingSignUp | None = None) 
         ):
             reason = "it was cleaned up while it was being made."
             raise ProvisioningFailed(organization.name, reason)
+        identity.change(session, made, state=identity.State.LET_IN, organization=organization.pk)
 
 
 def delete_organization(organization: Organization) -> None:
     """Drop the organization's database and role; its row stays as a tombstone, its name is free.
 
-    Raises OrganizationNotFound, OrganizationBusy, ServerUnavailable, ServerRefused and
-    ProvisioningInTransaction. May be called again.
+    Raises OrganizationNotFound, OrganizationBusy, DatabaseKept, InstallationUnclaimed,
+    ServerUnavailable, ServerRefused and ProvisioningInTransaction. May be called again.
     """
     _refuse_in_transaction()
     with open_session() as session:
@@ -284,14 +294,28 @@ def delete_organization(organization: Organization) -> None:
         if organization.status == Status.DELETED:
             return
         if organization.is_usable:
-            # Before anything is dropped: a deletion that cannot be recorded does not begin.
-            with recorded("organization.deleting", organization):
-                if not _move(organization, Status.DELETING, only_from=Status.usable()):
-                    raise OrganizationBusy(organization.name)
+            _begin_deletion(session, organization)
         _undo(session, organization)
         if organization.is_usable:
             # Suspended or resumed between the two statements above.
             raise OrganizationBusy(organization.name)
+
+
+def _begin_deletion(session: ServerSession, organization: Organization) -> None:
+    """Say so in the row and in the identity, by one commit, before anything is dropped.
+
+    A deletion that cannot be recorded does not begin, nor does one of a database that is not
+    certainly the row's.
+    """
+    let_in = expected(organization)
+    found = identity.certain(session, let_in)
+    deletion = random_key()
+    with recorded("organization.deleting", organization):
+        moved = _move(organization, Status.DELETING, only_from=Status.usable(), deletion=deletion)
+        if not moved:
+            raise OrganizationBusy(organization.name)
+        if found.role is not None:
+            identity.change(session, let_in, state=identity.State.DELETING, deletion=deletion)
 
 
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
@@ -303,7 +327,19 @@ def suspend_organization(organization: Organization, *, reason: str = "") -> Non
 
 
 def resume_organization(organization: Organization) -> None:
-    """Let its people in again. Raises WrongState unless it is suspended."""
+    """Let its people in again. Raises WrongState unless it is suspended.
+
+    Raises DatabaseKept where its database is another installation's (claim_installation --new).
+    """
+    with open_session() as session:
+        found = identity.find(
+            session, role=organization.role_name, database=organization.database_name
+        )
+        let_in = expected(organization)
+        if organization.status == Status.SUSPENDED and found.identity is not None:
+            why = identity.disagreement(found.identity, let_in, installation=session.installation)
+            if why:
+                raise DatabaseKept(organization.name, why)
     with recorded("organization.resumed", organization):
         if not _move(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
             raise _wrong_state(organization, wanted=Status.SUSPENDED)
@@ -328,6 +364,8 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
     """
     _refuse_in_transaction()
     outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
+    with open_session() as session:
+        _ = session.installation  # Nothing is done in a copy.
     for organization in Organization.objects.unfinished():
         done: str | None = "failed"
         with _others_go_on("organization not reconciled", organization=organization.pk):

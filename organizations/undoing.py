@@ -11,10 +11,12 @@ from django.utils import timezone
 from .audit import recorded
 from .models import Organization
 from .naming import name_key as key_of
-from .provisioning.pipeline import tear_down
+from .provisioning import identity
+from .provisioning.database import drop
+from .provisioning.identity import Expected, State
 from .provisioning.server import ServerSession, open_session
 from .provisioning.trouble import is_servers
-from .tenancy import storage
+from .tenancy import registry, storage
 
 logger = logging.getLogger(__name__)
 
@@ -82,26 +84,54 @@ def take_back_row(session: ServerSession, name: str, cause: BaseException) -> No
 
 
 def undo(session: ServerSession, organization: Organization) -> None:
-    """Take an unfinished organization back, or a deletion to its end. The lock must be held."""
+    """Take an unfinished organization back, or a deletion to its end. The lock must be held.
+
+    Raises DatabaseKept where the server says otherwise than the row: then nothing is done.
+    """
     organization.refresh_from_db()
     if organization.is_usable or organization.status == Status.DELETED:
         return
     if organization.status == Status.DELETING:
         _finish_deletion(session, organization)
         return
+    # Asked before the row is touched: of one whose people were let in nothing changes.
+    identity.certain(session, expected(organization))
     # Claims the row: a provisioning that lost its lock and still runs can no longer activate it,
     # and one that did so just now keeps what it made.
     reason = organization.status_reason or f"stopped behind step {organization.provisioned!r}"
     if not move(organization, Status.FAILED, only_from=(organization.status,), reason=reason):
         return
-    tear_down(session, organization)
+    _tear_down(session, organization)
     with recorded("organization.undone", organization):
         Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
     logger.info("organization undone", extra={"organization": organization.pk})
 
 
+def expected(organization: Organization) -> Expected:
+    """What the row says of its database."""
+    state = State.MADE
+    if organization.status == Status.DELETING:
+        state = State.DELETING
+    elif organization.is_usable:
+        state = State.LET_IN
+    return Expected(
+        organization.name,
+        organization.key,
+        organization.role_name,
+        organization.database_name,
+        state,
+        organization.deletion if state == State.DELETING else "",
+    )
+
+
+def _tear_down(session: ServerSession, organization: Organization) -> None:
+    found = identity.certain(session, expected(organization))
+    registry.forget(organization.tenant.alias)
+    drop(session, found)
+
+
 def _finish_deletion(session: ServerSession, organization: Organization) -> None:
-    tear_down(session, organization)
+    _tear_down(session, organization)
     # What cannot be removed now, reconcile_orgs removes later: files.py.
     storage.remove(organization.key)
     now = timezone.now()

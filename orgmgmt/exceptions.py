@@ -44,6 +44,8 @@ _STATUS: dict[type[Exception], int] = {
     errors.OrganizationMismatch: 403,
     errors.OrganizationMigrating: 503,
     errors.WrongState: 409,
+    errors.DatabaseKept: 409,
+    errors.InstallationUnclaimed: 503,
     errors.ServerUnavailable: 503,
     errors.CacheUnavailable: 503,
     errors.SignUpClosed: 403,

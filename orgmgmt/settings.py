@@ -390,6 +390,9 @@ ORG_CONNECTION_WAIT_SECONDS = number("ORG_CONNECTION_WAIT_SECONDS", default=5, a
 # An alias holds no connection by itself, and some kilobytes of memory.
 ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=1_000, at_most=100_000)
 ORG_DATABASE_NAMES = choice("ORG_DATABASE_NAMES", default="readable", among=("readable", "opaque"))
+# The folder of pg_dump and pg_restore, at least as new as the server. Empty: the wheel's that
+# development brings along, else those of PATH.
+POSTGRES_BIN = text("POSTGRES_BIN")
 # Off: each organization's tables are made by its migrations, and not by copying a database that has
 # them already. For measuring what that brings.
 ORG_TEMPLATES = boolean("ORG_TEMPLATES", default=True)

@@ -20,7 +20,7 @@ from procrastinate.contrib.django.db_cleanup import with_db_cleanup
 from procrastinate.contrib.django.models import ProcrastinateEvent
 from procrastinate.exceptions import ConnectorException
 
-from organizations.provisioning import code, refill
+from organizations.provisioning import code, installation, refill
 from organizations.provisioning.server import master_parameters
 from organizations.tenancy import registry
 
@@ -55,7 +55,11 @@ class JobWorker:
         self._once = once
 
     def run(self) -> None:
-        """Return when everything has ended. With `once` raises what the database raises."""
+        """Return when everything has ended. With `once` raises what the database raises.
+
+        Raises InstallationUnclaimed in a copy of a master.
+        """
+        installation.require()
         if sentence := code.problem():
             logger.error("no database can be made or migrated", extra={"reason": sentence})
         if self._once:

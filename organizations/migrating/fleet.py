@@ -15,7 +15,7 @@ from django.db import connections
 from django.db.models import Count, Q, QuerySet
 
 from organizations.models import Organization
-from organizations.provisioning import code
+from organizations.provisioning import code, installation
 
 from .crew import Crew
 from .engine import Engine, Target
@@ -69,7 +69,7 @@ def run(
     """Bring those of `organizations` that are behind to the target, or look at all with `verify`.
 
     Where nobody is behind, that takes one query. A failure leaves the others alone, and that one
-    where it was. Raises MigrationsIncoherent, MigrationUnknown,
+    where it was. Raises MigrationsIncoherent, MigrationUnknown, InstallationUnclaimed,
     ServerUnavailable and what the master's database raises.
     """
     began = time.monotonic()
@@ -86,6 +86,7 @@ def run(
     if not options.verify:  # Else these have a turn too.
         report.in_step_before = numbers["in_step"]
     if numbers["chosen"]:
+        installation.require()
         fleet = _Run(engine or Engine(), options, report, on_progress)
         fleet.go(organizations.filter(chosen))
     report.seconds = time.monotonic() - began

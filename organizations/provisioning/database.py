@@ -11,7 +11,8 @@ from psycopg import sql
 from organizations.sealing import unseal
 from organizations.tenancy import Place
 
-from .role import end_sessions
+from .identity import Certain, Identity
+from .role import drop_role, end_sessions
 from .server import CONNECT_TIMEOUT_SECONDS, ServerSession, libpq_options
 
 
@@ -65,12 +66,13 @@ class DatabaseTaken(Exception):
 
 
 def ensure_database(
-    session: ServerSession, *, database: str, role: str, template: str | None = None
+    session: ServerSession, *, database: str, role: str, key: str, template: str | None = None
 ) -> None:
     """Create the database with `role` as its owner, or go on where an earlier try stopped.
 
-    template: the database that it is a copy of; none: it is empty. Nobody can connect before
-    CONNECT is revoked from PUBLIC. The application's role may connect, which it needs to ask for
+    key: of the row that it is made for. template: the database that it is a copy of; none: it is
+    empty. Nobody can connect before its OID is in the role's identity, and CONNECT is revoked from
+    PUBLIC. The application's role may connect, which it needs to ask for
     the size; it owns nothing inside. Raises DatabaseTaken.
     """
     owner = session.database_owner(database)
@@ -88,34 +90,25 @@ def ensure_database(
                     name, sql.Identifier(role), kind
                 )
             )
+        oid = session.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (database,))
         session.batch(
+            Identity(session.installation, key, databases=(oid,)).comment(role),
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name),
             sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, me),
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
         )
 
 
-def drop_database(session: ServerSession, *, database: str, role: str) -> None:
-    """Drop the database if it exists and `role` owns it; sessions on it are ended.
-
-    Another's database of that name is left alone: a sign-up that failed on it must not take it.
-    """
-    if session.database_owner(database) != role:
-        return
-    if role == session.user:
-        _drop(session, database, role)
-        return
-    with session.membership(role):
-        _drop(session, database, role)
-
-
-def drop_databases_of(session: ServerSession, *, role: str) -> None:
-    """Drop every database that the role owns, whatever it is called."""
-    owned = session.connection.execute(
-        "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s", (role,)
-    ).fetchall()
-    for (database,) in owned:
-        drop_database(session, database=str(database), role=role)
+def drop(session: ServerSession, certain: Certain) -> None:
+    """Drop the database and then the role, whichever of them was found; ends sessions on it."""
+    if certain.database is not None and certain.owner is not None:
+        if certain.owner == session.user:
+            _drop(session, certain.database, certain.owner)
+        else:
+            with session.membership(certain.owner):
+                _drop(session, certain.database, certain.owner)
+    if certain.role is not None:
+        drop_role(session, role=certain.role)
 
 
 # A DROP waits for all that is connected anywhere on the server to hear of it: a session that does
@@ -163,6 +156,16 @@ def _drop_ready(session: ServerSession, database: str) -> None:
         # autovacuum worker, or a backend that has just begun. The plain DROP waits 5 s for
         # those, and sends autovacuum away.
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
+
+
+def reset_settings(session: ServerSession, database: str) -> None:
+    """Set back what the owner may have set on its database, as a member of the owner."""
+    name = sql.Identifier(database)
+    session.batch(
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true IS_TEMPLATE false").format(name),
+        sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name),
+        sql.SQL("ALTER DATABASE {} RESET ALL").format(name),
+    )
 
 
 def close_master(session: ServerSession) -> None:

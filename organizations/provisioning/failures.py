@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import psycopg
 from django.db import Error as DatabaseError
 
-from organizations.errors import OrganizationError, ProvisioningFailed
+from organizations.errors import DatabaseKept, OrganizationError, ProvisioningFailed
 from organizations.models import Organization
 from organizations.tenancy import TenancyError
 
@@ -47,13 +47,13 @@ def explained(organization: Organization, error: BaseException) -> BaseException
 
 @contextmanager
 def noted(session: ServerSession, what: str, failed: list[str]) -> Iterator[None]:
-    """Add to `failed` what the server refuses to drop, and go on with the next.
+    """Add to `failed` what the server refuses to drop, or what is kept, and go on with the next.
 
     Raises what the block raises where the session, or the server, is gone.
     """
     try:
         yield
-    except (psycopg.Error, DatabaseError) as error:
+    except (psycopg.Error, DatabaseError, DatabaseKept) as error:
         if session.connection.closed or trouble.is_servers(error):
             raise
         logger.error("not dropped", extra={"what": what}, exc_info=error)

@@ -14,10 +14,12 @@ from django.db import connections
 
 from organizations.naming import DATABASE_PREFIX, ROLE_PATTERN, system_prefix
 
-from .leftovers import KINDS
+from .identity import Expected, Identity, State
 from .server import lock_number
 
 PAGE = 1_000
+# Of the system's own databases, in their names.
+KINDS = ("spare", "building", "template")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,16 @@ class Seen:
     """
 
     organization_id: int
+    key: str
     name: str
     slug: str
     status: str
+    deletion: str
     database: str
     role: str
     fingerprint: str
+    comment: str | None
+    oid: int | None
     owner: str | None
     accepts: bool | None
     is_whole: bool | None
@@ -53,6 +59,11 @@ class Seen:
     connections: int
     role_limit: int | None
     sealed_password: str = field(repr=False)
+
+    @property
+    def identity(self) -> Identity | None:
+        """What the role's comment says; None: no identity."""
+        return Identity.read(self.comment)
 
 
 # Of a session without a user: autovacuum. A DROP DATABASE that was cut leaves datconnlimit = -2
@@ -68,7 +79,8 @@ WITH sessions AS MATERIALIZED (
         ORDER BY roleid) AS of
     FROM pg_auth_members WHERE member <> current_user::regrole GROUP BY member
 )
-SELECT o.id, o.name, o.slug, o.status, o.database_name, o.role_name, o.fingerprint,
+SELECT o.id, o.key, o.name, o.slug, o.status, o.deletion, o.database_name, o.role_name,
+    o.fingerprint, shobj_description(r.oid, 'pg_authid'), d.oid::bigint,
     pg_get_userbyid(d.datdba)::text, d.datallowconn, d.datconnlimit <> -2,
     d.datistemplate, d.datconnlimit,
     ARRAY(
@@ -130,28 +142,28 @@ class Orphan:
     """A database under our naming that no live row names.
 
     of, of_database: the organization whose role owns it, and what its database is called; a deleted
-    one has no database. is_ours_to_drop: it is a template or a spare database, by its name.
+    one has no database. identity: of the role that owns it.
     """
 
     database: str
     owner: str
     of: str | None
     of_database: str | None
-    is_ours_to_drop: bool
+    identity: Identity | None
 
 
-# Only what this application's role owns, or may act for: another installation on this server has
-# an application's role of its own. A superuser may act for all. By the catalog: pg_has_role walks
-# all memberships of the application's role anew for each role that it is asked about, 10,000 times
-# 10,000 of them.
+# Only what this application's role owns, or may act for: another application on this server has a
+# role of its own, another installation of this one its own identities. A superuser may act for all.
+# By the catalog: pg_has_role walks all memberships of the application's role anew for each role
+# that it is asked about, 10,000 times 10,000 of them.
 _DATABASES = """
 SELECT d.datname::text, u.rolname::text, o.name,
     CASE WHEN o.status <> 'deleted' THEN o.database_name END,
-    EXISTS (SELECT FROM unnest(%(prefixes)s::text[]) AS prefix WHERE starts_with(d.datname, prefix))
+    shobj_description(u.oid, 'pg_authid')
 FROM pg_database AS d JOIN pg_roles AS u ON u.oid = d.datdba
 LEFT JOIN organizations AS o ON o.role_name = u.rolname::text
 WHERE d.datname > %(after)s AND d.datname <> current_database()
-AND EXISTS (SELECT FROM unnest(%(prefixes)s::text[] || %(prefix)s::text) AS prefix
+AND EXISTS (SELECT FROM unnest(%(prefixes)s::text[]) AS prefix
     WHERE starts_with(d.datname, prefix))
 AND (u.rolname = current_user
     OR (u.rolname ~ %(ours)s AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
@@ -165,23 +177,29 @@ ORDER BY d.datname LIMIT %(page)s
 """
 
 
-def orphan_databases() -> Iterator[Orphan]:
-    """Those of the server that nobody knows, in the order of their names."""
+def orphan_databases(installation: str) -> Iterator[Orphan]:
+    """Those of the server that nobody knows, in the order of their names.
+
+    installation: this one's key. What another one's identity is on is none of our business.
+    """
     master = str(connections["default"].settings_dict["NAME"])
     after = ""
     while True:
         parameters = {
-            "prefixes": [system_prefix(kind, master=master) for kind in KINDS],
-            "prefix": DATABASE_PREFIX,
+            "prefixes": [DATABASE_PREFIX, *(system_prefix(kind, master=master) for kind in KINDS)],
             "ours": ROLE_PATTERN,
             "after": after,
             "page": PAGE,
         }
-        page = [Orphan(*row) for row in _rows(_DATABASES, **parameters)]
-        yield from page
-        if len(page) < PAGE:
+        rows = _rows(_DATABASES, **parameters)
+        for *facts, comment in rows:
+            identity = Identity.read(comment)
+            if identity is None or identity.installation == installation:
+                database, owner, of, of_database = facts
+                yield Orphan(database, owner, of, of_database, identity)
+        if len(rows) < PAGE:
             return
-        after = page[-1].database
+        after = rows[-1][0]
 
 
 _ROLES = """
@@ -190,7 +208,7 @@ SELECT u.rolname::text, o.name, ARRAY(
     LEFT JOIN pg_database AS d ON d.oid = dbid
         OR (dbid = 0 AND classid = 'pg_database'::regclass AND d.oid = objid)
     WHERE refclassid = 'pg_authid'::regclass AND refobjid = u.oid ORDER BY 1
-)
+), shobj_description(u.oid, 'pg_authid')
 FROM pg_roles AS u LEFT JOIN organizations AS o ON o.role_name = u.rolname::text
 WHERE u.rolname > %s AND u.rolname ~ %s
 AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
@@ -217,29 +235,55 @@ class OrphanRole:
     held_by: list[str]
 
 
-def orphan_roles() -> Iterator[OrphanRole]:
-    """Those of the server, in the order of their names."""
+def orphan_roles(installation: str) -> Iterator[OrphanRole]:
+    """Those of the server, in the order of their names.
+
+    installation: this one's key. A role without an identity is perhaps another's.
+    """
     after = ""
     while True:
-        page = [OrphanRole(*row) for row in _rows(_ROLES, after, ROLE_PATTERN, PAGE)]
-        yield from page
-        if len(page) < PAGE:
+        rows = _rows(_ROLES, after, ROLE_PATTERN, PAGE)
+        for role, of, held_by, comment in rows:
+            identity = Identity.read(comment)
+            if identity is not None and identity.installation == installation:
+                yield OrphanRole(role, of, held_by)
+        if len(rows) < PAGE:
             return
-        after = page[-1].role
+        after = rows[-1][0]
 
 
 _STOCK = """
-SELECT kind, database_name, ready, d.oid IS NOT NULL FROM (
-    SELECT 'spare database' AS kind, database_name, ready FROM spare_databases
-    UNION ALL SELECT 'template', database_name, ready FROM templates
+SELECT kind, key, role_name, database_name, ready, d.oid IS NOT NULL,
+    shobj_description(r.oid, 'pg_authid')
+FROM (
+    SELECT 'spare database' AS kind, key, role_name, database_name, ready FROM spare_databases
+    UNION ALL SELECT 'template', key, role_name, database_name, ready FROM templates
 ) AS stock LEFT JOIN pg_database AS d ON d.datname = database_name::name
-WHERE NOT ready OR d.oid IS NULL ORDER BY 1, 2
+LEFT JOIN pg_roles AS r ON r.rolname = role_name::name ORDER BY 1, 4
 """
 
 
-def broken_stock() -> set[tuple[str, str, bool, bool]]:
-    """Templates and spare databases that cannot be used: kind, name, ready, whether it is there."""
-    return {(str(kind), str(name), ready, there) for kind, name, ready, there in _rows(_STOCK)}
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """A template or a spare database as its row says, and what the server has of it."""
+
+    kind: str
+    key: str
+    role: str
+    database: str
+    is_ready: bool
+    is_there: bool
+    comment: str | None
+
+    @property
+    def expected(self) -> Expected:
+        """What its row says of its identity."""
+        return Expected(self.database, self.key, self.role, self.database, State.MADE)
+
+
+def stock() -> list[Stock]:
+    """All templates and spare databases."""
+    return [Stock(*row) for row in _rows(_STOCK)]
 
 
 # Of a lock with one 64-bit key the upper half is in classid, the lower in objid, and objsubid is 1

@@ -13,11 +13,12 @@ from organizations.models import Organization, Template
 from organizations.sealing import unseal
 from organizations.tenancy import Place, Tenant, registry
 
-from . import code, templates
-from .database import drop_database, ensure_database
+from . import code, identity, templates
+from .database import drop, ensure_database
+from .identity import Expected
 from .migrations import migrate_tenant
 from .report import Path, Report
-from .role import drop_role, ensure_role
+from .role import ensure_role
 from .server import ServerSession
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,10 @@ def make(session: ServerSession, tenant: Tenant, *, owner: str, report: Report, 
             if not isinstance(error, _FOR_NOW):
                 templates.distrust(template)
         registry.forget(tenant.alias)
-        drop_database(session, database=place.database_name, role=place.role_name)
-        drop_role(session, role=place.role_name)
+        half_made = Expected(
+            owner, tenant.key, place.role_name, place.database_name, identity.State.MADE
+        )
+        drop(session, identity.certain(session, half_made))
     _make_plainly(session, tenant, place, password, report, done)
 
 
@@ -78,10 +81,10 @@ def _make_plainly(
     done: Done,
 ) -> None:
     with report.step("role"):
-        ensure_role(session, role=place.role_name, password=password)
+        ensure_role(session, role=place.role_name, password=password, key=tenant.key)
     done(Step.ROLE)
     with report.step("database"):
-        ensure_database(session, database=place.database_name, role=place.role_name)
+        ensure_database(session, database=place.database_name, role=place.role_name, key=tenant.key)
     done(Step.DATABASE)
     with report.step("schema"):
         migrate_tenant(tenant)
@@ -100,13 +103,20 @@ def _copy(
     with report.step("role"):
         # Of the template's: to take its tables over. It ends below, before anybody can use the
         # role.
-        ensure_role(session, role=place.role_name, password=password, member_of=template.role_name)
+        ensure_role(
+            session,
+            role=place.role_name,
+            password=password,
+            key=tenant.key,
+            member_of=template.role_name,
+        )
     done(Step.ROLE)
     with report.step("database"):
         ensure_database(
             session,
             database=place.database_name,
             role=place.role_name,
+            key=tenant.key,
             template=template.database_name,
         )
     done(Step.DATABASE)

@@ -1,4 +1,4 @@
-"""The steps of provisioning in their order, forwards and back. Each can be repeated."""
+"""The steps of provisioning in their order. Each can be repeated."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,12 +6,9 @@ from dataclasses import replace
 from accounts.services import ensure_admin
 from organizations import tenancy
 from organizations.models import Organization
-from organizations.tenancy import registry
 
-from .database import drop_databases_of
 from .making import make
 from .report import Path, Report
-from .role import drop_role
 from .server import ServerSession
 
 Step = Organization.Step
@@ -45,14 +42,3 @@ def provision(
         with report.step("admin"):
             ensure_admin(email=organization.admin_email, password_hash=hashed)
     done(Step.ADMIN)
-
-
-def tear_down(session: ServerSession, organization: Organization) -> None:
-    """Drop the organization's database and role, whatever there is of them.
-
-    Whatever its role owns, by any name.
-    """
-    registry.forget(organization.tenant.alias)
-    role = organization.role_name
-    drop_databases_of(session, role=role)
-    drop_role(session, role=role)

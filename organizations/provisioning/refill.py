@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from psycopg import sql
 
-from organizations.errors import OrganizationError
+from organizations.errors import DatabaseKept, OrganizationError
 from organizations.models import SpareDatabase
 
 from . import spares
@@ -30,6 +30,7 @@ def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) 
     each: whether to go on. One that cannot be dropped leaves the others alone; behind them all what
     it failed of is raised.
     """
+    _ = session.installation  # In a copy of a master nothing is dropped, even if nothing is made.
     made = dropped = 0
     failures: dict[int, Exception] = {}
     while goes_on() and (spares.missing() or _surplus(failures)):
@@ -39,6 +40,8 @@ def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) 
             if surplus := _surplus(failures):
                 try:
                     dropped += spares.drop(session, surplus[0])
+                except DatabaseKept as error:
+                    failures[surplus[0].pk] = error
                 except (psycopg.Error, DatabaseError) as error:
                     if session.connection.closed or is_servers(error):
                         raise

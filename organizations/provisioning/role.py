@@ -6,8 +6,10 @@ import psycopg
 from django.conf import settings
 from psycopg import sql
 
+from organizations.errors import DatabaseKept
 from organizations.naming import ROLE_PATTERN
 
+from .identity import Expected, Identity, State, disagreement
 from .server import ServerSession
 
 logger = logging.getLogger(__name__)
@@ -17,23 +19,19 @@ ROLE_SETTINGS = ("statement_timeout", "lock_timeout")
 
 
 def ensure_role(
-    session: ServerSession, *, role: str, password: str, member_of: str | None = None
+    session: ServerSession, *, role: str, password: str, key: str, member_of: str | None = None
 ) -> None:
-    """Create the role, or set its password where it exists already.
+    """Create the role with its identity, or set its password where an earlier try made it.
 
-    member_of: another role whose rights it has from now on.
-    The server is sent a SCRAM verifier and never the password, which a server may write to its
-    log. One SCRAM iteration, and not 4,096, is as safe for 256 random bits, and makes each connect
-    cheaper by 5 ms.
+    key: of the row that it is made for. member_of: another role whose rights it has from now on.
+    Raises DatabaseKept for a role of this name that is another's, and InstallationUnclaimed.
     """
-    session.value("SELECT set_config('scram_iterations', '1', false)")
-    # libpq reads scram_iterations from the session (PQencryptPasswordConn, PostgreSQL 16).
-    verifier = session.connection.pgconn.encrypt_password(
-        password.encode(), role.encode(), b"scram-sha-256"
-    ).decode()
+    identity = Identity(session.installation, key)
+    exists = _exists(session, role, identity)
+    verifier = _verifier(session, role, password)
     # A new role has no attribute but those that it is given. To speak of REPLICATION in an ALTER,
     # even to say no, wants REPLICATION itself.
-    verb = "ALTER" if session.role_exists(role) else "CREATE"
+    verb = "ALTER" if exists else "CREATE"
     name = sql.Identifier(role)
     statements = [
         # It may set everything of its own but this: else it could take all of the server's.
@@ -50,6 +48,8 @@ def ensure_role(
                 name, sql.Identifier(setting), sql.Literal(f"{seconds}s")
             )
         )
+    if not exists:
+        statements.append(identity.comment(role))
     if member_of is not None:
         grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
         statements.append(grant.format(sql.Identifier(member_of), name))
@@ -65,6 +65,39 @@ def end_sessions(session: ServerSession, role: str) -> None:
 
 
 _END_MILLISECONDS = 5_000
+
+
+def set_password(session: ServerSession, *, role: str, password: str) -> None:
+    """Let the role log in with this password, and with no other."""
+    statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
+    verifier = sql.Literal(_verifier(session, role, password))
+    session.execute(statement.format(sql.Identifier(role), verifier))
+
+
+def _verifier(session: ServerSession, role: str, password: str) -> str:
+    """What the server is sent, and never the password, which it may write to its log.
+
+    One SCRAM iteration, and not 4,096, is as safe for 256 random bits, and makes each connect
+    cheaper by 5 ms.
+    """
+    session.value("SELECT set_config('scram_iterations', '1', false)")
+    # libpq reads scram_iterations from the session (PQencryptPasswordConn, PostgreSQL 16).
+    return session.connection.pgconn.encrypt_password(
+        password.encode(), role.encode(), b"scram-sha-256"
+    ).decode()
+
+
+def _exists(session: ServerSession, role: str, identity: Identity) -> bool:
+    """Whether an earlier try made it. Raises DatabaseKept where it is another's."""
+    comment = session.connection.execute(
+        "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s", (role,)
+    ).fetchone()
+    if comment is None:
+        return False
+    expected = Expected(role, identity.key, role, "", State.MADE)
+    if why := disagreement(Identity.read(comment[0]), expected, installation=identity.installation):
+        raise DatabaseKept(role, why)
+    return True
 
 
 def drop_role(session: ServerSession, *, role: str) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from django.conf import settings
@@ -12,9 +13,14 @@ from django.db import connections
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from organizations.errors import OrganizationBusy, OrganizationError, ServerUnavailable
+from organizations.errors import (
+    InstallationUnclaimed,
+    OrganizationBusy,
+    OrganizationError,
+    ServerUnavailable,
+)
 
-from . import trouble
+from . import installation, trouble
 from .warm import stock
 
 Connection = psycopg.Connection[TupleRow]
@@ -77,6 +83,23 @@ class ServerSession:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+
+    @property
+    def installation(self) -> str:
+        """This installation's key, asked once for each connection: a session stays in its database.
+
+        Raises InstallationUnclaimed in a copy of a master. Whatever changes something on the server
+        needs the key, and so comes by here.
+        """
+        key = _installations.get(self.connection)
+        if key is None:
+            standing = installation.of_row(
+                self.connection.execute(installation.STATEMENT.encode()).fetchone()
+            )
+            if standing.is_copy:
+                raise InstallationUnclaimed
+            key = _installations[self.connection] = standing.key
+        return key
 
     def execute(self, statement: sql.SQL | sql.Composed, parameters: tuple[Any, ...] = ()) -> None:
         """Run one statement."""
@@ -164,6 +187,9 @@ class ServerSession:
             "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (database,)
         )
         return None if owner is None else str(owner)
+
+
+_installations: "WeakKeyDictionary[Connection, str]" = WeakKeyDictionary()
 
 
 def lock_number(organization_key: str) -> int:

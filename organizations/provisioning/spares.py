@@ -23,11 +23,10 @@ from organizations.naming import role_name, system_database_name
 from organizations.sealing import seal
 from organizations.tenancy import Tenant, registry
 
-from . import code, templates
-from .database import drop_database, drop_databases_of
+from . import code, database, identity, templates
+from .identity import Expected, Identity
 from .making import make as make_database
 from .report import Report
-from .role import drop_role
 from .server import ServerSession
 
 logger = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ def make(session: ServerSession) -> SpareDatabase:
         fingerprint=code.current().fingerprint,
     )
     # No organization has a number below zero.
-    tenant = Tenant(-spare.pk, "spare", place=spare.place)
+    tenant = Tenant(-spare.pk, "spare", spare.key, spare.place)
     report = Report()
     try:
         try:
@@ -88,15 +87,33 @@ def make(session: ServerSession) -> SpareDatabase:
 
 
 def drop(session: ServerSession, spare: SpareDatabase) -> bool:
-    """Drop it, unless it was taken in the meantime. The lock must be held."""
+    """Drop it, unless it was taken in the meantime. The lock must be held.
+
+    Where an organization has it, of which this master knows nothing, the row goes alone. Raises
+    DatabaseKept for another reason to leave it.
+    """
     # From here on nobody takes it: who does so now has the row, and is waited for.
     if not SpareDatabase.objects.filter(pk=spare.pk).update(ready=False):
         return False
-    drop_database(session, database=spare.database_name, role=spare.role_name)
-    drop_databases_of(session, role=spare.role_name)
-    drop_role(session, role=spare.role_name)
+    found = identity.find(session, role=spare.role_name, database=spare.database_name).identity
+    if found is not None and found.state != identity.State.MADE:
+        logger.error("spare database is an organization's", extra={"spare": spare.pk})
+        SpareDatabase.objects.filter(pk=spare.pk).delete()
+        return False
+    database.drop(session, identity.certain(session, expected(spare)))
     SpareDatabase.objects.filter(pk=spare.pk).delete()
     return True
+
+
+def expected(spare: SpareDatabase) -> Expected:
+    """What its row says of it."""
+    return Expected(
+        f"the spare database {spare.database_name}",
+        spare.key,
+        spare.role_name,
+        spare.database_name,
+        identity.State.MADE,
+    )
 
 
 def surplus() -> list[SpareDatabase]:
@@ -144,10 +161,8 @@ def missing() -> int:
     return max(0, int(settings.ORG_SPARE_DATABASES) - ready.count())
 
 
-def claim(
-    session: ServerSession, *, database: str, insert: Callable[[SpareDatabase], None]
-) -> bool:
-    """Give a spare database to the organization whose row `insert` writes, as `database`.
+def claim(session: ServerSession, *, name: str, insert: Callable[[SpareDatabase], None]) -> bool:
+    """Give a spare database to the organization whose row `insert` writes; `name`: its new name.
 
     One transaction: the row, the new name, the end of the spare's row and of the application's
     membership, or nothing. False where there is no spare, or where it cannot be had. Raises what
@@ -159,11 +174,11 @@ def claim(
     try:
         with transaction.atomic(using="default"):
             spare = _choose()
-            if spare is None:
+            if spare is None or not _is_ours(session, spare):
                 return False
             insert(spare)
             spare.delete()
-            _hand_out(session, spare, database)
+            _hand_out(session, spare, name)
     except DatabaseError as error:
         if spare is None or not isinstance(error.__cause__, _SPARE_AT_FAULT + _BAD_LUCK):
             raise
@@ -188,13 +203,25 @@ def _say_that_one_is_taken() -> None:
 def _choose() -> SpareDatabase | None:
     """One that nobody else has chosen, and nobody is connected to: a rename would wait for 5 s."""
     query = (
-        "SELECT s.* FROM spare_databases AS s JOIN servers ON servers.id = s.server_id "
+        "SELECT s.*, (SELECT shobj_description(r.oid, 'pg_authid') FROM pg_roles AS r "
+        "WHERE r.rolname = s.role_name) AS comment FROM spare_databases AS s "
+        "JOIN servers ON servers.id = s.server_id "
         "WHERE s.ready AND s.fingerprint = %s AND servers.name = %s AND NOT EXISTS "
         "(SELECT FROM pg_stat_activity AS a WHERE a.datname = s.database_name) "
         "ORDER BY s.id LIMIT 1 FOR UPDATE OF s SKIP LOCKED"
     )
     found = SpareDatabase.objects.raw(query, [code.current().fingerprint, Server.DEFAULT])
     return next(iter(found), None)
+
+
+def _is_ours(session: ServerSession, spare: SpareDatabase) -> bool:
+    """Whether its role's identity says so too. One that is not is offered to nobody any more."""
+    found = Identity.read(spare.comment)  # type: ignore[attr-defined]
+    why = identity.disagreement(found, expected(spare), installation=session.installation)
+    if why:
+        logger.error("spare database not usable", extra={"spare": spare.pk, "why": why})
+        SpareDatabase.objects.filter(pk=spare.pk).update(ready=False)
+    return not why
 
 
 def _hand_out(session: ServerSession, spare: SpareDatabase, database: str) -> None:

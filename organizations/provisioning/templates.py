@@ -19,12 +19,13 @@ from organizations.naming import RESERVED_PREFIX, system_database_name
 from organizations.sealing import seal
 from organizations.tenancy import Place, Tenant, registry
 
-from . import code, trouble
-from .database import drop_database, drop_databases_of, ensure_database
+from . import code, identity, trouble
+from .database import drop, ensure_database
 from .failures import noted
+from .identity import Expected
 from .migrations import migrate_tenant
 from .obstacles import Obstacle, Watch
-from .role import drop_role, ensure_role
+from .role import ensure_role
 from .server import ServerSession
 
 logger = logging.getLogger(__name__)
@@ -148,10 +149,10 @@ def build(session: ServerSession) -> Template | None:
 def _make(session: ServerSession, template: Template) -> list[Obstacle]:
     password = secrets.token_urlsafe(32)
     database, role = template.database_name, template.role_name
-    tenant = Tenant(0, "template", place=Place(database, role, seal(password)))
+    tenant = Tenant(0, "template", template.key, Place(database, role, seal(password)))
     try:
-        ensure_role(session, role=role, password=password)
-        ensure_database(session, database=database, role=role)
+        ensure_role(session, role=role, password=password, key=template.key)
+        ensure_database(session, database=database, role=role, key=template.key)
         watch = Watch(tenant)
         migrate_tenant(tenant, after=watch.after)
         found = watch.found()
@@ -186,12 +187,9 @@ def _refuse(session: ServerSession, template: Template, found: list[Obstacle]) -
 def _publish(session: ServerSession, template: Template) -> None:
     """Give it its name and say that it is ready, both or neither."""
     master = session.connection.info.dbname
-    tail = template.fingerprint[:12]
+    # Another one of this fingerprint can be there, of a row that is gone.
+    tail = f"{template.fingerprint[:12]}_{secrets.token_hex(2)}"
     name = system_database_name("template", master=master, tail=tail)
-    if session.database_owner(name) is not None:
-        # One that was distrusted, and that somebody is connected to: it goes when it can.
-        tail = f"{tail}_{secrets.token_hex(4)}"
-        name = system_database_name("template", master=master, tail=tail)
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
         sql.Identifier(template.database_name), sql.Identifier(name)
     )
@@ -221,10 +219,20 @@ def drop_unfinished(session: ServerSession, failed: list[str] | None = None) -> 
     return dropped
 
 
+def expected(session: ServerSession, template: Template) -> Expected:
+    """What its row says of it. The tables' role owns it while it is built."""
+    return Expected(
+        f"the template {template.database_name}",
+        template.key,
+        template.role_name,
+        template.database_name,
+        identity.State.MADE,
+        owners=(session.user, template.role_name),
+    )
+
+
 def _drop(session: ServerSession, template: Template) -> None:
     # Nobody copies it from here on; and where what follows fails, it is tried again.
     Template.objects.filter(pk=template.pk).update(ready=False)
-    drop_database(session, database=template.database_name, role=session.user)
-    drop_databases_of(session, role=template.role_name)
-    drop_role(session, role=template.role_name)
+    drop(session, identity.certain(session, expected(session, template)))
     Template.objects.filter(pk=template.pk).delete()

@@ -11,16 +11,19 @@ from psycopg import sql
 
 from organizations.errors import CredentialUnreadable
 from organizations.models import Organization
-from organizations.naming import ROLE_PATTERN
+from organizations.naming import RESERVED_PREFIX, ROLE_PATTERN
 from organizations.sealing import unseal
 
-from .inspection import Seen
+from .identity import Expected, Identity, State, disagreement
+from .inspection import Orphan, Seen, Stock
 from .role import ROLE_SETTINGS
 
 
 class Kind(StrEnum):
     """What a problem is about."""
 
+    INSTALLATION = "installation"
+    IDENTITY = "identity"
     UNFINISHED = "unfinished"
     DATABASE = "database"
     OWNER = "owner"
@@ -49,19 +52,122 @@ class Problem:
 
 FIX = "manage.py check_orgs --fix"
 RECONCILE = "manage.py reconcile_orgs"
+IDENTIFY = "manage.py identify_orgs"
+NEWER = "the server is newer than the master"
+CLAIM = "manage.py claim_installation --help"
 
 
-def of_server(seen: Seen, *, application: str) -> Iterator[Problem]:
+def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Problem]:
     """What the server has otherwise than provisioning made it.
 
-    application: the application's role. An organization that is not usable is unfinished, and
-    nothing else is said of it.
+    application: the application's role. installation: this one's key. An organization that is not
+    usable is unfinished, and nothing else is said of it.
     """
     if seen.status not in Organization.Status.usable():
-        yield Problem(Kind.UNFINISHED, f"{seen.status}, and nobody is at work on it", RECONCILE)
+        yield _unfinished(seen, installation)
         return
+    yield from _identity(seen, installation)
+    if seen.identity is not None and _disagreement(seen, installation):
+        return  # What is wrong with another's is not ours to say, nor to set back.
     yield from _database(seen, application)
     yield from _role(seen, application)
+
+
+def _expected(seen: Seen) -> Expected:
+    is_deleting = seen.status == Organization.Status.DELETING
+    usual = State.LET_IN if seen.status in Organization.Status.usable() else State.MADE
+    return Expected(
+        seen.name,
+        seen.key,
+        seen.role,
+        seen.database,
+        State.DELETING if is_deleting else usual,
+        seen.deletion if is_deleting else "",
+    )
+
+
+def _disagreement(seen: Seen, installation: str) -> str:
+    return disagreement(seen.identity, _expected(seen), installation=installation)
+
+
+def _unfinished(seen: Seen, installation: str) -> Problem:
+    why = _disagreement(seen, installation)
+    if seen.attributes is None or not why:
+        return Problem(Kind.UNFINISHED, f"{seen.status}, and nobody is at work on it", RECONCILE)
+    if seen.identity is not None and seen.identity.state == State.LET_IN:
+        return Problem(Kind.IDENTITY, f"{NEWER}: {seen.status}, and {why}", adopt(seen.database))
+    return Problem(Kind.IDENTITY, f"{seen.status}, and {why}", _look_into(seen.database))
+
+
+def _identity(seen: Seen, installation: str) -> Iterator[Problem]:
+    if seen.attributes is None:
+        return
+    identity = seen.identity
+    if identity is None:
+        yield Problem(Kind.IDENTITY, f"the role {seen.role} has no identity yet", IDENTIFY)
+        return
+    if why := _disagreement(seen, installation):
+        yield Problem(Kind.IDENTITY, why, _look_into(seen.database))
+    elif seen.oid is not None and seen.oid not in identity.databases:
+        again = shlex.join(["manage.py", "identify_orgs", seen.name])
+        yield Problem(
+            Kind.IDENTITY,
+            f"{seen.database} is another database than the one that was made (was it restored?)",
+            f"if it is the organization's: {again}",
+        )
+
+
+def adopt(database: str) -> str:
+    """The command that brings back a database that the master does not know."""
+    return f"{shlex.join(['manage.py', 'adopt_org', database])} --name … --email …"
+
+
+def _look_into(database: str) -> str:
+    return f'it is kept. See what is in {database}, and docs/operations.md, "Identity"'
+
+
+def of_stock(stock: Stock, *, installation: str) -> Problem | None:
+    """What is wrong with a template or a spare database."""
+    identity = Identity.read(stock.comment)
+    if identity is not None:
+        why = disagreement(identity, stock.expected, installation=installation)
+        if why and identity.state != State.MADE:
+            return Problem(
+                Kind.IDENTITY,
+                f"{NEWER}: an organization has this {stock.kind}",
+                "adopt_org brings the organization back; this row is offered to nobody",
+            )
+        if why:
+            return Problem(Kind.IDENTITY, f"a {stock.kind}, and {why}", "it is kept")
+    if not stock.is_ready or not stock.is_there:
+        what = f"a {stock.kind} that is {'half made' if stock.is_there else 'gone'}"
+        return Problem(Kind.STOCK, what, RECONCILE)
+    if identity is None:
+        return Problem(Kind.IDENTITY, f"a {stock.kind} without an identity", IDENTIFY)
+    return None
+
+
+def of_orphan(orphan: Orphan) -> Problem:
+    """What is to be said of a database that no row names. It is kept, whatever it is."""
+    drop = text(sql.SQL("DROP DATABASE {}").format(sql.Identifier(orphan.database)))
+    if orphan.of_database is not None:
+        what = f"belongs to the role of {orphan.of}, whose database is {orphan.of_database}"
+        return Problem(Kind.ORPHAN_DATABASE, what, f"look at what is in it. As a superuser: {drop}")
+    if orphan.identity is not None and orphan.identity.state == State.LET_IN:
+        return Problem(
+            Kind.ORPHAN_DATABASE,
+            f"{NEWER}: people were let in, and no row names it",
+            adopt(orphan.database),
+        )
+    if orphan.identity is not None and orphan.identity.state == State.MOVED:
+        what = "its content is in another database, since adopt_org"
+    elif orphan.database.startswith(RESERVED_PREFIX):
+        what = "a template or spare database that no row names"
+    else:
+        whose = f" (the deleted {orphan.of}'s)" if orphan.of else ""
+        what = f"no organization's; its owner is {orphan.owner}{whose}"
+    remedy = f"it may hold data. If nobody needs them, as a superuser: {drop}"
+    return Problem(Kind.ORPHAN_DATABASE, what, remedy)
 
 
 def is_ours(role: str) -> bool:

@@ -24,8 +24,8 @@ def half_made(name: str) -> Organization:
     """What is there when a process died behind the step `database`."""
     with open_session() as session:
         row = services._insert(session, name=name, email="admin@test.com")
-        ensure_role(session, role=row.role_name, password="x")
-        ensure_database(session, database=row.database_name, role=row.role_name)
+        ensure_role(session, role=row.role_name, password="x", key=row.key)
+        ensure_database(session, database=row.database_name, role=row.role_name, key=row.key)
         services._record_step(session, row, Organization.Step.DATABASE)
     return row
 
@@ -33,7 +33,8 @@ def half_made(name: str) -> Organization:
 def half_deleted(name: str) -> Organization:
     """What is there when a process died before it dropped the database."""
     made = services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
-    assert move(made.organization, Status.DELETING, only_from=(Status.ACTIVE,))
+    with open_session() as session:
+        services._begin_deletion(session, made.organization)
     return made.organization
 
 
@@ -132,6 +133,9 @@ def test_a_role_that_cannot_go_stays_without_its_login(superuser: Superuser) -> 
 def test_a_process_that_lost_its_row_to_reconcile_cannot_open_it_any_more() -> None:
     row = half_made("Late Ltd")
     services.reconcile_organizations()
-    with pytest.raises(ProvisioningFailed, match="cleaned up while it was being made"):
-        services._activate(row)
+    with (
+        open_session() as session,
+        pytest.raises(ProvisioningFailed, match="cleaned up while it was being made"),
+    ):
+        services._activate(session, row)
     assert not Organization.objects.named("Late Ltd").exists()

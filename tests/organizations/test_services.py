@@ -4,7 +4,6 @@ import psycopg
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from psycopg import sql
 from pytest_django import Settings
 
 from accounts.models import User
@@ -19,6 +18,7 @@ from organizations.errors import (
 )
 from organizations.models import Organization
 from organizations.naming import name_key, slug_for
+from organizations.provisioning.role import ensure_role
 from organizations.provisioning.server import ServerSession, open_session
 from tests.conftest import PASSWORD, Company, leftovers
 
@@ -202,7 +202,7 @@ def test_a_sign_up_while_somebody_has_the_name_in_hand_is_refused(superuser: Sup
 def test_a_sign_up_takes_over_the_name_of_one_that_died(superuser: Superuser) -> None:
     with open_session() as session:
         dead = services._insert(session, name="Lazarus Ltd", email="dead@test.com")
-        session.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(dead.role_name)))
+        ensure_role(session, role=dead.role_name, password="x", key=dead.key)
     organization = sign_up("lazarus ltd")
     assert not Organization.objects.filter(pk=dead.pk).exists()
     services.delete_organization(organization)

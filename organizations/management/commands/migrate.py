@@ -7,7 +7,7 @@ from django.core.management.commands.migrate import Command as DjangoCommand
 from django.db import connections
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 
-from organizations import tenancy
+from organizations import claiming, tenancy
 from organizations.errors import OrganizationError
 from organizations.migrating import concurrently, master, records
 from organizations.provisioning.server import open_session
@@ -48,8 +48,20 @@ class Command(DjangoCommand):
                     master.forget_tenant_apps()
                     if options["verbosity"]:
                         self.stdout.write("The organizations' databases: manage.py migrate_orgs.")
+                    self._ask_for_identities()
         except OrganizationError as error:
             raise CommandError(str(error)) from error
+
+    def _ask_for_identities(self) -> None:
+        """Not where a first migration goes back to before there were any."""
+        if "installation" not in connections["default"].introspection.table_names():
+            return
+        if lacking := claiming.without_identity():
+            self.stdout.write(
+                f"{lacking} database roles have no identity yet, and until then nothing of theirs "
+                "is ever dropped. Stop every process of the older version, then run: "
+                "manage.py identify_orgs"
+            )
 
     def _migrate(self, *args: Any, **options: Any) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from organizations.errors import InstallationUnclaimed
 from organizations.jobs.tasks import QUEUES
 from organizations.jobs.worker import JobWorker
 
@@ -54,12 +55,16 @@ class Command(BaseCommand):
             self._parent = os.getppid()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        JobWorker(
+        worker = JobWorker(
             goes_on=self._goes_on,
             concurrency=options["concurrency"],
             queues=queues,
             once=options["once"],
-        ).run()
+        )
+        try:
+            worker.run()
+        except InstallationUnclaimed as error:
+            raise CommandError(str(error)) from error
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._is_stopped = True

@@ -8,6 +8,7 @@ from psycopg import sql
 from organizations import services
 from organizations.models import Organization
 from organizations.naming import name_key
+from organizations.provisioning.role import ensure_role
 from organizations.provisioning.server import open_session
 from tests.organizations.helpers import Superuser, manage
 
@@ -15,7 +16,7 @@ from tests.organizations.helpers import Superuser, manage
 def half_made(name: str) -> Organization:
     with open_session() as session:
         row = services._insert(session, name=name, email="admin@test.com")
-        session.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(row.role_name)))
+        ensure_role(session, role=row.role_name, password="x", key=row.key)
         return row
 
 

@@ -31,7 +31,8 @@ def test_one_that_is_taken_back_meanwhile_is_passed_over(
 ) -> None:
     """A failed sign-up's row is removed between the list's reading and the row's lock."""
     doomed = Organization.objects.get(pk=alpha.organization.pk)
-    doomed.pk, doomed.name_digest, doomed.slug = None, "doomed", "doomed"
+    doomed.pk, doomed.key = None, "0" * 32
+    doomed.name_digest, doomed.slug = "doomed", "doomed"
     doomed.database_name, doomed.role_name = "org_doomed", "orgrole_doomed"
     doomed.status = Organization.Status.FAILED
     doomed.sealed_password, doomed.sealed_audit_key = seal("whatever"), ""

@@ -1,0 +1,206 @@
+"""Brings back an organization whose database is on the server and whose row is not in the master.
+
+The content moves into a new database of a new role: what the old owner left there (functions that
+run as their owner, grants, settings) had its rights, and loses them. The old database is kept,
+closed.
+"""
+
+import logging
+import secrets
+from dataclasses import dataclass, replace
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import connections, transaction
+from psycopg import sql
+
+from accounts.services import check_email_and_password
+
+from .audit import recorded
+from .errors import AdoptionRefused, OrganizationExists
+from .keys import new_audit_key
+from .models import Organization, Server, random_key
+from .naming import (
+    database_name_for,
+    display_name,
+    name_digest,
+    role_name,
+    slug_for,
+    slug_variant,
+)
+from .naming import name_key as key_of
+from .provisioning import identity, transfer
+from .provisioning.database import ensure_database, reset_settings
+from .provisioning.identity import Identity, State
+from .provisioning.role import ensure_role, set_password
+from .provisioning.server import ServerSession, open_session
+from .sealing import seal
+from .undoing import compensate, expected, move
+from .validators import validate_name
+
+logger = logging.getLogger(__name__)
+Status = Organization.Status
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The database that is brought back, and whose it is by its role's identity."""
+
+    database: str
+    role: str
+    identity: Identity
+
+
+def adopt_organization(
+    *, database: str, name: str, email: str, undelete: bool = False
+) -> Organization:
+    """The organization of that database, in a new one, with the name and address that were typed.
+
+    undelete: also one that was deleted. Its people, passwords and logins come along; its number too
+    where nobody has it. Raises ValidationError by field, OrganizationExists, AdoptionRefused,
+    CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and ServerRefused. When it
+    raises, the old database is as it was, but for its role's password.
+    """
+    _validate(name=name, email=email)
+    name, email = display_name(name), email.strip()
+    with open_session() as session:
+        if not session.try_lock(key_of(name)):
+            raise OrganizationExists(name)
+        source = _find(session, database, undelete=undelete)
+        for program in ("pg_dump", "pg_restore"):
+            transfer.program(program)
+        row = _insert(session, source, name=name, email=email)
+        try:
+            _fill(session, row, source)
+            _open(session, row, source)
+        except BaseException:
+            compensate(session, row)
+            raise
+    logger.info("organization adopted", extra={"organization": row.pk})
+    return row
+
+
+def _validate(*, name: str, email: str) -> None:
+    errors = {}
+    try:
+        validate_name(name)
+    except ValidationError as error:
+        errors["organization_name"] = error.error_list
+    try:
+        check_email_and_password(email=email.strip(), password=secrets.token_urlsafe(32))
+    except ValidationError as error:
+        errors.update(error.error_dict)
+    if errors:
+        raise ValidationError(errors)
+
+
+def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
+    owner = session.database_owner(database)
+    if owner is None:
+        raise AdoptionRefused(database, "there is no such database")
+    found = identity.find(session, role=owner, database=database)
+    whose = found.identity
+    if whose is None:
+        raise AdoptionRefused(database, f"its owner {owner} has no identity, so nobody knows whose")
+    if whose.installation != session.installation:
+        raise AdoptionRefused(database, "it is another installation's")
+    if found.oid not in whose.databases:
+        raise AdoptionRefused(database, "it is another database than the one that was made")
+    if whose.state == State.MADE:
+        raise AdoptionRefused(database, "nobody was let in: it is half made, or a spare")
+    if whose.state == State.MOVED:
+        raise AdoptionRefused(database, "its content was moved already")
+    row = Organization.objects.filter(key=whose.key).first()
+    if row is not None and row.is_usable:
+        raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is in order")
+    was_deleted = whose.state == State.DELETING or (
+        row is not None and row.status in (Status.DELETED, Status.DELETING)
+    )
+    if was_deleted and not undelete:
+        raise AdoptionRefused(database, "its organization was deleted. --undelete brings it back")
+    return _Source(database, owner, whose)
+
+
+def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -> Organization:
+    """The row of the new database, which a reconciling takes back where this dies."""
+    live = Organization.objects.live()
+    if live.named(name).exclude(key=source.identity.key).exists():
+        raise OrganizationExists(name)
+    slug = slug_for(key_of(name))
+    if live.filter(slug=slug).exclude(key=source.identity.key).exists():
+        slug = slug_variant(slug)
+    row = Organization(
+        name=name,
+        name_digest=name_digest(name),
+        slug=slug,
+        admin_email=email,
+        key=source.identity.key,
+        server=Server.of_master(),
+        role_name=role_name(),
+        sealed_password=seal(secrets.token_urlsafe(32)),
+        database_name=_free_name(session, slug),
+        sealed_audit_key=new_audit_key(),
+    )
+    with transaction.atomic(using="default"):
+        # What knew of it half: a row of a sign-up that the backup caught, or a tombstone, which
+        # stays under a key of its own.
+        stale = Organization.objects.filter(key=source.identity.key)
+        stale.filter(status=Status.DELETED).update(key=random_key())
+        stale.exclude(status=Status.DELETED).delete()
+        number = source.identity.organization
+        if number is not None and not Organization.objects.filter(pk=number).exists():
+            row.pk = number  # Tokens and links that are on their way name it.
+        row.save(force_insert=True)
+        with connections["default"].cursor() as cursor:
+            cursor.execute(
+                "SELECT setval(pg_get_serial_sequence('organizations', 'id'), "
+                "greatest((SELECT last_value FROM organizations_id_seq), %s))",
+                [row.pk],
+            )
+    return row
+
+
+def _free_name(session: ServerSession, slug: str) -> str:
+    is_opaque = settings.ORG_DATABASE_NAMES == "opaque"
+    name = database_name_for(slug, opaque=is_opaque)
+    while session.database_owner(name) is not None:
+        name = database_name_for(slug_variant(slug), opaque=is_opaque)
+    return name
+
+
+def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
+    """Role, database and content. A new password keeps out who knew the old one meanwhile."""
+    password, old_password = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    row.sealed_password = seal(password)
+    row.save(update_fields=["sealed_password"])
+    ensure_role(session, role=row.role_name, password=password, key=row.key)
+    ensure_database(session, database=row.database_name, role=row.role_name, key=row.key)
+    set_password(session, role=source.role, password=old_password)
+    with session.membership(source.role):
+        session.value(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
+            "WHERE usename = %s",
+            (source.role,),
+        )
+        reset_settings(session, source.database)
+    transfer.copy(
+        row.name,
+        transfer.parameters(source.database, source.role, old_password),
+        transfer.parameters(row.database_name, row.role_name, password),
+    )
+
+
+def _open(session: ServerSession, row: Organization, source: _Source) -> None:
+    """One commit: the new one is the organization's, and the old one nobody's any more."""
+    made = expected(row)
+    closed = replace(source.identity, state=State.MOVED, deletion="")
+    names = (sql.Identifier(source.database), sql.Identifier(source.role))
+    with recorded("organization.adopted", row):
+        move(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint="")
+        identity.change(session, made, state=State.LET_IN, organization=row.pk)
+        with connections["default"].cursor() as cursor:
+            cursor.execute(closed.comment(source.role).as_string())
+    # From here on it is an organization like others; what follows closes doors that lead nowhere.
+    with session.membership(source.role):
+        session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(names[0]))
+    session.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(names[1]))

@@ -1,0 +1,45 @@
+"""`manage.py identify_orgs [ORG…]`"""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations import claiming
+from organizations.errors import OrganizationError, OrganizationNotFound
+from organizations.models import Organization
+
+
+class Command(BaseCommand):
+    """Once, behind the upgrade from a version without identities; may be run again."""
+
+    help = (
+        "Write into each role whose database it owns (COMMENT ON ROLE), where that is missing. "
+        "Until then the database counts as somebody's and is never dropped. Name an organization "
+        "whose database was restored by hand: it is another database then. Exit code 1: some are "
+        "refused."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("names", nargs="*", metavar="ORG", help="these alone (default: all)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        done = refused = 0
+        try:
+            ids = [_find(name) for name in options["names"]] or None
+            for each in claiming.identify_organizations(ids):
+                done += not each.refused
+                refused += bool(each.refused)
+                self.stdout.write(f"{each.name}: {each.refused or 'identified'}")
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{done} identified.")
+        if refused:
+            raise CommandError(f"{refused} refused: they are kept as they are.")
+
+
+def _find(name: str) -> int:
+    organization = Organization.objects.live().named(name).first()
+    if organization is None:
+        raise OrganizationNotFound(name)
+    return organization.pk

@@ -1,0 +1,203 @@
+"""Whose a database is: the identity, written where the database's owner cannot change it.
+
+It is the COMMENT ON ROLE of the role that owns the database, in a catalog that all databases of the
+server share. Only a superuser, or who has CREATEROLE and the ADMIN option on the role, may write it
+(PostgreSQL, COMMENT); every role may read it, so it names nobody. Nothing is dropped unless the
+master's row, the identity, the database's OID and its owner agree.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from django.db import connections
+from psycopg import sql
+
+from organizations.errors import DatabaseKept
+
+from .server import ServerSession
+
+_FORMAT = 1
+
+
+class State(StrEnum):
+    """What has become of the role's database."""
+
+    MADE = "made"  # Nobody was let in: it is half made, a spare or a template.
+    LET_IN = "let in"
+    DELETING = "deleting"
+    MOVED = "moved"  # Its content is in another database, of a role with the same key.
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """installation: Installation.key. key: the row's. databases: the OIDs of those it owns.
+
+    deletion: Organization.deletion while the state is `deleting`. organization: the row's id, once
+    somebody was let in; a claimed master numbers on above it.
+    """
+
+    installation: str
+    key: str
+    state: State = State.MADE
+    databases: tuple[int, ...] = ()
+    deletion: str = ""
+    organization: int | None = None
+
+    @classmethod
+    def read(cls, comment: str | None) -> "Identity | None":
+        """What a role's comment says; None where it is no identity."""
+        try:
+            said = json.loads(comment or "null")
+            if said["orgmgmt"] != _FORMAT:
+                return None
+            return cls(
+                str(said["installation"]),
+                str(said["key"]),
+                State(said["state"]),
+                tuple(int(oid) for oid in said["databases"]),
+                str(said.get("deletion", "")),
+                said.get("organization"),
+            )
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def comment(self, role: str) -> sql.Composed:
+        """The statement that writes it."""
+        said: dict[str, Any] = {
+            "orgmgmt": _FORMAT,
+            "installation": self.installation,
+            "key": self.key,
+            "state": self.state,
+            "databases": self.databases,
+        }
+        said |= {"deletion": self.deletion} if self.deletion else {}
+        said |= {"organization": self.organization} if self.organization is not None else {}
+        statement = sql.SQL("COMMENT ON ROLE {} IS {}")
+        return statement.format(sql.Identifier(role), sql.Literal(json.dumps(said)))
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a row of the master says of its database.
+
+    name: what it is called in an error. owners: who may own the database; none named: the role.
+    """
+
+    name: str
+    key: str
+    role: str
+    database: str
+    state: State
+    deletion: str = ""
+    owners: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Certain:
+    """What was found to agree with the row. database, role: None where it is not there (any more).
+
+    Made by `certain` alone: whoever drops something has one of these in hand.
+    """
+
+    database: str | None
+    role: str | None
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the server has under the row's names. oid, owner, is_open: None without a database."""
+
+    has_role: bool
+    identity: Identity | None
+    oid: int | None
+    owner: str | None
+    is_open: bool | None
+
+
+_FIND = """
+SELECT r.oid IS NOT NULL, shobj_description(r.oid, 'pg_authid'), d.oid::bigint,
+    pg_get_userbyid(d.datdba)::text, d.datallowconn
+FROM (SELECT %s::name AS role, %s::name AS database) AS named
+LEFT JOIN pg_roles AS r ON r.rolname = named.role
+LEFT JOIN pg_database AS d ON d.datname = named.database
+"""
+
+
+def find(session: ServerSession, *, role: str, database: str) -> Found:
+    """What there is of the role and the database."""
+    row = session.connection.execute(_FIND.encode(), (role, database)).fetchone()
+    assert row is not None  # noqa: S101 - one row, whatever there is
+    has_role, comment, oid, owner, is_open = row
+    return Found(has_role, Identity.read(comment), oid, owner, is_open)
+
+
+def certain(session: ServerSession, expected: Expected) -> Certain:
+    """What may be dropped. Raises DatabaseKept where row, identity, OID and owner disagree.
+
+    A sign-up that failed since a database of its name exists owns nothing of it: that database is
+    no part of what was found. Raises InstallationUnclaimed in a copy of a master.
+    """
+    found = find(session, role=expected.role, database=expected.database)
+    owners = expected.owners or (expected.role,)
+    if not found.has_role:
+        if found.owner is not None and (expected.owners or expected.state != State.MADE):
+            raise DatabaseKept(expected.name, f"its role {expected.role} is missing")
+        return Certain(None, None, None)
+    if (why := disagreement(found.identity, expected, installation=session.installation)) != "":
+        raise DatabaseKept(expected.name, why)
+    assert found.identity is not None  # noqa: S101 - it agrees
+    if found.oid is None:
+        return Certain(None, expected.role, None)
+    if found.owner not in owners:
+        if expected.state == State.MADE:
+            return Certain(None, expected.role, None)
+        raise DatabaseKept(expected.name, f"its database belongs to {found.owner}")
+    # Made, and its OID not yet written down: then it was never opened, and holds nothing.
+    is_unopened = not found.identity.databases and found.is_open is False
+    if found.oid not in found.identity.databases and not (
+        is_unopened and expected.state == State.MADE
+    ):
+        raise DatabaseKept(expected.name, "its database is another than the one that was made")
+    return Certain(expected.database, expected.role, found.owner)
+
+
+def disagreement(identity: Identity | None, expected: Expected, *, installation: str) -> str:
+    """In what a role's identity is not what the row says; empty: they agree."""
+    if identity is None:
+        return "its role has no identity yet (manage.py identify_orgs)"
+    if identity.installation != installation:
+        return "its role belongs to another installation"
+    if identity.key != expected.key:
+        return "its role belongs to another row"
+    if identity.state != expected.state:
+        return (
+            f"the server is newer than the master: the identity says {identity.state!s}, and the "
+            f"master {expected.state!s}"
+        )
+    if identity.deletion != expected.deletion:
+        return "its role is being deleted by another deletion"
+    return ""
+
+
+def require(session: ServerSession, expected: Expected) -> Identity:
+    """The role's identity. Raises DatabaseKept where it is not as expected."""
+    found = find(session, role=expected.role, database=expected.database)
+    why = disagreement(found.identity, expected, installation=session.installation)
+    if why or found.identity is None:
+        raise DatabaseKept(expected.name, why)
+    return found.identity
+
+
+def change(session: ServerSession, expected: Expected, **changes: Any) -> None:
+    """Write a new state into the identity, inside the transaction on the master that is open.
+
+    Both are one commit: the catalog of roles is shared by all databases of the master's server.
+    session: of the organization's lock; it reads. Raises DatabaseKept where what is there is not
+    as expected.
+    """
+    statement = replace(require(session, expected), **changes).comment(expected.role)
+    with connections["default"].cursor() as cursor:
+        cursor.execute(statement.as_string())

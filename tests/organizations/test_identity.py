@@ -1,0 +1,318 @@
+"""A master that is older than its server, or a copy, destroys nothing: on real dumps by pg_dump."""
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.conftest import PASSWORD
+from tests.faults.command_runner import CommandRunner
+from tests.real_server import RealServer, ServerFailed
+
+if TYPE_CHECKING:
+    from tests.faults.world import World
+
+ENVIRONMENT = {"ORG_SPARE_DATABASES": "2", "ORG_ADMIN_PASSWORD": PASSWORD}
+NEWER = "the server is newer than the master"
+
+
+class Estate(RealServer):
+    """A server of its own, with a master that is dumped and restored by PostgreSQL's programs."""
+
+    def __enter__(self) -> "Estate":
+        self.postgres.acquire()
+        self._runners: dict[str, CommandRunner] = {}
+        self.manage("migrate", "--verbosity", "0")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for runner in self._runners.values():
+            runner.stop()
+        super().__exit__(*exc_info)
+
+    def manage(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        """As manage.py, in a process that is forked from one which has the code loaded."""
+        master = (environment or {}).get("MASTER_DB_NAME", "")
+        if master not in self._runners:
+            where = SimpleNamespace(
+                environment=self.environment | dict(environment or {}), folder=self.folder
+            )
+            runner = self._runners[master] = CommandRunner(cast("World", where))
+            runner.start()
+        code, said = self._runners[master].run(*arguments, timeout_seconds=60)
+        if code != 0:
+            raise ServerFailed(f"manage.py {' '.join(arguments)}:\n{said}")
+        return said
+
+    def create(self, name: str) -> str:
+        """Its database."""
+        said = self.manage("create_org", name, "--email=a@test.com", "--json")
+        return str(document(said, '{"id"')["database"])
+
+    def value(self, query: str, *parameters: Any, database: str = "master_org_db") -> Any:
+        """The first column of the first row, as the superuser."""
+        with self.superuser(database) as connection:
+            row = connection.execute(query.encode(), parameters or None).fetchone()
+        return None if row is None else row[0]
+
+    def superuser(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(**self.postgres.superuser_parameters(database), autocommit=True)  # type: ignore[arg-type]
+
+    def execute(self, *statements: str) -> None:
+        with self.superuser() as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def databases(self) -> set[str]:
+        with self.superuser() as connection:
+            return {str(n) for (n,) in connection.execute("SELECT datname FROM pg_database")}
+
+    def dump(self) -> str:
+        """The master's dump, as a folder's path."""
+        path = str(self.folder / "data" / "master.dump")
+        self._run("pg_dump", "--format=custom", f"--file={path}", "master_org_db")
+        return path
+
+    def restore(self, dump: str, database: str = "master_org_db") -> None:
+        """Into a new database of this name; what had it is dropped."""
+        self.execute(
+            f"DROP DATABASE IF EXISTS {database} WITH (FORCE)",
+            f"CREATE DATABASE {database} OWNER orgmgmt",
+        )
+        self._run("pg_restore", f"--dbname={database}", dump)
+
+    def restore_in_place(self, dump: str) -> None:
+        """Into the database as it is, whose OID stays."""
+        self._run("pg_restore", "--clean", "--if-exists", "--dbname=master_org_db", dump)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        parameters = self.postgres.superuser_parameters()
+        environment = {
+            "PGHOST": str(parameters["host"]),
+            "PGPORT": str(parameters["port"]),
+            "PGUSER": str(parameters["user"]),
+            "PGPASSWORD": str(parameters["password"]),
+        }
+        subprocess.run(
+            [str(self.postgres.bin_dir / program), *arguments],
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+
+    def problems(self) -> dict[str, tuple[str, str]]:
+        """What check_orgs names: the problem and what to do, by whom it is of."""
+        try:
+            said = self.manage("check_orgs", "--json")
+        except ServerFailed as error:
+            said = str(error)
+        return {
+            finding["name"]: (problem["what"], problem["remedy"])
+            for finding in document(said, '{"findings"')["findings"]
+            for problem in finding["problems"]
+        }
+
+
+def document(said: str, beginning: str) -> Any:
+    """The JSON in what was printed; log lines stand before and behind it."""
+    return json.JSONDecoder().raw_decode(said, said.index(beginning))[0]
+
+
+@pytest.fixture(scope="module")
+def estate() -> Iterator[Estate]:
+    with Estate(environment=ENVIRONMENT) as made:
+        yield made
+
+
+def test_customers_who_signed_up_since_the_dump_keep_their_databases(estate: Estate) -> None:
+    estate.manage("refill_spares")
+    dump = estate.dump()
+    taken = {estate.create("Since One"), estate.create("Since Two")}
+    assert estate.value("SELECT count(*) FROM spare_databases") == 0, "both had spares"
+
+    estate.restore_in_place(dump)
+    estate.manage("reconcile_orgs")
+    estate.manage("refill_spares")
+    with pytest.raises(ServerFailed, match="problems left"):
+        estate.manage("check_orgs", "--fix")
+
+    assert taken <= estate.databases()
+    found = estate.problems()
+    for database in taken:
+        what, remedy = found[database]
+        assert what.startswith(NEWER)
+        assert remedy.startswith(f"manage.py adopt_org {database} --name")
+
+    # Back again: by the name that was typed, in a database of a new role.
+    one = min(taken)
+    with estate.superuser(one) as owner:
+        owner.execute(
+            "CREATE FUNCTION left_behind() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"
+        )
+        owner.execute("CREATE ROLE stranger")
+        owner.execute("GRANT SELECT ON users TO stranger")
+    estate.execute(
+        f"ALTER DATABASE {one} SET default_transaction_read_only = on",
+        f"ALTER DATABASE {one} CONNECTION LIMIT 0",
+    )
+    for options in (["--name=?", "--email=a@test.com"], ["--name=Since One", "--email=nobody"]):
+        with pytest.raises(ServerFailed):
+            estate.manage("adopt_org", one, *options)
+    with pytest.raises(ServerFailed, match="there is no such database"):
+        estate.manage("adopt_org", "org_never", "--name=Since One", "--email=b@test.com")
+    said = document(
+        estate.manage("adopt_org", one, "--name=Since One", "--email=b@test.com", "--json"), '{"id"'
+    )
+    role = estate.value("SELECT role_name FROM organizations WHERE id = %s", said["id"])
+    new = said["database"]
+    assert new != one and estate.value("SELECT count(*) FROM users", database=new) == 1
+    assert (
+        estate.value(
+            "SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE proname = 'left_behind'",
+            database=new,
+        )
+        == role
+    )
+    assert not estate.value(
+        "SELECT has_table_privilege('stranger', 'users', 'SELECT')", database=new
+    )
+    found = estate.problems()
+    assert "its content is in another database" in found[one][0], "the old one is kept"
+    assert new not in found
+    with pytest.raises(ServerFailed, match="its content was moved already"):
+        estate.manage("adopt_org", one, "--name=Again", "--email=b@test.com")
+    estate.manage("delete_org", "Since One", "--yes")
+    assert one in estate.databases() and new not in estate.databases()
+
+
+def test_a_copy_touches_nothing_until_it_is_claimed(estate: Estate) -> None:
+    estate.manage("refill_spares")
+    dump = estate.dump()
+    taken = estate.create("Since Three")
+    estate.restore(dump)
+    before = estate.databases()
+
+    for command in (
+        ["reconcile_orgs"],
+        ["refill_spares"],
+        ["check_orgs", "--fix"],
+        ["worker", "--once"],
+        ["create_org", "Refused", "--email=a@test.com"],
+    ):
+        with pytest.raises(ServerFailed, match="This master database is a copy"):
+            estate.manage(*command)
+    assert "the master" in estate.problems()
+    assert estate.databases() == before
+
+    estate.manage("claim_installation", "--yes")
+    estate.manage("reconcile_orgs")
+    assert taken in estate.databases()
+    assert estate.problems()[taken][0].startswith(NEWER)
+    number = estate.value("SELECT coalesce(max(id), 0) FROM organizations")
+    estate.create("After The Claim")
+    assert estate.value("SELECT max(id) FROM organizations") > number + 1_000
+
+
+def test_a_sign_up_that_the_dump_has_half_of_keeps_its_database(estate: Estate) -> None:
+    database = estate.create("Half In The Dump")
+    with estate.superuser("master_org_db") as master:
+        master.execute(
+            "UPDATE organizations SET status = 'provisioning' WHERE database_name = %s", (database,)
+        )
+        dump = estate.dump()
+        master.execute(
+            "UPDATE organizations SET status = 'active' WHERE database_name = %s", (database,)
+        )
+    estate.restore_in_place(dump)
+
+    with pytest.raises(ServerFailed, match="Some could not be cleaned up"):
+        estate.manage("reconcile_orgs")
+    with pytest.raises(ServerFailed, match="exists already"):
+        estate.create("Half in the dump")
+    with pytest.raises(ServerFailed, match="is left as it is"):
+        estate.manage("delete_org", "Half In The Dump", "--yes")
+    assert database in estate.databases()
+    what, remedy = estate.problems()["Half In The Dump"]
+    assert NEWER in what and remedy.startswith(f"manage.py adopt_org {database}")
+
+
+def test_a_rehearsal_beside_production_takes_nothing_of_it(estate: Estate) -> None:
+    live = estate.create("Live Ltd")
+    estate.manage("refill_spares")
+    dump = estate.dump()
+    newest = estate.create("Newest Ltd")
+    estate.restore(dump, "rehearsal")
+    before = estate.databases()
+    beside = {"MASTER_DB_NAME": "rehearsal"}
+
+    with pytest.raises(ServerFailed, match="This master database is a copy"):
+        estate.manage("reconcile_orgs", environment=beside)
+    with pytest.raises(ServerFailed, match="is still on this server"):
+        estate.manage("claim_installation", "--yes", environment=beside)
+    estate.manage("claim_installation", "--new", "--yes", environment=beside)
+    estate.manage("reconcile_orgs", environment=beside)
+    estate.manage("refill_spares", environment=beside)
+    with pytest.raises(ServerFailed, match="another installation"):
+        estate.manage("delete_org", "Live Ltd", "--yes", environment=beside)
+    mine = estate.manage(
+        "create_org",
+        "Rehearsed",
+        "--email=a@test.com",
+        environment=beside,
+    )
+    assert "Rehearsed" in mine
+
+    assert before <= estate.databases()
+    assert {live, newest} <= estate.databases()
+    found = estate.problems()
+    assert "Live Ltd" not in found and "Newest Ltd" not in found, "production is as it was"
+    assert not any("rehears" in name.lower() for name in found)
+
+
+def test_a_restored_deletion_ends_what_was_being_deleted_and_nothing_else(estate: Estate) -> None:
+    database = estate.create("Going Ltd")
+    with estate.superuser("master_org_db") as master:
+        master.execute(
+            "UPDATE organizations SET status = 'deleting', deletion = %s WHERE database_name = %s",
+            ("0" * 32, database),
+        )
+    with pytest.raises(ServerFailed, match="Some could not be cleaned up"):
+        estate.manage("reconcile_orgs")
+    assert database in estate.databases()
+    with estate.superuser("master_org_db") as master:
+        master.execute(
+            "UPDATE organizations SET status = 'active', deletion = '' WHERE database_name = %s",
+            (database,),
+        )
+    estate.manage("delete_org", "Going Ltd", "--yes")
+    assert database not in estate.databases()
+
+
+def test_roles_of_before_are_somebodys_until_they_are_identified(estate: Estate) -> None:
+    database = estate.create("Older Ltd")
+    role = estate.value("SELECT role_name FROM organizations WHERE name = 'Older Ltd'")
+    with estate.superuser() as superuser:
+        superuser.execute(sql.SQL("COMMENT ON ROLE {} IS NULL").format(sql.Identifier(role)))
+    with pytest.raises(ServerFailed, match="no identity yet"):
+        estate.manage("delete_org", "Older Ltd", "--yes")
+    assert "manage.py identify_orgs" in estate.manage("migrate")
+    assert estate.problems()["Older Ltd"][1] == "manage.py identify_orgs"
+    assert "Older Ltd: identified" in estate.manage("identify_orgs")
+    assert "manage.py identify_orgs" not in estate.manage("migrate")
+
+    # Restored by hand: another database under the same name.
+    estate.execute(
+        f"CREATE DATABASE by_hand TEMPLATE {database} OWNER {role}",
+        f"DROP DATABASE {database}",
+        f"ALTER DATABASE by_hand RENAME TO {database}",
+    )
+    with pytest.raises(ServerFailed, match="another than the one that was made"):
+        estate.manage("delete_org", "Older Ltd", "--yes")
+    assert "Older Ltd: identified" in estate.manage("identify_orgs", "Older Ltd")
+    estate.manage("delete_org", "Older Ltd", "--yes")
+    assert database not in estate.databases()
