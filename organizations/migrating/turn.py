@@ -135,12 +135,10 @@ def _schema(there: Outcome, recorded: str) -> dict[str, Any]:
 
 def _failed(nothing: Result, error: Exception, *, seconds: float) -> Result:
     text = explain(error)
-    is_expected = isinstance(error, OrganizationError | DatabaseError | psycopg.Error)
-    logger.warning(
+    logger.error(
         "organization not migrated",
         extra={"organization": nothing.organization_id, "error": text},
-        # What is no database's is a migration's own code. PostgreSQL's DETAIL can quote a row.
-        exc_info=None if is_expected else error,
+        exc_info=_for_log(error),
     )
     return replace(nothing, kind=Kind.FAILED, error=text, seconds=seconds)
 
@@ -159,6 +157,17 @@ def explain(error: BaseException) -> str:
     Of PostgreSQL's the primary message alone: DETAIL can quote a row.
     """
     return _text_of(error)[:_LONGEST_ERROR]
+
+
+def _for_log(error: Exception) -> Exception:
+    """The error with its stack, said as `explain` does, and nothing of what it came from: that can
+    be PostgreSQL's, whose DETAIL can quote a row."""
+    where = error.__traceback__
+    if isinstance(error, MigrationHalfDone) and error.__cause__ is not None:
+        where = error.__cause__.__traceback__
+    kind = type(type(error).__name__, (Exception,), {"__module__": type(error).__module__})
+    logged: Exception = kind(explain(error).removeprefix(f"{type(error).__name__}: "))
+    return logged.with_traceback(where)
 
 
 def _text_of(error: BaseException) -> str:

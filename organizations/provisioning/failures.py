@@ -13,6 +13,7 @@ from organizations.tenancy import TenancyError
 
 from . import trouble
 from .database import DatabaseTaken
+from .migrations import migration_of
 from .server import ServerSession
 
 logger = logging.getLogger(__name__)
@@ -23,15 +24,20 @@ def explained(organization: Organization, error: BaseException) -> BaseException
 
     That text goes to the log. What is no Exception (a worker that is told to exit) stays as it is.
     """
-    logger.warning(
+    root = trouble.cause_of(error)
+    passes = isinstance(root, OrganizationError | TenancyError | psycopg.OperationalError)
+    logger.log(
+        logging.WARNING if passes or not isinstance(error, Exception) else logging.ERROR,
         "provisioning failed",
         extra={"organization": organization.pk, "step": organization.provisioned},
         exc_info=error,
     )
     if isinstance(error, OrganizationError | TenancyError) or not isinstance(error, Exception):
         return error
-    root = trouble.cause_of(error)
-    if isinstance(root, psycopg.errors.InsufficientPrivilege):
+    migration = migration_of(error)
+    where = "" if migration is None else f", in migration {migration}"
+    # Administrative statements are psycopg's own; Django's run as the organization's role.
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
         reason = (
             "permission denied. The application's database role needs CREATEDB and CREATEROLE: "
             "run what `manage.py server_sql` prints as a superuser."
@@ -40,8 +46,14 @@ def explained(organization: Organization, error: BaseException) -> BaseException
         return trouble.told(root)
     elif isinstance(root, DatabaseTaken):
         reason = "its database name is taken on the server by something else."
+    elif isinstance(root, psycopg.errors.InsufficientPrivilege):
+        reason = (
+            f"its own role may not do what was asked of it{where}. The log has the server's words: "
+            "change the migration, or have a superuser do that part ahead."
+        )
     else:
-        reason = f"the step behind {organization.provisioned!r} failed ({type(root).__name__})."
+        step = organization.provisioned
+        reason = f"the step behind {step!r} failed ({type(root).__name__}){where}."
     return ProvisioningFailed(organization.name, reason)
 
 

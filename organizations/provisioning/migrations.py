@@ -36,7 +36,7 @@ def migrate_tenant(tenant: Tenant, *, after: Callable[[Migration], None] | None 
 
     Each tenant app by its label: a `migrate` without one would record the master's apps as applied
     in a database that has none of their tables. after: called behind each migration, once it is
-    committed.
+    committed. What is raised in a migration has a note of its name (migration_of).
     """
     with tenancy.override(tenant), unhurried(tenant.alias):
         for label in sorted(tenancy.tenant_labels()):
@@ -56,12 +56,34 @@ def _migrate(after: Callable[[Migration], None] | None) -> BaseCommand:
     Relies on Django 5.2, core/management/commands/migrate.py: what its executor tells it of.
     """
     command: Any = load_command_class(get_commands()["migrate"], "migrate")
-    told = command.migration_progress_callback
+    told, handle = command.migration_progress_callback, command.handle
+    begun: list[Migration] = []
 
     def tell(action: str, migration: Migration | None = None, fake: bool = False) -> None:
         told(action, migration, fake)
-        if after is not None and migration is not None and action == "apply_success":
-            after(migration)
+        if migration is not None and action == "apply_start":
+            begun.append(migration)
+        if migration is not None and action == "apply_success":
+            begun.clear()
+            if after is not None:
+                after(migration)
 
-    command.migration_progress_callback = tell
+    def noting(*args: Any, **options: Any) -> Any:
+        try:
+            return handle(*args, **options)
+        except Exception as error:
+            for migration in begun:
+                error.add_note(f"{_NOTE}{migration.app_label}.{migration.name}")
+            raise
+
+    command.migration_progress_callback, command.handle = tell, noting
     return command  # type: ignore[no-any-return]
+
+
+def migration_of(error: BaseException) -> str | None:
+    """The migration in which migrate_tenant met the error, as `app.name`."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return next((note.removeprefix(_NOTE) for note in notes if note.startswith(_NOTE)), None)
+
+
+_NOTE = "in migration "

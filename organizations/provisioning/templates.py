@@ -59,7 +59,7 @@ def ensure(session: ServerSession) -> Template | None:
         if trouble.is_servers(error):
             raise
         _not_before = time.monotonic() + _PAUSE_SECONDS
-        logger.warning("template not built", exc_info=error)
+        logger.error("template not built", exc_info=error)
         return None
     finally:
         if not session.connection.closed:

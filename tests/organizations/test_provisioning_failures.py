@@ -98,6 +98,18 @@ def test_a_migration_that_fails_leaves_nothing(
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
+def test_what_a_migration_may_not_do_is_not_told_as_a_missing_right_of_the_application(
+    migration: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    migration("SELECT pg_read_file('postgresql.conf')")
+    with pytest.raises(ProvisioningFailed, match=r"in migration accounts\.0002_added\.") as caught:
+        sign_up()
+    assert "CREATEDB" not in str(caught.value)
+    (record,) = [each for each in caplog.records if each.message == "provisioning failed"]
+    assert record.levelname == "ERROR"
+    assert "permission denied for function pg_read_file" in caplog.text
+
+
 def test_a_first_admin_that_cannot_be_written_leaves_nothing(
     superuser: Superuser, migration: Callable[[str], None], settings: Settings
 ) -> None:

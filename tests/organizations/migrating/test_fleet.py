@@ -106,7 +106,9 @@ def test_an_unknown_target_is_said_before_anything_is_done(four: Fleet) -> None:
 
 
 # --- Failures ------------------------------------------------------------------------------------
-def test_one_that_fails_stays_where_it_was_and_the_others_are_done(four: Fleet, add: Add) -> None:
+def test_one_that_fails_stays_where_it_was_and_the_others_are_done(
+    four: Fleet, add: Add, caplog: pytest.LogCaptureFixture
+) -> None:
     before = four.rows[2].fingerprint
     ask(four.rows[2], BAD)
     add(strict=STRICT_ADDRESSES)
@@ -120,6 +122,11 @@ def test_one_that_fails_stays_where_it_was_and_the_others_are_done(four: Fleet, 
     assert row.migration_error == failed.error
     assert failed.error.startswith("CheckViolation: check constraint")
     assert "bad data" not in failed.error, "a value of the organization's"
+    (logged,) = [each for each in caplog.records if each.message == "organization not migrated"]
+    assert logged.levelname == "ERROR"
+    assert "in send" in caplog.text, "where it happened"
+    assert f"psycopg.errors.{failed.error}" in caplog.text
+    assert "bad data" not in caplog.text
 
     # A look at it does not make it good. --retry-failed tries that one alone.
     four.run(verify=True)
