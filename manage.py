@@ -18,6 +18,8 @@ WITHOUT_DATABASE = frozenset(
         "spectacular",
         "startapp",
         "startproject",
+        "test",
+        "testserver",
         "version",
     }
 )
@@ -32,12 +34,26 @@ READ_ONLY = WITHOUT_DATABASE | {
     "sqlflush",
     "sqlmigrate",
     "sqlsequencereset",
-    "test",
 }
 
 
 def main() -> None:
-    """Run the command in sys.argv; start the embedded server for it where that is configured."""
+    """Run the command in sys.argv, and end as a program should that is interrupted."""
+    try:
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Who reads has read enough, as `head` does. Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _run() -> None:
+    """Start the embedded server for the command where that is configured."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line

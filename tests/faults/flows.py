@@ -206,6 +206,11 @@ NO_FLOWS = {
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
     "reset_credentials": "a role and its row change in one transaction; the next run does those "
     "that were not reached",
+    "dumpdata": "reads",
+    "loaddata": "one transaction",
+    "create_admin": "one transaction, as user_created and user_changed",
+    "test": "refuses",
+    "testserver": "refuses",
     "seed_orgs": "for development: makes organizations by what sign_up tries",
     "server_sql": "prints",
     "showmigrations": "reads",

@@ -1,6 +1,5 @@
 """`manage.py check_isolation`"""
 
-import json
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
@@ -16,6 +15,7 @@ from organizations.errors import OrganizationError
 from organizations.isolation import runner, stage
 from organizations.isolation.outcome import Result
 from organizations.isolation.rows import RowsNotMade
+from organizations.management.document import Document
 
 _BUSY = "Another check_isolation is at work on this installation. Wait for it."
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
         parser.add_argument("--all", action="store_true", help="a line for each refused try too")
         parser.add_argument(
             "--sample",
@@ -66,8 +66,11 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def _shown(self, results: Iterable[Result], *, as_json: bool) -> Iterator[Result]:
+        document = Document(self.stdout.write, "attempts") if as_json else None
+        counts: Counter[str] = Counter()
         for result in results:
-            if as_json:
+            counts[result.outcome] += 1
+            if document is not None:
                 facts = {
                     "family": result.family,
                     "attempt": result.attempt,
@@ -75,8 +78,10 @@ class Command(BaseCommand):
                     "outcome": result.outcome,
                     "how": result.how,
                 }
-                self.stdout.write(json.dumps(facts, ensure_ascii=False))
+                document.add(facts)
             yield result
+        if document is not None:
+            document.end({"counts": counts})
 
     def _table(self, results: list[Result], *, everything: bool) -> None:
         lines = [("family", "attempt", "outcome"), *_lines(results, everything=everything)]

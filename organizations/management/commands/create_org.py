@@ -35,10 +35,10 @@ class Command(BaseCommand):
             help="read the admin's password from standard input (or set ORG_ADMIN_PASSWORD); "
             "without either it is asked for",
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        password = _password(from_stdin=options["password_stdin"])
+        password = password_for("the first admin", from_stdin=options["password_stdin"])
         try:
             created = services.create_organization(
                 name=options["name"], email=options["email"], password=password
@@ -77,7 +77,8 @@ def given_password(*, from_stdin: bool) -> str | None:
     return os.environ.get("ORG_ADMIN_PASSWORD") or None
 
 
-def _password(*, from_stdin: bool) -> str:
+def password_for(whom: str, *, from_stdin: bool) -> str:
+    """As given, or as typed twice at the terminal. Raises CommandError."""
     given = given_password(from_stdin=from_stdin)
     if given is not None:
         return given
@@ -86,7 +87,7 @@ def _password(*, from_stdin: bool) -> str:
             "No password. Pipe it in with --password-stdin, or set ORG_ADMIN_PASSWORD."
         )
     try:
-        password = getpass.getpass("Password of the first admin: ")
+        password = getpass.getpass(f"Password of {whom}: ")
         again = getpass.getpass("The same again: ")
     except (EOFError, KeyboardInterrupt) as error:
         raise CommandError("No password was typed. Nothing was created.") from error

@@ -1,41 +1,78 @@
-"""`manage.py list_orgs`"""
+"""`manage.py list_orgs [TEXT…]`"""
 
-import json
 from argparse import ArgumentParser
+from collections import Counter
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db.models import Q
 
+from organizations.management.document import Document
 from organizations.models import Organization
+from organizations.naming import name_digest
+
+_ROW = "{:>6}  {:<12}  {:<10}  {:<30}  {:<34}  {:<30}  {}"
+_STATUS = [status.value for status in Organization.Status]
 
 
 class Command(BaseCommand):
     """What the master database knows."""
 
-    help = "List the organizations. Tombstones of deleted ones with --all."
+    help = (
+        "List the organizations, or those with a TEXT in their name, slug, database or first "
+        "admin's address. Tombstones of deleted ones with --all."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("texts", nargs="*", metavar="TEXT", help="a name in any spelling, too")
+        parser.add_argument("--status", choices=_STATUS, help="those alone")
         parser.add_argument("--all", action="store_true", help="deleted ones too")
-        parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *args: Any, **options: Any) -> None:
         organizations = Organization.objects.order_by("id")
-        if not options["all"]:
+        if options["status"]:
+            organizations = organizations.filter(status=options["status"])
+        elif not options["all"]:
             organizations = organizations.live()
-        row = "{:>6}  {:<12}  {:<30}  {:<34}  {}"
-        if not options["json"]:
-            self.stdout.write(row.format("id", "status", "slug", "database", "name"))
-        for organization in organizations.iterator():
-            facts = {
-                "id": organization.pk,
-                "status": organization.status,
-                "slug": organization.slug,
-                "database": organization.database_name,
-                "name": organization.name,
-            }
-            line = (
-                json.dumps(facts, ensure_ascii=False)
-                if options["json"]
-                else row.format(*facts.values())
-            )
-            self.stdout.write(line)
+        if options["texts"]:
+            organizations = organizations.filter(_any_of(options["texts"]))
+        document = Document(self.stdout.write, "organizations") if options["json"] else None
+        if document is None:
+            head = ("id", "status", "created", "slug", "database", "e-mail", "name")
+            self.stdout.write(_ROW.format(*head))
+        counts: Counter[str] = Counter()
+        for each in organizations.iterator():
+            counts[each.status] += 1
+            if document is None:
+                day = each.created_at.date().isoformat()
+                facts = (each.pk, each.status, day, each.slug, each.database_name)
+                self.stdout.write(_ROW.format(*facts, each.admin_email, each.name))
+            else:
+                document.add(_facts(each))
+        if document is None:
+            number = counts.total()
+            self.stdout.write(f"{number} organization{'' if number == 1 else 's'}")
+        else:
+            document.end({"counts": {"organizations": counts.total(), **counts}})
+
+
+def _any_of(texts: list[str]) -> Q:
+    found = Q()
+    for text in texts:
+        found |= Q(name_digest=name_digest(text))
+        for field in ("name", "slug", "database_name", "admin_email"):
+            found |= Q(**{f"{field}__icontains": text})
+    return found
+
+
+def _facts(organization: Organization) -> dict[str, Any]:
+    return {
+        "id": organization.pk,
+        "name": organization.name,
+        "slug": organization.slug,
+        "status": organization.status,
+        "database": organization.database_name,
+        "admin_email": organization.admin_email,
+        "created_at": organization.created_at.isoformat(),
+    }

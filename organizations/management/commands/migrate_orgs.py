@@ -48,7 +48,12 @@ class Command(BaseCommand):
         add("words", nargs="*", metavar="ORG… APP MIGRATION", help="default: all, to the newest")
         add("--org", action="append", default=[], help="one that is called as an app is")
         add("--parallel", type=int, default=0, help="threads (default: twice the cores)")
-        add("--canary", default="", metavar="N|N%", help="these first; then it asks")
+        add(
+            "--canary",
+            default="",
+            metavar="N|PERCENT",
+            help="these first, such as 3 or 5%%; then it asks",
+        )
         add("--yes", action="store_true", help="ask nothing")
         add("--max-failures", type=int, default=0, help="stop when as many have failed")
         add("--plan", action="store_true", help="show the SQL, and do nothing")
@@ -102,7 +107,8 @@ class Command(BaseCommand):
         engine = Engine(self._target)
         found = planning.plans(chosen, self._behind(engine), engine)
         if self._options["json"]:
-            self.stdout.write(json.dumps([planning.facts(plan) for plan in found]))
+            facts = {"plans": [planning.facts(plan) for plan in found]}
+            self.stdout.write(json.dumps(facts, ensure_ascii=False))
             return
         lines = [line for plan in found for line in planning.text(plan)]
         self.stdout.write("\n".join(lines) or "-- nothing to do")
@@ -129,7 +135,10 @@ class Command(BaseCommand):
             name=self._target.name,
             fingerprint=engine.fingerprint,
         )
-        self.stdout.write(f"{jobs} jobs are for the workers.")
+        as_json = self._options["json"]
+        self.stdout.write(
+            json.dumps({"jobs": jobs}) if as_json else f"{jobs} jobs are for the workers."
+        )
 
     def _confirm_rollback(self) -> None:
         """A target that has migrations behind it can take some back, and with them data."""

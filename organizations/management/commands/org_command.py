@@ -1,5 +1,6 @@
 """`manage.py org_command NAME -- COMMAND …`"""
 
+import shlex
 from argparse import REMAINDER, ArgumentParser
 from contextlib import ExitStack
 from typing import Any
@@ -31,6 +32,8 @@ class Command(BaseCommand):
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         name, arguments = options["command"], list(options["arguments"])
+        if name in _OF_STAFF:
+            raise CommandError(_OF_STAFF[name].format(shlex.quote(organization.name)))
         commands = get_commands()
         if name not in commands:
             raise CommandError(f"There is no command {name!r}. `manage.py help` lists them.")
@@ -50,3 +53,12 @@ class Command(BaseCommand):
             if takes_database and not any(word.startswith("--database") for word in arguments):
                 arguments = ["--database", organization.tenant.alias, *arguments]
             call_command(command, *arguments)
+
+
+_OF_STAFF = {
+    "createsuperuser": "createsuperuser makes staff of the platform, in the master. An admin of "
+    "this organization: manage.py create_admin {} --email ADDRESS",
+    "changepassword": "changepassword is for staff of the platform, in the master. Here admins set "
+    "the others' passwords, and everybody can ask for a link; for an admin who cannot: manage.py "
+    "create_admin {} --email ADDRESS --existing",
+}

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from typing import Any
 
 from django.core.management import call_command
 
@@ -11,24 +12,44 @@ from tests.conftest import Company
 from tests.organizations.helpers import manage
 
 
-def listed(**options: bool) -> str:
+def listed(*texts: str, **options: Any) -> str:
     out = io.StringIO()
-    call_command("list_orgs", stdout=out, **options)
+    call_command("list_orgs", *texts, stdout=out, **options)
     return out.getvalue()
 
 
-def test_each_organization_is_a_line_with_its_status_slug_and_database(alpha: Company) -> None:
-    (line,) = [line for line in listed().splitlines() if line.endswith("  Acme Corp")]
-    number = str(alpha.organization.pk)
-    assert line.split() == [number, "active", "acme-corp", "org_acme_corp", "Acme", "Corp"]
+def test_each_organization_is_a_line_and_the_last_one_says_how_many(
+    alpha: Company, beta: Company
+) -> None:
+    head, *lines, total = listed().splitlines()
+    assert head.split() == ["id", "status", "created", "slug", "database", "e-mail", "name"]
+    assert total == f"{len(lines)} organizations"
+    (line,) = [line for line in lines if line.endswith("  Acme Corp")]
+    day = alpha.organization.created_at.date().isoformat()
+    facts = [str(alpha.organization.pk), "active", day, "acme-corp", "org_acme_corp", alpha.email]
+    assert line.split() == [*facts, "Acme", "Corp"]
 
 
-def test_json_is_one_object_a_line(alpha: Company, beta: Company) -> None:
+def test_json_is_one_document(alpha: Company, beta: Company) -> None:
     ended = manage("list_orgs", "--json")
     assert ended.returncode == 0, ended.stderr
-    facts = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert {"Acme Corp", "Acme-Corp 2"} <= {each["name"] for each in facts}
-    assert set(facts[0]) == {"id", "status", "slug", "database", "name"}
+    document = json.loads(ended.stdout)
+    found = {each["name"]: each for each in document["organizations"]}
+    assert document["counts"]["organizations"] == len(found)
+    assert found["Acme Corp"]["admin_email"] == alpha.email
+    assert found["Acme Corp"]["created_at"] == alpha.organization.created_at.isoformat()
+    facts = {"id", "name", "slug", "status", "database", "admin_email", "created_at"}
+    assert set(found["Acme-Corp 2"]) == facts
+
+
+def test_a_text_chooses_by_name_in_any_spelling_slug_database_and_address(
+    alpha: Company, beta: Company
+) -> None:
+    assert listed("ACME_CORP-2").splitlines()[1:] == listed("acme-corp 2").splitlines()[1:]
+    for text in ("Corp 2", "beta.EXAMPLE", "acme_corp_2"):
+        _, line, total = listed(text).splitlines()
+        assert (line.endswith("  Acme-Corp 2"), total) == (True, "1 organization"), text
+    assert listed("Acme", status="suspended").splitlines()[1:] == ["0 organizations"]
 
 
 def test_tombstones_are_listed_on_demand_alone(company: Callable[..., Company]) -> None:
@@ -36,3 +57,4 @@ def test_tombstones_are_listed_on_demand_alone(company: Callable[..., Company]) 
     services.delete_organization(made.organization)
     assert "Gone Ltd" not in listed()
     assert "Gone Ltd" in listed(all=True)
+    assert "Gone Ltd" in listed(status="deleted")

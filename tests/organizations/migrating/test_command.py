@@ -91,7 +91,7 @@ def test_a_plan_shows_the_sql_and_does_nothing(four: Fleet, add: Add) -> None:
     assert f"-- 4 at {four.rows[0].fingerprint[:12]}, such as {four.rows[0].slug}" in ended.out
     assert "-- accounts.0004_note" in ended.out
     assert 'ALTER TABLE "users" ADD COLUMN "note"' in ended.out
-    (plan,) = json.loads(Ended(four, "--plan", "--json").out)
+    (plan,) = json.loads(Ended(four, "--plan", "--json").out)["plans"]
     assert plan["organizations"] == 4
     assert plan["migrations"][0]["migration"] == "accounts.0004_note"
     assert "note" not in columns(four.rows[0])

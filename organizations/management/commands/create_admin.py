@@ -1,0 +1,62 @@
+"""`manage.py create_admin NAME --email E`"""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.models import User, email_key
+from accounts.services import create_user, update_user
+from organizations import services, tenancy
+from organizations.errors import AccountError, OrganizationError
+
+from .create_org import password_for, sentence
+
+
+class Command(BaseCommand):
+    """The way back in for an organization whose admins are gone."""
+
+    help = (
+        "Make an admin of an organization: a new user, or with --existing one who is there, who "
+        "then has this password, is active and an admin, and is logged out everywhere. Staff of "
+        "the platform are made by createsuperuser."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="the organization's name, in any spelling")
+        parser.add_argument("--email", required=True, help="the admin's address")
+        parser.add_argument("--existing", action="store_true", help="somebody who is there already")
+        parser.add_argument(
+            "--password-stdin",
+            action="store_true",
+            help="read the password from standard input (or set ORG_ADMIN_PASSWORD); without "
+            "either it is asked for",
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            organization = services.find_organization(options["name"])
+            password = password_for("the admin", from_stdin=options["password_stdin"])
+            with tenancy.override(organization.tenant):
+                user = _make(options["email"], password, is_there=options["existing"])
+        except ValidationError as error:
+            raise CommandError(sentence(error)) from error
+        except (OrganizationError, AccountError) as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            facts = {"id": user.pk, "email": user.email, "organization": organization.name}
+            self.stdout.write(json.dumps(facts, ensure_ascii=False))
+        else:
+            self.stdout.write(f"{user.email} is an admin of {organization.name}.")
+
+
+def _make(email: str, password: str, *, is_there: bool) -> User:
+    if not is_there:
+        return create_user(email=email, password=password, is_admin=True)
+    user = User.objects.filter(email_key=email_key(email)).first()
+    if user is None:
+        raise CommandError(f"There is no user with the address {email}. Leave --existing out.")
+    return update_user(user, password=password, is_admin=True, is_active=True)
