@@ -3,7 +3,6 @@
 import pytest
 from django.core.management import call_command
 
-from organizations import services
 from organizations.provisioning.server_sql import server_statements
 from tests.conftest import Superuser
 from tests.plugin import SERVER
@@ -32,13 +31,13 @@ def test_check_without_a_server_says_so_and_checks_the_rest(
     assert "System check identified no issues" in captured.out
 
 
-def test_reconciling_closes_the_master_to_public(superuser: Superuser) -> None:
+def test_a_web_servers_start_closes_the_master_to_public(superuser: Superuser) -> None:
     """Where the application's role owns it, as it does until server_sql has set up an owner."""
     master = SERVER.connection_parameters()["dbname"]
     superuser.execute("ALTER DATABASE master_org_db OWNER TO orgmgmt")
     try:
         superuser.execute("GRANT CONNECT ON DATABASE master_org_db TO PUBLIC")
-        services.reconcile_organizations()
+        call_command("prepare_start")
         row = superuser.execute(
             "SELECT count(*) FROM pg_database, aclexplode(datacl) AS acl "
             "WHERE datname = %s AND acl.grantee = 0",
