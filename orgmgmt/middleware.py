@@ -16,6 +16,7 @@ from django.http import (
 from django.http.response import HttpResponseBase
 from rest_framework.response import Response
 
+from organizations import tenancy
 from organizations.tenancy import NoTenant
 
 from .exceptions import body, domain_answer, respond
@@ -43,6 +44,8 @@ class FreshContextMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        # Whatever the thread itself was left in: the request's own end would not reach it.
+        tenancy.reset()
         context = copy_context()
         response = context.run(self.get_response, request)
         if isinstance(response, StreamingHttpResponse) and not response.is_async:

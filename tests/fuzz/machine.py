@@ -207,24 +207,23 @@ class Walls(Blocks):
         try:
             found = unit.query(lambda: next(stream.steps, None))
         except NoTenant:
-            assert self._active_in(stream, unit) is None, "the stream has lost its organization"
+            assert organization is None, "the stream has lost its organization"
             self._over(stream)
             return
         except BROKEN as error:
             self._over(stream)
             if not stream.may_break:
-                self.excuse(unit, self._active_in(stream, unit), error)
+                self.excuse(unit, organization, error)
             return
         if found is None:
             assert stream.home is not None, "the steps have ended by themselves"
             self._over(stream)
             return
-        seen = self._active_in(stream, unit)
-        assert seen is not None, f"nobody's stream holds {found}"
+        assert organization is not None, f"nobody's stream holds {found}"
         answer = json.loads(found)
-        self.model.cut.discard((unit.thread, seen))
-        self.same({int(pk): email for pk, email in answer["rows"].items()}, seen)
-        if answer["email"] is not None and organization is not None:
+        self.model.cut.discard((unit.thread, organization))
+        self.same({int(pk): email for pk, email in answer["rows"].items()}, organization)
+        if answer["email"] is not None:
             assert answer["email"].endswith(self.sides[organization].domain)
 
     @precondition(lambda self: self.streams)
@@ -244,10 +243,6 @@ class Walls(Blocks):
             except BROKEN:
                 assert stream.may_break
         self._over(stream)
-
-    def _active_in(self, stream: Stream, unit: Unit) -> int | None:
-        """Whose rows a step reads: a stream that is nobody's is where it is stepped through."""
-        return self.model.active(unit.name) if stream.organization is None else stream.organization
 
     def _unit_for(self, stream: Stream, number: int) -> Unit | None:
         fitting = [unit for unit in self.units if stream.home in (None, unit.thread)]

@@ -10,6 +10,9 @@ from django.urls import path
 from django.utils import timezone
 from django.utils.translation import trans_real
 
+from organizations import tenancy
+from tests.conftest import Company
+
 _mine = contextvars.ContextVar("mine", default="nobody's")
 
 
@@ -57,6 +60,13 @@ def test_what_a_request_activates_is_not_the_next_ones() -> None:
     assert Client().get("/leave").content.decode() == "Asia/Tokyo de mine"
     assert Client().get("/look").content.decode() == before
     assert _active() == before
+
+
+def test_what_the_thread_was_left_in_ends_with_the_next_request(alpha: Company) -> None:
+    left = tenancy.override(alpha.tenant)
+    left.__enter__()
+    Client().get("/look")
+    assert tenancy.peek() is None
 
 
 def test_a_streamed_body_has_what_its_request_activated_and_leaves_nothing() -> None:
