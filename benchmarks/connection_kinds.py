@@ -166,7 +166,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
     settings.configure(
-        ORG_MAX_CONNECTIONS=32, ORG_CONNECTION_IDLE_SECONDS=300, ORG_CONNECTION_WAIT_SECONDS=5
+        ORG_MAX_CONNECTIONS=32,
+        ORG_CONNECTION_IDLE_SECONDS=300,
+        ORG_CONNECTION_WAIT_SECONDS=5,
+        ORG_MAX_ANSWER_BYTES=64_000_000,
+        STATEMENT_TIMEOUT_SECONDS=8,
+        MASTER_DB_DIRECT=None,
     )
     kinds = {
         "one for each block": anew,

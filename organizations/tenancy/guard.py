@@ -211,15 +211,26 @@ class Connection(psycopg.Connection[Any]):
             return False
         if self._is_forgetting:
             self._is_forgetting = False
-            self.ends_at = None
             try:
-                with time_limit(GRACE_SECONDS):
-                    results = self.wait(generators.fetch_many(self.pgconn))
+                if not self._has_forgotten():
+                    return False
             except psycopg.Error:
                 return False
-            if [result.status for result in results] != [ExecStatus.COMMAND_OK]:
-                return False
         return is_quiet(self)
+
+    def _has_forgotten(self) -> bool:
+        """Read the answer, which most often is there."""
+        found, pgconn = [], self.pgconn
+        pgconn.consume_input()
+        while not pgconn.is_busy():
+            if (result := pgconn.get_result()) is None:
+                break
+            found.append(result)
+        else:
+            self.ends_at = None
+            with time_limit(GRACE_SECONDS):
+                found += self.wait(generators.fetch_many(pgconn))
+        return [result.status for result in found] == [ExecStatus.COMMAND_OK]
 
 
 def is_quiet(connection: psycopg.Connection[Any]) -> bool:
