@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
+from organizations import tenancy
 from organizations.errors import (
     AdminRequired,
     InvalidCredentials,
@@ -99,6 +100,14 @@ def pause_seconds(name: str) -> int:
     return math.ceil(seconds / at_most)
 
 
+def _word(organization_id: int) -> str:
+    """What the directory's counted_as calls it; the master is asked where another one is active."""
+    tenant = tenancy.peek()
+    if tenant is None or tenant.organization_id != organization_id:
+        tenant = directory.get().tenant_by_id(organization_id)
+    return f"key:{tenant.key}"
+
+
 def _key(*parts: str | int) -> str:
     # JSON, so that ("a", "b c") and ("a b", "c") are two keys.
     return json.dumps(parts)
@@ -133,8 +142,7 @@ def own_password(request: HttpRequest, *, organization_id: int, email: str) -> I
         yield
         return
     take("LOGIN_ADDRESS", place(request))
-    # As the directory's counted_as names it.
-    person = (f"id:{organization_id}", email_key(email))
+    person = (_word(organization_id), email_key(email))
     take("LOGIN_ACCOUNT", *person, organization_id=organization_id, email=email)
     elsewhere: ValidationError | None = None
     with _attempt(*person, organization_id=organization_id, email=email):
@@ -199,17 +207,18 @@ def news(*, organization_id: int, user_id: int, email: str, is_confirmed: bool) 
 
     To a confirmed address it counts by itself; another one may be any stranger's.
     """
-    take("MAIL_ACCOUNT", "news", organization_id, user_id, organization_id=organization_id)
+    name = _word(organization_id)
+    take("MAIL_ACCOUNT", "news", name, user_id, organization_id=organization_id)
     if not is_confirmed:
-        _take_mail(f"id:{organization_id}", organization_id=organization_id, email=email)
+        _take_mail(name, organization_id=organization_id, email=email)
 
 
 def _take_mail_of(user_id: int | None, *, organization_id: int, email: str) -> None:
+    name = _word(organization_id)
     if user_id is not None:
         # One user's address can be changed to many.
-        take("MAIL_ACCOUNT", "user", organization_id, user_id, organization_id=organization_id)
-    # As the directory's counted_as names it.
-    _take_mail(f"id:{organization_id}", organization_id=organization_id, email=email)
+        take("MAIL_ACCOUNT", "user", name, user_id, organization_id=organization_id)
+    _take_mail(name, organization_id=organization_id, email=email)
 
 
 def _take_mail(name: str, *, organization_id: int | None, email: str) -> None:

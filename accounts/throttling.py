@@ -22,7 +22,7 @@ class MemberThrottle(BaseThrottle):
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
         if isinstance(request.user, User):
-            limits.take("MEMBER", tenancy.get().organization_id, request.user.pk)
+            limits.take("MEMBER", tenancy.get().key, request.user.pk)
         return True
 
 
@@ -31,7 +31,7 @@ class OrganizationThrottle(BaseThrottle):
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
         if isinstance(request.user, User):
-            limits.take("ORGANIZATION", tenancy.get().organization_id)
+            limits.take("ORGANIZATION", tenancy.get().key)
         return True
 
 

@@ -34,13 +34,12 @@ class MasterDirectory:
         return name
 
     def counted_as(self, name: str) -> tuple[int | None, str]:
-        """Its id and `id:7`, or None and the digest of the folded name."""
-        organization_id = (
-            Organization.objects.live().named(name).values_list("pk", flat=True).first()
-        )
-        if organization_id is None:
+        """Its id and `key:` with its key, or None and the digest of the folded name."""
+        found = Organization.objects.live().named(name).values_list("pk", "key").first()
+        if found is None:
             return None, f"name:{name_digest(name)}"
-        return organization_id, f"id:{organization_id}"
+        organization_id, key = found
+        return organization_id, f"key:{key}"
 
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry.

@@ -15,7 +15,7 @@ from pytest_django import Settings
 from accounts import limits, services
 from accounts.models import User
 from organizations.errors import LoginDelayed, TooManyRequests
-from organizations.models import AuditEntry, ThrottleCounter
+from organizations.models import AuditEntry, Organization, ThrottleCounter
 from organizations.tenancy import directory
 from tests.conftest import PASSWORD, Company
 from tests.http.server import free_port
@@ -53,6 +53,20 @@ def _failures(name: str, email: str) -> str:
 
 def acts(act: str) -> list[tuple[int | None, dict[str, Any]]]:
     return list(AuditEntry.objects.filter(act=act).values_list("organization_id", "facts"))
+
+
+def test_an_id_that_comes_again_is_not_held_to_what_was_counted_of_it(
+    alpha: Company, throttles: Settings
+) -> None:
+    """A restored master gives ids out twice, and counters in Redis remember."""
+    rows = Organization.objects.filter(pk=alpha.organization.pk)
+    throttles.LOGIN_FREE_FAILURES = 1
+    assert statuses(3, alpha.name, alpha.email)[-1] == 429
+    rows.update(key="0a" * 16)
+    try:
+        assert statuses(1, alpha.name, alpha.email) == [401]
+    finally:
+        rows.update(key=alpha.organization.key)
 
 
 # --- Rates --------------------------------------------------------------------------------------
@@ -219,7 +233,7 @@ def test_of_twenty_attempts_at_once_one_is_made_where_each_starts_a_delay(
 def test_at_most_the_free_failures_and_one_more_are_compared_at_once(
     alpha: Company, throttles: Settings
 ) -> None:
-    key = limits._key("FAILURES", f"id:{alpha.organization.pk}", alpha.email)
+    key = limits._key("FAILURES", f"key:{alpha.organization.key}", alpha.email)
     counted: Any = caches["throttles"]
 
     def reserve() -> bool:
