@@ -21,6 +21,7 @@ from tests.http.server import WebServer, serving
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "adding-a-tenant-app.md"
 PRINTED_ADDRESS = "http://127.0.0.1:8000"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -92,6 +93,11 @@ def test_curl_session_of_the_readme_answers_what_it_prints(server: WebServer) ->
     printed = [json.loads(code) for language, code in blocks if language == "json"]
     assert len(calls) == len(printed) >= 10, "each block of calls is followed by its answer"
 
+    # The README ends with a logout; the tutorial goes on with a login of its own.
+    (login,) = [code for _, code in fences(TUTORIAL.read_text()) if code.startswith("TOKEN=")]
+    calls.append(f'{login}curl -sS $URL/api/v1/me/ -H "Authorization: Bearer $TOKEN"\n')
+    printed.append(next(each for each in printed if "email_verified_at" in each))
+
     script = "".join(f"{code}printf '\\n<end>\\n'\n" for code in calls)
     done = subprocess.run(
         ["bash", "-eu", "-c", script.replace(PRINTED_ADDRESS, server.url(""))],
@@ -122,6 +128,9 @@ def test_python_example_of_the_readme_prints_what_it_says(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == expected
+    lint = [sys.executable, "-m", "ruff", "check", "--config", str(ROOT / "pyproject.toml")]
+    linted = subprocess.run([*lint, str(program)], capture_output=True, text=True)
+    assert linted.returncode == 0, f"saved in the checkout it breaks make lint:\n{linted.stdout}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
