@@ -74,10 +74,18 @@ def _run() -> None:
             return
         from orgmgmt.runtime import command_recorded, database_ready
 
-        with database_ready(), command_recorded(command, changes=command not in READ_ONLY):
+        changes = command not in READ_ONLY
+        with database_ready(waits=_runs_on(sys.argv)), command_recorded(command, changes=changes):
             execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"Configuration: {error}")
+
+
+def _runs_on(words: list[str]) -> bool:
+    """Whether the command goes on until it is told to end."""
+    options = set(words[2:])
+    worker = words[1] == "worker" and "--once" not in options
+    return worker or (words[1] == "refill_spares" and "--loop" in options)
 
 
 if __name__ == "__main__":

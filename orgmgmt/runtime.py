@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +14,21 @@ logger = logging.getLogger(__name__)
 
 # What a command meets first: one of these is missing where the master was not migrated.
 _FIRST_TABLES = ("organizations", "audit_entries")
+# Between two looks for a master that is away.
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
 
 
 @contextmanager
-def database_ready() -> Iterator[None]:
+def database_ready(*, waits: bool = False) -> Iterator[None]:
     """The configured database, reachable and sufficient, while the block runs.
 
     Starts the embedded server where no other is configured, and stops it behind the block unless
-    another process uses it. Exits with one sentence where the database cannot be used.
+    another process uses it. Exits with one sentence where the database cannot be used; with `waits`
+    one that is away is waited for, as those wait who run already.
     """
     if not settings.EMBEDDED_POSTGRES:
-        _exit_on_problem()
+        _exit_on_problem(waits=waits)
         _limit_waiting()
         with _explained():
             yield
@@ -124,8 +129,16 @@ def _explained() -> Iterator[None]:
         )
 
 
-def _exit_on_problem() -> None:
+def _exit_on_problem(*, waits: bool = False) -> None:
+    import django
+
     from organizations.provisioning import preflight
 
-    if problem := preflight.problem():
-        sys.exit(problem)
+    pause = _FIRST_PAUSE_SECONDS
+    while (found := preflight.look()) is not None:
+        if not (waits and found.passes):
+            sys.exit(str(found))
+        django.setup()  # For its logging.
+        logger.warning("waiting for the master database", extra={"reason": str(found)})
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

@@ -37,6 +37,8 @@ Serving on {url} (Ctrl-C stops it). Try next:
 """
 # What most jobs take on a slow machine; what is cut off is picked up again.
 _STOP_SECONDS = 10.0
+# For requests that are under way.
+_GRACE_SECONDS = 5
 # What migrate_orgs ends with behind a Ctrl-C.
 _INTERRUPTED = 130
 
@@ -53,9 +55,9 @@ class _DevelopmentServer(BaseApplication):
             "workers": settings.WEB_CONCURRENCY,
             "threads": settings.WEB_THREADS,
             "timeout": 60,
-            # Ctrl-C reaches the workers too, beside what the master tells them, and one that is
-            # interrupted while it takes a request in can wait for itself (ThreadPoolExecutor).
-            "graceful_timeout": 3,
+            "graceful_timeout": _GRACE_SECONDS,
+            "post_fork": _hurry,
+            "worker_exit": _end_now,
             "control_socket_disable": True,
             "forwarder_headers": "",
             "loglevel": "warning",
@@ -68,6 +70,18 @@ class _DevelopmentServer(BaseApplication):
         from .wsgi import application
 
         return application
+
+
+def _hurry(server: Any, worker: Any) -> None:
+    # Behind the same time the master kills it, and says "Perhaps out of memory?".
+    worker.cfg.set("graceful_timeout", _GRACE_SECONDS - 2)
+
+
+def _end_now(server: Any, worker: Any) -> None:
+    """Python would wait for the threads whose requests are still under way."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def main() -> None:

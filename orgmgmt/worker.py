@@ -82,6 +82,10 @@ class Worker(ThreadWorker):
         self._under_way: dict[TConn, float] = {}
         self._lingering: dict[TConn, tuple[float, int]] = {}
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """As gunicorn's, but for the pool's lock: the thread that this interrupts can hold it."""
+        super(ThreadWorker, self).handle_quit(sig, frame)
+
     def handle(self, conn: TConn) -> bool:
         self._under_way[conn] = time.monotonic()
         try:

@@ -14,8 +14,13 @@ MINIMUM_SERVER_VERSION = 160000
 class Unusable(Exception):
     """The sentence that says why the server cannot be used, and what to do.
 
-    It names host, port and database, never a password.
+    It names host, port and database, never a password. passes: it can be better in a moment, and
+    nobody has to do anything for that; as far as the server's words tell.
     """
+
+    def __init__(self, sentence: str, *, passes: bool = False) -> None:
+        super().__init__(sentence)
+        self.passes = passes
 
 
 @contextmanager
@@ -37,16 +42,32 @@ def usable_connection() -> Iterator[Connection]:
             yield connection
     except psycopg.Error as error:
         reason = _connection_problem(error, user, database)
-        raise Unusable(f"Cannot use the master database ({where}): {reason}") from error
+        sentence = f"Cannot use the master database ({where}): {reason}"
+        raise Unusable(sentence, passes=reason in _PASSING) from error
 
 
-def problem() -> str | None:
-    """What is wrong with the database settings and what to do, or None."""
+def look() -> Unusable | None:
+    """What is wrong with the database and its settings, or None."""
     try:
         with usable_connection():
             return None
     except Unusable as error:
-        return str(error)
+        return error
+
+
+def problem() -> str | None:
+    """The same as a sentence that says what to do, or None."""
+    found = look()
+    return None if found is None else str(found)
+
+
+_REFUSED = "connection refused. Start PostgreSQL, or set MASTER_DB_HOST and MASTER_DB_PORT."
+_FULL = "the server has no connection free. Raise max_connections or stop other clients."
+_UNRESOLVED = "the host name cannot be resolved. Set MASTER_DB_HOST."
+_SILENT = "no answer in time. Check MASTER_DB_HOST, MASTER_DB_PORT and the network."
+_STARTING = "the server is starting or stopping. Try again in a moment."
+_UNKNOWN = "the connection failed. Check the settings and the server's log."
+_PASSING = (_REFUSED, _FULL, _UNRESOLVED, _SILENT, _STARTING, _UNKNOWN)
 
 
 def _connection_problem(error: psycopg.Error, user: str, database: str) -> str:
@@ -73,16 +94,16 @@ def _connection_problem(error: psycopg.Error, user: str, database: str) -> str:
     if "permission denied for database" in text:
         return f"the role {user} may not connect. Run what `manage.py server_sql` prints."
     if "refused" in text or "no such file" in text:
-        return "connection refused. Start PostgreSQL, or set MASTER_DB_HOST and MASTER_DB_PORT."
+        return _REFUSED
     if "too many" in text or "remaining connection slots" in text:
-        return "the server has no connection free. Raise max_connections or stop other clients."
+        return _FULL
     if "could not translate host" in text or "resolve host" in text:
-        return "the host name cannot be resolved. Set MASTER_DB_HOST."
+        return _UNRESOLVED
     if "timeout" in text or "timed out" in text:
-        return "no answer in time. Check MASTER_DB_HOST, MASTER_DB_PORT and the network."
+        return _SILENT
     if "starting up" in text or "shutting down" in text:
-        return "the server is starting or stopping. Try again in a moment."
-    return "the connection failed. Check the settings and the server's log."
+        return _STARTING
+    return _UNKNOWN
 
 
 def _server_problem(connection: Connection) -> str | None:
