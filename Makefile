@@ -27,7 +27,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz kill-storm job-storm migrate-storm faults faults-small login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz kill-storm job-storm migrate-storm hostile hostile-small faults faults-small login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
@@ -123,6 +123,12 @@ migrate-storm: venv ## Kill (-9) a run of migrate_orgs half-way, spoil one organ
 # Two: each fault stops what it strikes, and half of the time is waited.
 faults-small: venv ## Break what is below every flow that writes, at one step each
 	@$(PY) -m pytest -n 2 --dist worksteal -m faults tests/faults $(ARGS)
+
+hostile: venv ## Attack as one organization's role while others work (ARGS: --requests 100, --only …)
+	@$(PY) -m tests.faults.hostile $(ARGS)
+
+hostile-small: venv ## The same with few requests, and without comparing times
+	@$(PY) -m tests.faults.hostile --requests 100 --no-times
 
 faults: venv ## Break what is below every flow that writes, at every step (ARGS: --seed 7, --only …)
 	@$(PY) -m tests.faults.matrix $(ARGS)

@@ -1,0 +1,393 @@
+"""`make hostile`: SQL that runs as one organization's role, on a live server, while others work.
+
+    python -m tests.faults.hostile --requests 1000 --only locks
+
+Each attack is made with the organization's own role and password, as after an injection. While it
+lasts two other organizations send requests. It counts as noticed where one of theirs is answered
+5xx, or their 99th percentile is over three times the quiet one, measured just before. It counts as
+no attack where its own organization did not feel it. Exit code 1 for either.
+"""
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+
+import psycopg
+from cryptography.fernet import Fernet
+from psycopg import sql
+
+from tests.real_server import RealServer, ServerFailed
+
+PASSWORD = "correct horse battery"
+EMAIL = "admin@siege.example"
+ATTACKER = "Hostile Ltd"
+OTHERS = ("Quiet One", "Quiet Two")
+# A request of the attacker's is asked for so many at once: more than there are threads.
+CROWD = 24
+_TIMES = 3.0
+# Below this a 99th percentile says more of the machine than of the server.
+_LEAST_SECONDS = 0.05
+
+
+class NoEffect(Exception):
+    """The attack's own organization did not feel it."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the others' requests came to."""
+
+    statuses: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def failed(self) -> int:
+        return sum(status >= 500 or status == 0 for status in self.statuses)
+
+    @property
+    def p99(self) -> float:
+        return sorted(self.seconds)[int(len(self.seconds) * 0.99)]
+
+
+class Siege(RealServer):
+    """The server, an attacker with its role's password, and two who know nothing of it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            environment={
+                "WEB_CONCURRENCY": "1",
+                "WEB_THREADS": "8",
+                "ORG_ADMIN_PASSWORD": PASSWORD,
+                "STATEMENT_TIMEOUT_SECONDS": "3",
+                "LOCK_TIMEOUT_SECONDS": "2",
+                "LOG_LEVEL": "ERROR",
+            }
+        )
+        self.tokens: dict[str, str] = {}
+        self.where: dict[str, Any] = {}
+
+    def __enter__(self) -> "Siege":
+        super().__enter__()
+        for name in (ATTACKER, *OTHERS):
+            self.sign_up(name, email=EMAIL, password=PASSWORD)
+            _, answer = self.log_in(name, email=EMAIL, password=PASSWORD)
+            self.tokens[name] = answer["access_token"]
+        database, role, sealed = self.row(
+            "SELECT database_name, role_name, sealed_password FROM organizations WHERE name = %s",
+            ATTACKER,
+        )
+        self.where = {
+            **self.postgres.connection_parameters(),
+            "dbname": database,
+            "user": role,
+            "password": Fernet(self._keys[1]).decrypt(sealed.encode()).decode(),
+        }
+        return self
+
+    def row(self, query: str, *parameters: Any) -> tuple[Any, ...]:
+        """The first row, as the superuser sees the master."""
+        with psycopg.connect(**self.postgres.superuser_parameters("master_org_db")) as master:  # type: ignore[arg-type]
+            found = master.execute(query.encode(), parameters).fetchone()
+        return found or ()
+
+    def attacker(self) -> psycopg.Connection[Any]:
+        """A session of the hostile role's own."""
+        return psycopg.connect(**self.where, autocommit=True, connect_timeout=5)
+
+    def users(self, name: str) -> int:
+        """The status of a list of users; 0 without an answer."""
+        with suppress(OSError, HTTPException):
+            return self._ask_as(name, "/api/v1/users/")
+        return 0
+
+    def _ask_as(self, name: str, path: str) -> int:
+        from http.client import HTTPConnection
+
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            headers = {"Authorization": f"Bearer {self.tokens[name]}", "Accept": "application/json"}
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            response.read()
+            return response.status
+        finally:
+            connection.close()
+
+    def others(self, requests: int) -> Answers:
+        """So many requests of the two others, half each, at the same time."""
+
+        def ask(name: str) -> list[tuple[int, float]]:
+            found = []
+            for _ in range(requests // len(OTHERS)):
+                began = time.perf_counter()
+                found.append((self.users(name), time.perf_counter() - began))
+            return found
+
+        with ThreadPoolExecutor(len(OTHERS)) as pool:
+            answers = [each for found in pool.map(ask, OTHERS) for each in found]
+        return Answers(tuple(a for a, _ in answers), tuple(b for _, b in answers))
+
+    @contextmanager
+    def crowd(self) -> Iterator[list[int]]:
+        """The attacker's people ask without a pause, more of them than there are threads."""
+        is_over = threading.Event()
+        statuses: list[int] = []
+
+        def ask() -> None:
+            while not is_over.is_set():
+                statuses.append(self.users(ATTACKER))
+                time.sleep(0.05)
+
+        threads = [threading.Thread(target=ask) for _ in range(CROWD)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield statuses
+        finally:
+            is_over.set()
+            for thread in threads:
+                thread.join()
+
+    def refused(self, statuses: list[int]) -> None:
+        """Raises NoEffect unless the attacker's own people were refused."""
+        if not any(status >= 500 for status in statuses):
+            raise NoEffect(f"its own requests were answered {sorted(set(statuses))}")
+
+
+# --- The attacks --------------------------------------------------------------------------------
+@contextmanager
+def _users_replaced(siege: Siege, body: str) -> Iterator[None]:
+    """`users` is a view that calls a function with this body, for the time of the block."""
+    with siege.attacker() as own:
+        own.execute("ALTER TABLE users RENAME TO users_kept")
+        own.execute(
+            sql.SQL(
+                "CREATE FUNCTION trap() RETURNS boolean LANGUAGE plpgsql VOLATILE AS {}"
+            ).format(sql.Literal(body))
+        )
+        own.execute("CREATE VIEW users AS SELECT * FROM users_kept WHERE trap()")
+    try:
+        yield
+    finally:
+        with siege.attacker() as own:
+            own.execute("DROP VIEW users")
+            own.execute("DROP FUNCTION trap")
+            own.execute("ALTER TABLE users_kept RENAME TO users")
+
+
+@contextmanager
+def view_that_sleeps(siege: Siege) -> Iterator[None]:
+    """`users` is a view whose function lifts every limit and sleeps."""
+    body = (
+        "BEGIN PERFORM set_config('statement_timeout', '0', false); PERFORM pg_sleep(600); "
+        "RETURN true; END"
+    )
+    with _users_replaced(siege, body), siege.crowd() as statuses:
+        yield
+        siege.refused(statuses)
+
+
+@contextmanager
+def view_that_swallows_cancels(siege: Siege) -> Iterator[None]:
+    """The same, and it goes on sleeping when it is cancelled."""
+    body = (
+        "BEGIN PERFORM set_config('statement_timeout', '0', false); LOOP BEGIN "
+        "PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END"
+    )
+    with _users_replaced(siege, body), siege.crowd() as statuses:
+        yield
+        siege.refused(statuses)
+
+
+@contextmanager
+def locks(siege: Siege) -> Iterator[None]:
+    """An open transaction holds its tables."""
+    with siege.attacker() as own, own.transaction():
+        own.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        with siege.crowd() as statuses:
+            yield
+            siege.refused(statuses)
+
+
+@contextmanager
+def connections(siege: Siege) -> Iterator[None]:
+    """It opens as many sessions as it gets."""
+    with ExitStack() as held:
+        number = 0
+        for _ in range(200):
+            try:
+                held.enter_context(siege.attacker())
+            except psycopg.OperationalError:
+                break
+            number += 1
+        else:
+            raise NoEffect("nothing limits its sessions")
+        yield
+        if number < 2:
+            raise NoEffect(f"it had {number} sessions")
+
+
+@contextmanager
+def settings(siege: Siege) -> Iterator[None]:
+    """It sets all that it may of its database and its role."""
+    names = (sql.Identifier(siege.where["dbname"]), sql.Identifier(siege.where["user"]))
+    with siege.attacker() as own:
+        for statement in (
+            "ALTER DATABASE {0} SET default_transaction_read_only = on",
+            "ALTER DATABASE {0} SET local_preload_libraries = 'not_there'",
+            "ALTER ROLE {1} SET statement_timeout = 1",
+            "ALTER DATABASE {0} CONNECTION LIMIT 0",
+            "ALTER DATABASE {0} IS_TEMPLATE true",
+        ):
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                own.execute(sql.SQL(statement).format(*names))
+    with suppress(psycopg.OperationalError):
+        siege.attacker().close()
+        raise NoEffect("it still gets in")
+    try:
+        yield
+        siege.manage("reconcile_orgs")
+    finally:
+        # Back again, as an operator does it.
+        with suppress(ServerFailed):
+            siege.manage("check_orgs", "--fix")
+        siege.attacker().close()
+
+
+@contextmanager
+def grants(siege: Siege) -> Iterator[None]:
+    """It names every other role in grants and policies, and keeps the transaction open."""
+    siege.manage("create_org", "Doomed Ltd", f"--email={EMAIL}")
+    (doomed,) = siege.row("SELECT role_name FROM organizations WHERE name = 'Doomed Ltd'")
+    with siege.attacker() as own, own.transaction():
+        roles = own.execute(
+            "SELECT rolname FROM pg_roles WHERE rolname LIKE 'orgrole%' AND rolname <> current_user"
+        ).fetchall()
+        for (role,) in roles:
+            name = sql.Identifier(role)
+            own.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))
+            policy = sql.Identifier(f"for_{role}")
+            own.execute(sql.SQL("CREATE POLICY {} ON users TO {}").format(policy, name))
+        if doomed not in {role for (role,) in roles}:
+            raise NoEffect("it does not see the others' roles")
+        yield
+        siege.manage("delete_org", "Doomed Ltd", "--yes")
+        siege.manage("reconcile_orgs", "--wait=1")
+        members = siege.row(
+            "SELECT count(*) FROM pg_auth_members WHERE roleid = %s::regrole "
+            "AND member = 'orgmgmt'::regrole AND inherit_option",
+            siege.where["user"],
+        )
+        if members != (0,):
+            raise ServerFailed("the application is left a member of the attacker's role")
+
+
+@contextmanager
+def migrations_as_a_view(siege: Siege) -> Iterator[None]:
+    """`django_migrations` is a view that sleeps, while the fleet is looked at."""
+    with siege.attacker() as own:
+        own.execute("ALTER TABLE django_migrations RENAME TO kept")
+        own.execute("CREATE VIEW django_migrations AS SELECT kept.* FROM kept, pg_sleep(600)")
+    try:
+        yield
+        try:
+            siege.manage("migrate_orgs", "--verify")
+        except ServerFailed as error:
+            if ATTACKER not in str(error) or any(name in str(error) for name in OTHERS):
+                raise
+        else:
+            raise NoEffect("its database was looked at as if nothing were the matter")
+    finally:
+        with siege.attacker() as own:
+            own.execute("DROP VIEW django_migrations")
+            own.execute("ALTER TABLE kept RENAME TO django_migrations")
+
+
+@contextmanager
+def trigger_that_keeps(siege: Siege) -> Iterator[None]:
+    """A trigger lets no row be deleted, while expired rows are."""
+    with siege.attacker() as own:
+        own.execute(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+        )
+        own.execute(
+            "CREATE TRIGGER keep BEFORE DELETE ON login_sessions FOR EACH ROW EXECUTE "
+            "FUNCTION keep()"
+        )
+        own.execute("UPDATE login_sessions SET expires_at = now() - interval '400 days'")
+    try:
+        yield
+        siege.manage("prune")
+        with siege.attacker() as own:
+            left = own.execute("SELECT count(*) FROM login_sessions").fetchone()
+        if left == (0,):
+            raise NoEffect("its rows were deleted")
+    finally:
+        with siege.attacker() as own:
+            own.execute("DROP FUNCTION keep CASCADE")
+
+
+Attack = Callable[[Siege], AbstractContextManager[None]]
+ATTACKS: dict[str, Attack] = {
+    "view": view_that_sleeps,
+    "swallow": view_that_swallows_cancels,
+    "locks": locks,
+    "connections": connections,
+    "settings": settings,
+    "grants": grants,
+    "migrations": migrations_as_a_view,
+    "trigger": trigger_that_keeps,
+}
+
+
+def attempt(siege: Siege, name: str, requests: int, *, times: bool) -> str:
+    """What is wrong with one attack; empty: it was felt by its own organization alone."""
+    quiet = siege.others(max(100, requests // 4))
+    try:
+        with ATTACKS[name](siege):
+            during = siege.others(requests)
+    except NoEffect as error:
+        return f"no attack: {error}"
+    limit = max(_LEAST_SECONDS, _TIMES * quiet.p99)
+    print(
+        f"{name:12} {len(during.statuses)} requests of others, {during.failed} failed, "
+        f"p99 {during.p99 * 1000:.0f} ms (quiet {quiet.p99 * 1000:.0f})",
+        flush=True,
+    )
+    if quiet.failed or during.failed:
+        return f"noticed: {sorted(set(during.statuses + quiet.statuses))}"
+    if times and during.p99 > limit:
+        return f"noticed: p99 {during.p99 * 1000:.0f} ms"
+    return ""
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=1_000)
+    parser.add_argument("--only", choices=ATTACKS, action="append")
+    parser.add_argument("--no-times", action="store_true", help="count failures alone")
+    options = parser.parse_args(arguments)
+    wrong = {}
+    with Siege() as siege:
+        for name in options.only or ATTACKS:
+            try:
+                why = attempt(siege, name, options.requests, times=not options.no_times)
+            except (ServerFailed, psycopg.Error) as error:
+                why = str(error)
+            if why:
+                wrong[name] = why
+                print(f"{name:12} {why}", flush=True)
+    passed = len(options.only or ATTACKS) - len(wrong)
+    print(f"{passed} passed, {len(wrong)} failed")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
