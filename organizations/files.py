@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from .models import Organization
+from .provisioning import identity
 from .tenancy import storage
 
 _PAGE = 1_000
@@ -35,4 +36,6 @@ def left_over() -> Iterator[tuple[str, str | None]]:
         for key in page:
             name, status = known.get(key, (None, Organization.Status.DELETED))
             if status == Organization.Status.DELETED:
-                yield key, name
+                # A restored master has tombstones of organizations that were brought back since.
+                is_dead = name is not None and key not in identity.living_keys()
+                yield key, name if is_dead else None

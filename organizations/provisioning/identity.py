@@ -191,6 +191,16 @@ def require(session: ServerSession, expected: Expected) -> Identity:
     return found.identity
 
 
+def living_keys() -> set[str]:
+    """The keys of all organizations that people were let into, by the server's own word."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "SELECT description FROM pg_shdescription WHERE classoid = 'pg_authid'::regclass"
+        )
+        found = [Identity.read(comment) for (comment,) in cursor.fetchall()]
+    return {each.key for each in found if each is not None and each.state == State.LET_IN}
+
+
 def change(session: ServerSession, expected: Expected, **changes: Any) -> None:
     """Write a new state into the identity, inside the transaction on the master that is open.
 
