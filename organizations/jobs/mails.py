@@ -30,7 +30,7 @@ class MailJobs:
         with enqueueing.in_master():
             job_id = app.tasks[TASK].defer(**facts)
             if address:
-                SealedAddress.objects.create(job_id=job_id, sealed=seal(address))
+                SealedAddress.objects.create(job_id=job_id, sealed_address=seal(address))
 
 
 def send(organization: Organization, job_id: int, **facts: Any) -> None:
@@ -44,7 +44,7 @@ def send(organization: Organization, job_id: int, **facts: Any) -> None:
     kept = SealedAddress.objects.filter(job_id=job_id).first()
     order = Order(
         **facts | {"organization_id": organization.pk, "by": Origin(**facts["by"])},
-        address=unseal(kept.sealed, owner=organization.name) if kept else "",
+        address=unseal(kept.sealed_address, owner=organization.name) if kept else "",
     )
     letters.deliver(order, admin_email=organization.admin_email)
     if kept is not None:

@@ -57,7 +57,7 @@ class SealedAddress(models.Model):
     """
 
     job_id = models.BigIntegerField(primary_key=True)
-    sealed = models.TextField(editable=False)
+    sealed_address = models.TextField(editable=False)
 
     class Meta:
         db_table = "sealed_addresses"

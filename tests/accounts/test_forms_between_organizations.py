@@ -86,9 +86,9 @@ def test_what_the_pages_script_sends_names_its_organization_too(
 ) -> None:
     _log_in(browser, alpha)
     page = browser.get(USERS, headers={"Accept": "text/html"}).content.decode()
-    assert f'setRequestHeader("X-Organization", "{alpha.organization.pk}")' in page
+    assert f'organization.js" data-organization="{alpha.organization.pk}"' in page
     stranger = Client().get(USERS, headers={"Accept": "text/html"}).content.decode()
-    assert "X-Organization" not in stranger
+    assert "organization.js" not in stranger
 
 
 # --- The cookie ---------------------------------------------------------------------------------

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
+from cryptography.fernet import Fernet
 from django.core import mail
 from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
+from django.core.management import call_command
 from django.db import connections
-from django.test import Client
+from django.test import Client, override_settings
 from procrastinate.contrib.django.models import ProcrastinateJob
 from pytest_django import Settings
 
@@ -252,6 +254,22 @@ def test_the_address_of_a_mail_that_was_never_sent_is_not_kept(
         cursor.execute("UPDATE procrastinate_jobs SET status = 'cancelled'")
     forget_addresses()
     assert not SealedAddress.objects.exists()
+
+
+def test_the_old_address_that_waits_outlives_the_change_of_a_key(
+    alpha: Company, by_admin: Client, member: User, settings: Settings
+) -> None:
+    change = {"email": unique_email("moved")}
+    json_of(send(by_admin, "patch", f"/api/v1/users/{member.pk}/", change))
+    (old,) = settings.CREDENTIAL_KEYS
+    settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode(), old]
+    try:
+        call_command("reseal_credentials")
+        with override_settings(CREDENTIAL_KEYS=settings.CREDENTIAL_KEYS[:1]):
+            assert sent()[0].to == [member.email]
+    finally:
+        settings.CREDENTIAL_KEYS.reverse()
+        call_command("reseal_credentials")
 
 
 # --- News of a change ----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
             name="SealedAddress",
             fields=[
                 ("job_id", models.BigIntegerField(primary_key=True, serialize=False)),
-                ("sealed", models.TextField(editable=False)),
+                ("sealed_address", models.TextField(editable=False)),
             ],
             options={
                 "db_table": "sealed_addresses",
