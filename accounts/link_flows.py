@@ -94,6 +94,8 @@ def _read(request: HttpRequest, token: str, purpose: Purpose) -> tuple[Tenant, L
     # A link is a credential, and showing one counts as a login does.
     limits.take("LOGIN_ADDRESS", limits.place(request))
     link = links.read(token, purpose=purpose)
+    named = Tenant(link.organization_id, "").alias
+    request.named_organization = named  # type: ignore[attr-defined]
     try:
         tenant = directory.get().tenant_by_id(link.organization_id)
     except OrganizationNotFound as error:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.cache import patch_vary_headers
 from psycopg import errors as pg
@@ -25,7 +25,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView, exception_handler
 
 from accounts.negotiation import prefers_page
-from organizations import errors
+from organizations import errors, tenancy
 from organizations.tenancy import TooBusy
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
         exc = drf.NotFound("There is nothing here. Check the path.")
     elif isinstance(exc, PermissionDenied):
         exc = drf.PermissionDenied()
-    answer = domain_answer(exc)
+    request = context["request"]._request if "request" in context else None
+    answer = domain_answer(exc, request)
     if answer is not None:
         status, content, headers = answer
         return Response(content, status=status, headers=headers)
@@ -106,8 +107,13 @@ def _say_what_is_wanted(exc: Exception, *, request: Request, view: APIView, **_:
         exc.detail = drf.ErrorDetail(_WRONG_SCHEME, exc.default_code)
 
 
-def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, str]] | None:
-    """Status, body and headers for an error of ours or of the database; None for any other."""
+def domain_answer(
+    exc: BaseException, request: HttpRequest | None = None
+) -> tuple[int, dict[str, Any], dict[str, str]] | None:
+    """Status, body and headers for an error of ours or of the database; None for any other.
+
+    What failed is left on the request, whose end has one line in the log.
+    """
     if isinstance(exc, ValidationError):
         fields = exc.message_dict if hasattr(exc, "error_dict") else {"__all__": exc.messages}
         return 400, body(_sentence(fields), "invalid", fields), {}
@@ -119,27 +125,49 @@ def domain_answer(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, st
         detail = "Other records refer to this one. Remove or change them first."
         return 409, body(detail, "in_use"), {}
     if isinstance(exc.__cause__, pg.QueryCanceled | pg.LockNotAvailable):
-        logger.error("database too slow", exc_info=exc)
+        _note(request, "database too slow", exc)
         exc = errors.TookTooLong()
     if isinstance(exc, OperationalError | InterfaceError):
         # The text of the server's is for the log: it names hosts, databases and roles.
-        logger.error("database unavailable", exc_info=exc)
+        _note(request, "database unavailable", exc)
         exc = errors.ServerUnavailable()
     if isinstance(exc, RedisError):
-        logger.error("cache unavailable", exc_info=exc)
+        _note(request, "cache unavailable", exc)
         exc = errors.CacheUnavailable()
     if isinstance(exc, TooBusy):
+        _note(request, "too busy", exc)
         return 503, body(str(exc), "too_busy"), _HEADERS[503]
     if isinstance(exc, errors.OrganizationError | errors.AccountError):
         status = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), None)
         if isinstance(exc, errors.FOR_OPERATORS):
-            logger.error("refused for a reason of our own", exc_info=exc)
+            _note(request, "refused for a reason of our own", exc)
             return 503, body(errors.OUR_FAULT, exc.code), _HEADERS[503]
         if isinstance(exc, errors.TooManyRequests):
             return 429, body(str(exc), exc.code), {"Retry-After": str(exc.seconds)}
         if status is not None:
             return status, body(str(exc), exc.code), _HEADERS.get(status, {})
     return None
+
+
+def _note(request: HttpRequest | None, message: str, exc: BaseException) -> None:
+    if request is None:
+        logger.error(message, exc_info=exc)
+    else:
+        tenant = tenancy.peek()
+        alias = tenant.alias if tenant else getattr(request, "named_organization", "-")
+        request.failure = (message, exc, alias)  # type: ignore[attr-defined]
+
+
+def log_failure(request: HttpRequest, response: HttpResponseBase) -> None:
+    """The one line of a request that was answered 5xx, unless it was a bug, which Django has
+    logged; inside what stamps the request's id."""
+    if getattr(response, "_has_been_logged", False):
+        return
+    message, exc, alias = getattr(request, "failure", (response.reason_phrase, None, "-"))
+    facts = {"method": request.method, "path": request.path, "status": response.status_code}
+    logger.error(message, exc_info=exc, extra={**facts, "tenant": alias})
+    # Django would log it once more, outside (django/utils/log.py, log_response).
+    response._has_been_logged = True  # type: ignore[attr-defined]
 
 
 # What the value of a request can be wrong with, where nothing has looked at it before.
@@ -183,9 +211,9 @@ def _choose_renderer(request: Request, view: APIView, **_: Any) -> None:
     if renderer is None and pages and prefers_page(request._request):
         renderer = pages[0]
     if isinstance(renderer, BrowsableAPIRenderer):
-        if not hasattr(request, "_user"):
+        if not hasattr(request, "_authenticator"):
             # The login is what went wrong: the page would ask for it again, and raise again.
-            request.user = AnonymousUser()
+            request._not_authenticated()  # type: ignore[attr-defined]
     elif renderer is None or renderer.media_type != JSONRenderer.media_type:
         renderer = JSONRenderer()
     request.accepted_renderer = renderer
@@ -251,7 +279,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     cause: BaseException | None = exception
     while cause is not None and not isinstance(cause, OperationalError | InterfaceError):
         cause = cause.__cause__ or cause.__context__
-    if cause is not None and (answer := domain_answer(cause)) is not None:
+    if cause is not None and (answer := domain_answer(cause, request)) is not None:
         return respond(request, *answer)
     detail = "The request cannot be read."
     if isinstance(exception, SuspiciousOperation):

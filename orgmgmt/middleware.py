@@ -117,7 +117,7 @@ class EdgeMiddleware:
         if isinstance(exc, NoTenant) and isinstance(refused, Exception):
             # No organization is active, because the login is not good: that is the answer.
             exc = refused
-        answer = domain_answer(exc)
+        answer = domain_answer(exc, request)
         return None if answer is None else respond(request, *answer)
 
 

@@ -11,6 +11,8 @@ from organizations.tenancy import trail
 from organizations.tenancy.http import client_address
 from organizations.tenancy.trail import Origin
 
+from .exceptions import log_failure
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HEADER = "X-Request-ID"
 
@@ -33,6 +35,8 @@ class OriginMiddleware:
         with trail.acting(Origin("anonymous", None, client_address(request), request_id)):
             response = self.get_response(request)
             _keep_for_streaming(response, trail.origin())
+            if response.status_code >= 500:
+                log_failure(request, response)
         response[HEADER] = request_id
         return response
 
