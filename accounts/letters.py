@@ -21,7 +21,7 @@ from organizations.tenancy.mailroom import Order
 
 from . import links
 from .links import Purpose
-from .models import User, email_key
+from .models import User
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def _write(order: Order, *, admin_email: str) -> tuple[EmailMessage | None, User
 
 def _user_of(order: Order, *, admin_email: str) -> User | None:
     if order.user_id is None:
-        return User.objects.filter(email_key=email_key(admin_email)).first()
+        return User.objects.addressed(admin_email).first()
     return User.objects.filter(pk=order.user_id).first()
 
 

@@ -20,7 +20,7 @@ from organizations.tenancy import Tenant, directory, trail
 from organizations.tenancy.http import is_form_of_another, other_organization
 
 from . import limits, services
-from .models import LoginSession, User, email_key
+from .models import LoginSession, User
 from .tokens import Credential
 
 
@@ -50,6 +50,7 @@ def log_in(
     """
     with limits.even_time(), limits.login(request, organization=organization, email=email):
         tenant = _tenant(organization, password=password)
+        request.named_organization = tenant.alias  # type: ignore[attr-defined]
         with tenancy.override(tenant):
             try:
                 user = services.authenticate(email=email, password=password)
@@ -68,6 +69,9 @@ def tenant_of(request: HttpRequest, credential: Credential) -> Tenant:
     """The tenant that the credential names. Raises InvalidToken for one that is gone,
     OrganizationSuspended, OrganizationMigrating, and OrganizationMismatch where a header, the host
     or a page's form names another."""
+    # For the log, where the master cannot be asked.
+    named = Tenant(credential.organization_id, "").alias
+    request.named_organization = named  # type: ignore[attr-defined]
     try:
         tenant = directory.get().tenant_by_id(credential.organization_id)
     except OrganizationNotFound as error:
@@ -97,6 +101,6 @@ def _tenant(organization: str, *, password: str) -> Tenant:
 
 def _record_failure(email: str, error: AccountError | OrganizationMismatch) -> None:
     # One query and one entry whatever was wrong, so that the time does not tell.
-    user_id = User.objects.filter(email_key=email_key(email)).values_list("pk", flat=True).first()
+    user_id = User.objects.addressed(email).values_list("pk", flat=True).first()
     act = "login.admin_required" if isinstance(error, AdminRequired) else "login.failed"
     trail.record(act, user_id=user_id, email=email, facts={"reason": error.code})

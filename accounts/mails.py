@@ -20,7 +20,7 @@ from organizations.tenancy.mailroom import Order
 
 from . import limits
 from .letters import Kind
-from .models import User, email_key
+from .models import User
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def request_reset(request: HttpRequest, tenant: Tenant, *, email: str) -> None:
     One query and one order in every case, so that the time does not tell which it was.
     """
     with tenancy.override(tenant):
-        user = User.objects.only("pk", "email_version").filter(email_key=email_key(email)).first()
+        user = User.objects.addressed(email).only("pk", "email_version").first()
     _order(
         Kind.RESET,
         tenant.organization_id,

@@ -10,21 +10,43 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from organizations.tenancy.folding import folded
+
 
 def email_key(email: str) -> str:
-    """The form in which addresses are compared: trimmed, NFKC, case folded.
+    """The form in which addresses are compared: trimmed, without case and compatibility forms.
 
     Python writes it, because what SQL's lower() does depends on the server's locale.
     """
-    folded = unicodedata.normalize("NFKC", email.strip()).casefold()
-    return unicodedata.normalize("NFKC", folded)
+    return folded(email.strip())
+
+
+def _key_before(email: str) -> str:
+    """The key that addresses had before ı was an i."""
+    text = unicodedata.normalize("NFKC", email.strip()).casefold()
+    return unicodedata.normalize("NFKC", text)
 
 
 class UserManager(BaseUserManager["User"]):
     """Users by their e-mail address."""
 
+    def addressed(self, email: str) -> models.QuerySet["User"]:
+        """The one who has the address; who has it spelled so first, of two.
+
+        A row of before ı was an i has the key of then until the user logs in or gets another
+        address, and for good where somebody else has the new one.
+        """
+        before, key = _key_before(email), email_key(email)
+        if before == key:
+            return self.filter(email_key=key)
+        is_own = models.Case(models.When(email_key=before, then=0), default=1)
+        return self.filter(email_key__in=(before, key)).order_by(is_own, "pk")
+
     def get_by_natural_key(self, username: str | None) -> "User":
-        return self.get(email_key=email_key(username or ""))
+        found = self.addressed(username or "").first()
+        if found is None:
+            raise User.DoesNotExist
+        return found
 
 
 class User(AbstractBaseUser):

@@ -3,6 +3,7 @@ of one."""
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from django.conf import settings
@@ -66,7 +67,7 @@ def _refuse_if_taken(error: IntegrityError, email: str) -> None:
 
 def ensure_admin(*, email: str, password_hash: str) -> None:
     """The organization's first admin. May be called again."""
-    if not User.objects.filter(email_key=email_key(email)).exists():
+    if not User.objects.addressed(email).exists():
         add_user(email=email, password_hash=password_hash, is_admin=True)
 
 
@@ -78,7 +79,7 @@ def authenticate(*, email: str, password: str) -> User:
     """
     if len(password) > MAX_PASSWORD_LENGTH:
         raise InvalidCredentials
-    user = User.objects.filter(email_key=email_key(email)).first()
+    user = User.objects.addressed(email).first()
     if user is None or not user.has_usable_password():
         hash_password(password)  # As long as comparing takes.
         raise InvalidCredentials
@@ -87,7 +88,16 @@ def authenticate(*, email: str, password: str) -> User:
         raise InvalidCredentials
     if must_update:
         _renew_hash(user, password)
+    if user.email_key != email_key(user.email):
+        _renew_key(user)
     return user
+
+
+def _renew_key(user: User) -> None:
+    """Give a row of before ı was an i the key of today, unless somebody else has it."""
+    key = email_key(user.email)
+    with suppress(IntegrityError), tenancy.atomic():
+        User.objects.filter(pk=user.pk, email=user.email).update(email_key=key)
 
 
 def _renew_hash(user: User, password: str) -> None:

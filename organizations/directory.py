@@ -7,7 +7,7 @@ from django.db import connections
 from .errors import OrganizationNotFound, OrganizationSuspended
 from .migrating.skew import refuse_where_behind
 from .models import Organization
-from .naming import name_digest
+from .naming import name_digest, name_digests
 from .provisioning import backends, installation
 from .provisioning.database import settings_for
 from .provisioning.server import open_session
@@ -23,7 +23,7 @@ class MasterDirectory:
 
     def tenant_by_name(self, name: str) -> Tenant:
         """The tenant, by any spelling. Raises as tenant_by_id does."""
-        return _tenant(_BY_NAME, name_digest(name), named=name)
+        return _tenant(_BY_NAME, name_digests(name), named=name)
 
     def display_name(self, tenant: Tenant) -> str:
         """The organization's name. Raises OrganizationNotFound."""
@@ -72,17 +72,18 @@ class MasterDirectory:
 # together than the server to answer it.
 _BY_ID = (
     "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE id = %s AND status IN ('active', 'suspended')"
+    "FROM organizations WHERE id = %(value)s AND status IN ('active', 'suspended')"
 )
 _BY_NAME = (
     "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE name_digest = %s AND status IN ('active', 'suspended')"
+    "FROM organizations WHERE name_digest = ANY(%(value)s) AND status IN ('active', 'suspended') "
+    "ORDER BY array_position(%(value)s, name_digest::text) LIMIT 1"
 )
 
 
-def _tenant(query: str, value: int | str, *, named: str) -> Tenant:
+def _tenant(query: str, value: int | list[str], *, named: str) -> Tenant:
     with connections["default"].cursor() as cursor:
-        cursor.execute(query, (value,))
+        cursor.execute(query, {"value": value})
         row = cursor.fetchone()
     if row is None:
         raise OrganizationNotFound(named)

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from .naming import name_digest
+from .naming import name_digests
 from .tenancy import Place, Tenant
 from .validators import MAX_NAME_LENGTH
 
@@ -92,8 +92,13 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         return self.filter(status__in=(status.PROVISIONING, status.FAILED, status.DELETING))
 
     def named(self, name: str) -> "OrganizationQuerySet":
-        """By any spelling of the name."""
-        return self.filter(name_digest=name_digest(name))
+        """By any spelling of the name; the one that is spelled so first, of two."""
+        digests = name_digests(name)
+        found = self.filter(name_digest__in=digests)
+        if len(digests) == 1:
+            return found
+        is_own = models.Case(models.When(name_digest=digests[0], then=0), default=1)
+        return found.order_by(is_own, "pk")
 
 
 class Organization(models.Model):

@@ -5,6 +5,8 @@ import re
 import secrets
 import unicodedata
 
+from .tenancy.folding import folded
+
 # PostgreSQL cuts an identifier at 63 bytes, in silence.
 MAX_IDENTIFIER_BYTES = 63
 DATABASE_PREFIX = "org_"
@@ -25,14 +27,24 @@ def name_key(name: str) -> str:
     Case, spaces, hyphens, underscores, Unicode compatibility forms and invisible characters do
     not make a difference: `Acme Corp`, `acme-corp` and `ＡＣＭＥ＿Corp` have one key.
     """
-    # What shows nothing goes first: between a letter and its accent it would keep them apart.
-    visible = "".join(character for character in name if not _is_invisible(character))
-    folded = visible
-    for _ in range(2):  # What the first pass decomposes or folds, the second composes.
-        folded = unicodedata.normalize("NFKC", folded).casefold()
-    # The dot that casefold leaves of a capital İ.
-    folded = unicodedata.normalize("NFKC", folded).replace("i\u0307", "i")
-    return re.sub(r"-+", "-", "".join(map(_key_character, folded))).strip("-")
+    return _key(folded(_visible(name)))
+
+
+def _visible(name: str) -> str:
+    # Between a letter and its accent it would keep them apart.
+    return "".join(character for character in name if not _is_invisible(character))
+
+
+def _key(text: str) -> str:
+    return re.sub(r"-+", "-", "".join(map(_key_character, text))).strip("-")
+
+
+def _key_before(name: str) -> str:
+    """The key that names had before ı was an i: rows of then may have no other (name_digests)."""
+    text = _visible(name)
+    for _ in range(2):
+        text = unicodedata.normalize("NFKC", text).casefold()
+    return _key(unicodedata.normalize("NFKC", text).replace("i\u0307", "i"))
 
 
 def _key_character(character: str) -> str:
@@ -49,7 +61,20 @@ def _key_character(character: str) -> str:
 
 def name_digest(name: str) -> str:
     """SHA-256 of the name's key, in hexadecimal."""
-    return hashlib.sha256(name_key(name).encode(errors="surrogatepass")).hexdigest()
+    return _digest(name_key(name))
+
+
+def name_digests(name: str) -> list[str]:
+    """What the row of this name may be found by, the likeliest first.
+
+    Of two organizations whose names are one since ı is an i, the younger keeps the digest that it
+    had, and is found by its own spelling before the other is.
+    """
+    return list(dict.fromkeys((_digest(_key_before(name)), name_digest(name))))
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
 _LIKE_HYPHENS = frozenset("\u2043\u2212")  # hyphen bullet, minus sign

@@ -32,7 +32,15 @@ from .jobs.models import PendingSignUp
 from .keys import new_audit_key
 from .migrating import records
 from .models import Organization, Server, SpareDatabase, random_key
-from .naming import database_name_for, display_name, name_digest, role_name, slug_for, slug_variant
+from .naming import (
+    database_name_for,
+    display_name,
+    name_digest,
+    name_digests,
+    role_name,
+    slug_for,
+    slug_variant,
+)
 from .naming import name_key as key_of
 from .provisioning import code, identity, leftovers, spares
 from .provisioning.failures import explained
@@ -62,7 +70,8 @@ class Created:
 
 def find_organization(name: str) -> Organization:
     """The usable organization by any spelling of its name. Raises OrganizationNotFound."""
-    found = Organization.objects.raw(_BY_NAME, [name_digest(name), *Status.usable()])
+    digests = name_digests(name)
+    found = Organization.objects.raw(_BY_NAME, [digests, *Status.usable(), digests])
     organization: Organization | None = next(iter(found), None)
     if organization is None:
         raise OrganizationNotFound(name)
@@ -70,7 +79,10 @@ def find_organization(name: str) -> Organization:
 
 
 # Written out: strangers' look-ups come often, and putting it together takes longer than the answer.
-_BY_NAME = "SELECT * FROM organizations WHERE name_digest = %s AND status IN (%s, %s)"
+_BY_NAME = (
+    "SELECT * FROM organizations WHERE name_digest = ANY(%s) AND status IN (%s, %s) "
+    "ORDER BY array_position(%s, name_digest::text) LIMIT 1"
+)
 
 
 def create_organization(

@@ -8,7 +8,7 @@ from django.db import models
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from organizations.naming import name_digest
+from organizations.naming import name_digests
 from organizations.validators import MAX_NAME_LENGTH
 
 
@@ -88,7 +88,7 @@ class PendingSignUpQuerySet(models.QuerySet["PendingSignUp"]):
 
     def named(self, name: str) -> "PendingSignUpQuerySet":
         """By any spelling of the name."""
-        return self.filter(name_digest=name_digest(name))
+        return self.filter(name_digest__in=name_digests(name))
 
 
 class PendingSignUp(models.Model):

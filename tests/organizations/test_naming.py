@@ -1,9 +1,11 @@
 """From what was typed to slugs and database names."""
 
 import re
+import unicodedata
 
 import pytest
 
+from accounts.models import email_key
 from organizations.naming import (
     MAX_IDENTIFIER_BYTES,
     RESERVED_PREFIX,
@@ -15,6 +17,7 @@ from organizations.naming import (
     slug_for,
     slug_variant,
 )
+from organizations.tenancy.folding import folded
 
 AWKWARD_NAMES = (
     "Acme Corp",
@@ -137,6 +140,30 @@ def test_what_looks_like_acme_corp_is_acme_corp(other: str) -> None:
 
 def test_a_capital_i_with_a_dot_is_an_i() -> None:
     assert name_key("İstanbul") == name_key("istanbul")
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("Işık", "IŞIK", "ışık", "işik", "İŞİK"),
+        *((letter, letter.upper(), letter.title(), letter.lower()) for letter in "ᾷῇῷᾳῼΐΣς"),
+        ("ᾷ", "\u1fbc\u0342", "\u0391\u0345\u0342", "\u0391\u0342\u0345"),
+        ("Straße", "STRASSE", "straẞe"),
+        ("ị\u0307x", "ịx"),
+    ],
+)
+def test_letters_that_are_one_in_another_case_make_one_name(spellings: tuple[str, ...]) -> None:
+    assert len({name_key(spelling) for spelling in spellings}) == 1
+    assert len({email_key(f"{spelling}@test.com") for spelling in spellings}) == 1
+
+
+def test_no_letter_of_any_script_has_another_key_in_another_case() -> None:
+    for letter in map(chr, range(0x20, 0x20000)):
+        if unicodedata.category(letter)[0] == "L":
+            key = folded(letter)
+            assert folded(key) == key, hex(ord(letter))
+            for other in (letter.upper(), letter.lower(), letter.title()):
+                assert folded(other) == key, hex(ord(letter))
 
 
 @pytest.mark.parametrize("between", ["\u00ad", "\u200b", "\u200d"])
