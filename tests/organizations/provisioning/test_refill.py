@@ -241,8 +241,9 @@ def test_build_template_builds_one_and_says_so_and_another_where_that_is_wanted(
     assert first.stdout == f"built: {template.database_name}\n"
     assert manage("build_template").stdout == f"is there already: {template.database_name}\n"
     again = manage("build_template", "--rebuild").stdout
-    assert again == f"dropped: {template.database_name}\nbuilt: {template.database_name}\n"
-    assert Template.objects.get().pk != template.pk
+    rebuilt = Template.objects.get()
+    assert again == f"dropped: {template.database_name}\nbuilt: {rebuilt.database_name}\n"
+    assert rebuilt.pk != template.pk
     off = manage("build_template", ORG_TEMPLATES="off")
     assert off.returncode == 1
     assert "ORG_TEMPLATES is off" in off.stderr
