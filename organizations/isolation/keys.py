@@ -74,6 +74,8 @@ LIMITS: dict[str, Callable[[Side, str], HttpResponse]] = {
 ADDRESS_LIMITS = {f"THROTTLE_{name}" for name in ("SIGNUP", "LOOKUP", "REFRESH")} | {
     "THROTTLE_LOGIN_ADDRESS",
     "THROTTLE_MAIL_ADDRESS",
+    # One mailbox's, over all organizations on purpose.
+    "THROTTLE_MAIL_RECIPIENT",
 }
 
 
