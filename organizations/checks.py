@@ -330,7 +330,7 @@ def _prepared_transactions(connection: psycopg.Connection[Any]) -> Iterator[chec
             f"max_prepared_transactions is {row[0]}: an organization can keep its database from "
             "being dropped by a transaction that outlives its session.",
             hint="Set it to 0, PostgreSQL's default, and restart the server.",
-            id="organizations.W006",
+            id="organizations.W009",
         )
 
 
