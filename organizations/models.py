@@ -42,7 +42,7 @@ class Installation(models.Model):
         )
 
     def __str__(self) -> str:
-        return self.key
+        return f"claimed at {self.claimed_at:%Y-%m-%d %H:%M}"
 
 
 class Staff(AbstractUser):

@@ -320,6 +320,15 @@ def database_url(name: str) -> dict[str, Any]:
     return {**parsed, "OPTIONS": {**tls_options(), **parsed.get("OPTIONS", {})}}
 
 
+def embedded_programs() -> str:
+    """The folder of the PostgreSQL programs that development brings along; empty without them."""
+    from orgmgmt import embedded, embedded_system
+
+    if not embedded.available():
+        return ""
+    return str(embedded_system.wheel_folder() / "pginstall" / "bin")
+
+
 def embedded_database() -> dict[str, Any]:
     """The entry for the PostgreSQL that development brings along (orgmgmt/embedded.py)."""
     from orgmgmt import embedded
@@ -392,7 +401,7 @@ ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=1_000, at_most=100_000)
 ORG_DATABASE_NAMES = choice("ORG_DATABASE_NAMES", default="readable", among=("readable", "opaque"))
 # The folder of pg_dump and pg_restore, at least as new as the server. Empty: the wheel's that
 # development brings along, else those of PATH.
-POSTGRES_BIN = text("POSTGRES_BIN")
+POSTGRES_BIN = text("POSTGRES_BIN") or embedded_programs()
 # Off: each organization's tables are made by its migrations, and not by copying a database that has
 # them already. For measuring what that brings.
 ORG_TEMPLATES = boolean("ORG_TEMPLATES", default=True)

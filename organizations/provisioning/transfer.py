@@ -4,7 +4,6 @@ Never as a superuser, nor as the application's role: what a CHECK, a default or 
 with the rights of whoever writes the rows. Nothing is written to a disk in between.
 """
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,18 +29,9 @@ _LOCK_WAIT = "10s"
 def program(name: str) -> Path:
     """pg_dump or pg_restore. Raises ProgramMissing.
 
-    Of POSTGRES_BIN; else of the wheel that development brings along; else of PATH.
+    Of POSTGRES_BIN, else of PATH.
     """
-    from orgmgmt import embedded_system
-
-    if settings.POSTGRES_BIN:
-        found = shutil.which(name, path=settings.POSTGRES_BIN)
-    else:
-        try:
-            folder = embedded_system.wheel_folder() / "pginstall" / "bin"
-        except embedded_system.EmbeddedError:
-            folder = None
-        found = shutil.which(name, path=str(folder)) if folder else shutil.which(name)
+    found = shutil.which(name, path=settings.POSTGRES_BIN or None)
     if found is None:
         raise ProgramMissing(name)
     return Path(found)
@@ -115,8 +105,7 @@ _NAMES = {
 
 def _environment(where: dict[str, Any]) -> dict[str, str]:
     """In the environment and not in the arguments, which every user of the machine can read."""
-    path = {"PATH": os.environ.get("PATH", os.defpath)}
-    return path | {_NAMES[key]: str(value) for key, value in where.items() if key in _NAMES}
+    return {_NAMES[key]: str(value) for key, value in where.items() if key in _NAMES}
 
 
 _TABLES = """

@@ -202,4 +202,8 @@ def test_only_the_browsable_api_may_lay_out_by_style_attributes(
 
 def test_the_headers_are_put_on_by_the_outermost_middleware(settings: object) -> None:
     middleware: list[str] = settings.MIDDLEWARE  # type: ignore[attr-defined]
-    assert middleware[0] == "orgmgmt.headers.SecurityHeadersMiddleware"
+    # But for the one that runs each request in a context of its own, and answers nothing.
+    assert middleware[:2] == [
+        "orgmgmt.middleware.FreshContextMiddleware",
+        "orgmgmt.headers.SecurityHeadersMiddleware",
+    ]
