@@ -81,10 +81,11 @@ def _knows(found: Found) -> bool:
 
 
 def _identify_stock(session: ServerSession) -> Iterator[Identified]:
-    """Of what is ready, under the name that only a template or a spare database can have."""
+    """Of what is there under the name that only a template or a spare database can have."""
     for wanted in _stock(session):
         found = identity.find(session, role=wanted.role, database=wanted.database)
-        if found.has_role and found.identity is None:
+        # Handed out, a spare has another name: its role is perhaps an organization's.
+        if found.has_role and found.identity is None and found.oid is not None:
             if found.owner not in (wanted.owners or (wanted.role,)):
                 yield Identified(wanted.name, f"its database belongs to {found.owner}")
                 continue
@@ -93,8 +94,8 @@ def _identify_stock(session: ServerSession) -> Iterator[Identified]:
 
 
 def _stock(session: ServerSession) -> Iterator[Expected]:
-    yield from map(spares.expected, SpareDatabase.objects.filter(ready=True))
-    for template in Template.objects.filter(ready=True):
+    yield from map(spares.expected, SpareDatabase.objects.all())
+    for template in Template.objects.all():
         yield templates.expected(session, template)
 
 

@@ -95,8 +95,9 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
     # From here on nobody takes it: who does so now has the row, and is waited for.
     if not SpareDatabase.objects.filter(pk=spare.pk).update(ready=False):
         return False
-    found = identity.find(session, role=spare.role_name, database=spare.database_name).identity
-    if found is not None and found.state != identity.State.MADE:
+    found = identity.find(session, role=spare.role_name, database=spare.database_name)
+    is_elsewhere = found.oid is None and found.has_role and found.identity is None
+    if is_elsewhere or (found.identity and found.identity.state != identity.State.MADE):
         logger.error("spare database is an organization's", extra={"spare": spare.pk})
         SpareDatabase.objects.filter(pk=spare.pk).delete()
         return False
