@@ -22,7 +22,7 @@ from procrastinate.exceptions import ConnectorException
 
 from organizations.provisioning import code, installation, refill
 from organizations.provisioning.server import master_parameters
-from organizations.tenancy import registry
+from organizations.tenancy import registry, shares
 
 from . import enqueueing, stalled
 
@@ -60,6 +60,10 @@ class JobWorker:
         Raises InstallationUnclaimed in a copy of a master.
         """
         installation.require()
+        with shares.do_jobs(self._concurrency):
+            self._run()
+
+    def _run(self) -> None:
         if sentence := code.problem():
             logger.error("no database can be made or migrated", extra={"reason": sentence})
         if self._once:

@@ -27,7 +27,7 @@ from typing import Any
 import psycopg
 from django.conf import settings
 
-from . import directory, guard, keeper
+from . import directory, guard, keeper, shares
 from .errors import ConnectionsExhausted, OrganizationCrowded
 from .guard import Connection
 from .shares import Share, Waiter
@@ -219,7 +219,7 @@ class Pool:
             self._dispose(surplus)
         if not waiter.is_served:
             self.refusals += 1
-            raise OrganizationCrowded("ORG_MAX_THREADS", settings.ORG_MAX_THREADS)
+            raise OrganizationCrowded(*shares.limit())
 
     # --- Counting -----------------------------------------------------------------------------
     def _room_or_connection(self, entry: Entry) -> tuple[Entry, Connection] | None:

@@ -1,13 +1,17 @@
-"""An organization's share of a web process's threads.
+"""An organization's share of a process's threads.
 
 A slow database holds whichever threads ask it, until their statements' limit. ORG_MAX_THREADS of
-them, at most, are one organization's: the others are there for everybody else.
+them, at most, are one organization's where requests are served, and half of them where jobs are
+done: the others are there for everybody else.
 """
 
+import sys
 import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.conf import settings
 
@@ -17,6 +21,32 @@ from . import guard
 _SLOW_SECONDS = 0.3
 # How long nobody waits for a place among an organization's threads that were found stuck.
 _MISTRUST_SECONDS = 60.0
+
+
+_threads_of_jobs: int | None = None
+
+
+@contextmanager
+def do_jobs(threads: int) -> Iterator[None]:
+    """Inside the block this process does jobs, so many at a time."""
+    global _threads_of_jobs
+    before, _threads_of_jobs = _threads_of_jobs, threads
+    try:
+        yield
+    finally:
+        _threads_of_jobs = before
+
+
+def limit() -> tuple[str, int]:
+    """What limits an organization's threads in this process, and how many it may have.
+
+    A command works for nobody else, and has no limit.
+    """
+    if guard.serves_requests():
+        return "ORG_MAX_THREADS", settings.ORG_MAX_THREADS
+    if _threads_of_jobs is not None:
+        return "half of WORKER_CONCURRENCY", max(1, _threads_of_jobs // 2)
+    return "no limit", sys.maxsize
 
 
 class Waiter:
@@ -46,8 +76,9 @@ class Share:
         self.lent: dict[int, weakref.ref[guard.Connection]] = {}
 
     def enters(self) -> bool:
-        """Whether there was a place, which is taken now. Only who serves requests is refused."""
-        if guard.serves_requests() and self._taken >= settings.ORG_MAX_THREADS:
+        """Whether there was a place, which is taken now."""
+        _, most = limit()
+        if self._taken >= most:
             return False
         self._taken += 1
         return True

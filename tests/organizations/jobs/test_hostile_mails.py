@@ -1,0 +1,32 @@
+"""One organization's jobs that hang in its database leave a worker's other threads to the rest."""
+
+import pytest
+from django.core import mail
+from pytest_django import Settings
+
+from organizations.jobs.models import JobProgress
+from organizations.tenancy import guard
+from tests.accounts.link_helpers import ask
+from tests.conftest import Company
+from tests.organizations.tenancy.hostile import replaced
+
+from .helpers import work
+
+
+def test_mails_of_a_users_table_that_sleeps_hold_one_of_two_threads(
+    alpha: Company, beta: Company, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.STATEMENT_TIMEOUT_SECONDS = 0.8
+    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
+    for company in (*[alpha] * 4, beta):
+        assert ask(company, company.email).status_code == 202
+    with replaced(alpha, "users", "SELECT * FROM kept WHERE forever()"):
+        work(concurrency=2)
+    assert [message.to for message in mail.outbox] == [[beta.email]]
+    errors = JobProgress.objects.filter(organization_id=alpha.tenant.organization_id)
+    said = sorted(errors.values_list("error", flat=True))
+    assert [each.partition(" ")[0] for each in said] == [
+        "OperationalError",
+        *["OrganizationCrowded."] * 3,
+    ], "each but the first gave its thread back at once"
