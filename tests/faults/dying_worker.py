@@ -35,6 +35,7 @@ from organizations import services, tenancy
 from organizations.jobs import enqueueing, frame, sign_ups
 from organizations.jobs.worker import JobWorker
 from organizations.models import Organization, SpareDatabase
+from organizations.provisioning.server import open_session
 from tests.faults.job_storm import EMAIL, MIGRATION_BEFORE, PASSWORD, name_of
 
 _SILENT = "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
@@ -81,7 +82,8 @@ def refill_spares(number: int) -> None:
 
 def reconcile(number: int) -> None:
     made = services.create_organization(name=f"Doomed {number}", email=EMAIL, password=PASSWORD)
-    Organization.objects.filter(pk=made.organization.pk).update(status=Organization.Status.DELETING)
+    with open_session() as session:
+        services._begin_deletion(session, made.organization)
     enqueueing.platform_job("reconcile")
 
 

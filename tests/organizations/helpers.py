@@ -16,7 +16,9 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
+from organizations import services
 from organizations.models import Organization
+from organizations.provisioning.server import open_session
 from organizations.sealing import unseal
 from tests.plugin import SERVER
 
@@ -44,6 +46,12 @@ def together(*acts: Callable[[], object]) -> list[object]:
     for thread in threads:
         thread.join()
     return results
+
+
+def begin_deletion(organization: Organization) -> None:
+    """As a process that dies before it has dropped anything."""
+    with open_session() as session:
+        services._begin_deletion(session, organization)
 
 
 def process_environment(**changes: str) -> dict[str, str]:

@@ -17,12 +17,11 @@ from organizations.errors import OrganizationError
 from organizations.models import Organization, Template
 from organizations.provisioning import templates
 from organizations.tenancy import pool, registry
-from organizations.undoing import move
 from orgmgmt import gunicorn
 from tests.conftest import Company, Superuser, leftovers
 from tests.plugin import SERVER
 
-from .helpers import REPOSITORY, as_role_of, process_environment
+from .helpers import REPOSITORY, as_role_of, begin_deletion, process_environment
 
 Status = Organization.Status
 Injected = psycopg.Connection[tuple[object, ...]]
@@ -106,7 +105,7 @@ def test_others_are_deleted_and_reconciled_whatever_an_owner_does(
     company: Callable[..., Company], superuser: Superuser, attack: Attack
 ) -> None:
     mallory, victim, dying = (company().organization for _ in range(3))
-    move(dying, Status.DELETING, only_from=(Status.ACTIVE,))
+    begin_deletion(dying)
     with attacked(mallory, attack):
         services.delete_organization(victim)
         outcome = services.reconcile_organizations(wait_seconds=0.1)
@@ -189,7 +188,7 @@ def test_a_database_that_cannot_be_dropped_leaves_all_else_alone(
 ) -> None:
     held, dying = (company().organization for _ in range(2))
     for organization in (held, dying):
-        move(organization, Status.DELETING, only_from=(Status.ACTIVE,))
+        begin_deletion(organization)
     with visited(held.database_name):
         with pytest.raises(OrganizationError, match="Nothing is lost: end that session"):
             services.delete_organization(held)
@@ -243,7 +242,7 @@ def test_a_web_servers_start_touches_no_organization(
     company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dying = company().organization
-    move(dying, Status.DELETING, only_from=(Status.ACTIVE,))
+    begin_deletion(dying)
     for name, value in process_environment().items():
         monkeypatch.setenv(name, value)
     with visited(dying.database_name):

@@ -14,7 +14,7 @@ from organizations.provisioning.server import open_session
 from organizations.undoing import move
 from tests.conftest import PASSWORD, Company, leftovers
 
-from .helpers import Superuser
+from .helpers import Superuser, begin_deletion
 
 Status = Organization.Status
 IN_ORDER: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
@@ -33,8 +33,7 @@ def half_made(name: str) -> Organization:
 def half_deleted(name: str) -> Organization:
     """What is there when a process died before it dropped the database."""
     made = services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
-    with open_session() as session:
-        services._begin_deletion(session, made.organization)
+    begin_deletion(made.organization)
     return made.organization
 
 
