@@ -32,7 +32,7 @@ from .naming import name_key as key_of
 from .provisioning import identity, transfer
 from .provisioning.database import ensure_database, reset_settings
 from .provisioning.identity import Identity, State
-from .provisioning.role import ensure_role, set_password
+from .provisioning.role import end_sessions, ensure_role, set_password
 from .provisioning.server import ServerSession, open_session
 from .sealing import seal
 from .undoing import compensate, expected, move
@@ -177,12 +177,8 @@ def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
     ensure_database(session, database=row.database_name, role=row.role_name, key=row.key)
     set_password(session, role=source.role, password=old_password)
     with session.membership(source.role):
-        session.value(
-            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
-            "WHERE usename = %s",
-            (source.role,),
-        )
-        reset_settings(session, source.database)
+        end_sessions(session, source.role)
+        reset_settings(session, source.database, is_open=True)
     transfer.copy(
         row.name,
         transfer.parameters(source.database, source.role, old_password),
@@ -198,8 +194,7 @@ def _open(session: ServerSession, row: Organization, source: _Source) -> None:
     with recorded("organization.adopted", row):
         move(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint="")
         identity.change(session, made, state=State.LET_IN, organization=row.pk)
-        with connections["default"].cursor() as cursor:
-            cursor.execute(closed.comment(source.role).as_string())
+        closed.write(source.role)
     # From here on it is an organization like others; what follows closes doors that lead nowhere.
     with session.membership(source.role):
         session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(names[0]))

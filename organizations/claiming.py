@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from django.db import connections, transaction
 from django.utils import timezone
-from psycopg import sql
 
 from .errors import MasterStillThere
 from .models import Installation, Organization, SpareDatabase, Template, random_key
@@ -156,8 +155,7 @@ def claim_installation(*, new: bool) -> Claimed:
         if before.is_on_another_server:
             # OIDs are made anew with each server; what is here came along.
             for role, found in _moved(before):
-                written = replace(found, installation=key)
-                _execute(written.comment(role))
+                replace(found, installation=key).write(role)
                 identified += 1
         elif new:
             # On the same server all that the rows name is the other one's.
@@ -239,8 +237,3 @@ def _number_on() -> int:
             [highest, _SPARE_NUMBERS],
         )
         return int(cursor.fetchone()[0]) + 1
-
-
-def _execute(statement: sql.Composed) -> None:
-    with connections["default"].cursor() as cursor:
-        cursor.execute(statement.as_string())

@@ -139,12 +139,7 @@ def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
     )
     if not whole:
         return  # A DROP of it was cut short: it can be dropped, and nothing else.
-    name = sql.Identifier(database)
-    session.batch(
-        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE false").format(name),
-        sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name),
-        sql.SQL("ALTER DATABASE {} RESET ALL").format(name),
-    )
+    reset_settings(session, database, is_open=False)
 
 
 def _drop_ready(session: ServerSession, database: str) -> None:
@@ -158,11 +153,16 @@ def _drop_ready(session: ServerSession, database: str) -> None:
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
 
 
-def reset_settings(session: ServerSession, database: str) -> None:
-    """Set back what the owner may have set on its database, as a member of the owner."""
+def reset_settings(session: ServerSession, database: str, *, is_open: bool) -> None:
+    """Set back what the owner may have set on its database, as a member of the owner.
+
+    is_open: whether anybody may connect from then on.
+    """
     name = sql.Identifier(database)
     session.batch(
-        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true IS_TEMPLATE false").format(name),
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {} IS_TEMPLATE false").format(
+            name, sql.Literal(is_open)
+        ),
         sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name),
         sql.SQL("ALTER DATABASE {} RESET ALL").format(name),
     )

@@ -77,6 +77,12 @@ class Identity:
         statement = sql.SQL("COMMENT ON ROLE {} IS {}")
         return statement.format(sql.Identifier(role), sql.Literal(json.dumps(said)))
 
+    def write(self, role: str) -> None:
+        """Write it on the master's connection, so that it is one commit with what is open there:
+        the catalog of roles is shared by all databases of the master's server."""
+        with connections["default"].cursor() as cursor:
+            cursor.execute(self.comment(role).as_string())
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -204,10 +210,7 @@ def living_keys() -> set[str]:
 def change(session: ServerSession, expected: Expected, **changes: Any) -> None:
     """Write a new state into the identity, inside the transaction on the master that is open.
 
-    Both are one commit: the catalog of roles is shared by all databases of the master's server.
     session: of the organization's lock; it reads. Raises DatabaseKept where what is there is not
     as expected.
     """
-    statement = replace(require(session, expected), **changes).comment(expected.role)
-    with connections["default"].cursor() as cursor:
-        cursor.execute(statement.as_string())
+    replace(require(session, expected), **changes).write(expected.role)

@@ -16,10 +16,9 @@ from organizations.errors import (
     TookTooLong,
 )
 
-# SQLSTATE by its beginning: connection exceptions; the server ends, or takes none any more.
-_AWAY = ("08", "57P01", "57P02", "57P03", "53300")
-# Out of disk, memory or files: each of its databases has that in common.
-_IN_TROUBLE = (*_AWAY, "53", "58")
+# SQLSTATE by its beginning: connection exceptions; the server ends, or takes none any more; it is
+# out of connections, disk, memory or files, which all of its databases have in common.
+_IN_TROUBLE = ("08", "57P01", "57P02", "57P03", "53", "58")
 _TOO_LONG = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
 
@@ -30,20 +29,12 @@ def cause_of(error: BaseException) -> BaseException:
     return error
 
 
-def is_away(error: BaseException) -> bool:
-    """Whether the connection is gone, or was not to be had; False: the server answered."""
-    return _is_of(error, _AWAY)
-
-
 def is_servers(error: BaseException) -> bool:
-    """The same, or the server lacks what all of its databases need."""
-    return _is_of(error, _IN_TROUBLE)
-
-
-def _is_of(error: BaseException, states: tuple[str, ...]) -> bool:
+    """Whether the connection is gone, or was not to be had, or the server lacks what all of its
+    databases need; False: it refused this one thing."""
     root = cause_of(error)
     if isinstance(root, psycopg.OperationalError | psycopg.InterfaceError):
-        return root.sqlstate is None or root.sqlstate.startswith(states)
+        return root.sqlstate is None or root.sqlstate.startswith(_IN_TROUBLE)
     return isinstance(root, OperationalError | InterfaceError)
 
 
