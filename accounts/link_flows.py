@@ -5,18 +5,14 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from organizations import tenancy
-from organizations.errors import (
-    InvalidLink,
-    OrganizationError,
-    OrganizationMismatch,
-    OrganizationNotFound,
-)
+from organizations.errors import InvalidLink, OrganizationError, OrganizationMismatch
 from organizations.tenancy import Tenant, directory, trail
 from organizations.tenancy.http import other_organization
 
 from . import limits, link_services, links, mails
 from .letters import Kind
 from .links import Link, Purpose
+from .logins import tenant_by_id
 
 # The whole answer, whoever asks for whatever address.
 RESET_REQUESTED = "If there is an account with this address, a mail with a link is on its way."
@@ -94,16 +90,7 @@ def _read(request: HttpRequest, token: str, purpose: Purpose) -> tuple[Tenant, L
     # A link is a credential, and showing one counts as a login does.
     limits.take("LOGIN_ADDRESS", limits.place(request))
     link = links.read(token, purpose=purpose)
-    named = Tenant(link.organization_id, "").alias
-    request.named_organization = named  # type: ignore[attr-defined]
-    try:
-        tenant = directory.get().tenant_by_id(link.organization_id)
-    except OrganizationNotFound as error:
-        # A deleted organization's link says no more than a forged one.
-        raise InvalidLink from error
-    if source := other_organization(request, tenant):
-        raise OrganizationMismatch(source)
-    return tenant, link
+    return tenant_by_id(request, link.organization_id, gone=InvalidLink), link
 
 
 def _record_refusal(token: str, purpose: Purpose) -> None:

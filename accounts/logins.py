@@ -69,18 +69,25 @@ def tenant_of(request: HttpRequest, credential: Credential) -> Tenant:
     """The tenant that the credential names. Raises InvalidToken for one that is gone,
     OrganizationSuspended, OrganizationMigrating, and OrganizationMismatch where a header, the host
     or a page's form names another."""
-    # For the log, where the master cannot be asked.
-    named = Tenant(credential.organization_id, "").alias
-    request.named_organization = named  # type: ignore[attr-defined]
-    try:
-        tenant = directory.get().tenant_by_id(credential.organization_id)
-    except OrganizationNotFound as error:
-        # A deleted organization's token says no more than a forged one.
-        raise InvalidToken from error
-    if source := other_organization(request, tenant):
-        raise OrganizationMismatch(source)
+    tenant = tenant_by_id(request, credential.organization_id, gone=InvalidToken)
     if credential.kind == LoginSession.Kind.BROWSER and is_form_of_another(request, tenant):
         raise OrganizationMismatch("The form")
+    return tenant
+
+
+def tenant_by_id(request: HttpRequest, organization_id: int, *, gone: type[AccountError]) -> Tenant:
+    """The tenant that a signed value names. Raises `gone` for one that was deleted, whose token or
+    link says no more than a forged one, OrganizationSuspended, OrganizationMigrating, and
+    OrganizationMismatch where a header or the host names another."""
+    # For the log, where the master cannot be asked.
+    named = Tenant(organization_id, "").alias
+    request.named_organization = named  # type: ignore[attr-defined]
+    try:
+        tenant = directory.get().tenant_by_id(organization_id)
+    except OrganizationNotFound as error:
+        raise gone from error
+    if source := other_organization(request, tenant):
+        raise OrganizationMismatch(source)
     return tenant
 
 
