@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import psycopg
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
@@ -106,6 +107,9 @@ class JobWorker:
         # A thread for each job, and for what asyncio itself asks.
         with _threads(self._concurrency + 2) as threads:
             loop.set_default_executor(threads)
+            # What is asked for by the clock goes through asgiref's own thread, which outlives the
+            # session, and Django opens no other connection while it takes the lost one for open.
+            await sync_to_async(connections.close_all)()
             async with _app(is_periodic=not self._once).open_async() as opened:
                 worker = asyncio.create_task(opened.run_worker_async(**self._options()))
                 while not worker.done() and self._goes_on():
