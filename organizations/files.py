@@ -33,9 +33,13 @@ def left_over() -> Iterator[tuple[str, str | None]]:
     while page := list(islice(keys, _PAGE)):
         rows = Organization.objects.filter(key__in=page).values_list("key", "name", "status")
         known = {key: (name, status) for key, name, status in rows}
+        tombstones = {
+            key: name
+            for key, (name, status) in known.items()
+            if status == Organization.Status.DELETED
+        }
+        # A restored master has tombstones of organizations that were brought back since.
+        living = identity.living_keys() if tombstones else set()
         for key in page:
-            name, status = known.get(key, (None, Organization.Status.DELETED))
-            if status == Organization.Status.DELETED:
-                # A restored master has tombstones of organizations that were brought back since.
-                is_dead = name is not None and key not in identity.living_keys()
-                yield key, name if is_dead else None
+            if key in tombstones or key not in known:
+                yield key, None if key in living else tombstones.get(key)
