@@ -30,7 +30,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--undelete", action="store_true", help="also where the organization was deleted"
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

@@ -34,12 +34,11 @@ class Command(BaseCommand):
         if not standing.is_copy and not options["new"]:
             self.stdout.write("This master is where it belongs. Nothing to claim.")
             return
-        self.stdout.write(
-            "another server than the recorded one"
-            if standing.is_on_another_server
-            else "the recorded server"
-            + (", another database" if standing.is_copy else ", the recorded database")
-        )
+        where = "another server than the recorded one"
+        if not standing.is_on_another_server:
+            which = "another" if standing.is_copy else "the recorded"
+            where = f"the recorded server, {which} database"
+        self.stdout.write(f"This master is on {where}.")
         if not options["yes"]:
             what = "a new installation" if options["new"] else "the only one of its kind"
             try:
