@@ -13,7 +13,7 @@ from .models import Organization
 from .naming import name_key as key_of
 from .provisioning import identity
 from .provisioning.database import drop
-from .provisioning.identity import Expected, State
+from .provisioning.identity import Expected
 from .provisioning.server import ServerSession, open_session
 from .provisioning.trouble import is_servers
 from .tenancy import registry, storage
@@ -109,18 +109,13 @@ def undo(session: ServerSession, organization: Organization) -> None:
 
 def expected(organization: Organization) -> Expected:
     """What the row says of its database."""
-    state = State.MADE
-    if organization.status == Status.DELETING:
-        state = State.DELETING
-    elif organization.is_usable:
-        state = State.LET_IN
-    return Expected(
+    return identity.expected_of(
         organization.name,
-        organization.key,
-        organization.role_name,
-        organization.database_name,
-        state,
-        organization.deletion if state == State.DELETING else "",
+        key=organization.key,
+        role=organization.role_name,
+        database=organization.database_name,
+        status=organization.status,
+        deletion=organization.deletion,
     )
 
 

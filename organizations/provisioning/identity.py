@@ -15,6 +15,7 @@ from django.db import connections
 from psycopg import sql
 
 from organizations.errors import DatabaseKept
+from organizations.models import Organization
 
 from .server import ServerSession
 
@@ -98,6 +99,18 @@ class Expected:
     state: State
     deletion: str = ""
     owners: tuple[str, ...] = ()
+
+
+def expected_of(
+    name: str, *, key: str, role: str, database: str, status: str, deletion: str
+) -> Expected:
+    """What an organization's row says: all of it is the row's."""
+    state = State.MADE
+    if status == Organization.Status.DELETING:
+        state = State.DELETING
+    elif status in Organization.Status.usable():
+        state = State.LET_IN
+    return Expected(name, key, role, database, state, deletion if state == State.DELETING else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from organizations.models import Organization
 from organizations.naming import RESERVED_PREFIX, ROLE_PATTERN
 from organizations.sealing import unseal
 
-from .identity import Expected, Identity, State, disagreement
+from .identity import Identity, State, disagreement, expected_of
 from .inspection import Orphan, Seen, Stock
 from .role import ROLE_SETTINGS
 
@@ -73,21 +73,16 @@ def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Pr
     yield from _role(seen, application)
 
 
-def _expected(seen: Seen) -> Expected:
-    is_deleting = seen.status == Organization.Status.DELETING
-    usual = State.LET_IN if seen.status in Organization.Status.usable() else State.MADE
-    return Expected(
-        seen.name,
-        seen.key,
-        seen.role,
-        seen.database,
-        State.DELETING if is_deleting else usual,
-        seen.deletion if is_deleting else "",
-    )
-
-
 def _disagreement(seen: Seen, installation: str) -> str:
-    return disagreement(seen.identity, _expected(seen), installation=installation)
+    expected = expected_of(
+        seen.name,
+        key=seen.key,
+        role=seen.role,
+        database=seen.database,
+        status=seen.status,
+        deletion=seen.deletion,
+    )
+    return disagreement(seen.identity, expected, installation=installation)
 
 
 def _unfinished(seen: Seen, installation: str) -> Problem:
