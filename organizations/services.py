@@ -175,7 +175,10 @@ def _create(
     except BaseException as error:
         record_failure(organization, error)
         compensate(session, organization)
-        raise explained(organization, error) from error
+        reason = explained(organization, error)
+        if reason is error:
+            raise
+        raise reason from error
     logger.info(
         "organization created", extra={"organization": organization.pk, "path": str(report.path)}
     )

@@ -155,15 +155,25 @@ class Server:
                     f"then try again. The log ends:\n{last_lines}"
                 )
 
+    def _fewer_reserved(self) -> dict[str, str]:
+        """PostgreSQL does not start where more are reserved than there are."""
+        most = int(self._settings.get("max_connections", INITIAL_SETTINGS["max_connections"]))
+        is_too_many = most <= 2 * int(INITIAL_SETTINGS["reserved_connections"])
+        return {"reserved_connections": str(most // 4)} if is_too_many else {}
+
     def _options(self, data: Path) -> str:
         """The server's arguments, quoted for the shell by which pg_ctl starts it."""
         folder = str(self.socket_dir).replace('"', '""')
-        settings = self._settings | {
-            "listen_addresses": "",
-            "port": str(PORT),
-            "unix_socket_directories": f'"{folder}"',
-            "unix_socket_permissions": "0700",
-        }
+        settings = (
+            self._settings
+            | self._fewer_reserved()
+            | {
+                "listen_addresses": "",
+                "port": str(PORT),
+                "unix_socket_directories": f'"{folder}"',
+                "unix_socket_permissions": "0700",
+            }
+        )
         options = [f"--{name}={value}" for name, value in settings.items()]
         return shlex.join(["-D", str(data), *options])
 

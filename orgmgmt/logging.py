@@ -75,8 +75,11 @@ _MOST_CAUSES = 1_000
 
 def _cause(error: BaseException) -> object:
     """The kind of the first error behind this one, and the line that raised it."""
-    while error.__cause__ is not None:
+    seen = {error}
+    # Whoever raises an error from itself makes a circle.
+    while error.__cause__ is not None and error.__cause__ not in seen:
         error = error.__cause__
+        seen.add(error)
     frames = traceback.extract_tb(error.__traceback__)
     # What psycopg raises has lost its own frames: the kind is all there is.
     return type(error), (frames[-1].filename, frames[-1].lineno) if frames else None

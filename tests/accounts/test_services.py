@@ -45,9 +45,9 @@ def test_a_key_is_its_own_key() -> None:
             assert unicodedata.is_normalized("NFKC", key), f"U+{code:04X}"
 
 
-def test_a_dotless_i_is_another_letter() -> None:
-    """What SQL's lower() does with it depends on the server's locale."""
-    assert email_key("I@test.com") == "i@test.com" != email_key("\u0131@test.com")
+def test_every_i_is_one_letter() -> None:
+    """What SQL's lower() does with them depends on the server's locale."""
+    assert {email_key(f"{letter}@test.com") for letter in "Ii\u0130\u0131"} == {"i@test.com"}
 
 
 def test_an_address_is_kept_as_typed(alpha: Company, person: Person) -> None:

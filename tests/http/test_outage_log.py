@@ -1,5 +1,6 @@
 """What the log says while PostgreSQL is away: a line for each failed request, few tracebacks."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from orgmgmt.logging import LineFormatter
 from tests.real_server import RealServer
 
 pytestmark = pytest.mark.timeout(300)
@@ -86,3 +88,10 @@ def test_an_outage_is_a_line_for_each_failed_request_and_few_tracebacks(
     # A connection that breaks, and one that is refused: in the master and in the organization.
     assert sum(line.startswith("Traceback") for line in text) <= 12, "\n".join(text)
     assert len(text) < 10 * len(sent), len(text)
+
+
+def test_an_error_that_is_its_own_cause_is_logged_like_any_other() -> None:
+    error = ValueError("a circle")
+    error.__cause__ = error
+    record = logging.makeLogRecord({"exc_info": (ValueError, error, None)})
+    assert "a circle" in LineFormatter().format(record)

@@ -161,8 +161,9 @@ def test_no_pool_is_opened_for_an_organization(
     alpha: Company, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {**settings.DATABASES["default"].get("OPTIONS", {}), "pool": True}
-    monkeypatch.setitem(settings.DATABASES["default"], "OPTIONS", options)
-    assert "pool" not in settings_for(alpha.organization.place, owner="")["OPTIONS"]
+    with monkeypatch.context() as patch:
+        patch.setitem(settings.DATABASES["default"], "OPTIONS", options)
+        assert "pool" not in settings_for(alpha.organization.place, owner="")["OPTIONS"]
 
 
 def test_forget_lets_running_blocks_finish_and_the_next_one_reads_anew(
