@@ -16,7 +16,6 @@ from organizations import services
 from organizations.errors import OrganizationError
 from organizations.models import Organization, Template
 from organizations.provisioning import templates
-from organizations.provisioning.server import open_session
 from organizations.tenancy import pool, registry
 from orgmgmt import gunicorn
 from tests.conftest import Company, Superuser, leftovers
@@ -27,12 +26,6 @@ from .helpers import REPOSITORY, as_role_of, begin_deletion, process_environment
 Status = Organization.Status
 Injected = psycopg.Connection[tuple[object, ...]]
 Attack = Callable[[Injected, sql.Identifier, list[str]], None]
-
-
-def begin_deletion(organization: Organization) -> None:
-    """What is there when a process died before it dropped the database."""
-    with open_session() as session:
-        services._begin_deletion(session, organization)
 
 
 def _grant(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
