@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from psycopg import sql
+
 from tests.faults.attempts import DONE, NOTHING, Attempt, command, without_trace
 from tests.faults.client import Answer
 from tests.faults.world import PASSWORD, World
@@ -153,7 +155,13 @@ def delete_org(world: World) -> Attempt:
 
 def reconcile(world: World) -> Attempt:
     _, row = _existing(world)
+    # As it is before anybody was let in, by the row and by the role's identity.
     world.rows("UPDATE organizations SET status = 'provisioning' WHERE id = %s", (row[0],))
+    ((identity,),) = world.rows(
+        "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s", (row[3],)
+    )
+    made = sql.Literal(identity.replace('"let in"', '"made"'))
+    world.rows(sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(row[3]), made).as_string())
 
     def act() -> Answer:
         # Not 10 s for those that somebody else of the batch is at work on.
