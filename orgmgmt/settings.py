@@ -518,8 +518,9 @@ STATEMENT_TIMEOUT_SECONDS = number("STATEMENT_TIMEOUT_SECONDS", default=8, at_mo
 LOCK_TIMEOUT_SECONDS = number("LOCK_TIMEOUT_SECONDS", default=5, at_most=3_600)
 # On how many hosts these processes run.
 WEB_HOSTS = number("WEB_HOSTS", default=1, at_most=1_000)
-# How many threads of one process are one organization's at a time, at most.
-ORG_MAX_THREADS = number("ORG_MAX_THREADS", default=max(1, WEB_THREADS - 1), at_most=1_000)
+# How many threads of one process are one organization's at a time, at most. Half: with all but one,
+# a database that keeps its processors busy made others wait more than twice as long.
+ORG_MAX_THREADS = number("ORG_MAX_THREADS", default=max(1, WEB_THREADS // 2), at_most=1_000)
 # How many connections an organization's role may have: its threads', its jobs', and a few for
 # migrations and whoever looks.
 ORG_CONNECTION_LIMIT = number(

@@ -205,6 +205,12 @@ def test_the_file_env_is_read_and_the_environment_wins(checkout: Checkout) -> No
     assert checkout.value("[s.PORT, s.WEB_THREADS, s.DEBUG]", PORT="8200") == [8200, 3, False]
 
 
+def test_half_of_a_processs_threads_are_one_organizations_at_most(checkout: Checkout) -> None:
+    share = "[s.ORG_MAX_THREADS, s.ORG_CONNECTION_LIMIT]"
+    for threads, found in (("1", [1, 7]), ("5", [2, 9]), ("8", [4, 13])):
+        assert checkout.value(share, **COMPLETE, WEB_THREADS=threads) == found
+
+
 def test_production_is_the_default(checkout: Checkout) -> None:
     expression = (
         "[s.DEBUG, s.SECURE_SSL_REDIRECT, s.SESSION_COOKIE_SECURE, s.ALLOWED_HOSTS, "
