@@ -6,6 +6,7 @@ from psycopg import sql
 
 from .server import ServerSession
 
+_HAS_SESSIONS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND datname = %s)"
 # A role sees of another's sessions neither state nor start, and may end none, without membership.
 _END = """
 SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity
@@ -25,6 +26,8 @@ def end(session: ServerSession, *, role: str, database: str, pid: int) -> bool:
     which, value = _BY_NUMBER, pid
     if settings.MASTER_DB_DIRECT is not None:
         which, value = _BY_TIME, settings.STATEMENT_TIMEOUT_SECONDS
+    if not session.value(_HAS_SESSIONS, (role, database)):
+        return False  # The role may be gone too.
     with session.connection.transaction(force_rollback=True):
         if not session.is_superuser:
             grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")

@@ -8,6 +8,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -54,7 +55,11 @@ class Keeper:
     def _run(self) -> None:
         while True:
             with suppress(Empty):
-                self._end(*self._strays.get(timeout=_TICK_SECONDS))
+                stray = self._strays.get(timeout=_TICK_SECONDS)
+                if not self._end(*stray):
+                    # Nothing else would ever end it.
+                    self._strays.put(stray)
+                    time.sleep(_TICK_SECONDS)
             if self._strays.empty():
                 self._idle.set()
             try:
@@ -62,13 +67,16 @@ class Keeper:
             except Exception as error:
                 logger.error("upkeep of the process failed", exc_info=error)
 
-    def _end(self, role: str, database: str, pid: int) -> None:
+    def _end(self, role: str, database: str, pid: int) -> bool:
+        """Whether the server has answered: by then it has ended, or was gone before."""
         facts = {"role": role, "backend": pid}
         try:
             ended = directory.get().end_session(role=role, database=database, pid=pid)
             logger.warning("statement ended from outside", extra={**facts, "ended": ended})
+            return True
         except Exception as error:
             logger.error("statement runs on behind its connection", extra=facts, exc_info=error)
+            return False
 
 
 shared = Keeper()

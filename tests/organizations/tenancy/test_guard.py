@@ -16,7 +16,7 @@ from pytest_django import Settings
 from accounts.expiry import prune_sessions
 from accounts.models import LoginSession, User
 from organizations import tenancy
-from organizations.tenancy import guard, pool
+from organizations.tenancy import guard, keeper, pool
 from tests.conftest import Company, Superuser
 
 from .hostile import FOREVER, replaced, run
@@ -83,6 +83,33 @@ def test_one_that_swallows_the_cancel_is_ended_with_its_back_end(
         (hostile.organization.role_name,),
     ).fetchone()
     assert row == (0,), "the application has remained a member of the role"
+
+
+def test_its_back_end_is_ended_once_the_master_can_be_asked_again(
+    company: object, superuser: Superuser, hurried: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile: Company = company()  # type: ignore[operator]
+    run(hostile, FOREVER)
+    superuser.execute("ALTER DATABASE master_org_db CONNECTION LIMIT 0")
+    # Of kept sessions too.
+    superuser.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = 'master_org_db' AND pid <> %s",
+        (connections["default"].connection.info.backend_pid,),
+    )
+    try:
+        with pytest.raises(DatabaseError, match="took too long"):
+            run(hostile, "SELECT forever()")
+        deadline = time.monotonic() + 30
+        while "statement runs on" not in caplog.text:
+            assert time.monotonic() < deadline, "nobody was told"
+            time.sleep(0.02)
+        assert active(superuser, hostile) == 1
+    finally:
+        superuser.execute("ALTER DATABASE master_org_db CONNECTION LIMIT -1")
+    until_none_is_active(superuser, hostile)
+    keeper.end("a role that is gone", hostile.organization.database_name, 1)
+    assert keeper.shared.flush(30), "it is asked for over and over"
 
 
 def test_it_ends_inside_a_transaction_too(company: object, hurried: Settings) -> None:
