@@ -28,11 +28,11 @@ class Seen:
 
     owner, None: there is no database; accepts, is_whole, is_template and connection_limit are None
     then. settings: what somebody has set, each with what it is of (`database`, `role`, or `both`:
-    of the role in this database) and its name. grants: who has which privilege on the database, ''
-    for PUBLIC. attributes, None: there is no role; else what it has of SUPERUSER, CREATEDB, …, and
-    NOLOGIN. member_of: other roles, each with who made it a member. is_open_to_application: its
-    memberships are those of an act that nobody has ended. role_limit: how many connections the role
-    may have, -1 for any number.
+    of the role in this database), its name and its value. grants: who has which privilege on the
+    database, '' for PUBLIC. attributes, None: there is no role; else what it has of SUPERUSER,
+    CREATEDB, …, and NOLOGIN. member_of: other roles, each with who made it a member.
+    is_open_to_application: its memberships are those of an act that nobody has ended. role_limit:
+    how many connections the role may have, -1 for any number.
     """
 
     organization_id: int
@@ -85,7 +85,8 @@ SELECT o.id, o.key, o.name, o.slug, o.status, o.deletion, o.database_name, o.rol
     d.datistemplate, d.datconnlimit,
     ARRAY(
         SELECT ARRAY[CASE WHEN setdatabase = 0 THEN 'role' WHEN setrole = 0 THEN 'database'
-            ELSE 'both' END, split_part(setting, '=', 1)]
+            ELSE 'both' END, split_part(setting, '=', 1),
+            substr(setting, strpos(setting, '=') + 1)]
         FROM pg_db_role_setting, unnest(setconfig) AS setting
         WHERE (setdatabase = d.oid AND setrole IN (0, r.oid))
         OR (setdatabase = 0 AND setrole = r.oid) ORDER BY 1

@@ -14,8 +14,13 @@ from .server import ServerSession
 
 logger = logging.getLogger(__name__)
 
-# Of each organization's role, as provisioning sets them.
-ROLE_SETTINGS = ("statement_timeout", "lock_timeout")
+
+def role_settings() -> dict[str, str]:
+    """What provisioning sets for each organization's role, as the catalog has it."""
+    return {
+        "statement_timeout": f"{settings.STATEMENT_TIMEOUT_SECONDS}s",
+        "lock_timeout": f"{settings.LOCK_TIMEOUT_SECONDS}s",
+    }
 
 
 def ensure_role(
@@ -41,11 +46,10 @@ def ensure_role(
     ]
     # The web's connections ask for these themselves. A pooler that leaves out what a connection
     # asks for (PgBouncer's ignore_startup_parameters) is still given the role's.
-    limits = (settings.STATEMENT_TIMEOUT_SECONDS, settings.LOCK_TIMEOUT_SECONDS)
-    for setting, seconds in zip(ROLE_SETTINGS, limits, strict=True):
+    for setting, value in role_settings().items():
         statements.append(
             sql.SQL("ALTER ROLE {} SET {} = {}").format(
-                name, sql.Identifier(setting), sql.Literal(f"{seconds}s")
+                name, sql.Identifier(setting), sql.Literal(value)
             )
         )
     if not exists:

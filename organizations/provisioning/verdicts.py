@@ -16,7 +16,7 @@ from organizations.sealing import unseal
 
 from .identity import Identity, State, disagreement, expected_of
 from .inspection import Orphan, Seen, Stock
-from .role import ROLE_SETTINGS
+from .role import role_settings
 
 
 class Kind(StrEnum):
@@ -215,7 +215,7 @@ def _ways_in(seen: Seen) -> Iterator[Problem]:
         unlimited = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(database)
         what = f"the database {seen.database} takes {seen.connection_limit} connections at most"
         yield Problem(Kind.SETTINGS, what, FIX, (unlimited,))
-    for of, name in seen.settings:
+    for of, name, value in seen.settings:
         setting = sql.Identifier(*name.split("."))
         if of == "database":
             what = f"the database {seen.database} has a {name} of its own"
@@ -223,9 +223,12 @@ def _ways_in(seen: Seen) -> Iterator[Problem]:
         elif of == "both":
             what = f"the role {seen.role} has a {name} of its own in {seen.database}"
             reset = sql.SQL("ALTER ROLE {} IN DATABASE {} RESET {}").format(role, database, setting)
-        elif name not in ROLE_SETTINGS:
+        elif (made := role_settings().get(name)) is None:
             what = f"the role {seen.role} has a {name} of its own"
             reset = sql.SQL("ALTER ROLE {} RESET {}").format(role, setting)
+        elif value != made:
+            what = f"the role {seen.role} has a {name} of {value}, not of {made}"
+            reset = sql.SQL("ALTER ROLE {} SET {} = {}").format(role, setting, sql.Literal(made))
         else:
             continue
         yield Problem(Kind.SETTINGS, what, FIX, (reset,))

@@ -138,6 +138,11 @@ def test_one_that_does_not_exist_is_said() -> None:
         ("ALTER DATABASE <DB> CONNECTION LIMIT 0", Kind.SETTINGS, "takes 0 connections at most"),
         ("ALTER DATABASE <DB> SET work_mem = '1MB'", Kind.SETTINGS, "has a work_mem of its own"),
         ("ALTER ROLE <ROLE> SET TimeZone = 'UTC'", Kind.SETTINGS, "has a TimeZone of its own"),
+        (
+            "ALTER ROLE <ROLE> SET statement_timeout = 1",
+            Kind.SETTINGS,
+            "statement_timeout of 1, not",
+        ),
         ("ALTER ROLE <ROLE> IN DATABASE <DB> SET work_mem = '1MB'", Kind.SETTINGS, "of its own in"),
     ],
 )
