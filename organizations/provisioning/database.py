@@ -36,7 +36,7 @@ def settings_for(place: Place, *, owner: str, is_direct: bool = False) -> dict[s
         "PASSWORD": unseal(place.sealed_password, owner=owner),
         "OPTIONS": {
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            **libpq_options(),
+            **libpq_options(entry),
             "options": _options(),
         },
         "CONN_MAX_AGE": 0,

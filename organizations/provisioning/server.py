@@ -32,12 +32,12 @@ CONNECT_TIMEOUT_SECONDS = 5
 _DJANGO_OPTIONS = {"pool", "isolation_level", "server_side_binding", "assume_role", "options"}
 
 
-def libpq_options() -> dict[str, Any]:
-    """The master's OPTIONS that libpq understands (sslmode and its kin); organizations' too."""
-    return _libpq(settings.DATABASES["default"].get("OPTIONS", {}))
+def libpq_options(entry: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The OPTIONS that libpq understands (sslmode and its kin): the master's, organizations' too.
 
-
-def _libpq(options: dict[str, Any]) -> dict[str, Any]:
+    entry: of another way to the server, which has its own.
+    """
+    options = (entry or settings.DATABASES["default"]).get("OPTIONS", {})
     return {key: value for key, value in options.items() if key not in _DJANGO_OPTIONS}
 
 
@@ -48,7 +48,6 @@ def master_parameters() -> dict[str, Any]:
     """
     # The connection's and not the setting's: a test database has a name of its own.
     entry = settings.MASTER_DB_DIRECT or connections["default"].settings_dict
-    options = _libpq(entry["OPTIONS"]) if settings.MASTER_DB_DIRECT else libpq_options()
     parameters = {
         "host": entry["HOST"],
         "port": entry["PORT"],
@@ -56,7 +55,7 @@ def master_parameters() -> dict[str, Any]:
         "user": entry["USER"],
         "password": entry["PASSWORD"],
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        **options,
+        **libpq_options(settings.MASTER_DB_DIRECT),
     }
     return {key: value for key, value in parameters.items() if value not in ("", None)}
 

@@ -6,16 +6,17 @@ with the rights of whoever writes the rows. Nothing is written to a disk in betw
 
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from django.conf import settings
-from psycopg import sql
+from psycopg import pq, sql
 
 from organizations.errors import CopyFailed, ProgramMissing
 
-from .server import CONNECT_TIMEOUT_SECONDS, libpq_options
+from .server import master_parameters
 
 # The owner can set these for its database and role; what a connection asks for itself wins.
 _AS_NEW = (
@@ -39,18 +40,8 @@ def program(name: str) -> Path:
 
 def parameters(database: str, role: str, password: str) -> dict[str, Any]:
     """What psycopg.connect takes for the database, as its owner, in a session as new."""
-    entry = settings.MASTER_DB_DIRECT or settings.DATABASES["default"]
-    found = {
-        "host": entry.get("HOST", ""),
-        "port": entry.get("PORT", ""),
-        "dbname": database,
-        "user": role,
-        "password": password,
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "options": _AS_NEW,
-        **libpq_options(),
-    }
-    return {key: value for key, value in found.items() if value not in ("", None)}
+    whose = {"dbname": database, "user": role, "password": password}
+    return {**master_parameters(), **whose, "options": _AS_NEW}
 
 
 def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
@@ -63,43 +54,60 @@ def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
     dump = [str(program("pg_dump")), "--format=custom", f"--lock-wait-timeout={_LOCK_WAIT}"]
     restore = [str(program("pg_restore")), "--exit-on-error", "--single-transaction"]
     left = ("--no-owner", "--no-privileges", "--no-publications", "--no-subscriptions")
-    with subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, by its arguments
-        [*dump, *left, "--no-security-labels", "--no-tablespaces"],
-        env=_environment(source),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as reading:
-        written = subprocess.run(  # noqa: S603
-            [*restore, *left, f"--dbname={_SERVICE_NAME}"],
-            env=_environment(target),
-            stdin=reading.stdout,
-            capture_output=True,
-        )
-        said = reading.stderr.read() if reading.stderr else b""
-    if reading.returncode or written.returncode:
+    dump += [*left, "--no-security-labels", "--no-tablespaces"]
+    restore += [*left, f"--dbname={_SERVICE_NAME}"]
+    with (
+        _start(dump, source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as reading,
+        _start(restore, target, stdin=reading.stdout, stdout=subprocess.DEVNULL) as writing,
+        ThreadPoolExecutor(max_workers=2) as listeners,
+    ):
+        assert reading.stdout is not None  # noqa: S101 - a pipe
+        # pg_restore's alone: else pg_dump would wait for ever for one that has ended.
+        reading.stdout.close()
+        try:
+            words = list(listeners.map(_last_words, (reading, writing)))
+        except BaseException:
+            reading.kill()
+            writing.kill()
+            raise
+    failed = [told for each, told in zip((reading, writing), words, strict=True) if each.returncode]
+    if failed:
         # Its words can hold data of the organization's: they go to the log of whoever runs this.
-        raise CopyFailed(name, (said or written.stderr).decode(errors="replace").strip())
+        raise CopyFailed(name, "\n".join(filter(None, failed)))
     before, after = _rows(source), _rows(target)
     if before != after:
         differing = sorted(set(before.items()) ^ set(after.items()))[0][0]
         raise CopyFailed(name, f"the number of rows in {differing} differs")
 
 
+def _start(
+    arguments: list[str], where: dict[str, Any], *, stdin: Any, stdout: Any
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, by its arguments
+        arguments, env=_environment(where), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE
+    )
+
+
+_LAST_BYTES = 4_000
+
+
+def _last_words(program: "subprocess.Popen[bytes]") -> str:
+    """The end of what it says. The database's owner can make it say much (client_min_messages,
+    RAISE WARNING for each row): all of it is read, so that it goes on, and little is kept."""
+    assert program.stderr is not None  # noqa: S101 - a pipe
+    kept = b""
+    while said := program.stderr.read(_LAST_BYTES):
+        kept = (kept + said)[-_LAST_BYTES:]
+    return kept.decode(errors="replace").strip()
+
+
 # libpq takes the database from PGDATABASE where the name is a connection string without any part.
 _SERVICE_NAME = "application_name=orgmgmt"
+# What libpq calls them, TLS's and all.
 _NAMES = {
-    "host": "PGHOST",
-    "port": "PGPORT",
-    "dbname": "PGDATABASE",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
-    "options": "PGOPTIONS",
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
+    option.keyword.decode(): option.envvar.decode()
+    for option in pq.Conninfo.get_defaults()
+    if option.envvar is not None
 }
 
 

@@ -1,0 +1,64 @@
+"""What a master that is older than its server does to databases under the names of its rows."""
+
+from collections.abc import Iterator
+
+import pytest
+from psycopg import sql
+
+from tests.real_server import ServerFailed
+
+from .test_identity import ENVIRONMENT, NEWER, Estate, document
+
+
+@pytest.fixture(scope="module")
+def estate() -> Iterator[Estate]:
+    with Estate(environment=ENVIRONMENT | {"ORG_SPARE_DATABASES": "0"}) as made:
+        yield made
+
+
+def role_of(estate: Estate, database: str) -> str:
+    query = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = %s"
+    return str(estate.value(query, database))
+
+
+def adopt(estate: Estate, database: str, name: str, *options: str) -> str:
+    """The new database."""
+    arguments = [database, f"--name={name}", "--email=b@test.com", "--json", *options]
+    return str(document(estate.manage("adopt_org", *arguments), '{"id"')["database"])
+
+
+def test_what_a_hostile_database_says_or_refuses_ends_its_adoption_and_holds_nothing_up(
+    estate: Estate,
+) -> None:
+    dump = estate.dump()
+    database = estate.create("Hostile Ltd")
+    estate.restore_in_place(dump)
+    role = role_of(estate, database)
+    with estate.superuser(database) as owner:
+        owner.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        # It lets its old owner write, and nobody else.
+        owner.execute(
+            sql.SQL(
+                "CREATE FUNCTION picky() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN "
+                "IF current_user <> {} THEN RAISE EXCEPTION 'not for you'; END IF; "
+                "RETURN true; END $$"
+            ).format(sql.Literal(role))
+        )
+        owner.execute("CREATE TABLE a_first AS SELECT 1 AS x")
+        owner.execute("ALTER TABLE a_first ADD CHECK (picky())")
+        # More than a pipe holds.
+        owner.execute("CREATE TABLE b_big AS SELECT md5(i::text) FROM generate_series(1, 20000) i")
+    with pytest.raises(ServerFailed, match="not for you"):
+        adopt(estate, database, "Hostile Ltd")
+    assert estate.problems()[database][0].startswith(NEWER)
+
+    with estate.superuser(database) as owner:
+        owner.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        owner.execute("DROP TABLE a_first")
+        for number in range(300):
+            name = sql.Identifier(f"many_{number}")
+            owner.execute(sql.SQL("CREATE TABLE {} (id int PRIMARY KEY)").format(name))
+    # Then its owner's sessions, and so pg_dump's, are told of each step that the server takes.
+    estate.execute(f"ALTER ROLE {role} SET client_min_messages = debug5")
+    new = adopt(estate, database, "Hostile Ltd")
+    assert estate.value("SELECT count(*) FROM b_big", database=new) == 20_000
