@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from django.db import connections, transaction
 from django.utils import timezone
 
-from .errors import MasterStillThere
+from .errors import MasterStillThere, NothingToClaim
 from .models import Installation, Organization, SpareDatabase, Template, random_key
 from .naming import name_key as key_of
 from .provisioning import identity, installation, spares, templates
@@ -142,10 +142,13 @@ def claim_installation(*, new: bool) -> Claimed:
 
     new: beside the one that it was copied from, as an installation of its own; else in its place.
     All processes of the application have to be stopped. One transaction: all of it or nothing.
-    Raises MasterStillThere where the other one is on this server and `new` was not said.
+    Raises MasterStillThere where the other one is on this server and `new` was not said, and
+    NothingToClaim in a master that is where it belongs: its organizations are its own.
     """
     before = installation.standing()
-    if not new and not before.is_on_another_server and before.is_copy and _is_there(before):
+    if not before.is_copy:
+        raise NothingToClaim
+    if not new and not before.is_on_another_server and _is_there(before):
         raise MasterStillThere
     key = random_key() if new else before.key
     identified = closed = 0
@@ -163,6 +166,8 @@ def claim_installation(*, new: bool) -> Claimed:
                 status=Status.SUSPENDED,
                 status_reason=_NOT_OURS,
                 status_changed_at=timezone.now(),
+                # Nothing gets there from here any more: no migration, no command, no worker.
+                sealed_password="",
             )
             SpareDatabase.objects.all().delete()
             Template.objects.all().delete()

@@ -203,6 +203,15 @@ class MasterStillThere(OrganizationError):
         )
 
 
+class NothingToClaim(OrganizationError):
+    """The master is where it belongs: by no claim would anything be gained, and its own lost."""
+
+    code = "nothing_to_claim"
+
+    def __init__(self) -> None:
+        super().__init__("This master is where it belongs. Nothing to claim.")
+
+
 class ProgramMissing(OrganizationError):
     """pg_dump or pg_restore is not on this machine."""
 

@@ -82,6 +82,10 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Those that exist for the outside: active and suspended ones."""
         return self.filter(status__in=Organization.Status.usable())
 
+    def reachable(self) -> "OrganizationQuerySet":
+        """Usable ones whose database is this installation's (claim_installation --new)."""
+        return self.usable().exclude(sealed_password="")
+
     def live(self) -> "OrganizationQuerySet":
         """Those whose name is taken: all but tombstones."""
         return self.exclude(status=Organization.Status.DELETED)

@@ -119,4 +119,4 @@ def clean_up(progress: Progress) -> None:
     progress.tell("deleting what has expired in the master")
     old.prune()
     progress.tell("enqueueing the organizations")
-    enqueueing.clean_up(Organization.objects.usable())
+    enqueueing.clean_up(Organization.objects.reachable())

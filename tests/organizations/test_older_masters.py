@@ -62,3 +62,19 @@ def test_what_a_hostile_database_says_or_refuses_ends_its_adoption_and_holds_not
     estate.execute(f"ALTER ROLE {role} SET client_min_messages = debug5")
     new = adopt(estate, database, "Hostile Ltd")
     assert estate.value("SELECT count(*) FROM b_big", database=new) == 20_000
+
+
+def test_a_rehearsal_cannot_reach_what_is_productions(estate: Estate) -> None:
+    estate.create("Productive Ltd")
+    with pytest.raises(ServerFailed, match="where it belongs"):
+        estate.manage("claim_installation", "--new", "--yes")
+    estate.restore(estate.dump(), "rehearsal")
+    beside = {"MASTER_DB_NAME": "rehearsal"}
+    estate.manage("claim_installation", "--new", "--yes", environment=beside)
+    with pytest.raises(ServerFailed):
+        estate.manage(
+            "org_command", "--org=Productive Ltd", "showmigrations", "accounts", environment=beside
+        )
+    said = estate.manage("migrate_orgs", "--verify", environment=beside)
+    assert "Productive Ltd" not in said
+    estate.manage("check_orgs", "Productive Ltd")

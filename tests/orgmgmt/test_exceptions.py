@@ -84,6 +84,7 @@ BUGS = [
     errors.HistoryUnreadable("Acme", "x"),
     # Of commands alone.
     errors.MasterStillThere(),
+    errors.NothingToClaim(),
     errors.AdoptionRefused("org_acme", "a reason"),
     errors.CopyFailed("Acme", "a reason"),
     errors.ProgramMissing("pg_dump"),

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations import claiming
-from organizations.errors import OrganizationError
+from organizations.errors import NothingToClaim, OrganizationError
 from organizations.provisioning import installation
 
 
@@ -31,13 +31,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         standing = installation.standing()
-        if not standing.is_copy and not options["new"]:
-            self.stdout.write("This master is where it belongs. Nothing to claim.")
+        if not standing.is_copy:
+            if options["new"]:
+                raise CommandError(str(NothingToClaim()))
+            self.stdout.write(str(NothingToClaim()))
             return
         where = "another server than the recorded one"
         if not standing.is_on_another_server:
-            which = "another" if standing.is_copy else "the recorded"
-            where = f"the recorded server, {which} database"
+            where = "the recorded server, another database"
         self.stdout.write(f"This master is on {where}.")
         if not options["yes"]:
             what = "a new installation" if options["new"] else "the only one of its kind"

@@ -15,9 +15,10 @@ class Command(BaseCommand):
 
     help = (
         "Write into each role whose database it owns (COMMENT ON ROLE), where that is missing. "
-        "Until then the database counts as somebody's and is never dropped. Name an organization "
-        "whose database was restored by hand: it is another database then. Exit code 1: some are "
-        "refused."
+        "Until then the database counts as somebody's and is never dropped. Not in a master that "
+        "was restored beside the one in use: it would take that one's databases. Name an "
+        "organization whose database was restored by hand: it is another database then. Exit "
+        "code 1: some are refused."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

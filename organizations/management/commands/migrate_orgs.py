@@ -89,7 +89,7 @@ class Command(BaseCommand):
 
     def _chosen(self) -> "QuerySet[Organization]":
         # Suspended ones too: who lets them in again wants them in step.
-        organizations: QuerySet[Organization] = Organization.objects.usable()
+        organizations: QuerySet[Organization] = Organization.objects.reachable()
         names = self._options["names"]
         if names:
             found = [services.find_organization(name).pk for name in names]

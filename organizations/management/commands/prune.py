@@ -40,7 +40,7 @@ class Command(BaseCommand):
             raise CommandError("--parallel has to be 1 or more.")
         try:
             chosen = [services.find_organization(name).pk for name in options["names"]]
-            organizations = Organization.objects.usable()
+            organizations = Organization.objects.reachable()
             if chosen:
                 organizations = organizations.filter(pk__in=chosen)
             if options["enqueue"]:
