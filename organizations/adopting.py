@@ -17,7 +17,7 @@ from psycopg import sql
 from accounts.services import check_email_and_password
 
 from .audit import recorded
-from .errors import AdoptionRefused, OrganizationExists
+from .errors import AdoptionRefused, OrganizationBusy, OrganizationExists
 from .keys import new_audit_key
 from .models import Organization, Server, random_key
 from .naming import (
@@ -58,14 +58,17 @@ def adopt_organization(
 
     undelete: also one that was deleted. Its people, passwords and logins come along; its number too
     where nobody has it. Raises ValidationError by field, OrganizationExists, AdoptionRefused,
-    CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and ServerRefused. When it
-    raises, the old database is as it was, but for its role's password.
+    OrganizationBusy, CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and
+    ServerRefused. When it raises, the old database is as it was, but for its role's password.
     """
     _validate(name=name, email=email)
     name, email = display_name(name), email.strip()
     with open_session() as session:
         if not session.try_lock(key_of(name)):
             raise OrganizationExists(name)
+        # No organization has this key. Of two that adopt one database the second is too late.
+        if not session.try_lock(f"\x00{database}"):
+            raise OrganizationBusy(name)
         source = _find(session, database, undelete=undelete)
         for program in ("pg_dump", "pg_restore"):
             transfer.program(program)
@@ -111,7 +114,9 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
     if whose.state == State.MOVED:
         raise AdoptionRefused(database, "its content was moved already")
     row = Organization.objects.filter(key=whose.key).first()
-    if row is not None and row.is_usable:
+    if row is not None and not session.try_lock(key_of(row.name)):
+        raise OrganizationBusy(row.name)
+    if row is not None and row.is_usable and _is_in_order(session, row):
         raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is in order")
     was_deleted = whose.state == State.DELETING or (
         row is not None and row.status in (Status.DELETED, Status.DELETING)
@@ -119,6 +124,13 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
     if was_deleted and not undelete:
         raise AdoptionRefused(database, "its organization was deleted. --undelete brings it back")
     return _Source(database, owner, whose)
+
+
+def _is_in_order(session: ServerSession, row: Organization) -> bool:
+    """Whether what the row names is there and its own. A restored one can name what was moved."""
+    found = identity.find(session, role=row.role_name, database=row.database_name)
+    why = identity.disagreement(found.identity, expected(row), installation=session.installation)
+    return found.owner == row.role_name and not why
 
 
 def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -> Organization:
@@ -192,7 +204,8 @@ def _open(session: ServerSession, row: Organization, source: _Source) -> None:
     closed = replace(source.identity, state=State.MOVED, deletion="")
     names = (sql.Identifier(source.database), sql.Identifier(source.role))
     with recorded("organization.adopted", row):
-        move(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint="")
+        if not move(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint=""):
+            raise OrganizationBusy(row.name)  # The lock was lost, and it was taken back.
         identity.change(session, made, state=State.LET_IN, organization=row.pk)
         closed.write(source.role)
     # From here on it is an organization like others; what follows closes doors that lead nowhere.

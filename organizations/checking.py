@@ -183,6 +183,10 @@ class _Check:
             whose = f" (it was of {orphan.of}, which is deleted)" if orphan.of else ""
             drop = sql.SQL("DROP ROLE {}").format(sql.Identifier(role))
             what = f"no organization's, and owns no database{whose}"
+            if orphan.is_customers:
+                remedy = f"if nobody needs it, as a superuser: {text(drop)}"
+                yield Finding(role, None, (Problem(Kind.ORPHAN_ROLE, what, remedy),))
+                continue
             if orphan.held_by:
                 yield Finding(role, None, (_held(what, orphan.held_by),))
                 continue

@@ -128,7 +128,10 @@ def _tear_down(session: ServerSession, organization: Organization) -> None:
 def _finish_deletion(session: ServerSession, organization: Organization) -> None:
     _tear_down(session, organization)
     # What cannot be removed now, reconcile_orgs removes later: files.py.
-    storage.remove(organization.key)
+    # Nor those of an organization that was brought back under this key, of which an older master
+    # does not know.
+    if organization.key not in identity.living_keys():
+        storage.remove(organization.key)
     now = timezone.now()
     with recorded("organization.deleted", organization):
         Organization.objects.filter(pk=organization.pk).update(

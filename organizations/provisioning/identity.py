@@ -127,18 +127,27 @@ class Certain:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the server has under the row's names. oid, owner, is_open: None without a database."""
+    """What the server has under the row's names. oid, owner, is_open: None without a database.
+
+    owners_identity: of the role that owns the database.
+    """
 
     has_role: bool
     identity: Identity | None
     oid: int | None
     owner: str | None
     is_open: bool | None
+    owners_identity: Identity | None
+
+    def is_anothers(self, key: str) -> bool:
+        """Whether the database was made for a row with another key, by its owner's identity."""
+        owners = self.owners_identity
+        return owners is not None and owners.key != key and self.oid in owners.databases
 
 
 _FIND = """
 SELECT r.oid IS NOT NULL, shobj_description(r.oid, 'pg_authid'), d.oid::bigint,
-    pg_get_userbyid(d.datdba)::text, d.datallowconn
+    pg_get_userbyid(d.datdba)::text, d.datallowconn, shobj_description(d.datdba, 'pg_authid')
 FROM (SELECT %s::name AS role, %s::name AS database) AS named
 LEFT JOIN pg_roles AS r ON r.rolname = named.role
 LEFT JOIN pg_database AS d ON d.datname = named.database
@@ -149,18 +158,23 @@ def find(session: ServerSession, *, role: str, database: str) -> Found:
     """What there is of the role and the database."""
     row = session.connection.execute(_FIND.encode(), (role, database)).fetchone()
     assert row is not None  # noqa: S101 - one row, whatever there is
-    has_role, comment, oid, owner, is_open = row
-    return Found(has_role, Identity.read(comment), oid, owner, is_open)
+    has_role, comment, oid, owner, is_open, owners = row
+    return Found(has_role, Identity.read(comment), oid, owner, is_open, Identity.read(owners))
 
 
 def certain(session: ServerSession, expected: Expected) -> Certain:
     """What may be dropped. Raises DatabaseKept where row, identity, OID and owner disagree.
 
-    A sign-up that failed since a database of its name exists owns nothing of it: that database is
-    no part of what was found. Raises InstallationUnclaimed in a copy of a master.
+    A sign-up that failed since a database of its name exists owns nothing of it, nor does a row of
+    an older master whose database's name has been another's since: that database is no part of what
+    was found. Raises InstallationUnclaimed in a copy of a master.
     """
     found = find(session, role=expected.role, database=expected.database)
     owners = expected.owners or (expected.role,)
+    if found.owner not in owners and found.is_anothers(expected.key):
+        found = replace(found, oid=None, owner=None)
+    if _is_over(session, expected, found):
+        return Certain(None, None, None)
     if not found.has_role:
         if found.owner is not None and (expected.owners or expected.state != State.MADE):
             raise DatabaseKept(expected.name, f"its role {expected.role} is missing")
@@ -181,6 +195,21 @@ def certain(session: ServerSession, expected: Expected) -> Certain:
     ):
         raise DatabaseKept(expected.name, "its database is another than the one that was made")
     return Certain(expected.database, expected.role, found.owner)
+
+
+def _is_over(session: ServerSession, expected: Expected, found: Found) -> bool:
+    """Whether only a role is left of what the row names, and its story has gone on without the row.
+
+    It is kept (role.drop_disabled); the row can go all the same.
+    """
+    whose = found.identity
+    if whose is None or found.oid is not None or whose.state in (State.MADE, expected.state):
+        return False
+    is_its_own = whose.installation == session.installation and whose.key == expected.key
+    return is_its_own and not session.value(
+        "SELECT EXISTS (SELECT FROM pg_database WHERE oid = ANY(%s::oid[]))",
+        (list(whose.databases),),
+    )
 
 
 def disagreement(identity: Identity | None, expected: Expected, *, installation: str) -> str:

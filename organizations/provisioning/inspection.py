@@ -140,7 +140,7 @@ def look(ids: Collection[int]) -> dict[int, Seen]:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A database under our naming that no live row names.
+    """A database under our naming that no live row names, or only one that it is not of.
 
     of, of_database: the organization whose role owns it, and what its database is called; a deleted
     one has no database. identity: of the role that owns it.
@@ -160,9 +160,10 @@ class Orphan:
 _DATABASES = """
 SELECT d.datname::text, u.rolname::text, o.name,
     CASE WHEN o.status <> 'deleted' THEN o.database_name END,
-    shobj_description(u.oid, 'pg_authid')
+    shobj_description(u.oid, 'pg_authid'), d.oid::bigint, l.key
 FROM pg_database AS d JOIN pg_roles AS u ON u.oid = d.datdba
 LEFT JOIN organizations AS o ON o.role_name = u.rolname::text
+LEFT JOIN organizations AS l ON l.database_name = d.datname::text AND l.status <> 'deleted'
 WHERE d.datname > %(after)s AND d.datname <> current_database()
 AND EXISTS (SELECT FROM unnest(%(prefixes)s::text[]) AS prefix
     WHERE starts_with(d.datname, prefix))
@@ -170,8 +171,7 @@ AND (u.rolname = current_user
     OR (u.rolname ~ %(ours)s AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
             AND member = current_user::regrole AND admin_option)
         OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))))
-AND NOT EXISTS (SELECT FROM organizations AS l
-    WHERE l.database_name = d.datname::text AND l.status <> 'deleted')
+AND (l.id IS NULL OR u.rolname <> l.role_name)
 AND NOT EXISTS (SELECT FROM spare_databases AS s WHERE s.database_name = d.datname::text)
 AND NOT EXISTS (SELECT FROM templates AS t WHERE t.database_name = d.datname::text)
 ORDER BY d.datname LIMIT %(page)s
@@ -193,10 +193,13 @@ def orphan_databases(installation: str) -> Iterator[Orphan]:
             "page": PAGE,
         }
         rows = _rows(_DATABASES, **parameters)
-        for *facts, comment in rows:
+        for *facts, comment, oid, key in rows:
             identity = Identity.read(comment)
             if identity is None or identity.installation == installation:
                 database, owner, of, of_database = facts
+                # An older row has the name that another database has had since.
+                if key is not None and not (identity and oid in identity.databases):
+                    continue
                 yield Orphan(database, owner, of, of_database, identity)
         if len(rows) < PAGE:
             return
@@ -228,12 +231,13 @@ class OrphanRole:
     """A role of ours that no live row names and that owns no database.
 
     of: the deleted organization that it was of. held_by: databases in which something refers to it,
-    or that have granted it something.
+    or that have granted it something. is_customers: by its identity people were let in.
     """
 
     role: str
     of: str | None
     held_by: list[str]
+    is_customers: bool
 
 
 def orphan_roles(installation: str) -> Iterator[OrphanRole]:
@@ -247,7 +251,7 @@ def orphan_roles(installation: str) -> Iterator[OrphanRole]:
         for role, of, held_by, comment in rows:
             identity = Identity.read(comment)
             if identity is not None and identity.installation == installation:
-                yield OrphanRole(role, of, held_by)
+                yield OrphanRole(role, of, held_by, identity.state == State.LET_IN)
         if len(rows) < PAGE:
             return
         after = rows[-1][0]

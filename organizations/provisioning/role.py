@@ -128,10 +128,10 @@ def drop_role(session: ServerSession, *, role: str) -> None:
 
 
 # What nothing refers to any more, as far as this transaction sees. A role of the application's
-# making whose row is there, or that can log in, is somebody's: a sign-up's, or another
-# installation's.
+# making whose row is there, or that can log in, is somebody's: a sign-up's. So is one that another
+# installation has made, or that is a customer's by its identity.
 _DISABLED = """
-SELECT rolname::text FROM pg_roles AS u
+SELECT rolname::text, shobj_description(u.oid, 'pg_authid') FROM pg_roles AS u
 WHERE NOT rolcanlogin AND rolname ~ %s
 AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
         AND member = current_user::regrole AND admin_option)
@@ -146,18 +146,26 @@ ORDER BY rolname
 _LOCK_WAIT = "100ms"
 
 
+def _is_unwanted(comment: str | None, installation: str) -> bool:
+    identity = Identity.read(comment)
+    if identity is None or identity.installation != installation:
+        return False
+    return identity.state != State.LET_IN
+
+
 def drop_disabled(session: ServerSession) -> list[str]:
     """Drop the roles that drop_role() had to leave behind, where nothing is in the way any more.
 
     Their names. One that cannot go yet leaves the others alone.
     """
-    found = session.connection.execute(_DISABLED, (ROLE_PATTERN,)).fetchall()
+    rows = session.connection.execute(_DISABLED, (ROLE_PATTERN,)).fetchall()
+    found = [role for role, comment in rows if _is_unwanted(comment, session.installation)]
     if not found:
         return []
     dropped = []
     session.value("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
     try:
-        for (role,) in found:
+        for role in found:
             try:
                 session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
             except psycopg.Error as error:

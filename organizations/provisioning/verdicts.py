@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from django.conf import settings
@@ -66,11 +66,21 @@ def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Pr
     if seen.status not in Organization.Status.usable():
         yield _unfinished(seen, installation)
         return
-    yield from _identity(seen, installation)
+    doubts = list(_identity(seen, installation))
+    yield from doubts
     if seen.identity is not None and _disagreement(seen, installation):
         return  # What is wrong with another's is not ours to say, nor to set back.
-    yield from _database(seen, application)
-    yield from _role(seen, application)
+    is_certain = seen.attributes is not None and not doubts
+    for problem in (*_database(seen, application), *_role(seen, application)):
+        yield problem if is_certain else _if_it_is_ours(problem)
+
+
+def _if_it_is_ours(problem: Problem) -> Problem:
+    """For a person to decide: what is there under the row's names is perhaps another's."""
+    if not problem.statements:
+        return problem
+    remedy = f"if it is the organization's, as a superuser: {text(*problem.statements)}"
+    return replace(problem, remedy=remedy, statements=())
 
 
 def _disagreement(seen: Seen, installation: str) -> str:

@@ -1,5 +1,6 @@
 """What a master that is older than its server does to databases under the names of its rows."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -62,6 +63,65 @@ def test_what_a_hostile_database_says_or_refuses_ends_its_adoption_and_holds_not
     estate.execute(f"ALTER ROLE {role} SET client_min_messages = debug5")
     new = adopt(estate, database, "Hostile Ltd")
     assert estate.value("SELECT count(*) FROM b_big", database=new) == 20_000
+
+
+def test_a_name_that_was_given_to_another_company_since_the_dump_is_still_theirs(
+    estate: Estate,
+) -> None:
+    first = estate.create("Twice Named")
+    dump = estate.dump()
+    estate.manage("delete_org", "Twice Named", "--yes")
+    assert estate.create("Twice Named") == first, "another company's database has its name"
+    owner = role_of(estate, first)
+    with estate.superuser() as superuser:
+        superuser.execute(f"ALTER DATABASE {first} SET work_mem = '5MB'")
+    estate.restore_in_place(dump)
+
+    with pytest.raises(ServerFailed, match="problems left"):
+        estate.manage("check_orgs", "--fix")
+    assert role_of(estate, first) == owner
+    query = (
+        "SELECT count(*) FROM pg_db_role_setting AS s JOIN pg_database AS d "
+        "ON d.oid = s.setdatabase WHERE datname = %s"
+    )
+    assert estate.value(query, first) == 1, "nothing of it was set back"
+    assert estate.problems()[first][0].startswith(NEWER)
+
+    # The old row can end; what has its database's name since stays.
+    estate.manage("delete_org", "Twice Named", "--yes")
+    assert role_of(estate, first) == owner
+    assert adopt(estate, first, "Twice Named").startswith(first)
+    estate.manage("migrate_orgs", "--verify", "--org=Twice Named")
+    estate.manage("check_orgs", "Twice Named")
+
+
+def test_what_was_adopted_is_adopted_again_where_the_same_dump_is_restored_again(
+    estate: Estate,
+) -> None:
+    dump = str(shutil.copy(estate.dump(), estate.folder / "data" / "older.dump"))
+    database = estate.create("Again Ltd")
+    key = estate.value("SELECT key FROM organizations WHERE name = 'Again Ltd'")
+    estate.restore_in_place(dump)
+    second = adopt(estate, database, "Again Ltd")
+    between = estate.dump()
+    estate.restore_in_place(dump)
+    third = adopt(estate, second, "Again Ltd")
+    estate.restore_in_place(between)
+
+    # Its row names what was moved since. The files are those of the one that is.
+    folder = estate.folder / "data" / "files" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    assert estate.problems()[third][0].startswith(NEWER)
+    old_role = role_of(estate, second)
+    estate.execute(f"DROP DATABASE {second}", f"DROP ROLE {old_role}")
+    estate.manage("delete_org", "Again Ltd", "--yes")
+    assert folder.is_dir()
+    assert third in estate.databases()
+    with pytest.raises(ServerFailed, match="--undelete brings it back"):
+        adopt(estate, third, "Again Ltd")
+    assert adopt(estate, third, "Again Ltd", "--undelete") not in (second, third)
+    estate.manage("migrate_orgs", "--verify", "--org=Again Ltd")
+    estate.manage("check_orgs", "Again Ltd")
 
 
 def test_a_rehearsal_cannot_reach_what_is_productions(estate: Estate) -> None:
