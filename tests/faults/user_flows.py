@@ -124,7 +124,8 @@ def password_reset(world: World) -> Attempt:
 
 def password_reset_page(world: World) -> Attempt:
     token, effect = _reset(world)
-    submit = world.open_form("/api/password-reset/confirm/", success=(200,))
+    page = "/api/password-reset/confirm/"
+    submit = world.open_form(f"{page}?token={token}", to=page, success=(200,))
     fields = {"token": token, "new_password": _NEW_PASSWORD, "again": _NEW_PASSWORD}
     return Attempt(lambda: submit(fields), effect)
 
@@ -174,7 +175,8 @@ def email_verified(world: World) -> Attempt:
 
 def email_verified_page(world: World) -> Attempt:
     token, effect = _verification(world)
-    submit = world.open_form("/api/email/verify/", success=(200,))
+    page = "/api/email/verify/"
+    submit = world.open_form(f"{page}?token={token}", to=page, success=(200,))
     return Attempt(lambda: submit({"token": token}), effect)
 
 
