@@ -14,7 +14,7 @@ from pytest_django import DjangoDbBlocker
 from accounts.models import User
 from organizations import services, tenancy
 from organizations.tenancy import pool, registry
-from tests.conftest import PASSWORD, Company
+from tests.conftest import PASSWORD, Company, Superuser
 
 TWIN_ID = 900_001
 
@@ -54,6 +54,15 @@ def rows(company: Company) -> list[dict[str, Any]]:
     """Everything that the organization's table of users holds."""
     with tenancy.override(company.tenant):
         return [dict(row) for row in User.objects.order_by("id").values()]
+
+
+def send_away(superuser: Superuser, company: Company) -> None:
+    """End every session on the company's database: what tests before have left open."""
+    pool.shared.close_idle()
+    superuser.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+        (company.organization.database_name,),
+    )
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from organizations.tenancy import OrganizationCrowded, pool
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of
 
-from .conftest import lent, visit
+from .conftest import lent, send_away, visit
 
 pytestmark = pytest.mark.usefixtures("fresh_registry", "fresh_pool")
 
@@ -129,8 +129,12 @@ def test_who_is_interrupted_in_line_takes_nothing_along(
 
 
 def test_what_nobody_asks_for_is_closed_in_time_all_the_same(
-    alpha: Company, settings: Settings, sessions: Callable[[Company, int], None]
+    alpha: Company,
+    settings: Settings,
+    sessions: Callable[[Company, int], None],
+    superuser: Superuser,
 ) -> None:
+    send_away(superuser, alpha)
     visit(alpha)
     settings.ORG_CONNECTION_IDLE_SECONDS = 0.1
     sessions(alpha, 0)
@@ -203,6 +207,7 @@ def test_a_role_that_has_all_it_may_have_is_told_so_and_nobody_makes_room(
     alpha: Company, beta: Company, superuser: Superuser
 ) -> None:
     role = sql.Identifier(alpha.organization.role_name)
+    send_away(superuser, alpha)
     visit(beta)
     superuser.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT 1").format(role))
     try:
