@@ -83,8 +83,10 @@ class Worker(ThreadWorker):
         self._lingering: dict[TConn, tuple[float, int]] = {}
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """As gunicorn's, but for the pool's lock: the thread that this interrupts can hold it."""
-        super(ThreadWorker, self).handle_quit(sig, frame)
+        """Stop as for SIGTERM. gunicorn's own raises SystemExit wherever the main thread is: inside
+        Condition.wait() that leaves a lock released twice, and a traceback in the log.
+        """
+        self.handle_exit(sig, frame)
 
     def handle(self, conn: TConn) -> bool:
         self._under_way[conn] = time.monotonic()
