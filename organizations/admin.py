@@ -22,13 +22,7 @@ from . import audit_admin as audit_admin
 from . import services
 from . import staff_admin as staff_admin
 from .admin_lookups import OfferedLookups
-from .errors import (
-    CredentialUnreadable,
-    OrganizationError,
-    ProvisioningFailed,
-    ServerRefused,
-    ServerUnavailable,
-)
+from .errors import FOR_OPERATORS, UNAVAILABLE, OrganizationError
 from .models import Organization, Server
 from .provisioning.database import sizes_bytes
 from .validators import MAX_NAME_LENGTH
@@ -38,9 +32,6 @@ if TYPE_CHECKING:
     _ServerAdmin = admin.ModelAdmin[Server]
 else:  # Generic in the stubs alone.
     _OrganizationAdmin = _ServerAdmin = admin.ModelAdmin
-
-# Not for the person at the form to correct: the page says what it was, and that it failed.
-_OUR_FAULT = (CredentialUnreadable, ProvisioningFailed, ServerRefused, ServerUnavailable)
 
 admin.site.site_header = "Organization Management"
 admin.site.site_title = "Organization Management"
@@ -149,12 +140,15 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
         failed = False
         if form.is_valid():
             try:
-                if created := self._create(request, form):
-                    page = reverse("admin:organizations_organization_change", args=[created.pk])
-                    return HttpResponseRedirect(page)
-            except _OUR_FAULT as error:
+                created = self._create(request, form)
+                page = reverse("admin:organizations_organization_change", args=[created.pk])
+                return HttpResponseRedirect(page)
+            except ValidationError as error:
+                form.add_error(None, error)
+            except OrganizationError as error:
                 form.add_error(None, str(error))
-                failed = True
+                # Not for the person at the form to correct: a 200 would say that nothing is wrong.
+                failed = isinstance(error, FOR_OPERATORS + UNAVAILABLE)
         context = {
             **self.admin_site.each_context(request),
             "title": "Add organization",
@@ -168,20 +162,11 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
             response["Retry-After"] = "2"
         return response
 
-    def _create(self, request: HttpRequest, form: NewOrganizationForm) -> Organization | None:
+    def _create(self, request: HttpRequest, form: NewOrganizationForm) -> Organization:
         data = form.cleaned_data
-        try:
-            created = services.create_organization(
-                name=data["organization_name"], email=data["email"], password=data["password"]
-            )
-        except ValidationError as error:
-            form.add_error(None, error)
-            return None
-        except _OUR_FAULT:
-            raise
-        except OrganizationError as error:
-            form.add_error(None, str(error))
-            return None
+        created = services.create_organization(
+            name=data["organization_name"], email=data["email"], password=data["password"]
+        )
         organization, report = created.organization, created.report
         self.log_addition(request, organization, "Added through provisioning.")
         steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in report.seconds.items())

@@ -401,6 +401,15 @@ class JobWrongState(OrganizationError):
 
 # Their sentences tell the operator what to do; a stranger learns that it was not their fault.
 FOR_OPERATORS = (ProvisioningFailed, ServerRefused, CredentialUnreadable, MigrationsIncoherent)
+# Another try later can succeed: answered 503.
+UNAVAILABLE = (
+    CacheUnavailable,
+    InstallationUnclaimed,
+    OrganizationMigrating,
+    ServerUnavailable,
+    TookTooLong,
+    TooManyOrganizations,
+)
 OUR_FAULT = (
     "This could not be done, for a reason on our side. Nothing is half made. It has been logged; "
     "try again later."

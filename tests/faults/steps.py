@@ -87,6 +87,22 @@ def _advance(column: str, value: str) -> Callable[[Holder], None]:
     return then
 
 
+def _until_tables(holder: Holder) -> None:
+    """The same until the new databases have their tables, and nobody has written that down."""
+    _advance("provisioned", "database")(holder)
+    for _ in range(10):
+        if all(_has_tables(holder, database) for database in _new_databases(holder)):
+            return
+        holder.take(ORGANIZATIONS)
+        holder.wait_until_held()
+    raise NotHeld("No tables came to be.")
+
+
+def _has_tables(holder: Holder, database: str) -> bool:
+    with holder.world.connect(database) as connection:
+        return connection.execute("SELECT to_regclass('users') IS NOT NULL").fetchone() == (True,)
+
+
 def _advance_ids(value: str) -> Callable[[Holder], None]:
     """The same for organizations that are ended: until the rows' status is so."""
 
@@ -184,13 +200,13 @@ ALL: tuple[Step, ...] = (
         "tables-recorded",
         _recorded.format("database") + ", and the tables are there",
         _organizations,
-        _advance("provisioned", "database"),
+        _until_tables,
     ),
     Step(
         "first-admin",
         "as before, then a lock on `users` of the new database stops the INSERT",
         _organizations,
-        _then_take(_advance("provisioned", "database"), _TENANT_WRITES, new=True),
+        _then_take(_until_tables, _TENANT_WRITES, new=True),
     ),
     Step(
         "admin-recorded",

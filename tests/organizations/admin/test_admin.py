@@ -9,6 +9,7 @@ from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from organizations import services
 from organizations.models import Organization, Staff
@@ -156,6 +157,13 @@ def test_a_failure_of_the_server_is_shown_as_a_sentence(
     # A page of 200 would tell a program, and a monitor, that nothing is wrong.
     assert (response.status_code, response["Retry-After"]) == (503, "2")
     assert leftovers(superuser) == (set(), set())
+
+
+def test_what_can_succeed_later_is_no_page_of_200(staff_client: Client, settings: Settings) -> None:
+    settings.ORG_MAX_ORGANIZATIONS = 1
+    data = {"organization_name": "Full Ltd", "email": "boss@test.com", "password": PASSWORD}
+    response = staff_client.post(ADD, data)
+    assert (response.status_code, response["Retry-After"]) == (503, "2")
 
 
 # --- One organization ---------------------------------------------------------------------------
