@@ -1,5 +1,7 @@
-"""Who makes the request, for DRF. TenantMiddleware has read the credential, looked up the login
-behind it and entered its organization by then."""
+"""DRF authentication by bearer token or browser session.
+
+TenantMiddleware has already read the credential, looked up its login and entered its organization.
+"""
 
 from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.exceptions import PermissionDenied
@@ -11,28 +13,28 @@ from .tokens import Credential
 
 
 class _CredentialAuthentication(BaseAuthentication):
-    """Takes what TenantMiddleware left on the request, if it is of this kind."""
+    """Uses the credential that TenantMiddleware left on the request, if it is of this kind."""
 
     kind: LoginSession.Kind
 
     def authenticate(self, request: Request) -> tuple[User, LoginSession] | None:
-        """(user, session), or None where the request carries no credential of this kind.
+        """(user, session), or None for a request without a credential of this kind.
 
-        Raises InvalidToken, or what the middleware met when it resolved the organization.
+        Raises InvalidToken, or the error of resolving the organization.
         """
         found: Credential | Exception | None = getattr(request._request, "credential", None)
         if getattr(request._request, "credential_kind", None) != self.kind or found is None:
             return None
         if not isinstance(found, Credential):
             raise found
-        # A log-out's own: the middleware leaves that login to its view.
+        # Only for a log-out: the middleware leaves that login to the view.
         known: LoginSession | None = request._request.login  # type: ignore[attr-defined]
         session = known or services.session_of(found)
         self.check(request)
         return session.user, session
 
     def check(self, request: Request) -> None:
-        """What else must hold for this kind."""
+        """Further checks for this kind of credential."""
 
 
 class BearerAuthentication(_CredentialAuthentication):

@@ -1,4 +1,4 @@
-"""The end of what has expired in an organization's database."""
+"""Prunes expired logins in an organization's database."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What mails say, and the sending of one. Runs behind whoever asked for it, in a job."""
+"""Writes and sends account e-mails (password reset, verification, change notices), in a job."""
 
 import logging
 import re
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Kind(StrEnum):
-    """What a mail is about. The first two carry a link; the others are news of an account."""
+    """What a mail is about. The first two carry a link; the others report a change."""
 
     RESET = "reset"
     VERIFICATION = "verification"
@@ -36,12 +36,12 @@ class Kind(StrEnum):
 
     @property
     def purpose(self) -> Purpose | None:
-        """What the link is for; None where there is none."""
+        """What the link is for; None for mails without a link."""
         return Purpose(self) if self in (Kind.RESET, Kind.VERIFICATION) else None
 
     @property
     def worth_seconds(self) -> int:
-        """How long after it was asked for the mail is still worth sending: as long as a link."""
+        """How long after the request the mail is worth sending: as long as a link is valid."""
         return (self.purpose or Purpose.VERIFICATION).lifetime_seconds
 
 
@@ -54,43 +54,43 @@ _SUBJECTS = {
 }
 _TEXTS = {
     Kind.RESET: (
-        "Somebody has asked for a new password for your account at {organization}.\n"
-        "To choose one, open this page. It is good once, and for {lifetime}:\n\n"
+        "Someone requested a password reset for your account at {organization}.\n"
+        "To set a new password, open this link. It works once and expires in {lifetime}:\n\n"
         "{link}\n\n"
-        "If it was not you, do nothing: your password stays as it is.\n"
+        "If you didn't request this, ignore this e-mail: your password stays the same.\n"
     ),
     Kind.VERIFICATION: (
-        "Your e-mail address was given for an account at {organization}.\n"
-        "To confirm that it is yours, open this page. It is good once, and for {lifetime}:\n\n"
+        "This e-mail address was entered for an account at {organization}.\n"
+        "To confirm that it is yours, open this link. It works once and expires in {lifetime}:\n\n"
         "{link}\n\n"
-        "If you know nothing of it, do nothing.\n"
+        "If you didn't request this, ignore this e-mail.\n"
     ),
     Kind.NEW_PASSWORD: (
         "The password of your account at {organization} was changed at {time}.\n\n"
-        "If it was not you, ask for another one at once:\n\n"
+        "If this wasn't you, reset your password now:\n\n"
         "{link}\n"
     ),
     Kind.NEW_ADDRESS: (
         "The e-mail address of your account at {organization} was changed at {time}.\n"
-        "From now on its mails go to the new address.\n\n"
-        "If it was not you, tell an admin of {organization} at once.\n"
+        "E-mails about your account now go to the new address.\n\n"
+        "If this wasn't you, contact an admin of {organization} now.\n"
     ),
 }
-# A mail program would make a link of it. The name is whatever a stranger has signed up with, and
-# the mail goes to whatever address they gave.
+# Mail programs turn such text into a link. Any stranger can choose the name by signing up, and
+# the address that the mail goes to.
 _LINK_LIKE = re.compile(r"[:/\\@]|[.。]\w")
 _MAX_NAME_LENGTH = 80
 
 
 def deliver(order: Order, *, admin_email: str) -> bool:
-    """Write the order's mail in the active organization, and send it; whether one was sent.
+    """Write and send the order's mail in the active organization; whether one was sent.
 
-    admin_email: of the organization's first admin. None is sent that comes too late, to nobody, or
-    to an address that has changed since: the change has asked for mails of its own. Raises
-    MailServerUnavailable, which another try can mend, and MailRefused.
+    admin_email: the first admin's. Sends nothing when it is too late, when there is no recipient,
+    or when the address has changed since: the change ordered its own mails. Raises
+    MailServerUnavailable, which a retry can fix, and MailRefused.
     """
     if time.time() > order.asked_at + Kind(order.kind).worth_seconds:
-        logger.warning("mail dropped: it comes too late", extra={"kind": order.kind})
+        logger.warning("mail dropped: too late to be useful", extra={"kind": order.kind})
         return False
     mail, user = _write(order, admin_email=admin_email)
     if mail is None:
@@ -103,14 +103,14 @@ def deliver(order: Order, *, admin_email: str) -> bool:
 
 
 def _write(order: Order, *, admin_email: str) -> tuple[EmailMessage | None, User | None]:
-    """The mail, or None where nobody is to have one, and its user.
+    """The mail and its user; no mail (None) when there is no recipient.
 
-    It is written in either case, so that the work takes as long.
+    It is written in both cases, so that both take equally long.
     """
     kind, tenant = Kind(order.kind), tenancy.get()
     user = None if order.address else _user_of(order, admin_email=admin_email)
     addressee = user or User(pk=0, email=order.address or "nobody@localhost.invalid")
-    # Without the prefix that a request may have come below: it is no part of the public address.
+    # Without the request's script prefix: it is not part of the public address.
     page = reverse(PAGES.get(kind, "password-reset")).removeprefix(get_script_prefix())
     query = ""
     if kind.purpose is not None:
@@ -118,7 +118,7 @@ def _write(order: Order, *, admin_email: str) -> tuple[EmailMessage | None, User
     mail = compose(
         kind,
         organization=_plain(directory.get().display_name(tenant), tenant.slug),
-        # Never what was typed: an address that only looks like it is somebody else's.
+        # Never the typed address: one that only looks the same belongs to somebody else.
         address=addressee.email,
         link=f"{_base(order.host_url, tenant)}/{page}{query}",
         asked_at=order.asked_at,
@@ -157,7 +157,7 @@ def compose(
 
 
 def _plain(name: str, slug: str) -> str:
-    """The organization's name on one line; its slug where the name could be taken for a link."""
+    """The organization's name on one line; its slug when the name could become a link."""
     line = " ".join(name.split())
     link_like = _LINK_LIKE.search(unicodedata.normalize("NFKC", line))
     if line.isprintable() and not link_like and len(line) <= _MAX_NAME_LENGTH:
@@ -166,7 +166,7 @@ def _plain(name: str, slug: str) -> str:
 
 
 def _base(host_url: str, tenant: Tenant) -> str:
-    """Where links lead: PUBLIC_URL, or else the host that the request came to."""
+    """Base URL of links: PUBLIC_URL, or else the host of the request."""
     if settings.PUBLIC_URL:
         public: str = settings.PUBLIC_URL
         return public.replace("{organization}", tenant.slug)
@@ -174,7 +174,7 @@ def _base(host_url: str, tenant: Tenant) -> str:
 
 
 def _send(mail: EmailMessage) -> None:
-    """Raises MailServerUnavailable and MailRefused; their text and the log name no address."""
+    """Send it. Raises MailServerUnavailable and MailRefused; errors and log name no address."""
     try:
         mail.send()
     except Exception as error:
@@ -182,7 +182,7 @@ def _send(mail: EmailMessage) -> None:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = {"error": kind, "where": f"{frame.filename}:{frame.lineno}"}
         if _can_be_better(error):
-            logger.warning("mail not sent: it is tried again", extra=where)
+            logger.warning("mail not sent, will retry", extra=where)
             # `from None`: the error's text can hold an address or a link.
             raise MailServerUnavailable(kind) from None
         logger.error("mail not sent", extra=where)
@@ -190,9 +190,9 @@ def _send(mail: EmailMessage) -> None:
 
 
 def _can_be_better(error: Exception) -> bool:
-    """False where the server refuses this mail or its addressee for good, or it is no mail at all.
+    """Whether a retry can succeed: False when the server rejects this mail or recipient for good.
 
-    A refused log-in or sender is the operator's to mend.
+    The operator can fix a refused log-in or sender, so those are retried.
     """
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return any(code < 500 for code, _ in error.recipients.values())

@@ -1,10 +1,10 @@
-"""How often may who: limits that all processes count together, and the delay after failed logins.
+"""Rate limits and login back-off, shared by all processes.
 
-    limits.take("SIGNUP", limits.place(request))          # or TooManyRequests
+    limits.take("SIGNUP", limits.client_key(request))          # or TooManyRequests
     with limits.login(request, organization=…, email=…):  # around what compares the password
 
-Each limit is a setting, THROTTLE_<its name>. Counting comes before the work it limits. What is
-stored are hashes: tenancy/counters.py.
+Each limit is a setting, THROTTLE_<name>. A request is counted before its work starts. Only hashes
+are stored: tenancy/counters.py.
 """
 
 import ipaddress
@@ -37,7 +37,7 @@ from .models import email_key
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 # How long failures are remembered after the last one and its delay.
 MEMORY_SECONDS = 3_600
-# Where many log in at once to one account, some wait this long for the outcome of the others.
+# When many log in to one account at once, some wait this long for the outcome of the others.
 PENDING_SECONDS = 2.0
 _ASK_AGAIN_SECONDS = 0.03
 _FAILURES = (InvalidCredentials, OrganizationNotFound, OrganizationSuspended, ValidationError)
@@ -51,10 +51,10 @@ def parse(rate: str) -> tuple[int, int]:
     return int(count), _SECONDS[unit[0]]
 
 
-def place(request: HttpRequest) -> str:
-    """What a client is counted by: its IPv4 address, or the /64 network of its IPv6 address.
+def client_key(request: HttpRequest) -> str:
+    """What identifies a client for a limit: its IPv4 address, or its IPv6 address's /64 network.
 
-    One customer has a whole /64 and more. Clients of a unix socket are one client.
+    One customer has a whole /64 or more. All clients of a unix socket count as one.
     """
     found = client_address(request)
     if found is None:
@@ -72,8 +72,8 @@ def take(
 ) -> None:
     """Count one request against THROTTLE_<name>. Raises TooManyRequests.
 
-    counted_by: what shares one count. organization_id, email: for the trail, which is told once in
-    a window.
+    counted_by: what shares one count. organization_id, email: for the audit trail, which gets one
+    entry per window.
     """
     rate: str | None = getattr(settings, f"THROTTLE_{name}")
     if rate is None or not settings.THROTTLES:
@@ -92,7 +92,7 @@ def take(
 
 
 def pause_seconds(name: str) -> int:
-    """How far apart requests lie that never meet THROTTLE_<name>; 0 where nothing is counted."""
+    """How far apart requests must be to never hit THROTTLE_<name>; 0 when it is off."""
     rate: str | None = getattr(settings, f"THROTTLE_{name}")
     if rate is None or not settings.THROTTLES:
         return 0
@@ -101,7 +101,7 @@ def pause_seconds(name: str) -> int:
 
 
 def _word(organization_id: int) -> str:
-    """What the directory's counted_as calls it; the master is asked where another one is active."""
+    """The directory's counted_as key; asks the master when another organization is active."""
     tenant = tenancy.peek()
     if tenant is None or tenant.organization_id != organization_id:
         tenant = directory.get().tenant_by_id(organization_id)
@@ -109,21 +109,21 @@ def _word(organization_id: int) -> str:
 
 
 def _key(*parts: str | int) -> str:
-    # JSON, so that ("a", "b c") and ("a b", "c") are two keys.
+    # JSON keeps ("a", "b c") and ("a b", "c") apart.
     return json.dumps(parts)
 
 
 # --- Logins -------------------------------------------------------------------------------------
 @contextmanager
 def login(request: HttpRequest, *, organization: str, email: str) -> Iterator[None]:
-    """Around one attempt to log in to an organization. Raises TooManyRequests, LoginDelayed.
+    """Wraps one attempt to log in to an organization. Raises TooManyRequests, LoginDelayed.
 
-    The same for addresses and organizations that do not exist, so that it tells of none.
+    Treats unknown addresses and organizations alike, so that it reveals none.
     """
     if not settings.THROTTLES:
         yield
         return
-    take("LOGIN_ADDRESS", place(request))
+    take("LOGIN_ADDRESS", client_key(request))
     organization_id, name = directory.get().counted_as(organization)
     person = (name, email_key(email))
     take("LOGIN_ACCOUNT", *person, organization_id=organization_id, email=email)
@@ -134,14 +134,14 @@ def login(request: HttpRequest, *, organization: str, email: str) -> Iterator[No
 
 @contextmanager
 def own_password(request: HttpRequest, *, organization_id: int, email: str) -> Iterator[None]:
-    """Around a question for one's current password, which whoever stole a token would guess.
+    """Wraps a check of the current password, which the thief of a token would try to guess.
 
-    What is wrong with other fields is no failed attempt. Raises as `login`.
+    Errors in other fields are no failed attempt. Raises as `login`.
     """
     if not settings.THROTTLES:
         yield
         return
-    take("LOGIN_ADDRESS", place(request))
+    take("LOGIN_ADDRESS", client_key(request))
     person = (_word(organization_id), email_key(email))
     take("LOGIN_ACCOUNT", *person, organization_id=organization_id, email=email)
     elsewhere: ValidationError | None = None
@@ -158,11 +158,11 @@ def own_password(request: HttpRequest, *, organization_id: int, email: str) -> I
 
 @contextmanager
 def staff_login(request: HttpRequest, *, username: str) -> Iterator[None]:
-    """The same around one of staff, in Django admin. A ValidationError inside is a failure."""
+    """`login` for staff, in Django admin. A ValidationError inside counts as a failure."""
     if not settings.THROTTLES:
         yield
         return
-    take("LOGIN_ADDRESS", place(request))
+    take("LOGIN_ADDRESS", client_key(request))
     person = ("staff", email_key(username))
     take("LOGIN_ACCOUNT", *person)
     with _attempt(*person):
@@ -170,13 +170,13 @@ def staff_login(request: HttpRequest, *, username: str) -> Iterator[None]:
 
 
 def mail(request: HttpRequest, *, organization: str, email: str) -> None:
-    """Count one request for a mail, a password reset's say. Raises TooManyRequests.
+    """Count one request for a mail, such as a password reset. Raises TooManyRequests.
 
-    Call it before anything is looked up: whether the address exists makes no difference.
+    Call it before any look-up, so that it reveals no address.
     """
     if not settings.THROTTLES:
         return
-    take("MAIL_ADDRESS", place(request))
+    take("MAIL_ADDRESS", client_key(request))
     organization_id, name = directory.get().counted_as(organization)
     _take_mail(name, organization_id=organization_id, email=email)
 
@@ -184,28 +184,28 @@ def mail(request: HttpRequest, *, organization: str, email: str) -> None:
 def mail_to_oneself(
     request: HttpRequest, *, organization_id: int, user_id: int, email: str
 ) -> None:
-    """The same for a mail that somebody who is logged in asks for. Raises TooManyRequests."""
-    take("MAIL_ADDRESS", place(request))
+    """`mail` for a user who is logged in. Raises TooManyRequests."""
+    take("MAIL_ADDRESS", client_key(request))
     _take_mail_of(user_id, organization_id=organization_id, email=email)
 
 
 def mail_beside(
     request: HttpRequest | None, *, organization_id: int, user_id: int | None, email: str
 ) -> None:
-    """The same for a mail that is part of another act. Raises TooManyRequests.
+    """`mail` for one that is part of another action. Raises TooManyRequests.
 
-    user_id: whose new address it is; None for the first admin's. Clients have a count of their own
-    for these: who adds many users keeps nobody beside them from a new password.
+    user_id: the owner of the new address; None for the first admin. These have a per-client limit
+    of their own, so that adding many users blocks no password reset from the same network.
     """
     if request is not None:
-        take("MAIL_ADDRESS", "acts", place(request))
+        take("MAIL_ADDRESS", "acts", client_key(request))
     _take_mail_of(user_id, organization_id=organization_id, email=email)
 
 
 def news(*, organization_id: int, user_id: int, email: str, is_confirmed: bool) -> None:
-    """The same for the news of a change, to the address from before it. Raises TooManyRequests.
+    """`mail` for a change notice to the previous address. Raises TooManyRequests.
 
-    To a confirmed address it counts by itself; another one may be any stranger's.
+    A confirmed address has its own count; an unconfirmed one may be any stranger's.
     """
     name = _word(organization_id)
     take("MAIL_ACCOUNT", "news", name, user_id, organization_id=organization_id)
@@ -225,13 +225,13 @@ def _take_mail(name: str, *, organization_id: int | None, email: str) -> None:
     key = email_key(email)
     take("MAIL_ACCOUNT", name, key, organization_id=organization_id, email=email)
     take("MAIL_ORGANIZATION", name, organization_id=organization_id)
-    # Whatever organizations ask for it.
+    # Over all organizations.
     take("MAIL_RECIPIENT", key, organization_id=organization_id, email=email)
 
 
 @contextmanager
 def _attempt(*person: str, organization_id: int | None = None, email: str = "") -> Iterator[None]:
-    """Refuse the attempt while a delay lasts; count it as failed until it is known not to be."""
+    """Refuse the attempt during a delay; count it as failed until it succeeds."""
     key = _key("FAILURES", *person)
     counted = counters.get()
     reservation = _reserve(key)
@@ -240,7 +240,7 @@ def _attempt(*person: str, organization_id: int | None = None, email: str = "") 
     except _FAILURES:
         counted.settle(key)
         if reservation.failures == settings.LOGIN_FREE_FAILURES + 1:
-            # The first delay; the following ones are known from it.
+            # Only the first delay is recorded; the others follow from it.
             trail.record("login.delayed", organization_id=organization_id, email=email)
         raise
     except _NO_FAILURES:
@@ -255,8 +255,8 @@ def _attempt(*person: str, organization_id: int | None = None, email: str = "") 
 def _reserve(key: str) -> Reservation:
     """A granted reservation. Raises LoginDelayed.
 
-    Where the free failures are taken by attempts under way, their outcome decides: people who know
-    the password may log in side by side.
+    When running attempts use up the free failures, it waits for their outcome: people who know the
+    password may log in side by side.
     """
     end = time.monotonic() + PENDING_SECONDS
     while True:
@@ -270,7 +270,7 @@ def _reserve(key: str) -> Reservation:
             return reservation
         known = reservation.failures - reservation.pending
         undecided = known <= settings.LOGIN_FREE_FAILURES and reservation.pending
-        # A longer delay is of attempts whose process died: nobody will decide them.
+        # A longer delay comes from attempts whose process died: waiting would not help.
         if not undecided or reservation.seconds_left > PENDING_SECONDS or time.monotonic() > end:
             raise LoginDelayed(reservation.seconds_left)
         time.sleep(_ASK_AGAIN_SECONDS)
@@ -278,10 +278,10 @@ def _reserve(key: str) -> Reservation:
 
 @contextmanager
 def even_time(*, for_success: bool = False) -> Iterator[None]:
-    """With ORG_PUBLIC_LOOKUP off: a failed login inside ends no sooner than LOGIN_FLOOR_MS.
+    """With ORG_PUBLIC_LOOKUP off, a failed login inside takes at least LOGIN_FLOOR_MS.
 
-    An organization that exists costs a connection more than one that does not. for_success: what
-    succeeds says nothing either, and takes as long.
+    Otherwise the time would tell whether the organization exists: that costs one connection more.
+    for_success: delay successes too.
     """
     began = time.monotonic()
     tells = for_success

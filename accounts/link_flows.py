@@ -88,7 +88,7 @@ def _read(request: HttpRequest, token: str, purpose: Purpose) -> tuple[Tenant, L
     Raises InvalidLink, OrganizationSuspended, OrganizationMismatch and TooManyRequests.
     """
     # A link is a credential, and showing one counts as a login does.
-    limits.take("LOGIN_ADDRESS", limits.place(request))
+    limits.take("LOGIN_ADDRESS", limits.client_key(request))
     link = links.read(token, purpose=purpose)
     return tenant_by_id(request, link.organization_id, gone=InvalidLink), link
 

@@ -1,6 +1,7 @@
-"""The pages behind the links of mails, and the one that asks for a mail, for people with a browser.
+"""Web pages for password reset and e-mail verification.
 
-Opening a link changes nothing: mail programs and virus scanners open links too. The form does.
+Opening a mailed link changes nothing, since mail programs and virus scanners open links too.
+Submitting the form does.
 """
 
 from typing import Any, ClassVar
@@ -40,7 +41,7 @@ class ResetForm(forms.Form):
 
 
 class TokenForm(forms.Form):
-    """The link's token, out of sight."""
+    """The link's token, in a hidden field."""
 
     token = forms.CharField(max_length=MAX_LENGTH, widget=forms.HiddenInput)
 
@@ -55,21 +56,21 @@ def _new_password(label: str) -> forms.CharField:
 
 
 class NewPasswordForm(TokenForm):
-    """A new password, twice: nobody sees what they type."""
+    """A new password, typed twice to catch typos."""
 
     new_password = _new_password("New password")
-    again = _new_password("The same again")
+    again = _new_password("Repeat password")
 
     def clean(self) -> dict[str, Any]:
         data = self.cleaned_data
         if "again" in data and data.get("new_password") != data["again"]:
-            self.add_error("again", "This is not the same password.")
+            self.add_error("again", "The two passwords do not match.")
         return data
 
 
 @method_decorator([sensitive_post_parameters(), csrf_protect, never_cache], "dispatch")
 class _Page(View):
-    """A form with one button, and a sentence when it is done."""
+    """A form with one button, and a success message."""
 
     form_class: ClassVar[type[forms.Form]]
     heading: ClassVar[str]
@@ -78,8 +79,8 @@ class _Page(View):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = super().dispatch(request, *args, **kwargs)
-        # The token in the address goes nowhere. Not `no-referrer`, with which a browser posts the
-        # form as from the origin `null`, which the CSRF check refuses.
+        # Keep the token in the address from other sites. Not `no-referrer`: browsers then post the
+        # form with the origin `null`, which the CSRF check refuses.
         response["Referrer-Policy"] = "strict-origin"
         return response
 
@@ -107,15 +108,15 @@ class _Page(View):
         return response
 
     def act(self, request: HttpRequest, data: dict[str, Any]) -> None:
-        """What the form is for."""
+        """Do what the form is for."""
         raise NotImplementedError
 
     def refused(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """The page for an error that no other try with this form can mend; else None."""
+        """The page for an error that resubmitting this form cannot fix; else None."""
         return None
 
     def status_of(self, error: Exception) -> tuple[int, int]:
-        """The page's status, and in how many seconds to come again; 0 where that is no help."""
+        """The status code, and the seconds to wait before a retry (0: a retry does not help)."""
         if isinstance(error, TooManyRequests):
             return 429, error.seconds
         return (400 if isinstance(error, InvalidLink) else 403), 0
@@ -131,8 +132,7 @@ class _Page(View):
 
 
 class _LinkPage(_Page):
-    """Where a link leads. One that is no good is refused before anything is typed, with what to do
-    instead."""
+    """The page a mailed link opens. An invalid link is refused at once, with what to do instead."""
 
     purpose: ClassVar[Purpose]
     again: ClassVar[str]
@@ -154,7 +154,7 @@ class _LinkPage(_Page):
         return self._refuse(request, error) if isinstance(error, InvalidLink) else None
 
     def again_url(self) -> str:
-        """Where another link is asked for."""
+        """Where to request another link."""
         raise NotImplementedError
 
     def _refuse(self, request: HttpRequest, error: Exception) -> HttpResponse:
@@ -169,11 +169,11 @@ class _LinkPage(_Page):
 
 
 class PasswordResetPage(_Page):
-    """Asks for organization and e-mail; the answer is one for every address."""
+    """Asks for organization and e-mail; answers the same for every address."""
 
     form_class = ResetForm
-    heading = "A new password"
-    button = "Send me a link"
+    heading = "Reset your password"
+    button = "Send link"
     done = link_flows.RESET_REQUESTED
 
     def act(self, request: HttpRequest, data: dict[str, Any]) -> None:
@@ -181,14 +181,14 @@ class PasswordResetPage(_Page):
 
 
 class PasswordResetConfirmPage(_LinkPage):
-    """Where the link of a reset leads."""
+    """The page of a password-reset link."""
 
     form_class = NewPasswordForm
     purpose = Purpose.RESET
-    again = "Ask for another link"
+    again = "Request another link"
     heading = "Choose a new password"
-    button = "Set the password"
-    done = "Your password is set, and you are logged out everywhere. Log in with the new one."
+    button = "Set password"
+    done = "Your password was changed and you are logged out everywhere. Log in again."
 
     def act(self, request: HttpRequest, data: dict[str, Any]) -> None:
         link_flows.reset_password(request, token=data["token"], new_password=data["new_password"])
@@ -198,11 +198,11 @@ class PasswordResetConfirmPage(_LinkPage):
 
 
 class EmailVerifyPage(_LinkPage):
-    """Where the link of a verification leads."""
+    """The page of a verification link."""
 
     form_class = TokenForm
     purpose = Purpose.VERIFICATION
-    again = "Log in to ask for another link"
+    again = "Log in to request another link"
     heading = "Confirm your e-mail address"
     button = "Confirm"
     done = "Your e-mail address is confirmed."

@@ -59,7 +59,7 @@ class AdminLoginView(ContractView):
         parameters=[OpenApiParameter("organization_name", str, required=True)],
         responses={200: serializers.LoginOutput},
         examples=examples.LOGIN,
-        tags=["contract"],
+        tags=["organizations"],
         auth=[],
     )
     def post(self, request: Request) -> Response:

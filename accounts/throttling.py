@@ -42,7 +42,7 @@ class _AddressThrottle(BaseThrottle):
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
         if request.method not in ("HEAD", "OPTIONS"):
-            limits.take(self.name, limits.place(request._request))
+            limits.take(self.name, limits.client_key(request._request))
         return True
 
 

@@ -208,7 +208,7 @@ class UserViewSet(
         data.is_valid(raise_exception=True)
         user = services.create_user(**data.validated_data)
         mails.verify_beside(request._request, user)
-        # A plain dict: the browsable API would fill its form from the serializer behind `.data`.
+        # A plain dict: the browsable API would fill its form from the serializer of `.data`.
         return Response(dict(serializers.UserOutput(user).data), status=status.HTTP_201_CREATED)
 
     def update(self, request: Request, pk: str, partial: bool = False) -> Response:

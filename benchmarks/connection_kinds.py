@@ -93,7 +93,7 @@ def shared(ceiling: int) -> Callable[[Parameters], Any]:
     def kind(databases: Parameters) -> Iterator[Block]:
         settings.ORG_MAX_CONNECTIONS = ceiling
         ours = pool.Pool()
-        entries = [pool.Entry() for _ in databases]
+        entries = [pool.DatabaseEntry() for _ in databases]
 
         def block(number: int) -> None:
             connection = ours.take(

@@ -1,5 +1,4 @@
-"""The staff's view of the master database. Facts are read-only; what changes goes through
-services, as REST and the commands do."""
+"""Django admin for organizations and servers. Read-only, except actions that call services."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,7 @@ admin.site.index_title = "Master records"
 
 
 class NewOrganizationForm(forms.Form):
-    """What a sign-up takes."""
+    """The fields of a sign-up."""
 
     organization_name = forms.CharField(label="Name", max_length=MAX_NAME_LENGTH)
     email = forms.EmailField(label="First admin's e-mail", max_length=254)
@@ -53,7 +52,7 @@ class NewOrganizationForm(forms.Form):
 
 @admin.register(Organization)
 class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
-    """Organizations: listed, searched, added, suspended. No credential is ever shown."""
+    """List, search, add and suspend organizations. Never shows a credential."""
 
     list_display = ("name", "status", "server", "database_name", "size", "created_at")
     list_display_links = ("name",)
@@ -82,11 +81,11 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
     readonly_fields = fields
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Not where nobody makes organizations over HTTP."""
+        """Not when ORG_SIGNUP forbids sign-ups over HTTP."""
         return settings.ORG_SIGNUP != "off" and super().has_add_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Organization | None = None) -> bool:
-        """Never here: `manage.py delete_org` asks for the name to be typed."""
+        """Never here: use `manage.py delete_org`, which asks for the name."""
         return False
 
     def changelist_view(
@@ -101,7 +100,7 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """The facts of one organization; there is nothing to save."""
+        """One organization, read-only."""
         context = {
             "title": "Organization",
             "show_save": False,
@@ -111,7 +110,7 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """The page's rows, with the sizes of their databases asked for by one query."""
+        """The page's rows, with all database sizes fetched by one query."""
         changelist = super().get_changelist_instance(request)
         _note_sizes(list(changelist.result_list))
         return changelist
@@ -133,7 +132,7 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Sign-up by staff. Not ModelAdmin's own, which runs in a transaction."""
+        """Sign-up by staff. Replaces ModelAdmin's own view, which runs in a transaction."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = NewOrganizationForm(request.POST or None)
@@ -147,7 +146,7 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
                 form.add_error(None, error)
             except OrganizationError as error:
                 form.add_error(None, str(error))
-                # Not for the person at the form to correct: a 200 would say that nothing is wrong.
+                # The person at the form cannot correct it, so the status must not be 200.
                 failed = isinstance(error, FOR_OPERATORS + UNAVAILABLE)
         context = {
             **self.admin_site.each_context(request),
@@ -168,26 +167,26 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
             name=data["organization_name"], email=data["email"], password=data["password"]
         )
         organization, report = created.organization, created.report
-        self.log_addition(request, organization, "Added through provisioning.")
+        self.log_addition(request, organization, "Created with its database.")
         steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in report.seconds.items())
         messages.success(
             request,
-            f"{organization.name} has its database {organization.database_name} "
+            f"Created {organization.name} with the database {organization.database_name} "
             f"in {report.total_seconds:.2f} s: {steps}.",
         )
         return organization
 
     def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:
-        """Nothing to write: every fact is read-only, and the page's copy may be an old one."""
+        """Writes nothing: every field is read-only, and the page's copy may be outdated."""
 
     @admin.action(
         permissions=["change"],
-        description="Suspend: keep its people out from their next request on",
+        description="Suspend (blocks all access immediately)",
     )
     def suspend(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
         self._each(request, queryset, services.suspend_organization, "Suspended")
 
-    @admin.action(permissions=["change"], description="Resume: let its people in again")
+    @admin.action(permissions=["change"], description="Resume (restores access)")
     def resume(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
         self._each(request, queryset, services.resume_organization, "Resumed")
 
@@ -215,7 +214,7 @@ def _note_sizes(organizations: list[Organization]) -> None:
 
 @admin.register(Server)
 class ServerAdmin(OfferedLookups, _ServerAdmin):
-    """The PostgreSQL clusters that organizations are placed on."""
+    """The PostgreSQL servers that hold the organizations' databases."""
 
     list_display = ("name",)
     readonly_fields = ("name",)

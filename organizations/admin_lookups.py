@@ -1,4 +1,4 @@
-"""What a list of Django admin may be filtered by."""
+"""Restricts which fields a Django admin list can be filtered by."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ else:  # Generic in the stubs alone.
 
 
 class OfferedLookups(_ModelAdmin):
-    """A list is filtered by its key and by what it offers.
+    """Allows filtering a list by its key and its own filters only.
 
-    Django lets the address ask for any column of the model itself: whoever may see the list reads a
-    column that it never shows, character by character.
+    Django would allow any column of the model in the address: whoever may see the list could read
+    a hidden column, character by character.
     """
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
@@ -24,12 +24,12 @@ class OfferedLookups(_ModelAdmin):
         offered = {"pk", key.name if key else "pk", self.date_hierarchy, *map(_name, filters)}
         if lookup.partition("__")[0] not in offered:
             return False
-        # What lies behind a relation is Django's to judge: it wants all of its path named.
+        # Lookups across a relation are left to Django, which requires the whole path to be listed.
         return bool(super().lookup_allowed(lookup, value, request))
 
 
 def _name(offered: Any) -> str:
-    """What a filter is called in the address: a field, a field with its kind, or a filter's own."""
+    """A filter's name in the address: a field, a field with its kind, or the filter's own."""
     if isinstance(offered, (tuple, list)):
         return str(offered[0])
     return str(getattr(offered, "parameter_name", offered))

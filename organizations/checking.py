@@ -96,8 +96,8 @@ class _Check:
         doubtful = [key for key, found in problems.items() if found]
         again: dict[int, Seen] = {}
         if doubtful:
-            # A second look, behind the one at the locks: who was at work has either ended by now,
-            # or holds its lock.
+            # Look again after reading the locks: whoever was at work has either finished by now, or
+            # holds its lock.
             locks = Locks()
             again = inspection.look(doubtful)
             for key in doubtful:
@@ -262,7 +262,7 @@ def _lacking(fingerprint: str) -> tuple[str, str] | None:
     if not missing:
         return None
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    return f"behind: it lacks {missing[0]}{more}", ""
+    return f"outdated: it lacks {missing[0]}{more}", ""
 
 
 def _held(what: str, databases: Collection[str]) -> Problem:

@@ -286,7 +286,7 @@ def _ceiling() -> Iterator[checks.CheckMessage]:
     if ceiling.is_near(number):
         yield checks.Warning(
             f"There are {number} organizations, and ORG_MAX_ORGANIZATIONS is "
-            f"{settings.ORG_MAX_ORGANIZATIONS}: behind it sign-ups are answered 503.",
+            f"{settings.ORG_MAX_ORGANIZATIONS}: further sign-ups will be answered 503.",
             hint="See whether the disk has room, and raise it; or delete what nobody uses.",
             id="organizations.W007",
         )

@@ -5,7 +5,7 @@ from typing import Any
 from django.db import connections
 
 from .errors import OrganizationNotFound, OrganizationSuspended
-from .migrating.skew import refuse_where_behind
+from .migrating.skew import refuse_outdated
 from .models import Organization
 from .naming import name_digest, name_digests
 from .provisioning import backends, installation
@@ -90,5 +90,5 @@ def _tenant(query: str, value: int | list[str], *, named: str) -> Tenant:
     pk, slug, key, name, status, fingerprint, *place = row
     if status == Organization.Status.SUSPENDED:
         raise OrganizationSuspended(name, organization_id=pk)
-    refuse_where_behind(fingerprint, name=name, organization_id=pk)
+    refuse_outdated(fingerprint, name=name, organization_id=pk)
     return Tenant(pk, slug, key, Place(*place))

@@ -128,8 +128,8 @@ def check_proxies(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
     hops = settings.TRUSTED_PROXY_HOPS
     if settings.SECURE_PROXY_SSL_HEADER and not hops:
         yield checks.Warning(
-            "TRUST_X_FORWARDED_PROTO is on and TRUSTED_PROXY_HOPS is 0: behind that proxy every "
-            "client has the proxy's address, in the audit trail and for the limits.",
+            "TRUST_X_FORWARDED_PROTO is on and TRUSTED_PROXY_HOPS is 0: every client appears with "
+            "the proxy's address, in the audit trail and for the rate limits.",
             hint="Set TRUSTED_PROXY_HOPS to the number of proxies that append to X-Forwarded-For.",
             id="organizations.W026",
         )

@@ -30,7 +30,8 @@ class OrganizationExists(OrganizationError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"An organization called {name!r}, or nearly so, exists already. Choose another name."
+            f"The name {name!r} is taken (case, spaces and punctuation are ignored). "
+            "Choose another name."
         )
 
 
@@ -475,7 +476,7 @@ class InvalidLink(AccountError):
     code = "invalid_link"
 
     def __init__(self) -> None:
-        super().__init__("This link is not good, or no longer. Ask for a new one.")
+        super().__init__("This link is invalid or has expired. Request a new one.")
 
 
 class UserExists(AccountError):

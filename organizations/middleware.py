@@ -35,8 +35,8 @@ _LOGOUT = frozenset({"logout", "rest_framework:logout"})
 
 
 class TenantMiddleware:
-    """Reads the bearer token or cookie, checks the organization's status and the login behind it,
-    and activates the organization.
+    """Reads the bearer token or cookie, checks the organization's status and the login, and
+    activates the organization.
 
     On the request it leaves `credential_kind`; `credential`, a Credential or what was wrong with
     it; and `login`, the LoginSession with its user, or None. A credential that is no good

@@ -91,7 +91,7 @@ def _is_invisible(character: str) -> bool:
 
 
 def slug_for(key: str) -> str:
-    """An ASCII slug for a name's key: the key itself where it can be, else with its hash behind.
+    """An ASCII slug for a name's key: the key itself if possible, else with a hash appended.
 
     At most 50 characters of a-z, 0-9 and hyphens, never digits alone (those are ids).
     """

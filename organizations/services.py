@@ -274,7 +274,7 @@ def _activate(
     """Open the organization. Fails where reconcile_orgs took the row over in the meantime.
 
     Template, spare database and migrations were this code's: so is the fingerprint. In the same
-    commit its sign-up ends, where it waited: a retry behind it finds nothing to do.
+    commit its waiting sign-up ends, if there is one: a later retry finds nothing to do.
     """
     fingerprint = records.remember_code()
     made = expected(organization)
@@ -372,7 +372,7 @@ def _wrong_state(organization: Organization, *, wanted: Status) -> OrganizationE
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
     """Finish or undo what died half-way. Returns names under undone, deleted, skipped and failed.
 
-    Organizations first, then templates and spare databases, then roles that had to stay behind.
+    Organizations first, then templates and spare databases, then roles left over by deletions.
     A row whose lock is held belongs to somebody at work: waits `wait_seconds` for it, then skips.
     One that fails leaves the others alone, whatever it fails of, and is tried again next time.
     Raises what it failed of where the server is away.

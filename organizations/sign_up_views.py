@@ -73,14 +73,14 @@ class SignUpStatusView(ContractView):
         summary="How a sign-up goes that was answered 202",
         responses={200: serializers.SignUpStatusOutput},
         examples=examples.SIGN_UP_STATUS,
-        tags=["contract"],
+        tags=["organizations"],
         auth=[],
     )
     def get(self, request: Request, token: str) -> Response:
         try:
             pending = sign_ups.find(token)
         except SignUpUnknown:
-            limits.take("LOOKUP", limits.place(request._request))
+            limits.take("LOOKUP", limits.client_key(request._request))
             raise
         # Each by itself: one address can have many under way, and was told when to come again.
         limits.take("LOOKUP", f"sign-up:{pending.pk}")

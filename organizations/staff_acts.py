@@ -49,7 +49,7 @@ class PlatformAdminSite(StaffSite):
 class RecordedAdmin(_ModelAdmin):
     """Adding, changing and deleting are entries of the audit trail.
 
-    Django calls these beside the act: behind it and in one transaction, or before a deletion.
+    Django calls these after an act, in its transaction, or before a deletion.
     """
 
     def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:

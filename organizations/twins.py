@@ -53,7 +53,7 @@ def find(obstacles: Collection[Obstacle]) -> Iterator[Twin]:
     the random values that were read, 16 bytes for each.
     """
     tables = [each for each in obstacles if each.table is not None]
-    # Who had it first; None behind that one was told of too.
+    # Who had it first; None after that one was reported too.
     first: dict[tuple[int, bytes], str] = {}
     told: set[tuple[int, str]] = set()
     if not tables:

@@ -98,7 +98,7 @@ def undo(session: ServerSession, organization: Organization) -> None:
     identity.certain(session, expected(organization))
     # Claims the row: a provisioning that lost its lock and still runs can no longer activate it,
     # and one that did so just now keeps what it made.
-    reason = organization.status_reason or f"stopped behind step {organization.provisioned!r}"
+    reason = organization.status_reason or f"stopped after step {organization.provisioned!r}"
     if not move(organization, Status.FAILED, only_from=(organization.status,), reason=reason):
         return
     _tear_down(session, organization)

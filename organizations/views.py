@@ -44,7 +44,7 @@ class CreateOrganizationView(ContractView):
         parameters=[sign_up_views.PREFER],
         responses={201: serializers.OrganizationOutput, 202: sign_up_views.ACCEPTED},
         examples=examples.CREATE,
-        tags=["contract"],
+        tags=["organizations"],
         auth=[],
     )
     def post(self, request: Request) -> Response:
@@ -86,7 +86,7 @@ class GetOrganizationView(ContractView):
         "as `a***@company.com`; the organization's people and staff see it whole.",
         responses={200: serializers.OrganizationOutput},
         examples=examples.GET,
-        tags=["contract"],
+        tags=["organizations"],
         auth=[],
     )
     def post(self, request: Request) -> Response:
@@ -216,6 +216,6 @@ class OrganizationViewSet(
         organization = _sign_up(self, request)
         if isinstance(organization, Response):
             return organization
-        # A plain dict: the browsable API would fill its form from the serializer behind `.data`.
+        # A plain dict: the browsable API would fill its form from the serializer of `.data`.
         output = dict(serializers.OrganizationStaffOutput(organization).data)
         return Response(output, status=status.HTTP_201_CREATED)

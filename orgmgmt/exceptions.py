@@ -181,7 +181,7 @@ def _refused_by_the_database(
     cause = exc.__cause__
     if isinstance(cause, pg.UniqueViolation | pg.ExclusionViolation):
         if (cause.diag.constraint_name or "").endswith("_pkey"):
-            return None  # No request names a new row's key: the sequence is behind.
+            return None  # No request names a new row's key: the sequence is too low.
         detail = "Another record has this already. Choose something else, or load the list again."
         return 409, body(detail, "conflict"), {}
     if isinstance(cause, pg.ForeignKeyViolation):

@@ -1,4 +1,4 @@
-"""Log lines that say which organization they are about, and which request."""
+"""Log filter and formatter: stamps each line with the organization and the request id."""
 
 import copy
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 from organizations import tenancy
 from organizations.tenancy import trail
 
-# What a LogRecord has of itself; everything else on it came through `extra`.
+# The attributes of every LogRecord; everything else came through `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -31,8 +31,8 @@ class TenantFilter(logging.Filter):
 
 
 class LineFormatter(logging.Formatter):
-    """One line a record, with the values given in `extra` behind the message, and a traceback at
-    most once a minute for each cause: in an outage every request has the same one."""
+    """One line per record, with the values of `extra` after the message. At most one traceback per
+    minute for each cause: in an outage every request has the same one."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -74,17 +74,17 @@ _MOST_CAUSES = 1_000
 
 
 def _cause(error: BaseException) -> object:
-    """The kind of the first error behind this one, and the line that raised it."""
+    """The type of the error that caused this one first, and the line that raised it."""
     seen = {error}
-    # Whoever raises an error from itself makes a circle.
+    # An error raised from itself makes a circle.
     while error.__cause__ is not None and error.__cause__ not in seen:
         error = error.__cause__
         seen.add(error)
     frames = traceback.extract_tb(error.__traceback__)
-    # What psycopg raises has lost its own frames: the kind is all there is.
+    # psycopg's errors have lost their frames: only the type is left.
     return type(error), (frames[-1].filename, frames[-1].lineno) if frames else None
 
 
 def _sentence(error: BaseException) -> str:
-    """Its kind and its words, on one line."""
+    """Its type and message, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

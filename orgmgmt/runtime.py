@@ -1,4 +1,4 @@
-"""What a process needs before it works: a server that runs and can be used."""
+"""Process start-up: starts the embedded server if needed and checks that the database is usable."""
 
 import logging
 import os
@@ -12,20 +12,20 @@ from django.conf import settings
 
 logger = logging.getLogger(__name__)
 
-# What a command meets first: one of these is missing where the master was not migrated.
+# One of these is missing when the master was not migrated.
 _FIRST_TABLES = ("organizations", "audit_entries")
-# Between two looks for a master that is away.
+# Between two checks for an unreachable master.
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
 @contextmanager
 def database_ready(*, waits: bool = False) -> Iterator[None]:
-    """The configured database, reachable and sufficient, while the block runs.
+    """Run the block with the configured database, reachable and sufficient.
 
-    Starts the embedded server where no other is configured, and stops it behind the block unless
-    another process uses it. Exits with one sentence where the database cannot be used; with `waits`
-    one that is away is waited for, as those wait who run already.
+    Starts the embedded server if no other is configured, and stops it afterwards unless another
+    process uses it. Exits with one sentence if the database cannot be used; with `waits` it waits
+    for an unreachable one, as running processes do.
     """
     if not settings.EMBEDDED_POSTGRES:
         _exit_on_problem(waits=waits)
@@ -41,7 +41,7 @@ def database_ready(*, waits: bool = False) -> Iterator[None]:
     except embedded.EmbeddedError as error:
         sys.exit(f"Embedded PostgreSQL: {error}")
     try:
-        # For `dbshell`, and whoever types psql in a `shell`.
+        # For `dbshell`, and for psql in a `shell`.
         os.environ["PATH"] = f"{server.bin_dir}{os.pathsep}{os.environ.get('PATH', '')}"
         _exit_on_problem()
         _limit_waiting()
@@ -55,9 +55,9 @@ def database_ready(*, waits: bool = False) -> Iterator[None]:
 
 
 def _limit_waiting() -> None:
-    """Let no statement of this process wait for a lock without an end.
+    """Limit how long a statement of this process waits for a lock.
 
-    A migration above all: while it waits, everybody else waits behind it.
+    For migrations above all: while one waits, everybody else queues after it.
     """
     from django.db import connections
 
@@ -69,11 +69,11 @@ def _limit_waiting() -> None:
 
 @contextmanager
 def command_recorded(name: str, *, changes: bool) -> Iterator[None]:
-    """What is recorded inside the block is the act of whoever runs this command.
+    """Attribute audit entries written inside the block to whoever runs this command.
 
-    One that can change something is an entry by itself, written first: by its name alone, since
-    arguments hold names, addresses and passwords. The `migrate` that makes the trail's table is
-    recorded behind itself.
+    A command that can change something gets an entry of its own, written first and by its name
+    alone, since arguments hold names, addresses and passwords. The `migrate` that makes the audit
+    table is recorded afterwards.
     """
     import django
     from django.core.management import get_commands
@@ -107,7 +107,7 @@ def _trail_exists() -> bool:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Exit with a sentence where the block meets a database that is gone, busy or without tables.
+    """Exit with one sentence if the database is gone, busy or without tables.
 
     The server's own words go to the log: they name hosts, databases and roles.
     """
@@ -124,8 +124,8 @@ def _explained() -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         logger.error("database unavailable", exc_info=error)
         sys.exit(
-            "The database could not be used, or ended the connection or the statement. The log "
-            "says why; what was under way is not done. Try again."
+            "The database was not available, or ended the connection or the statement. The log "
+            "says why. The command did not finish. Try again."
         )
 
 

@@ -39,7 +39,10 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
     404: ("Not found.", body("There is no organization called 'X'. …", "organization_not_found")),
     409: (
         "In conflict with what exists.",
-        body("An organization called 'X', or nearly so, exists already. …", "organization_exists"),
+        body(
+            "The name 'X' is taken (case, spaces and punctuation are ignored). …",
+            "organization_exists",
+        ),
     ),
     411: (
         "A body without a Content-Length.",
@@ -111,10 +114,10 @@ _WRITES = ("create", "update", "partial_update", "destroy")
 
 
 class Operation(AutoSchema):
-    """spectacular's own, with our errors behind each operation's answers.
+    """spectacular's own, with our errors added to each operation's responses.
 
-    A view names what it alone can answer: `error_statuses`, and for a viewset's actions that can
-    meet a conflict `conflicting_actions`, and `asks_no_database` where the server cannot matter.
+    A view adds its own: `error_statuses`, `conflicting_actions` (the actions of a viewset that can
+    answer 409), and `asks_no_database` if it needs no server.
     """
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:

@@ -39,7 +39,7 @@ Serving on {url} (Ctrl-C stops it). Try next:
 _STOP_SECONDS = 10.0
 # For requests that are under way.
 _GRACE_SECONDS = 5
-# What migrate_orgs ends with behind a Ctrl-C.
+# migrate_orgs's exit code after Ctrl-C.
 _INTERRUPTED = 130
 
 
@@ -73,7 +73,7 @@ class _DevelopmentServer(BaseApplication):
 
 
 def _hurry(server: Any, worker: Any) -> None:
-    # Behind the same time the master kills it, and says "Perhaps out of memory?".
+    # After the same time the master kills it, and says "Perhaps out of memory?".
     worker.cfg.set("graceful_timeout", _GRACE_SECONDS - 2)
 
 

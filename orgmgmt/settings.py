@@ -102,8 +102,8 @@ def origins(name: str) -> list[str]:
         if not shaped or port > 65_535 or (shaped[1], port) in (("http", 80), ("https", 443)):
             raise ImproperlyConfigured(
                 f"{name} holds {origin[:80]!r}. Write each origin as https://app.example.com: in "
-                "small letters, with a port only where it has one of its own, with nothing behind "
-                "it. No pattern is understood: name each origin."
+                "lower case, with a port only if it is not the default, and with nothing after it. "
+                "Patterns are not supported: name each origin."
             )
     return found
 
@@ -134,7 +134,7 @@ _DEVELOPMENT_SETUP = boolean("DEVELOPMENT_SETUP", default=False)
 _DEBUG_WANTED = boolean("DEBUG", default=_DEVELOPMENT_SETUP)
 if _DEVELOPMENT_SETUP and _DEBUG_WANTED:
     development.ensure_environment(DATA_DIR)
-# With a database configured, a `development.env` left behind must not switch DEBUG on.
+# With a database configured, a leftover `development.env` must not switch DEBUG on.
 if _DEBUG_WANTED or (not _DATABASE_CONFIGURED and boolean("DEBUG", default=True)):
     _development_file = DATA_DIR / development.FILE_NAME
     if _development_file.exists() and not os.access(_development_file, os.R_OK):
@@ -247,7 +247,7 @@ CREDENTIAL_KEYS = sealing_keys()
 
 
 # --- The master database ------------------------------------------------------------------------
-# What may stand behind a DATABASE_URL: how to connect, and not where or as whom.
+# Query parameters allowed in a DATABASE_URL: how to connect, not where or as whom.
 _URL_OPTIONS = frozenset(
     {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding", "connect_timeout"}
     | {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"}
@@ -314,8 +314,8 @@ def database_url(name: str) -> dict[str, Any]:
     unknown = set(parsed.get("OPTIONS", {})) - _URL_OPTIONS
     if unknown:
         raise ImproperlyConfigured(
-            f"{name} sets {', '.join(sorted(unknown))} behind its question mark. Only "
-            f"these may stand there: {', '.join(sorted(_URL_OPTIONS))}."
+            f"{name} has unknown query parameters: {', '.join(sorted(unknown))}. Allowed are: "
+            f"{', '.join(sorted(_URL_OPTIONS))}."
         )
     return {**parsed, "OPTIONS": {**tls_options(), **parsed.get("OPTIONS", {})}}
 

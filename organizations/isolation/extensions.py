@@ -1,4 +1,4 @@
-"""What tenant apps add to the attempts, in a module `isolation` of their own."""
+"""Collects the isolation attempts that tenant apps add in their `isolation` modules."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -11,7 +11,7 @@ from django.utils.module_loading import module_has_submodule
 
 
 def modules() -> Iterator[ModuleType]:
-    """The `isolation` modules of the apps in TENANT_APPS, of those that have one."""
+    """The `isolation` modules of the apps in TENANT_APPS that have one."""
     for app in apps.get_app_configs():
         if app.name in settings.TENANT_APPS and module_has_submodule(
             import_module(app.name), "isolation"
@@ -20,7 +20,7 @@ def modules() -> Iterator[ModuleType]:
 
 
 def merged(own: dict[str, Any], name: str) -> dict[str, Any]:
-    """`own`, and behind it the apps' dictionaries of this name."""
+    """`own`, followed by the apps' dictionaries of this name."""
     together = dict(own)
     for module in modules():
         together |= getattr(module, name, {})

@@ -1,4 +1,4 @@
-"""Requests of B's and then of A's, in one process: what a view keeps shows."""
+"""Isolation attempts: B's request, then A's, in one process, to catch views that keep state."""
 
 from .calls import send
 from .credentials import refuse_errors
@@ -7,8 +7,8 @@ from .outcome import Crossed, attempt
 from .stage import Stage
 
 
-@attempt(FAMILY, "A's call behind the same call of B's, in one process", over=everything)
-def behind_theirs(stage: Stage, key: str) -> str:
+@attempt(FAMILY, "A's call after the same call of B's, in one process", over=everything)
+def after_theirs(stage: Stage, key: str) -> str:
     call = call_of(key)
     first = send(stage.theirs.by_token(), key, stage.theirs, stage.ours)
     refuse_errors(first)

@@ -1,4 +1,4 @@
-"""Runs the attempts, one by one, and says what came of each."""
+"""Runs the isolation attempts one by one and yields a result for each."""
 
 import logging
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def run(stage: Stage, *, chosen: tuple[Attempt, ...] | None = None) -> Iterator[
 
 
 def try_(attempt: Attempt, subject: str, stage: Stage) -> Result:
-    """What came of it; whatever is raised is a result too, and B's rows are compared behind it."""
+    """The result, also of an exception; B's rows are compared afterwards."""
     outcome: Word = "visible" if attempt.by_nature else "refused"
     how = ""
     try:

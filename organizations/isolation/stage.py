@@ -52,7 +52,7 @@ class Stage:
         self._before = self._now()
 
     def forgive(self) -> None:
-        """Behind an act of B's own: what it has changed is no crossing."""
+        """Call after an action of B's own: what that changed is no crossing."""
         if self._now() != self._before:
             self.plant()
 
@@ -82,7 +82,7 @@ class Stage:
 
 @contextmanager
 def staged(*, sample: int | None = None) -> Iterator[Stage]:
-    """The stage, removed behind the block whatever happens. Raises AnotherRun."""
+    """The stage, always removed after the block. Raises AnotherRun."""
     password = secrets.token_urlsafe(24)
     with open_session() as session, ExitStack() as scope:
         if not session.try_lock(_LOCK):

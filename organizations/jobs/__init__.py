@@ -1,1 +1,1 @@
-"""Work that outlives the process that asked for it: durable jobs, in the master database."""
+"""Background jobs: durable, stored in the master database, run by `manage.py worker`."""

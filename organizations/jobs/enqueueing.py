@@ -90,7 +90,7 @@ def refill() -> int | None:
 def refill_if_due() -> None:
     """Ask for spare databases where some are missing or too many.
 
-    Not where that is asked for already, nor right behind a failure.
+    Not when a refill is already queued, nor right after a failed one.
     """
     if not (spares.missing() or spares.surplus()):
         return

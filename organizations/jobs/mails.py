@@ -7,7 +7,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts import letters
-from organizations.migrating.skew import refuse_where_behind
+from organizations.migrating.skew import refuse_outdated
 from organizations.models import Organization
 from organizations.sealing import seal, unseal
 from organizations.tenancy.mailroom import Order
@@ -38,7 +38,7 @@ def send(organization: Organization, job_id: int, **facts: Any) -> None:
 
     Raises as accounts.letters does, OrganizationMigrating and CredentialUnreadable.
     """
-    refuse_where_behind(
+    refuse_outdated(
         organization.fingerprint, name=organization.name, organization_id=organization.pk
     )
     kept = SealedAddress.objects.filter(job_id=job_id).first()

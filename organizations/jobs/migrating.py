@@ -1,4 +1,4 @@
-"""The migration of one organization, as a job does it."""
+"""Migrates one organization's database, inside a background job."""
 
 from functools import lru_cache
 
@@ -12,14 +12,14 @@ from organizations.models import Organization
 def migrate(
     organization: Organization, *, label: str | None, name: str | None, fingerprint: str
 ) -> None:
-    """To the newest of every tenant app, of one, or to one migration.
+    """Migrate every tenant app, or one, to its newest migration, or one app to the given one.
 
-    fingerprint: of a database that is there, by the code of who asked; empty: by any. Raises
+    fingerprint: what the database has afterwards, by the code of the requester; empty: any. Raises
     OtherCode, MigrationUnknown, MigrationFailed, OrganizationBusy and ServerUnavailable.
     """
     engine = _engine(label, name)
     if fingerprint not in ("", engine.fingerprint):
-        raise OtherCode  # Else it would end well, and leave the organization behind.
+        raise OtherCode  # Else it would succeed, and leave the organization outdated.
     result = migrate_one(organization, engine)
     if result.kind == Kind.BUSY:
         raise OrganizationBusy(organization.name)

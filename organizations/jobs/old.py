@@ -1,4 +1,4 @@
-"""The end of what has ended: rows of the master that nobody asks for any more."""
+"""Prunes expired rows in the master database: jobs, sign-ups, sessions, counters, audit entries."""
 
 from datetime import timedelta
 
@@ -23,9 +23,9 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 
 
 def prune() -> None:
-    """Delete jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff's old sessions, counters
-    that count no more, and what AUDIT_RETENTION_DAYS lets go. Fails sign-ups that have waited too
-    long. Raises what the database raises."""
+    """Delete jobs and sign-ups that ended JOB_RETENTION_HOURS ago, expired staff sessions, expired
+    counters, and audit entries older than AUDIT_RETENTION_DAYS. Fails sign-ups that have waited
+    too long. Raises what the database raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)

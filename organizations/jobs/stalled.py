@@ -1,4 +1,4 @@
-"""Jobs whose worker is dead: left `doing`, with nobody at them."""
+"""Recovers stalled jobs: those still `doing` whose worker is dead."""
 
 import logging
 
@@ -9,9 +9,9 @@ from . import sign_ups
 
 logger = logging.getLogger(__name__)
 
-# What a transaction holds that hands them back: of two at it, the second would take a job from the
-# worker that the first has given it to. Of a transaction and not of a session, so that it holds
-# behind a pooler too. "orgmgmt" in ASCII.
+# Held by the transaction that hands jobs back: a second one at the same time would take a job from
+# the worker that has just got it. A transaction's lock, not a session's, so that it also works
+# through a pooler. The number is "orgmgmt" in ASCII.
 _LOCK = 0x6F72676D676D74
 _STALLED = """
 SELECT job.id, job.attempts FROM procrastinate_jobs AS job
@@ -21,7 +21,7 @@ WHERE job.status = 'doing' AND (
 )
 ORDER BY job.id FOR UPDATE OF job
 """
-# Without what keeps doubles from waiting: one can be waiting by now, and both shall run.
+# Clears the queueing lock: a second job with it may be waiting by now, and both shall run.
 _HAND_BACK = """
 UPDATE procrastinate_jobs SET queueing_lock = NULL WHERE id = %(id)s;
 SELECT procrastinate_retry_job_v2(%(id)s, now(), NULL, NULL, NULL)
@@ -30,10 +30,10 @@ _FAIL = "SELECT procrastinate_finish_job_v1(%(id)s, 'failed', false)"
 
 
 def hand_back() -> list[int]:
-    """Let other workers have the jobs of those that were silent for JOB_STALLED_SECONDS.
+    """Return the jobs of workers silent for JOB_STALLED_SECONDS to the queue; the jobs' ids.
 
-    Their numbers. A job that has been left behind three times as often as JOB_TRIES allows fails:
-    it may be what kills its workers. Raises what the database raises.
+    A job abandoned more than three times JOB_TRIES fails: it may be what kills its workers. Raises
+    what the database raises.
     """
     handed: list[int] = []
     with transaction.atomic(using="default"), connections["default"].cursor() as cursor:

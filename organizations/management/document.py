@@ -1,4 +1,4 @@
-"""What a command prints with --json: one document, an object, written as it comes."""
+"""JSON output of a command (--json): one object, streamed as its rows come."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Document:
-    """A list under its name, and what is said behind it: `{"organizations": [], "counts": {}}`."""
+    """A named list, then further facts: `{"organizations": [], "counts": {}}`."""
 
     def __init__(self, write: Callable[[str], object], name: str) -> None:
         self._write = write
@@ -14,10 +14,10 @@ class Document:
         write(f"{{{json.dumps(name)}: [")
 
     def add(self, facts: Mapping[str, Any]) -> None:
-        """One more of the list."""
+        """Write one row."""
         self._write(self._separator + json.dumps(facts, ensure_ascii=False))
         self._separator = ", "
 
     def end(self, facts: Mapping[str, Any]) -> None:
-        """The list is whole."""
+        """Close the list and write the further facts."""
         self._write("], " + json.dumps(facts, ensure_ascii=False)[1:])

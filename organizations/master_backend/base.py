@@ -37,7 +37,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """
 
     def is_usable(self) -> bool:
-        """Whether the connection can be used; behind an error the server is asked."""
+        """Whether the connection can be used; after an error the server is asked."""
         if self.errors_occurred:
             return super().is_usable()
         return is_quiet(self.connection)

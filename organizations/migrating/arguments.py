@@ -22,13 +22,13 @@ def split(words: Sequence[str], *, labels: Collection[str]) -> tuple[list[str], 
     at = next((index for index, word in enumerate(words) if word in labels), None)
     if at is None:
         return list(words), Target()
-    behind = words[at + 1 :]
-    if len(behind) > 1:
+    following = words[at + 1 :]
+    if len(following) > 1:
         raise Unclear(
-            f"{words[at]!r} is a tenant app, and behind it only a migration can follow. Write the "
-            f"organizations before it; one that is called so: --org {shlex.quote(words[at])}"
+            f"{words[at]!r} is a tenant app: only a migration can follow it. Put organizations "
+            f"before it. For an organization of that name: --org {shlex.quote(words[at])}"
         )
-    return list(words[:at]), Target(words[at], behind[0] if behind else None)
+    return list(words[:at]), Target(words[at], following[0] if following else None)
 
 
 def canary(text: str) -> Canary:

@@ -36,8 +36,8 @@ class _Executor(MigrationExecutor):
 def run(step: Step, state: ProjectState, tenant: Tenant) -> None:
     """Do one migration, or take it back. Raises what it raises, and django.db.Error.
 
-    state: the step's, rendered for this run alone. Its connection is closed behind it. Of one that
-    is not atomic raises MigrationHalfDone.
+    state: the step's, rendered for this run alone. Closes its connection afterwards. Raises
+    MigrationHalfDone for one that is not atomic.
     """
     try:
         with tenancy.override(tenant), _limited(tenant.alias):

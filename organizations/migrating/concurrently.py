@@ -33,8 +33,8 @@ Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
 def waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Inside the block such a statement has no lock_timeout.
 
-    An invalid index of the same name, which an earlier try has left, is dropped before it is made,
-    and what a try that fails leaves is dropped behind it.
+    An invalid index of the same name, left by an earlier try, is dropped first, and what a failed
+    try leaves is dropped afterwards.
     """
 
     def run(

@@ -65,16 +65,16 @@ class Engine:
         return code.fingerprint_of(self._graph.plan(()).names)
 
     @property
-    def behind(self) -> tuple[Key, ...]:
-        """Those of the code that a database at the target does not have: they may be taken back."""
-        return self._graph.behind
+    def to_unapply(self) -> tuple[Key, ...]:
+        """The code's migrations that a database at the target lacks: they may be unapplied."""
+        return self._graph.to_unapply
 
     def migrate(self, tenant: Tenant, *, owner: str) -> Outcome:
         """Bring the database to the target. Raises what the last try raised.
 
-        The migration that fails leaves nothing behind; those before it stay. Only what passes is
-        tried again: MIGRATION_TRIES times in all, with pauses that grow. One that is not atomic is
-        tried once: the error of a second try would be about what the first one did.
+        A failed migration is rolled back; those before it stay. Only passing errors are retried:
+        MIGRATION_TRIES tries in all, with growing pauses. A migration that is not atomic is tried
+        once: the error of a second try would be about what the first one did.
         """
         began = time.perf_counter()
         first: Plan | None = None

@@ -1,7 +1,7 @@
-"""Brings many organizations' databases to one target: some first, all in parallel, each once.
+"""Migrates many organizations' databases in parallel, canaries first.
 
-The master says who is behind, so that a run which was killed goes on where it was. What is read and
-kept does not grow with the number of organizations.
+The master's records say which are outdated, so a killed run resumes where it was. Memory does not
+grow with the number of organizations.
 """
 
 import os
@@ -31,7 +31,7 @@ _FIELDS = ("id", "key", "name", "slug", "fingerprint", "migration_attempts")
 
 @dataclass(frozen=True)
 class Canary:
-    """How many come first: a number, or a share of all that are behind."""
+    """How many go first: a number, or a share of all outdated ones."""
 
     number: int = 0
     percent: float = 0.0
@@ -47,7 +47,7 @@ class Options:
     """How a run goes.
 
     parallel, 0: twice the cores, as far as the server has room. goes_on: asked once the canaries
-    are done. is_interrupted: asked all the time; True ends the run behind what is under way.
+    are done. is_interrupted: asked all the time; True ends the run after what is under way.
     """
 
     target: Target = Target()  # noqa: RUF009 - frozen
@@ -66,21 +66,21 @@ def run(
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
-    """Bring those of `organizations` that are behind to the target, or look at all with `verify`.
+    """Migrate the outdated of `organizations` to the target; with `verify`, look at all of them.
 
-    Where nobody is behind, that takes one query. A failure leaves the others alone, and that one
-    where it was. Raises MigrationsIncoherent, MigrationUnknown, InstallationUnclaimed,
+    One query when none is outdated. A failed organization stays where it was and does not affect
+    the others. Raises MigrationsIncoherent, MigrationUnknown, InstallationUnclaimed,
     ServerUnavailable and what the master's database raises.
     """
     began = time.monotonic()
-    # Before anything is asked: an unknown target is said whoever is behind, and so is code that
-    # nobody can be brought to.
+    # Before any query: an unknown target, or code that no database can be migrated to, is an error
+    # even when nothing is outdated.
     code.refuse_problem()
     engine = None if options.target == Target() else Engine(options.target)
     chosen = select(options, engine)
     numbers = organizations.order_by().aggregate(
         chosen=Count("pk", filter=chosen) if chosen else Count("pk"),
-        in_step=Count("pk", filter=~_behind(engine)),
+        in_step=Count("pk", filter=~_outdated(engine)),
     )
     report = Report(considered=numbers["chosen"])
     if not options.verify:  # Else these have a turn too.
@@ -97,10 +97,10 @@ def select(options: Options, engine: Engine | None) -> Q:
     """Which of them have a turn, by the master's record."""
     if options.verify:
         return Q()
-    return Q(migration_attempts__gt=0) if options.retry_failed else _behind(engine)
+    return Q(migration_attempts__gt=0) if options.retry_failed else _outdated(engine)
 
 
-def _behind(engine: Engine | None) -> Q:
+def _outdated(engine: Engine | None) -> Q:
     target = code.current().fingerprint if engine is None else engine.fingerprint
     # One whose last turn failed, or was cut off, can be anywhere.
     return ~Q(fingerprint=target) | Q(migration_attempts__gt=0)

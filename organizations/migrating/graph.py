@@ -29,7 +29,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """changes: of rows, behind the last step. names: what is there then, `app.name`, sorted."""
+    """changes: of rows, after the last step. names: what is applied then, `app.name`, sorted."""
 
     steps: tuple[Step, ...]
     changes: tuple[Change, ...]
@@ -121,8 +121,8 @@ class Graph:
         return [self._named]
 
     @property
-    def behind(self) -> tuple[Key, ...]:
-        """Those of the code that a database at the target does not have: they may be taken back."""
+    def to_unapply(self) -> tuple[Key, ...]:
+        """The code's migrations that a database at the target lacks: they may be unapplied."""
         graph = self._shared.graph
         found: list[Key] = []
         for label, name in self._targets(self._shared):

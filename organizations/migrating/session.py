@@ -32,7 +32,7 @@ _THERE = sql.SQL(
 
 
 class Session:
-    """Opened when it is first used, and anew behind `close`. Raises psycopg.Error.
+    """Opened on first use, and again after `close`. Raises psycopg.Error.
 
     owner: whom an unreadable credential is said to be of (CredentialUnreadable). A tenant without
     its place is asked for in the master (OrganizationNotFound).

@@ -8,7 +8,7 @@ from organizations.provisioning import code
 from . import records
 
 
-def refuse_where_behind(fingerprint: str, *, name: str, organization_id: int) -> None:
+def refuse_outdated(fingerprint: str, *, name: str, organization_id: int) -> None:
     """Nothing where the database has what the code needs. Raises OrganizationMigrating.
 
     fingerprint: as the master has it. One that nobody knows, or that nobody wrote down, is let by:

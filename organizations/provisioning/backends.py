@@ -1,4 +1,4 @@
-"""The server's back ends, as the catalogs of the master show them: which to end, and how many."""
+"""Terminates back ends of an organization's role, and finds which connection limit was reached."""
 
 from django.conf import settings
 from django.db import connections
@@ -7,21 +7,21 @@ from psycopg import sql
 from .server import ServerSession
 
 _HAS_SESSIONS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND datname = %s)"
-# A role sees of another's sessions neither state nor start, and may end none, without membership.
+# Without membership a role sees neither state nor start of another's sessions, and may end none.
 _END = """
 SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity
 WHERE usename = %s AND datname = %s AND pid <> pg_backend_pid() AND """
-# Through a pooler the number that a client knows is the pooler's. What ran longer than a statement
-# may was not ended by its own limit.
+# Through a pooler the client knows only the pooler's process id. So every statement is terminated
+# that ran longer than its own limit allows.
 _BY_NUMBER = "pid = %s"
 _BY_TIME = "state = 'active' AND query_start < now() - make_interval(secs => %s)"
 
 
 def end(session: ServerSession, *, role: str, database: str, pid: int) -> bool:
-    """End the role's session with this number; whether there was one.
+    """Terminate the role's session with this process id; whether there was one.
 
-    As a member of the role, in a transaction that is rolled back: the membership is seen by nobody
-    else, takes none away, and is not left behind by who dies here.
+    As a member of the role, in a transaction that is rolled back: nobody else sees the membership,
+    existing ones stay, and a crash leaves none.
     """
     which, value = _BY_NUMBER, pid
     if settings.MASTER_DB_DIRECT is not None:
@@ -56,7 +56,7 @@ FROM pg_roles AS r, pg_database AS d WHERE r.rolname = %s AND d.datname = %s
 
 
 def limit_met(*, role: str, database: str) -> str | None:
-    """Which of the three limits a connection of the role with the database meets now, if any."""
+    """Which of the three connection limits the role and database have reached now, if any."""
     with connections["default"].cursor() as cursor:
         cursor.execute(_LIMIT, [role, database])
         row = cursor.fetchone()

@@ -25,8 +25,8 @@ Modules = tuple[tuple[str, str | None], ...]
 
 @dataclass(frozen=True)
 class Code:
-    """fingerprint: of all migrations of the tenant apps, by their source, and of Django, which
-    makes SQL of them. tables: what is there behind them."""
+    """fingerprint: a hash of the source of all tenant apps' migrations, and of Django's version,
+    which makes SQL of them. tables: those that exist after all migrations."""
 
     fingerprint: str
     tables: tuple[str, ...]
@@ -55,7 +55,7 @@ def fingerprint_of(migrations: Iterable[str]) -> str:
     """Of a database that has these, as `app.name`; with all of the code's it is the code's own.
 
     One that the code does not know counts by its name alone; but one whose file is gone, since
-    another that is there replaces it, does not count: Django leaves its row behind.
+    another that is there replaces it, does not count: Django keeps its row.
     """
     return _fingerprint_of(*_key(), frozenset(migrations))
 
@@ -109,7 +109,7 @@ def _sources(
 
 def _digest(sources: Mapping[str, bytes], names: Iterable[str]) -> str:
     digest = hashlib.sha256(django.get_version().encode())
-    # By label and name, and not by the two as one word: `a_b.0001` lies behind `a.0001`.
+    # By label and name, not by the two as one word: `a_b.0001` sorts after `a.0001`.
     for name in sorted(names, key=lambda each: each.split(".", 1)):
         content = sources.get(name)
         if content is None:

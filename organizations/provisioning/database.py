@@ -19,9 +19,9 @@ from .server import CONNECT_TIMEOUT_SECONDS, ServerSession, libpq_options
 def settings_for(place: Place, *, owner: str, is_direct: bool = False) -> dict[str, Any]:
     """A DATABASES entry for the database at `place`, with its own role.
 
-    owner: whom an unreadable credential is said to be of. is_direct: past a pooler, where
-    MASTER_DB_DIRECT_URL leads past it. What makes and migrates databases sets limits for its
-    session, and a pooler would keep a connection open that nobody can drop, copy or rename behind.
+    owner: named when the credential cannot be read. is_direct: bypass a pooler, if
+    MASTER_DB_DIRECT_URL does. Code that makes and migrates databases sets limits for its session,
+    and a connection kept by a pooler would block DROP, copies and renames of the database.
     Raises CredentialUnreadable.
     """
     entry = settings.DATABASES["default"]
@@ -50,9 +50,9 @@ _AGAINST_SETTINGS = "-c local_preload_libraries= -c default_transaction_read_onl
 
 
 def _options() -> str:
-    """What a session begins with, and comes back to behind each block (DISCARD ALL): the time
-    limits of this process's master connections, where it has any, and the zone that Django would
-    SET, which is also what counts against the role's own settings."""
+    """What a session starts with, and returns to after each block (DISCARD ALL): the time limits
+    of this process's master connections, if any, and the time zone that Django would SET, which
+    also overrides the role's own settings."""
     limits = connections.settings["default"].get("OPTIONS", {}).get("options", "")
     zone = "UTC" if settings.USE_TZ else settings.TIME_ZONE
     return f"{limits} {_AGAINST_SETTINGS} -c TimeZone={zone}".strip()

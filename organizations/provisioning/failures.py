@@ -53,7 +53,7 @@ def explained(organization: Organization, error: BaseException) -> BaseException
         )
     else:
         step = organization.provisioned
-        reason = f"the step behind {step!r} failed ({type(root).__name__}){where}."
+        reason = f"the step after {step!r} failed ({type(root).__name__}){where}."
     return ProvisioningFailed(organization.name, reason)
 
 

@@ -2,8 +2,8 @@
 
 The catalogs of databases, roles, memberships and sessions are shared by all databases of a server,
 and the master is on it: one query joins them to a page of rows. Each is one statement with one
-snapshot, and a row is written before what it names is made, and goes behind it: what is being made
-or dropped meanwhile is never seen as nobody's.
+snapshot. A row is written before what it names is made, and removed after it is dropped: so nothing
+that is being made or dropped is ever reported as an orphan.
 """
 
 from collections.abc import Collection, Iterator

@@ -1,4 +1,4 @@
-"""Templates and spare databases that died half-way. What no row knows of is left alone."""
+"""Drops half-made templates and spare databases. Leaves alone what no row names."""
 
 from organizations.errors import OrganizationBusy
 from organizations.models import SpareDatabase, Template
@@ -11,10 +11,10 @@ Names = list[str]
 
 
 def clean(session: ServerSession, *, wait_seconds: float) -> tuple[Names, Names, Names]:
-    """Drop what is half made: names of what was dropped, skipped and failed.
+    """Drop what is half made; the names of what was dropped, skipped and failed.
 
-    What somebody is at work on is skipped behind the wait: they clean up themselves. What cannot be
-    dropped leaves the others alone.
+    What another process still works on after the wait is skipped: that one cleans up itself. What
+    cannot be dropped does not affect the others.
     """
     dropped: list[str] = []
     failed: list[str] = []

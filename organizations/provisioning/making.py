@@ -1,5 +1,6 @@
-"""A role, a database and its tables: copied from the template where there is one, else made by the
-migrations. Each step can be repeated."""
+"""Creates a role, a database and its tables, as a copy of the template or by running migrations.
+
+Each step can be repeated."""
 
 import logging
 from collections.abc import Callable
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 Step = Organization.Step
 Done = Callable[[Step], None]
 
-# What PostgreSQL says where the template is gone, in use, without its role, or half dropped.
+# PostgreSQL's errors when the template is gone, in use, without its role, or half dropped.
 _TEMPLATE_AT_FAULT = (
     psycopg.errors.InvalidCatalogName,
     psycopg.errors.ObjectInUse,
@@ -34,19 +35,19 @@ _TEMPLATE_AT_FAULT = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InsufficientPrivilege,
 )
-# Of these another one would be no better.
+# Rebuilding the template would not help.
 _FOR_NOW = (psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege)
 
 
 class TemplateUnusable(Exception):
-    """A copy of the template is not what an organization needs."""
+    """The template cannot be copied, or its copy lacks tables."""
 
 
 def make(session: ServerSession, tenant: Tenant, *, owner: str, report: Report, done: Done) -> None:
-    """Make what tenant.place names; call `done` behind each step.
+    """Create what tenant.place names; call `done` after each step.
 
-    owner: whom an unreadable credential is said to be of. A template that is no good costs the time
-    that it took, and no more. Raises what PostgreSQL and Django raise; nothing is taken back here.
+    owner: named when the credential cannot be read. With an unusable template it falls back to the
+    migrations. Raises what PostgreSQL and Django raise; nothing is undone here.
     """
     place = tenant.place
     assert place is not None  # noqa: S101 - a caller's mistake

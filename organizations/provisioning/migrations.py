@@ -1,4 +1,4 @@
-"""The tables of the tenant apps, in one organization's database."""
+"""Runs the tenant apps' migrations in one organization's database."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -16,9 +16,9 @@ from organizations.tenancy import Tenant, time_limit
 
 @contextmanager
 def unhurried(alias: str) -> Iterator[None]:
-    """A migration's statements take what they take inside the block.
+    """No statement timeout inside the block, for migrations.
 
-    They wait for a lock no longer than others do: who waits holds up everybody behind.
+    The lock timeout stays: a statement that waits for a lock blocks all others queued after it.
     """
     with connections[alias].cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
@@ -32,11 +32,11 @@ def unhurried(alias: str) -> Iterator[None]:
 
 
 def migrate_tenant(tenant: Tenant, *, after: Callable[[Migration], None] | None = None) -> None:
-    """Bring the organization's database to the code's migrations. Does nothing where it is there.
+    """Migrate the organization's database to the code's migrations, if it is not there yet.
 
     Each tenant app by its label: a `migrate` without one would record the master's apps as applied
-    in a database that has none of their tables. after: called behind each migration, once it is
-    committed. What is raised in a migration has a note of its name (migration_of).
+    in a database that has none of their tables. after: called after each migration is committed.
+    An exception in a migration gets a note with its name (migration_of).
     """
     with tenancy.override(tenant), unhurried(tenant.alias):
         for label in sorted(tenancy.tenant_labels()):
@@ -51,9 +51,9 @@ def migrate_tenant(tenant: Tenant, *, after: Callable[[Migration], None] | None 
 
 
 def _migrate(after: Callable[[Migration], None] | None) -> BaseCommand:
-    """The command, which tells of each migration.
+    """The `migrate` command, calling `after` for each migration.
 
-    Relies on Django 5.2, core/management/commands/migrate.py: what its executor tells it of.
+    Relies on Django 5.2, core/management/commands/migrate.py: its executor's progress callback.
     """
     command: Any = load_command_class(get_commands()["migrate"], "migrate")
     told, handle = command.migration_progress_callback, command.handle
@@ -81,7 +81,7 @@ def _migrate(after: Callable[[Migration], None] | None) -> BaseCommand:
 
 
 def migration_of(error: BaseException) -> str | None:
-    """The migration in which migrate_tenant met the error, as `app.name`."""
+    """The migration in which migrate_tenant failed, as `app.name`."""
     notes: list[str] = getattr(error, "__notes__", [])
     return next((note.removeprefix(_NOTE) for note in notes if note.startswith(_NOTE)), None)
 

@@ -1,10 +1,10 @@
-"""What a copy of a database would not carry truly, and which migration made it.
+"""Finds what copies of a template would lose or wrongly share, and which migration made it.
 
 CREATE DATABASE … TEMPLATE copies what is inside the database, and REASSIGN OWNED hands over what
-its role owns. Rows come along, and are then the same in every organization: keys, tokens and UUIDs
-too. What is kept beside the database, or names its role, stays behind. Each of these was tried on
-PostgreSQL 18. Publications, extensions, schemas, grants on its own objects and comments inside do
-come along.
+its role owns. Rows are copied too, and are then the same in every organization, also keys, tokens
+and UUIDs. What is kept outside the database, or names its role, is not copied. Each of these was
+tried on PostgreSQL 18. Publications, extensions, schemas, grants on its own objects and comments
+inside are copied.
 """
 
 from dataclasses import asdict, dataclass

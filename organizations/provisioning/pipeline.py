@@ -1,4 +1,4 @@
-"""The steps of provisioning in their order. Each can be repeated."""
+"""Provisioning: creates an organization's role, database, tables and first admin, step by step."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,11 +22,11 @@ def provision(
     report: Report,
     done: Callable[[Step], None],
 ) -> None:
-    """Make role, database, tables and first admin; call `done` behind each step.
+    """Create role, database, tables and first admin; call `done` after each step.
 
-    Of an organization that has taken a spare database the admin alone is missing. session: holds
-    the organization's lock. password_hash: asked for when it is needed. Raises what PostgreSQL and
-    Django raise; nothing is taken back here.
+    With a spare database only the admin is missing. session: holds the organization's lock.
+    password_hash: called when it is needed. Raises what PostgreSQL and Django raise; nothing is
+    undone here.
     """
     tenant = replace(organization.tenant, place=organization.place)
     if organization.provisioned == Step.SCHEMA:
@@ -34,7 +34,7 @@ def provision(
     else:
         make(session, tenant, owner=organization.name, report=report, done=done)
     with tenancy.override(tenant):
-        # While the hash is still being computed.
+        # Connect while the hash is still being computed.
         with report.step("connect"):
             tenancy.connection().ensure_connection()
         with report.step("hash"):

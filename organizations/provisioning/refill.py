@@ -26,9 +26,9 @@ _WAIT_SECONDS = 600.0
 def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) -> tuple[int, int]:
     """Make what is missing and drop what is too much; how many of each.
 
-    One process at a time makes or drops one; a second waits for it, and looks again. Asked before
-    each: whether to go on. One that cannot be dropped leaves the others alone; behind them all what
-    it failed of is raised.
+    One process at a time makes or drops one; a second waits for it and looks again. goes_on is
+    asked before each. One that cannot be dropped does not affect the others; its error is raised
+    at the end.
     """
     _ = session.installation  # In a copy of a master nothing is dropped, even if nothing is made.
     made = dropped = 0

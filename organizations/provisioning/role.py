@@ -124,7 +124,7 @@ def drop_role(session: ServerSession, *, role: str) -> None:
             raise
         # It waits for no lock that another role can hold.
         session.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(name))
-        logger.warning("role left behind without login", extra={"role": role}, exc_info=error)
+        logger.warning("role not dropped, login disabled", extra={"role": role}, exc_info=error)
 
 
 # What nothing refers to any more, as far as this transaction sees. A role of the application's
@@ -154,9 +154,9 @@ def _is_unwanted(comment: str | None, installation: str) -> bool:
 
 
 def drop_disabled(session: ServerSession) -> list[str]:
-    """Drop the roles that drop_role() had to leave behind, where nothing is in the way any more.
+    """Drop the roles that drop_role() had to keep and that nothing refers to now; their names.
 
-    Their names. One that cannot go yet leaves the others alone.
+    One that still cannot be dropped does not affect the others.
     """
     rows = session.connection.execute(_DISABLED, (ROLE_PATTERN,)).fetchall()
     found = [role for role, comment in rows if _is_unwanted(comment, session.installation)]
@@ -171,7 +171,7 @@ def drop_disabled(session: ServerSession) -> list[str]:
             except psycopg.Error as error:
                 if session.connection.closed:
                     raise
-                logger.warning("role still left behind", extra={"role": role}, exc_info=error)
+                logger.warning("role still cannot be dropped", extra={"role": role}, exc_info=error)
             else:
                 dropped.append(str(role))
     finally:

@@ -72,9 +72,10 @@ def lock_limit() -> str:
 class ServerSession:
     """One autocommit connection to the master database, as the application's role.
 
-    What it commits is on disk no later than what anybody commits behind it on this server: a
-    sign-up's roles, grants and steps with its database, or with the row that opens it. A server
-    that falls down before has a row that says `provisioning`, whatever else it has lost.
+    Commits do not wait for the disk (synchronous_commit=off). They are on disk no later than any
+    later synchronous commit on this server: a sign-up's roles, grants and steps are flushed with
+    its database, or with the row that activates it. If the server crashes before that, the row
+    says `provisioning`, whatever else is lost.
 
     Advisory locks are for one database only, so all of them are taken here, directly on the
     master, and live and die with this session.

@@ -36,7 +36,7 @@ LOCK = "\x00spares"
 # What is notified when one is taken.
 CHANNEL = "orgmgmt_spares"
 # As long as nobody with that code has made or copied anything, a spare of other code is kept:
-# during a deploy, and behind a way back, two versions work side by side.
+# during a deploy, and after a rollback, two versions work side by side.
 KEPT_UNUSED = timedelta(hours=4)
 
 _SPARE_AT_FAULT = (
@@ -78,7 +78,7 @@ def make(session: ServerSession) -> SpareDatabase:
             drop(session, spare)
         except Exception:
             # Its row stays, and the next round or reconcile_orgs drops it.
-            logger.exception("spare database left behind", extra={"spare": spare.pk})
+            logger.exception("spare database not dropped", extra={"spare": spare.pk})
         raise
     spare.ready = True
     seconds = round(report.total_seconds, 3)

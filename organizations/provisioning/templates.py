@@ -138,7 +138,7 @@ def build(session: ServerSession) -> Template | None:
             _drop(session, template)
         except Exception:
             # Its row stays, and who builds or reconciles next drops it.
-            logger.exception("template left behind", extra={"template": template.pk})
+            logger.exception("template not dropped", extra={"template": template.pk})
         raise
     template.refresh_from_db()
     seconds = round(time.perf_counter() - began, 3)

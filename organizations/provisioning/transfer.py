@@ -48,8 +48,8 @@ def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
     """Fill the empty database `target` with what is in `source`, and compare.
 
     name: the organization's, for an error. source, target: as `parameters` gives them. Owners and
-    grants stay behind: all of it is the new owner's. Raises ProgramMissing and CopyFailed; what was
-    restored until then is in `target`.
+    grants are not copied: the new owner owns everything. Raises ProgramMissing and CopyFailed; what
+    was restored until then stays in `target`.
     """
     dump = [str(program("pg_dump")), "--format=custom", f"--lock-wait-timeout={_LOCK_WAIT}"]
     restore = [str(program("pg_restore")), "--exit-on-error", "--single-transaction"]

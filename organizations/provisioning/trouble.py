@@ -23,7 +23,7 @@ _TOO_LONG = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """psycopg's error behind one of Django's; else the error itself."""
+    """psycopg's error that caused one of Django's; else the error itself."""
     if isinstance(error, DatabaseError) and isinstance(error.__cause__, psycopg.Error):
         return error.__cause__
     return error

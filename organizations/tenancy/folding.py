@@ -1,4 +1,4 @@
-"""What spellings that a person takes for one have in common, letter by letter."""
+"""Unicode folding: makes spellings that a person would confuse compare equal."""
 
 import re
 import unicodedata
@@ -10,8 +10,8 @@ _DOTTED = re.compile("i([\u0316-\u0319\u031c-\u0333\u0339-\u033c]*)\u0307")
 def folded(text: str) -> str:
     """The text without case and compatibility forms, and with one i: ı, I, i and İ are the same.
 
-    Unicode's compatibility caseless match (D146), which casefold() alone is not: it wants letters
-    taken apart before as well as after, so that the iota below a ᾼ comes behind its accent.
+    Unicode's compatibility caseless match (D146), which casefold() alone is not: letters must be
+    decomposed before as well as after, so that the iota below a ᾼ comes after its accent.
     """
     for _ in range(2):
         text = unicodedata.normalize("NFKD", text).casefold()

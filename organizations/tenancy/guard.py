@@ -1,12 +1,13 @@
-"""Connections to organizations' databases that obey the client's clock, and read a bounded answer.
+"""psycopg connections with a client-side statement timeout and a limit on the size of results.
 
-SQL there can be the organization's own: it may lift its statement_timeout, swallow a cancel, or
-answer with gigabytes. So whoever waits ends it: by a cancel, a second later by closing the socket,
-and what the server still runs is ended from the master (keeper.py). Nobody else is held up.
+An organization's database may run SQL of the organization's own: it may lift its
+statement_timeout, swallow a cancel, or return gigabytes. So the client ends a statement itself: it
+cancels, a second later it closes the socket, and what the server still runs is terminated from the
+master (keeper.py). Nobody else is held up.
 
 Relies on psycopg 3.3: each exchange with the server is a generator that goes through
-Connection.wait, and a wait that timed out can be taken up again (connection.py, `wait`, does so
-behind Ctrl-C).
+Connection.wait, and a wait that timed out can be resumed (connection.py, `wait`, does so after
+Ctrl-C).
 """
 
 import fcntl
@@ -178,7 +179,7 @@ class Connection(psycopg.Connection[Any]):
             raise
 
     def _give_up(self) -> None:
-        """Close the socket, and have what still runs behind it ended."""
+        """Close the socket, and have what the server still runs terminated."""
         if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
             keeper.end(self.info.user, self.info.dbname, self.pgconn.backend_pid)
         self.pgconn.finish()
@@ -245,9 +246,9 @@ def is_quiet(connection: psycopg.Connection[Any]) -> bool:
 class _Bounded:
     """Steps through an exchange, and counts what comes. Raises AnswerTooLarge.
 
-    libpq gathers an answer until its end and says of no byte. Before and behind each step the
-    socket is asked how much waits in it; what goes in between is not seen, so that a fast server
-    sends some times as much before it is noticed.
+    libpq buffers a result until its end and reports no sizes. Before and after each step the
+    socket is asked how much waits in it. What passes in between is not seen, so a fast server can
+    send several times the limit before it is noticed.
     """
 
     def __init__(self, gen: Generator[Any, Any, Any], socket: int, most: int) -> None:

@@ -1,7 +1,7 @@
-"""A thread of the process that ends what nobody waits for any more.
+"""Background thread that terminates abandoned server back ends, and runs per-second upkeep.
 
-Back ends that run on behind a closed socket, since plpgsql can swallow a cancel: from a session of
-the master, by the directory. And what waits for a time of its own: `every_second`.
+A back end can run on after its socket was closed, since plpgsql can swallow a cancel. It is
+terminated from a session of the master, through the directory. Other upkeep: `every_second`.
 """
 
 import atexit
@@ -22,7 +22,7 @@ _SECONDS_AT_EXIT = 5.0
 
 
 class Keeper:
-    """Safe from any thread. The thread is a daemon, and begins with the first need of it."""
+    """Safe from any thread. Its own thread is a daemon, started when first needed."""
 
     every_second: Callable[[], None] = staticmethod(lambda: None)
 
@@ -34,7 +34,7 @@ class Keeper:
         self._idle.set()
 
     def start(self) -> None:
-        """Begin, unless it has."""
+        """Start the thread unless it runs."""
         if self._thread is not None:
             return
         with self._guard:
@@ -43,13 +43,13 @@ class Keeper:
                 self._thread.start()
 
     def end(self, role: str, database: str, pid: int) -> None:
-        """Have the back end of the role's session with the database ended, if it is still there."""
+        """Have the back end of the role's session with the database terminated, if it exists."""
         self._strays.put((role, database, pid))
         self._idle.clear()
         self.start()
 
     def flush(self, timeout_seconds: float = _SECONDS_AT_EXIT) -> bool:
-        """Wait until nothing is left to end; whether that came to pass in time."""
+        """Wait until nothing is left to terminate; False if time ran out."""
         return self._idle.wait(timeout_seconds)
 
     def _run(self) -> None:
@@ -57,7 +57,7 @@ class Keeper:
             with suppress(Empty):
                 stray = self._strays.get(timeout=_TICK_SECONDS)
                 if not self._end(*stray):
-                    # Nothing else would ever end it.
+                    # Nothing else would ever terminate it.
                     self._strays.put(stray)
                     time.sleep(_TICK_SECONDS)
             if self._strays.empty():
@@ -65,22 +65,22 @@ class Keeper:
             try:
                 self.every_second()
             except Exception as error:
-                logger.error("upkeep of the process failed", exc_info=error)
+                logger.error("process upkeep failed", exc_info=error)
 
     def _end(self, role: str, database: str, pid: int) -> bool:
-        """Whether the server has answered: by then it has ended, or was gone before."""
+        """Whether the server answered: the back end is then terminated, or was gone before."""
         facts = {"role": role, "backend": pid}
         try:
             ended = directory.get().end_session(role=role, database=database, pid=pid)
-            logger.warning("statement ended from outside", extra={**facts, "ended": ended})
+            logger.warning("statement terminated by the master", extra={**facts, "ended": ended})
             return True
         except Exception as error:
-            logger.error("statement runs on behind its connection", extra=facts, exc_info=error)
+            logger.error("abandoned statement still runs", extra=facts, exc_info=error)
             return False
 
 
 shared = Keeper()
 end = shared.end
-# A forked child has the queue, and not the thread.
+# A forked child has the queue but not the thread.
 os.register_at_fork(after_in_child=lambda: shared.__init__())  # type: ignore[misc]
 atexit.register(lambda: shared.flush())

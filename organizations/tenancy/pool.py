@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 _MAKES_ROOM_SECONDS = 0.05
 
 
-class Entry(dict[str, Any]):
+class DatabaseEntry(dict[str, Any]):
     """A DATABASES entry as it was registered, and the connections that were opened by it.
 
     is_retired: it is no longer registered; no connection of it is kept.
@@ -54,10 +54,10 @@ class Entry(dict[str, Any]):
 class _Waiter(Waiter):
     """A thread in line: it is given a connection, to use or to close, or the room of one."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: DatabaseEntry) -> None:
         super().__init__()
         self.entry = entry
-        self.given: tuple[Entry, Connection] | None = None
+        self.given: tuple[DatabaseEntry, Connection] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Return:
     """What came back and is not yet counted: a connection, or the room of one that is closed, and
     the place that a thread had among its organization's."""
 
-    entry: Entry
+    entry: DatabaseEntry
     connection: Connection | None = None
     frees_room: bool = True
     ends_lease: bool = True
@@ -78,11 +78,11 @@ class Pool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # Idle ones of all organizations, used longest ago first, and since when.
-        self._idle: OrderedDict[Connection, tuple[Entry, float]] = OrderedDict()
+        self._idle: OrderedDict[Connection, tuple[DatabaseEntry, float]] = OrderedDict()
         self._waiting: deque[_Waiter] = deque()
         self._open = 0
         self._returned: SimpleQueue[_Return] = SimpleQueue()
-        self._retired: SimpleQueue[Entry] = SimpleQueue()
+        self._retired: SimpleQueue[DatabaseEntry] = SimpleQueue()
         # How often a block found one open, opened one, closed another's for it, had to wait for
         # one, and waited in vain.
         self.hits = self.misses = self.evictions = self.waits = self.refusals = 0
@@ -99,10 +99,10 @@ class Pool:
         self._settle()
         return len(self._idle)
 
-    def take(self, entry: Entry, connect: Callable[[], Connection]) -> Connection:
+    def take(self, entry: DatabaseEntry, connect: Callable[[], Connection]) -> Connection:
         """An open connection of `entry`: an idle one that is alive, or what `connect` opens.
 
-        Raises ConnectionsExhausted behind the wait, OrganizationCrowded, and what `connect` raises.
+        Raises ConnectionsExhausted after the wait, OrganizationCrowded, and what `connect` raises.
         """
         keeper.shared.start()
         self._admit(entry)
@@ -119,7 +119,7 @@ class Pool:
         connection.lend(settings.REQUEST_TIMEOUT_SECONDS if guard.serves_requests() else None)
         return connection
 
-    def _found(self, entry: Entry) -> Connection | None:
+    def _found(self, entry: DatabaseEntry) -> Connection | None:
         given = self._room_or_connection(entry)
         while given is not None:
             owner, connection = given
@@ -137,7 +137,7 @@ class Pool:
             given = self._instead(entry)
         return None
 
-    def _opened(self, entry: Entry, connect: Callable[[], Connection]) -> Connection:
+    def _opened(self, entry: DatabaseEntry, connect: Callable[[], Connection]) -> Connection:
         self.misses += 1
         try:
             try:
@@ -150,7 +150,7 @@ class Pool:
             self._hand_in(_Return(entry, ends_lease=False))
             raise
 
-    def give_back(self, entry: Entry, connection: Connection, *, keep: bool) -> None:
+    def give_back(self, entry: DatabaseEntry, connection: Connection, *, keep: bool) -> None:
         """Keep the connection for the next block, or close it where that is not wanted or safe."""
         entry.share.lent.pop(id(connection), None)
         if keep and not connection.closed and not connection.broken:
@@ -162,7 +162,7 @@ class Pool:
             close(connection)
         self._hand_in(_Return(entry, connection if keep else None))
 
-    def retire(self, entry: Entry) -> None:
+    def retire(self, entry: DatabaseEntry) -> None:
         """The entry is no longer registered: close what is idle, keep nothing that comes back."""
         entry.is_retired = True
         self._retired.put(entry)
@@ -194,7 +194,7 @@ class Pool:
         self.__init__()  # type: ignore[misc]
 
     # --- An organization's share of the threads -----------------------------------------------
-    def _admit(self, entry: Entry) -> None:
+    def _admit(self, entry: DatabaseEntry) -> None:
         """Have a place among the organization's, or wait for one while it is worth it."""
         share = entry.share
         with self._lock:
@@ -222,7 +222,7 @@ class Pool:
             raise OrganizationCrowded(*shares.limit())
 
     # --- Counting -----------------------------------------------------------------------------
-    def _room_or_connection(self, entry: Entry) -> tuple[Entry, Connection] | None:
+    def _room_or_connection(self, entry: DatabaseEntry) -> tuple[DatabaseEntry, Connection] | None:
         """An idle connection, to use or, where it is another's, to close first; None: there is room
         for one more. Either way it is counted as open."""
         with self._lock:
@@ -256,7 +256,7 @@ class Pool:
             raise ConnectionsExhausted(settings.ORG_MAX_CONNECTIONS)
         return waiter.given
 
-    def _find(self, entry: Entry) -> tuple[Entry, Connection] | None:
+    def _find(self, entry: DatabaseEntry) -> tuple[DatabaseEntry, Connection] | None:
         found = None
         if entry.idle:
             # The newest one: it is the likeliest to be alive.
@@ -267,7 +267,7 @@ class Pool:
             self._take_out([found])
         return found
 
-    def _instead(self, entry: Entry) -> tuple[Entry, Connection] | None:
+    def _instead(self, entry: DatabaseEntry) -> tuple[DatabaseEntry, Connection] | None:
         """Another idle one of the entry, in the place of one that was closed."""
         with self._lock:
             found = (entry, entry.idle[-1]) if entry.idle else None
@@ -277,7 +277,7 @@ class Pool:
         self._settle()
         return found
 
-    def _makes_room_on_server(self, entry: Entry, error: psycopg.OperationalError) -> bool:
+    def _makes_room_on_server(self, entry: DatabaseEntry, error: psycopg.OperationalError) -> bool:
         """Whether the server was full, and one of ours is closed now that nobody used.
 
         Never for a limit of the organization's own: others would pay for it. Raises
@@ -298,18 +298,18 @@ class Pool:
                 return bool(found)
         return False
 
-    def _oldest(self) -> tuple[Entry, Connection]:
+    def _oldest(self) -> tuple[DatabaseEntry, Connection]:
         connection, (entry, _) = next(iter(self._idle.items()))
         return entry, connection
 
-    def _take_out(self, idle: list[tuple[Entry, Connection]]) -> None:
+    def _take_out(self, idle: list[tuple[DatabaseEntry, Connection]]) -> None:
         for entry, connection in idle:
             entry.idle.remove(connection)
             del self._idle[connection]
 
-    def _dispose(self, taken_out: list[tuple[Entry, Connection]]) -> None:
-        """Close, and only then let others open theirs. Behind every holding of the lock: who gave
-        something back meanwhile has left the counting to its holder."""
+    def _dispose(self, taken_out: list[tuple[DatabaseEntry, Connection]]) -> None:
+        """Close, and only then let others open theirs. Call whenever the lock was released: whoever
+        gave something back meanwhile left the counting to its holder."""
         for entry, connection in taken_out:
             close(connection)
             self._returned.put(_Return(entry, ends_lease=False))
@@ -322,7 +322,7 @@ class Pool:
         else:
             self._open -= 1
 
-    def _serve(self, given: tuple[Entry, Connection] | None) -> None:
+    def _serve(self, given: tuple[DatabaseEntry, Connection] | None) -> None:
         waiter = self._waiting.popleft()
         waiter.given = given
         waiter.serve()
@@ -342,9 +342,9 @@ class Pool:
                 self._lock.release()
             self._dispose(surplus)
 
-    def _count_returns(self) -> list[tuple[Entry, Connection]]:
+    def _count_returns(self) -> list[tuple[DatabaseEntry, Connection]]:
         """Put back what came back. What is to be disposed of is returned. Needs the lock."""
-        surplus: list[tuple[Entry, Connection]] = []
+        surplus: list[tuple[DatabaseEntry, Connection]] = []
         ceiling: int = settings.ORG_MAX_CONNECTIONS
         now = time.monotonic()
         while True:
@@ -381,7 +381,7 @@ class Pool:
         return surplus
 
 
-def _limit_met(entry: Entry) -> str | None:
+def _limit_met(entry: DatabaseEntry) -> str | None:
     try:
         return directory.get().limit_met(role=entry["USER"], database=entry["NAME"])
     except Exception as error:  # The server is away, say; what the connect met is told.

@@ -65,7 +65,7 @@ class Aliases(dict[str, dict[str, Any]]):
 
     def __init__(self, fixed: dict[str, dict[str, Any]]) -> None:
         super().__init__(fixed)
-        self.organizations: dict[str, pool.Entry] = {}
+        self.organizations: dict[str, pool.DatabaseEntry] = {}
 
     def __missing__(self, alias: str) -> dict[str, Any]:
         return self.organizations[alias]
@@ -212,9 +212,9 @@ def _settings_of(tenant: "Tenant") -> dict[str, Any]:
         return executor.submit(ask).result()
 
 
-def _configured(alias: str, config: dict[str, Any]) -> pool.Entry:
+def _configured(alias: str, config: dict[str, Any]) -> pool.DatabaseEntry:
     """The entry with the defaults that a raw one lacks (TIME_ZONE, ATOMIC_REQUESTS, …)."""
-    entry = pool.Entry(config)
+    entry = pool.DatabaseEntry(config)
     # Django wants the default alias beside it.
     connections.configure_settings(
         {DEFAULT_DB_ALIAS: connections.settings[DEFAULT_DB_ALIAS], alias: entry}

@@ -19,7 +19,7 @@ from .errors import WrongTransaction
 
 logger = logging.getLogger(__name__)
 
-# Behind comments: a statement that writes. In WITH it may stand further behind.
+# A statement that writes, after any comments. In a WITH it may come later.
 _WRITE = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
     r"(?:WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b"

@@ -67,7 +67,7 @@ def assert_dead(answer: Any) -> None:
     """A link is refused, and the answer does not say why."""
     assert answer.status_code == 400, answer.content
     assert answer.json() == {
-        "detail": "This link is not good, or no longer. Ask for a new one.",
+        "detail": "This link is invalid or has expired. Request a new one.",
         "code": "invalid_link",
     }
 

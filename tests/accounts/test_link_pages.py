@@ -17,7 +17,7 @@ from .helpers import stored
 from .link_helpers import NEW_PASSWORD, confirm, link_in, log_in_status, sent, token_in, token_of
 
 ASK, CONFIRM, VERIFY = "/api/password-reset/", "/api/password-reset/confirm/", "/api/email/verify/"
-DEAD = "This link is not good, or no longer. Ask for a new one."
+DEAD = "This link is invalid or has expired. Request a new one."
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_person_who_forgot_the_password_comes_from_the_login_to_a_new_one(
     link = link_in(sent()[0]).removeprefix("http://testserver")
     assert link.startswith(CONFIRM)
     done = submit(browser, link, new_password=NEW_PASSWORD, again=NEW_PASSWORD)
-    assert (done.status_code, "Your password is set" in done.content.decode()) == (200, True)
+    assert (done.status_code, "Your password was changed" in done.content.decode()) == (200, True)
     assert log_in_status(alpha, member.email, NEW_PASSWORD) == 200
 
 
@@ -112,7 +112,7 @@ def test_two_passwords_that_differ_and_a_weak_one_are_told_and_shown_by_no_page(
 ) -> None:
     link = f"{CONFIRM}?token={token_of(alpha, member)}"
     page = submit(browser, link, new_password=NEW_PASSWORD, again="something else")
-    assert (page.status_code, "This is not the same password." in page.content.decode()) == (
+    assert (page.status_code, "The two passwords do not match." in page.content.decode()) == (
         400,
         True,
     )

@@ -295,7 +295,7 @@ def from_(address: str, forwarded: str = "") -> HttpRequest:
     ],
 )
 def test_a_client_is_counted_by_its_network(address: str, place: str) -> None:
-    assert limits.place(from_(address)) == place
+    assert limits.client_key(from_(address)) == place
 
 
 def test_what_a_client_writes_into_x_forwarded_for_is_not_believed(

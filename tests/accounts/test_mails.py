@@ -29,7 +29,7 @@ def test_a_mail_is_plain_text_from_us_and_says_for_how_long(
     assert text.get_content_type() == "text/plain"
     assert text["Auto-Submitted"] == "auto-generated"
     assert f"account at {alpha.name}." in str(message.body)
-    assert "It is good once, and for 60 minutes:" in str(message.body)
+    assert "It works once and expires in 60 minutes:" in str(message.body)
     whole = text.as_string()
     assert PASSWORD not in whole and member.password not in whole
 
@@ -101,4 +101,4 @@ def test_an_organization_with_such_a_name_sends_mails(company: Callable[..., Com
 
 def test_long_lifetimes_are_in_hours() -> None:
     message = compose(Kind.VERIFICATION, organization="x", address="a@test.com", link="https://x")
-    assert "for 72 hours:" in str(message.body)
+    assert "expires in 72 hours:" in str(message.body)

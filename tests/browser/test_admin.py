@@ -41,7 +41,7 @@ def test_staff_add_an_organization_and_see_what_happened(staff_visit: Visit) -> 
     page.get_by_role("button", name="Create organization").click()
 
     expect(page.locator(".messagelist")).to_contain_text(
-        "Added By Staff has its database org_added_by_staff in "
+        "Created Added By Staff with the database org_added_by_staff in "
     )
     expect(page.locator("#organization_form")).to_contain_text("first@added.example")
     staff_visit.save("admin-added")

@@ -21,7 +21,7 @@ _BUSY = "Another check_isolation is at work on this installation. Wait for it."
 
 
 class Command(BaseCommand):
-    """Tries the walls where it runs. The two organizations it makes are gone behind it."""
+    """Tests the isolation of this installation, then removes the two organizations it made."""
 
     help = (
         "Make two throw-away organizations, try to cross from one into the other in every known "

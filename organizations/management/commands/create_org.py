@@ -88,7 +88,7 @@ def password_for(whom: str, *, from_stdin: bool) -> str:
         )
     try:
         password = getpass.getpass(f"Password of {whom}: ")
-        again = getpass.getpass("The same again: ")
+        again = getpass.getpass("Repeat password: ")
     except (EOFError, KeyboardInterrupt) as error:
         raise CommandError("No password was typed. Nothing was created.") from error
     if again != password:

@@ -11,7 +11,7 @@ from organizations.models import Organization
 
 
 class Command(BaseCommand):
-    """Once, behind the upgrade from a version without identities; may be run again."""
+    """Run it once, after upgrading from a version without identities; may be repeated."""
 
     help = (
         "Write into each role whose database it owns (COMMENT ON ROLE), where that is missing. "

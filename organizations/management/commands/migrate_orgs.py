@@ -105,7 +105,7 @@ class Command(BaseCommand):
     # --- Before ---------------------------------------------------------------------------------
     def _plan(self, chosen: "QuerySet[Organization]") -> None:
         engine = Engine(self._target)
-        found = planning.plans(chosen, self._behind(engine), engine)
+        found = planning.plans(chosen, self._outdated(engine), engine)
         if self._options["json"]:
             facts = {"plans": [planning.facts(plan) for plan in found]}
             self.stdout.write(json.dumps(facts, ensure_ascii=False))
@@ -113,7 +113,7 @@ class Command(BaseCommand):
         lines = [line for plan in found for line in planning.text(plan)]
         self.stdout.write("\n".join(lines) or "-- nothing to do")
 
-    def _behind(self, engine: Engine) -> Q:
+    def _outdated(self, engine: Engine) -> Q:
         which = fleet.Options(
             target=self._target,
             verify=self._options["verify"],
@@ -130,7 +130,7 @@ class Command(BaseCommand):
             )
         engine = Engine(self._target)
         jobs = enqueueing.migrations(
-            chosen.filter(self._behind(engine)),
+            chosen.filter(self._outdated(engine)),
             label=self._target.label,
             name=self._target.name,
             fingerprint=engine.fingerprint,
@@ -141,13 +141,13 @@ class Command(BaseCommand):
         )
 
     def _confirm_rollback(self) -> None:
-        """A target that has migrations behind it can take some back, and with them data."""
+        """A target that is not the newest can unapply migrations, and delete data with them."""
         if self._options["yes"] or self._options["verify"]:
             return
-        behind = Engine(self._target).behind if self._target.name else ()
-        if not behind:
+        to_unapply = Engine(self._target).to_unapply if self._target.name else ()
+        if not to_unapply:
             return
-        what = ", ".join(".".join(key) for key in behind)
+        what = ", ".join(".".join(key) for key in to_unapply)
         if self._asks():
             if _says_yes(f"Where they are applied, this takes back {what}. Go on?"):
                 return
@@ -201,7 +201,7 @@ class Command(BaseCommand):
             return Terminal(cast(IO[str], self.stdout._out))
         return Lines(self.stdout.write, self.stderr.write)
 
-    # --- Behind ---------------------------------------------------------------------------------
+    # --- After ----------------------------------------------------------------------------------
     def _conclude(self, report: Report) -> None:
         said = []
         code = 0

@@ -1,7 +1,8 @@
-"""PostgreSQL for organization databases: no cursor unless its organization is the active one.
+"""Database backend for organizations: gives a cursor only while its organization is active.
 
-The router decides where a query goes; this is the wall behind it. It stops what does not ask the
-router: `using=`, a queryset bound to an alias, `connections[alias]`, an object kept too long.
+The router decides where a query goes; this wrapper is the second line of defence. It stops what
+bypasses the router: `using=`, a queryset bound to an alias, `connections[alias]`, an object kept
+too long.
 """
 
 import itertools
@@ -28,9 +29,9 @@ _cursor_names = itertools.count()
 
 
 class _Cursor(CursorWrapper):
-    """Refuses an answer that has too many rows, and ends what a thread without a block has lent.
+    """Refuses a result with too many rows, and returns the connection of a thread without a block.
 
-    An iterator asks for a bounded number at a time; any other answer is here as a whole.
+    An iterator fetches a bounded number at a time; any other result is here as a whole.
     """
 
     db: "DatabaseWrapper"
@@ -61,11 +62,11 @@ class _DebugCursor(_Cursor, CursorDebugWrapper):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own, which hands out cursors only inside the organization's block.
+    """Django's own, which gives out cursors only inside the organization's block.
 
-    Its connection is the pool's, and goes back there when the wrapper is closed; in a thread that
-    has no block of its own (asyncio.to_thread, an executor, sync_to_async) behind each statement,
-    or transaction, since nothing would end there.
+    Its connection is the pool's, and goes back when the wrapper is closed. In a thread without a
+    block of its own (asyncio.to_thread, an executor, sync_to_async) it goes back after each
+    statement or transaction, since no block would end there.
     """
 
     _is_opening = False
@@ -151,10 +152,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._lease = self._entry()
         return pool.shared.take(self._lease, lambda: self._connect(conn_params))
 
-    def _entry(self) -> pool.Entry:
+    def _entry(self) -> pool.DatabaseEntry:
         # A test can have registered the alias as any other.
         entry = self.settings_dict
-        return entry if isinstance(entry, pool.Entry) else pool.Entry(entry)
+        return entry if isinstance(entry, pool.DatabaseEntry) else pool.DatabaseEntry(entry)
 
     def _connect(self, conn_params: dict[str, Any]) -> Any:
         """Connect.

@@ -111,7 +111,7 @@ def test_adding_makes_an_organization_and_shows_each_step(staff_client: Client) 
     assert response.redirect_chain == [(f"{LIST}{organization.pk}/change/", 302)]
     html = unescape(response.content.decode())
     assert re.search(
-        r"Added Ltd has its database org_added_ltd in \d+\.\d\d s: "
+        r"Created Added Ltd with the database org_added_ltd in \d+\.\d\d s: "
         r".*role \S+ s, database \S+ s, schema \S+ s, .*hash \S+ s, admin \S+ s, "
         r"activation \S+ s\.",
         html,
@@ -122,7 +122,10 @@ def test_adding_makes_an_organization_and_shows_each_step(staff_client: Client) 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"organization_name": "acme_corp"}, "exists already. Choose another name."),
+        (
+            {"organization_name": "acme_corp"},
+            "is taken (case, spaces and punctuation are ignored). Choose another name.",
+        ),
         ({"organization_name": "---"}, "Use a name with at least one letter"),
         ({"password": "12345678"}, "This password is too common."),
         ({"email": "nobody"}, "Enter a valid email address."),

@@ -241,7 +241,7 @@ def test_a_database_whose_drop_was_cut_short_is_named(one: Organization, ruin: R
 # --- Schema -------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("fingerprint", "what"),
-    [("", "is not recorded"), ("f" * 64, "nobody wrote down"), ("0" * 64, "behind: it lacks ")],
+    [("", "is not recorded"), ("f" * 64, "nobody wrote down"), ("0" * 64, "outdated: it lacks ")],
     ids=["unknown", "unwritten", "behind"],
 )
 def test_a_database_that_is_behind_by_its_record_is_told(

@@ -58,7 +58,7 @@ def test_a_taken_name_ends_with_1_and_one_sentence(alpha: Company) -> None:
     assert ended.returncode == 1
     assert ended.stdout == ""
     (line,) = [line for line in ended.stderr.splitlines() if line]
-    assert "An organization called 'acme_corp', or nearly so, exists already" in line
+    assert "The name 'acme_corp' is taken" in line
 
 
 def test_a_failure_of_the_server_ends_with_a_sentence_and_nothing_left(

@@ -26,7 +26,7 @@ def test_a_command_whose_connection_is_cut_ends_with_a_sentence(
         cut.join()
         blocker.rollback()
     assert done.returncode == 1, done.stderr
-    assert done.stderr.strip().endswith("what was under way is not done. Try again.")
+    assert done.stderr.strip().endswith("The command did not finish. Try again.")
     assert "database unavailable" in done.stderr, "the log says why"
 
 
@@ -38,4 +38,4 @@ def test_a_command_waits_for_no_lock_for_ever(superuser: Superuser) -> None:
         blocker.rollback()
     assert done.returncode == 1, done.stderr
     assert "lock timeout" in done.stderr, "the log says why"
-    assert done.stderr.strip().endswith("what was under way is not done. Try again.")
+    assert done.stderr.strip().endswith("The command did not finish. Try again.")

@@ -56,7 +56,7 @@ SUBJECTS = {
     "A's credential with a header that names B": (ME,),
     "A's credential at B's host": (ME,),
     "A login of A's that has ended": (ME,),
-    "A's call behind the same call of B's, in one process": (ME, LIST),
+    "A's call after the same call of B's, in one process": (ME, LIST),
     "A's call that names B in path and body": (ME, LIST, "GET /api/v1/organizations/"),
     "A header that names B and no credential": (ME, "GET /api/v1/organizations/"),
     "A's lists, filtered and searched for B": (LIST,),
@@ -218,7 +218,7 @@ KEPT = "What a query set fetched in B, read in A"
 GIVEN = "An instance of A given to B's queries and forms"
 ANSWERED = "An instance of B in an answer of A's"
 UNCOVERED = "A write of A's inside a bare transaction.atomic()"
-BEHIND = "A's call behind the same call of B's, in one process"
+BEHIND = "A's call after the same call of B's, in one process"
 
 
 def test_a_query_set_that_forgets_whose_its_rows_are_is_found(

@@ -27,7 +27,7 @@ def test_an_app_is_told_from_organizations(
 
 
 def test_an_organization_that_is_called_as_an_app_is_given_by_an_option() -> None:
-    with pytest.raises(Unclear, match="one that is called so: --org accounts"):
+    with pytest.raises(Unclear, match="For an organization of that name: --org accounts"):
         split(["accounts", "Acme Corp", "Globex"], labels=LABELS)
 
 

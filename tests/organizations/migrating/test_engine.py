@@ -313,7 +313,7 @@ def test_squashed_migrations_are_there_where_what_they_replace_is(
 
     # Back to one that was squashed, and to the end again.
     former = Engine(Target("accounts", "0004_one"))
-    assert ("accounts", "0005_two") in former.behind
+    assert ("accounts", "0005_two") in former.to_unapply
     assert migrate(former, all_of_it).unapplied == (("accounts", "0005_two"),)
     assert migrate(squashed, all_of_it).applied == (("accounts", "0005_two"),)
 

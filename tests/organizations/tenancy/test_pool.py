@@ -303,7 +303,7 @@ def test_a_lower_ceiling_closes_what_is_above_it(
 
 def test_a_connect_that_fails_leaves_its_room(alpha: Company, settings: Settings) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05
-    entry = pool.Entry()
+    entry = pool.DatabaseEntry()
 
     def refuse() -> Any:
         raise psycopg.OperationalError("nobody is there")
