@@ -1,6 +1,7 @@
-# Two stages: the first installs and collects, the second runs. Every path lies below /app:
-# .ci/run_dockerfile.py does the same in plain folders where no Docker is at hand. The images are
-# named by digest, so that each build begins with the same ones: docs/deployment.md says how to move on.
+# Two stages: the first installs and collects, the second runs. Every path lies below /app, so that
+# scripts/run_dockerfile.py can do the same in plain folders where no Docker is at hand. The images
+# are named by digest, so that each build begins with the same ones: docs/deployment.md says how to
+# move on.
 
 FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS build
 WORKDIR /app

@@ -35,7 +35,7 @@ help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
 
 venv: ## Make .venv and install requirements/dev.txt, where that is not yet done
-	@PYTHON='$(PYTHON)' sh .ci/venv.sh
+	@PYTHON='$(PYTHON)' sh scripts/venv.sh
 
 # exec: the server is make's own child, so a signal to make reaches it and make waits for its end.
 run: venv ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (HOST, PORT, DATA_DIR)
@@ -72,20 +72,20 @@ lint: venv ## Check style, types, migrations, and the deployment checks under pr
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(MAKE) types
-	@PYTHONPATH=. $(PY) .ci/production.py \
+	@PYTHONPATH=. $(PY) scripts/production.py \
 		"manage.py makemigrations --check --dry-run" \
 		"manage.py migrate --verbosity 0" \
 		"manage.py check --deploy --fail-level WARNING --database default"
 
 check-isolation: venv ## Try to cross from one organization into another, on a server of its own
-	@PYTHONPATH=. $(PY) .ci/production.py \
+	@PYTHONPATH=. $(PY) scripts/production.py \
 		"manage.py migrate --verbosity 0" "manage.py check_isolation $(ARGS)"
 
 types: venv ## Check types with mypy
 	@$(MYPY_ENV) $(PY) -m mypy
 
 audit-dependencies: venv ## Ask pip-audit whether a pinned package has a known hole
-	@$(PY) .ci/audit_dependencies.py $(ARGS)
+	@$(PY) scripts/audit_dependencies.py $(ARGS)
 
 format: venv ## Sort imports, fix what ruff can fix, format
 	@$(PY) -m ruff format
@@ -156,21 +156,21 @@ round-robin: venv ## One process touches ORGANIZATIONS in turn: do memory and co
 	@$(PY) -m benchmarks.measures.round_robin --organizations $(ORGANIZATIONS) $(ARGS)
 
 docker-check: venv ## Do what the Dockerfile says in plain folders, start it, and use it
-	@PYTHONPATH=. $(PY) .ci/run_dockerfile.py
+	@PYTHONPATH=. $(PY) scripts/run_dockerfile.py
 
 compose-secrets: ## Make the random secrets that compose.yaml reads; existing ones stay
-	@sh .compose/make_secrets.sh
+	@sh deploy/make_secrets.sh
 
 need-chromium:
-	@sh .ci/debian_package.sh /usr/bin/chromium chromium
+	@sh scripts/debian_package.sh /usr/bin/chromium chromium
 
 need-postgresql:
-	@sh .ci/debian_package.sh '/usr/lib/postgresql/*/bin/postgres' postgresql
+	@sh scripts/debian_package.sh '/usr/lib/postgresql/*/bin/postgres' postgresql
 
 need-wrk:
-	@sh .ci/debian_package.sh /usr/bin/wrk wrk
+	@sh scripts/debian_package.sh /usr/bin/wrk wrk
 
-# Beside dev's in .venv; the copy says that it is there, as .ci/venv.sh does it.
+# Beside dev's in .venv; the copy says that it is there, as scripts/venv.sh does it.
 define beside
 	@cmp -s requirements/$(1).txt .venv/installed-$(1).txt || { \
 		echo "Installing requirements/$(1).txt into .venv"; \
@@ -192,13 +192,13 @@ need-clients: venv need-npm
 		cp tests/clients/package-lock.json .venv/clients/installed.json; }
 
 need-npm:
-	@sh .ci/debian_package.sh /usr/bin/npm npm
+	@sh scripts/debian_package.sh /usr/bin/npm npm
 
 need-haproxy:
-	@sh .ci/debian_package.sh /usr/sbin/haproxy haproxy
+	@sh scripts/debian_package.sh /usr/sbin/haproxy haproxy
 
 need-redis:
-	@sh .ci/debian_package.sh /usr/bin/redis-server redis-server
+	@sh scripts/debian_package.sh /usr/bin/redis-server redis-server
 
 clean: ## Remove what was made, except the databases in .data and the secrets
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles test-results

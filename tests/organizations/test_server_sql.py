@@ -188,7 +188,7 @@ def test_a_role_that_would_own_what_it_writes_is_refused() -> None:
 
 
 def test_the_trial_with_docker_runs_the_same_statements() -> None:
-    script = " ".join((REPOSITORY / ".compose" / "init.sh").read_text().split())
+    script = " ".join((REPOSITORY / "deploy" / "init.sh").read_text().split())
     for statement in (
         *server_statements(application_role="orgmgmt", master_database="master_org_db"),
         *master_statements(application_role="orgmgmt"),

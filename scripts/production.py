@@ -1,7 +1,7 @@
 """Production settings with random secrets, and a new, empty PostgreSQL for as long as needed.
 
-.ci/production.py "manage.py check --deploy" …: run each command of this project so, in order; the
-first that fails decides the exit code.
+scripts/production.py "manage.py check --deploy" …: run each command of this project so, in order;
+the first that fails decides the exit code.
 """
 
 import base64
