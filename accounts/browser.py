@@ -1,4 +1,4 @@
-"""The login page of the browsable API: a session that is bound to one organization."""
+"""Login and logout pages of the browsable API, by a session cookie for one organization."""
 
 from contextlib import suppress
 from typing import Any

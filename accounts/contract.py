@@ -1,4 +1,4 @@
-"""What the paths of the earlier edition have in common, people's and organizations' alike."""
+"""Base view for the API paths kept from the first edition (`/org/…`, `/admin/login`)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Serializer fields that take no other JSON type than their own."""
+"""Strict serializer fields: text, boolean and password, without type conversion."""
 
 from typing import Any
 

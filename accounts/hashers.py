@@ -1,4 +1,4 @@
-"""How passwords are hashed."""
+"""Password hashers: Argon2id for new hashes, bcrypt to verify those of the first edition."""
 
 import bcrypt
 from django.contrib.auth.hashers import Argon2PasswordHasher, BCryptPasswordHasher

@@ -1,5 +1,7 @@
-"""What the API and the pages do alike about links from mails. Runs outside any organization, or
-inside another one: a browser may be logged in elsewhere."""
+"""Password reset and e-mail verification, as used by both the API and the web pages.
+
+Runs outside any organization, or inside another one: a browser may be logged in elsewhere.
+"""
 
 from django.conf import settings
 from django.http import HttpRequest

@@ -1,4 +1,4 @@
-"""What a link from a mail does, in the active organization."""
+"""Password reset and e-mail verification in the active organization's database."""
 
 from contextlib import AbstractContextManager
 from dataclasses import replace

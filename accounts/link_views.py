@@ -1,4 +1,4 @@
-"""A forgotten password and the proof of an address, by links from mails."""
+"""API endpoints for password reset and e-mail verification."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""Links that are sent by mail: signed, good once, for one person of one organization.
+"""Signed one-time links for password reset and e-mail verification.
 
-A link holds no secret of its own and has no row. It names what it is for, the organization and the
-user, and carries a fingerprint of what using it changes: a used link fits no more. So does one
-that was sent before the password or the address changed.
+A link holds no secret of its own and has no row. It names its purpose, the organization and the
+user, and carries a fingerprint of what using it changes. So a used link no longer fits, nor does
+one that was sent before the password or the address changed.
 """
 
 from dataclasses import dataclass

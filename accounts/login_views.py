@@ -1,4 +1,4 @@
-"""Logging in, staying logged in and logging out, with tokens."""
+"""API endpoints to log in, refresh tokens, log out and change the password."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Logging in: the one way in, for the token endpoints and for the browser's page."""
+"""Logs a user in and resolves a credential's organization. Used by the API and the login page."""
 
 from dataclasses import dataclass
 

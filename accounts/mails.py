@@ -1,7 +1,7 @@
-"""Asking for mails: with a link, or with the news that an account has changed.
+"""Requests account e-mails: password reset, verification and change notices.
 
-Who asks names a person by number; the mail is written when it is sent (accounts/letters.py), by a
-job, so that it outlives this process.
+An order names the person by id. A background job writes the mail when it sends it
+(accounts/letters.py), so it survives the end of this process.
 """
 
 import logging

@@ -1,5 +1,7 @@
-"""The people of one organization and their logins. A tenant app: its tables live in every
-organization database and nowhere else."""
+"""Users and login sessions of one organization.
+
+A tenant app: its tables exist in every organization's database and nowhere else.
+"""
 
 import unicodedata
 import uuid

@@ -1,5 +1,4 @@
-"""Which of its forms an answer takes. None is refused with a 406: what a client cannot read, it
-can look at."""
+"""Content negotiation: HTML or JSON. Never answers 406; falls back to the first renderer."""
 
 from collections.abc import Iterable
 

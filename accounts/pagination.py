@@ -1,4 +1,4 @@
-"""How lists are cut into pages."""
+"""Pagination of lists: by page number, or by cursor for lists that grow while they are read."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""JSON as strict as the API needs it."""
+"""Strict JSON parser: refuses duplicate names, NUL characters, deep nesting and NaN with a 400."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Who may do what in an organization."""
+"""DRF permissions for an organization's members and admins."""
 
 from typing import TYPE_CHECKING
 

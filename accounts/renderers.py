@@ -1,4 +1,4 @@
-"""The browsable API's pages, whose forms say which organization they were made for."""
+"""Renders the browsable API, with the organization's id in every form."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What comes in and what goes out, for people and their logins."""
+"""Serializers for users, logins and tokens."""
 
 from typing import Any
 

@@ -1,5 +1,4 @@
-"""What can be done with the people of the active organization. All of it raises NoTenant outside
-of one."""
+"""Service functions for users and logins. All raise NoTenant without an active organization."""
 
 import uuid
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The keys that access and refresh tokens are signed with: one signs, several are accepted.
+"""Signing-key rotation for JWTs: the first key signs, all listed keys verify.
 
 simplejwt knows one key, so its backend is replaced here by one on PyJWT that writes the key's id
 into the header (`kid`, RFC 7515) and reads it from there.

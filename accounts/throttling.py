@@ -1,4 +1,4 @@
-"""Limits on endpoints, for DRF. What is counted, and how, is limits.py's."""
+"""DRF throttle classes. The counting is in limits.py."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""Tokens that are good in one organization alone.
+"""Access tokens, refresh tokens and session cookies, each valid in one organization only.
 
-simplejwt signs and checks them (signature, expiry, issuer, audience, kind). Its views, its user
-look-up and its blacklist are not used: all of them reach for the master's staff table.
+simplejwt signs and checks the tokens (signature, expiry, issuer, audience, kind). Its views, user
+look-up and blacklist are not used: all of them query the master's staff table.
 """
 
 import uuid

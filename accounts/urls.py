@@ -1,4 +1,4 @@
-"""Paths below /api/v1/ that are about people."""
+"""URL patterns for users and logins, below /api/v1/."""
 
 from django.urls import path
 from rest_framework.routers import SimpleRouter

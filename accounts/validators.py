@@ -1,4 +1,4 @@
-"""What an address and a password must be. Asks no database."""
+"""Validation of e-mail addresses and passwords. No database queries."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""One's own account, and the organization's users."""
+"""API endpoints for the caller's own account and for the organization's users."""
 
 from copy import copy
 from typing import Any

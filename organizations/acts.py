@@ -1,6 +1,6 @@
-"""Every act that the audit trail knows, for the staff's filter and for docs/audit.md.
+"""All event names of the audit trail, for the admin's filter and docs/audit.md.
 
-A test compares it with what the code records.
+A test compares the list with what the code records.
 """
 
 ACTS = (

@@ -1,4 +1,4 @@
-"""Django admin as an app: apart from apps.py, which may hold one configuration alone."""
+"""AppConfig of Django admin. Not in apps.py, which may hold only one."""
 
 from django.contrib.admin.apps import AdminConfig
 

@@ -1,8 +1,8 @@
-"""Brings back an organization whose database is on the server and whose row is not in the master.
+"""Restores an organization whose database exists but whose row is missing (adopt_org).
 
-The content moves into a new database of a new role: what the old owner left there (functions that
-run as their owner, grants, settings) had its rights, and loses them. The old database is kept,
-closed.
+The content is copied into a new database with a new role. What the old owner left there (functions
+that run as their owner, grants, settings) had its rights, and loses them. The old database is
+kept, closed.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The audit trail's entries, in the master database: how they are written, and how they end."""
+"""Writes and prunes audit entries in the master database."""
 
 import logging
 from collections.abc import Iterator, Mapping

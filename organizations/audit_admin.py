@@ -1,4 +1,4 @@
-"""The staff's view of the audit trail: to be read, filtered and taken along as CSV."""
+"""Django admin for the audit trail: read, filter, search and export as CSV."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""System checks of the audit trail: that nobody who writes it can rewrite it."""
+"""System checks of the audit trail: the role that writes it must not be able to change it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The audit trail of one's own organization."""
+"""API endpoint for an organization's own audit trail."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Staff on the API, by the session of Django admin."""
+"""DRF authentication of staff by their Django admin session."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How many organizations there may be: each is a database, and a full disk stops all of them."""
+"""Enforces ORG_MAX_ORGANIZATIONS, since each organization is a database and disks are finite."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The master against its server, both ways: what is wrong, and what of it was set back."""
+"""Compares the master's rows with the server's databases and roles, and repairs (check_orgs)."""
 
 import logging
 import shlex

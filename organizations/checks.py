@@ -1,4 +1,4 @@
-"""System checks of what the walls rest on outside the code: the server and its roles."""
+"""System checks of the server, its roles, connection limits, mails and sign-up settings."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an operator says of databases that the master cannot be sure of: that they are its own."""
+"""Writes identities of roles (identify_orgs) and claims a restored master (claim_installation)."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace

@@ -1,6 +1,6 @@
-"""The cache alias `throttles` without CACHE_URL: counters in the master database.
+"""Rate-limit counters in the master database: the cache `throttles` without CACHE_URL.
 
-tenancy/counters.py says what the methods promise.
+tenancy/counters.py documents the methods.
 """
 
 import secrets

@@ -1,4 +1,4 @@
-"""What the master keeps sealed, when its keys change, are wrong, or are lost."""
+"""Re-encrypts, tests and resets stored credentials when CREDENTIAL_KEYS change or are lost."""
 
 import logging
 import secrets

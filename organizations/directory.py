@@ -1,4 +1,4 @@
-"""The master database's answers to tenancy: which tenants there are, and how to reach them."""
+"""Looks up tenants and their connection settings in the master database."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""System checks of the settings that face the world: keys, TLS, origins, proxies, time limits."""
+"""System checks of security settings: keys, TLS, CORS origins, hosts, proxies, time limits."""
 
 import ipaddress
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,7 @@
-"""What can go wrong with an organization: one class for each cause.
+"""All domain errors: one class per cause, for organizations and accounts.
 
-Each says which organization and what to do. `code` is what the API and `--json` show. Only
-orgmgmt/exceptions.py knows which HTTP status they become.
+Each message says which organization and what to do. `code` is what the API and `--json` show. Only
+orgmgmt/exceptions.py maps them to HTTP status codes.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Examples for the API's documentation. The values are made up."""
+"""Request and response examples for the OpenAPI documentation. The values are made up."""
 
 from accounts.examples import answered, sent
 

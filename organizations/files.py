@@ -1,4 +1,4 @@
-"""Organizations' files against the master's rows: which are of nobody any more."""
+"""Finds and removes uploaded files of deleted organizations."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -1,5 +1,4 @@
-"""Keys: those that the master keeps sealed for each organization (its role's password, and what the
-audit trail hashes addresses with), and which ones sign tokens at this time."""
+"""Audit hash keys of organizations, and the audit entry about changed signing keys."""
 
 import hashlib
 import hmac

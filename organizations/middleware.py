@@ -1,4 +1,4 @@
-"""Enters the organization that a request's credential names, and leaves it again."""
+"""TenantMiddleware: activates the organization of the request's credential for the request."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

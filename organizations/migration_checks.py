@@ -1,4 +1,4 @@
-"""System checks of the tenant apps' migrations, and of what the organizations have of them."""
+"""System checks of the tenant apps' migrations and of the recorded histories."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

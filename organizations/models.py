@@ -1,5 +1,8 @@
-"""The master database: who exists, and where their data are. organizations/services.py is the
-only writer of Organization, but for what its migrations came to (migrating/records.py)."""
+"""Models of the master database: organizations, servers, staff, templates, audit trail, counters.
+
+organizations/services.py is the only writer of Organization, except for migration records
+(migrating/records.py).
+"""
 
 import secrets
 from typing import ClassVar

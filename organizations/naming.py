@@ -1,4 +1,4 @@
-"""From what a person typed to the names that the system uses. Pure functions, no database."""
+"""Names: normalisation, slugs, database and role names. Pure functions, no database."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Who may do what with organizations."""
+"""DRF permissions for staff, sign-up and look-up."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
-"""The cache alias `throttles` with CACHE_URL: counters in Redis.
+"""Rate-limit counters in Redis: the cache `throttles` with CACHE_URL.
 
-tenancy/counters.py says what the methods promise.
+tenancy/counters.py documents the methods.
 """
 
 from typing import Any

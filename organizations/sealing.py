@@ -1,4 +1,4 @@
-"""Encryption of what is stored to reach an organization's database."""
+"""Encrypts and decrypts stored credentials (Fernet, CREDENTIAL_KEYS)."""
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings

@@ -1,4 +1,4 @@
-"""What comes in and what goes out, for organizations."""
+"""Serializers for organizations, sign-ups and audit entries."""
 
 from typing import Any
 

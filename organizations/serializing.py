@@ -1,8 +1,8 @@
-"""What REST framework makes an answer of has to be the active organization's.
+"""Makes DRF serializers refuse instances of another organization.
 
-A query set gives its rows to its own organization alone (tenancy/querysets.py); a list, a
-`cached_property` or a module that keeps objects asks nobody. All of them pass here on their way
-out.
+A query set gives its rows only to its own organization (tenancy/querysets.py). A list, a
+`cached_property` or a module that keeps objects has no such check, but all objects pass here on
+their way out.
 """
 
 from functools import wraps

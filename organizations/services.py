@@ -1,6 +1,8 @@
-"""What can be done with organizations. REST, commands and the admin call these. What changes an
-Organization is here and in undoing.py, but for its sealed secrets (keys.py) and what its migrations
-came to (migrating/records.py)."""
+"""Service functions for organizations: create, delete, suspend, resume, reconcile.
+
+REST, commands and the admin call these. Organization is written here and in undoing.py only,
+except for its sealed secrets (keys.py) and migration records (migrating/records.py).
+"""
 
 import logging
 import secrets

@@ -1,4 +1,4 @@
-"""What a sign-up must bring."""
+"""Validates the input of a sign-up."""
 
 from accounts.models import User
 from accounts.validators import check_email, check_fields, check_new_password

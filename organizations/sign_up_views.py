@@ -1,4 +1,4 @@
-"""Sign-ups that are answered before they are done: 202, and where to ask (RFC 7240)."""
+"""API for asynchronous sign-up: answers 202 and offers a status URL (RFC 7240)."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""What staff do through Django's own pages, told to the audit trail.
+"""Records staff's actions in Django admin in the audit trail.
 
-Django logs staff in and out by itself and says so by signals; that is its flow, not ours.
+Django announces staff log-ins and log-outs by signals; our own code uses none.
 """
 
 from collections.abc import Iterable

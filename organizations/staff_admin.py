@@ -1,4 +1,4 @@
-"""The staff and their groups, in Django admin. Nobody gives a right that they do not have."""
+"""Django admin for staff and groups. Nobody can grant a right that they do not have."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Django admin's login page, with the limits and delays that every login has."""
+"""Django admin's login page, with rate limits and login back-off."""
 
 from typing import Any
 

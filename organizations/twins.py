@@ -1,10 +1,10 @@
-"""Organizations that hold the same random values, since an earlier template had them.
+"""Finds organizations that share random values copied from an earlier template.
 
-Compared are the tables in which a migration leaves rows of its own, by the values that look random:
-16 characters or more without a space and with a digit, but no time. UUIDs, keys, tokens and hashes
-do; a country's name does not, and whether it is the same everywhere does not matter.
+Compares the tables in which a migration leaves rows, by the values that look random: 16 characters
+or more without a space and with a digit, but no time. UUIDs, keys, tokens and hashes do; a
+country's name does not, and it does not matter whether it is the same everywhere.
 
-The databases are hostile ground: what is read is bounded, and ends by this side's clock.
+The databases are untrusted: what is read is bounded, and timed by this side's clock.
 """
 
 import hashlib

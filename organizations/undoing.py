@@ -1,4 +1,4 @@
-"""How an organization ends, and how an unfinished one is taken back. services.py calls these."""
+"""Deletes organizations and rolls back unfinished ones. Called by services.py."""
 
 import logging
 from collections.abc import Collection

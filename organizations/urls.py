@@ -1,4 +1,4 @@
-"""Paths that are about organizations."""
+"""URL patterns for organizations."""
 
 from django.urls import path
 from rest_framework.routers import SimpleRouter

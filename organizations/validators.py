@@ -1,4 +1,4 @@
-"""What may be an organization's name."""
+"""Validates organization names."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""Organizations: signing up, looking up, one's own, and all of them for staff."""
+"""API endpoints for organizations: sign up, look up, own organization, staff's list."""
 
 from contextlib import suppress
 from typing import Any

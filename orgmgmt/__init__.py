@@ -1,3 +1,3 @@
-"""The project: settings, URLs and what a request meets before and after a view."""
+"""The Django project: settings, URLs, server and middleware around the views."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The browsable API's front page."""
+"""Front page of the browsable API: lists the endpoints."""
 
 from collections.abc import Iterable, Iterator
 

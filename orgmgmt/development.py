@@ -1,4 +1,4 @@
-"""What development keeps in DATA_DIR beside the database: secrets of this checkout's own."""
+"""Creates `development.env` in DATA_DIR: DEBUG on and random keys for this checkout."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""The schema and its two pages, without a word to or from another host."""
+"""Serves the OpenAPI schema, Swagger UI and Redoc, without external resources."""
 
 from typing import Any
 

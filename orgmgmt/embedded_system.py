@@ -1,4 +1,4 @@
-"""What the embedded PostgreSQL needs of the system: its user, its folders, its programs."""
+"""System support for the embedded PostgreSQL: its user, folders and programs."""
 
 import contextlib
 import os

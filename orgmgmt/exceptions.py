@@ -1,7 +1,7 @@
-"""From what was raised to what is answered. Nothing else knows HTTP's numbers.
+"""Maps exceptions to HTTP error responses. Only this module knows status codes.
 
 One shape everywhere: {"detail": "a sentence", "code": "a_word", "fields": {"name": ["…"]}}, with
-`fields` for validation alone.
+`fields` for validation errors only.
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""What every answer tells the browser to refuse.
+"""Security headers and Content-Security-Policy of every response.
 
-A middleware of ours and not django-csp: a policy for pages, one for everything else, and a nonce
+Our own middleware and not django-csp: one policy for pages, one for everything else, and a nonce
 that a template asks for. docs/decisions/0011-csp.md says more.
 """
 

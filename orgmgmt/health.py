@@ -1,4 +1,4 @@
-"""Whether the process answers, and what it is."""
+"""Health endpoints: /health, /ready and the front page /."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""How long a database may let a request wait.
+"""Database timeouts for requests: statement_timeout and lock_timeout.
 
-A statement's limit is for what serves requests, and for no command: a migration and the making of
-an organization take what they take. Those use direct sessions (provisioning/server.py) or lift it
-(provisioning/migrations.py). Nobody waits for a lock without an end.
+The statement timeout is only for processes that serve requests. Migrations and provisioning take
+as long as they take: they use direct sessions (provisioning/server.py) or lift it
+(provisioning/migrations.py). The lock timeout is for all.
 """
 
 from django.conf import settings

@@ -1,4 +1,4 @@
-"""What every request meets first: its size, its host and the spelling of its path."""
+"""First middleware: fresh context per request, host, size and path checks, JSON errors."""
 
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context

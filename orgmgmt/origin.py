@@ -1,4 +1,4 @@
-"""Where each request comes from, for the audit trail and the log."""
+"""Middleware that gives each request an id and an origin, for the audit trail and the log."""
 
 import re
 import uuid

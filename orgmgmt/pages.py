@@ -1,8 +1,8 @@
-"""Middleware that only pages need: static files, the staff's session and user, messages.
+"""Middleware needed only by pages: static files, staff session and user, messages.
 
-A request that shows all it needs in its token or its body passes them by. Subclasses, which Django
-admin's checks look for; the CSRF check has no such subclass, since `check --deploy` asks for
-Django's own, and it has nothing to do where a view is exempt.
+API requests with a token, and the paths of the first edition, skip them. They are subclasses
+because Django admin's checks look for Django's classes. The CSRF check has no such subclass, since
+`check --deploy` looks for Django's own, and it does nothing for an exempt view.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Process start-up: starts the embedded server if needed and checks that the database is usable."""
+"""Process start-up: starts the embedded server if needed and checks the database."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The OpenAPI schema: every operation with the errors it can answer."""
+"""OpenAPI schema: adds the error responses to every operation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whom to tell about a hole: /.well-known/security.txt (RFC 9116)."""
+"""Serves /.well-known/security.txt (RFC 9116): where to report a vulnerability."""
 
 from datetime import timedelta
 

@@ -1,8 +1,7 @@
-"""`make run`: everything that a newcomer needs, on one's own machine.
+"""`make run`: sets up and starts everything for development on one machine.
 
-Starts the embedded PostgreSQL where no database is configured, migrates the master, makes the
-first staff account, and serves until Ctrl-C. For development; a deployment starts gunicorn with
-orgmgmt/gunicorn.py.
+Starts the embedded PostgreSQL if no database is configured, migrates the master, creates the first
+staff account, and serves until Ctrl-C. A deployment starts gunicorn with orgmgmt/gunicorn.py.
 """
 
 import io

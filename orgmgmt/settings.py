@@ -1,8 +1,8 @@
-"""Every setting. The one file that reads the environment, and long because no other does.
+"""All settings. The only file that reads the environment.
 
 Order, first found wins: the process's environment, `.env` beside manage.py, and for development
-`development.env` in DATA_DIR, which `make run` writes. Each name also as <NAME>_FILE, a file that
-holds the value. Nonsense stops the start with a sentence.
+`development.env` in DATA_DIR, which `make run` writes. Each name also works as <NAME>_FILE, a file
+that holds the value. An invalid value stops the start with one sentence.
 """
 
 import os

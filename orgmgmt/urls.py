@@ -1,4 +1,4 @@
-"""Every path. EdgeMiddleware makes each of ours good with and without a slash at the end."""
+"""All URL patterns. EdgeMiddleware accepts each with and without a trailing slash."""
 
 from django.contrib import admin
 from django.urls import include, path, re_path

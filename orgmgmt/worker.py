@@ -1,4 +1,4 @@
-"""gunicorn's threads, which no client can keep for longer than a request may take.
+"""gunicorn worker that limits how long a client can occupy a thread.
 
 Relies on gunicorn 27, workers/gthread.py, ThreadWorker: `handle` serves one request in a thread of
 the pool; `wait_for_and_dispatch_events` is called by the main thread at least once a second, also
@@ -7,7 +7,7 @@ at their `timeout` (on_pending_socket_readable, murder_pending), kept ones likew
 (on_client_socket_readable); what is read ahead is in the parser's `unreader.buf`
 (http/unreader.py); `finish_request` runs in the main thread and ends with
 TConn.close(graceful=True), which waits for the client for up to 2 s.
-tests/http/test_slow_clients.py goes red where a new version is different.
+tests/http/test_slow_clients.py fails if a new version differs.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""What a WSGI server imports."""
+"""WSGI entry point."""
 
 import os
 from contextlib import suppress

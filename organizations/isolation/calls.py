@@ -1,4 +1,4 @@
-"""Every endpoint, as the URL resolver has it, and how each of them is attacked.
+"""Isolation attempts: the list of all HTTP endpoints and how each is attacked.
 
 A new endpoint gets an entry in CALLS, here or in the tenant app's module `isolation`. `audience`
 says what must happen to a stranger's call.

@@ -1,4 +1,4 @@
-"""Requests through the whole stack of middleware, in this process."""
+"""Test client for isolation attempts: requests through the whole middleware, in this process."""
 
 import itertools
 import warnings

@@ -1,4 +1,4 @@
-"""Tokens, cookies and passwords of A, at B."""
+"""Isolation attempts: A's tokens, cookies and passwords used at B."""
 
 import base64
 import binascii

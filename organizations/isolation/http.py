@@ -1,4 +1,4 @@
-"""Requests of A's to every endpoint, with what names B: bodies, paths, headers, hosts, filters."""
+"""Isolation attempts: A's requests that name B in bodies, paths, headers, hosts and filters."""
 
 import json
 from collections.abc import Iterator, Sequence

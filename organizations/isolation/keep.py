@@ -1,4 +1,4 @@
-"""In code: what was fetched in B and kept is read in A; and a transaction that is not A's."""
+"""Isolation attempts: B's fetched rows read in A, and bare transactions around A's writes."""
 
 from collections.abc import Callable
 from typing import Any

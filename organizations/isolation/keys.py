@@ -1,4 +1,4 @@
-"""Keys of the cache and of throttles: primary keys repeat, so `user:1` alone would be anybody's."""
+"""Isolation attempts: cache keys and rate limits. Primary keys repeat across organizations."""
 
 import secrets
 from collections.abc import Callable

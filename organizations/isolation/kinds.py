@@ -1,7 +1,7 @@
-"""Every kind of credential there is, and how each of them is tried at another organization.
+"""Isolation attempts: the list of all kinds of credentials and how each is tried at B.
 
-A new kind gets an entry in KINDS, here or in the tenant app's module `isolation`. What exists is
-read off the code: `existing()`.
+A new kind gets an entry in KINDS, here or in the tenant app's module `isolation`. `existing()`
+reads off the code which kinds there are.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""In code: what was loaded in A is used in B. Every model of every tenant app."""
+"""Isolation attempts: instances loaded in A and used in B, for every tenant model."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence

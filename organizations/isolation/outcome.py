@@ -1,4 +1,4 @@
-"""What an attempt is, and what can come of it."""
+"""Attempt and Result of an isolation check, and the decorator that registers an attempt."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

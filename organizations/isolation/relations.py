@@ -1,4 +1,4 @@
-"""Relations, of every kind: a row of B's as one of A's, and one of A's followed in B."""
+"""Isolation attempts: foreign keys and many-to-many relations between A's and B's rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias

@@ -1,9 +1,9 @@
-"""A row of every tenant model, on both sides, under the same primary key.
+"""Creates a row of every tenant model in both test organizations, with equal primary keys.
 
-ROWS has a function for each model of accounts, which makes rows in the organization that is active;
-a tenant app has the like in its module `isolation`. The text in them ends in `domain`, so that
-whose row it is can be read off it. A table that a ManyToManyField makes for itself needs none:
-where it is empty, the first of the one is put together with the first of the other.
+ROWS has a function for each model of accounts, which makes rows in the active organization; a
+tenant app has its own in its module `isolation`. Their texts end in `domain`, which shows whose
+row it is. A table that a ManyToManyField makes for itself needs none: if it is empty, the first
+rows of both sides are related.
 """
 
 import uuid

@@ -1,4 +1,4 @@
-"""A's role at the server: which databases it may enter, and what it is."""
+"""Isolation attempts: what A's role may do on the PostgreSQL server."""
 
 import random
 from collections.abc import Sequence

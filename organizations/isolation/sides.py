@@ -1,4 +1,4 @@
-"""One of two organizations whose rows differ in nothing but whose they are."""
+"""One of the two test organizations. Their rows differ only in whose they are."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The two throw-away organizations, and how they are made, watched and removed."""
+"""Creates, compares and removes the two test organizations of check_isolation."""
 
 import re
 import secrets

@@ -1,4 +1,4 @@
-"""SQL that somebody injects into a raw query of A's: it runs as A's role, in A's database."""
+"""Isolation attempts: injected SQL, run as A's role in A's database."""
 
 import secrets
 from collections.abc import Callable, Sequence

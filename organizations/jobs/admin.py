@@ -1,4 +1,4 @@
-"""The staff's view of jobs: what they do, why they failed, and two things to do about it."""
+"""Django admin for background jobs: state, error, cancel and retry."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any

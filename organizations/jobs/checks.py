@@ -1,4 +1,4 @@
-"""System checks of what workers rest on."""
+"""System checks of the job settings, and of whether a worker runs."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Looking at jobs, and stopping or repeating them."""
+"""Lists, cancels and retries jobs."""
 
 from django.db import connections
 from django.db.models import QuerySet

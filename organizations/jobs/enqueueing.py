@@ -1,4 +1,4 @@
-"""Asking for jobs: one row in the master, in the transaction of whoever asks."""
+"""Enqueues jobs: one row in the master, in the caller's transaction."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

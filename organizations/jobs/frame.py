@@ -1,6 +1,6 @@
-"""What stands around each job: its organization's context, its progress, and a clean end.
+"""Wraps each job: enters its organization, tracks progress, records errors, cleans up.
 
-Jobs are plain functions that run in threads of the worker's.
+Jobs are plain functions that run in the worker's threads.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Mails as jobs. A job names people by number; what it says is logged, and read by staff."""
+"""Sends e-mails as jobs. A job names people by id, since staff can read its arguments."""
 
 from dataclasses import asdict
 from typing import Any

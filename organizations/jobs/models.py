@@ -1,4 +1,4 @@
-"""What Procrastinate's own tables do not hold. In the master database."""
+"""Job models in the master database, beside Procrastinate's own tables."""
 
 from datetime import timedelta
 from typing import ClassVar

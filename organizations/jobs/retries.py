@@ -1,4 +1,4 @@
-"""Which failures are tried again, and when."""
+"""Decides which failed jobs are retried, and when."""
 
 import math
 import random

@@ -1,7 +1,7 @@
-"""A sign-up in two parts: what is answered at once, and what a worker does.
+"""Asynchronous sign-up: reserves the name at once, provisions in a worker.
 
-The password is hashed while its request is there; its hash waits sealed in the sign-up's own row,
-never among a job's arguments, and goes with the end of the sign-up.
+The password is hashed while the request waits. The hash is kept sealed in the sign-up's row, never
+among a job's arguments, and is deleted when the sign-up ends.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The jobs. Each can be repeated from its beginning: a worker may die at any point of it.
+"""The background jobs and their schedules. Each can be repeated: a worker can die at any point.
 
 Procrastinate imports this module once Django is ready (contrib/django/apps.py, get_import_paths).
 """

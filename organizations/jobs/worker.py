@@ -1,4 +1,4 @@
-"""The process that does jobs. Any number of them, on any number of machines."""
+"""The worker process that runs jobs. Start any number, on any number of hosts."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""PostgreSQL for the master database, whose health is looked at without a round trip."""
+"""Database backend of the master: cheap health check, and tracking of bare atomic blocks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""`migrate_orgs [ORG…] [APP [MIGRATION]]`: which word is what, and how to say the same again."""
+"""Parses and rebuilds the arguments of `migrate_orgs [ORG…] [APP [MIGRATION]]`."""
 
 import re
 import shlex

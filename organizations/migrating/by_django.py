@@ -1,4 +1,4 @@
-"""What is made for each database: a migration by Django's executor, and the signals around."""
+"""Runs one migration with Django's executor, and sends pre_migrate and post_migrate."""
 
 import io
 import weakref

@@ -1,7 +1,7 @@
-"""The SQL of a migration that is pure schema, made once for all databases that lack it.
+"""Compiles a schema-only migration to SQL once, for all databases that lack it.
 
-Django's own schema editor makes it, on a connection that is none: a migration that asks the
-database anything is not compiled, since each may answer something else.
+Django's own schema editor makes the SQL, on a connection that leads nowhere. A migration that
+queries the database is not compiled, since each database may answer differently.
 
 Relies on Django 5.2: db/backends/base/schema.py and db/backends/postgresql/schema.py send all their
 statements through `execute` and take every default from `effective_default`.

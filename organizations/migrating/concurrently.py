@@ -1,4 +1,4 @@
-"""Indexes that are made CONCURRENTLY: they wait as long as it takes, and leave no invalid one."""
+"""CREATE INDEX CONCURRENTLY: lifts lock_timeout, and drops invalid indexes of failed tries."""
 
 import re
 from collections.abc import Callable, Iterator

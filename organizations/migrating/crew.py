@@ -1,4 +1,4 @@
-"""Threads that take organizations' turns. Each has a direct session to the master for the locks."""
+"""Thread pool for migrations. Each thread has a direct session to the master for the locks."""
 
 import sys
 import threading

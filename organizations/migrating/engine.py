@@ -1,7 +1,7 @@
-"""Brings one organization's database to a target: by SQL that is compiled once, or by Django.
+"""Migrates one organization's database, by SQL compiled once or by Django's executor.
 
-What each database has is read over one direct connection. A migration that is pure schema is sent
-over it as it was compiled (compiled.py); any other one runs through Django's executor.
+What each database has is read over one direct connection. A schema-only migration is sent over it
+as it was compiled (compiled.py); any other runs through Django's executor.
 """
 
 import random

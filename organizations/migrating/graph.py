@@ -1,4 +1,4 @@
-"""Which migrations bring a database to a target: worked out once for all that have the same."""
+"""Migration plans: which migrations lead from what a database has to the target, cached."""
 
 import threading
 from collections.abc import Callable, Iterable

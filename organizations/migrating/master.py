@@ -1,4 +1,4 @@
-"""The migrations of the master alone: those of the tenant apps are the organizations'."""
+"""Hides the tenant apps' migrations from Django's commands on the master database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

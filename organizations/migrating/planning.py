@@ -1,4 +1,4 @@
-"""What a run would send, said once for all organizations that are at the same point."""
+"""`migrate_orgs --plan`: the SQL that a run would send, once per fingerprint."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a person or a program sees of a run over the fleet."""
+"""Output of `migrate_orgs`: progress bar, log lines or JSON."""
 
 import io
 import json

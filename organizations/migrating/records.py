@@ -1,4 +1,4 @@
-"""What the master knows of the schema of each organization's database."""
+"""The master's record of each organization's schema: fingerprint, tries and errors."""
 
 import threading
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
-"""What Django's own executor would do to a database that has a set of migrations.
+"""Simulates Django's migration executor, without a database, for a given set of applied migrations.
 
-Squashed migrations, `run_before` and the order are then what they are with `migrate`. Relies on
-Django 5.2, db/migrations/executor.py and loader.py.
+So squashed migrations, `run_before` and the order work as with `migrate`. Relies on Django 5.2,
+db/migrations/executor.py and loader.py.
 """
 
 from copy import copy

@@ -1,4 +1,4 @@
-"""What a run over the fleet comes to: one organization, so far, and in all."""
+"""Results of a migration run: per organization, progress so far, and final report."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A direct connection to one organization's database, as its own role, that registers no alias."""
+"""Direct connection to one organization's database, as its own role, without an alias."""
 
 from types import TracebackType
 from typing import Any, Self

@@ -1,4 +1,4 @@
-"""Whether this process's code can work with what an organization's database has."""
+"""Version skew: refuses an organization whose database lacks migrations that this code needs."""
 
 from django.conf import settings
 

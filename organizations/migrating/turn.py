@@ -1,4 +1,4 @@
-"""One organization's turn: its lock, what is to be done, and what came of it."""
+"""Migrates one organization under its lock, and records the result."""
 
 import logging
 import re

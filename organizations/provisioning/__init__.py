@@ -1,1 +1,1 @@
-"""From a row in the master to a role, a database, its tables and its first admin, and back."""
+"""Creates and drops an organization's role, database, tables and first admin."""

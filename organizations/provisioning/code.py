@@ -1,4 +1,4 @@
-"""What the code says that an organization's database holds."""
+"""Fingerprint and tables of the code's tenant-app migrations."""
 
 import hashlib
 import inspect

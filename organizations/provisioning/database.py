@@ -1,4 +1,4 @@
-"""The organization's database: made closed, opened to its own role, dropped by its owner."""
+"""Creates, closes and drops an organization's database."""
 
 from collections.abc import Iterable
 from typing import Any

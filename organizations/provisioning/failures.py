@@ -1,4 +1,4 @@
-"""Why a step of provisioning failed, in our words."""
+"""Explains why provisioning failed, without the server's own words."""
 
 import logging
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""Whose a database is: the identity, written where the database's owner cannot change it.
+"""Identity: proof of whose a database is, stored where its owner cannot change it.
 
 It is the COMMENT ON ROLE of the role that owns the database, in a catalog that all databases of the
-server share. Only a superuser, or who has CREATEROLE and the ADMIN option on the role, may write it
-(PostgreSQL, COMMENT); every role may read it, so it names nobody. Nothing is dropped unless the
+server share. Only a superuser, or a role with CREATEROLE and the ADMIN option on it, may write it
+(PostgreSQL, COMMENT). Every role may read it, so it names nobody. Nothing is dropped unless the
 master's row, the identity, the database's OID and its owner agree.
 """
 

@@ -1,4 +1,4 @@
-"""What the server has of each organization, and what it has besides.
+"""Reads the server's catalogs: state of each organization's database, and orphans.
 
 The catalogs of databases, roles, memberships and sessions are shared by all databases of a server,
 and the master is on it: one query joins them to a page of rows. Each is one statement with one

@@ -1,8 +1,8 @@
-"""Which installation this is, and whether its master is where it belongs or a copy.
+"""Detects whether this master database is the installation's own or a copy.
 
 The master records its server's system identifier and its own OID. A master that was restored into
-another database, or on another server, finds others: it may stand beside the one that it was copied
-from, and name the same databases. It touches none of them until `manage.py claim_installation`.
+another database, or on another server, finds other values: the original may still run and use the
+same databases. A copy touches none of them until `manage.py claim_installation`.
 """
 
 from dataclasses import dataclass

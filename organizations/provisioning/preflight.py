@@ -1,4 +1,4 @@
-"""Whether the configured server can do what the application needs, as one sentence."""
+"""Start-up check: can the configured server be used? Explains the problem in one sentence."""
 
 import re
 from collections.abc import Iterator

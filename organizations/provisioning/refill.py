@@ -1,4 +1,4 @@
-"""Keeps as many spare databases ready as ORG_SPARE_DATABASES says."""
+"""Keeps ORG_SPARE_DATABASES spare databases ready."""
 
 import logging
 import time

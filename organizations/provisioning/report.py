@@ -1,4 +1,4 @@
-"""How a database was made, and how long each step of it took."""
+"""Timing of provisioning: how a database was made, and the seconds of each step."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The login role that owns an organization's database, and can reach no other."""
+"""Creates, resets and drops an organization's login role."""
 
 import logging
 

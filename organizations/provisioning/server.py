@@ -1,4 +1,4 @@
-"""Direct sessions to a PostgreSQL server, for what cannot run inside a transaction of Django's."""
+"""Direct sessions to PostgreSQL, for locks and for what cannot run in a Django transaction."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""What only a superuser can do for the walls between databases, as SQL to run once.
+"""SQL that a superuser runs once on the server: revokes CONNECT, sets up roles and owners.
 
 Imports psycopg alone: the embedded server runs it before Django is set up.
 """

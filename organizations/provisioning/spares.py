@@ -1,7 +1,7 @@
-"""Databases made ahead, each with its role and its tables, which a sign-up takes by renaming one.
+"""Spare databases: created ahead with role and tables; a sign-up takes one by renaming it.
 
-The application's role stays a member of a spare's role until it is taken: who renames a database
-must have its owner's rights, inside the transaction that takes it.
+The application's role stays a member of a spare's role until it is taken: renaming a database
+requires its owner's rights, inside the transaction that takes it.
 """
 
 import logging

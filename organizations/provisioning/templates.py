@@ -1,8 +1,8 @@
-"""The databases that new ones are copied from: one for each fingerprint of the code's migrations.
+"""Template databases that new ones are copied from: one per fingerprint of the migrations.
 
-A template is built in the plain way under another name, closed, and renamed in the transaction
-that says so in its row. Its tables belong to a role that cannot log in and owns no database:
-REASSIGN OWNED in a copy moves the copy's tables and nothing else.
+A template is built under another name, closed, and renamed in the transaction that marks its row
+ready. Its tables belong to a role that cannot log in and owns no database: so REASSIGN OWNED in a
+copy moves only the copy's tables.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""Copies what is in one database into another: pg_dump as its owner, pg_restore as the new owner.
+"""Copies a database's content into another: pg_dump as its owner, pg_restore as the new owner.
 
-Never as a superuser, nor as the application's role: what a CHECK, a default or a trigger calls runs
-with the rights of whoever writes the rows. Nothing is written to a disk in between.
+Never as a superuser, nor as the application's role: functions in a CHECK, a default or a trigger
+run with the rights of whoever writes the rows. Nothing is written to disk in between.
 """
 
 import shutil

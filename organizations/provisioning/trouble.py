@@ -1,7 +1,7 @@
-"""Tells a server that is gone from one that refused a single thing.
+"""Tells an unavailable server from one that refused a single statement.
 
-psycopg raises OperationalError for both: a broken connection, and a lock that was not had, a
-statement that was cancelled, a database that somebody is connected to.
+psycopg raises OperationalError for both: a broken connection, and a lock that timed out, a
+cancelled statement, a database in use.
 """
 
 import psycopg

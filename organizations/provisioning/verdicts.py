@@ -1,4 +1,4 @@
-"""What is wrong with an organization's database and role, and the SQL that sets it back."""
+"""Judges an organization's database and role: problems, remedies and the SQL that repairs them."""
 
 import re
 import shlex

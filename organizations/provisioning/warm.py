@@ -1,7 +1,7 @@
-"""Direct sessions with the master that wait for their next use.
+"""Keeps direct master sessions open for reuse.
 
-A log-in costs more than most of what is done in a session: the password's 4,096 iterations, and the
-catalogs that a new backend reads.
+A log-in costs more than most of the work in a session: the password's 4,096 iterations, and the
+catalogs that a new back end reads.
 """
 
 import atexit

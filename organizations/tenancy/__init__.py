@@ -1,5 +1,4 @@
-"""Who is active, and where their queries go. A leaf: it imports Django and psycopg
-alone, and has no models.
+"""Multi-tenancy core: active tenant, query routing, connections. Imports Django and psycopg only.
 
 with tenancy.override(tenant):
     Invoice.objects.create(...)      # in that organization's database, or not at all

@@ -1,4 +1,4 @@
-"""Cache keys that two organizations cannot share."""
+"""Cache KEY_FUNCTION: prefixes keys with the active organization."""
 
 from .context import peek
 from .errors import NoTenant

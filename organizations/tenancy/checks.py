@@ -1,4 +1,4 @@
-"""System checks: the mistakes in models and settings that would break the walls."""
+"""System checks of models and settings for mistakes that break tenant isolation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which constraint a statement broke. An IntegrityError says no more than that one was."""
+"""Tells which constraint an IntegrityError broke."""
 
 from django.db import IntegrityError
 from psycopg.errors import ForeignKeyViolation, UniqueViolation

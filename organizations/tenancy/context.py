@@ -1,7 +1,7 @@
-"""Which organization the code that runs now works for.
+"""The active tenant: `override` activates one for a thread or async task.
 
 The state is a stack in a ContextVar: local to the thread and to the async task, empty in a new
-thread, copied into a new task. `override` is the only way in, and it always leaves.
+thread, copied into a new task. `override` is the only way in, and it always restores.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""What the cache alias `throttles` can do beside being a cache: count, for all processes at once.
+"""Protocol for rate-limit counters shared by all processes (the cache `throttles`).
 
-The backends are organizations/counters.py's, in the master database or in Redis.
+Implemented in the master database (organizations/counters.py) and in Redis (redis_counters.py).
 """
 
 from typing import NamedTuple, Protocol, cast

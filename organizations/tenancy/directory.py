@@ -1,5 +1,7 @@
-"""Where tenants come from. The master side installs itself here, so that this package and the
-tenant apps can ask for an organization without importing the models that hold it."""
+"""Protocol for looking up tenants. The master side installs its implementation.
+
+So this package and the tenant apps can find an organization without importing its models.
+"""
 
 from typing import TYPE_CHECKING, Any, Protocol
 

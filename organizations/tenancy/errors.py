@@ -1,4 +1,4 @@
-"""What goes wrong when a query and an organization do not belong together."""
+"""Tenancy errors: no active tenant, wrong tenant, wrong transaction, pool exhausted."""
 
 
 class TenancyError(Exception):

@@ -1,5 +1,4 @@
-"""What a request says about an organization beside its credential (compared, never obeyed), and
-where it comes from."""
+"""The organization and the client address that a request names. Compared, never trusted."""
 
 import ipaddress
 import re

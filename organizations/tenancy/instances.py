@@ -1,10 +1,10 @@
-"""What takes an instance and does not show it to the router.
+"""Makes Django refuse another organization's instance where it does not ask the router.
 
-Django asks the router where an instance is saved, deleted, or related to another. Elsewhere it
-takes the instance's key and goes on: to the row of whoever is active that has the same one. This
-is the list of those places (Django 5.2, each named by its file below django/db/models), and
-`guard_instances` puts a look at the instance in front of each. docs/isolation.md says which way
-of Django's leads through which of them.
+Django asks the router when an instance is saved, deleted, or related to another. Elsewhere it just
+uses the instance's key, and so finds the active organization's row with that key. This is the list
+of those places (Django 5.2, each named by its file below django/db/models); `guard_instances`
+puts a check of the instance in front of each. docs/isolation.md says which Django feature leads
+through which of them.
 """
 
 from collections.abc import Callable, Iterable

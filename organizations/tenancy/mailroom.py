@@ -1,5 +1,7 @@
-"""Where mails are asked for. The master side installs what keeps an order until its mail is sent,
-so that tenant apps can ask for one without importing the jobs."""
+"""Protocol for ordering e-mails. The master side installs its implementation.
+
+So tenant apps can order a mail without importing the jobs.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

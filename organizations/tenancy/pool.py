@@ -1,15 +1,15 @@
-"""Open connections to organizations' databases: shared by the threads of a process, and bounded.
+"""Connection pool for organizations' databases, shared by all threads and bounded.
 
-A block takes one when it first asks its database something, and gives it back when it ends. What is
-given back stays open for the next block of the same organization, in whichever thread, and has
-forgotten by then what it was told. Never more than ORG_MAX_CONNECTIONS are open: where another
-organization needs one, the idle one used longest ago is closed; one that is lent is never taken.
-With all of them lent, who comes waits in line, for ORG_CONNECTION_WAIT_SECONDS at most.
+A block takes a connection when it first queries its database, and gives it back when it ends. The
+connection stays open, with its session state cleared, for the next block of that organization in
+any thread. At most ORG_MAX_CONNECTIONS are open: if another organization needs one, the least
+recently used idle one is closed; one in use is never taken. If all are in use, a thread waits for
+at most ORG_CONNECTION_WAIT_SECONDS.
 
 Where requests are served, one organization has a share of the threads (shares.py).
 
 psycopg's own pools are for one database each, with threads of their own: a thousand organizations
-have no ceiling together. docs/decisions/0013-connections.md has the figures.
+would have no common limit. docs/decisions/0013-connections.md has the figures.
 """
 
 import logging

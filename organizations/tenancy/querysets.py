@@ -1,10 +1,10 @@
-"""What a query set has fetched stays its organization's.
+"""Makes a query set's fetched rows unreadable in another organization.
 
-Where a query goes is asked when it runs, and never again: the rows stay in `_result_cache`. A view
-that keeps an evaluated query set on its class would answer one organization's rows to another.
-Django keeps them there, and nowhere else, for lists, prefetched relations and pickled query sets
-(Django 5.2, db/models/query.py): the attribute becomes a descriptor, which remembers who was active
-when it was filled, and hands it to nobody else.
+The router is asked when a query runs, and never again: the rows stay in `_result_cache`. A view
+that keeps an evaluated query set on its class would show one organization's rows to another.
+Django keeps rows only there, for lists, prefetched relations and pickled query sets (Django 5.2,
+db/models/query.py). So the attribute becomes a descriptor, which remembers who was active when it
+was filled, and hands the rows to nobody else.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator

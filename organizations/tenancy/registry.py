@@ -1,10 +1,10 @@
-"""The aliases of organization databases in this process: registered on need, bounded, evicted.
+"""Registers database aliases of organizations on demand, up to a limit, and evicts idle ones.
 
-An alias is pinned while a block works for its organization. A pinned alias is never evicted, and
-a thread gives its connection back to the pool when its last pin on the alias is released.
+An alias is pinned while a block works for its organization. A pinned alias is never evicted. A
+thread gives its connection back to the pool when its last pin on the alias is released.
 
 Relies on django/utils/connection.py: BaseConnectionHandler keeps `settings` (a cached_property
-dict) and `_connections` (an asgiref Local, one attribute an alias).
+dict) and `_connections` (an asgiref Local, one attribute per alias).
 """
 
 import asyncio

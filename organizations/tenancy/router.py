@@ -1,4 +1,4 @@
-"""Sends each query to the database that the active organization, and nobody else, has."""
+"""Database router: tenant apps to the active organization's database, all else to the master."""
 
 from functools import cache
 from typing import Any

@@ -1,8 +1,8 @@
-"""An organization's share of a process's threads.
+"""Limits how many threads of a process one organization can use.
 
-A slow database holds whichever threads ask it, until their statements' limit. ORG_MAX_THREADS of
-them, at most, are one organization's where requests are served, and half of them where jobs are
-done: the others are there for everybody else.
+A slow database holds every thread that queries it until the statement's limit. One organization
+gets at most ORG_MAX_THREADS threads of a web process, and half the threads of a worker: the others
+stay free.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Files of organizations: each organization's below a folder that its random key names.
+"""File storage: each organization's files in a folder named by its random key.
 
-`STORAGES["default"]`, so a FileField of a tenant app is an ordinary one. There is no public folder:
-a view of the app looks the object up, which says who may have it, and answers with `download`.
+It is `STORAGES["default"]`, so a FileField of a tenant app is an ordinary one. There is no public
+folder: a view of the app looks the object up, which checks access, and answers with `download`.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Iterables whose steps run later than the block that made them: streamed bodies, generators."""
+"""Keeps the tenant active while streamed responses and generators run, after their block."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Generic, Self, TypeVar

@@ -1,7 +1,7 @@
-"""What happened, told to the audit trail: by whom, from where, during which request.
+"""Records audit events, with who acted, from where and in which request.
 
 The master side installs where the entries go (organizations/audit.py), so that tenant apps can
-tell of their acts without importing the models that keep them.
+record events without importing its models.
 """
 
 from collections.abc import Iterator, Mapping

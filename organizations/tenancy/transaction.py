@@ -1,8 +1,8 @@
-"""Django's transaction helpers, on the active organization's database.
+"""`atomic`, `on_commit` and `connection` for the active organization's database.
 
-The bare ones default to the master: a bare `atomic()` around tenant code protects nothing, and a
-library's is easily missed. So the master's blocks remember who was active when they began
-(master_backend), and a write that such a block was meant to take back is refused.
+Django's bare ones use the master: a bare `atomic()` around tenant code protects nothing, and one
+inside a library is easily missed. So the master's blocks remember who was active when they began
+(master_backend), and a write that such a block was meant to roll back is refused.
 """
 
 import logging

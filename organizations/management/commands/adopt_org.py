@@ -1,4 +1,4 @@
-"""`manage.py adopt_org DATABASE --name NAME --email ADDRESS`"""
+"""`manage.py adopt_org DATABASE --name NAME --email ADDRESS`: restores an unknown organization."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""`manage.py build_template`"""
+"""`manage.py build_template`: builds the template database."""
 
 from argparse import ArgumentParser
 from typing import Any

@@ -1,4 +1,4 @@
-"""`manage.py check`, which asks the server too."""
+"""`manage.py check`, including the checks that query the server."""
 
 from typing import Any
 

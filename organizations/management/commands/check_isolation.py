@@ -1,4 +1,4 @@
-"""`manage.py check_isolation`"""
+"""`manage.py check_isolation`: tests the isolation between organizations."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""`manage.py check_orgs [ORG…]`"""
+"""`manage.py check_orgs [ORG…]`: compares the master with the server, and repairs."""
 
 import json
 from argparse import ArgumentParser

@@ -1,4 +1,4 @@
-"""`manage.py claim_installation [--new]`"""
+"""`manage.py claim_installation [--new]`: puts a restored master database into use."""
 
 from argparse import ArgumentParser
 from typing import Any

@@ -1,4 +1,4 @@
-"""`manage.py create_admin NAME --email E`"""
+"""`manage.py create_admin NAME --email E`: creates or restores an organization's admin."""
 
 import json
 from argparse import ArgumentParser

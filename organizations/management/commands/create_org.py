@@ -1,4 +1,4 @@
-"""`manage.py create_org NAME --email E`"""
+"""`manage.py create_org NAME --email E`: creates an organization."""
 
 import getpass
 import json

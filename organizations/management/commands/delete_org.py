@@ -1,4 +1,4 @@
-"""`manage.py delete_org NAME`"""
+"""`manage.py delete_org NAME`: deletes an organization."""
 
 from argparse import ArgumentParser
 from typing import Any

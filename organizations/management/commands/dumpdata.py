@@ -1,4 +1,4 @@
-"""`manage.py dumpdata`, of the master or, by org_command, of one organization."""
+"""`manage.py dumpdata`, for the master or, with org_command, for one organization."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`manage.py identify_orgs [ORG…]`"""
+"""`manage.py identify_orgs [ORG…]`: writes missing identities of database roles."""
 
 from argparse import ArgumentParser
 from typing import Any

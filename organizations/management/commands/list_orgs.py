@@ -1,4 +1,4 @@
-"""`manage.py list_orgs [TEXT…]`"""
+"""`manage.py list_orgs [TEXT…]`: lists organizations."""
 
 from argparse import ArgumentParser
 from collections import Counter

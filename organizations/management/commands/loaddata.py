@@ -1,4 +1,4 @@
-"""`manage.py loaddata`, into the master or, by org_command, into one organization."""
+"""`manage.py loaddata`, for the master or, with org_command, for one organization."""
 
 from typing import Any
 

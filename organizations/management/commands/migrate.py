@@ -1,4 +1,4 @@
-"""`manage.py migrate`, of the master database."""
+"""`manage.py migrate`, for the master database only."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`manage.py migrate_orgs [ORG…] [APP [MIGRATION]]`"""
+"""`manage.py migrate_orgs [ORG…] [APP [MIGRATION]]`: migrates organizations' databases."""
 
 import json
 import signal

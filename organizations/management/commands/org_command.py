@@ -1,4 +1,4 @@
-"""`manage.py org_command NAME -- COMMAND …`"""
+"""`manage.py org_command NAME -- COMMAND …`: runs a command inside an organization."""
 
 import shlex
 from argparse import REMAINDER, ArgumentParser

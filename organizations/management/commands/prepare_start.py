@@ -1,4 +1,4 @@
-"""`manage.py prepare_start`"""
+"""`manage.py prepare_start`: prepares the master before a web server starts."""
 
 from typing import Any
 

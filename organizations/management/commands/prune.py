@@ -1,4 +1,4 @@
-"""`manage.py prune [ORG…]`"""
+"""`manage.py prune [ORG…]`: deletes expired rows."""
 
 import os
 import shlex

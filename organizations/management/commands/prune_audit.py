@@ -1,4 +1,4 @@
-"""`manage.py prune_audit`"""
+"""`manage.py prune_audit`: deletes old audit entries."""
 
 from typing import Any
 

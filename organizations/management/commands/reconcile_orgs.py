@@ -1,4 +1,4 @@
-"""`manage.py reconcile_orgs`"""
+"""`manage.py reconcile_orgs`: finishes or undoes interrupted sign-ups and deletions."""
 
 from argparse import ArgumentParser
 from typing import Any

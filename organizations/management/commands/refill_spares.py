@@ -1,4 +1,4 @@
-"""`manage.py refill_spares`"""
+"""`manage.py refill_spares`: makes spare databases."""
 
 import os
 import signal

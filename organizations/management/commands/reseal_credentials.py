@@ -1,4 +1,4 @@
-"""`manage.py reseal_credentials`"""
+"""`manage.py reseal_credentials`: re-encrypts stored credentials."""
 
 from typing import Any
 

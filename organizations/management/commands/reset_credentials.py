@@ -1,4 +1,4 @@
-"""`manage.py reset_credentials [ORG…]`"""
+"""`manage.py reset_credentials [ORG…]`: gives database roles new passwords."""
 
 from argparse import ArgumentParser
 from typing import Any

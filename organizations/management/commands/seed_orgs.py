@@ -1,4 +1,4 @@
-"""`manage.py seed_orgs N`"""
+"""`manage.py seed_orgs N`: creates test organizations, for development."""
 
 import itertools
 import logging

@@ -1,4 +1,4 @@
-"""`manage.py server_sql`"""
+"""`manage.py server_sql`: prints the SQL that a superuser runs once."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`manage.py test`, which is not how this project is tested."""
+"""`manage.py test`: refused, since the tests run with pytest."""
 
 from argparse import ArgumentParser
 from typing import Any

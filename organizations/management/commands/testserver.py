@@ -1,3 +1,3 @@
-"""`manage.py testserver`, which is not how this project is tried out."""
+"""`manage.py testserver`: refused, since `make run` serves for development."""
 
 from .test import Command as Command

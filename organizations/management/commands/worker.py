@@ -1,4 +1,4 @@
-"""`manage.py worker`"""
+"""`manage.py worker`: runs background jobs."""
 
 import os
 import signal
