@@ -27,7 +27,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz kill-storm job-storm migrate-storm hostile hostile-small faults faults-small login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz fuzz-small kill-storm job-storm migrate-storm hostile hostile-small faults faults-small login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
@@ -42,7 +42,7 @@ run: venv ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (HOST, P
 	@exec $(PY) -m orgmgmt.serve
 
 test: venv ## Run the tests on embedded PostgreSQL, in parallel (ARGS: more for pytest)
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy and not bench and not clients and not faults" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy and not bench and not clients and not faults and not fuzz" $(ARGS)
 
 test-browser: venv need-chromium ## Run the tests that drive a browser
 	@$(PY) -m pytest -m browser tests/browser $(ARGS)
@@ -110,6 +110,9 @@ fuzz: venv ## Try the walls and the API in random orders for SECONDS (SEED repea
 	FUZZ_SEED="$$seed" FUZZ_SECONDS="$$(( $(SECONDS) / 2 ))" FUZZ_SHRINK=on \
 	$(PY) -m pytest -o junit_family=xunit1 --junitxml=test-results/fuzz.xml \
 		tests/fuzz/test_random.py tests/http/test_fuzz.py $(ARGS)
+
+fuzz-small: ## The same once through, with the same seed each time
+	@$(MAKE) fuzz SECONDS=0 SEED=3
 
 kill-storm: venv ## Kill (-9) the server in a storm of sign-ups, KILLS times, and count what is left
 	@$(PY) -m tests.faults.kill_storm $(ARGS)

@@ -13,6 +13,7 @@ from django.db import connections
 from django.test import Client
 from pytest_django import DjangoDbBlocker, Settings
 
+from accounts.hashers import Argon2idHasher
 from organizations import services, tenancy
 from organizations.models import Organization, SpareDatabase, Staff, Template
 from organizations.provisioning import templates
@@ -53,6 +54,12 @@ class Company:
         assert response.status_code == 200, response.content
         answer: dict[str, object] = response.json()
         return answer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_hashes() -> None:
+    """A password's hash that costs next to nothing; tests/accounts/test_hashers.py has the real."""
+    Argon2idHasher.memory_cost, Argon2idHasher.time_cost = 8, 1
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,9 @@ SERVER = EmbeddedPostgres(
         "fsync": "off",
         "full_page_writes": "off",
         "synchronous_commit": "off",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "autovacuum": "off",
         "max_connections": "200",
         "shared_buffers": "64MB",
         # Small enough for a test to fill.

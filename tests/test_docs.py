@@ -17,6 +17,7 @@ import pytest
 
 from organizations import services
 from organizations.models import Organization
+from tests import processes
 from tests.http.server import WebServer, serving
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -184,14 +185,7 @@ def test_every_decision_is_in_the_list_of_decisions() -> None:
 
 def start(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A start under production's settings; it asks no database."""
-    return subprocess.run(
-        [sys.executable, "manage.py", "server_sql"],
-        cwd=ROOT,
-        env={**_PRODUCTION, **environment},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    return processes.run("manage.py", "server_sql", cwd=ROOT, env={**_PRODUCTION, **environment})
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "CREDENTIAL_KEYS", "MASTER_DB_PASSWORD"])

@@ -1,28 +1,26 @@
 """The promise: nothing of one organization is ever seen or changed from another.
 
-Here for every endpoint; tests/isolation/ has it for every tenant model (test_models.py), and for
-threads, tasks, streams and caches (test_context.py). `ours` attacks, `theirs` must not notice:
-the fixture compares the whole of its database before and after each test.
+Every endpoint is attacked by `manage.py check_isolation`, which
+tests/organizations/commands/test_check_isolation.py runs whole. Here is that it leaves nothing out,
+and what log-ins and staff must not reach. `ours` attacks, `theirs` must not notice: the fixture
+compares the whole of its database before and after each test.
 """
 
-import json
 import uuid
 from collections.abc import Callable
 
 import pytest
 from django.conf import settings
 from django.db import models
-from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import isolate_apps
-from pytest_django import Settings
 
 from accounts import services, tokens
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.errors import InvalidToken
 from organizations.isolation import Side, rows
-from organizations.isolation.calls import all_calls, endpoints, pointing_headers, send
+from organizations.isolation.calls import all_calls, endpoints, send
 from tests.conftest import PASSWORD
 
 pytest_plugins = ["tests.isolation.fixtures"]
@@ -66,134 +64,6 @@ def test_a_model_without_rows_would_be_noticed() -> None:
 
     assert tenancy.is_tenant_model(Unknown)
     assert rows.uncovered_models([User, Unknown]) == {"accounts.Unknown"}
-
-
-# --- Every endpoint -----------------------------------------------------------------------------
-@log_ins
-@every_call
-def test_a_call_of_ours_neither_shows_nor_changes_theirs(
-    ours: Side, theirs: Side, key: str, log_in: Callable[[Side], Client]
-) -> None:
-    response = send(log_in(ours), key, ours, theirs)
-    assert response.status_code == CALLS[key].status, response.content
-    assert not theirs.traces_in(response.content), "the answer holds something of theirs"
-
-
-@log_ins
-@pytest.mark.parametrize("key", AUTHENTICATED)
-def test_a_header_that_names_them_is_refused(
-    ours: Side, theirs: Side, key: str, log_in: Callable[[Side], Client]
-) -> None:
-    before = ours.contents()
-    client = log_in(ours)
-    for headers in pointing_headers(theirs):
-        response = send(client, key, ours, theirs, headers=headers)
-        assert response.status_code == 403, f"{headers}: {response.content!r}"
-        assert response.json()["code"] == "organization_mismatch", headers  # type: ignore[attr-defined]
-        assert not theirs.traces_in(response.content), headers
-    assert ours.contents() == before, "a refused call has changed something"
-
-
-@log_ins
-@pytest.mark.parametrize("key", AUTHENTICATED)
-def test_a_host_that_names_them_is_refused(
-    ours: Side,
-    theirs: Side,
-    key: str,
-    log_in: Callable[[Side], Client],
-    settings: Settings,
-) -> None:
-    settings.ORG_BASE_DOMAIN, settings.ALLOWED_HOSTS = "example.com", [".example.com"]
-    before = ours.contents()
-    host = f"{theirs.tenant.slug}.example.com"
-    response = send(log_in(ours), key, ours, theirs, headers={"host": host})
-    assert response.status_code == 403, response.content
-    assert response.json()["code"] == "organization_mismatch"  # type: ignore[attr-defined]
-    assert ours.contents() == before, "a refused call has changed something"
-
-
-@pytest.mark.parametrize("key", BODY_CREDENTIALS)
-def test_a_header_beside_a_password_or_refresh_token_is_refused_too(
-    ours: Side, theirs: Side, key: str
-) -> None:
-    before = ours.contents()
-    for headers in pointing_headers(theirs):
-        response = send(Client(), key, ours, theirs, headers=headers)
-        assert response.status_code == 403, f"{headers}: {response.content!r}"
-        assert b"another organization" in response.content, headers
-    assert ours.contents() == before, "a refused call has changed something"
-
-
-@every_call
-def test_no_endpoint_obeys_a_header_without_a_credential(
-    ours: Side, theirs: Side, key: str
-) -> None:
-    for headers in pointing_headers(theirs):
-        response = send(Client(), key, ours, theirs, headers=headers)
-        assert not theirs.traces_in(response.content), headers
-        if CALLS[key].audience in ("member", "staff") and key != "GET /api/v1/":
-            assert response.status_code in (401, 403), response.content
-
-
-@pytest.mark.parametrize("key", AUTHENTICATED)
-def test_a_credential_made_out_to_them_with_a_login_of_ours_is_refused(
-    ours: Side, theirs: Side, key: str
-) -> None:
-    """What somebody would send who could sign: their organization, our session."""
-    access, cookie = _misdirected(ours, theirs)
-    by_token = send(Client(), key, ours, theirs, headers={"Authorization": f"Bearer {access}"})
-    assert by_token.status_code == 401, by_token.content
-    client = Client()
-    client.cookies[settings.ORG_SESSION_COOKIE_NAME] = cookie
-    by_cookie = send(client, key, ours, theirs)
-    assert by_cookie.status_code == 401, by_cookie.content
-
-
-def _misdirected(ours: Side, theirs: Side) -> tuple[str, str]:
-    with tenancy.override(ours.tenant):
-        user = User.objects.get(pk=rows.ADMIN)
-        session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
-        browser = services.start_session(user, kind=LoginSession.Kind.BROWSER)
-    return tokens.issue(session, theirs.tenant)[0], tokens.sign_cookie(browser, theirs.tenant)
-
-
-@pytest.mark.parametrize("key", [key for key, call in CALLS.items() if call.lists])
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"search": "example"},
-        {"search": "{theirs}"},
-        {"is_admin": "true"},
-        {"is_active": "false"},
-        {"ordering": "-email"},
-        {"page_size": "500"},
-        {"email__contains": "{theirs}", "id__gt": "0", "organization": "{id}"},
-    ],
-    ids=lambda query: "-".join(query),
-)
-def test_a_list_filtered_or_searched_holds_ours_alone(
-    ours: Side, theirs: Side, key: str, query: dict[str, str]
-) -> None:
-    filled = {
-        name: value.format(theirs=theirs.domain, id=theirs.organization.pk)
-        for name, value in query.items()
-    }
-    response = send(ours.by_token(), key, ours, theirs, query_params=filled)
-    assert response.status_code == CALLS[key].status, response.content
-    everything = send(ours.by_token(), key, ours, theirs, query_params={"page_size": "500"})
-    assert not theirs.traces_in(everything.content), "the whole list holds something of theirs"
-    own = _listed(everything)
-    assert own or everything.status_code != 200, "ours has no rows that a filter could choose from"
-    for row in _listed(response):
-        assert row in own, f"not a row of ours: {row}"
-        assert not theirs.traces_in(json.dumps(row).encode()), row
-
-
-def _listed(response: HttpResponse) -> list[object]:
-    """The rows of an answer, in pages or not; none where it is an error's."""
-    body = json.loads(response.content)
-    found: list[object] = body if isinstance(body, list) else body.get("results", [])
-    return found
 
 
 # --- Logins -------------------------------------------------------------------------------------

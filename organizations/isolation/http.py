@@ -36,10 +36,7 @@ def with_audience(*audiences: str) -> list[str]:
 
 
 def some_headers(stage: Stage, key: str) -> Iterator[dict[str, str]]:
-    """Two of the headers, by slug and by id: others for each endpoint, so that all have their turn.
-
-    tests/test_isolation.py sends every one to every endpoint.
-    """
+    """Two of the headers, by slug and by id; others for each endpoint, so that all are tried."""
     every = list(pointing_headers(stage.theirs))
     start = 2 * list(all_calls()).index(key)
     return (every[(start + step) % len(every)] for step in range(4))

@@ -2,9 +2,19 @@
 
 import re
 
+import pytest
 from django.contrib.auth.hashers import identify_hasher, make_password, verify_password
 
+from accounts.hashers import Argon2idHasher
 from accounts.services import hash_password
+
+REAL = {name: getattr(Argon2idHasher, name) for name in ("memory_cost", "time_cost")}
+
+
+@pytest.fixture(autouse=True)
+def _real_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in REAL.items():
+        monkeypatch.setattr(Argon2idHasher, name, value)
 
 
 def test_a_hash_is_argon2id_with_19_mib_two_passes_and_one_lane() -> None:

@@ -39,9 +39,11 @@ def test_spellings_of_one_address_have_one_key(one: str, other: str) -> None:
 
 def test_a_key_is_its_own_key() -> None:
     for code in range(0x110000):
-        if not 0xD800 <= code <= 0xDFFF:
-            key = email_key(f"a{chr(code)}b")
-            assert email_key(key) == key, f"U+{code:04X} {unicodedata.name(chr(code), '')}"
+        letter = chr(code)
+        # Of the others the key is what was typed, and nothing happens to it the second time.
+        if letter.casefold() != letter or not unicodedata.is_normalized("NFKC", letter):
+            key = email_key(f"a{letter}b")
+            assert email_key(key) == key, f"U+{code:04X} {unicodedata.name(letter, '')}"
             assert unicodedata.is_normalized("NFKC", key), f"U+{code:04X}"
 
 

@@ -45,6 +45,7 @@ def run(seed: int) -> None:
     )
 
 
+@pytest.mark.fuzz
 # Dropped, a cursor whose connection the server has cut complains where nobody can catch it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(max(300, SECONDS * 2 + 300))

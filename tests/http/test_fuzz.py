@@ -22,6 +22,7 @@ ROLES = ("stranger", "member", "admin", "staff")
 EXAMPLES = 4
 
 
+@pytest.mark.fuzz
 @pytest.mark.timeout(300 + 2 * SECONDS)
 @pytest.mark.parametrize("role", ROLES)
 def test_every_answer_is_one_that_the_schema_names(

@@ -4,7 +4,6 @@ of its own, and a look at the server."""
 import os
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from organizations import services
 from organizations.models import Organization
 from organizations.provisioning.server import open_session
 from organizations.sealing import unseal
+from tests import processes
 from tests.plugin import SERVER
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -64,14 +64,12 @@ def manage(
     *arguments: str, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """manage.py as a person runs it, on this test's server."""
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
+    return processes.run(
+        "manage.py",
+        *arguments,
         cwd=REPOSITORY,
         env=process_environment(**environment),
         input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
     )
 
 

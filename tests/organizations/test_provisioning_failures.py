@@ -1,7 +1,5 @@
 """Sign-ups that fail at each step, for real: nothing is left, and the name can be used again."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from organizations.errors import (
     TookTooLong,
 )
 from organizations.models import Organization
+from tests import processes
 from tests.conftest import PASSWORD, leftovers
 from tests.plugin import SERVER
 
@@ -253,13 +252,10 @@ services.create_organization(name=name, email="admin@test.com", password=passwor
 
 
 def kill_a_sign_up_behind(step: str, *, templates: str = "off") -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED_AT, step, NAME, PASSWORD],
+    ended = processes.run(
+        *("-c", KILLED_AT, step, NAME, PASSWORD),
         cwd=REPOSITORY,
         env=process_environment(ORG_TEMPLATES=templates),
-        capture_output=True,
-        text=True,
-        timeout=60,
     )
     assert ended.returncode == -9, ended.stderr
 

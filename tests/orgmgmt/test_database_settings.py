@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests import processes
 from tests.http.server import free_port
 from tests.plugin import SERVER
 
@@ -32,14 +33,7 @@ def complaint(program: tuple[str, ...], **changes: str) -> str:
         "PORT": str(free_port()),
         **changes,
     }
-    done = subprocess.run(
-        [sys.executable, *program],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    done = processes.run(*program, cwd=ROOT, env=environment)
     assert done.returncode != 0, "it has started"
     everything = done.stdout + done.stderr
     assert "Traceback" not in everything, everything

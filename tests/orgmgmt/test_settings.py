@@ -4,14 +4,14 @@ the program, so that no .env of a developer's is read."""
 import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+
+from tests import processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = "kX8-wq2LhP0zR5vT7yB3nM9cF1gJ4dS6aE"
@@ -53,13 +53,10 @@ class Checkout:
 
     def run(self, *command: str, **environment: str) -> Outcome:
         """Run Python with an environment that holds nothing else."""
-        done = subprocess.run(
-            [sys.executable, *command],
+        done = processes.run(
+            *command,
             cwd=self.folder,
             env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 
@@ -80,10 +77,22 @@ class Checkout:
         return str(target)
 
 
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # Another file system.
+        shutil.copy2(source, target)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package)
+        shutil.copytree(
+            ROOT / package,
+            tmp_path / package,
+            copy_function=_link,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
     shutil.copy2(ROOT / "manage.py", tmp_path)
     return Checkout(tmp_path)
 

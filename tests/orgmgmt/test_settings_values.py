@@ -2,19 +2,23 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 
+from tests import processes
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def read(expression: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """What the expression prints of settings `s`."""
-    code = f"from orgmgmt import settings as s; print({expression})"
+    code = (
+        "import warnings; warnings.simplefilter('error')\n"
+        f"from orgmgmt import settings as s; print({expression})"
+    )
     base = {
         "PATH": os.environ["PATH"],
         "DEBUG": "off",
@@ -22,10 +26,7 @@ def read(expression: str, **environment: str) -> subprocess.CompletedProcess[str
         "CREDENTIAL_KEYS": Fernet.generate_key().decode(),
         "MASTER_DB_HOST": "localhost",
     }
-    command = [sys.executable, "-W", "error", "-c", code]
-    return subprocess.run(
-        command, cwd=ROOT, env=base | environment, capture_output=True, text=True, check=False
-    )
+    return processes.run("-c", code, cwd=ROOT, env=base | environment)
 
 
 def value(expression: str, **environment: str) -> str:
@@ -55,7 +56,7 @@ def test_what_stands_behind_a_url_wins() -> None:
 @pytest.mark.parametrize("option", ["dbname", "host", "user", "service", "foo"])
 def test_a_url_does_not_lead_elsewhere_behind_its_question_mark(option: str) -> None:
     done = read("s.DATABASES", DATABASE_URL=f"postgres://u:p@db.example/m?{option}=elsewhere")
-    assert f"DATABASE_URL sets {option} behind its question mark" in done.stderr
+    assert f"DATABASE_URL sets {option} after its question mark" in done.stderr
 
 
 def test_a_file_that_is_no_text_is_named_and_not_shown(tmp_path: Path) -> None:

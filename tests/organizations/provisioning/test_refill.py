@@ -17,6 +17,7 @@ from organizations.errors import OrganizationError
 from organizations.models import SpareDatabase, Template
 from organizations.provisioning import refill, templates
 from organizations.provisioning.server import open_session
+from tests import processes
 from tests.conftest import PASSWORD, leftovers
 from tests.organizations.helpers import (
     REPOSITORY,
@@ -69,13 +70,8 @@ TEMPLATE_STEPS = [
 
 
 def kill_a_refill(*at: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED_AT, *at],
-        cwd=REPOSITORY,
-        env=process_environment(ORG_SPARE_DATABASES="1"),
-        capture_output=True,
-        text=True,
-        timeout=60,
+    ended = processes.run(
+        "-c", KILLED_AT, *at, cwd=REPOSITORY, env=process_environment(ORG_SPARE_DATABASES="1")
     )
     assert ended.returncode == -9, ended.stderr
 
