@@ -1,4 +1,4 @@
-# Every command of the project; `make` alone prints them. Only make and Python 3.11+ are assumed.
+# Every command of the project; `make` alone prints them by group (##@). Only make and Python 3.11+ are assumed.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -31,44 +31,16 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
-help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
-
-venv: ## Make .venv and install requirements/dev.txt, where that is not yet done
-	@PYTHON='$(PYTHON)' sh scripts/venv.sh
+##@ Used first
 
 # exec: the server is make's own child, so a signal to make reaches it and make waits for its end.
 run: venv ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (HOST, PORT, DATA_DIR)
 	@exec $(PY) -m orgmgmt.serve
 
-test: venv ## Run the tests on embedded PostgreSQL, in parallel (ARGS: more for pytest)
+test: venv ## Run the tests in parallel, on PostgreSQLs of their own (ARGS: more for pytest)
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not tls and not redis and not proxy and not bench and not clients and not faults and not fuzz" $(ARGS)
 
-test-browser: venv need-chromium ## Run the tests that drive a browser
-	@$(PY) -m pytest -m browser tests/browser $(ARGS)
-
-test-tls: venv need-postgresql ## Run the tests that need a PostgreSQL with TLS
-	@$(PY) -m pytest -m tls tests/tls $(ARGS)
-
-test-redis: venv need-redis ## Run the tests that need a Redis
-	@$(PY) -m pytest -m redis tests/redis $(ARGS)
-
-test-bench: need-bench ## Run the tests that need wrk and what the product is compared with
-	@$(PY) -m pytest -m bench tests/benchmarks $(ARGS)
-
-test-proxy: venv need-haproxy ## Run the tests that need HAProxy
-	@$(PY) -m pytest -m proxy tests/proxy $(ARGS)
-
-test-clients: need-clients ## Make clients of the schema, in Python and TypeScript, and use them
-	@$(PY) -m pytest -m clients tests/clients $(ARGS)
-
-connection-kinds: need-bench ## Compare the ways to keep organizations' connections
-	@$(PY) -m benchmarks.connection_kinds $(ARGS)
-
-affinity: venv need-wrk need-haproxy ## Measure what one process for each organization brings
-	@$(PY) -m benchmarks.affinity $(ARGS)
-
-lint: venv ## Check style, types, migrations, and the deployment checks under production settings
+lint: venv ## Check style, types, migrations and production's deployment checks
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(MAKE) types
@@ -77,92 +49,137 @@ lint: venv ## Check style, types, migrations, and the deployment checks under pr
 		"manage.py migrate --verbosity 0" \
 		"manage.py check --deploy --fail-level WARNING --database default"
 
-check-isolation: venv ## Try to cross from one organization into another, on a server of its own
-	@PYTHONPATH=. $(PY) scripts/production.py \
-		"manage.py migrate --verbosity 0" "manage.py check_isolation $(ARGS)"
-
-types: venv ## Check types with mypy
-	@$(MYPY_ENV) $(PY) -m mypy
-
-audit-dependencies: venv ## Ask pip-audit whether a pinned package has a known hole
-	@$(PY) scripts/audit_dependencies.py $(ARGS)
-
 format: venv ## Sort imports, fix what ruff can fix, format
 	@$(PY) -m ruff format
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 
+test-browser: venv need-chromium ## Run the tests in a browser (chromium)
+	@$(PY) -m pytest -m browser tests/browser $(ARGS)
+
+check-isolation: venv ## Attack one organization from another in every known way
+	@PYTHONPATH=. $(PY) scripts/production.py \
+		"manage.py migrate --verbosity 0" "manage.py check_isolation $(ARGS)"
+
+compose-secrets: ## Make random secrets for docker compose; existing ones stay
+	@sh deploy/make_secrets.sh
+
 # --output-file names the old result too: pins that still fit are kept.
-requirements: venv ## Make requirements/*.txt from *.in; pins that still fit stay
+requirements: venv ## Pin requirements/*.in with hashes; pins that still fit stay
 	@for name in base prod dev bench clients; do \
 		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.txt \
 			> /dev/null || exit 1; \
 		echo "requirements/$$name.txt: $$(grep -c == requirements/$$name.txt) packages"; \
 	done
 
-upgrade-requirements: ## The same with the newest versions that fit
-	@$(MAKE) requirements UPGRADE=--upgrade
+# TMPDIR says where the databases lie: on a disk, not in memory, or fsync costs nothing.
+bench: need-bench ## Compare speed with the alternatives, up to 100 organizations (10 minutes)
+	@$(PY) -m benchmarks.bench $(ARGS)
+
+clean: ## Remove .venv, caches and results; the databases in .data and the secrets stay
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles test-results
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ More tests
+
+test-tls: venv need-postgresql ## Run the tests over TLS (Debian's postgresql)
+	@$(PY) -m pytest -m tls tests/tls $(ARGS)
+
+test-redis: venv need-redis ## Run the tests on Redis
+	@$(PY) -m pytest -m redis tests/redis $(ARGS)
+
+test-proxy: venv need-haproxy ## Run the tests behind HAProxy
+	@$(PY) -m pytest -m proxy tests/proxy $(ARGS)
+
+test-clients: need-clients ## Generate Python and TypeScript clients from the schema, and use them
+	@$(PY) -m pytest -m clients tests/clients $(ARGS)
+
+test-bench: need-bench ## Run the tests of the benchmarks (wrk, django-tenants)
+	@$(PY) -m pytest -m bench tests/benchmarks $(ARGS)
 
 # Half of the time is for the walls, half for the server's schema.
-fuzz: venv ## Try the walls and the API in random orders for SECONDS (SEED repeats a run)
+fuzz: venv ## Try tenancy and the API in random orders for SECONDS (SEED repeats a run)
 	@seed='$(SEED)'; [ -n "$$seed" ] || seed=$$($(PY) -c 'import secrets; print(secrets.randbelow(10**9))'); \
 	echo "seed $$seed, $(SECONDS) seconds; the report: test-results/fuzz.xml"; mkdir -p test-results; \
 	FUZZ_SEED="$$seed" FUZZ_SECONDS="$$(( $(SECONDS) / 2 ))" FUZZ_SHRINK=on \
 	$(PY) -m pytest -o junit_family=xunit1 --junitxml=test-results/fuzz.xml \
 		tests/fuzz/test_random.py tests/http/test_fuzz.py $(ARGS)
 
-fuzz-small: ## The same once through, with the same seed each time
+fuzz-small: ## Try them once, with the same seed each time
 	@$(MAKE) fuzz SECONDS=0 SEED=3
 
-kill-storm: venv ## Kill (-9) the server in a storm of sign-ups, KILLS times, and count what is left
-	@$(PY) -m tests.faults.kill_storm $(ARGS)
-
-job-storm: venv ## Kill (-9) a worker in the middle of each kind of job, KILLS times each, and count
-	@$(PY) -m tests.faults.job_storm $(ARGS)
-
-migrate-storm: venv ## Kill (-9) a run of migrate_orgs half-way, spoil one organization's data, and count
-	@$(PY) -m tests.faults.migrate_storm $(ARGS)
+##@ Faults and attacks (minutes to hours)
 
 # Two: each fault stops what it strikes, and half of the time is waited.
-faults-small: venv ## Break what is below every flow that writes, at one step each
+faults-small: venv ## Break what each writing flow rests on, at one step each
 	@$(PY) -m pytest -n 2 --dist worksteal -m faults tests/faults $(ARGS)
 
-hostile: venv ## Attack as one organization's role while others work (ARGS: --requests 100, --only …)
-	@$(PY) -m tests.faults.hostile $(ARGS)
+faults: venv ## Break it at every step (ARGS: --seed 7, --only …)
+	@$(PY) -m tests.faults.matrix $(ARGS)
 
-hostile-small: venv ## The same with few requests, and without comparing times
+hostile-small: venv ## Attack as one organization's role, with few requests and no times
 	@$(PY) -m tests.faults.hostile --requests 100 --no-times
 
-faults: venv ## Break what is below every flow that writes, at every step (ARGS: --seed 7, --only …)
-	@$(PY) -m tests.faults.matrix $(ARGS)
+hostile: venv ## Attack while others work, and compare times (ARGS: --requests 100, --only …)
+	@$(PY) -m tests.faults.hostile $(ARGS)
+
+kill-storm: venv ## Kill (-9) the server during sign-ups, KILLS times, and count what is left
+	@$(PY) -m tests.faults.kill_storm $(ARGS)
+
+job-storm: venv ## Kill (-9) a worker during each kind of job, KILLS times each, and count
+	@$(PY) -m tests.faults.job_storm $(ARGS)
+
+migrate-storm: venv ## Kill (-9) migrate_orgs half-way, spoil one organization's data, and count
+	@$(PY) -m tests.faults.migrate_storm $(ARGS)
+
+##@ Measurements
+
+bench-large: need-bench ## Run make bench with 1,000 and 3,000 organizations: 30 GB, hours, resumable
+	@$(PY) -m benchmarks.large $(ARGS)
+
+bench-report: venv ## Make tables, plots and docs/performance.md from the results' JSON
+	@$(PY) -m benchmarks.report
+
+profiles: need-bench ## Show where time goes: flame graphs and PostgreSQL's statements (root)
+	@$(PY) -m benchmarks.profiles $(ARGS)
+
+round-robin: venv ## Touch ORGANIZATIONS in turn from one process; watch memory and connections
+	@$(PY) -m benchmarks.measures.round_robin --organizations $(ORGANIZATIONS) $(ARGS)
+
+affinity: venv need-wrk need-haproxy ## Measure a proxy that sends each organization to one process
+	@$(PY) -m benchmarks.affinity $(ARGS)
+
+connection-kinds: need-bench ## Compare the ways to keep organizations' connections
+	@$(PY) -m benchmarks.connection_kinds $(ARGS)
 
 login-timing: venv ## Compare how long the kinds of failed log-in take
 	@$(PY) -m benchmarks.login_timing $(ARGS)
 
-reset-timing: venv ## Compare how long requests for a new password take, by who has the address
+reset-timing: venv ## Compare how long password resets take, with and without an account
 	@$(PY) -m benchmarks.reset_timing $(ARGS)
 
-# TMPDIR says where the databases lie: on a disk, not in memory, or fsync costs nothing.
-bench: need-bench ## Measure beside the alternatives, up to 100 organizations, in 10 minutes
-	@$(PY) -m benchmarks.bench $(ARGS)
+##@ Upkeep
 
-bench-large: need-bench ## The same with 1,000 and 3,000; takes 30 GB and hours, and can be gone on with
-	@$(PY) -m benchmarks.large $(ARGS)
+help: ## Print this list
+	@awk -F ':.*## ' '/^##@ / { printf "%s%s\n", n++ ? "\n" : "", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
 
-profiles: need-bench ## Show where the time goes: flame graphs and PostgreSQL's statements (root)
-	@$(PY) -m benchmarks.profiles $(ARGS)
+venv: ## Make .venv and install requirements/dev.txt, if needed
+	@PYTHON='$(PYTHON)' sh scripts/venv.sh
 
-bench-report: venv ## Make benchmarks/results/*.md, plots and docs/performance.md from the JSON
-	@$(PY) -m benchmarks.report
+types: venv ## Check types with mypy; part of lint
+	@$(MYPY_ENV) $(PY) -m mypy
 
-round-robin: venv ## One process touches ORGANIZATIONS in turn: do memory and connections stay?
-	@$(PY) -m benchmarks.measures.round_robin --organizations $(ORGANIZATIONS) $(ARGS)
-
-docker-check: venv ## Do what the Dockerfile says in plain folders, start it, and use it
+docker-check: venv ## Build, start and use what the Dockerfile says, without Docker
 	@PYTHONPATH=. $(PY) scripts/run_dockerfile.py
 
-compose-secrets: ## Make the random secrets that compose.yaml reads; existing ones stay
-	@sh deploy/make_secrets.sh
+audit-dependencies: venv ## Ask pip-audit whether a pinned package has a known vulnerability
+	@$(PY) scripts/audit_dependencies.py $(ARGS)
+
+upgrade-requirements: ## Pin the newest versions that fit
+	@$(MAKE) requirements UPGRADE=--upgrade
+
+# What the targets above need.
 
 need-chromium:
 	@sh scripts/debian_package.sh /usr/bin/chromium chromium
@@ -202,7 +219,3 @@ need-haproxy:
 
 need-redis:
 	@sh scripts/debian_package.sh /usr/bin/redis-server redis-server
-
-clean: ## Remove what was made, except the databases in .data and the secrets
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles test-results
-	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
