@@ -14,21 +14,36 @@ from typing import Any
 
 import environ
 import pytest
+from django.db import models
+from django.test.utils import isolate_apps
+from rest_framework.decorators import api_view
+from rest_framework.response import Response
+from rest_framework.test import APIRequestFactory, force_authenticate
 
-from organizations import services
+from accounts.models import User
+from organizations import services, tenancy
 from organizations.models import Organization
 from tests import processes
+from tests.conftest import Company
 from tests.http.server import WebServer, serving
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-TUTORIAL = ROOT / "docs" / "adding-a-tenant-app.md"
+API = DOCS / "api.md"
+TUTORIAL = DOCS / "adding-a-tenant-app.md"
 PRINTED_ADDRESS = "http://127.0.0.1:8000"
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _READERS = {
     *("text", "boolean", "number", "choice", "rate", "names", "signing_secrets"),
     *("origins", "contacts"),
+}
+# Written as settings are, and none of settings.py's.
+_NO_SETTINGS = {
+    *("TENANT_APPS", "MASTER_APPS", "ATOMIC_REQUESTS"),
+    *("ORG_ADMIN_PASSWORD", "DJANGO_SETTINGS_MODULE"),
+    *("ACME_CORP", "CONN_MAX_AGE", "IS_TEMPLATE", "SCRIPT_NAME"),
 }
 # What settings.py is given by another than the person who configures it.
 _PRODUCTION = {"PATH": os.environ.get("PATH", os.defpath), "DEBUG": "off"}
@@ -88,13 +103,13 @@ def tidy() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("tidy")
-def test_curl_session_of_the_readme_answers_what_it_prints(server: WebServer) -> None:
-    blocks = fences(section(README, "### With curl"))
+def test_curl_session_of_the_api_page_answers_what_it_prints(server: WebServer) -> None:
+    blocks = fences(section(API, "## With curl"))
     calls = [code for language, code in blocks if language == "bash"]
     printed = [json.loads(code) for language, code in blocks if language == "json"]
     assert len(calls) == len(printed) >= 10, "each block of calls is followed by its answer"
 
-    # The README ends with a logout; the tutorial goes on with a login of its own.
+    # The session ends with a logout; the tutorial goes on with a login of its own.
     (login,) = [code for _, code in fences(TUTORIAL.read_text()) if code.startswith("TOKEN=")]
     calls.append(f'{login}curl -sS $URL/api/v1/me/ -H "Authorization: Bearer $TOKEN"\n')
     printed.append(next(each for each in printed if "email_verified_at" in each))
@@ -114,10 +129,10 @@ def test_curl_session_of_the_readme_answers_what_it_prints(server: WebServer) ->
 
 
 @pytest.mark.usefixtures("tidy")
-def test_python_example_of_the_readme_prints_what_it_says(
+def test_python_example_of_the_api_page_prints_what_it_says(
     server: WebServer, tmp_path: Path
 ) -> None:
-    (_, code), (_, expected) = fences(section(README, "### With Python"))
+    (_, code), (_, expected) = fences(section(API, "## With Python"))
     program = tmp_path / "example.py"
     program.write_text(code.replace(PRINTED_ADDRESS, server.url("")))
     done = subprocess.run(
@@ -160,25 +175,86 @@ def test_every_setting_is_in_the_example_of_an_env_file() -> None:
 
 
 def test_every_setting_is_in_the_table_of_the_configuration() -> None:
-    text = (ROOT / "docs" / "configuration.md").read_text()
+    text = (DOCS / "configuration.md").read_text()
     named = set(re.findall(r"^\| \**`([A-Z_]+)`\** \|", text, flags=re.MULTILINE))
     assert named == settings_names()
 
 
-def test_every_setting_that_the_readme_names_is_one() -> None:
-    table = section(README, "## Configuration")
-    named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", table))
-    assert named <= settings_names(), "a name that nothing reads"
+def test_every_setting_that_a_page_names_is_one() -> None:
+    for page in [*ROOT.glob("*.md"), *DOCS.glob("*.md")]:
+        if page.name != "CHANGELOG.md":
+            named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", page.read_text()))
+            unknown = named - settings_names() - _NO_SETTINGS
+            assert not unknown, f"{page.name} names what nothing reads"
 
 
-def test_every_command_is_in_the_readme() -> None:
+def test_every_command_is_in_the_list_of_commands() -> None:
+    text = (DOCS / "commands.md").read_text()
     folder = ROOT / "organizations" / "management" / "commands"
     for command in folder.glob("[a-z]*.py"):
-        assert f"| `{command.stem}" in README.read_text(), f"README does not name {command.stem}"
+        assert re.search(rf"^\|[^|]*`{command.stem}\b", text, re.MULTILINE), command.stem
+
+
+def test_the_readmes_code_reaches_two_databases(alpha: Company, beta: Company) -> None:
+    (_, code), (_, printed) = fences(section(README, "## Your code: two databases, no `using()`"))
+    names: dict[str, Any] = {"__name__": "accounts.readme", "models": models}
+    names |= {"api_view": api_view, "Response": Response}
+    with isolate_apps("accounts"):
+        exec(code, names)  # noqa: S102
+    invoice = names["Invoice"]
+
+    def answer(company: Company) -> Any:
+        request = APIRequestFactory().get("/api/v1/invoices/")
+        force_authenticate(request, User.objects.get(email=company.email))
+        return names["invoices"](request).data
+
+    shown = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    numbers = [each["invoices"] for each in shown]
+    companies = (alpha, beta)
+    try:
+        for company, own in zip(companies, numbers, strict=True):
+            with tenancy.override(company.tenant):
+                with tenancy.connection().schema_editor() as editor:
+                    editor.create_model(invoice)
+                invoice.objects.bulk_create(invoice(number=each, amount=1) for each in own)
+        for company, own in zip(companies, numbers, strict=True):
+            with tenancy.override(company.tenant):
+                assert answer(company) == {"user": company.email, "invoices": own}
+        with pytest.raises(tenancy.NoTenant):
+            invoice.objects.all().count()
+    finally:
+        for company in companies:
+            with tenancy.override(company.tenant), tenancy.connection().cursor() as cursor:
+                cursor.execute(f"DROP TABLE IF EXISTS {invoice._meta.db_table}")
+
+
+def test_the_readmes_numbers_are_the_measured_ones() -> None:
+    text = section(README, "## Numbers")
+    results = ROOT / "benchmarks" / "results"
+    measured = (DOCS / "performance.md").read_text()
+    goals = re.findall(r"\| (yes|\*\*no\*\*) \|$", measured, re.MULTILINE)
+    missed = [line for line in measured.splitlines() if line.endswith("| **no** |")]
+    assert f"{len(missed)} of {len(goals)} goals are missed" in " ".join(text.split())
+    for line in missed:
+        (value,) = re.findall(r"\| ([\d.]+) [^|]*\| \*\*no", line)
+        assert value in text, f"README keeps silent about: {line}"
+    measured += (results / "bench.md").read_text() + (results / "bench-large.md").read_text()
+    measured += (ROOT / "requirements" / "bench.txt").read_text()
+    unknown = set(re.findall(r"\d+\.[\d.]*\d", text)) - set(re.findall(r"\d+\.[\d.]*\d", measured))
+    assert not unknown, "no result says so"
+
+
+def test_every_target_that_a_page_names_is_one_and_make_lists_it() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    groups = [re.findall(r"^  make ([a-z-]+)", each, re.MULTILINE) for each in listed.split("\n\n")]
+    assert len(groups[0]) == 10, "those used first"
+    targets = {target for group in groups for target in group}
+    text = "".join(page.read_text() for page in [*PAGES, ROOT / "benchmarks" / "README.md"])
+    assert set(re.findall(r"(?:`|^\$ |^)make ([a-z-]+)", text, re.MULTILINE)) <= targets
 
 
 def test_every_decision_is_in_the_list_of_decisions() -> None:
-    folder = ROOT / "docs" / "decisions"
+    folder = DOCS / "decisions"
     listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
     assert listed == sorted(path.name for path in folder.glob("0*.md"))
 
@@ -207,7 +283,7 @@ def test_start_is_refused_while_a_secret_is_the_examples(
 
 
 def test_every_promise_names_a_test_that_exists() -> None:
-    promised = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/security.md").read_text())
+    promised = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "security.md").read_text())
     assert len(promised) > 40
     missing = [
         f"{path}::{name}"
