@@ -5,7 +5,7 @@ from drf_spectacular.utils import OpenApiExample
 _USER = {"id": 1, "email": "admin@test.com", "is_admin": True, "is_active": True}
 _TOKEN = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9…"  # noqa: S105 - the beginning of any token
 _PAIR = {"access": _TOKEN, "refresh": _TOKEN, "token_type": "bearer", "expires_in": 1800}
-_PASSWORD = "testpass123"  # noqa: S105 - the one that README's examples use
+_PASSWORD = "testpass123"  # noqa: S105 - the examples' own
 
 
 def sent(value: object) -> OpenApiExample:
