@@ -9,12 +9,12 @@ _PASSWORD = "testpass123"  # noqa: S105 - the examples' own
 
 
 def sent(value: object) -> OpenApiExample:
-    """An example of a request's body."""
+    """A request body example."""
     return OpenApiExample("Request", value=value, request_only=True)
 
 
 def answered(value: object, status: int = 200) -> OpenApiExample:
-    """An example of a response's body."""
+    """A response body example."""
     return OpenApiExample("Answer", value=value, response_only=True, status_codes=[str(status)])
 
 
@@ -40,7 +40,7 @@ _LINK_TOKEN = "eyJvcmciOjEsInVzZXIiOjF9…"  # noqa: S105 - the beginning of any
 PASSWORD_RESET = [
     sent({"organization": "TestOrg", "email": "admin@test.com"}),
     answered(
-        {"detail": "If there is an account with this address, a mail with a link is on its way."},
+        {"detail": "If an account has this address, we have sent an e-mail with a link."},
         202,
     ),
 ]
@@ -48,7 +48,7 @@ PASSWORD_RESET_CONFIRM = [sent({"token": _LINK_TOKEN, "new_password": "a better 
 EMAIL_VERIFY = [sent({"token": _LINK_TOKEN})]
 MY_EMAIL_VERIFICATION = [
     answered(
-        {"detail": "Unless your address is confirmed already, a mail with a link is on its way."},
+        {"detail": "We have sent an e-mail with a link, unless your address is already confirmed."},
         202,
     ),
 ]

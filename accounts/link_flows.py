@@ -16,15 +16,15 @@ from .letters import Kind
 from .links import Link, Purpose
 from .logins import tenant_by_id
 
-# The whole answer, whoever asks for whatever address.
-RESET_REQUESTED = "If there is an account with this address, a mail with a link is on its way."
+# The same answer for every address.
+RESET_REQUESTED = "If an account has this address, we have sent an e-mail with a link."
 
 
 def request_reset(request: HttpRequest, *, organization: str, email: str) -> None:
-    """Have a link sent for a new password. Does the same whether or not anybody has the address.
+    """Order a password-reset mail. Does the same work whether or not anybody has the address.
 
-    Raises OrganizationNotFound, OrganizationSuspended, OrganizationMismatch and TooManyRequests.
-    Where strangers may look up no organization, the first three are not told.
+    Raises OrganizationNotFound, OrganizationSuspended, OrganizationMismatch and TooManyRequests;
+    only the last one if ORG_PUBLIC_LOOKUP is off.
     """
     with limits.even_time(for_success=True):
         limits.mail(request, organization=organization, email=email)
@@ -49,7 +49,7 @@ def _tenant_named(request: HttpRequest, organization: str) -> Tenant:
 
 
 def reset_password(request: HttpRequest, *, token: str, new_password: str) -> None:
-    """Use a link up for a new password. Raises ValidationError, and as `_read`."""
+    """Set a new password with a link, which is used up. Raises ValidationError, and as `_read`."""
     try:
         tenant, link = _read(request, token, Purpose.RESET)
         with tenancy.override(tenant):
@@ -61,7 +61,7 @@ def reset_password(request: HttpRequest, *, token: str, new_password: str) -> No
 
 
 def verify_email(request: HttpRequest, *, token: str) -> None:
-    """Use a link up that confirms an address. Raises as `reset_password`."""
+    """Verify an address with a link, which is used up. Raises as `reset_password`."""
     try:
         tenant, link = _read(request, token, Purpose.VERIFICATION)
         with tenancy.override(tenant):
@@ -72,7 +72,7 @@ def verify_email(request: HttpRequest, *, token: str) -> None:
 
 
 def look(request: HttpRequest, *, token: str, purpose: Purpose) -> None:
-    """Raise as using the link would, and leave it as it is. Mail programs open links too."""
+    """Raise as using the link would, without using it up: mail programs open links too."""
     if not token:
         raise InvalidLink
     try:
@@ -85,18 +85,18 @@ def look(request: HttpRequest, *, token: str, purpose: Purpose) -> None:
 
 
 def _read(request: HttpRequest, token: str, purpose: Purpose) -> tuple[Tenant, Link]:
-    """The link and its own organization, which decides; a header or host may not name another.
+    """The link and the organization it names; a header or host may not name another.
 
     Raises InvalidLink, OrganizationSuspended, OrganizationMismatch and TooManyRequests.
     """
-    # A link is a credential, and showing one counts as a login does.
+    # A link is a credential, so each try counts like a login.
     limits.take("LOGIN_ADDRESS", limits.client_key(request))
     link = links.read(token, purpose=purpose)
     return tenant_by_id(request, link.organization_id, gone=InvalidLink), link
 
 
 def _record_refusal(token: str, purpose: Purpose) -> None:
-    """With the organization and the user of a link that was ours once, and is good no more."""
+    """Record the organization and user of a link that was ours but is no longer valid."""
     facts: dict[str, trail.Fact] = {"purpose": str(purpose)}
     with tenancy.override(None):
         try:

@@ -20,7 +20,7 @@ from .validators import check_new_password
 
 
 class ResetInput(serializers.Serializer[Any]):
-    """Whose password was forgotten. What is no address has no account, and is answered alike."""
+    """Whose password to reset. An invalid address gets the same answer as an unknown one."""
 
     organization = StrictCharField(max_length=255)
     email = StrictCharField(max_length=254)
@@ -33,7 +33,7 @@ class ResetConfirmInput(serializers.Serializer[Any]):
     new_password = PasswordField()
 
     def validate_new_password(self, password: str) -> str:
-        # Once more where the token says whose it is.
+        # Checked again once the token says whose it is.
         check_new_password(password, user=User())
         return password
 
@@ -45,13 +45,13 @@ class LinkInput(serializers.Serializer[Any]):
 
 
 class DetailOutput(serializers.Serializer[Any]):
-    """A sentence."""
+    """A message."""
 
     detail = serializers.CharField()
 
 
 class _OpenView(GenericAPIView[Any]):
-    """Open to strangers: the link is the credential, and a login is no help."""
+    """Needs no login: the link is the credential."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
@@ -59,16 +59,16 @@ class _OpenView(GenericAPIView[Any]):
 
 
 class PasswordResetView(_OpenView):
-    """Asks for a link, by organization and e-mail."""
+    """Request a password-reset link, by organization and e-mail."""
 
     serializer_class = ResetInput
     error_statuses = (403, 404, 429)
 
     @extend_schema(
         operation_id="password_reset",
-        summary="Ask for a new password",
-        description="The answer, and the time it takes, is the same for an address that has no "
-        "account. The mail's link is good once.",
+        summary="Request a password reset",
+        description="Answers the same, and as fast, whether or not the address has an account. "
+        "The mailed link works once.",
         responses={202: DetailOutput},
         examples=examples.PASSWORD_RESET,
         tags=["auth"],
@@ -82,16 +82,16 @@ class PasswordResetView(_OpenView):
 
 
 class PasswordResetConfirmView(_OpenView):
-    """Takes the link's token and a new password."""
+    """Set a new password with the link's token."""
 
     serializer_class = ResetConfirmInput
     error_statuses = (403, 429)
 
     @extend_schema(
         operation_id="password_reset_confirm",
-        summary="Set a new password by a link",
-        description="Uses the link up and ends every login. A password that is refused (400 with "
-        "`fields`) leaves the link good.",
+        summary="Set a new password with a link",
+        description="Uses up the link and logs the user out everywhere. If the password is refused "
+        "(400 with `fields`), the link stays valid.",
         responses={204: None},
         examples=examples.PASSWORD_RESET_CONFIRM,
         tags=["auth"],
@@ -105,14 +105,14 @@ class PasswordResetConfirmView(_OpenView):
 
 
 class EmailVerifyView(_OpenView):
-    """Takes the token of the link that was sent to an address."""
+    """Verify an e-mail address with the link's token."""
 
     serializer_class = LinkInput
     error_statuses = (403, 429)
 
     @extend_schema(
         operation_id="email_verify",
-        summary="Confirm an address by a link",
+        summary="Verify an e-mail address with a link",
         responses={204: None},
         examples=examples.EMAIL_VERIFY,
         tags=["auth"],
@@ -126,13 +126,13 @@ class EmailVerifyView(_OpenView):
 
 
 class MyEmailVerificationView(GenericAPIView[Any]):
-    """Sends a new link to the caller's own address, unless it is confirmed already."""
+    """Send a new verification link to the caller's address, unless it is already verified."""
 
     permission_classes = (IsMember,)
 
     @extend_schema(
         operation_id="me_email_verification",
-        summary="Ask for a link that confirms your address",
+        summary="Request a link to verify your e-mail address",
         request=None,
         responses={202: DetailOutput},
         examples=examples.MY_EMAIL_VERIFICATION,
@@ -147,5 +147,5 @@ class MyEmailVerificationView(GenericAPIView[Any]):
             email=user.email,
         )
         mails.request_verification(request._request, user)
-        detail = "Unless your address is confirmed already, a mail with a link is on its way."
+        detail = "We have sent an e-mail with a link, unless your address is already confirmed."
         return Response({"detail": detail}, status=status.HTTP_202_ACCEPTED)

@@ -25,7 +25,7 @@ from .throttling import RefreshThrottle
 
 
 def token_pair(tenant: tenancy.Tenant, session: LoginSession) -> dict[str, Any]:
-    """The tokens of a session, as v1 answers them."""
+    """A session's tokens, in v1's format."""
     access, refresh = tokens.issue(session, tenant)
     return {
         "access": access,
@@ -36,21 +36,21 @@ def token_pair(tenant: tenancy.Tenant, session: LoginSession) -> dict[str, Any]:
 
 
 def login_answer(login: Login) -> dict[str, Any]:
-    """A new login's tokens and its user, as v1 answers them."""
+    """A new login's tokens and user, in v1's format."""
     with tenancy.override(login.tenant):
         user_output = serializers.LoginUserOutput(login.user).data
     return {**token_pair(login.tenant, login.session), "user": user_output}
 
 
 class AdminLoginView(ContractView):
-    """An admin's login, at the path and in the form that clients of the first edition use."""
+    """Admin login, at the path and in the format of the first edition."""
 
     serializer_class = serializers.CredentialsInput
     error_statuses = (401, 403, 404, 429)
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
-        """A browser that comes here wants the page of Django admin, a slash further."""
+        """Send browsers to Django admin's login page, which has a trailing slash."""
         return redirect("admin:login")
 
     @extend_schema(
@@ -87,7 +87,7 @@ class AdminLoginView(ContractView):
 
 
 class TokenView(GenericAPIView[Any]):
-    """A login for any active user of an organization."""
+    """Log in any active user of an organization."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
@@ -111,7 +111,7 @@ class TokenView(GenericAPIView[Any]):
 
 
 class TokenRefreshView(GenericAPIView[Any]):
-    """A new pair of tokens for a refresh token, which is used up by it."""
+    """Exchange a refresh token for a new pair of tokens."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
@@ -122,7 +122,7 @@ class TokenRefreshView(GenericAPIView[Any]):
     @extend_schema(
         operation_id="token_refresh",
         summary="Rotate a refresh token",
-        description="A refresh token is good once. Using one again ends the login it belongs to.",
+        description="A refresh token works once. Using it again ends its login.",
         responses={200: serializers.TokenPairOutput},
         examples=examples.REFRESH,
         tags=["auth"],
@@ -139,7 +139,7 @@ class TokenRefreshView(GenericAPIView[Any]):
 
 
 class LogoutView(GenericAPIView[Any]):
-    """Ends the login of the refresh token in the body, or else of the caller's token or cookie."""
+    """End the login of the refresh token in the body, or else of the caller's token or cookie."""
 
     permission_classes = (AllowAny,)
     throttle_classes = ()
@@ -147,12 +147,12 @@ class LogoutView(GenericAPIView[Any]):
     error_statuses = (401, 403)
 
     def perform_authentication(self, request: Request) -> None:
-        """Not yet: a client that logs out by refresh token may send a stale access token along."""
+        """Not yet: a client that logs out by refresh token may also send a stale access token."""
 
     @extend_schema(
         operation_id="logout",
         summary="Log out",
-        description="Ends the login of the refresh token in the body; without one, of the caller.",
+        description="Ends the login of the refresh token in the body, or else the caller's.",
         responses={204: None},
         examples=examples.LOGOUT,
         tags=["auth"],
@@ -178,7 +178,7 @@ class LogoutView(GenericAPIView[Any]):
 
 
 class MyPasswordView(GenericAPIView[Any]):
-    """A change of one's own password, which ends every login and begins a new one."""
+    """Change the caller's password, end all logins and start a new one."""
 
     permission_classes = (IsMember,)
     serializer_class = serializers.PasswordInput
@@ -186,7 +186,7 @@ class MyPasswordView(GenericAPIView[Any]):
     @extend_schema(
         operation_id="me_password",
         summary="Change your password",
-        description="Every login of yours ends, this one too; the answer holds a new one.",
+        description="Ends all your logins, including this one. The response has new tokens.",
         responses={200: serializers.TokenOutput},
         examples=examples.PASSWORD,
         tags=["me"],

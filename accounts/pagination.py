@@ -14,7 +14,7 @@ _LARGEST_ID = 2**63 - 1
 
 
 class _Strict(BasePagination):
-    """50 rows a page, or `?page_size=` up to 500; what makes no sense is refused."""
+    """50 rows per page, or `?page_size=` up to 500; invalid values are refused."""
 
     page_size: int | None = 50
     page_size_query_param: str | None = "page_size"
@@ -23,31 +23,28 @@ class _Strict(BasePagination):
     def paginate_queryset(
         self, queryset: Any, request: Request, view: APIView | None = None
     ) -> list[Any] | None:
-        """The rows of the page. Raises ValidationError, also for a parameter that is given twice.
+        """The page's rows. Raises ValidationError, also for a parameter given twice.
 
-        Django would obey the last one, and whatever stands in front (a proxy, a log) the first.
+        Django would use the last one; a proxy or log in front may use the first.
         """
         given = request.query_params
         twice = [name for name in _single(view) if len(given.getlist(name)) > 1]
         if twice:
-            raise ValidationError(dict.fromkeys(twice, "Give it once."))
+            raise ValidationError(dict.fromkeys(twice, "Send this parameter only once."))
         return super().paginate_queryset(queryset, request, view)
 
     def get_page_size(self, request: Request) -> int | None:
-        """The rows of a page. Raises ValidationError for what is no number of rows.
-
-        DRF's own would answer nonsense with pages of the usual size.
-        """
+        """The page size. Raises ValidationError for an invalid one, which DRF would ignore."""
         asked = request.query_params.get("page_size")
         if asked and not (asked.isascii() and asked.isdecimal() and asked.strip("0")):
-            raise ValidationError({"page_size": "Enter a number, 1 or greater."})
+            raise ValidationError({"page_size": "Enter a number of 1 or more."})
         if asked and len(asked) > 20:
             return self.max_page_size  # int() refuses thousands of digits.
         found: int | None = super().get_page_size(request)  # type: ignore[misc]
         return found
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
-        """DRF's, with the least that a number may be."""
+        """DRF's parameters, with the minimum of numbers."""
         parameters: list[dict[str, Any]] = super().get_schema_operation_parameters(view)
         for parameter in parameters:
             if parameter["schema"]["type"] == "integer":
@@ -56,7 +53,7 @@ class _Strict(BasePagination):
 
 
 def _single(view: APIView | None) -> Iterator[str]:
-    """Names of the list's parameters that have one value each."""
+    """Names of the list's parameters that take one value."""
     yield from ("page", "cursor", "page_size", "search", "ordering")
     filters = getattr(getattr(view, "filterset_class", None), "base_filters", {})
     for name, each in filters.items():
@@ -74,12 +71,12 @@ class Pages(_Strict, PageNumberPagination):
 
 
 def _in_one_order(rows: Any) -> Any:
-    """The same rows, equal ones by primary key: else one is on two pages, and another on none."""
+    """Add the primary key to the order, or ties could appear on two pages or on none."""
     if not isinstance(rows, QuerySet):
         return rows
     query = rows.query
     if query.is_sliced or query.combinator or query.has_select_fields:
-        return rows  # Cut already, or without a primary key to go by.
+        return rows  # Already sliced, or without a primary key.
     order = query.order_by or ((query.get_meta().ordering or ()) if query.default_ordering else ())
     key = query.get_meta().pk.name
     if {"pk", "-pk", key, f"-{key}"} & {each for each in order if isinstance(each, str)}:
@@ -88,7 +85,7 @@ def _in_one_order(rows: Any) -> Any:
 
 
 class NewestFirst(_Strict, CursorPagination):
-    """`?cursor=` from the answer before, for lists that grow at their head while they are read."""
+    """`?cursor=` from the previous response, for lists that grow at their head while being read."""
 
     ordering = "-pk"
 
@@ -96,12 +93,12 @@ class NewestFirst(_Strict, CursorPagination):
         self, queryset: Any, request: Request, view: APIView | None = None
     ) -> list[Any] | None:
         if "page" in request.query_params:
-            # Whoever counts pages until none is left would read the first for ever.
-            raise ValidationError({"page": "Follow `next` of each answer: there are no numbers."})
+            # A client that counts pages until none is left would read the first page for ever.
+            raise ValidationError({"page": "Pages have no numbers here. Follow `next`."})
         return super().paginate_queryset(queryset, request, view)
 
     def decode_cursor(self, request: Request) -> Cursor | None:
-        """What the cursor says. Raises ValidationError for one that no answer can have held."""
+        """The decoded cursor. Raises ValidationError for an invalid one."""
         if not request.query_params.get(self.cursor_query_param):
             return None
         try:

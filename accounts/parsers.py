@@ -7,12 +7,12 @@ from typing import IO, Any
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
-# The API's own bodies need two.
+# The API's own bodies need only two levels.
 MAX_DEPTH = 32
 
 
 class StrictJSONParser(JSONParser):
-    """JSON, refused with a 400 where later code could not store or even print what it holds."""
+    """JSON; refuses with a 400 what later code could not store or print."""
 
     def parse(
         self,
@@ -21,7 +21,7 @@ class StrictJSONParser(JSONParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The parsed body. Raises ParseError, also for NUL, lone surrogates, deep nesting
-        and a name that comes twice."""
+        and duplicate names."""
         try:
             text = stream.read().decode()
             parsed: dict[str, Any] = json.loads(
@@ -30,13 +30,13 @@ class StrictJSONParser(JSONParser):
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
         except UnicodeDecodeError:
-            raise ParseError("The body is no UTF-8 text. Send JSON in UTF-8.") from None
+            raise ParseError("The body is not valid UTF-8. Send JSON in UTF-8.") from None
         except json.JSONDecodeError as error:
             where = f"line {error.lineno}, column {error.colno}"
             raise ParseError(f"The body is not valid JSON ({where}).") from None
         except ValueError:
-            # The one left: a whole number of more digits than Python reads (4,300).
-            raise ParseError("The JSON holds a number that is too long.") from None
+            # Only this error is left: an integer with more digits than Python reads (4,300).
+            raise ParseError("The JSON contains a number that is too long.") from None
         if not isinstance(parsed, dict):
             raise ParseError("The body must be a JSON object.")
         _refuse_unstorable(parsed, MAX_DEPTH)
@@ -44,15 +44,15 @@ class StrictJSONParser(JSONParser):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object, unless readers would differ about it: some take the first, some the last."""
+    """The object. Duplicate names are refused: some parsers take the first, some the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ParseError("The JSON holds a name twice in one object.")
+        raise ParseError("The JSON has a duplicate name in an object.")
     return found
 
 
 def _refuse_constant(name: str) -> None:
-    raise ParseError(f"The JSON holds {name}, which is no JSON.")
+    raise ParseError(f"The JSON contains {name}, which is not valid JSON.")
 
 
 def _refuse_unstorable(value: Any, depth: int) -> None:
@@ -60,11 +60,11 @@ def _refuse_unstorable(value: Any, depth: int) -> None:
         raise ParseError("The JSON is nested too deeply.")
     if isinstance(value, str):
         if "\x00" in value:
-            raise ParseError("The JSON holds a NUL character, which cannot be stored.")
+            raise ParseError("The JSON contains a NUL character, which cannot be stored.")
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ParseError("The JSON holds half of a surrogate pair, which is no text.") from None
+            raise ParseError("The JSON contains a lone surrogate, which is no text.") from None
     elif isinstance(value, dict):
         for key, item in value.items():
             _refuse_unstorable(key, depth - 1)

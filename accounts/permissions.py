@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class IsMember(BasePermission):
-    """Any active user of the active organization."""
+    """Any active user of the organization."""
 
     message = "Log in as a user of an organization."
 
@@ -21,7 +21,7 @@ class IsMember(BasePermission):
 
 
 class IsAdmin(BasePermission):
-    """An admin of the active organization."""
+    """An admin of the organization."""
 
     message = "Only the organization's admins may do this."
 

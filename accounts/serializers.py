@@ -13,9 +13,9 @@ _EMAIL_LENGTH = 254
 
 
 class ChecksPerson(serializers.Serializer[Any]):
-    """Says what is wrong with an address and a password beside what is wrong with other fields.
+    """Reports errors in address and password together with those in other fields.
 
-    The service says it too, and would come to it only once all fields are there and of their kind.
+    The service checks them too, but only once all fields are present and of the right type.
     """
 
     def validate_email(self, email: str) -> str:
@@ -48,7 +48,7 @@ class LoginUserOutput(serializers.ModelSerializer[User]):
 
 
 class CredentialsInput(serializers.Serializer[Any]):
-    """E-mail and password. Any text is let through: what is no address is simply wrong."""
+    """E-mail and password. Accepts any text: an invalid address is just a wrong one."""
 
     email = StrictCharField(max_length=_EMAIL_LENGTH)
     password = PasswordField()
@@ -67,24 +67,24 @@ class RefreshInput(serializers.Serializer[Any]):
 
 
 class LogoutInput(serializers.Serializer[Any]):
-    """Optionally the refresh token of the login that ends."""
+    """Optionally, the refresh token of the login to end."""
 
     refresh = StrictCharField(max_length=4096, required=False)
 
 
 class PasswordInput(serializers.Serializer[Any]):
-    """A change of one's own password."""
+    """A change of the caller's password."""
 
     current_password = PasswordField()
     new_password = PasswordField()
 
 
 class MeInput(serializers.Serializer[Any]):
-    """What a user may change of themselves."""
+    """What users may change about themselves."""
 
     email = StrictCharField(max_length=_EMAIL_LENGTH)
     current_password = PasswordField(
-        required=False, help_text="Needed for another address: links for a new password go there."
+        required=False, help_text="Required to change the e-mail: password resets go there."
     )
 
 
@@ -95,7 +95,7 @@ class NewUserInput(ChecksPerson, CredentialsInput):
 
 
 class UserInput(ChecksPerson):
-    """What an admin may change of a user."""
+    """What an admin may change about a user."""
 
     email = StrictCharField(max_length=_EMAIL_LENGTH)
     password = PasswordField(required=False)
@@ -129,6 +129,6 @@ class LoginOutput(serializers.Serializer[Any]):
 
 
 class OrganizationNameInput(serializers.Serializer[Any]):
-    """The query of `/admin/login`."""
+    """The query parameter of `/admin/login`."""
 
     organization_name = StrictCharField(max_length=255)

@@ -217,7 +217,7 @@ def _confirm_password(user: User, current_password: str) -> None:
     ):
         # Whoever stole a token would guess.
         trail.record("password.refused", user_id=user.pk, email=user.email)
-        raise ValidationError("This is not your current password.")
+        raise ValidationError("The current password is wrong.")
 
 
 def change_password(user: User, *, current_password: str, new_password: str) -> None:

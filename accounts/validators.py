@@ -8,12 +8,12 @@ from django.core.validators import validate_email
 
 from .models import User, email_key
 
-# Hashing is linear in the length, and nobody types more.
+# Hashing takes time linear in the length, and nobody types more.
 MAX_PASSWORD_LENGTH = 1024
 
 
 def check_fields(**checks: Callable[[], None]) -> None:
-    """Run the check of each field. Raise ValidationError by field, with all that is wrong."""
+    """Run all checks. Raise one ValidationError with all problems by field."""
     errors: dict[str, list[ValidationError]] = {}
     for field, check in checks.items():
         try:
@@ -25,7 +25,7 @@ def check_fields(**checks: Callable[[], None]) -> None:
 
 
 def check_email_and_password(*, email: str, password: str) -> None:
-    """Raise ValidationError, by field, unless both would do for a new user."""
+    """Raise ValidationError, by field, unless both are valid for a new user."""
     check_fields(
         email=lambda: check_email(email),
         password=lambda: check_new_password(password, user=User(email=email)),
@@ -33,24 +33,24 @@ def check_email_and_password(*, email: str, password: str) -> None:
 
 
 def check_email(email: str) -> None:
-    """Raise ValidationError unless it is an address that can be stored."""
+    """Raise ValidationError unless the address is valid and can be stored."""
     if len(email) > 254 or len(email_key(email)) > 254:
         raise ValidationError("Enter an e-mail address of at most 254 characters.")
     validate_email(email)
-    # Django allows control characters between quotes, and in a host those that turn the text
-    # around or end its line. No mail goes to such an address, and it is shown in lists and logs.
+    # Django allows control characters between quotes, and bidirectional and line-ending ones in a
+    # host. No mail reaches such an address, and it would be shown in lists and logs.
     if not email.isprintable():
-        raise ValidationError("Leave out characters of the e-mail address that cannot be seen.")
+        raise ValidationError("The e-mail address contains invisible characters. Remove them.")
 
 
 def check_new_password(password: str, *, user: User) -> None:
-    """Raise ValidationError unless the password may be the user's."""
+    """Raise ValidationError unless the user may have this password."""
     try:
         password.encode()
     except UnicodeEncodeError as error:
-        raise ValidationError("Choose a password that is text in UTF-8.") from error
+        raise ValidationError("The password is not valid text. Choose another one.") from error
     if len(password) > MAX_PASSWORD_LENGTH:
-        # Before the validators: comparing 100 kB with an address takes long.
+        # Before the validators, which take long to compare 100 kB with an address.
         raise ValidationError(f"Choose a password of at most {MAX_PASSWORD_LENGTH} characters.")
     # Django's annotation names the AUTH_USER_MODEL; the validators read attributes alone.
     validate_password(password, user=user)  # type: ignore[arg-type]

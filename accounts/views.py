@@ -59,10 +59,10 @@ class MeView(GenericAPIView[User]):
         changes = data.validated_data
         current_password = changes.pop("current_password", "")
         if changes.get("email") == user.email:
-            # Not written: it may be another one by then, which takes the password to change.
+            # Not written: it may have changed meanwhile, and changing it requires the password.
             del changes["email"]
         if "email" in changes:
-            # A stolen token must not become an account by way of a link to another address.
+            # A stolen token must not take over the account by a link to another address.
             _confirm(request, user, email=changes["email"], current_password=current_password)
         return Response(serializers.UserOutput(_update(request, user, changes)).data)
 
@@ -74,8 +74,8 @@ def _confirm(request: Request, user: User, **given: str) -> None:
 
 
 def _update(request: Request, user: User, changes: dict[str, Any]) -> User:
-    """The changed user. A new address is asked whose it is; the one before is told of the change,
-    and of a new password."""
+    """The changed user. Sends a verification mail to a new address, and change notices to the
+    previous one."""
     before = copy(user)
     user = services.update_user(user, **changes)
     if "password" in changes:
@@ -87,20 +87,20 @@ def _update(request: Request, user: User, changes: dict[str, Any]) -> User:
 
 
 def _refuse_own(user: User, changes: dict[str, Any]) -> None:
-    """Where those are changed the current password is asked for: a stolen token must not become an
-    account."""
+    """One's own password and address change elsewhere, with the current password: a stolen token
+    must not be enough to take over the account."""
     errors = {}
     if "password" in changes:
-        errors["password"] = "Change your own at /api/v1/me/password/."  # noqa: S105
+        errors["password"] = "Change your own password at /api/v1/me/password/."  # noqa: S105
     if changes.get("email", user.email) != user.email:
-        errors["email"] = "Change your own at /api/v1/me/."
+        errors["email"] = "Change your own address at /api/v1/me/."
     if errors:
         raise ValidationError(errors)
 
 
 @extend_schema_field(OpenApiTypes.BOOL)
 class FlagFilter(django_filters.ChoiceFilter):
-    """true, false or nothing; anything else is a 400, where a BooleanFilter would ignore it."""
+    """true, false or nothing; anything else is a 400, which BooleanFilter would ignore."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(choices=(("true", "true"), ("false", "false")), **kwargs)
@@ -123,14 +123,14 @@ class UserFilter(FilterSet):
 @extend_schema_view(
     list=extend_schema(
         operation_id="users_list",
-        summary="The organization's users",
+        summary="List the organization's users",
         responses={200: serializers.UserOutput(many=True)},
         examples=[examples.USER],
         tags=["users"],
     ),
     retrieve=extend_schema(
         operation_id="users_retrieve",
-        summary="One user",
+        summary="Get a user",
         responses={200: serializers.UserOutput},
         examples=[examples.USER],
         tags=["users"],
@@ -145,7 +145,7 @@ class UserFilter(FilterSet):
     ),
     update=extend_schema(
         operation_id="users_update",
-        summary="Change a user",
+        summary="Replace a user",
         request=serializers.UserInput,
         responses={200: serializers.UserOutput},
         examples=examples.CHANGED_USER,
@@ -153,7 +153,7 @@ class UserFilter(FilterSet):
     ),
     partial_update=extend_schema(
         operation_id="users_partial_update",
-        summary="Change some of a user: deactivate, make an admin, set a password",
+        summary="Update a user: deactivate, make an admin, set a password",
         request=serializers.UserInput,
         responses={200: serializers.UserOutput},
         examples=examples.CHANGED_USER,
@@ -171,9 +171,9 @@ class UserViewSet(
     mixins.RetrieveModelMixin,
     GenericViewSet[User],
 ):
-    """The organization's users. Admins see and change all of them; members see themselves.
+    """The organization's users. Admins see and change all; members see themselves.
 
-    The last active admin can be neither removed, nor demoted, nor deactivated.
+    The last active admin cannot be removed, demoted or deactivated.
     """
 
     queryset = User.objects.all()

@@ -44,7 +44,7 @@ Status = Organization.Status
 
 @dataclass(frozen=True)
 class _Source:
-    """The database that is brought back, and whose it is by its role's identity."""
+    """The database to adopt, and whose it is by its role's identity."""
 
     database: str
     role: str
@@ -54,19 +54,19 @@ class _Source:
 def adopt_organization(
     *, database: str, name: str, email: str, undelete: bool = False
 ) -> Organization:
-    """The organization of that database, in a new one, with the name and address that were typed.
+    """The database's organization, restored into a new database, with this name and address.
 
-    undelete: also one that was deleted. Its people, passwords and logins come along; its number too
-    where nobody has it. Raises ValidationError by field, OrganizationExists, AdoptionRefused,
-    OrganizationBusy, CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and
-    ServerRefused. When it raises, the old database is as it was, but for its role's password.
+    undelete: also a deleted one. Users, passwords and logins are kept, and the id unless it is
+    taken. Raises ValidationError by field, OrganizationExists, AdoptionRefused, OrganizationBusy,
+    CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and ServerRefused. If it
+    raises, the old database is unchanged, except for its role's password.
     """
     _validate(name=name, email=email)
     name, email = display_name(name), email.strip()
     with open_session() as session:
         if not session.try_lock(key_of(name)):
             raise OrganizationExists(name)
-        # No organization has this key. Of two that adopt one database the second is too late.
+        # No organization has this key. If two processes adopt one database, the second fails.
         if not session.try_lock(f"\x00{database}"):
             raise OrganizationBusy(name)
         source = _find(session, database, undelete=undelete)
@@ -104,37 +104,39 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
     found = identity.find(session, role=owner, database=database)
     whose = found.identity
     if whose is None:
-        raise AdoptionRefused(database, f"its owner {owner} has no identity, so nobody knows whose")
+        raise AdoptionRefused(database, f"its owner {owner} has no identity")
     if whose.installation != session.installation:
-        raise AdoptionRefused(database, "it is another installation's")
+        raise AdoptionRefused(database, "it belongs to another installation")
     if found.oid not in whose.databases:
-        raise AdoptionRefused(database, "it is another database than the one that was made")
+        raise AdoptionRefused(database, "it is not the database that was created")
     if whose.state == State.MADE:
-        raise AdoptionRefused(database, "nobody was let in: it is half made, or a spare")
+        raise AdoptionRefused(database, "it was never in use: it is half made, or a spare")
     if whose.state == State.MOVED:
-        raise AdoptionRefused(database, "its content was moved already")
+        raise AdoptionRefused(database, "its content was already moved")
     row = Organization.objects.filter(key=whose.key).first()
     if row is not None and not session.try_lock(key_of(row.name)):
         raise OrganizationBusy(row.name)
     if row is not None and row.is_usable and _is_in_order(session, row):
-        raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is in order")
+        raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is fine")
     was_deleted = whose.state == State.DELETING or (
         row is not None and row.status in (Status.DELETED, Status.DELETING)
     )
     if was_deleted and not undelete:
-        raise AdoptionRefused(database, "its organization was deleted. --undelete brings it back")
+        raise AdoptionRefused(
+            database, "its organization was deleted. Use --undelete to restore it"
+        )
     return _Source(database, owner, whose)
 
 
 def _is_in_order(session: ServerSession, row: Organization) -> bool:
-    """Whether what the row names is there and its own. A restored one can name what was moved."""
+    """Whether the row's database exists and is its own. A restored row can name a moved one."""
     found = identity.find(session, role=row.role_name, database=row.database_name)
     why = identity.disagreement(found.identity, expected(row), installation=session.installation)
     return found.owner == row.role_name and not why
 
 
 def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -> Organization:
-    """The row of the new database, which a reconciling takes back where this dies."""
+    """The row of the new database, which reconcile_orgs removes if this process dies."""
     live = Organization.objects.live()
     if live.named(name).exclude(key=source.identity.key).exists():
         raise OrganizationExists(name)
@@ -154,14 +156,14 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
         sealed_audit_key=new_audit_key(),
     )
     with transaction.atomic(using="default"):
-        # What knew of it half: a row of a sign-up that the backup caught, or a tombstone, which
-        # stays under a key of its own.
+        # An older row of it: an unfinished sign-up that the backup caught, or a tombstone, which
+        # stays under its own key.
         stale = Organization.objects.filter(key=source.identity.key)
         stale.filter(status=Status.DELETED).update(key=random_key())
         stale.exclude(status=Status.DELETED).delete()
         number = source.identity.organization
         if number is not None and not Organization.objects.filter(pk=number).exists():
-            row.pk = number  # Tokens and links that are on their way name it.
+            row.pk = number  # Issued tokens and links name it.
         row.save(force_insert=True)
         with connections["default"].cursor() as cursor:
             cursor.execute(
@@ -181,7 +183,7 @@ def _free_name(session: ServerSession, slug: str) -> str:
 
 
 def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
-    """Role, database and content. A new password keeps out who knew the old one meanwhile."""
+    """Create role and database, copy the content. The old role gets a new password meanwhile."""
     password, old_password = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     row.sealed_password = seal(password)
     row.save(update_fields=["sealed_password"])
@@ -199,16 +201,16 @@ def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
 
 
 def _open(session: ServerSession, row: Organization, source: _Source) -> None:
-    """One commit: the new one is the organization's, and the old one nobody's any more."""
+    """In one commit, the new database becomes the organization's, and the old one nobody's."""
     made = expected(row)
     closed = replace(source.identity, state=State.MOVED, deletion="")
     names = (sql.Identifier(source.database), sql.Identifier(source.role))
     with recorded("organization.adopted", row):
         if not move(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint=""):
-            raise OrganizationBusy(row.name)  # The lock was lost, and it was taken back.
+            raise OrganizationBusy(row.name)  # The lock was lost, and the row undone.
         identity.change(session, made, state=State.LET_IN, organization=row.pk)
         closed.write(source.role)
-    # From here on it is an organization like others; what follows closes doors that lead nowhere.
+    # From here on it is an ordinary organization; the rest closes the old database.
     with session.membership(source.role):
         session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(names[0]))
     session.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(names[1]))

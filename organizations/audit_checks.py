@@ -8,8 +8,8 @@ import psycopg
 from django.apps import AppConfig
 from django.core import checks
 
-# Whether the role could change the trail by a right of its own, or by one it could take: as the
-# owner of the table, of its functions or of the schema and database around them.
+# Whether the role could change the trail by its own rights, or by rights it could take: as owner
+# of the table, of its functions or of the schema and database around them.
 _CAN_CHANGE = """
 SELECT current_setting('is_superuser') = 'on'
     OR has_table_privilege('public.audit_entries', 'UPDATE, DELETE, TRUNCATE, TRIGGER')
@@ -38,15 +38,15 @@ def check_trail(
     databases: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> Iterable[checks.CheckMessage]:
-    """What the server says of who can change the trail. With `check --deploy --database default`.
+    """Ask the server who can change the audit trail. With `check --deploy --database default`.
 
-    Says nothing where the server cannot be used, or has no tables yet: others do.
+    Silent if the server cannot be used or has no tables yet: other checks report that.
     """
     if not databases or "default" not in databases:
         return
     from .provisioning.preflight import Unusable, usable_connection
 
-    # What cannot be asked is said by organizations.E001.
+    # organizations.E001 reports a server that cannot be used.
     with suppress(Unusable), usable_connection() as connection:
         yield from _trail(connection)
 
@@ -60,16 +60,16 @@ def _trail(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]
         return
     if value(_CAN_CHANGE):
         yield checks.Warning(
-            f"The application's role {connection.info.user} could change the audit trail that "
-            "it writes: it owns it, or can take its ownership, or is a superuser.",
-            hint="Run what `manage.py server_sql` prints as a superuser; it sets up an owner. "
-            "See docs/audit.md.",
+            f"The application's role {connection.info.user} can change the audit trail: it owns "
+            "it, can become its owner, or is a superuser.",
+            hint="Run the output of `manage.py server_sql` as a superuser; it sets up a separate "
+            "owner. See docs/audit.md.",
             id="organizations.W010",
         )
     if value(_TRIGGERS_ON) != _TRIGGERS:
         yield checks.Warning(
-            "The triggers that refuse changes of the audit trail are missing or switched off.",
-            hint="Run `manage.py migrate`. Where that has nothing to do, somebody has changed "
-            "the table: see docs/audit.md.",
+            "The triggers that protect the audit trail are missing or disabled.",
+            hint="Run `manage.py migrate`. If that has nothing to do, somebody changed the table: "
+            "see docs/audit.md.",
             id="organizations.W011",
         )

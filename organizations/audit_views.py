@@ -24,24 +24,24 @@ _LARGEST_ID = 2**63 - 1
 
 
 class WholeNumberFilter(filters.NumberFilter):
-    """A primary key; what cannot be one is a 400."""
+    """A primary key; an invalid one is a 400."""
 
     field_class = forms.IntegerField  # type: ignore[assignment]
 
 
 class _MomentField(IsoDateTimeField):
-    """In UTC: Python reads offsets that PostgreSQL does not, beyond 16 hours."""
+    """Converted to UTC: Python accepts offsets beyond 16 hours, which PostgreSQL does not."""
 
     def to_python(self, value: Any) -> datetime | None:
         moment = super().to_python(value)
         try:
             return moment and moment.astimezone(UTC)
-        except OverflowError as error:  # Of year 1, or 9999.
+        except OverflowError as error:  # In year 1 or 9999.
             raise ValidationError(self.error_messages["invalid"], code="invalid") from error
 
 
 class MomentFilter(filters.IsoDateTimeFilter):
-    """A time with its offset; what cannot be one is a 400."""
+    """A time with offset; an invalid one is a 400."""
 
     field_class = _MomentField
 
@@ -53,10 +53,10 @@ class AuditFilter(filters.FilterSet):
     actor = filters.ChoiceFilter(choices=[(word, word) for word in ACTORS])
     user_id = WholeNumberFilter(min_value=0, max_value=_LARGEST_ID)
     request_id = filters.CharFilter(max_length=64)
-    since = MomentFilter("at", lookup_expr="gte", label="At this time or later.")
-    until = MomentFilter("at", lookup_expr="lt", label="Before this time.")
+    since = MomentFilter("at", lookup_expr="gte", label="From this time on.")
+    until = MomentFilter("at", lookup_expr="lt", label="Until before this time.")
     email = filters.CharFilter(
-        method="about", max_length=254, label="About the person who has this address."
+        method="about", max_length=254, label="About the user with this e-mail address."
     )
 
     class Meta:
@@ -64,12 +64,12 @@ class AuditFilter(filters.FilterSet):
         fields = ("act", "actor", "user_id", "request_id", "since", "until", "email")
 
     def about(self, entries: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        """The address is hashed as the trail hashed it, and compared; it is kept nowhere."""
+        """Compare hashes: the address is hashed as in the audit trail, and not stored."""
         return entries.filter(person=audit.person(tenancy.get().organization_id, value))
 
 
 class AuditView(ListAPIView[AuditEntry]):
-    """What was done in the caller's organization, newest first."""
+    """Audit entries of the caller's organization, newest first."""
 
     permission_classes = (IsMember, IsAdmin)
     serializer_class = serializers.AuditEntryOutput
@@ -78,16 +78,16 @@ class AuditView(ListAPIView[AuditEntry]):
     pagination_class = NewestFirst
 
     def get_queryset(self) -> QuerySet[AuditEntry]:
-        # In the master, where nothing but this keeps organizations apart.
+        # In the master, where only this filter separates organizations.
         if getattr(self, "swagger_fake_view", False):
             return AuditEntry.objects.none()
         return AuditEntry.objects.filter(organization_id=tenancy.get().organization_id)
 
     @extend_schema(
         operation_id="audit_list",
-        summary="What was done in your organization (admins)",
-        description="Newest first; `next` leads to older entries, and nothing is shown twice or "
-        "left out while new ones come. Persons appear by id and by a hash that `email` compares.",
+        summary="Audit trail of your organization (admins)",
+        description="Newest first. Follow `next` for older entries; none is repeated or skipped "
+        "while new ones arrive. Users appear by id and by a hash, which `email` searches for.",
         examples=examples.AUDIT,
         tags=["organization"],
     )

@@ -29,10 +29,10 @@ _STOCK_LOCKS = {"spare database": spares.LOCK, "template": templates.LOCK}
 
 @dataclass(frozen=True)
 class Finding:
-    """What there is to say of one organization, or of what is on the server without one.
+    """The result for one organization, or for an orphan on the server.
 
-    subject: its name, or the database's or role's. seen: None for what is no organization.
-    problems: those that are left. size_bytes: None where nobody asked for it, or it is not known.
+    subject: its name, or the database's or role's. seen: None for an orphan. problems: those that
+    remain. size_bytes: None if not requested or unknown.
     """
 
     subject: str
@@ -45,12 +45,12 @@ class Finding:
 def check(
     ids: Collection[int] | None = None, *, fix: bool = False, sizes: bool = False
 ) -> Iterator[Finding]:
-    """A finding for each organization, well or not, and then for what the server has besides.
+    """A finding for each organization, with or without problems, and then for orphans.
 
-    ids: these organizations alone, and nothing besides. fix: set back what harms no data; what
-    reconcile_orgs does is done first, unless `ids` are given. sizes: of all, and not only of those
-    with a problem; PostgreSQL looks at each file for it. Raises ServerUnavailable, ServerRefused
-    and what the master's database raises. Memory does not grow with their number.
+    ids: only these organizations, and no orphans. fix: repair what is safe for data; first
+    reconcile, unless `ids` are given. sizes: of all, not only of those with a problem; PostgreSQL
+    looks at each file for it. Raises ServerUnavailable, ServerRefused and what the master's
+    database raises. Memory does not grow with their number.
     """
     return _Check(fix=fix, sizes=sizes).go(ids)
 
@@ -62,12 +62,12 @@ class _Check:
         self._application = inspection.application_role()
         self._standing = installation.standing()
         self._installation = self._standing.key
-        # By fingerprint: there are as many as there were versions of the code.
+        # By fingerprint: one for each version of the code.
         self._of_schema: dict[str, tuple[str, str] | None] = {}
 
     def go(self, ids: Collection[int] | None) -> Iterator[Finding]:
         if self._standing.is_copy:
-            what = "this master is a copy: its server or its database is not the recorded one"
+            what = "this master database is a copy: its server or database is not the recorded one"
             problem = Problem(Kind.INSTALLATION, what, verdicts.CLAIM)
             yield Finding("the master", None, (problem,))
         if self._fix:
@@ -144,8 +144,8 @@ class _Check:
 
     # --- Repairs --------------------------------------------------------------------------------
     def _repaired(self, finding: Finding) -> Finding:
-        """Under the organization's lock, and looked at again: a REVOKE that changed nothing reports
-        success too."""
+        """Repair under the organization's lock, and check again: a REVOKE that changes nothing also
+        reports success."""
         assert finding.seen is not None  # noqa: S101 - of an organization
         if not any(problem.statements for problem in finding.problems):
             return finding
@@ -154,7 +154,7 @@ class _Check:
         with open_session() as session:
             if not session.try_lock(key):
                 return finding
-            # Twice: an owner's change brings to light what the new owner lacks.
+            # Twice: after a change of owner the new owner may lack privileges.
             for _ in range(2):
                 again = inspection.look([number])
                 if number not in again:
@@ -180,9 +180,9 @@ class _Check:
     def _roles(self) -> Iterator[Finding]:
         for orphan in inspection.orphan_roles(self._installation):
             role = orphan.role
-            whose = f" (it was of {orphan.of}, which is deleted)" if orphan.of else ""
+            whose = f" (it was {orphan.of}'s, which is deleted)" if orphan.of else ""
             drop = sql.SQL("DROP ROLE {}").format(sql.Identifier(role))
-            what = f"no organization's, and owns no database{whose}"
+            what = f"belongs to no organization and owns no database{whose}"
             if orphan.is_customers:
                 remedy = f"if nobody needs it, as a superuser: {text(drop)}"
                 yield Finding(role, None, (Problem(Kind.ORPHAN_ROLE, what, remedy),))
@@ -195,7 +195,7 @@ class _Check:
                 yield Finding(role, None, (problem,))
                 continue
             with open_session() as session:
-                # PostgreSQL refuses where it owns anything, in any database.
+                # PostgreSQL refuses if it owns anything in any database.
                 is_gone = _try(session, drop)
             if is_gone:
                 yield Finding(role, None, fixed=(problem,))
@@ -223,10 +223,10 @@ class _Check:
         for key, name in files.left_over():
             what, remedy = f"files of {name}, which is deleted", verdicts.RECONCILE
             if name is None:
-                what = "files of an organization that this master does not know"
+                what = "files of an organization that the master does not know"
                 remedy = (
-                    "where the master was restored from an older backup they may be somebody's; "
-                    "if nobody needs them, remove the folder"
+                    "they may be in use if the master was restored from an older backup; if nobody "
+                    "needs them, remove the folder"
                 )
             yield Finding(str(storage.folder_of(key)), None, (Problem(Kind.FILES, what, remedy),))
 
@@ -235,11 +235,11 @@ class _Check:
             migration = twin.obstacle.migration
             what = (
                 f"shares random values with {twin.other} ({twin.obstacle.what}), which "
-                f"{migration} made for the template that both are copies of"
+                f"{migration} made in the template that both were copied from"
             )
             remedy = (
-                "give it values of its own (org_command); where all are meant to have the same, "
-                f"{migration} says so: same_for_every_organization = True"
+                "give it its own values (org_command); if all should share them, set "
+                f"same_for_every_organization = True in {migration}"
             )
             yield Finding(twin.name, None, (Problem(Kind.SHARED_ROWS, what, remedy),))
 
@@ -251,13 +251,13 @@ _OF_AN_ACT = (Kind.UNFINISHED, Kind.MEMBERSHIP, Kind.SCHEMA)
 def _lacking(fingerprint: str) -> tuple[str, str] | None:
     """What is wrong with a database of this fingerprint, and migrate_orgs's flag, if it needs one.
 
-    None: nothing is missing. A database that is ahead serves the old code of a deploy.
+    None: nothing is missing. A database that is ahead still serves the old code of a deploy.
     """
     if not fingerprint:
-        return "which migrations its database has is not recorded", "--verify"
+        return "its database's migrations are not recorded", "--verify"
     has = records.migrations_of(fingerprint)
     if has is None:
-        return "its record is of migrations that nobody wrote down", "--verify"
+        return "its recorded fingerprint is unknown", "--verify"
     missing = records.lacking(has)
     if not missing:
         return None
@@ -266,7 +266,7 @@ def _lacking(fingerprint: str) -> tuple[str, str] | None:
 
 
 def _held(what: str, databases: Collection[str]) -> Problem:
-    """Of a role that another organization's role has granted something, or named in a policy."""
+    """For a role that another organization's role has granted something or named in a policy."""
     names = ", ".join(sorted(databases)[:_NAMED])
     more = f" and {len(databases) - _NAMED} more" if len(databases) > _NAMED else ""
     return Problem(
@@ -287,27 +287,27 @@ def _by_superuser(problem: Problem) -> Problem:
 
 
 def _run(session: ServerSession, seen: Seen, problems: Collection[Problem]) -> None:
-    """Each statement by itself, as a member of the roles that own the database, or are to."""
+    """Run each statement by itself, as a member of the current and the future owner."""
     with ExitStack() as memberships:
         for role in dict.fromkeys((seen.role, seen.owner)):
             if role is not None and verdicts.is_ours(role) and session.role_exists(role):
                 try:
                     memberships.enter_context(session.membership(role))
                 except psycopg.errors.InsufficientPrivilege as error:
-                    logger.warning("no member of the role", extra={"role": role}, exc_info=error)
+                    logger.warning("membership not granted", extra={"role": role}, exc_info=error)
         for statement in (each for problem in problems for each in problem.statements):
             if _try(session, statement):
                 extra = {"organization": seen.organization_id, "statement": statement.as_string()}
-                logger.info("set back", extra=extra)
+                logger.info("repaired", extra=extra)
 
 
 def _try(session: ServerSession, statement: sql.Composed) -> bool:
-    """Whether PostgreSQL took it. Raises what a session that broke raises."""
+    """Whether PostgreSQL accepted it. Raises the error of a broken session."""
     try:
         session.execute(statement)
     except psycopg.Error as error:
         if session.connection.closed:
             raise
-        logger.warning("not set back", extra={"statement": statement.as_string()}, exc_info=error)
+        logger.warning("not repaired", extra={"statement": statement.as_string()}, exc_info=error)
         return False
     return True

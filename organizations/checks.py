@@ -16,7 +16,7 @@ _WELL_KNOWN_PASSWORDS = {"postgres", "password", "admin", "root", "secret", "cha
 def check_database_password(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """The master's password is none that is tried first."""
+    """The master's password must not be a well-known one."""
     if settings.DATABASES["default"].get("PASSWORD", "").lower() in _WELL_KNOWN_PASSWORDS:
         yield checks.Warning(
             "The master database's password is a well-known one.",
@@ -29,25 +29,25 @@ def check_database_password(
 def check_mails(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """Mails go somewhere, and their links lead to a host that is known beforehand."""
+    """E-mail must be sent, with links to a fixed host."""
     if settings.EMAIL_BACKEND.endswith((".dummy.EmailBackend", ".console.EmailBackend")):
         yield checks.Warning(
-            "No mails are sent: nobody can set a new password by a link, or confirm an address.",
+            "E-mail is not configured: users cannot reset passwords or verify addresses.",
             hint="Set EMAIL_URL to your mail server: smtp+tls://USER:PASSWORD@HOST:587.",
             id="organizations.W040",
         )
         return
     if not settings.PUBLIC_URL:
         yield checks.Warning(
-            "PUBLIC_URL is not set: links in mails lead to whatever host of ALLOWED_HOSTS a "
+            "PUBLIC_URL is not set: links in e-mails use whichever host of ALLOWED_HOSTS the "
             "request named.",
-            hint="Set it to the address that people use: https://app.example.com.",
+            hint="Set it to the address that people use, such as https://app.example.com.",
             id="organizations.W041",
         )
     if settings.DEFAULT_FROM_EMAIL == "webmaster@localhost":
         yield checks.Warning(
-            "Mails are from webmaster@localhost, which most mail servers refuse.",
-            hint="Set DEFAULT_FROM_EMAIL: Acme <noreply@example.com>.",
+            "E-mails come from webmaster@localhost, which most mail servers reject.",
+            hint="Set DEFAULT_FROM_EMAIL, such as Acme <noreply@example.com>.",
             id="organizations.W042",
         )
 
@@ -56,31 +56,31 @@ def check_mails(
 def check_openness(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """What strangers may do here, and how often."""
+    """What strangers may do, and how often."""
     if not settings.THROTTLES:
         yield checks.Error(
-            "THROTTLES is off: passwords can be guessed without a limit.",
-            hint="Remove it. It is for load tests alone; each rate is a setting of its own.",
+            "THROTTLES is off: passwords can be guessed without limit.",
+            hint="Remove it; it is for load tests only. Each rate has its own setting.",
             id="organizations.E030",
         )
     if settings.ORG_SIGNUP == "open":
         yield checks.Warning(
-            "Everybody may sign up, and each sign-up makes a database.",
-            hint="Set ORG_SIGNUP=staff unless that is what this installation is for; then set "
-            "ORG_MAX_ORGANIZATIONS to what the disk holds.",
+            "Anybody may sign up, and each sign-up creates a database.",
+            hint="Set ORG_SIGNUP=staff. If open sign-up is intended, set ORG_MAX_ORGANIZATIONS to "
+            "what the disk can hold.",
             id="organizations.W031",
         )
     if settings.ORG_PUBLIC_LOOKUP == "on":
         yield checks.Warning(
-            "Everybody may find out which organizations exist, and their first admins' addresses.",
-            hint="Set ORG_PUBLIC_LOOKUP=masked, or off, unless clients of the first edition need "
+            "Anybody can look up organizations and their first admins' e-mail addresses.",
+            hint="Set ORG_PUBLIC_LOOKUP=masked or off, unless clients of the first edition need "
             "the addresses.",
             id="organizations.W032",
         )
     if settings.SECURE_PROXY_SSL_HEADER and not settings.TRUSTED_PROXY_HOPS:
         yield checks.Warning(
-            "There is a proxy in front (TRUST_X_FORWARDED_PROTO), and TRUSTED_PROXY_HOPS is 0: "
-            "all clients have the proxy's address, and share each limit by address.",
+            "There is a proxy in front (TRUST_X_FORWARDED_PROTO), but TRUSTED_PROXY_HOPS is 0: "
+            "all clients appear with the proxy's address and share its rate limits.",
             hint="Set TRUSTED_PROXY_HOPS to the number of proxies that append to X-Forwarded-For.",
             id="organizations.W033",
         )
@@ -88,20 +88,20 @@ def check_openness(
 
 # The master's, and a direct session for provisioning.
 CONNECTIONS_PER_THREAD = 2
-# A worker's, beside its jobs': Procrastinate's three (jobs/worker.py), and one to look for dead
-# workers with.
+# A worker's, besides its jobs': Procrastinate's three (jobs/worker.py), and one to look for dead
+# workers.
 CONNECTIONS_OF_WORKER = 4
-# Where it watches the spare databases: the master's, and a direct session.
+# Its watch over the spare databases: the master's, and a direct session.
 CONNECTIONS_FOR_SPARES = 2
 
 
-# Of an organization's role, beside those that the web's threads and the jobs have: a migration's,
-# a command's, and somebody who looks.
+# An organization's role needs these besides web threads and jobs: for a migration, a command, and
+# an operator who looks.
 CONNECTIONS_BESIDE = 3
 
 
 def own_connections() -> int:
-    """How many the application's own role can have, over all hosts."""
+    """How many connections the application's own role can open, over all hosts."""
     own: int = settings.WEB_HOSTS * settings.WEB_CONCURRENCY
     own *= settings.WEB_THREADS * CONNECTIONS_PER_THREAD
     own += CONNECTIONS_OF_WORKER + settings.WORKER_CONCURRENCY * CONNECTIONS_PER_THREAD
@@ -114,9 +114,9 @@ def _processes() -> str:
 
 
 def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
-    """What the threads can open against each limit: the server's, the role's, the master's.
+    """Compare what the threads can open with each limit: the server's, the role's, the master's.
 
-    A superuser is bound by no limit of a role's or a database's (PostgreSQL, CREATE ROLE).
+    No limit of a role or a database applies to a superuser (PostgreSQL, CREATE ROLE).
     """
     row = connection.execute(
         "SELECT current_setting('max_connections')::int - "
@@ -128,7 +128,7 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
     ).fetchone()
     server, role, database, superuser = row if row else (0, None, None, False)
     own = own_connections()
-    # Those are of other roles, to databases of their own.
+    # Those are other roles', to their own databases.
     web: int = settings.WEB_HOSTS * settings.WEB_CONCURRENCY
     everything = own + web * settings.ORG_MAX_CONNECTIONS + settings.WORKER_CONCURRENCY
     threads = "WEB_CONCURRENCY or WEB_THREADS"
@@ -166,7 +166,7 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
 
 
 def _limits_of_roles(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
-    """What an organization's role may have: as much as it can need here, and no more than that."""
+    """An organization's role must be allowed as many connections as it can need, and no more."""
     share = min(settings.ORG_MAX_THREADS, settings.ORG_MAX_CONNECTIONS)
     needed = settings.WEB_HOSTS * settings.WEB_CONCURRENCY * share
     needed += settings.WORKER_CONCURRENCY + CONNECTIONS_BESIDE
@@ -174,8 +174,8 @@ def _limits_of_roles(connection: psycopg.Connection[Any]) -> Iterator[checks.Che
     if limit < needed:
         yield checks.Warning(
             f"{_processes()} and a worker can open {needed} connections to one organization's "
-            f"database, and ORG_CONNECTION_LIMIT is {limit}.",
-            hint=f"Set it to {needed} at least, and run `manage.py check_orgs --fix`.",
+            f"database, but ORG_CONNECTION_LIMIT is {limit}.",
+            hint=f"Set it to at least {needed}, and run `manage.py check_orgs --fix`.",
             id="organizations.W004",
         )
     if connection.execute("SELECT to_regclass('organizations')").fetchone() == (None,):
@@ -188,7 +188,7 @@ def _limits_of_roles(connection: psycopg.Connection[Any]) -> Iterator[checks.Che
     ).fetchone()
     if row and row[0]:
         yield checks.Warning(
-            f"The roles of {row[0]} organizations have another limit of connections than "
+            f"The roles of {row[0]} organizations have a connection limit other than "
             f"ORG_CONNECTION_LIMIT = {limit}.",
             hint="Run `manage.py check_orgs --fix`.",
             id="organizations.W004",
@@ -199,11 +199,11 @@ def _limits_of_roles(connection: psycopg.Connection[Any]) -> Iterator[checks.Che
 def check_shares(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """No organization's database can hold a whole process up."""
+    """No organization's database may block a whole process."""
     if settings.ORG_MAX_THREADS >= settings.WEB_THREADS:
         yield checks.Warning(
             f"ORG_MAX_THREADS is {settings.ORG_MAX_THREADS} of {settings.WEB_THREADS} threads: one "
-            "organization whose database is slow can hold up a whole process.",
+            "organization with a slow database can block a whole process.",
             hint="Lower it, or raise WEB_THREADS.",
             id="organizations.W006",
         )
@@ -213,8 +213,8 @@ def check_shares(
 def check_aliases(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """Each thread of a process can be in an organization at the same time; and what holds a
-    connection has an alias."""
+    """Each thread of a process can work for another organization at the same time, and each
+    connection needs an alias."""
     threads = settings.WEB_THREADS
     for name, least, why in (
         ("ORG_MAX_CONNECTIONS", threads, _THREADS.format(settings.WEB_THREADS)),
@@ -223,13 +223,13 @@ def check_aliases(
             "ORG_MAX_ALIASES",
             settings.ORG_MAX_CONNECTIONS,
             f"ORG_MAX_CONNECTIONS is {settings.ORG_MAX_CONNECTIONS}: connections will be closed "
-            "for want of an alias.",
+            "for lack of an alias.",
         ),
     ):
         if getattr(settings, name) < least:
             yield checks.Warning(
                 f"{name} is {getattr(settings, name)}, and {why}",
-                hint=f"Set it to {least} at least.",
+                hint=f"Set it to at least {least}.",
                 id="organizations.W005",
             )
             return
@@ -244,9 +244,9 @@ def check_server(
     databases: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> Iterable[checks.CheckMessage]:
-    """What the server itself says of the application's role and of PUBLIC's rights.
+    """Query the server about the application's role and PUBLIC's rights.
 
-    Runs with `check --database default`, as all checks that ask a database do.
+    Runs with `check --database default`, like all checks that query a database.
     """
     if not databases or "default" not in databases:
         return
@@ -269,9 +269,8 @@ def _role(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
     if connection.info.parameter_status("is_superuser") == "on":
         yield checks.Warning(
             f"The application connects as the superuser {connection.info.user}.",
-            hint="It works, but nothing on the server holds it back. Start new installations "
-            "with a role that has CREATEDB and CREATEROLE alone; `manage.py server_sql` "
-            "prints the SQL.",
+            hint="It works, but the server cannot restrict it. Start new installations with a role "
+            "that has only CREATEDB and CREATEROLE; `manage.py server_sql` prints the SQL.",
             id="organizations.W001",
         )
 
@@ -287,7 +286,7 @@ def _ceiling() -> Iterator[checks.CheckMessage]:
         yield checks.Warning(
             f"There are {number} organizations, and ORG_MAX_ORGANIZATIONS is "
             f"{settings.ORG_MAX_ORGANIZATIONS}: further sign-ups will be answered 503.",
-            hint="See whether the disk has room, and raise it; or delete what nobody uses.",
+            hint="Check the free disk space and raise it, or delete unused organizations.",
             id="organizations.W007",
         )
 
@@ -301,9 +300,9 @@ def _credentials() -> Iterator[checks.CheckMessage]:
         return  # Not migrated yet.
     if unreadable := sample.unreadable:
         yield checks.Error(
-            f"CREDENTIAL_KEYS opens no stored password of {', '.join(unreadable)}"
+            f"CREDENTIAL_KEYS cannot decrypt the stored password of {', '.join(unreadable)}"
             f"{'' if sample.any_readable else ', nor any other that was tried'}.",
-            hint="Add the key that sealed them. If it is lost: manage.py reset_credentials.",
+            hint="Add the key that encrypted them. If it is lost: manage.py reset_credentials.",
             id="organizations.E008",
         )
 
@@ -316,7 +315,7 @@ def _open_to_all(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMe
         "AND acl.privilege_type = 'CONNECT') ORDER BY datname"
     ):
         yield checks.Warning(
-            f"Every role may connect to the database {database}, each organization's too.",
+            f"Every role may connect to the database {database}, including the organizations'.",
             hint="Run what `manage.py server_sql` prints as a superuser.",
             id="organizations.W003",
         )
@@ -327,23 +326,23 @@ def _prepared_transactions(connection: psycopg.Connection[Any]) -> Iterator[chec
     row = connection.execute("SELECT current_setting('max_prepared_transactions')::int").fetchone()
     if row and row[0]:
         yield checks.Warning(
-            f"max_prepared_transactions is {row[0]}: an organization can keep its database from "
-            "being dropped by a transaction that outlives its session.",
+            f"max_prepared_transactions is {row[0]}: with a prepared transaction an organization "
+            "can block the drop of its database.",
             hint="Set it to 0, PostgreSQL's default, and restart the server.",
             id="organizations.W009",
         )
 
 
 def _standing(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
-    """A copy of a master waits for somebody who says what it is."""
+    """A copy of a master must be claimed first."""
     from .provisioning import installation
 
     if connection.execute("SELECT to_regclass('public.installation')").fetchone() == (None,):
         return  # Before the first migration.
     if installation.of_row(connection.execute(installation.STATEMENT.encode()).fetchone()).is_copy:
         yield checks.Error(
-            "This master database is a copy: its server or its database is not the recorded one. "
-            "It drops, changes and mails nothing.",
+            "This master database is a copy: its server or database is not the recorded one. It "
+            "drops, changes and mails nothing.",
             hint="See manage.py claim_installation --help.",
             id="organizations.E002",
         )

@@ -16,26 +16,25 @@ from .tenancy import trail
 from .undoing import expected
 
 Status = Organization.Status
-# Above every id that is known, for those that nobody can know any more: of organizations that were
-# deleted since the master was dumped.
+# Added to the highest known id, for organizations that were created and deleted after the dump.
 _SPARE_NUMBERS = 1_000
 _NOT_OURS = "its database is another installation's"
 
 
 @dataclass(frozen=True)
 class Identified:
-    """One role. refused: why it got no identity; empty: it has one now."""
+    """One role. refused: why it got no identity; empty if it has one now."""
 
     name: str
     refused: str = ""
 
 
 def identify_organizations(ids: Collection[int] | None = None) -> Iterator[Identified]:
-    """Give an identity to the roles of before there were any; what was done, one by one.
+    """Write missing identities of roles; yields each.
 
-    ids: these organizations alone, and also where their database is another than it was (it was
-    restored by hand). Of what is half made nobody knows whether people were let in, so it is
-    refused. Raises OrganizationBusy, InstallationUnclaimed, ServerUnavailable and ServerRefused.
+    ids: only these organizations, and also if their database is not the recorded one (it was
+    restored by hand). Unfinished ones are refused, since they may or may not have been in use.
+    Raises OrganizationBusy, InstallationUnclaimed, ServerUnavailable and ServerRefused.
     """
     with open_session() as session:
         rows = Organization.objects.live().order_by("pk")
@@ -60,7 +59,7 @@ def _identify(session: ServerSession, row: Organization, *, is_named: bool) -> I
     if not found.has_role or not (is_new or (is_named and not _knows(found))):
         return
     if is_new and wanted.state == State.MADE:
-        yield Identified(row.name, f"it is {row.status}: nobody knows whether people were let in")
+        yield Identified(row.name, f"it is {row.status}: unknown whether it was in use")
     elif found.oid is not None and found.owner != row.role_name:
         yield Identified(row.name, f"its database belongs to {found.owner}")
     elif found.identity is not None and (
@@ -80,10 +79,10 @@ def _knows(found: Found) -> bool:
 
 
 def _identify_stock(session: ServerSession) -> Iterator[Identified]:
-    """Of what is there under the name that only a template or a spare database can have."""
+    """Identify templates and spare databases, by the names that only they can have."""
     for wanted in _stock(session):
         found = identity.find(session, role=wanted.role, database=wanted.database)
-        # Handed out, a spare has another name: its role is perhaps an organization's.
+        # A spare that was taken has another name: its role may be an organization's.
         if found.has_role and found.identity is None and found.oid is not None:
             if found.owner not in (wanted.owners or (wanted.role,)):
                 yield Identified(wanted.name, f"its database belongs to {found.owner}")
@@ -113,7 +112,7 @@ def _write(
 
 
 def without_identity() -> int:
-    """How many roles that a row names have none yet. One query, of the master's own server."""
+    """How many roles named by a row have no identity yet. One query, on the master's server."""
     with connections["default"].cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_roles AS r "
@@ -128,9 +127,9 @@ def without_identity() -> int:
 # --- The installation ---------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Claimed:
-    """What a claim came to. identified: roles whose OIDs were written anew. closed: organizations
-    that are suspended, since their databases are the other installation's. next_id: of the next
-    organization, at least."""
+    """The result of a claim. identified: roles whose OIDs were rewritten. closed: organizations
+    suspended because their databases belong to the other installation. next_id: the minimum id of
+    the next organization."""
 
     identified: int
     closed: int
@@ -138,12 +137,11 @@ class Claimed:
 
 
 def claim_installation(*, new: bool) -> Claimed:
-    """Say that this master, which is a copy, is at home where it is now.
+    """Put this copy of a master into use.
 
-    new: beside the one that it was copied from, as an installation of its own; else in its place.
-    All processes of the application have to be stopped. One transaction: all of it or nothing.
-    Raises MasterStillThere where the other one is on this server and `new` was not said, and
-    NothingToClaim in a master that is where it belongs: its organizations are its own.
+    new: as a separate installation beside the original; else in its place. All processes of the
+    application must be stopped. All in one transaction. Raises MasterStillThere if the original is
+    on this server and `new` is false, and NothingToClaim in a master that is no copy.
     """
     before = installation.standing()
     if not before.is_copy:
@@ -153,20 +151,20 @@ def claim_installation(*, new: bool) -> Claimed:
     key = random_key() if new else before.key
     identified = closed = 0
     with transaction.atomic(using="default"):
-        # Locked: of two that claim at the same time the second finds it done.
+        # Locked: if two claim at once, the second finds it done.
         Installation.objects.select_for_update().get(pk=1)
         if before.is_on_another_server:
-            # OIDs are made anew with each server; what is here came along.
+            # OIDs differ on each server; the databases here came with the dump.
             for role, found in _moved(before):
                 replace(found, installation=key).write(role)
                 identified += 1
         elif new:
-            # On the same server all that the rows name is the other one's.
+            # On the same server everything the rows name belongs to the original.
             closed = Organization.objects.live().update(
                 status=Status.SUSPENDED,
                 status_reason=_NOT_OURS,
                 status_changed_at=timezone.now(),
-                # Nothing gets there from here any more: no migration, no command, no worker.
+                # Nothing here may reach it any more: no migration, no command, no worker.
                 sealed_password="",
             )
             SpareDatabase.objects.all().delete()
@@ -187,7 +185,7 @@ def claim_installation(*, new: bool) -> Claimed:
 
 
 def _is_there(before: installation.Standing) -> bool:
-    """Whether the master that this one was copied from is still on this server."""
+    """Whether the original is still on this server."""
     with connections["default"].cursor() as cursor:
         cursor.execute(
             "SELECT EXISTS (SELECT FROM pg_database WHERE oid = %s::bigint::oid)",
@@ -205,7 +203,7 @@ FROM pg_roles AS r JOIN pg_shdescription AS s
 
 
 def _identities() -> Iterator[tuple[str, Identity, list[int]]]:
-    """Every role that has an identity, and the OIDs of the databases that it owns."""
+    """Every role with an identity, and the OIDs of the databases it owns."""
     with connections["default"].cursor() as cursor:
         cursor.execute(_IDENTITIES)
         rows = cursor.fetchall()
@@ -216,7 +214,7 @@ def _identities() -> Iterator[tuple[str, Identity, list[int]]]:
 
 
 def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
-    """The roles that a row names, with its key, and the databases that each has on this server."""
+    """The roles named by rows, with the row's key and the role's databases on this server."""
     rows = [*Organization.objects.live(), *SpareDatabase.objects.all()]
     keys: dict[str, tuple[str, str]] = {row.role_name: (row.key, row.database_name) for row in rows}
     with connections["default"].cursor() as cursor:
@@ -231,7 +229,7 @@ def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
 
 
 def _number_on() -> int:
-    """Let no organization have an id that another one had; the next id."""
+    """Raise the id sequence so that no organization gets a used id; the next id."""
     highest = max((each.organization or 0 for _, each, _ in _identities()), default=0)
     with connections["default"].cursor() as cursor:
         cursor.execute(

@@ -11,7 +11,7 @@ from django.core import checks
 
 AppConfigs = Sequence[AppConfig] | None
 Messages = Iterable[checks.CheckMessage]
-_RANDOM = "Make a random one, such as `openssl rand -base64 48` prints"
+_RANDOM = "Generate a random one, for example with `openssl rand -base64 48`"
 
 
 def _guessable(key: str, *, length: int, characters: int) -> bool:
@@ -20,9 +20,9 @@ def _guessable(key: str, *, length: int, characters: int) -> bool:
 
 @checks.register(checks.Tags.security)
 def check_keys(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
-    """The keys are long, random, and not one and the same.
+    """Keys must be long, random and different.
 
-    With DEBUG off the settings refuse a weak one at the start; with DEBUG on this says it.
+    With DEBUG off the settings refuse a weak key at the start; with DEBUG on this check warns.
     """
     signing = {
         "SECRET_KEY": [settings.SECRET_KEY],
@@ -38,24 +38,24 @@ def check_keys(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
             )
     if any(_guessable(key, length=43, characters=12) for key in settings.CREDENTIAL_KEYS):
         yield checks.Warning(
-            "CREDENTIAL_KEYS holds a guessable key.",
+            "CREDENTIAL_KEYS contains a guessable key.",
             hint="Make one with cryptography.fernet.Fernet.generate_key(), put it first, and run "
             "`manage.py reseal_credentials`.",
             id="organizations.W020",
         )
-    # The padding of base64 makes no other key of it.
+    # Base64 padding does not make it another key.
     bare = {key.strip("=") for key in settings.CREDENTIAL_KEYS}
     for name, keys in signing.items():
         if any(key.strip("=") in bare for key in keys):
             yield checks.Warning(
-                f"{name} holds one of CREDENTIAL_KEYS: who may sign can open database passwords.",
+                f"{name} contains one of CREDENTIAL_KEYS: signers can decrypt database passwords.",
                 hint=f"{_RANDOM}, and set {name} to it.",
                 id="organizations.W021",
             )
 
 
 def _is_remote(host: str) -> bool:
-    """Whether the way there leaves this machine: no unix socket, no loopback address."""
+    """Whether the host is another machine: no unix socket, no loopback address."""
     if not host or host.startswith(("/", "@")) or host == "localhost":
         return False
     try:
@@ -66,65 +66,64 @@ def _is_remote(host: str) -> bool:
 
 @checks.register(checks.Tags.security, deploy=True)
 def check_tls_to_the_database(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
-    """A server elsewhere is one that has proved who it is."""
+    """A remote server must prove its identity by TLS."""
     entry = settings.DATABASES["default"]
     mode = entry.get("OPTIONS", {}).get("sslmode", "prefer")
     # libpq takes several hosts, with commas between.
     remote = [host for host in str(entry.get("HOST", "")).split(",") if _is_remote(host)]
     if remote and mode != "verify-full":
         yield checks.Warning(
-            f"The database server {remote[0]} is reached with sslmode {mode}: whoever sits between "
-            "can pretend to be it, and read every organization's rows.",
-            hint="Set MASTER_DB_SSLMODE=verify-full, and MASTER_DB_SSLROOTCERT to the file of the "
-            "authority that signed the server's certificate.",
+            f"The database server {remote[0]} is reached with sslmode {mode}: an attacker on the "
+            "network can impersonate it and read every organization's data.",
+            hint="Set MASTER_DB_SSLMODE=verify-full, and MASTER_DB_SSLROOTCERT to the certificate "
+            "file of the authority that signed the server's certificate.",
             id="organizations.W022",
         )
 
 
 @checks.register(checks.Tags.security, deploy=True)
 def check_origins(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
-    """What other sites' pages may do is said site by site, and by https."""
+    """Trusted origins must be listed one by one, with https."""
     everyone = getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False)
     patterns = getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ())
     if everyone or patterns:
         yield checks.Warning(
-            "CORS allows origins that nobody has named: "
-            + ("every one." if everyone else "those that a pattern fits."),
-            hint="Name each in CORS_ALLOWED_ORIGINS.",
+            "CORS allows unlisted origins: "
+            + ("all of them." if everyone else "those that match a pattern."),
+            hint="List each in CORS_ALLOWED_ORIGINS.",
             id="organizations.W023",
         )
     for name in ("CORS_ALLOWED_ORIGINS", "CSRF_TRUSTED_ORIGINS"):
         for origin in getattr(settings, name):
             if "*" in origin:
                 yield checks.Warning(
-                    f"{name} holds the pattern {origin}: whoever gets one such host is trusted.",
-                    hint="Name each origin.",
+                    f"{name} contains the pattern {origin}: whoever gets such a host is trusted.",
+                    hint="List each origin.",
                     id="organizations.W023",
                 )
             if urlsplit(origin).scheme != "https":
                 yield checks.Warning(
-                    f"{name} holds {origin}, which is not https: whoever sits between decides "
-                    "what its pages do.",
-                    hint="Serve that site by https and name it so.",
+                    f"{name} contains {origin}, which is not https: an attacker on the network "
+                    "controls its pages.",
+                    hint="Serve that site by https and list it so.",
                     id="organizations.W024",
                 )
 
 
 @checks.register(checks.Tags.security, deploy=True)
 def check_hosts(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
-    """A Host header that nobody has named is refused."""
+    """Only listed Host headers may be accepted."""
     if "*" in settings.ALLOWED_HOSTS:
         yield checks.Warning(
-            "ALLOWED_HOSTS holds *: any Host header is believed, and stands in the links that are "
-            "sent.",
-            hint="Name the hosts that the API is called by. /health is answered under any.",
+            "ALLOWED_HOSTS contains *: any Host header is accepted, and used in mailed links.",
+            hint="List the API's host names. /health answers for any host.",
             id="organizations.W025",
         )
 
 
 @checks.register(checks.Tags.security, deploy=True)
 def check_proxies(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
-    """What is believed of a proxy is one picture: either it is there or it is not."""
+    """The proxy settings must be consistent."""
     hops = settings.TRUSTED_PROXY_HOPS
     if settings.SECURE_PROXY_SSL_HEADER and not hops:
         yield checks.Warning(
@@ -136,18 +135,18 @@ def check_proxies(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
     if hops and settings.SECURE_SSL_REDIRECT and not settings.SECURE_PROXY_SSL_HEADER:
         yield checks.Warning(
             f"TRUSTED_PROXY_HOPS is {hops}, HTTPS_ONLY is on and TRUST_X_FORWARDED_PROTO is off: "
-            "a request that the proxy took by https is redirected to https for ever.",
-            hint="Set TRUST_X_FORWARDED_PROTO=on where the proxy sets or strips that header.",
+            "https requests that come through the proxy are redirected in a loop.",
+            hint="Set TRUST_X_FORWARDED_PROTO=on if the proxy always sets or strips that header.",
             id="organizations.W026",
         )
 
 
 @checks.register(checks.Tags.security, deploy=True)
 def check_security_contact(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
-    """Whoever finds a hole learns whom to tell."""
+    """There should be a contact for vulnerability reports."""
     if not settings.SECURITY_CONTACT:
         yield checks.Warning(
-            "Nobody is named at /.well-known/security.txt, which is answered 404.",
+            "/.well-known/security.txt names no contact and answers 404.",
             hint="Set SECURITY_CONTACT=mailto:security@your-domain.",
             id="organizations.W027",
         )
@@ -155,14 +154,14 @@ def check_security_contact(app_configs: AppConfigs = None, **kwargs: Any) -> Mes
 
 @checks.register
 def check_time_limits(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
-    """Each limit can be met before the next larger one ends the wait."""
+    """Each timeout must be shorter than the next larger one."""
     lock, statement = settings.LOCK_TIMEOUT_SECONDS, settings.STATEMENT_TIMEOUT_SECONDS
     request = settings.REQUEST_TIMEOUT_SECONDS
     if not lock < statement < request:
         yield checks.Warning(
             f"LOCK_TIMEOUT_SECONDS is {lock}, STATEMENT_TIMEOUT_SECONDS {statement} and "
-            f"REQUEST_TIMEOUT_SECONDS {request}: the longer wait is cut off before it can be "
-            "answered 503.",
-            hint="Let each be less than the next.",
+            f"REQUEST_TIMEOUT_SECONDS {request}: the longer timeout cuts requests off before the "
+            "shorter one can answer 503.",
+            hint="Make each less than the next.",
             id="organizations.W028",
         )

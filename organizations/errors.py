@@ -8,23 +8,23 @@ import math
 
 
 class OrganizationError(Exception):
-    """Root of everything below."""
+    """Base class of the errors about organizations."""
 
     code = "organization_error"
 
 
 class OrganizationNotFound(OrganizationError):
-    """No organization has this name, slug or id, or it is not ready, or it is gone."""
+    """No usable organization has this name, slug or id."""
 
     code = "organization_not_found"
 
     def __init__(self, what: str = "") -> None:
         named = f" called {what!r}" if what else ""
-        super().__init__(f"There is no organization{named}. Check the spelling, or sign up first.")
+        super().__init__(f"There is no organization{named}. Check the spelling, or sign up.")
 
 
 class OrganizationExists(OrganizationError):
-    """The name, or one that a person would confuse with it, is taken."""
+    """The name, or one that people would confuse with it, is taken."""
 
     code = "organization_exists"
 
@@ -36,25 +36,24 @@ class OrganizationExists(OrganizationError):
 
 
 class OrganizationBusy(OrganizationError):
-    """Somebody else is creating, deleting or cleaning up this organization right now."""
+    """Another process is creating, deleting or cleaning up this organization."""
 
     code = "organization_busy"
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"The organization {name!r} is being created or deleted at this moment. "
-            "Try again shortly."
+            f"The organization {name!r} is being created or deleted right now. Try again shortly."
         )
 
 
 class OrganizationSuspended(OrganizationError):
-    """The organization exists, and its people may not work in it for now."""
+    """The organization is suspended: its users have no access."""
 
     code = "organization_suspended"
 
     def __init__(self, name: str, *, organization_id: int | None = None) -> None:
         self.organization_id = organization_id
-        super().__init__(f"The organization {name!r} is suspended. Ask the platform's staff.")
+        super().__init__(f"The organization {name!r} is suspended. Contact support.")
 
 
 class OrganizationMigrating(OrganizationError):
@@ -65,23 +64,22 @@ class OrganizationMigrating(OrganizationError):
     def __init__(self, name: str, *, organization_id: int | None = None) -> None:
         self.organization_id = organization_id
         super().__init__(
-            f"The organization {name!r} is being brought to a new version at this moment. "
-            "Try again shortly."
+            f"The organization {name!r} is being upgraded right now. Try again shortly."
         )
 
 
 class MigrationUnknown(OrganizationError):
-    """The target of a migration is no tenant app, or none of its migrations, or several."""
+    """The migration target is not a tenant app, or matches none or several of its migrations."""
 
     code = "migration_unknown"
 
     def __init__(self, label: str, name: str | None, *, known: list[str]) -> None:
         what = f"tenant app {label!r}" if name is None else f"one migration {name!r} of {label!r}"
-        super().__init__(f"There is no {what}. There are: {', '.join(known)}.")
+        super().__init__(f"There is no {what}. Known: {', '.join(known)}.")
 
 
 class OrganizationMismatch(OrganizationError):
-    """A header or a host names another organization than the credential does."""
+    """A header or the host names a different organization than the credential."""
 
     code = "organization_mismatch"
 
@@ -98,7 +96,7 @@ class WrongState(OrganizationError):
     code = "organization_wrong_state"
 
     def __init__(self, name: str, *, status: str, wanted: str) -> None:
-        super().__init__(f"The organization {name!r} is {status}; this needs it to be {wanted}.")
+        super().__init__(f"The organization {name!r} is {status}; it must be {wanted}.")
 
 
 class ProvisioningInTransaction(OrganizationError):
@@ -108,13 +106,13 @@ class ProvisioningInTransaction(OrganizationError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Creating or deleting an organization inside transaction.atomic() is not possible: "
-            "PostgreSQL refuses CREATE DATABASE there. Call it outside."
+            "An organization cannot be created or deleted inside transaction.atomic(): PostgreSQL "
+            "refuses CREATE DATABASE there. Call it outside."
         )
 
 
 class ProvisioningFailed(OrganizationError):
-    """A step of provisioning failed; what it had made has been taken back."""
+    """A step of provisioning failed; everything it made was removed."""
 
     code = "provisioning_failed"
 
@@ -123,133 +121,133 @@ class ProvisioningFailed(OrganizationError):
 
 
 class ServerUnavailable(OrganizationError):
-    """The PostgreSQL server cannot be reached, or has no connection free."""
+    """The PostgreSQL server cannot be reached, or has no free connection."""
 
     code = "database_unavailable"
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(
-            "The database cannot be reached at this moment. Try again shortly."
+            "The database is unavailable right now. Try again shortly."
             + (f" ({reason})" if reason else "")
         )
 
 
 class TookTooLong(OrganizationError):
-    """A statement met its time limit, or waited for a lock as long as it may."""
+    """A statement hit its time limit, or waited too long for a lock."""
 
     code = "took_too_long"
 
     def __init__(self) -> None:
-        super().__init__("The database took too long, and the request was given up. Try again.")
+        super().__init__("The database took too long, so the request was cancelled. Try again.")
 
 
 class ServerRefused(OrganizationError):
-    """The PostgreSQL server answered a statement of ours with an error that is no outage."""
+    """The PostgreSQL server rejected a statement of ours; it is not an outage."""
 
     code = "database_refused"
 
     def __init__(self, kind: str) -> None:
         super().__init__(
-            f"The database server refused a step ({kind}). Nothing is lost: see the log, run "
+            f"The database server rejected a step ({kind}). No data is lost: see the log, run "
             "`manage.py check --database default`, then `manage.py reconcile_orgs`."
         )
 
 
 class DatabaseInUse(ServerRefused):
-    """A database that somebody is connected to: a person's psql, or a backup."""
+    """Something else is connected to the database, such as psql or a backup."""
 
     code = "database_in_use"
 
     def __init__(self, kind: str) -> None:
         Exception.__init__(
             self,
-            f"Somebody is connected to the database ({kind}). Nothing is lost: end that session "
+            f"Something is connected to the database ({kind}). No data is lost: end that session "
             "(pg_stat_activity shows it), then run `manage.py reconcile_orgs`.",
         )
 
 
 class DatabaseKept(OrganizationError):
-    """Row, identity, OID and owner do not agree, so that nothing is dropped."""
+    """Row, identity, OID and owner do not agree, so nothing is dropped."""
 
     code = "database_kept"
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(
-            f"{name!r} is left as it is: {why}. `manage.py check_orgs` says what to do."
+            f"{name!r} was not changed: {why}. `manage.py check_orgs` says what to do."
         )
 
 
 class InstallationUnclaimed(OrganizationError):
-    """This master is a copy: its server or its database is not the recorded one."""
+    """This master database is a copy: its server or database is not the recorded one."""
 
     code = "installation_unclaimed"
 
     def __init__(self) -> None:
         super().__init__(
-            "This master database is a copy, and the databases that it names may be another "
-            "installation's. Nothing is touched. The platform's staff decide: see `manage.py "
+            "This master database is a copy, so the databases it names may belong to another "
+            "installation. Nothing was changed. An operator must decide: see `manage.py "
             "claim_installation --help`."
         )
 
 
 class MasterStillThere(OrganizationError):
-    """A copy wants the place of a master that is still on the server."""
+    """A copy was claimed as the only master while the original is still on the server."""
 
     code = "master_still_there"
 
     def __init__(self) -> None:
         super().__init__(
-            "The master that this one was copied from is still on this server. Use --new to be an "
-            "installation beside it, or drop it first."
+            "The original of this master database is still on this server. Use --new to make this "
+            "a separate installation, or drop the original first."
         )
 
 
 class NothingToClaim(OrganizationError):
-    """The master is where it belongs: by no claim would anything be gained, and its own lost."""
+    """The master is no copy; a claim would only suspend its own organizations."""
 
     code = "nothing_to_claim"
 
     def __init__(self) -> None:
-        super().__init__("This master is where it belongs. Nothing to claim.")
+        super().__init__("This master database is not a copy. There is nothing to claim.")
 
 
 class ProgramMissing(OrganizationError):
-    """pg_dump or pg_restore is not on this machine."""
+    """pg_dump or pg_restore is not installed."""
 
     code = "program_missing"
 
     def __init__(self, program: str) -> None:
         super().__init__(
             f"{program} was not found. Install PostgreSQL's client programs, at least as new as "
-            "the server, and set POSTGRES_BIN to their folder where it is not in PATH."
+            "the server, and set POSTGRES_BIN to their folder unless it is in PATH."
         )
 
 
 class CopyFailed(OrganizationError):
-    """The content of a database could not be copied into another."""
+    """A database's content could not be copied into another."""
 
     code = "copy_failed"
 
     def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"The content of {name!r} could not be copied; it is where it was: {why}")
+        super().__init__(f"The content of {name!r} was not copied. The original is intact: {why}")
 
 
 class AdoptionRefused(OrganizationError):
-    """A database is not one that can be brought back."""
+    """This database cannot be adopted."""
 
     code = "adoption_refused"
 
     def __init__(self, database: str, why: str) -> None:
-        super().__init__(f"{database} is not adopted: {why}.")
+        super().__init__(f"{database} was not adopted: {why}.")
 
 
 class CacheUnavailable(OrganizationError):
-    """Redis cannot be reached, so that nothing can be counted or cached."""
+    """Redis cannot be reached, so nothing can be counted or cached."""
 
     code = "cache_unavailable"
 
     def __init__(self) -> None:
-        super().__init__("The shared cache cannot be reached at this moment. Try again shortly.")
+        super().__init__("The shared cache is unavailable right now. Try again shortly.")
 
 
 class TooManyOrganizations(OrganizationError):
@@ -259,18 +257,17 @@ class TooManyOrganizations(OrganizationError):
 
     def __init__(self) -> None:
         super().__init__(
-            "No more organizations are taken in here at this time. Try again later, or ask those "
-            "who run the platform."
+            "The limit of organizations is reached. Try again later, or contact support."
         )
 
 
 class SignUpClosed(OrganizationError):
-    """ORG_SIGNUP lets no stranger make an organization, or nobody over HTTP."""
+    """ORG_SIGNUP is `staff` or `off`, so this caller may not sign up."""
 
     code = "signup_closed"
 
     def __init__(self) -> None:
-        super().__init__("Sign-up is closed here. Ask those who run the platform.")
+        super().__init__("Sign-up is closed. Contact support.")
 
 
 class CredentialUnreadable(OrganizationError):
@@ -280,22 +277,22 @@ class CredentialUnreadable(OrganizationError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"The stored database password of {name!r} cannot be opened. "
-            "Add the key that sealed it to CREDENTIAL_KEYS."
+            f"The stored database password of {name!r} cannot be decrypted. "
+            "Add the key that encrypted it to CREDENTIAL_KEYS."
         )
 
 
 class SignUpUnknown(OrganizationError):
-    """A status URL that was never given out, or whose sign-up ended long ago."""
+    """An unknown status URL, or one whose sign-up ended long ago."""
 
     code = "sign_up_not_found"
 
     def __init__(self) -> None:
-        super().__init__("There is no such sign-up, or it ended long ago. Log in, or sign up.")
+        super().__init__("This sign-up does not exist or ended long ago. Log in, or sign up.")
 
 
 class JobRefused(OrganizationError):
-    """A job that names no organization, or another than its lock does."""
+    """A job that names no organization, or a different one than its lock."""
 
     code = "job_refused"
 
@@ -304,95 +301,94 @@ class JobRefused(OrganizationError):
 
 
 class MigrationFailed(OrganizationError):
-    """A job's migration of one organization; the master's record of it says the same."""
+    """A job could not migrate an organization. The master's record has the same error."""
 
     code = "migration_failed"
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"The database of {name!r} is where it was before: {reason}")
+        super().__init__(f"The database of {name!r} was not migrated: {reason}")
 
 
 class MigrationsIncoherent(OrganizationError):
-    """The code's migrations of the tenant apps are such that no database can be made by them."""
+    """The tenant apps' migrations in the code are inconsistent, so no database can be made."""
 
     code = "migrations_incoherent"
 
 
 class HistoryInconsistent(OrganizationError):
-    """A database has a migration without one that it depends on."""
+    """A database has a migration applied but not one that it depends on."""
 
     code = "migration_history_inconsistent"
 
     def __init__(self, migration: str, *, lacks: str) -> None:
         super().__init__(
-            f"{migration} is applied, and {lacks}, which it depends on, is not. Somebody has "
-            "changed django_migrations, or the code's migrations. Record what is there, or take "
-            'back what is not: docs/migrations.md, "A history that cannot be".'
+            f"{migration} is applied, but {lacks}, which it depends on, is not. Somebody changed "
+            "django_migrations or the code's migrations. See docs/migrations.md, "
+            '"A history that cannot be".'
         )
 
 
 class MigrationHalfDone(OrganizationError):
-    """A migration that is in no transaction failed; its cause is the error that it met."""
+    """A non-atomic migration failed; __cause__ is its error."""
 
     code = "migration_half_done"
 
     def __init__(self, migration: str) -> None:
-        super().__init__(f"{migration} is not atomic: what it did before this error stays done.")
+        super().__init__(f"{migration} is not atomic: what it did before this error remains.")
 
 
 class HistoryUnreadable(OrganizationError):
-    """What an organization's database says of its migrations is no such thing: it can be a view."""
+    """An organization's django_migrations is not the table it should be; it can be a view."""
 
     code = "history_unreadable"
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(
-            f"The table django_migrations of {name!r} {reason}. Look at what it is, repair it and "
-            "try again."
+            f"The table django_migrations of {name!r} {reason}. Repair it and try again."
         )
 
 
 class OtherCode(OrganizationError):
-    """A job that is for other migrations than its worker has."""
+    """The job's migrations are not those of the worker's code."""
 
     code = "other_code"
 
     def __init__(self) -> None:
         super().__init__(
-            "This worker has other migrations than the job is for. Restart the workers with the "
-            "code that migrate_orgs was run from."
+            "The worker's migrations are not those that the job was enqueued with. Restart the "
+            "workers with the code that migrate_orgs was run from."
         )
 
 
 class MailServerUnavailable(OrganizationError):
-    """The mail server cannot be reached, or takes no mail from us at this moment."""
+    """The mail server cannot be reached, or accepts no mail from us right now."""
 
     code = "mail_server_unavailable"
 
     def __init__(self, kind: str) -> None:
-        super().__init__(f"The mail server took no mail ({kind}). It is tried again.")
+        super().__init__(f"The mail server did not accept the mail ({kind}). It will be retried.")
 
 
 class MailRefused(OrganizationError):
-    """The mail server will not take this mail, however often it is tried."""
+    """The mail server rejected this mail permanently."""
 
     code = "mail_refused"
 
     def __init__(self, kind: str) -> None:
-        super().__init__(f"The mail server refused the mail for good ({kind}).")
+        super().__init__(f"The mail server rejected the mail permanently ({kind}).")
 
 
 class JobNotFound(OrganizationError):
-    """There is no such job, or it is another organization's."""
+    """The job does not exist, or belongs to another organization."""
 
     code = "job_not_found"
 
     def __init__(self) -> None:
-        super().__init__("There is no such job. Look into the list of jobs.")
+        super().__init__("There is no such job. See the list of jobs.")
 
 
 class JobWrongState(OrganizationError):
-    """What was asked of a job does not fit what it is doing."""
+    """The job's status does not allow this."""
 
     code = "job_wrong_state"
 
@@ -400,9 +396,9 @@ class JobWrongState(OrganizationError):
         super().__init__(f"Job {job_id} is {status}: {why}")
 
 
-# Their sentences tell the operator what to do; a stranger learns that it was not their fault.
+# Their messages are for the operator; a stranger only learns that it was not their fault.
 FOR_OPERATORS = (ProvisioningFailed, ServerRefused, CredentialUnreadable, MigrationsIncoherent)
-# Another try later can succeed: answered 503.
+# A later retry can succeed: answered 503.
 UNAVAILABLE = (
     CacheUnavailable,
     InstallationUnclaimed,
@@ -412,28 +408,27 @@ UNAVAILABLE = (
     TooManyOrganizations,
 )
 OUR_FAULT = (
-    "This could not be done, for a reason on our side. Nothing is half made. It has been logged; "
-    "try again later."
+    "Something went wrong on our side. Nothing was created. The error was logged; try again later."
 )
 
 
 class AccountError(Exception):
-    """Root of what can go wrong with a person's account in an organization."""
+    """Base class of the errors about user accounts."""
 
     code = "account_error"
 
 
 class InvalidCredentials(AccountError):
-    """Wrong e-mail, wrong password or an inactive user: one answer for all three."""
+    """Wrong e-mail, wrong password or inactive user: the same answer for all three."""
 
     code = "invalid_credentials"
 
     def __init__(self) -> None:
-        super().__init__("E-mail or password is wrong, or the account is not active.")
+        super().__init__("The e-mail or password is wrong, or the account is not active.")
 
 
 class AdminRequired(AccountError):
-    """Right password, but the user is no admin of the organization."""
+    """The user is not an admin of the organization."""
 
     code = "admin_required"
 
@@ -442,7 +437,7 @@ class AdminRequired(AccountError):
 
 
 class TooManyRequests(AccountError):
-    """More requests than a limit allows; seconds says when the next one may come."""
+    """Rate limit exceeded; `seconds` until the next request is allowed."""
 
     code = "throttled"
 
@@ -453,7 +448,7 @@ class TooManyRequests(AccountError):
 
 
 class LoginDelayed(TooManyRequests):
-    """Log-ins of this account have failed too often; until then none is tried."""
+    """Too many failed logins for this account; none is tried until `seconds` have passed."""
 
     code = "login_delayed"
 
@@ -462,7 +457,7 @@ class LoginDelayed(TooManyRequests):
 
 
 class InvalidToken(AccountError):
-    """A token that is malformed, expired, revoked, of another kind or of another organization."""
+    """The token is malformed, expired, revoked, of the wrong kind or of another organization."""
 
     code = "invalid_token"
 
@@ -471,7 +466,7 @@ class InvalidToken(AccountError):
 
 
 class InvalidLink(AccountError):
-    """A link from a mail that is malformed, expired, used up, or somebody else's: one answer."""
+    """A mailed link that is malformed, expired, used or somebody else's: one answer for all."""
 
     code = "invalid_link"
 
@@ -485,16 +480,16 @@ class UserExists(AccountError):
     code = "user_exists"
 
     def __init__(self, email: str) -> None:
-        super().__init__(f"A user with the e-mail address {email} exists already.")
+        super().__init__(f"A user with the e-mail address {email} already exists.")
 
 
 class UserGone(AccountError):
-    """The user was removed while this request was under way."""
+    """The user was removed during this request."""
 
     code = "user_gone"
 
     def __init__(self) -> None:
-        super().__init__("This user has been removed. Load the list again.")
+        super().__init__("This user has been removed. Reload the list.")
 
 
 class LastAdmin(AccountError):

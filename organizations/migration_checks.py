@@ -16,10 +16,11 @@ from .provisioning import code
 def check_migrations(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """They can be applied at all. A warning: makemigrations, which repairs it, runs checks too."""
+    """The migrations must be consistent. A warning: makemigrations, the repair, runs checks."""
     if sentence := code.problem():
         yield checks.Warning(
-            "No organization can be made or migrated by the tenant apps' migrations.",
+            "The tenant apps' migrations are inconsistent: no organization can be created or "
+            "migrated.",
             hint=sentence,
             id="organizations.W070",
         )
@@ -31,9 +32,9 @@ def check_histories(
     databases: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> Iterable[checks.CheckMessage]:
-    """By the master's record, what organizations have is what a database can have come to.
+    """The recorded migrations of each organization must be consistent.
 
-    With `check --database default`. Says nothing where the master has no tables yet.
+    With `check --database default`. Silent if the master has no tables yet.
     """
     if not databases or "default" not in databases or code.problem():
         return
@@ -58,7 +59,7 @@ def check_histories(
                 engine.refuse_inconsistent(known[fingerprint].migrations)
         except HistoryInconsistent as error:
             yield checks.Warning(
-                f"{number} organizations, such as {slug}, have migrations that do not fit.",
+                f"{number} organizations, such as {slug}, have an inconsistent migration history.",
                 hint=str(error),
                 id="organizations.W071",
             )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class IsStaff(BasePermission):
-    """Staff of the platform, and no user of an organization."""
+    """Staff of the platform."""
 
     message = "Only the platform's staff may do this."
 
@@ -26,10 +26,9 @@ class IsStaff(BasePermission):
 
 
 class StaffMay(IsStaff):
-    """Staff whose permissions, as Django admin asks for them, allow it: to make organizations by
-    POST, and to see them."""
+    """Staff with Django's add permission for POST, and view permission otherwise."""
 
-    message = "Only the platform's staff who have the permission for it may do this."
+    message = "You need a staff account with permission to do this."
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         return super().has_permission(request, view) and self._may(request)
@@ -41,14 +40,14 @@ class StaffMay(IsStaff):
 
 
 class StaffMaySee(StaffMay):
-    """Staff who may see organizations, whatever the method."""
+    """Staff who may view organizations, for any method."""
 
     def _may(self, request: Request) -> bool:
         return _may_see(request)
 
 
 def _may_see(request: Request) -> bool:
-    """As ModelAdmin.has_view_permission: who may change them sees them."""
+    """As ModelAdmin.has_view_permission: permission to change includes viewing."""
     return any(
         request.user.has_perm(f"organizations.{verb}_organization") for verb in ("view", "change")
     )
@@ -64,9 +63,9 @@ class SignUpIsOpen(AllowAny):
 
 
 class MayLookUp(AllowAny):
-    """Everybody; with ORG_PUBLIC_LOOKUP off staff, and the organization's own people."""
+    """Everybody; with ORG_PUBLIC_LOOKUP off, staff and the organization's own users."""
 
-    message = "Log in to look an organization up."
+    message = "Log in to look up an organization."
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         if settings.ORG_PUBLIC_LOOKUP != "off" or isinstance(request.user, User):

@@ -12,7 +12,7 @@ from .validators import validate_name
 
 
 class SignUpInput(ChecksPerson):
-    """A company that signs up."""
+    """The input of a sign-up."""
 
     email = StrictCharField(max_length=254, help_text="The first admin's address.")
     password = PasswordField(help_text="The first admin's password.")
@@ -30,7 +30,7 @@ class NameInput(serializers.Serializer[Any]):
 
 
 class OrganizationOutput(serializers.ModelSerializer[Organization]):
-    """What clients of the first edition know of an organization."""
+    """An organization in the first edition's format."""
 
     class Meta:
         model = Organization
@@ -39,7 +39,7 @@ class OrganizationOutput(serializers.ModelSerializer[Organization]):
 
 
 class MaskedOrganizationOutput(OrganizationOutput):
-    """The same for strangers, with an address that says no more than whose it may be."""
+    """The same for strangers, with the address masked."""
 
     def to_representation(self, instance: Organization) -> dict[str, Any]:
         shown: dict[str, Any] = super().to_representation(instance)
@@ -47,32 +47,32 @@ class MaskedOrganizationOutput(OrganizationOutput):
 
 
 def masked(email: str) -> str:
-    """`a***@company.com`: still shaped as an address."""
+    """`a***@company.com`: still a valid address."""
     local, at, domain = email.rpartition("@")
-    # Not of a quoted one: it would be no address any more.
+    # Not the first character of a quoted one: the result would not be an address.
     first = local[:1] if local[:1].isalnum() else ""
     return f"{first}***@{domain}" if at else ""
 
 
 class FailureOutput(serializers.Serializer[Any]):
-    """Why it failed, in the shape of every error."""
+    """Why it failed, in the format of all errors."""
 
     detail = serializers.CharField()
     code = serializers.CharField()
 
 
 class SignUpStatusOutput(serializers.Serializer[Any]):
-    """How a sign-up goes."""
+    """The state of a sign-up."""
 
     state = serializers.ChoiceField(choices=["waiting", "running", "done", "failed"])
-    step = serializers.CharField(help_text="The last step that was done; empty before the first.")
-    status_url = serializers.CharField(required=False, help_text="In the answer 202 alone.")
+    step = serializers.CharField(help_text="The last step done; empty before the first.")
+    status_url = serializers.CharField(required=False, help_text="Only in the 202 response.")
     organization = OrganizationOutput(required=False, allow_null=True, help_text="Once done.")
-    error = FailureOutput(required=False, help_text="Where it failed.")
+    error = FailureOutput(required=False, help_text="If it failed.")
 
 
 class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
-    """What its own people and the staff know of it; where its database is is nobody's concern."""
+    """An organization as its users see it; without where its database is."""
 
     class Meta:
         model = Organization
@@ -81,11 +81,11 @@ class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
 
 
 class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
-    """What staff see: also the server and the database."""
+    """An organization as staff see it, with server and database."""
 
     server = serializers.CharField(source="server.name", read_only=True)
     # No EmailField: the schema would promise an address.
-    admin_email = serializers.CharField(read_only=True, help_text="Empty where it was deleted.")
+    admin_email = serializers.CharField(read_only=True, help_text="Empty if deleted.")
 
     class Meta:
         model = Organization
@@ -104,9 +104,9 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
 
 
 class AuditEntryOutput(serializers.ModelSerializer[AuditEntry]):
-    """One act in the organization."""
+    """One audit entry."""
 
-    facts = serializers.DictField(read_only=True, help_text="What else is known of the act.")
+    facts = serializers.DictField(read_only=True, help_text="Further facts about the event.")
 
     class Meta:
         model = AuditEntry

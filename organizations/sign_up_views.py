@@ -23,23 +23,23 @@ PREFER = OpenApiParameter(
     location=OpenApiParameter.HEADER,
     required=False,
     type=str,
-    description="`respond-async`: answer 202 at once, with the URL that tells how it goes.",
+    description="`respond-async`: answer 202 at once, with a status URL.",
 )
 ACCEPTED = OpenApiResponse(
     serializers.SignUpStatusOutput,
-    description="Accepted, for a request with `Prefer: respond-async`. `Location` is the URL that "
-    "tells how it goes.",
+    description="Accepted, for a request with `Prefer: respond-async`. `Location` is the status "
+    "URL.",
 )
 
 
 def wants_async(request: Request) -> bool:
-    """Whether the client would rather not wait (RFC 7240, section 4.1)."""
+    """Whether the client prefers not to wait (RFC 7240, section 4.1)."""
     preferences = request.headers.get("Prefer", "").split(",")
     return any(each.split(";")[0].strip().lower() == PREFERENCE for each in preferences)
 
 
 def accept(request: Request, data: dict[str, Any]) -> Response:
-    """The answer 202. Raises what makes the whole sign-up fail at once."""
+    """The 202 response. Raises the errors that make a sign-up fail at once."""
     token = sign_ups.accept(
         name=data["organization_name"],
         email=data["email"],
@@ -58,19 +58,19 @@ def accept(request: Request, data: dict[str, Any]) -> Response:
 
 
 def _retry_after() -> str:
-    """So seldom that nobody who obeys it meets the limit."""
+    """Long enough that a client that obeys it never hits the rate limit."""
     return str(max(_RETRY_AFTER_SECONDS, limits.pause_seconds("LOOKUP")))
 
 
 class SignUpStatusView(ContractView):
-    """How a sign-up goes. Who has the URL may ask; no login is handed out here."""
+    """The status of a sign-up, for whoever has the URL. Issues no login."""
 
     serializer_class = serializers.SignUpStatusOutput
     error_statuses = (404, 429)
 
     @extend_schema(
         operation_id="sign_up_status",
-        summary="How a sign-up goes that was answered 202",
+        summary="Status of a sign-up that was answered 202",
         responses={200: serializers.SignUpStatusOutput},
         examples=examples.SIGN_UP_STATUS,
         tags=["organizations"],
@@ -82,7 +82,7 @@ class SignUpStatusView(ContractView):
         except SignUpUnknown:
             limits.take("LOOKUP", limits.client_key(request._request))
             raise
-        # Each by itself: one address can have many under way, and was told when to come again.
+        # Per sign-up: one address can have many under way, and each was told when to ask again.
         limits.take("LOOKUP", f"sign-up:{pending.pk}")
         body: dict[str, Any] = {"state": pending.state, "step": pending.step}
         headers = {"Cache-Control": "no-store"}

@@ -31,7 +31,7 @@ from .permissions import MayLookUp, SignUpIsOpen, StaffMay, StaffMaySee
 
 
 class CreateOrganizationView(ContractView):
-    """Sign-up, where ORG_SIGNUP is open."""
+    """Sign-up, if ORG_SIGNUP is open."""
 
     permission_classes = (SignUpIsOpen,)
     throttle_classes = (SignUpThrottle,)
@@ -40,7 +40,7 @@ class CreateOrganizationView(ContractView):
 
     @extend_schema(
         operation_id="org_create",
-        summary="Sign up: an organization with a database of its own",
+        summary="Sign up: create an organization with its own database",
         parameters=[sign_up_views.PREFER],
         responses={201: serializers.OrganizationOutput, 202: sign_up_views.ACCEPTED},
         examples=examples.CREATE,
@@ -57,8 +57,8 @@ class CreateOrganizationView(ContractView):
 
 
 class GetOrganizationView(ContractView):
-    """Look-up by name: everybody's, unless ORG_PUBLIC_LOOKUP is off. Where it is masked, strangers
-    see no more of the first admin's address than whose it may be."""
+    """Look-up by name: public, unless ORG_PUBLIC_LOOKUP is off. With `masked`, strangers see the
+    first admin's address masked."""
 
     permission_classes = (MayLookUp,)
     throttle_classes = (LookupThrottle,)
@@ -66,24 +66,24 @@ class GetOrganizationView(ContractView):
     error_statuses = (401, 403, 404, 429)
 
     def get_authenticators(self) -> list[BaseAuthentication]:
-        """None while everybody may ask: a stale token is in nobody's way."""
+        """None for public look-up, so that a stale token does not fail it."""
         if settings.ORG_PUBLIC_LOOKUP == "on":
             return []
         if settings.ORG_PUBLIC_LOOKUP == "masked":
-            # A login that stands has its organization active by now.
+            # A valid login has already activated its organization.
             return [StaffSessionAuthentication()]
         return [kind() for kind in GenericAPIView.authentication_classes]
 
     def perform_authentication(self, request: Request) -> None:
-        """Where it is masked, a login that is no good counts as none."""
+        """With `masked`, an invalid login counts as none."""
         if settings.ORG_PUBLIC_LOOKUP != "masked":
             super().perform_authentication(request)
 
     @extend_schema(
         operation_id="org_get",
-        summary="An organization by its name",
-        description="Where an installation masks it, strangers are told the first admin's address "
-        "as `a***@company.com`; the organization's people and staff see it whole.",
+        summary="Get an organization by name",
+        description="An installation can mask the first admin's address as `a***@company.com`; the "
+        "organization's users and staff always see it in full.",
         responses={200: serializers.OrganizationOutput},
         examples=examples.GET,
         tags=["organizations"],
@@ -96,7 +96,7 @@ class GetOrganizationView(ContractView):
         organization = services.find_organization(name)
         tenant = tenancy.peek()
         if settings.ORG_PUBLIC_LOOKUP == "off" and tenant and tenant != organization.tenant:
-            # To the people of another organization it does not exist.
+            # For users of another organization it does not exist.
             raise OrganizationNotFound(name)
         if (
             settings.ORG_PUBLIC_LOOKUP == "masked"
@@ -113,7 +113,7 @@ class GetOrganizationView(ContractView):
 
 
 def _sign_up(view: GenericAPIView[Any], request: Request) -> Organization | Response:
-    """The new organization, or the answer 202 where the client would rather not wait."""
+    """The new organization, or the 202 response if the client prefers not to wait."""
     data = view.get_serializer(data=request.data)
     data.is_valid(raise_exception=True)
     if sign_up_views.wants_async(request):
@@ -161,19 +161,19 @@ class OrganizationFilter(filters.FilterSet):
 @extend_schema_view(
     list=extend_schema(
         operation_id="organizations_list",
-        summary="All organizations (staff)",
+        summary="List organizations (staff)",
         examples=examples.STAFF,
         tags=["staff"],
     ),
     retrieve=extend_schema(
         operation_id="organizations_retrieve",
-        summary="An organization by id or slug (staff)",
+        summary="Get an organization by id or slug (staff)",
         examples=examples.STAFF,
         tags=["staff"],
     ),
     create=extend_schema(
         operation_id="organizations_create",
-        summary="Make an organization (staff)",
+        summary="Create an organization (staff)",
         request=serializers.SignUpInput,
         parameters=[sign_up_views.PREFER],
         responses={201: serializers.OrganizationStaffOutput, 202: sign_up_views.ACCEPTED},
@@ -203,7 +203,7 @@ class OrganizationViewSet(
         return serializers.OrganizationStaffOutput
 
     def get_object(self) -> Organization:
-        """By id where the path has digits alone (no slug does), else by a live one's slug."""
+        """By id if the path is all digits (no slug is), else by the slug of an existing one."""
         id_or_slug: str = self.kwargs["id_or_slug"]
         queryset: QuerySet[Organization] = self.get_queryset()
         if id_or_slug.isdigit():

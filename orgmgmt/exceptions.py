@@ -33,8 +33,7 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 2
 _SUSPICIOUS = "The request was refused. Check its Host header, its size and its number of fields."
 _WRONG_SCHEME = (
-    "The Authorization header is of a kind that is not read here. Send `Authorization: Bearer` and "
-    "an access token."
+    "This Authorization scheme is not supported. Send `Authorization: Bearer` and an access token."
 )
 _STATUS: dict[type[Exception], int] = {
     **dict.fromkeys(errors.UNAVAILABLE, 503),
@@ -66,7 +65,7 @@ _HEADERS = {
 
 
 def body(detail: str, code: str, fields: dict[str, list[str]] | None = None) -> dict[str, Any]:
-    """The one shape of an error."""
+    """The JSON body of an error."""
     answer: dict[str, Any] = {"detail": detail, "code": code}
     if fields is not None:
         answer["fields"] = fields
@@ -74,7 +73,7 @@ def body(detail: str, code: str, fields: dict[str, list[str]] | None = None) -> 
 
 
 def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's EXCEPTION_HANDLER. None for what is a bug: Django answers 500 and logs it."""
+    """DRF's EXCEPTION_HANDLER. None for a bug: Django then answers 500 and logs it."""
     if "request" in context:
         _choose_renderer(**context)
         _say_what_is_wanted(exc, **context)
@@ -94,7 +93,7 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def _say_what_is_wanted(exc: Exception, *, request: Request, view: APIView, **_: Any) -> None:
-    """DRF names what was sent alone, or takes a header that it cannot read for none."""
+    """Say what to send: DRF only names what was sent, or ignores an unreadable header."""
     if isinstance(exc, drf.UnsupportedMediaType):
         wanted = next((each.media_type for each in view.get_parsers()), None)
         exc.detail = drf.ErrorDetail(f"Send the body as {wanted}.", exc.default_code)
@@ -107,7 +106,7 @@ def domain_answer(
 ) -> tuple[int, dict[str, Any], dict[str, str]] | None:
     """Status, body and headers for an error of ours or of the database; None for any other.
 
-    What failed is left on the request, whose end has one line in the log.
+    The failure is kept on the request, and logged in one line at its end.
     """
     if isinstance(exc, ValidationError):
         fields = exc.message_dict if hasattr(exc, "error_dict") else {"__all__": exc.messages}
@@ -123,7 +122,7 @@ def domain_answer(
         _note(request, "database too slow", exc)
         exc = errors.TookTooLong()
     if isinstance(exc, OperationalError | InterfaceError):
-        # The text of the server's is for the log: it names hosts, databases and roles.
+        # The server's own words are for the log: they name hosts, databases and roles.
         _note(request, "database unavailable", exc)
         exc = errors.ServerUnavailable()
     if isinstance(exc, RedisError):
@@ -135,7 +134,7 @@ def domain_answer(
     if isinstance(exc, errors.OrganizationError | errors.AccountError):
         status = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), None)
         if isinstance(exc, errors.FOR_OPERATORS):
-            _note(request, "refused for a reason of our own", exc)
+            _note(request, "request failed on our side", exc)
             return 503, body(errors.OUR_FAULT, exc.code), _HEADERS[503]
         if isinstance(exc, errors.TooManyRequests):
             return 429, body(str(exc), exc.code), {"Retry-After": str(exc.seconds)}
@@ -154,18 +153,18 @@ def _note(request: HttpRequest | None, message: str, exc: BaseException) -> None
 
 
 def log_failure(request: HttpRequest, response: HttpResponseBase) -> None:
-    """The one line of a request that was answered 5xx, unless it was a bug, which Django has
-    logged; inside what stamps the request's id."""
+    """Log one line for a request that was answered 5xx, with the request's id. Bugs are logged by
+    Django."""
     if getattr(response, "_has_been_logged", False):
         return
     message, exc, alias = getattr(request, "failure", (response.reason_phrase, None, "-"))
     facts = {"method": request.method, "path": request.path, "status": response.status_code}
     logger.error(message, exc_info=exc, extra={**facts, "tenant": alias})
-    # Django would log it once more, outside (django/utils/log.py, log_response).
+    # Django would log it again, outside (django/utils/log.py, log_response).
     response._has_been_logged = True  # type: ignore[attr-defined]
 
 
-# What the value of a request can be wrong with, where nothing has looked at it before.
+# SQLSTATEs for invalid values that no validation caught.
 _OF_A_VALUE = (
     *(pg.NumericValueOutOfRange, pg.StringDataRightTruncation, pg.DatetimeFieldOverflow),
     *(pg.InvalidDatetimeFormat, pg.IntervalFieldOverflow, pg.InvalidTextRepresentation),
@@ -177,29 +176,27 @@ _OF_A_VALUE = (
 def _refused_by_the_database(
     exc: DataError | IntegrityError,
 ) -> tuple[int, dict[str, Any], dict[str, str]] | None:
-    """Of a race that one request lost, or of a value. None for what is a bug of ours."""
+    """The answer to a lost race or an invalid value. None for a bug of ours."""
     cause = exc.__cause__
     if isinstance(cause, pg.UniqueViolation | pg.ExclusionViolation):
         if (cause.diag.constraint_name or "").endswith("_pkey"):
             return None  # No request names a new row's key: the sequence is too low.
-        detail = "Another record has this already. Choose something else, or load the list again."
+        detail = "Another record already has this value. Choose another, or reload the list."
         return 409, body(detail, "conflict"), {}
     if isinstance(cause, pg.ForeignKeyViolation):
-        detail = (
-            "A record that this one refers to, or that refers to it, has changed. Load it again."
-        )
+        detail = "A related record has changed or is gone. Reload and try again."
         return 409, body(detail, "conflict"), {}
-    # psycopg's own, without a SQLSTATE: a text with a NUL.
+    # psycopg's own error, without a SQLSTATE: text with a NUL.
     if isinstance(cause, _OF_A_VALUE) or type(cause) is psycopg.DataError:
-        logger.error("a value came as far as the database", exc_info=exc)
-        return 400, body("A value is out of range, or of the wrong kind.", "invalid_value"), {}
+        logger.error("invalid value reached the database", exc_info=exc)
+        return 400, body("A value is out of range or of the wrong type.", "invalid_value"), {}
     return None
 
 
 def _choose_renderer(request: Request, view: APIView, **_: Any) -> None:
-    """An error is a page where the answer would have been one, and JSON everywhere else.
+    """Render the error as a page if the response would have been one, and as JSON otherwise.
 
-    A view's own renderer, of a schema or a table, would send it under its own type.
+    A view's own renderer, for a schema or CSV, would send it under its own type.
     """
     pages = [each for each in view.get_renderers() if isinstance(each, BrowsableAPIRenderer)]
     renderer: BaseRenderer | None = getattr(request, "accepted_renderer", None)
@@ -207,7 +204,7 @@ def _choose_renderer(request: Request, view: APIView, **_: Any) -> None:
         renderer = pages[0]
     if isinstance(renderer, BrowsableAPIRenderer):
         if not hasattr(request, "_authenticator"):
-            # The login is what went wrong: the page would ask for it again, and raise again.
+            # The login failed: the page would check it again, and raise again.
             request._not_authenticated()  # type: ignore[attr-defined]
     elif renderer is None or renderer.media_type != JSONRenderer.media_type:
         renderer = JSONRenderer()
@@ -224,7 +221,7 @@ def _drf_body(exc: drf.APIException) -> dict[str, Any]:
 
 
 def _fields(detail: Any, prefix: str = "") -> dict[str, list[str]]:
-    """DRF's nested details as one level: `address.street` for a field in a field."""
+    """Flatten DRF's nested details: `address.street` for a nested field."""
     if isinstance(detail, dict):
         flat: dict[str, list[str]] = {}
         for key, value in detail.items():
@@ -250,10 +247,10 @@ def respond(
     content: dict[str, Any],
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
-    """The error as JSON; below /api/ as a page where a browser asks."""
+    """The error as JSON, or as a page for a browser below /api/."""
     below = request.path_info.startswith("/api/")
     if below and prefers_page(request):
-        # Not the request itself: whatever went wrong, the page asks nobody for anything.
+        # Not the request itself: whatever went wrong, the page must query nothing.
         policy = {"csp": getattr(request, "csp", None)}
         page = render_to_string(
             "error.html", {"status": status, "error": content, "request": policy}
@@ -267,16 +264,13 @@ def respond(
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler400.
-
-    A session that the database did not let be saved comes here too, as one that was deleted.
-    """
+    """Django's handler400. Also called for a session that could not be saved."""
     cause: BaseException | None = exception
     while cause is not None and not isinstance(cause, OperationalError | InterfaceError):
         cause = cause.__cause__ or cause.__context__
     if cause is not None and (answer := domain_answer(cause, request)) is not None:
         return respond(request, *answer)
-    detail = "The request cannot be read."
+    detail = "The request is not readable."
     if isinstance(exception, SuspiciousOperation):
         detail = _SUSPICIOUS
     return respond(request, 400, body(detail, "bad_request"))
@@ -288,7 +282,7 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """Django's handler404, and the last pattern, so that DEBUG answers in the same shape."""
+    """Django's handler404, and the last URL pattern, so that DEBUG answers in the same format."""
     return respond(
         request, 404, body("There is nothing here. See /docs for the paths.", "not_found")
     )
@@ -297,10 +291,10 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500; the error itself is in the log."""
     return respond(
-        request, 500, body("Something went wrong on our side. It has been logged.", "error")
+        request, 500, body("Something went wrong on our side. The error was logged.", "error")
     )
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Django's CSRF_FAILURE_VIEW."""
-    return respond(request, 403, body("The form has expired. Load the page again.", "csrf_failed"))
+    return respond(request, 403, body("The form has expired. Reload the page.", "csrf_failed"))

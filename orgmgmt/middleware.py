@@ -82,7 +82,7 @@ class EdgeMiddleware:
         if isinstance(response, HttpResponseNotAllowed) and not response.content:
             # Of a view outside DRF.
             allowed = response["Allow"]
-            detail = f"The method {request.method} is not allowed here. Use {allowed}."
+            detail = f"Method {request.method} is not allowed. Use {allowed}."
             response = respond(request, 405, body(detail, "method_not_allowed"))
             response["Allow"] = allowed
         if request.method == "HEAD" and isinstance(response, HttpResponse):
@@ -103,7 +103,7 @@ class EdgeMiddleware:
             # hold a login open that ends in the meantime.
             _ = request.body
         except UnreadablePostError:
-            detail = "The body ended before its Content-Length was reached. Send it again."
+            detail = "The body is shorter than its Content-Length. Send it again."
             return respond(request, 400, body(detail, "bad_request"))
         spelled = _canonical(request.path_info)
         if spelled != request.path_info:
@@ -125,11 +125,11 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
     try:
         request.get_host()
     except DisallowedHost:
-        detail = "This host is not served here. Add it to ALLOWED_HOSTS."
+        detail = "Unknown host. Add it to ALLOWED_HOSTS."
         return respond(request, 400, body(detail, "unknown_host"))
     if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
         # Django reads CONTENT_LENGTH alone, and would take the body for an empty one.
-        detail = "Send the body with a Content-Length, not in chunks."
+        detail = "Send a Content-Length. Chunked bodies are not accepted."
         return respond(request, 411, body(detail, "length_required"))
     length = request.META.get("CONTENT_LENGTH") or "0"
     limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
@@ -139,13 +139,13 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
     # In a query the API's own fields say which of them holds one; Django admin asks the database.
     in_query = "%00" in request.META.get("QUERY_STRING", "") and _is_django_admin(request)
     if in_query or "\x00" in request.path_info:
-        return respond(request, 400, body("The address holds a NUL character.", "bad_request"))
+        return respond(request, 400, body("The URL contains a NUL character.", "bad_request"))
     if any("\x00" in value for value in request.COOKIES.values()):
-        return respond(request, 400, body("A cookie holds a NUL character.", "bad_request"))
+        return respond(request, 400, body("A cookie contains a NUL character.", "bad_request"))
     charset = request.content_params.get("charset", "utf-8") if request.content_params else "utf-8"
     if charset.strip().lower() not in _CHARSETS:
         # Python would decode with whatever codec this names, the query string too.
-        detail = "The charset is not read here. Send UTF-8."
+        detail = "This charset is not supported. Send UTF-8."
         return respond(request, 415, body(detail, "unsupported_media_type"))
     return None
 

@@ -15,50 +15,50 @@ from .exceptions import body
 
 
 class ErrorOutput(serializers.Serializer[Any]):
-    """The one shape of an error."""
+    """The format of all errors."""
 
-    detail = serializers.CharField(help_text="A sentence that says what to do.")
-    code = serializers.CharField(help_text="A word for programs.")
+    detail = serializers.CharField(help_text="What went wrong and what to do, for people.")
+    code = serializers.CharField(help_text="The kind of error, for programs.")
     fields = serializers.DictField(  # type: ignore[assignment]
         child=serializers.ListField(child=serializers.CharField()),
         required=False,
-        help_text="What is wrong with which field; of validation errors alone.",
+        help_text="Errors by field; only for validation errors.",
     )
 
 
 _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
     400: (
-        "Something in the request is not valid.",
+        "The request is invalid.",
         body("email: Enter a valid email address.", "invalid", {"email": ["Enter a valid …"]}),
     ),
     401: (
-        "No valid login.",
+        "Not logged in, or the login is no longer valid.",
         body("The token is invalid, expired or revoked. Log in again.", "invalid_token"),
     ),
     403: ("Not allowed.", body("Only the organization's admins may do this.", "admin_required")),
     404: ("Not found.", body("There is no organization called 'X'. …", "organization_not_found")),
     409: (
-        "In conflict with what exists.",
+        "Conflict with existing data.",
         body(
             "The name 'X' is taken (case, spaces and punctuation are ignored). …",
             "organization_exists",
         ),
     ),
     411: (
-        "A body without a Content-Length.",
-        body("Send the body with a Content-Length, not in chunks.", "length_required"),
+        "The Content-Length is missing.",
+        body("Send a Content-Length. Chunked bodies are not accepted.", "length_required"),
     ),
-    413: ("Too large.", body("The body is too large. …", "too_large")),
+    413: ("The body is too large.", body("The body is too large. …", "too_large")),
     414: (
-        "The address is too long.",
-        body("The address is too long. Send less in its query.", "address_too_long"),
+        "The URL is too long.",
+        body("The URL is too long. Shorten its query.", "address_too_long"),
     ),
     415: (
-        "Another content type than JSON.",
+        "The content type is not JSON.",
         body("Send the body as application/json.", "unsupported_media_type"),
     ),
     429: (
-        "Too many requests; Retry-After says when to come again.",
+        "Too many requests. Retry-After says when to retry.",
         body("Too many requests. Try again in 12 seconds.", "throttled"),
     ),
     431: (
@@ -66,16 +66,16 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         body("The headers are too large. Send fewer or shorter ones.", "headers_too_large"),
     ),
     503: (
-        "The database cannot be reached, or has not the schema of this version yet "
-        "(`organization_migrating`); Retry-After says when to come again.",
-        body("The database cannot be reached at this moment. …", "database_unavailable"),
+        "The database is unavailable, or not yet migrated to this version "
+        "(`organization_migrating`). Retry-After says when to retry.",
+        body("The database is unavailable right now. …", "database_unavailable"),
     ),
 }
 
 
 _RETRY_AFTER = {
     "Retry-After": {
-        "description": "When to come again, in seconds.",
+        "description": "Seconds to wait before a retry.",
         "schema": {"type": "integer", "minimum": 1},
     }
 }
@@ -109,7 +109,7 @@ def _may_be_empty(parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**parameter, "allowEmptyValue": True} for parameter in parameters]
 
 
-# Of a viewset that does not say which of its actions can meet a conflict.
+# The default for a viewset without `conflicting_actions`.
 _WRITES = ("create", "update", "partial_update", "destroy")
 
 
@@ -136,17 +136,17 @@ class Operation(AutoSchema):
         return responses
 
     def map_parsers(self) -> list[Any]:
-        """JSON alone where every view reads the same: forms are the browsable API's own way to send
-        it, and a generated client would have three of each body.
+        """JSON only, for a view with the default parsers. Form parsers are for the browsable API:
+        with them a generated client would have three variants of each body.
 
-        A view with parsers of its own, for files say, names them.
+        A view with its own parsers, for uploads for example, lists them.
         """
         if self.view.parser_classes == APIView.parser_classes:
             return [JSONParser.media_type]
         return super().map_parsers()
 
     def _get_filter_parameters(self) -> list[dict[str, Any]]:
-        """A form sends the filters that nobody filled in as well: empty ones filter nothing."""
+        """Allow empty values: a form also sends the filters that nobody filled in."""
         return _may_be_empty(super()._get_filter_parameters())  # type: ignore[no-untyped-call]
 
     def _get_pagination_parameters(self) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class Operation(AutoSchema):
         return _may_be_empty(super()._get_pagination_parameters())  # type: ignore[no-untyped-call]
 
     def _error_statuses(self) -> set[int]:
-        # 400: a host that is not served. What cannot be read at all: orgmgmt/worker.py.
+        # 400: an unknown host. Unreadable requests: orgmgmt/worker.py.
         statuses = {400, 414, 431, *getattr(self.view, "error_statuses", ())}
         if not getattr(self.view, "asks_no_database", False):
             statuses.add(503)
@@ -165,7 +165,7 @@ class Operation(AutoSchema):
         if "{" in self.path:
             statuses.add(404)
         if self._is_list_view():
-            statuses.add(404)  # A page that is not there.
+            statuses.add(404)  # A page that does not exist.
         if getattr(self.view, "action", None) in getattr(self.view, "conflicting_actions", _WRITES):
             statuses.add(409)
         return statuses

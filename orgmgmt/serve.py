@@ -34,16 +34,16 @@ Serving on {url} (Ctrl-C stops it). Try next:
   {url}/api/v1/users/  the browsable API of an organization
   {url}/admin/         master records, for staff
 """
-# What most jobs take on a slow machine; what is cut off is picked up again.
+# Enough for most jobs on a slow machine; an interrupted one is resumed later.
 _STOP_SECONDS = 10.0
-# For requests that are under way.
+# For running requests.
 _GRACE_SECONDS = 5
 # migrate_orgs's exit code after Ctrl-C.
 _INTERRUPTED = 130
 
 
 class _DevelopmentServer(BaseApplication):
-    """production's server, in this process, so that it ends with it."""
+    """gunicorn, as in production, but in this process."""
 
     def load_config(self) -> None:
         from django.conf import settings
@@ -77,7 +77,7 @@ def _hurry(server: Any, worker: Any) -> None:
 
 
 def _end_now(server: Any, worker: Any) -> None:
-    """Python would wait for the threads whose requests are still under way."""
+    """Exit at once: Python would wait for the threads of running requests."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -96,19 +96,19 @@ def main() -> None:
     _exit_if_port_taken()
     with database_ready():
         _prepare()
-        # A second Ctrl-C while the first is being obeyed.
+        # A second Ctrl-C during shutdown.
         with suppress(KeyboardInterrupt), _working():
             _DevelopmentServer().run()
 
 
 @contextmanager
 def _working() -> Iterator[None]:
-    """`manage.py worker` beside the server: a process of its own, whose end leaves this one alone.
+    """Run `manage.py worker` as a separate process beside the server.
 
-    It ends by itself where this process is killed.
+    If this process is killed, the worker exits by itself.
     """
     manage = Path(__file__).resolve().parent.parent / "manage.py"
-    # A group of its own: Ctrl-C is for this process, which tells it.
+    # Its own process group: Ctrl-C is for this process, which then stops the worker.
     worker = subprocess.Popen(  # noqa: S603
         [sys.executable, str(manage), "worker", "--with-parent"],
         process_group=0,
@@ -117,7 +117,7 @@ def _working() -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == me:  # A worker, which gunicorn forks, leaves by here too.
+        if os.getpid() == me:  # gunicorn's forked workers leave by here too.
             _stop(worker)
 
 
@@ -147,10 +147,10 @@ def _prepare() -> None:
     except CommandError as error:
         if error.returncode == _INTERRUPTED:
             sys.exit(_INTERRUPTED)
-        # One organization that is in trouble keeps nobody from the others.
+        # A failed organization must not block the others.
         print(f"migrate_orgs: {error}", file=sys.stderr)
     _ensure_staff()
-    # gunicorn forks: a connection shared by two processes would mix their answers.
+    # gunicorn forks: two processes on one connection would mix their results.
     connections.close_all()
     stock.close()
     pool.shared.close_idle()
@@ -167,11 +167,11 @@ def _ensure_staff() -> None:
     try:
         Staff.objects.create_superuser("admin", None, password)
     except IntegrityError:
-        return  # Another start in the same folder was faster, and has printed its password.
+        return  # Another start in the same folder was faster and printed its password.
     print(
-        "\nThe first staff account, shown this once and stored nowhere in clear:\n"
+        "\nThe first staff account. The password is shown only once:\n"
         f"  user name  admin\n  password   {password}\n"
-        "(another one later: .venv/bin/python manage.py changepassword admin)",
+        "(to change it: .venv/bin/python manage.py changepassword admin)",
         flush=True,
     )
 
@@ -193,7 +193,7 @@ def _exit_if_port_taken() -> None:
     except OSError as error:
         sys.exit(
             f"Cannot listen on {settings.BIND}: {error.strerror}. "
-            "Set HOST and PORT to others: PORT=8001 make run"
+            "Choose another HOST or PORT: PORT=8001 make run"
         )
 
 
@@ -201,4 +201,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit(130)  # Ctrl-C before there was anything to stop.
+        sys.exit(130)  # Ctrl-C before anything was started.

@@ -26,20 +26,20 @@ env.read_env(BASE_DIR / ".env")
 
 
 def text(name: str, *, default: str = "") -> str:
-    """The value, also from <NAME>_FILE, without the newline that ends a file."""
+    """The value, or that of <NAME>_FILE without its final newline."""
     try:
-        # Not env.str(): it takes a value that begins with a dollar sign for another's name.
+        # Not env.str(): it takes a value starting with a dollar sign for another variable.
         value: str = env.ENVIRON.get(name, default)
     except (OSError, UnicodeError):
-        # `from None`: what could not be decoded may be the secret.
+        # `from None`: the undecodable bytes may be the secret.
         raise ImproperlyConfigured(
-            f"{name}_FILE names a file that cannot be read as text. Name one that can."
+            f"{name}_FILE names a file that cannot be read as text."
         ) from None
     return value.rstrip("\r\n")
 
 
 def boolean(name: str, *, default: bool) -> bool:
-    """on/off, true/false, yes/no, 1/0; anything else stops the start."""
+    """on/off, true/false, yes/no, 1/0; any other value stops the start."""
     raw = text(name).strip().lower()
     if raw in {"on", "true", "yes", "1"}:
         return True
@@ -51,7 +51,7 @@ def boolean(name: str, *, default: bool) -> bool:
 
 
 def number(name: str, *, default: int, at_most: int, at_least: int = 1) -> int:
-    """A whole number from `at_least` to `at_most`; anything else stops the start."""
+    """A whole number from `at_least` to `at_most`; any other value stops the start."""
     raw = text(name).strip() or str(default)
     plausible = raw.isascii() and raw.isdigit() and len(raw) < 12
     if not plausible or not at_least <= int(raw) <= at_most:
@@ -62,7 +62,7 @@ def number(name: str, *, default: int, at_most: int, at_least: int = 1) -> int:
 
 
 def choice(name: str, *, default: str, among: tuple[str, ...]) -> str:
-    """One of a few words; anything else stops the start. A switch keeps its other spellings."""
+    """One of a few words; any other value stops the start. on/off also have their synonyms."""
     raw = text(name).strip() or default
     if {"on", "off"} <= set(among):
         raw = {"true": "on", "yes": "on", "1": "on", "false": "off", "no": "off", "0": "off"}.get(
@@ -74,7 +74,7 @@ def choice(name: str, *, default: str, among: tuple[str, ...]) -> str:
 
 
 def rate(name: str, *, default: str = "off", development: str = "off") -> str | None:
-    """A rate as `100/min`, or None where it is `off`; anything else stops the start.
+    """A rate such as `100/min`, or None for `off`; any other value stops the start.
 
     development: the default with DEBUG on.
     """
@@ -82,17 +82,19 @@ def rate(name: str, *, default: str = "off", development: str = "off") -> str | 
     if raw == "off":
         return None
     if not re.fullmatch(r"[1-9][0-9]{0,8}/(s|sec|m|min|h|hour|d|day)", raw):
-        raise ImproperlyConfigured(f"{name} is {raw[:40]!r}. Set it to a rate as 100/min, or off.")
+        raise ImproperlyConfigured(
+            f"{name} is {raw[:40]!r}. Set it to a rate like 100/min, or off."
+        )
     return raw
 
 
 def names(name: str, *, default: str = "") -> list[str]:
-    """A list with commas between."""
+    """A comma-separated list."""
     return [part.strip() for part in text(name, default=default).split(",") if part.strip()]
 
 
 def origins(name: str) -> list[str]:
-    """Origins as a browser sends them, with commas between; anything else stops the start."""
+    """Comma-separated origins as a browser sends them; any other value stops the start."""
     found = names(name)
     for origin in found:
         shaped = re.fullmatch(
@@ -101,7 +103,7 @@ def origins(name: str) -> list[str]:
         port = int(shaped[2] or 0) if shaped else 0
         if not shaped or port > 65_535 or (shaped[1], port) in (("http", 80), ("https", 443)):
             raise ImproperlyConfigured(
-                f"{name} holds {origin[:80]!r}. Write each origin as https://app.example.com: in "
+                f"{name} has {origin[:80]!r}. Write each origin as https://app.example.com: in "
                 "lower case, with a port only if it is not the default, and with nothing after it. "
                 "Patterns are not supported: name each origin."
             )
@@ -109,13 +111,13 @@ def origins(name: str) -> list[str]:
 
 
 def contacts(name: str) -> list[str]:
-    """Addresses as RFC 9116 wants them, with commas between; anything else stops the start."""
+    """Comma-separated addresses as RFC 9116 wants them; any other value stops the start."""
     found = names(name)
     for contact in found:
         if not re.fullmatch(r"(mailto:[^@\s]+@[^@\s]+|https://\S+|tel:\+?[0-9.()-]+)", contact):
             raise ImproperlyConfigured(
-                f"{name} holds {contact[:80]!r}. Write mailto:security@example.com, an address "
-                "that begins with https://, or tel: and a number."
+                f"{name} contains {contact[:80]!r}. Write mailto:security@example.com, an https:// "
+                "address, or tel: and a number."
             )
     return found
 
@@ -129,7 +131,7 @@ _DATABASE_CONFIGURED = any(
         *(f"MASTER_DB_{part}" for part in ("HOST", "PORT", "NAME", "USER")),
     )
 )
-# `make run` sets it: first make what a checkout lacks, keys of its own and an embedded server.
+# `make run` sets it: first create what a checkout lacks, its own keys and an embedded server.
 _DEVELOPMENT_SETUP = boolean("DEVELOPMENT_SETUP", default=False)
 _DEBUG_WANTED = boolean("DEBUG", default=_DEVELOPMENT_SETUP)
 if _DEVELOPMENT_SETUP and _DEBUG_WANTED:
@@ -140,12 +142,12 @@ if _DEBUG_WANTED or (not _DATABASE_CONFIGURED and boolean("DEBUG", default=True)
     if _development_file.exists() and not os.access(_development_file, os.R_OK):
         raise ImproperlyConfigured(
             f"{_development_file} belongs to {_development_file.owner()}, and you may not read it. "
-            "Work as that user, or set DATA_DIR to a folder of your own."
+            "Run as that user, or set DATA_DIR to another folder."
         )
     env.read_env(_development_file)
 
 DEBUG = boolean("DEBUG", default=False)
-# Off only where plain http is wanted with DEBUG off: a trial on one's own machine.
+# Off only for plain http with DEBUG off: a trial on one's own machine.
 HTTPS_ONLY = boolean("HTTPS_ONLY", default=not DEBUG)
 
 # --- Secrets ------------------------------------------------------------------------------------
@@ -167,11 +169,11 @@ _WELL_KNOWN = (
 _PLACEHOLDERS = frozenset({"change-me", "changeme", "change_me", "replace-me", "your-password"})
 
 
-_RANDOM_CHARACTERS = "50 random characters or more, such as `openssl rand -base64 48` prints"
+_RANDOM_CHARACTERS = "50 random characters or more, for example from `openssl rand -base64 48`"
 
 
 def signing_secret() -> str:
-    """SECRET_KEY, or a sentence that says what to set."""
+    """SECRET_KEY, or an error that says what to set."""
     secret: str = text("SECRET_KEY")
     if not secret:
         raise ImproperlyConfigured(
@@ -183,18 +185,18 @@ def signing_secret() -> str:
 
 
 def refuse_weak(name: str, secret: str) -> None:
-    """Stop the start with DEBUG off where anybody could guess what signs tokens."""
+    """With DEBUG off, stop the start if the signing key is guessable."""
     how = f"Set {name} to {_RANDOM_CHARACTERS}"
     if DEBUG:
         return
     if any(word in secret.lower() for word in _WELL_KNOWN):
-        raise ImproperlyConfigured(f"{name} is a well-known example. {how}.")
+        raise ImproperlyConfigured(f"{name} is a well-known example value. {how}.")
     if len(secret) < 32 or len(set(secret)) < 8:
-        raise ImproperlyConfigured(f"{name} is too weak to sign tokens with. {how}.")
+        raise ImproperlyConfigured(f"{name} is too weak to sign tokens. {how}.")
 
 
 def signing_secrets(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
-    """A list of secrets with commas between, none of them weak."""
+    """A comma-separated list of secrets, none of them weak."""
     secrets = names(name)
     for secret in secrets:
         refuse_weak(name, secret)
@@ -202,46 +204,46 @@ def signing_secrets(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
 
 
 def sealing_keys() -> list[str]:
-    """CREDENTIAL_KEYS: Fernet keys; the first seals, all of them open."""
+    """CREDENTIAL_KEYS: Fernet keys; the first encrypts, all decrypt."""
     how = (
-        "Set CREDENTIAL_KEYS to a key made by `python -c 'from cryptography.fernet import Fernet; "
+        "Set CREDENTIAL_KEYS to the output of `python -c 'from cryptography.fernet import Fernet; "
         "print(Fernet.generate_key().decode())'`"
     )
     keys = names("CREDENTIAL_KEYS")
     if not keys:
         raise ImproperlyConfigured(
-            f"CREDENTIAL_KEYS is missing. {how}, and keep it safe: the organizations' database "
-            "passwords cannot be read without it. For development use `make run`."
+            f"CREDENTIAL_KEYS is missing. {how}, and keep it safe: without it the organizations' "
+            "database passwords cannot be decrypted. For development use `make run`."
         )
     for key in keys:
         try:
             Fernet(key)
         except ValueError as error:
-            raise ImproperlyConfigured(f"CREDENTIAL_KEYS holds no Fernet key. {how}.") from error
+            raise ImproperlyConfigured(f"CREDENTIAL_KEYS has an invalid key. {how}.") from error
         if not DEBUG and len(set(key)) < 12:
-            raise ImproperlyConfigured(f"CREDENTIAL_KEYS holds a guessable key. {how}.")
+            raise ImproperlyConfigured(f"CREDENTIAL_KEYS contains a guessable key. {how}.")
     return keys
 
 
 def database_password() -> str:
-    """MASTER_DB_PASSWORD, unless it is a placeholder of an example."""
+    """MASTER_DB_PASSWORD, unless it is an example's placeholder."""
     password = text("MASTER_DB_PASSWORD")
     refuse_placeholder("MASTER_DB_PASSWORD", password)
     return password
 
 
 def refuse_placeholder(name: str, password: str) -> None:
-    """Stop the start with DEBUG off where an example was copied and not filled in."""
+    """With DEBUG off, stop the start if an example was copied and not filled in."""
     if not DEBUG and password.lower() in _PLACEHOLDERS:
         raise ImproperlyConfigured(
-            f"{name} holds the placeholder of an example. Set it to the database role's password."
+            f"{name} is still an example's placeholder. Set it to the database role's password."
         )
 
 
 SECRET_KEY = signing_secret()
-# Still accepted on cookies and links; new ones are signed with SECRET_KEY.
+# Still accepted for cookies and links; new ones are signed with SECRET_KEY.
 SECRET_KEY_FALLBACKS = signing_secrets("SECRET_KEY_FALLBACKS")
-# Of access and refresh tokens: the first signs, all of them are accepted.
+# For access and refresh tokens: the first signs, all are accepted.
 SIGNING_KEYS = signing_secrets("SIGNING_KEYS", default=(SECRET_KEY, *SECRET_KEY_FALLBACKS))
 CREDENTIAL_KEYS = sealing_keys()
 
@@ -256,7 +258,7 @@ _URL_OPTIONS = frozenset(
 
 
 def tls_options() -> dict[str, str]:
-    """How the server is spoken to: MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT."""
+    """libpq's TLS options: MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT."""
     sslmode = choice(
         "MASTER_DB_SSLMODE",
         default="prefer",
@@ -290,20 +292,20 @@ def master_database() -> dict[str, Any]:
 
 
 def database_url(name: str) -> dict[str, Any]:
-    """An entry of DATABASES, without its engine, from the URL in a setting."""
+    """A DATABASES entry without engine, from the URL in a setting."""
     url = text(name)
     if not url.startswith(("postgres://", "postgresql://")):
         raise ImproperlyConfigured(
-            f"{name} does not name a PostgreSQL database, and no other kind is supported "
-            "(an organization gets a database and a role of its own, which SQLite and the "
-            "others do not have). Write postgres://USER:PASSWORD@HOST:PORT/NAME."
+            f"{name} does not name a PostgreSQL database, and no other kind is supported: each "
+            "organization gets its own database and role. Write "
+            "postgres://USER:PASSWORD@HOST:PORT/NAME."
         )
     try:
         parsed: dict[str, Any] = env.db_url_config(url)
     except Exception:
-        # `from None`: what the parser says can hold the password.
+        # `from None`: the parser's error can contain the password.
         raise ImproperlyConfigured(
-            f"{name} cannot be read. Write postgres://USER:PASSWORD@HOST:PORT/NAME, with "
+            f"{name} cannot be parsed. Write postgres://USER:PASSWORD@HOST:PORT/NAME, with "
             "special characters in the password percent-encoded."
         ) from None
     if not parsed.get("NAME"):
@@ -321,7 +323,7 @@ def database_url(name: str) -> dict[str, Any]:
 
 
 def embedded_programs() -> str:
-    """The folder of the PostgreSQL programs that development brings along; empty without them."""
+    """The folder of the embedded PostgreSQL's programs; empty without them."""
     from orgmgmt import embedded, embedded_system
 
     if not embedded.available():
@@ -330,12 +332,12 @@ def embedded_programs() -> str:
 
 
 def embedded_database() -> dict[str, Any]:
-    """The entry for the PostgreSQL that development brings along (orgmgmt/embedded.py)."""
+    """The DATABASES entry of the embedded PostgreSQL (orgmgmt/embedded.py)."""
     from orgmgmt import embedded
 
     missing = ImproperlyConfigured(
-        "No database is configured. Set DATABASE_URL, or MASTER_DB_HOST and its kin; for "
-        "development, `make run` sets up a PostgreSQL of its own."
+        "No database is configured. Set DATABASE_URL, or MASTER_DB_HOST and the like. For "
+        "development, `make run` sets up its own PostgreSQL."
     )
     if not DEBUG or not embedded.available():
         raise missing
@@ -360,20 +362,20 @@ def embedded_database() -> dict[str, Any]:
 
 EMBEDDED_POSTGRES = not _DATABASE_CONFIGURED
 DATABASES = {"default": master_database()}
-# The same database past a pooler that lends a session for one transaction: there an advisory lock
-# is lost and LISTEN hears nothing. None: `default` leads straight to the server.
+# The same database bypassing a transaction pooler, which loses advisory locks and LISTEN. None:
+# `default` is a direct connection.
 MASTER_DB_DIRECT: dict[str, Any] | None = (
     database_url("MASTER_DB_DIRECT_URL") if text("MASTER_DB_DIRECT_URL") else None
 )
 if MASTER_DB_DIRECT is not None:
-    # A cursor of the server's is a session's, and the pooler lends another to the next statement.
+    # Server-side cursors belong to a session, and a pooler may use another for the next statement.
     DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
 DATABASE_ROUTERS = ["organizations.tenancy.TenantRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Organizations ------------------------------------------------------------------------------
-# Apps whose tables live in every organization's database, and those whose live in the master's.
-# An app with models must be in one of the two: a forgotten one would mix all organizations' rows.
+# Apps whose tables are in every organization's database, and apps whose tables are in the master.
+# An app with models must be in one of them: a forgotten one would mix all organizations' rows.
 TENANT_APPS = ["accounts"]
 MASTER_APPS = [
     "django.contrib.admin",
@@ -384,48 +386,47 @@ MASTER_APPS = [
     "organizations.jobs",
     "procrastinate.contrib.django",
 ]
-# Who may make an organization over HTTP; commands always may.
+# Who may create an organization over HTTP; commands always may.
 ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off"))
-# As many organizations there are at most, sign-ups that wait among them; 0: as many as come.
+# Maximum number of organizations, including waiting sign-ups; 0: unlimited.
 ORG_MAX_ORGANIZATIONS = number("ORG_MAX_ORGANIZATIONS", default=0, at_least=0, at_most=10_000_000)
-# What strangers learn by a name: `on` what the first edition told, `masked` all but the first
-# admin's address, `off` not even whether an organization has it.
+# What strangers learn from a name: `on` what the first edition told, `masked` all but the first
+# admin's address, `off` not even whether the organization exists.
 ORG_PUBLIC_LOOKUP = choice("ORG_PUBLIC_LOOKUP", default="on", among=("on", "masked", "off"))
-# In each process: how many connections to organizations' databases are open at most, how long one
-# stays open that nobody uses, and how long a request waits where all are in use.
+# Per process: maximum open connections to organizations' databases, how long an idle one stays
+# open, and how long a request waits if all are in use.
 ORG_MAX_CONNECTIONS = number("ORG_MAX_CONNECTIONS", default=32, at_most=100_000)
 ORG_CONNECTION_IDLE_SECONDS = number("ORG_CONNECTION_IDLE_SECONDS", default=300, at_most=86_400)
 ORG_CONNECTION_WAIT_SECONDS = number("ORG_CONNECTION_WAIT_SECONDS", default=5, at_most=60)
 # An alias holds no connection by itself, and some kilobytes of memory.
 ORG_MAX_ALIASES = number("ORG_MAX_ALIASES", default=1_000, at_most=100_000)
 ORG_DATABASE_NAMES = choice("ORG_DATABASE_NAMES", default="readable", among=("readable", "opaque"))
-# The folder of pg_dump and pg_restore, at least as new as the server. Empty: the wheel's that
-# development brings along, else those of PATH.
+# The folder of pg_dump and pg_restore, at least as new as the server. Empty: those of the embedded
+# PostgreSQL, else of PATH.
 POSTGRES_BIN = text("POSTGRES_BIN") or embedded_programs()
-# Off: each organization's tables are made by its migrations, and not by copying a database that has
-# them already. For measuring what that brings.
+# Off: migrations make each organization's tables, instead of copying a template. For measuring.
 ORG_TEMPLATES = boolean("ORG_TEMPLATES", default=True)
-# How many databases a worker keeps ready, with role and tables, for sign-ups to take.
+# How many spare databases a worker keeps ready for sign-ups.
 ORG_SPARE_DATABASES = number(
     "ORG_SPARE_DATABASES", default=4 if DEBUG else 0, at_least=0, at_most=1_000
 )
-# What code answers that needs a migration which an organization's database lacks: 503 (strict), or
-# whatever comes of it (serve), for code that works with the older schema too.
+# If an organization's database lacks a migration that the code needs: answer 503 (strict), or serve
+# anyway (serve), for code that also works with the older schema.
 ORG_VERSION_SKEW = choice("ORG_VERSION_SKEW", default="strict", among=("strict", "serve"))
-# Of a migration's statements in an organization's database: how long one waits for a lock, how long
-# one takes (0: as long as it takes), and how often it is tried where it met one of the two.
+# For a migration's statements in an organization's database: lock timeout, statement timeout (0:
+# none), and how often it is tried if it hits one of them.
 MIGRATION_LOCK_TIMEOUT_SECONDS = number("MIGRATION_LOCK_TIMEOUT_SECONDS", default=2, at_most=3_600)
 MIGRATION_STATEMENT_TIMEOUT_SECONDS = number(
     "MIGRATION_STATEMENT_TIMEOUT_SECONDS", default=0, at_least=0, at_most=86_400
 )
-# By the client's clock, since an organization can lift the server's: what is sent of a migration at
-# a time (0: as long as it takes).
+# Client-side timeout of each batch of a migration, since an organization can lift the server's (0:
+# none).
 MIGRATION_DEADLINE_SECONDS = number(
     "MIGRATION_DEADLINE_SECONDS", default=3_600, at_least=0, at_most=864_000
 )
 MIGRATION_TRIES = number("MIGRATION_TRIES", default=5, at_most=100)
-# A write to an organization's database inside transaction.atomic() of the master's, which does not
-# cover it: refused, or logged as a warning and done.
+# A write to an organization's database inside a bare transaction.atomic(), which is the master's
+# and does not cover it: refuse it, or log a warning and do it.
 ORG_BARE_ATOMIC = choice("ORG_BARE_ATOMIC", default="refuse", among=("refuse", "warn"))
 # With `example.com`, the host `acme.example.com` names the organization with the slug `acme`.
 ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
@@ -433,16 +434,16 @@ ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
 # --- Jobs (organizations/jobs/) -----------------------------------------------------------------
 # How many jobs one worker runs at a time.
 WORKER_CONCURRENCY = number("WORKER_CONCURRENCY", default=2, at_most=64)
-# How often a worker looks for jobs besides being told of them.
+# How often a worker polls for jobs, besides being notified.
 JOB_POLL_SECONDS = number("JOB_POLL_SECONDS", default=1, at_most=60)
-# A worker that was silent this long is taken for dead, and its jobs go to others.
+# A worker silent for this long counts as dead, and its jobs go to others.
 JOB_STALLED_SECONDS = number("JOB_STALLED_SECONDS", default=20, at_least=2, at_most=3_600)
-# How often a job is tried, with growing pauses, and how long an ended one can be read.
+# How often a job is tried, with growing pauses, and how long ended jobs are kept.
 JOB_TRIES = number("JOB_TRIES", default=5, at_most=100)
 JOB_RETENTION_HOURS = number("JOB_RETENTION_HOURS", default=168, at_most=87_600)
-# How long a sign-up that was answered 202 keeps its name while no worker makes it.
+# How long a sign-up that was answered 202 reserves its name without being processed.
 ORG_SIGNUP_EXPIRY_MINUTES = number("ORG_SIGNUP_EXPIRY_MINUTES", default=60, at_most=10_080)
-# How long a worker that is told to end waits for what it runs.
+# How long a stopping worker waits for its running jobs.
 WORKER_STOP_SECONDS = number("WORKER_STOP_SECONDS", default=25, at_most=3_600)
 
 # --- Applications -------------------------------------------------------------------------------
@@ -458,7 +459,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "corsheaders",
-    # Before the apps with tasks: its own ready() gathers them.
+    # Before the apps with tasks: its ready() collects them.
     "procrastinate.contrib.django",
     "organizations",
     "organizations.jobs",
@@ -469,7 +470,7 @@ MIDDLEWARE = [
     "orgmgmt.middleware.FreshContextMiddleware",
     "orgmgmt.headers.SecurityHeadersMiddleware",
     "orgmgmt.origin.OriginMiddleware",
-    # Outside the edge: what that refuses has to be readable by an allowed origin too.
+    # Outside EdgeMiddleware: allowed origins must be able to read its refusals too.
     "corsheaders.middleware.CorsMiddleware",
     "orgmgmt.middleware.EdgeMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -484,7 +485,7 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "orgmgmt.urls"
 WSGI_APPLICATION = "orgmgmt.wsgi.application"
-# EdgeMiddleware accepts both spellings; a redirect would lose the body of a POST.
+# EdgeMiddleware accepts both forms; a redirect would lose the body of a POST.
 APPEND_SLASH = False
 TEMPLATES = [
     {
@@ -511,24 +512,24 @@ PORT = number("PORT", default=8000, at_most=65_535)
 BIND = f"[{HOST}]:{PORT}" if ":" in HOST else f"{HOST}:{PORT}"
 WEB_CONCURRENCY = number("WEB_CONCURRENCY", default=2, at_most=1_000)
 WEB_THREADS = number("WEB_THREADS", default=4, at_most=1_000)
-# From a request's first byte to its answer's last (orgmgmt/worker.py).
+# From a request's first byte to its response's last (orgmgmt/worker.py).
 REQUEST_TIMEOUT_SECONDS = number("REQUEST_TIMEOUT_SECONDS", default=60, at_most=3_600)
-# Of one statement, and of its wait for one lock (orgmgmt/limits.py).
+# For one statement, and for its wait for a lock (orgmgmt/limits.py).
 STATEMENT_TIMEOUT_SECONDS = number("STATEMENT_TIMEOUT_SECONDS", default=8, at_most=3_600)
 LOCK_TIMEOUT_SECONDS = number("LOCK_TIMEOUT_SECONDS", default=5, at_most=3_600)
-# On how many hosts these processes run.
+# The number of hosts that run these processes.
 WEB_HOSTS = number("WEB_HOSTS", default=1, at_most=1_000)
-# How many threads of one process are one organization's at a time, at most. Half: with all but one,
-# a database that keeps its processors busy made others wait more than twice as long.
+# Maximum threads of one process for one organization. Half: with all but one, a CPU-bound database
+# made others wait more than twice as long.
 ORG_MAX_THREADS = number("ORG_MAX_THREADS", default=max(1, WEB_THREADS // 2), at_most=1_000)
-# How many connections an organization's role may have: its threads', its jobs', and a few for
-# migrations and whoever looks.
+# Connection limit of an organization's role: for its threads and jobs, and a few for migrations and
+# operators.
 ORG_CONNECTION_LIMIT = number(
     "ORG_CONNECTION_LIMIT",
     default=WEB_HOSTS * WEB_CONCURRENCY * ORG_MAX_THREADS + WORKER_CONCURRENCY + 3,
     at_most=100_000,
 )
-# Of the answer to one statement in an organization's database, which is read as a whole.
+# For the result of one statement in an organization's database, which is read as a whole.
 ORG_MAX_ANSWER_ROWS = number("ORG_MAX_ANSWER_ROWS", default=200_000, at_most=1_000_000_000)
 ORG_MAX_ANSWER_BYTES = number(
     "ORG_MAX_ANSWER_BYTES", default=64_000_000, at_least=100_000, at_most=100_000_000_000
@@ -541,39 +542,38 @@ CSRF_FAILURE_VIEW = "orgmgmt.exceptions.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = number("MAX_BODY_BYTES", default=1_000_000, at_most=1_000_000_000)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
-# Both concern hosts that are not this one, and preloading cannot be taken back for months.
+# Both affect other hosts, and preloading cannot be undone for months.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = boolean("HSTS_INCLUDE_SUBDOMAINS", default=False) and HTTPS_ONLY
 SECURE_HSTS_PRELOAD = boolean("HSTS_PRELOAD", default=False) and HTTPS_ONLY
 if SECURE_HSTS_PRELOAD and not SECURE_HSTS_INCLUDE_SUBDOMAINS:
     raise ImproperlyConfigured(
-        "HSTS_PRELOAD is on, and browsers' lists take no host without its subdomains. Set "
+        "HSTS_PRELOAD is on, but browsers' preload lists require subdomains. Set "
         "HSTS_INCLUDE_SUBDOMAINS=on too, or HSTS_PRELOAD=off."
     )
-# Django's advice to switch them on.
+# Silences Django's advice to switch them on.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 # How long staff stay logged in to Django admin.
 SESSION_COOKIE_AGE = number("STAFF_SESSION_HOURS", default=12, at_most=8_760) * 3_600
-# `__Host-`: a browser takes it by https alone, and from no other host of the same domain.
+# `__Host-`: a browser accepts it only by https, and from no other host of the domain.
 SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS_ONLY else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS_ONLY else "csrftoken"
-# The browsable API's. Without https its path keeps it from the staff's admin, which never reads it.
+# The browsable API's. Without https its path keeps it away from the admin, which never reads it.
 ORG_SESSION_COOKIE_NAME = "__Host-org_session" if HTTPS_ONLY else "org_session"
 ORG_SESSION_COOKIE_PATH = "/" if HTTPS_ONLY else "/api/"
-# The pages' scripts take the token from the page.
+# Scripts read the token from the page.
 CSRF_COOKIE_HTTPONLY = True
-# Only where a proxy in front always sets or strips it.
+# Only if a proxy in front always sets or strips it.
 SECURE_PROXY_SSL_HEADER = (
     ("HTTP_X_FORWARDED_PROTO", "https")
     if boolean("TRUST_X_FORWARDED_PROTO", default=False)
     else None
 )
-# How many proxies in front append to X-Forwarded-For; what stands before their entries is whatever
-# the client wrote.
+# How many proxies in front append to X-Forwarded-For; entries before theirs are the client's.
 TRUSTED_PROXY_HOPS = number("TRUSTED_PROXY_HOPS", default=0, at_least=0, at_most=10)
 X_FRAME_OPTIONS = "DENY"
-# Origins whose pages may call the API and read its answers. No pattern, and never with cookies:
-# such a page sends a token.
+# Origins whose pages may call the API and read its responses. No patterns and no cookies: such a
+# page sends a token.
 CORS_ALLOWED_ORIGINS = origins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_CREDENTIALS = False
 CORS_URLS_REGEX = r"^/(api/v1(/.*)?|org/.*|admin/login|health/?|openapi\.json/?)?$"
@@ -587,12 +587,12 @@ STATIC_URL = "/static/"
 STATIC_ROOT = Path(text("STATIC_ROOT") or BASE_DIR / "staticfiles")
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
-# What organizations upload: a folder for each, and none that is served as it is.
+# Organizations' uploads: one folder each, none served directly.
 MEDIA_ROOT = Path(text("MEDIA_ROOT") or DATA_DIR / "files").absolute()
 STORAGES = {
     "default": {
         "BACKEND": "organizations.tenancy.storage.TenantStorage",
-        # Nobody but the server's own user reads them.
+        # Readable only by the server's own user.
         "OPTIONS": {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700},
     },
     "staticfiles": {
@@ -605,7 +605,7 @@ STORAGES = {
 
 # --- Caches -------------------------------------------------------------------------------------
 def redis_url() -> str:
-    """CACHE_URL, which names a Redis; empty where nothing is set."""
+    """CACHE_URL, which names a Redis; empty if unset."""
     url = text("CACHE_URL").strip()
     how = "Write redis://:PASSWORD@HOST:PORT/NUMBER, or rediss:// for TLS"
     if url and not url.startswith(("redis://", "rediss://")):
@@ -616,9 +616,9 @@ def redis_url() -> str:
     except ValueError:
         complete = False
     if url and not (complete and re.fullmatch(r"(/[0-9]{0,3})?", parts.path)):
-        # Without a word of it: what cannot be read can hold the password.
+        # Without quoting it: it can contain the password.
         raise ImproperlyConfigured(
-            f"CACHE_URL cannot be read. {how}, with special characters percent-encoded."
+            f"CACHE_URL cannot be parsed. {how}, with special characters percent-encoded."
         )
     if url:
         refuse_placeholder("CACHE_URL", unquote(parts.password or ""))
@@ -626,16 +626,16 @@ def redis_url() -> str:
 
 
 def caches() -> dict[str, dict[str, Any]]:
-    """`default` for the apps, and `throttles`, the counters that all processes share."""
-    # Without CACHE_URL `default` stays in each process: organizations' data must not be in the
-    # master's database.
+    """`default` for the apps, and `throttles`, the counters shared by all processes."""
+    # Without CACHE_URL `default` is local to each process: organizations' data must not be in the
+    # master database.
     default: dict[str, Any] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     throttles: dict[str, Any] = {"BACKEND": "organizations.counters.MasterCounters"}
     if url := redis_url():
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        # A Redis that is gone is answered 503 at once: nobody waits for it.
+        # If Redis is down, answer 503 at once instead of waiting.
         options = {
             "socket_timeout": 2,
             "socket_connect_timeout": 2,
@@ -653,9 +653,9 @@ def caches() -> dict[str, dict[str, Any]]:
 CACHES = caches()
 
 # --- Throttles (accounts/limits.py) -------------------------------------------------------------
-# Off for load tests alone: check --deploy refuses it.
+# Off only for load tests: check --deploy refuses it.
 THROTTLES = boolean("THROTTLES", default=True)
-# On a developer's machine a load test fits into the default.
+# High enough for a load test on a developer's machine.
 THROTTLE_LOGIN_ADDRESS = rate("THROTTLE_LOGIN_ADDRESS", default="100/min", development="10000/min")
 THROTTLE_LOGIN_ACCOUNT = rate("THROTTLE_LOGIN_ACCOUNT", default="30/min", development="3000/min")
 THROTTLE_LOGIN_ORGANIZATION = rate(
@@ -672,13 +672,13 @@ THROTTLE_MAIL_ORGANIZATION = rate(
 THROTTLE_MAIL_RECIPIENT = rate(
     "THROTTLE_MAIL_RECIPIENT", default="20/hour", development="1000/hour"
 )
-# Off: each counted request costs a write in the master.
+# Off by default: each counted request costs a write in the master.
 THROTTLE_MEMBER = rate("THROTTLE_MEMBER")
 THROTTLE_ORGANIZATION = rate("THROTTLE_ORGANIZATION")
-# The growing delay after failed log-ins.
+# Login back-off: the growing delay after failed log-ins.
 LOGIN_FREE_FAILURES = number("LOGIN_FREE_FAILURES", default=5, at_most=100)
 LOGIN_LONGEST_DELAY_SECONDS = number("LOGIN_LONGEST_DELAY_SECONDS", default=900, at_most=86_400)
-# With ORG_PUBLIC_LOOKUP off no failed log-in is answered sooner: longer than any hash takes.
+# With ORG_PUBLIC_LOOKUP off, the minimum time of a failed log-in: longer than any hash takes.
 LOGIN_FLOOR_MS = number("LOGIN_FLOOR_MS", default=400, at_least=0, at_most=10_000)
 
 # --- Passwords and tokens -----------------------------------------------------------------------
@@ -699,11 +699,11 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 SIMPLE_JWT = {
     "ALGORITHM": choice("ALGORITHM", default="HS256", among=("HS256", "HS384", "HS512")),
-    # accounts.signing_keys signs; nothing of simplejwt's own may sign or accept anything.
+    # accounts.signing_keys signs; simplejwt's own code must neither sign nor accept anything.
     "SIGNING_KEY": None,
     "ISSUER": "organization-management-api",
     "AUDIENCE": "organization-management-api",
-    # Seconds by which the clocks of two hosts may differ.
+    # Allowed clock difference between hosts, in seconds.
     "LEEWAY": 20,
     "ACCESS_TOKEN_LIFETIME": timedelta(
         minutes=number("ACCESS_TOKEN_EXPIRE_MINUTES", default=30, at_most=525_600)
@@ -712,7 +712,7 @@ SIMPLE_JWT = {
         days=number("REFRESH_TOKEN_EXPIRE_DAYS", default=14, at_most=3_650)
     ),
 }
-# How long a person stays logged in to the browsable API.
+# How long users stay logged in to the browsable API.
 ORG_SESSION_LIFETIME = timedelta(hours=12)
 
 PASSWORD_RESET_MINUTES = number("PASSWORD_RESET_MINUTES", default=60, at_most=1_440)
@@ -721,7 +721,7 @@ EMAIL_VERIFICATION_HOURS = number("EMAIL_VERIFICATION_HOURS", default=72, at_mos
 
 # --- Mails --------------------------------------------------------------------------------------
 def mail_settings() -> dict[str, Any]:
-    """Django's EMAIL_* from EMAIL_URL; unset, the terminal in development and nowhere else."""
+    """Django's EMAIL_* from EMAIL_URL. Unset: print mails in development, send none otherwise."""
     url = text("EMAIL_URL")
     if not url:
         kind = "console" if DEBUG else "dummy"
@@ -734,8 +734,8 @@ def mail_settings() -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = env.email_url_config(url)
     except Exception:
-        # `from None`: what the parser says can hold the password.
-        raise ImproperlyConfigured(f"EMAIL_URL cannot be read. {how}.") from None
+        # `from None`: the parser's error can contain the password.
+        raise ImproperlyConfigured(f"EMAIL_URL cannot be parsed. {how}.") from None
     scheme = url.partition(":")[0].lower()
     is_smtp = scheme.startswith("smtp")
     if parsed.pop("OPTIONS", None) or (is_smtp and not parsed["EMAIL_HOST"]):
@@ -748,7 +748,7 @@ def mail_settings() -> dict[str, Any]:
 
 
 def public_url() -> str:
-    """PUBLIC_URL without a slash at its end: what links in mails begin with."""
+    """PUBLIC_URL without a trailing slash: the base of links in mails."""
     url = text("PUBLIC_URL").strip().rstrip("/")
     if url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
         raise ImproperlyConfigured(
@@ -758,26 +758,26 @@ def public_url() -> str:
     below = ORG_BASE_DOMAIN and host.endswith(f".{ORG_BASE_DOMAIN}")
     if below and not host.startswith("{organization}."):
         raise ImproperlyConfigured(
-            f"PUBLIC_URL lies below ORG_BASE_DOMAIN, where a host names an organization: its links "
+            f"PUBLIC_URL is below ORG_BASE_DOMAIN, where a host names an organization: its links "
             f"would be refused. Set it to https://{{organization}}.{ORG_BASE_DOMAIN}, or to a host "
-            "that is not below."
+            "outside that domain."
         )
     if not url and not DEBUG and "*" in ALLOWED_HOSTS and text("EMAIL_URL"):
         raise ImproperlyConfigured(
-            "PUBLIC_URL is missing, and ALLOWED_HOSTS takes any host: a stranger could have links "
-            "sent that lead to a host of their own. Set PUBLIC_URL, or list the hosts."
+            "PUBLIC_URL is missing, and ALLOWED_HOSTS accepts any host: a stranger could make "
+            "mailed links lead to their own host. Set PUBLIC_URL, or list the hosts."
         )
     return url
 
 
 globals().update(mail_settings())
-# Where a mail server hangs, so does the one thread that sends.
+# If a mail server hangs, so does the one thread that sends.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = text("DEFAULT_FROM_EMAIL") or "webmaster@localhost"
 PUBLIC_URL = public_url()
 
 # --- The audit trail ----------------------------------------------------------------------------
-# The floor is the database's own: the function that prunes refuses what is younger.
+# The database enforces the minimum: its prune function refuses younger entries.
 AUDIT_RETENTION_DAYS = number("AUDIT_RETENTION_DAYS", default=400, at_least=30, at_most=36_500)
 
 # --- The API ------------------------------------------------------------------------------------
@@ -803,7 +803,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.negotiation.PageOrJson",
     "DEFAULT_PAGINATION_CLASS": "accounts.pagination.Pages",
-    # An organization's file has no address, but a view that lets the caller have it.
+    # An organization's file has no URL, but a view that checks access.
     "UPLOADED_FILES_USE_URL": False,
     "DEFAULT_SCHEMA_CLASS": "orgmgmt.schema.Operation",
     "EXCEPTION_HANDLER": "orgmgmt.exceptions.handle",
@@ -811,7 +811,7 @@ REST_FRAMEWORK: dict[str, Any] = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Organization Management API",
-    "DESCRIPTION": "Each organization that signs up gets a PostgreSQL database of its own.",
+    "DESCRIPTION": "Each organization that signs up gets its own PostgreSQL database.",
     "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
@@ -845,10 +845,10 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": _LOG_LEVEL},
     "loggers": {
-        # Django's own handlers would print a line twice; an answer of 4xx is no event of ours.
+        # Django's own handlers would print lines twice; 4xx responses are not logged.
         "django": {"handlers": [], "propagate": True},
         "django.request": {"level": "ERROR"},
-        # They tell at each start of a process which tasks there are.
+        # At each start they log the list of tasks.
         "procrastinate.blueprints": {"level": "WARNING"},
         "procrastinate.periodic": {"level": "WARNING"},
     },

@@ -39,12 +39,12 @@ _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 65_536
 # What is wrong with a request that gunicorn cannot read, by the status that it chooses.
 _UNREADABLE = {
-    414: ("The address is too long. Send less in its query.", "address_too_long"),
+    414: ("The URL is too long. Shorten its query.", "address_too_long"),
     431: ("The headers are too large. Send fewer or shorter ones.", "headers_too_large"),
     500: ("Something went wrong on our side.", "error"),
 }
 _NO_REQUEST = (
-    "This is no request that can be read. Check its first line and its headers.",
+    "The request is not valid HTTP. Check its first line and headers.",
     "bad_request",
 )
 

@@ -21,7 +21,7 @@ from .frame import lock_of
 from .models import Job, JobProgress, PendingSignUp
 from .tasks import QUEUES
 
-# Procrastinate brings a page of its own, whose actions know nothing of sign-ups that wait.
+# Replaces Procrastinate's own page, whose actions do not know about waiting sign-ups.
 if admin.site.is_registered(ProcrastinateJob):
     admin.site.unregister(ProcrastinateJob)
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class KindFilter(admin.SimpleListFilter):
-    """By what a job does; asks no table."""
+    """Filter by task, without a query."""
 
     title = parameter_name = "kind"
 
@@ -45,7 +45,7 @@ class KindFilter(admin.SimpleListFilter):
 
 @admin.register(Job)
 class JobAdmin(OfferedLookups, RecordedAdmin):
-    """Jobs, newest first. None is added, changed or deleted; they are cancelled and retried."""
+    """Jobs, newest first, read-only; they can be cancelled and retried."""
 
     list_display = (
         "id",
@@ -60,10 +60,10 @@ class JobAdmin(OfferedLookups, RecordedAdmin):
     )
     list_filter = ("status", KindFilter)
     search_fields = ("=id",)
-    search_help_text = "A job's number, or an organization's name"
+    search_help_text = "A job's id, or an organization's name"
     ordering = ("-id",)
     list_per_page = 50
-    # They can be many.
+    # There can be many.
     show_full_result_count = False
     actions = ("cancel", "retry")
     fields = (
@@ -96,7 +96,7 @@ class JobAdmin(OfferedLookups, RecordedAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """The facts of one job; there is nothing to save."""
+        """One job, read-only."""
         context = {
             "title": "Job",
             "show_save": False,
@@ -111,10 +111,10 @@ class JobAdmin(OfferedLookups, RecordedAdmin):
         return super().changelist_view(request, {"title": "Jobs"} | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: Job, form: Any, change: bool) -> None:
-        """Nothing to write: every fact is read-only."""
+        """Writes nothing: every field is read-only."""
 
     def get_changelist_instance(self, request: HttpRequest) -> "_Changelist":
-        """The page's rows, with what Procrastinate's table does not hold: three queries."""
+        """The page's rows, with the facts missing in Procrastinate's table: three queries."""
         changelist = super().get_changelist_instance(request)
         _note_facts(list(changelist.result_list))
         return changelist
@@ -153,11 +153,11 @@ class JobAdmin(OfferedLookups, RecordedAdmin):
     @admin.display(description="State", ordering="status")
     def state(self, job: Job) -> str:
         asked = job.status == "doing" and job.abort_requested
-        return "doing, asked to stop" if asked else job.status
+        return "stopping" if asked else job.status
 
     @admin.display(description="Tries", ordering="attempts")
     def tries(self, job: Job) -> int:
-        # Procrastinate counts one when it has ended.
+        # Procrastinate counts a try when it has ended.
         return job.attempts + (job.status == "doing")
 
     @admin.display(description="Progress")
@@ -171,11 +171,11 @@ class JobAdmin(OfferedLookups, RecordedAdmin):
     def error(self, job: Job) -> str:
         return job.told.error if job.told else ""
 
-    @admin.display(description="Waits until", ordering="scheduled_at")
+    @admin.display(description="Scheduled at", ordering="scheduled_at")
     def waits_until(self, job: Job) -> Any:
         return (job.status == "todo" and job.scheduled_at) or "–"
 
-    @admin.display(description="Last told")
+    @admin.display(description="Last update")
     def told_at(self, job: Job) -> Any:
         return job.told.updated_at if job.told else "–"
 
@@ -187,12 +187,12 @@ class JobAdmin(OfferedLookups, RecordedAdmin):
 
     @admin.action(
         permissions=["change"],
-        description="Cancel: keep from running, or ask to stop between two steps",
+        description="Cancel (a running job stops after its current step)",
     )
     def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         self._each(request, queryset, control.cancel, "Cancelled")
 
-    @admin.action(permissions=["change"], description="Retry: do failed ones again")
+    @admin.action(permissions=["change"], description="Retry failed jobs")
     def retry(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         self._each(request, queryset, control.retry, "Retried")
 

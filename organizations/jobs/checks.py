@@ -17,25 +17,25 @@ _WHAT = ("NAME", "USER")
 def check_jobs(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """Workers are heard of in time, and the direct way leads to the same database."""
+    """JOB_STALLED_SECONDS and MASTER_DB_DIRECT_URL must make sense."""
     if settings.JOB_POLL_SECONDS * 2 > settings.JOB_STALLED_SECONDS:
         yield checks.Warning(
             f"JOB_STALLED_SECONDS is {settings.JOB_STALLED_SECONDS}, and JOB_POLL_SECONDS "
-            f"{settings.JOB_POLL_SECONDS}: workers that live can be taken for dead.",
-            hint=f"Set JOB_STALLED_SECONDS to {2 * settings.JOB_POLL_SECONDS} at least.",
+            f"{settings.JOB_POLL_SECONDS}: live workers can be taken for dead.",
+            hint=f"Set JOB_STALLED_SECONDS to at least {2 * settings.JOB_POLL_SECONDS}.",
             id="organizations.W060",
         )
     direct, usual = settings.MASTER_DB_DIRECT, settings.DATABASES["default"]
     if direct and any(str(direct.get(key)) != str(usual.get(key)) for key in _WHAT):
         yield checks.Error(
-            "MASTER_DB_DIRECT_URL names another database or role than the master's: locks that are "
-            "taken there hold nobody up here.",
-            hint="Give it the name and the user of the master's, at the server's own address.",
+            "MASTER_DB_DIRECT_URL names a different database or role than the master's: locks "
+            "taken there have no effect here.",
+            hint="Give it the master's database name and user, and the server's own address.",
             id="organizations.E061",
         )
 
 
-# A worker that is being restarted is nothing to warn of.
+# Long enough not to warn while a worker restarts.
 _WAITING_SECONDS = 300
 
 
@@ -45,7 +45,7 @@ def check_workers(
     databases: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> Iterable[checks.CheckMessage]:
-    """What was asked for is done by somebody. Runs with `check --database default`."""
+    """A worker must run while jobs wait. Runs with `check --database default`."""
     if not databases or "default" not in databases:
         return
     from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateWorker
@@ -60,9 +60,9 @@ def check_workers(
         if not waiting or ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive).exists():
             return
     except DatabaseError:
-        return  # Of a server that is away, or has no tables yet, other checks tell.
+        return  # Other checks report a server that is down or has no tables.
     yield checks.Warning(
-        f"No worker runs, and {waiting} jobs wait: mails, sign-ups that were answered 202, upkeep.",
+        f"No worker is running, and {waiting} jobs are waiting: e-mails, sign-ups, upkeep.",
         hint="Start `manage.py worker` beside the web servers, and keep it running.",
         id="organizations.W062",
     )

@@ -13,15 +13,15 @@ from .frame import lock_of
 from .models import PendingSignUp
 
 _TRIES_ANEW = "UPDATE procrastinate_jobs SET attempts = 0 WHERE id = %s"
-_CANCELLED = "The sign-up was cancelled. Nothing was made; the name is free."
+_CANCELLED = "The sign-up was cancelled. Nothing was created; the name is free."
 _STOPPED = (
-    "The sign-up was cancelled while it was being made. What was made is being removed; then the "
-    "name is free."
+    "The sign-up was cancelled while it was being created. What was created is being removed; then "
+    "the name is free."
 )
 
 
 def visible() -> QuerySet[ProcrastinateJob]:
-    """The jobs of the active organization; all of them where none is active."""
+    """The jobs of the active organization, or all jobs without one."""
     jobs: QuerySet[ProcrastinateJob] = ProcrastinateJob.objects.all()
     tenant = tenancy.peek()
     if tenant is None:
@@ -30,32 +30,32 @@ def visible() -> QuerySet[ProcrastinateJob]:
 
 
 def cancel(job_id: int) -> None:
-    """Keep a waiting job from running, or ask a running one to stop.
+    """Cancel a waiting job, or ask a running one to stop.
 
-    It stops between two steps that are whole in themselves; a job of one step ends as it would
-    have. A sign-up undoes itself, unless its organization is open already. Raises JobNotFound, for
-    another organization's too, and JobWrongState.
+    It stops between two complete steps; a job of one step just finishes. A sign-up undoes itself,
+    unless its organization is already active. Raises JobNotFound, also for another organization's
+    job, and JobWrongState.
     """
     job = _find(job_id)
     if job.status not in ("todo", "doing"):
         raise JobWrongState(
-            job_id, status=job.status, why="only what has not ended can be stopped."
+            job_id, status=job.status, why="only a job that has not ended can be cancelled."
         )
     with enqueueing.in_master():
         if app.job_manager.cancel_job_by_id(job_id, abort=True):
-            # As it is now: a worker may have begun it since it was looked at.
+            # As it is now: a worker may have started it meanwhile.
             ran = not visible().filter(pk=job_id, status="cancelled", attempts=0).exists()
             detail = _STOPPED if ran else _CANCELLED
             sign_ups.give_up(job_id, detail=detail, code="sign_up_cancelled")
 
 
 def retry(job_id: int) -> None:
-    """Have a failed job done again. Raises JobNotFound and JobWrongState."""
+    """Retry a failed job. Raises JobNotFound and JobWrongState."""
     job = _find(job_id)
     if job.status != "failed":
-        raise JobWrongState(job_id, status=job.status, why="only a failed one is done again.")
+        raise JobWrongState(job_id, status=job.status, why="only a failed job can be retried.")
     if PendingSignUp.objects.filter(job_id=job_id).exists():
-        why = "its password's hash is gone and its name is free, so sign up again."
+        why = "its password hash is gone and its name is free, so sign up again."
         raise JobWrongState(job_id, status=job.status, why=why)
 
     with enqueueing.in_master(), connections["default"].cursor() as cursor:

@@ -30,7 +30,7 @@ _PAUSE_BEHIND_FAILURE_SECONDS = 60.0
 
 @contextmanager
 def in_master() -> Iterator[None]:
-    """In the master, with what Procrastinate meets there as ServerUnavailable."""
+    """A transaction in the master; Procrastinate's errors become ServerUnavailable."""
     try:
         with transaction.atomic(using="default"):
             yield
@@ -45,10 +45,10 @@ def migrations(
     name: str | None = None,
     fingerprint: str = "",
 ) -> int:
-    """Have each brought to a migration, to the newest by default; how many jobs that makes.
+    """Enqueue the migration of each, to the newest by default; the number of new jobs.
 
-    fingerprint: what each is to have then; a worker with other code leaves it to the others. One
-    that waits for the same already gets no second one.
+    fingerprint: what each has afterwards; a worker with other code leaves the job to the others. An
+    organization with the same job waiting gets no second one.
     """
     parts = {"label": label, "name": name, "fingerprint": fingerprint}
     arguments = {key: part for key, part in parts.items() if part}
@@ -57,27 +57,27 @@ def migrations(
 
 
 def clean_up(organizations: "QuerySet[Organization]") -> int:
-    """Have what has expired deleted in each one's database; how many jobs that makes."""
+    """Enqueue the clean-up of each one's database; the number of new jobs."""
     return _fan_out("clean_up_organization", organizations, {}, key="clean_up")
 
 
 def platform_job(task_name: str) -> int | None:
-    """Ask for a job of no organization; None where one waits already."""
+    """Enqueue a job without an organization; None if one is already waiting."""
     with suppress(AlreadyEnqueued), in_master():
         return app.tasks[task_name].defer()
     return None
 
 
 def said(number: int | None) -> str:
-    """platform_job's answer, for a person."""
-    return "One waits already." if number is None else f"Job {number} is for the workers."
+    """platform_job's result as a message."""
+    return "A job is already waiting." if number is None else f"Job {number} enqueued."
 
 
 def refill() -> int | None:
-    """Ask for the spare databases of this code; None where that is asked for already.
+    """Enqueue a refill of this code's spare databases; None if one is already waiting.
 
-    The job carries the code's fingerprint: a worker with other code would make its own, and say
-    that it is done.
+    The job carries the code's fingerprint: a worker with other code would make spares of its own
+    code, and report success.
     """
     fingerprint = code.current().fingerprint
     name = f"refill_spares:{fingerprint}"
@@ -88,7 +88,7 @@ def refill() -> int | None:
 
 
 def refill_if_due() -> None:
-    """Ask for spare databases where some are missing or too many.
+    """Enqueue a refill if spare databases are missing or surplus.
 
     Not when a refill is already queued, nor right after a failed one.
     """
@@ -129,7 +129,7 @@ def _job(task_name: str, organization_id: int, arguments: dict[str, str], *, key
 
 
 def _defer(jobs: list[Job]) -> int:
-    """How many were new. All at once, and one by one where that meets a double."""
+    """How many were new. All at once, or one by one if there is a duplicate."""
     with suppress(AlreadyEnqueued), in_master():
         app.job_manager.batch_defer_jobs(jobs)
         return len(jobs)

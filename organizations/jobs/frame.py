@@ -31,7 +31,7 @@ _NO_DOUBLES = "UPDATE procrastinate_jobs SET queueing_lock = NULL WHERE id = %s"
 
 
 class Progress:
-    """What a job tells of itself while it runs; readable from anywhere at once."""
+    """A running job's progress; readable at once from anywhere."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
@@ -39,37 +39,37 @@ class Progress:
 
     @property
     def job_id(self) -> int:
-        """The job's number."""
+        """The job's id."""
         return self._context.job.id or 0
 
     @property
     def attempts(self) -> int:
-        """How many tries there were before this one."""
+        """The number of earlier tries."""
         return self._context.job.attempts
 
     def tell(self, step: str, *, done: int = 0, total: int | None = None) -> None:
-        """Note where the job is."""
+        """Record where the job is."""
         self._rows.update(step=step, done=done, total=total, updated_at=timezone.now())
 
     def goes_on(self) -> bool:
-        """False when the job was cancelled, or its worker ends and waits no longer."""
+        """False if the job was cancelled, or its worker is stopping and waits no longer."""
         return not self._context.should_abort()
 
     def stop_if_asked(self) -> None:
-        """Raise JobAborted then. Between two steps that are whole in themselves."""
+        """Raise JobAborted then. Call it between two complete steps."""
         if not self.goes_on():
             raise JobAborted
 
 
 def lock_of(organization_id: int) -> str:
-    """Procrastinate's lock of an organization: one job of it runs at a time."""
+    """The Procrastinate lock by which one job of an organization runs at a time."""
     return f"organization:{organization_id}"
 
 
 def organization_job(work: Callable[..., None], *, alone: bool = True) -> Callable[..., None]:
-    """`work(organization, progress, …)` inside the context of the organization the job names.
+    """Run `work(organization, progress, …)` with the job's organization active.
 
-    alone: under the organization's lock, and refused without it.
+    alone: require the organization's lock.
     """
 
     @functools.wraps(work)
@@ -78,7 +78,7 @@ def organization_job(work: Callable[..., None], *, alone: bool = True) -> Callab
         with _framed(context) as progress:
             organization = _named_by(context, arguments.pop("organization_id", None), alone=alone)
             if organization is None:
-                progress.tell("nothing to do: the organization is gone")
+                progress.tell("nothing to do: the organization was deleted")
                 return
             with tenancy.override(organization.tenant):
                 work(organization, progress, **arguments)
@@ -87,7 +87,7 @@ def organization_job(work: Callable[..., None], *, alone: bool = True) -> Callab
 
 
 def platform_job(work: Callable[..., None]) -> Callable[..., None]:
-    """`work(progress, …)` of no organization: a query of a tenant's table raises NoTenant."""
+    """Run `work(progress, …)` without an organization: tenant queries raise NoTenant."""
 
     @functools.wraps(work)
     def run(context: JobContext, **arguments: Any) -> None:
@@ -99,7 +99,7 @@ def platform_job(work: Callable[..., None]) -> Callable[..., None]:
 
 
 def _named_by(context: JobContext, organization_id: object, *, alone: bool) -> Organization | None:
-    """The organization; None where it was deleted meanwhile. Raises JobRefused."""
+    """The organization; None if it was deleted meanwhile. Raises JobRefused."""
     if type(organization_id) is not int:
         raise JobRefused("it names no organization.")
     if context.job.lock != (lock_of(organization_id) if alone else None):
@@ -136,8 +136,8 @@ def _begin(context: JobContext) -> None:
         job_id=context.job.id, defaults={"step": "begun", "done": 0, "updated_at": now}
     )
     with connections["default"].cursor() as cursor:
-        # It keeps doubles from waiting, and this one waits no longer. With it a retry would fail
-        # where another has been enqueued in the meantime (procrastinate_jobs_queueing_lock_idx).
+        # The queueing lock prevents duplicates in the queue, which this job left. If kept, a retry
+        # would fail when another was enqueued meanwhile (procrastinate_jobs_queueing_lock_idx).
         cursor.execute(_NO_DOUBLES, (context.job.id,))
 
 
@@ -151,13 +151,13 @@ def _note(context: JobContext, error: str) -> None:
 
 
 def told(error: BaseException) -> str:
-    """What may be read of an error: ours say nothing secret, others are known by their kind."""
+    """The error for staff: ours contain no secrets, of others only the type."""
     kind = type(error).__name__
     if isinstance(error, JobAborted):
-        return "stopped: cancelled, or its worker ended"
+        return "stopped: cancelled, or its worker was stopped"
     if isinstance(error, OrganizationError):
         return f"{error.code}: {error}"
     cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
     if isinstance(cause, psycopg.Error) and cause.sqlstate:
-        return f"{kind} ({cause.sqlstate}). The log says more."
-    return f"{kind}. The log says more."
+        return f"{kind} ({cause.sqlstate}). See the log."
+    return f"{kind}. See the log."

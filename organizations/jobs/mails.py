@@ -20,10 +20,10 @@ TASK = "send_mail"
 
 
 class MailJobs:
-    """Keeps each order as a job, which sends its mail."""
+    """Stores each order as a job, which sends the mail."""
 
     def take(self, order: Order) -> None:
-        """One row in the master, alike for somebody and for nobody. Raises ServerUnavailable."""
+        """Write one row in the master, also for nobody. Raises ServerUnavailable."""
         facts = asdict(order)
         address = facts.pop("address")
         del facts["by"]["address"]
@@ -34,7 +34,7 @@ class MailJobs:
 
 
 def send(organization: Organization, job_id: int, **facts: Any) -> None:
-    """Send the mail that a job asks for, in the active organization, if it is still wanted.
+    """Send a job's mail in the active organization, if it is still wanted.
 
     Raises as accounts.letters does, OrganizationMigrating and CredentialUnreadable.
     """
@@ -52,6 +52,6 @@ def send(organization: Organization, job_id: int, **facts: Any) -> None:
 
 
 def forget_addresses() -> None:
-    """Delete the addresses of jobs that have ended without sending."""
+    """Delete the addresses of jobs that ended without sending."""
     waiting = ProcrastinateJob.objects.filter(status__in=("todo", "doing"), task_name=TASK)
     SealedAddress.objects.exclude(job_id__in=waiting.values("pk")).delete()

@@ -13,9 +13,9 @@ from organizations.validators import MAX_NAME_LENGTH
 
 
 class Job(ProcrastinateJob):
-    """Procrastinate's row of a job, as the staff see it; Django writes none.
+    """Procrastinate's row of a job, read-only for Django, as staff see it.
 
-    told and organization_name: noted on it where it is shown.
+    told and organization_name: set on it for display.
     """
 
     told: "JobProgress | None" = None
@@ -30,9 +30,9 @@ class Job(ProcrastinateJob):
 
 
 class JobProgress(models.Model):
-    """How far a job is, and why its last try failed. Written while it runs, in its own commits.
+    """A job's progress, and why its last try failed. Written while it runs, in separate commits.
 
-    job_id is no foreign key: Procrastinate's tables are its own. Nothing here is a secret.
+    job_id is no foreign key, since Procrastinate owns its tables. Holds no secrets.
     """
 
     job_id = models.BigIntegerField(primary_key=True)
@@ -51,7 +51,7 @@ class JobProgress(models.Model):
 
 
 class SealedAddress(models.Model):
-    """Where the mail of a job goes, sealed: to an address that its user has no longer.
+    """The encrypted recipient of a mail job whose user no longer has that address.
 
     Not among the job's arguments, which are logged. Deleted when the mail is sent.
     """
@@ -67,22 +67,22 @@ class SealedAddress(models.Model):
 
 
 class PendingSignUpQuerySet(models.QuerySet["PendingSignUp"]):
-    """Sign-ups by what they still hold."""
+    """Sign-ups by state and name."""
 
     def open(self) -> "PendingSignUpQuerySet":
-        """Those that reserve their name."""
+        """Those that still reserve their name."""
         return self.filter(state__in=PendingSignUp.State.open())
 
     def expire(self) -> int:
-        """Fail those of them that no worker has made in ORG_SIGNUP_EXPIRY_MINUTES; how many."""
+        """Fail those that no worker completed in ORG_SIGNUP_EXPIRY_MINUTES; how many."""
         oldest = timezone.now() - timedelta(minutes=settings.ORG_SIGNUP_EXPIRY_MINUTES)
-        detail = "No worker has made it in time. The name is free: sign up again."
+        detail = "The sign-up was not processed in time. The name is free: sign up again."
         return self.filter(created_at__lt=oldest).end(
             state=PendingSignUp.State.FAILED, error={"detail": detail, "code": "sign_up_expired"}
         )
 
     def end(self, **facts: object) -> int:
-        """End those that have not ended; how many. What was kept for them goes."""
+        """End those that have not ended, and delete their secrets; how many."""
         emptied = {"sealed_password_hash": "", "email": "", "base_url": ""}
         return self.open().update(**emptied, **facts, ended_at=timezone.now())
 
@@ -94,9 +94,9 @@ class PendingSignUpQuerySet(models.QuerySet["PendingSignUp"]):
 class PendingSignUp(models.Model):
     """A sign-up that was answered 202. While it is open nobody else gets the name.
 
-    token_digest: SHA-256 of what the status URL ends with. sealed_password_hash: the password's
-    hash, sealed; emptied by the statement that ends the sign-up. base_url: where the links of the
-    first mail lead. organization_id is no foreign key: a deleted organization leaves its row.
+    token_digest: SHA-256 of the status URL's token. sealed_password_hash: encrypted; emptied by the
+    statement that ends the sign-up. base_url: of the links in the first mail. organization_id is no
+    foreign key: the row outlives a deleted organization.
     """
 
     class State(models.TextChoices):
@@ -117,7 +117,7 @@ class PendingSignUp(models.Model):
     base_url = models.TextField(blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.WAITING)
     step = models.CharField(max_length=20, blank=True)
-    # The API's error, as status and body; empty unless it failed.
+    # The API error; empty unless it failed.
     error = models.JSONField(default=dict, blank=True)
     job_id = models.BigIntegerField(null=True)
     organization_id = models.BigIntegerField(null=True)
@@ -140,11 +140,11 @@ class PendingSignUp(models.Model):
         return f"{self.name}: {self.state}"
 
     def finish(self, organization_id: int) -> bool:
-        """It is done; False where it had ended before. What was kept for it goes."""
+        """Mark it done and delete its secrets; False if it had already ended."""
         return self._end(state=self.State.DONE, organization_id=organization_id)
 
     def fail(self, *, detail: str, code: str) -> bool:
-        """It will not be done; False where it had ended before. Its name is free again."""
+        """Mark it failed and free its name; False if it had already ended."""
         return self._end(state=self.State.FAILED, error={"detail": detail, "code": code})
 
     def _end(self, **facts: object) -> bool:

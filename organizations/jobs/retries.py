@@ -25,7 +25,7 @@ from organizations.errors import (
 )
 from organizations.tenancy import TooBusy
 
-# What can be better the next time. All else fails the same way again.
+# Errors that a retry can fix. All others would fail the same way again.
 TRANSIENT = (
     CacheUnavailable,
     DatabaseInUse,
@@ -47,13 +47,13 @@ _LONGEST_PAUSE_SECONDS = 300.0
 def pause_seconds(
     error: BaseException, *, attempts: int, tries: float | None = None
 ) -> float | None:
-    """How long until the next try; None where there is none.
+    """Seconds until the next try; None for no retry.
 
-    attempts: how many there were before the one that failed; of `tries`, or JOB_TRIES. Doubles each
-    time, with jitter, so that what failed together does not come back together.
+    attempts: tries before the failed one, of `tries` or JOB_TRIES. Doubles each time, with jitter,
+    so that jobs that failed together are not retried together.
     """
     if isinstance(error, JobAborted):
-        return 0.0  # Asked for by a worker that ends: another takes it at once.
+        return 0.0  # The worker is stopping: another takes the job at once.
     if tries is None:
         tries = settings.JOB_TRIES
     if not isinstance(error, TRANSIENT) or attempts + 1 >= tries:
@@ -63,7 +63,7 @@ def pause_seconds(
 
 
 class Backoff(BaseRetryStrategy):
-    """pause_seconds(), as Procrastinate asks for it."""
+    """pause_seconds() as a Procrastinate retry strategy."""
 
     tries: float | None = None
 
@@ -75,6 +75,6 @@ class Backoff(BaseRetryStrategy):
 
 
 class Patience(Backoff):
-    """The same without an end: for jobs that know themselves when they come too late."""
+    """Retries for ever: for jobs that check themselves whether they are too late."""
 
     tries = math.inf

@@ -44,11 +44,10 @@ _TOKEN_BYTES = 32
 
 
 def accept(*, name: str, email: str, password: str, base_url: str) -> str:
-    """Reserve the name and enqueue the rest; the token of the status URL, kept nowhere in clear.
+    """Reserve the name and enqueue the sign-up; returns the status URL's token, stored only hashed.
 
-    base_url: where the links of the first mail lead. Raises ValidationError by field,
-    MigrationsIncoherent, OrganizationExists, ServerUnavailable and ProvisioningInTransaction, as
-    the whole sign-up does.
+    base_url: of the links in the first mail. Raises ValidationError by field, MigrationsIncoherent,
+    OrganizationExists, ServerUnavailable and ProvisioningInTransaction, like a full sign-up.
     """
     if connections["default"].in_atomic_block:
         raise ProvisioningInTransaction
@@ -60,7 +59,7 @@ def accept(*, name: str, email: str, password: str, base_url: str) -> str:
     ceiling.refuse_above()
     sealed, token = seal(hash_password(password)), secrets.token_urlsafe(_TOKEN_BYTES)
     with open_session() as session:
-        # As in services: whoever has it makes, deletes or cleans up this name.
+        # As in services: the lock's holder alone creates, deletes or cleans up this name.
         if not session.try_lock(key_of(name)):
             raise OrganizationExists(name)
         if Organization.objects.usable().named(name).exists():
@@ -90,7 +89,7 @@ def accept(*, name: str, email: str, password: str, base_url: str) -> str:
 
 
 def find(token: str) -> PendingSignUp:
-    """The sign-up whose status URL ends with this. Raises SignUpUnknown."""
+    """The sign-up with this status token. Raises SignUpUnknown."""
     rows = PendingSignUp.objects.filter(token_digest=_digest(token))
     try:
         found: PendingSignUp = rows.get()
@@ -102,12 +101,12 @@ def find(token: str) -> PendingSignUp:
 
 
 def carry_out(sign_up_id: int, progress: Progress) -> None:
-    """The worker's part. Raises what makes the job fail or be tried again; when it is the last
-    try, the sign-up has failed and its name is free."""
+    """The worker's part. Raises errors that fail or retry the job; after the last try the sign-up
+    has failed and its name is free."""
     PendingSignUp.objects.filter(pk=sign_up_id).expire()
     pending = PendingSignUp.objects.open().filter(pk=sign_up_id).first()
     if pending is None:
-        return  # Too old, or an earlier try got through, and its worker died before it said so.
+        return  # Expired, or an earlier try succeeded and its worker died before saying so.
 
     def on_step(step: str) -> None:
         progress.tell(step)
@@ -133,7 +132,7 @@ def carry_out(sign_up_id: int, progress: Progress) -> None:
 
 
 def fail(pending: PendingSignUp, error: BaseException) -> None:
-    """It will not be tried again. What a stranger may read of the error is kept."""
+    """Mark it failed for good, with the error as a stranger may read it."""
     if isinstance(error, OrganizationError) and not isinstance(error, FOR_OPERATORS):
         pending.fail(detail=str(error), code=error.code)
         return
@@ -142,14 +141,14 @@ def fail(pending: PendingSignUp, error: BaseException) -> None:
 
 
 def give_up(job_id: int, *, detail: str, code: str) -> None:
-    """The job of a sign-up has ended without a word of its own, if it is one's."""
+    """Fail the sign-up of a job that ended without reporting, if the job is a sign-up's."""
     for pending in PendingSignUp.objects.open().filter(job_id=job_id):
         pending.fail(detail=detail, code=code)
 
 
 def give_up_abandoned() -> None:
-    """Free the names of those whose job has ended where it could not say so, its master away, and
-    of those that have waited too long."""
+    """Fail sign-ups whose job ended without reporting (the master was down), and those that have
+    waited too long. Their names are free again."""
     PendingSignUp.objects.all().expire()
     at_work = ProcrastinateJob.objects.filter(status__in=("todo", "doing"), task_name="sign_up")
     for pending in PendingSignUp.objects.open().exclude(job_id__in=at_work.values("pk")):

@@ -42,11 +42,11 @@ def hand_back() -> list[int]:
         for job_id, attempts in cursor.fetchall():
             if attempts + 1 >= 3 * settings.JOB_TRIES:
                 cursor.execute(_FAIL, {"id": job_id})
-                detail = "The sign-up was begun too often without an end. Try again later."
+                detail = "The sign-up failed repeatedly. Try again later."
                 sign_ups.give_up(job_id, detail=detail, code="provisioning_failed")
-                logger.error("job given up: its workers die", extra={"job": job_id})
+                logger.error("job failed: its workers keep dying", extra={"job": job_id})
                 continue
             cursor.execute(_HAND_BACK, {"id": job_id})
             handed.append(job_id)
-            logger.warning("stalled job handed back", extra={"job": job_id})
+            logger.warning("stalled job requeued", extra={"job": job_id})
     return handed

@@ -28,15 +28,15 @@ QUEUES = (SIGN_UPS, MAILS, MIGRATIONS, UPKEEP)
 @app.task(name="sign_up", queue=SIGN_UPS, priority=10, retry=Backoff(), pass_context=True)
 @platform_job
 def sign_up(progress: Progress, *, sign_up_id: int) -> None:
-    """Make the organization of a sign-up that was answered 202."""
+    """Create the organization of a sign-up that was answered 202."""
     sign_ups.carry_out(sign_up_id, progress)
 
 
-# Under no lock: a mail waits for no other job of its organization, and none waits for it.
+# Without the lock: mails and other jobs of the organization do not wait for each other.
 @app.task(name="send_mail", queue=MAILS, priority=5, retry=Patience(), pass_context=True)
 @partial(organization_job, alone=False)
 def send_mail(organization: Organization, progress: Progress, **facts: Any) -> None:
-    """Send a mail that was asked for, if it is still wanted."""
+    """Send an ordered mail, if it is still wanted."""
     progress.tell("sending")
     mails.send(organization, progress.job_id, **facts)
 
@@ -51,7 +51,7 @@ def migrate_organization(
     name: str | None = None,
     fingerprint: str = "",
 ) -> None:
-    """Bring one organization's database to a migration; to the code's newest by default."""
+    """Migrate one organization's database; to the code's newest migrations by default."""
     progress.tell("migrating")
     migrate(organization, label=label, name=name, fingerprint=fingerprint)
 
@@ -59,7 +59,7 @@ def migrate_organization(
 @app.task(name="clean_up_organization", queue=UPKEEP, retry=Backoff(), pass_context=True)
 @organization_job
 def clean_up_organization(organization: Organization, progress: Progress) -> None:
-    """Delete what has expired in one organization's database."""
+    """Delete expired rows in one organization's database."""
     progress.tell("deleting expired logins")
     prune_sessions(goes_on=progress.goes_on)
     progress.stop_if_asked()
@@ -73,9 +73,9 @@ def clean_up_organization(organization: Organization, progress: Progress) -> Non
 )
 @platform_job
 def refill_spares(progress: Progress, *, fingerprint: str = "") -> None:
-    """Make the spare databases that are missing.
+    """Make missing spare databases.
 
-    fingerprint: of the code that they are for; empty: of whoever does it. Raises OtherCode.
+    fingerprint: of the code they are for; empty: the worker's. Raises OtherCode.
     """
     if fingerprint not in ("", code.current().fingerprint):
         raise OtherCode
@@ -96,7 +96,7 @@ def refill_spares(progress: Progress, *, fingerprint: str = "") -> None:
 )
 @platform_job
 def reconcile(progress: Progress) -> None:
-    """Finish or undo what died half-way. Who is at work on one keeps it."""
+    """Finish or undo interrupted sign-ups and deletions, except those still being worked on."""
     progress.tell("reconciling")
     services.reconcile_organizations(wait_seconds=0.1)
     note_signing_keys()
@@ -115,8 +115,8 @@ def reconcile(progress: Progress) -> None:
 )
 @platform_job
 def clean_up(progress: Progress) -> None:
-    """Delete what has expired in the master, and have each organization's database cleaned."""
-    progress.tell("deleting what has expired in the master")
+    """Delete expired rows in the master, and enqueue the clean-up of each organization."""
+    progress.tell("deleting expired rows in the master")
     old.prune()
     progress.tell("enqueueing the organizations")
     enqueueing.clean_up(Organization.objects.reachable())

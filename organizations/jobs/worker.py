@@ -31,15 +31,16 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 30.0
-# Heartbeats, and looks for dead workers, in the time in which silence is death.
+# Heartbeats, and looks for dead workers, per JOB_STALLED_SECONDS.
 _BEATS = 4
 
 
 class JobWorker:
-    """Takes jobs until `goes_on` says no; then finishes what runs, or hands it back.
+    """Runs jobs until `goes_on` says no; then finishes running ones, or requeues them.
 
-    queues: their names; empty for all. once: end when no job waits; else it also asks for a refill
-    when a spare database is taken, and looks for dead workers. A master that is away is waited for.
+    queues: their names; empty for all. once: exit when no job waits; otherwise it also enqueues a
+    refill when a spare database is taken, and looks for dead workers. Waits for an unreachable
+    master.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class JobWorker:
         self._once = once
 
     def run(self) -> None:
-        """Return when everything has ended. With `once` raises what the database raises.
+        """Return when everything has ended. With `once`, raises the database's errors.
 
         Raises InstallationUnclaimed in a copy of a master.
         """
@@ -66,7 +67,7 @@ class JobWorker:
 
     def _run(self) -> None:
         if sentence := code.problem():
-            logger.error("no database can be made or migrated", extra={"reason": sentence})
+            logger.error("databases cannot be created or migrated", extra={"reason": sentence})
         if self._once:
             stalled.hand_back()
             self._drain()
@@ -83,7 +84,7 @@ class JobWorker:
                 thread.join()
 
     def _drain(self) -> None:
-        """A session ends when it finds no job; one that ends then can have made way for others."""
+        """A session ends when it finds no job; a job that ends then may have unblocked others."""
         before = None
         while self._goes_on() and (begun := _newest_begun()) != before:
             before = begun
@@ -96,26 +97,26 @@ class JobWorker:
             try:
                 asyncio.run(self._session())
             except (ConnectorException, psycopg.Error, OSError) as error:
-                logger.warning("worker has lost the master database", exc_info=error)
-            # It also ends where a side task of its own met a lost connection (worker.py,
+                logger.warning("worker lost the master database", exc_info=error)
+            # It also ends if one of its side tasks lost the connection (worker.py,
             # _monitor_side_tasks).
             failures = 0 if time.monotonic() - began > _LONGEST_PAUSE_SECONDS else failures + 1
             self._pause(min(2.0 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
 
     async def _session(self) -> None:
         loop = asyncio.get_running_loop()
-        # A thread for each job, and for what asyncio itself asks.
+        # A thread for each job, and for asyncio's own use.
         with _threads(self._concurrency + 2) as threads:
             loop.set_default_executor(threads)
-            # What is asked for by the clock goes through asgiref's own thread, which outlives the
-            # session, and Django opens no other connection while it takes the lost one for open.
+            # Periodic jobs are enqueued in asgiref's own thread, which outlives the session. Django
+            # does not reconnect there while it takes the lost connection for open.
             await sync_to_async(connections.close_all)()
             async with _app(is_periodic=not self._once).open_async() as opened:
                 worker = asyncio.create_task(opened.run_worker_async(**self._options()))
                 while not worker.done() and self._goes_on():
                     await asyncio.wait([worker], timeout=_LOOK_SECONDS)
                 if not worker.done():
-                    # Cancelled, it stops in order (worker.py, run).
+                    # When cancelled, it stops cleanly (worker.py, run).
                     worker.cancel()
                 with suppress(asyncio.CancelledError):
                     await worker
@@ -142,7 +143,7 @@ class JobWorker:
                 stalled.hand_back()
                 close_old_connections()
             except DatabaseError as error:
-                logger.warning("stalled jobs not looked for", exc_info=error)
+                logger.warning("check for stalled jobs failed", exc_info=error)
                 connections.close_all()
             self._pause(settings.JOB_STALLED_SECONDS / _BEATS)
         connections.close_all()
@@ -165,7 +166,7 @@ def _newest_begun() -> int:
 
 @contextmanager
 def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    """Each closes its connections at the end: no other thread could."""
+    """Threads that close their connections at the end, since no other thread can."""
     everyone = threading.Barrier(number)
 
     def leave() -> None:
@@ -175,9 +176,9 @@ def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
         connections.close_all()
 
     with ThreadPoolExecutor(number, thread_name_prefix="job") as threads:
-        # All of them now: the executor starts another only where it counts none as idle, and it
-        # counts one that has just taken its next act (concurrent/futures/thread.py). At the end
-        # those that were never started would be waited for.
+        # Start all now: the executor starts one only if it counts none as idle, and it counts one
+        # that has just taken work (concurrent/futures/thread.py). The end would wait for threads
+        # that were never started.
         started = threading.Barrier(number)
         for _ in range(number):
             threads.submit(started.wait)
@@ -189,12 +190,12 @@ def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _app(*, is_periodic: bool) -> App:
-    """The tasks, with a connection of the worker's own: straight to the server, where that is set.
+    """The tasks, with the worker's own connection, direct to the server if that is configured.
 
-    Behind a pooler LISTEN hears nothing, and the worker finds its jobs by looking. What a job
-    enqueues goes through Django's connection, in its transaction.
+    Through a pooler LISTEN hears nothing, and the worker polls. What a job enqueues goes through
+    Django's connection, in its transaction.
     """
-    # prepare_threshold: a pooler gives the next statement to another session.
+    # prepare_threshold: a pooler may run the next statement in another session.
     parameters = {**master_parameters(), "prepare_threshold": None}
     own = App(
         connector=PsycopgConnector(kwargs=parameters, min_size=1, max_size=3),

@@ -44,8 +44,8 @@ def settings_for(place: Place, *, owner: str, is_direct: bool = False) -> dict[s
     }
 
 
-# What the database's owner can set for its database and its role, and a session's start does not
-# go by: libraries that are not there, and transactions that may only read.
+# Overrides settings that the owner can make for its database and role and that would break a
+# session: missing libraries, and read-only transactions.
 _AGAINST_SETTINGS = "-c local_preload_libraries= -c default_transaction_read_only=off"
 
 
@@ -59,21 +59,21 @@ def _options() -> str:
 
 
 class DatabaseTaken(Exception):
-    """A database of this name exists and belongs to somebody else; it is left alone."""
+    """A database of this name exists and is not ours; it is left alone."""
 
     def __init__(self, database: str) -> None:
-        super().__init__(f"A database called {database} exists already and is not ours.")
+        super().__init__(f"A database named {database} already exists and is not ours.")
 
 
 def ensure_database(
     session: ServerSession, *, database: str, role: str, key: str, template: str | None = None
 ) -> None:
-    """Create the database with `role` as its owner, or go on where an earlier try stopped.
+    """Create the database with `role` as its owner, or continue where an earlier try stopped.
 
-    key: of the row that it is made for. template: the database that it is a copy of; none: it is
-    empty. Nobody can connect before its OID is in the role's identity, and CONNECT is revoked from
-    PUBLIC. The application's role may connect, which it needs to ask for
-    the size; it owns nothing inside. Raises DatabaseTaken.
+    key: of the row that it is made for. template: the database to copy; none: an empty one. Nobody
+    can connect before its OID is in the role's identity and CONNECT is revoked from PUBLIC. The
+    application's role may connect, only to read the size; it owns nothing inside. Raises
+    DatabaseTaken.
     """
     owner = session.database_owner(database)
     if owner not in (None, role):
@@ -81,7 +81,7 @@ def ensure_database(
     name, me = sql.Identifier(database), sql.Identifier(session.user)
     with session.membership(role):
         if owner is None:
-            # By the WAL: a copy of the files would make the whole server write a checkpoint.
+            # WAL_LOG: FILE_COPY would make the whole server write a checkpoint.
             kind = sql.SQL("TEMPLATE template0 ENCODING 'UTF8'").format()
             if template is not None:
                 kind = sql.SQL("TEMPLATE {} STRATEGY WAL_LOG").format(sql.Identifier(template))
@@ -100,7 +100,7 @@ def ensure_database(
 
 
 def drop(session: ServerSession, certain: Certain) -> None:
-    """Drop the database and then the role, whichever of them was found; ends sessions on it."""
+    """Drop the database and then the role, whichever was found. Ends the sessions on it."""
     if certain.database is not None and certain.owner is not None:
         if certain.owner == session.user:
             _drop(session, certain.database, certain.owner)
@@ -111,8 +111,8 @@ def drop(session: ServerSession, certain: Certain) -> None:
         drop_role(session, role=certain.role)
 
 
-# A DROP waits for all that is connected anywhere on the server to hear of it: a session that does
-# not listen, or is half logged in, would hold it for as long as it likes.
+# A DROP waits until every back end on the server has processed its barrier: one that does not, or
+# is half logged in, would block it for ever.
 _DROP_SECONDS = 60.0
 
 
@@ -123,22 +123,21 @@ def _drop(session: ServerSession, database: str, role: str) -> None:
 
 
 def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
-    """Set back what the database's owner may have set, and let nobody in any more.
+    """Undo what the database's owner may have set, and let nobody in any more.
 
-    The owner can make it a template, give it a connection limit and settings, and hold locks on
-    itself and its database in a transaction without an end: its sessions end first. The session is
-    a member of the role.
+    The owner can make it a template, give it a connection limit and settings, and hold locks in an
+    endless transaction: so its sessions end first. The session is a member of the role.
     """
     if role != session.user:
         end_sessions(session, role)
         session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
-        # Who was logging in at that moment.
+        # Those that were logging in at that moment.
         end_sessions(session, role)
     whole = session.value(
         "SELECT datconnlimit <> -2 FROM pg_database WHERE datname = %s", (database,)
     )
     if not whole:
-        return  # A DROP of it was cut short: it can be dropped, and nothing else.
+        return  # A DROP of it was interrupted: it can only be dropped.
     reset_settings(session, database, is_open=False)
 
 
@@ -147,16 +146,16 @@ def _drop_ready(session: ServerSession, database: str) -> None:
     try:
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
     except psycopg.errors.InsufficientPrivilege:
-        # FORCE gives up, and ends nobody, where one session is not of a role of ours: an
-        # autovacuum worker, or a backend that has just begun. The plain DROP waits 5 s for
-        # those, and sends autovacuum away.
+        # FORCE gives up, and ends no session, if one is not of our roles: an autovacuum worker, or
+        # a back end that has just started. The plain DROP waits 5 s for those, and cancels
+        # autovacuum.
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
 
 
 def reset_settings(session: ServerSession, database: str, *, is_open: bool) -> None:
-    """Set back what the owner may have set on its database, as a member of the owner.
+    """Undo what the owner may have set on its database. The session is a member of the owner.
 
-    is_open: whether anybody may connect from then on.
+    is_open: whether connections are allowed afterwards.
     """
     name = sql.Identifier(database)
     session.batch(
@@ -169,10 +168,11 @@ def reset_settings(session: ServerSession, database: str, *, is_open: bool) -> N
 
 
 def close_master(session: ServerSession) -> None:
-    """Take CONNECT on the master from PUBLIC, where the application's role may do that.
+    """Revoke CONNECT on the master from PUBLIC, if the application's role may do that.
 
-    It may as the owner or as a superuser. `postgres` and `template1` are not ours to close:
-    `manage.py server_sql` prints that, and the check organizations.W003 says what is open.
+    It may as the owner or as a superuser. It cannot close `postgres` and `template1`:
+    `manage.py server_sql` prints the SQL for that, and the check organizations.W003 says what is
+    open.
     """
     open_and_ours = session.value(
         "SELECT true FROM pg_database WHERE datname = current_database() "
@@ -190,7 +190,7 @@ def close_master(session: ServerSession) -> None:
 
 
 def sizes_bytes(databases: Iterable[str]) -> dict[str, int]:
-    """Size on disk in bytes of each of the databases that exists, by one query."""
+    """Size on disk in bytes of each existing database, by one query."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname = ANY(%s) "

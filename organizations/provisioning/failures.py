@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 def explained(organization: Organization, error: BaseException) -> BaseException:
-    """The cause as one of our errors; without text of the server's, which can name anything.
+    """The cause as one of our errors, without the server's text, which can name anything.
 
-    That text goes to the log. What is no Exception (a worker that is told to exit) stays as it is.
+    That text goes to the log. A BaseException (a worker told to exit) is returned unchanged.
     """
     root = trouble.cause_of(error)
     passes = isinstance(root, OrganizationError | TenancyError | psycopg.OperationalError)
@@ -36,20 +36,20 @@ def explained(organization: Organization, error: BaseException) -> BaseException
         return error
     migration = migration_of(error)
     where = "" if migration is None else f", in migration {migration}"
-    # Administrative statements are psycopg's own; Django's run as the organization's role.
+    # Administrative statements raise psycopg's errors; Django's run as the organization's role.
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         reason = (
             "permission denied. The application's database role needs CREATEDB and CREATEROLE: "
-            "run what `manage.py server_sql` prints as a superuser."
+            "run the output of `manage.py server_sql` as a superuser."
         )
     elif isinstance(root, psycopg.OperationalError):
         return trouble.told(root)
     elif isinstance(root, DatabaseTaken):
-        reason = "its database name is taken on the server by something else."
+        reason = "another database on the server already has its name."
     elif isinstance(root, psycopg.errors.InsufficientPrivilege):
         reason = (
-            f"its own role may not do what was asked of it{where}. The log has the server's words: "
-            "change the migration, or have a superuser do that part ahead."
+            f"its own role lacks a privilege{where}. See the log, then change the migration, or "
+            "have a superuser do that part beforehand."
         )
     else:
         step = organization.provisioned
@@ -59,9 +59,9 @@ def explained(organization: Organization, error: BaseException) -> BaseException
 
 @contextmanager
 def noted(session: ServerSession, what: str, failed: list[str]) -> Iterator[None]:
-    """Add to `failed` what the server refuses to drop, or what is kept, and go on with the next.
+    """Add to `failed` what cannot be dropped, and continue.
 
-    Raises what the block raises where the session, or the server, is gone.
+    Raises the block's error if the session or the server is gone.
     """
     try:
         yield

@@ -12,10 +12,10 @@ MINIMUM_SERVER_VERSION = 160000
 
 
 class Unusable(Exception):
-    """The sentence that says why the server cannot be used, and what to do.
+    """One sentence that says why the server cannot be used, and what to do.
 
-    It names host, port and database, never a password. passes: it can be better in a moment, and
-    nobody has to do anything for that; as far as the server's words tell.
+    It names host, port and database, never a password. passes: it may resolve by itself in a
+    moment, as far as the server's words tell.
     """
 
     def __init__(self, sentence: str, *, passes: bool = False) -> None:
@@ -25,9 +25,9 @@ class Unusable(Exception):
 
 @contextmanager
 def usable_connection() -> Iterator[Connection]:
-    """An autocommit connection to a server that has what the application needs.
+    """An autocommit connection to a suitable server.
 
-    Raises Unusable, for a connection that breaks in the block too.
+    Raises Unusable, also if the connection breaks inside the block.
     """
     parameters = master_parameters()
     database, user = parameters.get("dbname", ""), parameters.get("user", "")
@@ -47,7 +47,7 @@ def usable_connection() -> Iterator[Connection]:
 
 
 def look() -> Unusable | None:
-    """What is wrong with the database and its settings, or None."""
+    """The problem with the database or its settings, or None."""
     try:
         with usable_connection():
             return None
@@ -56,28 +56,28 @@ def look() -> Unusable | None:
 
 
 def problem() -> str | None:
-    """The same as a sentence that says what to do, or None."""
+    """The same as one sentence that says what to do, or None."""
     found = look()
     return None if found is None else str(found)
 
 
 _REFUSED = "connection refused. Start PostgreSQL, or set MASTER_DB_HOST and MASTER_DB_PORT."
-_FULL = "the server has no connection free. Raise max_connections or stop other clients."
+_FULL = "the server has no free connection. Raise max_connections or stop other clients."
 _UNRESOLVED = "the host name cannot be resolved. Set MASTER_DB_HOST."
-_SILENT = "no answer in time. Check MASTER_DB_HOST, MASTER_DB_PORT and the network."
+_SILENT = "the server does not respond. Check MASTER_DB_HOST, MASTER_DB_PORT and the network."
 _STARTING = "the server is starting or stopping. Try again in a moment."
 _UNKNOWN = "the connection failed. Check the settings and the server's log."
 _PASSING = (_REFUSED, _FULL, _UNRESOLVED, _SILENT, _STARTING, _UNKNOWN)
 
 
 def _connection_problem(error: psycopg.Error, user: str, database: str) -> str:
-    # libpq reports a failed connect without a SQLSTATE: the words are all there is, and those in
-    # quotation marks are names of ours.
+    # libpq reports a failed connect without a SQLSTATE, so only its text tells. Quoted words in it
+    # are names of ours.
     text = re.sub(r"\"[^\"]*\"|'[^']*'", "", str(error).lower())
     if "certificate" in text or "no encryption" in text or "ssl" in text:
         return (
-            "TLS could not be agreed on. Set MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT, or "
-            "repair the certificate."
+            "the TLS connection failed. Check MASTER_DB_SSLMODE, MASTER_DB_SSLROOTCERT and the "
+            "certificate."
         )
     if "password authentication failed" in text or "no password supplied" in text:
         return (
@@ -110,7 +110,7 @@ def _server_problem(connection: Connection) -> str | None:
     version = connection.info.server_version
     if version < MINIMUM_SERVER_VERSION:
         return (
-            f"the server is PostgreSQL {version // 10000}, and 16 or newer is needed. Upgrade it."
+            f"the server is PostgreSQL {version // 10000}, but 16 or newer is needed. Upgrade it."
         )
     row = connection.execute(
         "SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user"

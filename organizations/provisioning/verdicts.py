@@ -20,7 +20,7 @@ from .role import role_settings
 
 
 class Kind(StrEnum):
-    """What a problem is about."""
+    """The kind of a problem."""
 
     INSTALLATION = "installation"
     IDENTITY = "identity"
@@ -41,8 +41,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """remedy: what a person does about it. statements: what sets it back and harms no data; none
-    where there is no such thing."""
+    """remedy: what a person should do. statements: the SQL that repairs it without risk to data, if
+    there is any."""
 
     kind: Kind
     what: str
@@ -58,10 +58,10 @@ CLAIM = "manage.py claim_installation --help"
 
 
 def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Problem]:
-    """What the server has otherwise than provisioning made it.
+    """Differences between the server and what provisioning made.
 
     application: the application's role. installation: this one's key. An organization that is not
-    usable is unfinished, and nothing else is said of it.
+    usable is reported as unfinished, and nothing else.
     """
     if seen.status not in Organization.Status.usable():
         yield _unfinished(seen, installation)
@@ -69,14 +69,14 @@ def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Pr
     doubts = list(_identity(seen, installation))
     yield from doubts
     if seen.identity is not None and _disagreement(seen, installation):
-        return  # What is wrong with another's is not ours to say, nor to set back.
+        return  # Another installation's problems are neither reported nor repaired.
     is_certain = seen.attributes is not None and not doubts
     for problem in (*_database(seen, application), *_role(seen, application)):
         yield problem if is_certain else _if_it_is_ours(problem)
 
 
 def _if_it_is_ours(problem: Problem) -> Problem:
-    """For a person to decide: what is there under the row's names is perhaps another's."""
+    """For a person to decide: the database may belong to somebody else."""
     if not problem.statements:
         return problem
     remedy = f"if it is the organization's, as a superuser: {text(*problem.statements)}"
@@ -98,7 +98,9 @@ def _disagreement(seen: Seen, installation: str) -> str:
 def _unfinished(seen: Seen, installation: str) -> Problem:
     why = _disagreement(seen, installation)
     if seen.attributes is None or not why:
-        return Problem(Kind.UNFINISHED, f"{seen.status}, and nobody is at work on it", RECONCILE)
+        return Problem(
+            Kind.UNFINISHED, f"{seen.status}, and no process is working on it", RECONCILE
+        )
     if seen.identity is not None and seen.identity.state == State.LET_IN:
         return Problem(Kind.IDENTITY, f"{NEWER}: {seen.status}, and {why}", adopt(seen.database))
     return Problem(Kind.IDENTITY, f"{seen.status}, and {why}", _look_into(seen.database))
@@ -117,22 +119,22 @@ def _identity(seen: Seen, installation: str) -> Iterator[Problem]:
         again = shlex.join(["manage.py", "identify_orgs", seen.name])
         yield Problem(
             Kind.IDENTITY,
-            f"{seen.database} is another database than the one that was made (was it restored?)",
+            f"{seen.database} is not the database that was created (was it restored?)",
             f"if it is the organization's: {again}",
         )
 
 
 def adopt(database: str) -> str:
-    """The command that brings back a database that the master does not know."""
+    """The command that adopts a database that the master does not know."""
     return f"{shlex.join(['manage.py', 'adopt_org', database])} --name … --email …"
 
 
 def _look_into(database: str) -> str:
-    return f'it is kept. See what is in {database}, and docs/operations.md, "Identity"'
+    return f'it is kept. Look at what is in {database}; see docs/operations.md, "Identity"'
 
 
 def of_stock(stock: Stock, *, installation: str) -> Problem | None:
-    """What is wrong with a template or a spare database."""
+    """The problem with a template or a spare database, if any."""
     identity = Identity.read(stock.comment)
     if identity is not None:
         why = disagreement(identity, stock.expected, installation=installation)
@@ -140,7 +142,7 @@ def of_stock(stock: Stock, *, installation: str) -> Problem | None:
             return Problem(
                 Kind.IDENTITY,
                 f"{NEWER}: an organization has this {stock.kind}",
-                "adopt_org brings the organization back; this row is offered to nobody",
+                "adopt_org restores the organization; this row is not used",
             )
         if why:
             return Problem(Kind.IDENTITY, f"a {stock.kind}, and {why}", "it is kept")
@@ -153,30 +155,32 @@ def of_stock(stock: Stock, *, installation: str) -> Problem | None:
 
 
 def of_orphan(orphan: Orphan) -> Problem:
-    """What is to be said of a database that no row names. It is kept, whatever it is."""
+    """The problem with a database that no row names. It is always kept."""
     drop = text(sql.SQL("DROP DATABASE {}").format(sql.Identifier(orphan.database)))
     if orphan.of_database is not None:
         what = f"belongs to the role of {orphan.of}, whose database is {orphan.of_database}"
-        return Problem(Kind.ORPHAN_DATABASE, what, f"look at what is in it. As a superuser: {drop}")
+        return Problem(
+            Kind.ORPHAN_DATABASE, what, f"look at what is in it. To drop it, as a superuser: {drop}"
+        )
     if orphan.identity is not None and orphan.identity.state == State.LET_IN:
         return Problem(
             Kind.ORPHAN_DATABASE,
-            f"{NEWER}: people were let in, and no row names it",
+            f"{NEWER}: it was in use, and no row names it",
             adopt(orphan.database),
         )
     if orphan.identity is not None and orphan.identity.state == State.MOVED:
-        what = "its content is in another database, since adopt_org"
+        what = "adopt_org moved its content into another database"
     elif orphan.database.startswith(RESERVED_PREFIX):
         what = "a template or spare database that no row names"
     else:
         whose = f" (the deleted {orphan.of}'s)" if orphan.of else ""
         what = f"no organization's; its owner is {orphan.owner}{whose}"
-    remedy = f"it may hold data. If nobody needs them, as a superuser: {drop}"
+    remedy = f"it may contain data. If nobody needs it, as a superuser: {drop}"
     return Problem(Kind.ORPHAN_DATABASE, what, remedy)
 
 
 def is_ours(role: str) -> bool:
-    """Whether it is called as the roles that provisioning makes."""
+    """Whether the name is one that provisioning gives to roles."""
     return re.fullmatch(ROLE_PATTERN, role) is not None
 
 
@@ -189,7 +193,7 @@ def _database(seen: Seen, application: str) -> Iterator[Problem]:
     if not seen.is_whole:
         yield Problem(
             Kind.DATABASE,
-            f"the database {seen.database} is broken: a DROP DATABASE of it was cut short",
+            f"the database {seen.database} is broken: its DROP DATABASE was interrupted",
             f"drop it, restore it from a backup, or give it up: {_delete(seen)}",
         )
         return
@@ -197,12 +201,12 @@ def _database(seen: Seen, application: str) -> Iterator[Problem]:
         allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database)
         yield Problem(
             Kind.DATABASE,
-            f"the database {seen.database} takes no connections",
-            f"if nobody means it so, as a superuser: {text(allow)}",
+            f"the database {seen.database} accepts no connections",
+            f"unless that is intended, as a superuser: {text(allow)}",
         )
     if seen.owner != seen.role and seen.attributes is not None:
         owner = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, role)
-        # Of somebody else's it is perhaps another database, under the name of ours.
+        # With another owner it may be another database that has the name of ours.
         is_safe = seen.owner == application or is_ours(seen.owner)
         yield Problem(
             Kind.OWNER,
@@ -215,7 +219,7 @@ def _database(seen: Seen, application: str) -> Iterator[Problem]:
 
 
 def _ways_in(seen: Seen) -> Iterator[Problem]:
-    """What the database's owner can set, so that others, or it itself, cannot work there."""
+    """Settings by which the owner can lock others, or itself, out of the database."""
     database, role = sql.Identifier(seen.database), sql.Identifier(seen.role)
     if seen.is_template:
         no_template = sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(database)
@@ -223,7 +227,7 @@ def _ways_in(seen: Seen) -> Iterator[Problem]:
         yield Problem(Kind.SETTINGS, what, FIX, (no_template,))
     if seen.connection_limit != -1:
         unlimited = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(database)
-        what = f"the database {seen.database} takes {seen.connection_limit} connections at most"
+        what = f"the database {seen.database} accepts at most {seen.connection_limit} connections"
         yield Problem(Kind.SETTINGS, what, FIX, (unlimited,))
     for of, name, value in seen.settings:
         setting = sql.Identifier(*name.split("."))
@@ -245,7 +249,7 @@ def _ways_in(seen: Seen) -> Iterator[Problem]:
 
 
 def _privileges(seen: Seen, application: str) -> Iterator[Problem]:
-    """Of those that are no organization's, and not PUBLIC, whoever granted them knows why."""
+    """Grants to other organizations and PUBLIC. Grants to foreign roles are left alone."""
     database = sql.Identifier(seen.database)
     granted: dict[str, list[str]] = {}
     for grantee, privilege in seen.grants:
@@ -260,7 +264,7 @@ def _privileges(seen: Seen, application: str) -> Iterator[Problem]:
             FIX,
             (sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, whom),),
         )
-    # What an owner that is to change has, the next one has.
+    # A new owner gets the privileges of the old one.
     theirs = seen.role if seen.owner == seen.role else None
     for role, needed in ((theirs, ("CONNECT", "CREATE", "TEMPORARY")), (application, ("CONNECT",))):
         lacking = [each for each in needed if role and each not in granted.get(role, [])]
@@ -290,8 +294,8 @@ def _role(seen: Seen, application: str) -> Iterator[Problem]:
     except CredentialUnreadable:
         yield Problem(
             Kind.ROLE,
-            f"no key of CREDENTIAL_KEYS opens the stored password of {seen.role}",
-            "add the key that sealed it; if it is lost: "
+            f"no key of CREDENTIAL_KEYS can decrypt the stored password of {seen.role}",
+            "add the key that encrypted it; if it is lost: "
             + shlex.join(["manage.py", "reset_credentials", "--", seen.name]),
         )
     for attribute in seen.attributes:
@@ -317,14 +321,14 @@ def _role(seen: Seen, application: str) -> Iterator[Problem]:
         me = sql.Identifier(application)
         yield Problem(
             Kind.MEMBERSHIP,
-            f"{application} has remained a member of {seen.role}",
+            f"{application} is still a member of {seen.role}",
             FIX,
             (sql.SQL("REVOKE {} FROM {} GRANTED BY {}").format(role, me, me),),
         )
 
 
 def text(*statements: sql.Composed) -> str:
-    """As one types them in psql."""
+    """The statements as typed in psql."""
     return " ".join(f"{statement.as_string()};" for statement in statements)
 
 

@@ -17,14 +17,14 @@ from .storage import TenantStorage
 def check_relations(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """No relation may lead from an organization's database to the master, or back."""
+    """No relation may cross between an organization's database and the master."""
     for app in apps.get_app_configs() if app_configs is None else app_configs:
         for model in app.get_models(include_auto_created=True):
             yield from _crossings(model)
 
 
 def _crossings(model: type[Model]) -> Iterator[checks.CheckMessage]:
-    # Generic relations are among the private ones: rows of both sides joined by a key alone.
+    # Includes generic relations (private fields): rows of both sides joined only by a key.
     options = model._meta
     for field in (*options.local_fields, *options.local_many_to_many, *options.private_fields):
         target = field.related_model
@@ -35,7 +35,7 @@ def _crossings(model: type[Model]) -> Iterator[checks.CheckMessage]:
         tenant_side, master_side = (model, target) if is_tenant_model(model) else (target, model)
         yield checks.Error(
             f"{model._meta.label}.{field.name} relates {tenant_side._meta.label}, which is in "
-            f"every organization's database, with {master_side._meta.label}, which is in the "
+            f"every organization's database, to {master_side._meta.label}, which is in the "
             "master database.",
             hint=_hint(target),
             obj=field,
@@ -47,7 +47,7 @@ def _crossings(model: type[Model]) -> Iterator[checks.CheckMessage]:
 def check_files(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """A tenant app's files are on the storage that keeps organizations apart, and no others are."""
+    """Only tenant apps' files may use TenantStorage, and all of them must."""
     for app in apps.get_app_configs() if app_configs is None else app_configs:
         for model in app.get_models(include_auto_created=True):
             for field in model._meta.local_fields:
@@ -61,16 +61,16 @@ def check_files(
 def _misplaced(model: type[Model], field: FileField) -> checks.CheckMessage:
     if is_tenant_model(model):
         return checks.Error(
-            f"{model._meta.label}.{field.name} keeps the files of all organizations together.",
-            hint="Leave `storage` out, or name a subclass of "
+            f"{model._meta.label}.{field.name} stores the files of all organizations together.",
+            hint="Remove `storage`, or use a subclass of "
             "organizations.tenancy.storage.TenantStorage.",
             obj=field,
             id="tenancy.E006",
         )
     return checks.Error(
-        f"{model._meta.label}.{field.name} is of the master's, and keeps its files in the folder "
-        "of whichever organization is active.",
-        hint="Give it a storage of its own: an entry of STORAGES.",
+        f"{model._meta.label}.{field.name} is in the master, but stores its files in the folder "
+        "of the active organization.",
+        hint="Give it its own storage: an entry of STORAGES.",
         obj=field,
         id="tenancy.E007",
     )
@@ -79,17 +79,17 @@ def _misplaced(model: type[Model], field: FileField) -> checks.CheckMessage:
 def _hint(target: type[Model]) -> str:
     if target._meta.label == "contenttypes.ContentType":
         return (
-            "A generic relation needs content types, which are the master's. Use a foreign key, "
-            "null where it may lead elsewhere, for each model that it can lead to."
+            "A generic relation needs content types, which are in the master. Use a nullable "
+            "foreign key for each possible target model."
         )
-    return "No relation can cross two databases. Keep the id as a plain integer."
+    return "Relations cannot cross databases. Store the id as a plain integer."
 
 
 @checks.register(checks.Tags.admin)
 def check_admin(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """Django admin shows the master alone: staff are in no organization."""
+    """Tenant models must not be in Django admin, since staff belong to no organization."""
     for site in all_sites:
         for model, shown_by in site._registry.items():
             if is_tenant_model(model):
@@ -97,9 +97,9 @@ def check_admin(
                     f"{model._meta.label} is registered in Django admin by "
                     f"{type(shown_by).__name__}, and is in every organization's database.",
                     hint=(
-                        "Staff are in no organization, so its pages would answer 500. Take the "
-                        "registration out. An organization's own people have the API; for a look "
-                        "or a repair there is `manage.py org_command NAME -- shell`."
+                        "Staff belong to no organization, so its pages would answer 500. Remove "
+                        "the registration. An organization's users have the API; to inspect or "
+                        "repair, use `manage.py org_command NAME -- shell`."
                     ),
                     obj=model,
                     id="tenancy.E008",
@@ -110,13 +110,13 @@ def check_admin(
 def check_settings(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """TENANT_APPS, DATABASE_ROUTERS and ATOMIC_REQUESTS are as tenancy needs them."""
+    """TENANT_APPS, DATABASE_ROUTERS and ATOMIC_REQUESTS must fit tenancy."""
     installed = {app.name for app in apps.get_app_configs()}
     for name in settings.TENANT_APPS:
         if name not in installed:
             yield checks.Error(
                 f"TENANT_APPS names {name}, which is not in INSTALLED_APPS.",
-                hint="Add it to both, as the name that its AppConfig has.",
+                hint="Add it to both, by its AppConfig's name.",
                 id="tenancy.E002",
             )
     for app in apps.get_app_configs():
@@ -125,19 +125,19 @@ def check_settings(
             yield checks.Error(
                 f"The app {app.name} has models and is in {('neither', '', 'both')[listed]} of "
                 "TENANT_APPS and MASTER_APPS.",
-                hint="Add it to TENANT_APPS, unless one table for all organizations is meant.",
+                hint="Add it to TENANT_APPS, unless all organizations should share its tables.",
                 id="tenancy.E005",
             )
     router = "organizations.tenancy.TenantRouter"
     if list(settings.DATABASE_ROUTERS) != [router]:
         yield checks.Error(
-            "DATABASE_ROUTERS does not consist of the tenant router alone.",
-            hint=f"Set DATABASE_ROUTERS = [{router!r}]: a router before it could let a query out.",
+            "DATABASE_ROUTERS must contain only the tenant router.",
+            hint=f"Set DATABASE_ROUTERS = [{router!r}]: another router could misdirect a query.",
             id="tenancy.E003",
         )
     if settings.DATABASES["default"].get("ATOMIC_REQUESTS"):
         yield checks.Error(
             "ATOMIC_REQUESTS is on for the master database.",
-            hint="Turn it off: provisioning must not run inside a transaction.",
+            hint="Turn it off: provisioning cannot run inside a transaction.",
             id="tenancy.E004",
         )

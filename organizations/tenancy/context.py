@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an organization's database is, and as whom to go there. The password is sealed."""
+    """Where an organization's database is, and its role. The password is encrypted."""
 
     database_name: str
     role_name: str
@@ -32,12 +32,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """An organization as tenant code sees it: facts for a log line or a key, no credential.
+    """An organization as tenant code sees it, without credentials.
 
-    key: 32 hexadecimal digits that are never given out again, as an id is where the master was
-    restored. What is stored outside the databases (files, cache entries) goes by it.
-    place: what the master said of it in the query that found it, so that nobody asks again; None
-    where that is long ago, and whoever connects must ask.
+    key: 32 random hexadecimal digits, never reused, unlike an id after a restore of the master.
+    Identifies what is stored outside the databases (files, cache entries). place: from the query
+    that found the tenant, to save another one; None if that is long ago: then whoever connects
+    must ask the master.
     """
 
     organization_id: int
@@ -52,7 +52,7 @@ class Tenant:
 
 
 class _Entry:
-    """One activation. It is closed once, whichever thread or context closes it."""
+    """One activation. It is closed once, by any thread or context."""
 
     __slots__ = ("_pin", "closed", "owner", "tenant")
 
@@ -69,7 +69,7 @@ class _Entry:
 
 
 def _flow() -> tuple[int, int]:
-    """What runs: the thread, and the async task in it."""
+    """What is running: the thread and its async task."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -82,8 +82,8 @@ _stack: ContextVar[tuple[_Entry, ...]] = ContextVar("tenancy_stack", default=())
 
 def peek() -> Tenant | None:
     """The active tenant, or None."""
-    # A closed entry can be left in a copied context (a task that outlived its block, a generator
-    # that was collected elsewhere): it activates nothing, and nothing below it shows through.
+    # A copied context can contain a closed entry (a task that outlived its block, a generator
+    # collected elsewhere): it activates nothing, and hides what is below it.
     stack = _stack.get()
     if not stack or stack[-1].closed:
         return None
@@ -99,15 +99,15 @@ def get() -> Tenant:
 
 
 def activation() -> object | None:
-    """What tells this activation from another one of the same tenant; None without one."""
+    """An object that identifies this activation; None without one."""
     stack = _stack.get()
     return stack[-1] if stack and not stack[-1].closed else None
 
 
 def reset() -> None:
-    """End every activation of this context. For the edges of a request or of a job.
+    """End all activations of this context, at the edges of a request or job.
 
-    What a task was started inside of goes on for those who entered it.
+    Blocks that a task was started inside stay active for their own code.
     """
     flow = _flow()
     for entry in reversed(_stack.get()):
@@ -117,13 +117,13 @@ def reset() -> None:
 
 
 class override(ContextDecorator):  # noqa: N801 - named as Django names its own (timezone.override)
-    """Work for `tenant` inside the block, and for whoever was active before after it.
+    """Make `tenant` active inside the block, and restore the previous one afterwards.
 
     tenant: a Tenant, or None for a block in which every tenant query must fail.
-    Also a decorator, of functions and of coroutine functions. A generator function is refused:
-    between two steps of it the caller would run inside the tenant; use `iterate`.
+    Also a decorator for functions and coroutine functions. Refuses generator functions, whose
+    caller would run inside the tenant between steps; use `iterate`.
     Raises RegistryFull when no alias is free. Restores when the block raises, and when blocks end
-    in another order than they began.
+    in a different order than they began.
     """
 
     def __init__(self, tenant: Tenant | None) -> None:
@@ -146,8 +146,8 @@ class override(ContextDecorator):  # noqa: N801 - named as Django names its own 
         entry, self._entry = self._entry, None
         if entry is None:
             return
-        # Take out this entry wherever it is: a generator may end later than a block that began
-        # after it, and then restoring "what was before" would bring back a finished tenant.
+        # Remove this entry wherever it is: a generator may end later than a block that began after
+        # it, and restoring "what was before" would reactivate a finished tenant.
         _stack.set(tuple(other for other in _stack.get() if other is not entry))
         entry.close()
 
@@ -175,7 +175,7 @@ class override(ContextDecorator):  # noqa: N801 - named as Django names its own 
 
 
 def bind(func: F) -> F:
-    """`func` for another thread or executor: it runs inside the tenant that is active now.
+    """`func` for another thread or executor, run with the currently active tenant.
 
     Raises NoTenant at once when there is none.
     """

@@ -2,7 +2,7 @@
 
 
 class TenancyError(Exception):
-    """Root of everything the tenancy package raises."""
+    """Base class of the tenancy errors."""
 
 
 class NoTenant(TenancyError):
@@ -10,7 +10,7 @@ class NoTenant(TenancyError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what} belongs to an organization, and none is active. "
+            f"{what} belongs to an organization, but none is active. "
             "Wrap the code in tenancy.override(tenant)."
         )
 
@@ -21,20 +21,20 @@ class WrongTenant(TenancyError):
     def __init__(self, what: str, *, belongs_to: str, active: str) -> None:
         super().__init__(
             f"{what} belongs to {belongs_to}, but {active} is active. "
-            "Load it again inside the organization that is active."
+            "Load it again inside the active organization."
         )
 
 
 class WrongTransaction(TenancyError):
-    """A transaction of the master's was taken for the active organization's."""
+    """A master transaction was used where the active organization's was needed."""
 
 
 class TooBusy(TenancyError):
-    """What this process may use at a time is in use. Trying again shortly helps."""
+    """A limit of this process is reached. A retry shortly after can succeed."""
 
 
 class RegistryFull(TooBusy):
-    """Every alias this process may register is in use at this moment."""
+    """All aliases that this process may register are in use."""
 
     def __init__(self, ceiling: int) -> None:
         super().__init__(
@@ -44,7 +44,7 @@ class RegistryFull(TooBusy):
 
 
 class ConnectionsExhausted(TooBusy):
-    """Every connection to an organization that this process may open is in use."""
+    """All connections to organizations that this process may open are in use."""
 
     def __init__(self, ceiling: int) -> None:
         super().__init__(
@@ -54,31 +54,31 @@ class ConnectionsExhausted(TooBusy):
 
 
 class NoFileAddress(TenancyError, AttributeError):
-    """A file of an organization was asked for its address.
+    """An organization's file has no URL.
 
-    An AttributeError, so that forms and serializers show a file without one.
+    An AttributeError, so that forms and serializers show the file without one.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name} has no address: a folder on the web would serve every organization's files. "
-            "Answer with organizations.tenancy.storage.download(...) in a view of yours."
+            f"{name} has no URL: a public folder would serve every organization's files. Return "
+            "organizations.tenancy.storage.download(...) from a view."
         )
 
 
 class OrganizationCrowded(TooBusy):
-    """An organization has as many threads of this process, or connections to its database, as one
-    may have: it gets no more, so that others do."""
+    """An organization uses its maximum of this process's threads, or of connections to its
+    database, so that others are not starved."""
 
     def __init__(self, setting: str, most: int) -> None:
         super().__init__(
-            f"This organization has as much under way as it may have at a time ({setting} = "
-            f"{most}). Try again shortly."
+            f"This organization has too many requests in progress ({setting} = {most}). "
+            "Try again shortly."
         )
 
 
 class DirectoryMissing(TenancyError):
-    """No directory was installed, so no organization can be found."""
+    """No directory is installed, so no organization can be found."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -88,7 +88,7 @@ class DirectoryMissing(TenancyError):
 
 
 class TrailMissing(TenancyError):
-    """No audit trail was installed, so nothing that must be recorded can be done."""
+    """No audit trail is installed, so nothing that must be recorded can be done."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -98,7 +98,7 @@ class TrailMissing(TenancyError):
 
 
 class MailroomMissing(TenancyError):
-    """No mailroom was installed, so no mail can be asked for."""
+    """No mailroom is installed, so no mail can be ordered."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -29,31 +29,31 @@ from . import keeper
 
 T = TypeVar("T")
 
-# The server's own limit comes first: its answer is the better one, and the session lives on.
+# Let the server's own limit come first: its error is better, and the session survives.
 GRACE_SECONDS = 1.0
-# How long a cancel may take to come through, and what it cancels to end.
+# How long to wait for a cancel to arrive and take effect.
 CANCEL_SECONDS = 1.0
-# What takes longer is looked at more closely: most of all statements have ended by then.
+# Only statements longer than this are watched closely; most have ended by then.
 _FIRST_SECONDS = 0.05
-# libpq asks for as much at a time, at least (fe-misc.c, pqReadData).
+# libpq reads at least this much at a time (fe-misc.c, pqReadData).
 _READ_BYTES = 8_192
 _LONGEST_ERROR = 10_000
 
 
 class DeadlinePassed(errors.QueryCanceled):
-    """A statement took longer than it may, and its connection is closed."""
+    """A statement took too long, and its connection was closed."""
 
     def __init__(self) -> None:
         super().__init__("The statement took too long, and its connection was closed.")
 
 
 class AnswerTooLarge(errors.ProgramLimitExceeded):
-    """A statement's answer has more rows or bytes than one may have."""
+    """A statement's result has too many rows or bytes."""
 
     def __init__(self, setting: str, most: int) -> None:
         super().__init__(
-            f"The answer of a statement is larger than {setting} = {most}. "
-            "Ask for less, or iterate with QuerySet.iterator()."
+            f"The result of a statement is larger than {setting} = {most}. "
+            "Fetch less, or iterate with QuerySet.iterator()."
         )
 
 
@@ -62,7 +62,7 @@ _limit: ContextVar[float | None] = ContextVar("statement_limit", default=-1.0)
 
 
 def serve_requests() -> None:
-    """From now on this process serves requests, and a block lasts no longer than one may."""
+    """Mark this process as serving requests, whose time limit then applies to blocks."""
     global _serves_requests
     _serves_requests = True
 
@@ -74,10 +74,10 @@ def serves_requests() -> bool:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Let each statement to an organization's database take so long inside the block.
+    """Set the client-side statement timeout for organizations' databases inside the block.
 
-    None: as long as it takes. Otherwise it is STATEMENT_TIMEOUT_SECONDS and a second, after which
-    the server should have ended it. The server's own limit stays as it is.
+    None: no timeout. The default is STATEMENT_TIMEOUT_SECONDS and a second, after which the server
+    should have ended it. The server's own limit does not change.
     """
     token = _limit.set(seconds)
     try:
@@ -87,7 +87,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def limit_seconds() -> float | None:
-    """How long a statement may take here; None: as long as it takes."""
+    """The client-side statement timeout here; None: no timeout."""
     limit = _limit.get()
     if limit is not None and limit < 0:
         return float(settings.STATEMENT_TIMEOUT_SECONDS) + GRACE_SECONDS
@@ -95,26 +95,26 @@ def limit_seconds() -> float | None:
 
 
 class Connection(psycopg.Connection[Any]):
-    """psycopg's own, whose statements end in time.
+    """psycopg's own, with a client-side timeout.
 
-    A statement that does not raises QueryCanceled where the server heard the cancel, and otherwise
-    DeadlinePassed. Raises AnswerTooLarge for an answer of more than ORG_MAX_ANSWER_BYTES.
+    A late statement raises QueryCanceled if the server obeyed the cancel, and DeadlinePassed
+    otherwise. Raises AnswerTooLarge for a result of more than ORG_MAX_ANSWER_BYTES.
     """
 
-    # When what holds it now has to end, and how long that has waited for the server so far.
+    # The current holder's deadline, and how long it has waited for the server so far.
     ends_at: float | None = None
     _waited = 0.0
     _waits_since: float | None = None
     _is_forgetting = False
 
     def lend(self, seconds: float | None) -> None:
-        """Begin to count for somebody else, who may have it for so long."""
+        """Start counting for a new holder, who may keep it for so long."""
         self._waited = 0.0
         self.ends_at = None if seconds is None else monotonic() + seconds
 
     @property
     def waited_seconds(self) -> float:
-        """How long whoever has it has waited for the server in all. From any thread."""
+        """How long the holder has waited for the server in total. Callable from any thread."""
         since = self._waits_since
         return self._waited + (0.0 if since is None else monotonic() - since)
 
@@ -124,7 +124,7 @@ class Connection(psycopg.Connection[Any]):
         interval: float = 0.1,
         timeout: float | None = None,
     ) -> T:
-        """As psycopg's; but no longer than time_limit, and than whoever has it may have it."""
+        """Like psycopg's, but limited by time_limit and by the holder's deadline."""
         began = self._waits_since = monotonic()
         try:
             left = self._left(began)
@@ -186,13 +186,13 @@ class Connection(psycopg.Connection[Any]):
 
     # --- As new for the next ------------------------------------------------------------------
     def forget(self) -> bool:
-        """Have the server forget what the session was told; whether it can be used again.
+        """Send DISCARD ALL to reset the session; whether the connection can be reused.
 
-        Does not wait for the answer, which is there when the next one comes (`is_as_new`). Through
-        a transaction pooler another session would hear it: there it is the pooler's to do.
+        Does not wait for the answer, which the next holder reads (`is_as_new`). Through a
+        transaction pooler another session would receive it, so there the pooler must do it.
         """
         if (self.isolation_level, self.read_only, self.deferrable) != (None, None, None):
-            return False  # psycopg's own, of the connection and not of the session.
+            return False  # psycopg's own state belongs to the connection, not to the session.
         if settings.MASTER_DB_DIRECT is None:
             try:
                 self.pgconn.send_query(b"DISCARD ALL")
@@ -203,10 +203,10 @@ class Connection(psycopg.Connection[Any]):
         return True
 
     def is_as_new(self) -> bool:
-        """Whether the session has forgotten, and the server has said nothing since: what it says to
-        an idle session is that it ends.
+        """Whether the session was reset and the server has sent nothing since: all it sends to an
+        idle session is that it ends.
 
-        What a half-open network hides shows at the next statement only.
+        A half-open network shows only at the next statement.
         """
         if self.closed or self.broken:
             return False
@@ -220,7 +220,7 @@ class Connection(psycopg.Connection[Any]):
         return is_quiet(self)
 
     def _has_forgotten(self) -> bool:
-        """Read the answer, which most often is there."""
+        """Read the answer, which has usually arrived."""
         found, pgconn = [], self.pgconn
         pgconn.consume_input()
         while not pgconn.is_busy():
@@ -235,7 +235,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 def is_quiet(connection: psycopg.Connection[Any]) -> bool:
-    """Whether an idle session is open and has nothing to say. Costs no round trip."""
+    """Whether an idle session is open and has sent nothing. Costs no round trip."""
     if connection.closed or connection.broken:
         return False
     poll = select.poll()
@@ -244,7 +244,7 @@ def is_quiet(connection: psycopg.Connection[Any]) -> bool:
 
 
 class _Bounded:
-    """Steps through an exchange, and counts what comes. Raises AnswerTooLarge.
+    """Steps through an exchange and counts the bytes received. Raises AnswerTooLarge.
 
     libpq buffers a result until its end and reports no sizes. Before and after each step the
     socket is asked how much waits in it. What passes in between is not seen, so a fast server can
@@ -282,7 +282,7 @@ class _Bounded:
 
 
 def _shorten(error: psycopg.Error) -> None:
-    """An organization's own errors are written to everybody's log."""
+    """Truncate an organization's error message: it is written to the common log."""
     text = str(error)
     if len(text) > _LONGEST_ERROR:
         error.args = (f"{text[:_LONGEST_ERROR]}…",)

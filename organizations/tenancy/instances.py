@@ -206,8 +206,8 @@ def _generic(method: Any) -> Any:
         # Django asks the router for no generic relation.
         if isinstance(value, Model) and not router.TenantRouter().allow_relation(value, instance):
             raise ValueError(
-                f"A {type(value)._meta.label} and a {type(instance)._meta.label} are in two "
-                "databases: the one cannot be related to the other."
+                f"A {type(value)._meta.label} and a {type(instance)._meta.label} are in different "
+                "databases and cannot be related."
             )
         method(self, instance, value)
 

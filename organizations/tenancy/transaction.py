@@ -29,7 +29,7 @@ _WRITE = re.compile(
 
 
 class _Atomic(transaction.Atomic):
-    """A block that was meant for the organization; Django's own methods begin blocks as well."""
+    """Marks a block as meant for the organization; Django's own methods begin blocks too."""
 
 
 def atomic(*, savepoint: bool = True, durable: bool = False) -> transaction.Atomic:
@@ -48,9 +48,9 @@ def connection() -> BaseDatabaseWrapper:
 
 
 def uncovered() -> object | None:
-    """The activation whose writes a block of the master's that begins now does not cover.
+    """The activation whose writes a master block that begins now would not cover.
 
-    None where no organization is active, or has a transaction of its own already.
+    None if no organization is active, or it already has its own transaction.
     """
     return None if peek() is None or connection().in_atomic_block else activation()
 
@@ -66,20 +66,20 @@ def refuse_uncovered_write(
         meant = any(isinstance(block, _Atomic) for block in wrapper.atomic_blocks)
         if not meant and _WRITE.match(text):
             _refuse(
-                "What is written here stays when the block around it fails: transaction.atomic() "
-                "without an alias begins a transaction of the master's. "
-                "Use tenancy.atomic(); where the block is a library's, around the call."
+                "This write would not be rolled back with the block around it: "
+                "transaction.atomic() without an alias is a transaction of the master. Use "
+                "tenancy.atomic(); if the block is a library's, put it around the call."
             )
     return execute(sql, params, many, context)
 
 
 def refuse_early_commit() -> None:
-    """Raise WrongTransaction where the organization has a transaction open, and the master none."""
+    """Raise WrongTransaction if the organization has an open transaction, but the master none."""
     if peek() is not None and connection().in_atomic_block:
         _refuse(
-            "What is registered here would be called at once, before the organization's "
-            "transaction has ended: transaction.on_commit() without an alias asks the master, "
-            "which has none. Use tenancy.on_commit()."
+            "This callback would run at once, before the organization's transaction ends: "
+            "transaction.on_commit() without an alias uses the master, which has no transaction. "
+            "Use tenancy.on_commit()."
         )
 
 
@@ -88,7 +88,7 @@ def _refuse(reason: str) -> None:
     if settings.ORG_BARE_ATOMIC == "refuse":
         raise WrongTransaction(reason)
     logger.warning(
-        "the master's transaction in an organization's block: %s",
+        "master transaction inside an organization's block: %s",
         reason,
         extra={"alias": alias},
         stack_info=True,

@@ -32,7 +32,7 @@ def test_the_address_is_recognised_in_another_spelling(alpha: Company, member: U
 def test_a_wrong_password_is_nobody(alpha: Company, member: User, password: str) -> None:
     with (
         tenancy.override(alpha.tenant),
-        pytest.raises(InvalidCredentials, match="E-mail or password is wrong"),
+        pytest.raises(InvalidCredentials, match="The e-mail or password is wrong"),
     ):
         services.authenticate(email=member.email, password=password)
 

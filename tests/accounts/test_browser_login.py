@@ -114,7 +114,7 @@ def test_a_wrong_login_is_told_so_and_keeps_what_was_typed_but_the_password(
         response = _fill_in(browser, alpha, email, password=password)
         page = response.content.decode()
         assert response.status_code == 403
-        assert "E-mail or password is wrong, or the account is not active." in page
+        assert "The e-mail or password is wrong, or the account is not active." in page
         assert f'value="{email}"' in page
         assert password not in page
         assert settings.ORG_SESSION_COOKIE_NAME not in response.cookies

@@ -108,7 +108,7 @@ def test_an_admins_own_address_is_not_changed_among_the_users(
     answer = json_of(
         send(client_of(alpha, admin), "patch", f"/api/v1/users/{admin.pk}/", body), 400
     )
-    assert answer["fields"] == {"email": ["Change your own at /api/v1/me/."]}
+    assert answer["fields"] == {"email": ["Change your own address at /api/v1/me/."]}
     same = {"email": admin.email}
     assert (
         send(client_of(alpha, admin), "patch", f"/api/v1/users/{admin.pk}/", same).status_code

@@ -19,7 +19,7 @@ TWICE = (
 def test_a_name_that_one_object_holds_twice_is_refused(path: str, body: bytes) -> None:
     answer = Client().post(path, body, content_type="application/json")
     error = assert_one_shape(answer, 400)
-    assert error == {"detail": "The JSON holds a name twice in one object.", "code": "parse_error"}
+    assert error == {"detail": "The JSON has a duplicate name in an object.", "code": "parse_error"}
 
 
 def test_a_name_may_come_again_in_another_object() -> None:

@@ -56,7 +56,7 @@ def test_the_answer_is_the_same_whoever_has_the_address(
     ]
     assert {answer.status_code for answer in answers} == {202}
     assert {answer.content for answer in answers} == {
-        b'{"detail":"If there is an account with this address, a mail with a link is on its way."}'
+        b'{"detail":"If an account has this address, we have sent an e-mail with a link."}'
     }
     assert {frozenset(answer.headers) for answer in answers} == {frozenset(answers[0].headers)}
     assert [message.to for message in sent()] == [[member.email]]

@@ -168,4 +168,4 @@ def test_an_admin_who_was_demoted_writes_nothing_from_then_on(
 def test_a_parameter_of_a_list_that_is_given_twice_is_refused(by_admin: Client, query: str) -> None:
     answer = by_admin.get(f"{USERS}?{query}")
     assert answer.status_code == 400
-    assert answer.json()["fields"] == {query.partition("=")[0]: ["Give it once."]}
+    assert answer.json()["fields"] == {query.partition("=")[0]: ["Send this parameter only once."]}

@@ -172,7 +172,7 @@ def test_ones_own_password_is_not_set_here_where_nobody_asks_for_the_current_one
     alpha: Company, by_admin: Client, admin: User
 ) -> None:
     answer = json_of(send(by_admin, "patch", _path(admin), {"password": OTHER_PASSWORD}), 400)
-    assert answer["fields"] == {"password": ["Change your own at /api/v1/me/password/."]}
+    assert answer["fields"] == {"password": ["Change your own password at /api/v1/me/password/."]}
     assert stored(alpha, admin).check_password(PASSWORD)
 
 

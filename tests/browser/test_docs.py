@@ -47,7 +47,7 @@ def test_swagger_ui_shows_an_example_of_a_sign_up(visit: Visit) -> None:
 def test_redoc_shows_the_operations_and_asks_no_other_host(visit: Visit) -> None:
     visit.open("/redoc")
 
-    heading = visit.page.get_by_role("heading", name="Sign up: an organization")
+    heading = visit.page.get_by_role("heading", name="Sign up: create an organization")
     expect(heading).to_be_visible()
     visit.save("redoc", full_page=False)
     visit.assert_quiet()

@@ -25,7 +25,7 @@ def test_one_more_than_the_ceiling_is_503_with_a_sentence_and_nothing_is_made(
     )
     assert answer.status_code == 503, answer.content
     assert answer.json()["code"] == "too_many_organizations"
-    assert answer.json()["detail"].startswith("No more organizations are taken in here")
+    assert answer.json()["detail"].startswith("The limit of organizations is reached")
     assert not Organization.objects.named("One More").exists()
     assert "organizations.W007" in told()
 

@@ -135,7 +135,7 @@ def test_an_organizations_role_that_may_have_fewer_than_all_hosts_need_is_warned
     assert {id for id, _ in found} == {"organizations.W004"}
     assert found[0][1] == (
         "2 processes of 4 threads on each of 3 hosts and a worker can open 23 connections to one "
-        "organization's database, and ORG_CONNECTION_LIMIT is 22."
+        "organization's database, but ORG_CONNECTION_LIMIT is 22."
     )
 
 

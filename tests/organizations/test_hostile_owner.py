@@ -190,7 +190,7 @@ def test_a_database_that_cannot_be_dropped_leaves_all_else_alone(
     for organization in (held, dying):
         begin_deletion(organization)
     with visited(held.database_name):
-        with pytest.raises(OrganizationError, match="Nothing is lost: end that session"):
+        with pytest.raises(OrganizationError, match="No data is lost: end that session"):
             services.delete_organization(held)
         outcome = services.reconcile_organizations(wait_seconds=0.1)
         assert outcome["deleted"] == [dying.name]

@@ -117,7 +117,7 @@ def test_what_was_adopted_is_adopted_again_where_the_same_dump_is_restored_again
     estate.manage("delete_org", "Again Ltd", "--yes")
     assert folder.is_dir()
     assert third in estate.databases()
-    with pytest.raises(ServerFailed, match="--undelete brings it back"):
+    with pytest.raises(ServerFailed, match="Use --undelete to restore it"):
         adopt(estate, third, "Again Ltd")
     assert adopt(estate, third, "Again Ltd", "--undelete") not in (second, third)
     estate.manage("migrate_orgs", "--verify", "--org=Again Ltd")

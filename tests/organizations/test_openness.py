@@ -45,7 +45,7 @@ def test_a_stranger_cannot_sign_up_where_it_is_closed(throttles: Settings, mode:
     throttles.ORG_SIGNUP = mode
     for body in (SIGN_UP, {}):
         assert json_of(send(Client(), "post", "/org/create", body), 403) == {
-            "detail": "Sign-up is closed here. Ask those who run the platform.",
+            "detail": "Sign-up is closed. Contact support.",
             "code": "signup_closed",
         }
     assert not Organization.objects.live().named(NAME).exists()
@@ -186,7 +186,7 @@ def _page(name: str, email: str) -> Any:
     body = {"organization": name, "email": email, "password": "wrong"}
     response = Client().post("/api/login/", body)
     # What was typed is in the form again, and each page has a CSRF token of its own.
-    assert "E-mail or password is wrong" in response.content.decode()
+    assert "The e-mail or password is wrong" in response.content.decode()
     response.content = b""
     for of_the_page in ("Content-Length", "Expires"):
         response.headers.pop(of_the_page, None)

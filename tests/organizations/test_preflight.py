@@ -146,7 +146,7 @@ def test_a_superuser_is_enough(configure: Callable[..., None]) -> None:
 
 def test_a_role_without_a_free_connection(probe: Callable[[str], None]) -> None:
     probe("CREATEDB CREATEROLE CONNECTION LIMIT 0")
-    assert "no connection free. Raise" in sentence()
+    assert "no free connection. Raise" in sentence()
 
 
 def test_a_server_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def test_psql_runs_what_the_command_prints_and_the_command_asks_no_server() -> N
 def test_a_role_that_would_own_what_it_writes_is_refused() -> None:
     ended = manage("server_sql", MASTER_DB_USER="orgmgmt_owner")
     assert ended.returncode == 1
-    assert "Give the application's role another name." in ended.stderr
+    assert "Use another role for the application." in ended.stderr
 
 
 def test_the_trial_with_docker_runs_the_same_statements() -> None:

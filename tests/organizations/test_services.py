@@ -65,7 +65,7 @@ def test_the_name_and_the_address_are_kept_without_the_spaces_around_them() -> N
 
 @pytest.mark.parametrize("spelling", ["Acme Corp", "acme-corp", "ACME_CORP", " acme  corp "])
 def test_a_name_that_is_taken_in_any_spelling_is_refused(alpha: Company, spelling: str) -> None:
-    with pytest.raises(OrganizationExists, match="exists already"):
+    with pytest.raises(OrganizationExists, match="is taken"):
         sign_up(spelling)
     assert services.find_organization(spelling).pk == alpha.organization.pk
 
@@ -267,7 +267,7 @@ def test_an_organization_is_deleted_though_somebody_is_connected() -> None:
 def test_a_deletion_while_somebody_has_the_organization_in_hand_is_refused(alpha: Company) -> None:
     with open_session() as other:
         assert other.try_lock(name_key(alpha.name))
-        with pytest.raises(OrganizationBusy, match="at this moment"):
+        with pytest.raises(OrganizationBusy, match="right now"):
             services.delete_organization(alpha.organization)
     assert services.find_organization(alpha.name).status == Status.ACTIVE
 
@@ -289,11 +289,11 @@ def test_a_suspended_organization_is_found_with_its_reason_and_can_resume() -> N
 def test_only_what_is_active_is_suspended_and_only_what_is_suspended_resumes(
     alpha: Company,
 ) -> None:
-    with pytest.raises(WrongState, match="is active; this needs it to be suspended"):
+    with pytest.raises(WrongState, match="is active; it must be suspended"):
         services.resume_organization(alpha.organization)
     services.suspend_organization(alpha.organization)
     try:
-        with pytest.raises(WrongState, match="is suspended; this needs it to be active"):
+        with pytest.raises(WrongState, match="is suspended; it must be active"):
             services.suspend_organization(alpha.organization)
     finally:
         services.resume_organization(alpha.organization)

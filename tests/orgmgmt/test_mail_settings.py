@@ -57,7 +57,7 @@ def test_a_public_address_that_is_none_stops_the_start(url: str) -> None:
 def test_a_public_address_whose_links_would_be_refused_stops_the_start() -> None:
     base = {"ORG_BASE_DOMAIN": "example.com"}
     done = read("s.PUBLIC_URL", PUBLIC_URL="https://app.example.com:8443/x", **base)
-    assert "PUBLIC_URL lies below ORG_BASE_DOMAIN" in done.stderr
+    assert "PUBLIC_URL is below ORG_BASE_DOMAIN" in done.stderr
     for url in ("https://{organization}.example.com", "https://example.com", "https://other.org"):
         assert value("s.PUBLIC_URL", PUBLIC_URL=url, **base) == url
 

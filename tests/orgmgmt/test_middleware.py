@@ -145,7 +145,7 @@ def test_a_cookie_with_nul_is_a_400_and_no_query(client: Client) -> None:
     # http.cookies unquotes \000: the session's key would reach the database with it.
     response = client.get("/api/v1/", headers={"cookie": 'sessionid="\\000\\000abcdefgh"'})
     assert response.status_code == 400
-    assert response.json()["detail"] == "A cookie holds a NUL character."
+    assert response.json()["detail"] == "A cookie contains a NUL character."
 
 
 def test_nul_in_a_filter_of_the_admin_is_a_400(staff_client: Client) -> None:
@@ -167,7 +167,7 @@ def test_a_wrong_method_at_a_page_outside_drf_has_the_one_shape(client: Client) 
     response = client.get("/api/logout/")
     assert response.status_code == 405
     assert response.json() == {
-        "detail": "The method GET is not allowed here. Use POST.",
+        "detail": "Method GET is not allowed. Use POST.",
         "code": "method_not_allowed",
     }
     assert response["Allow"] == "POST"

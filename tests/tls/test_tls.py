@@ -56,8 +56,7 @@ from organizations.provisioning import preflight
 print(preflight.problem())
 """
 TLS_SENTENCE = (
-    "TLS could not be agreed on. Set MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT, or repair the "
-    "certificate."
+    "the TLS connection failed. Check MASTER_DB_SSLMODE, MASTER_DB_SSLROOTCERT and the certificate."
 )
 
 
@@ -154,7 +153,7 @@ def test_a_server_that_is_too_old_stops_the_start_with_a_sentence(tls_server: Tl
 
     refused = (
         f"Cannot use the master database (host localhost, port {tls_server.port}, "
-        f"database {DATABASE}): the server is PostgreSQL {tls_server.version}, and 16 or newer is "
+        f"database {DATABASE}): the server is PostgreSQL {tls_server.version}, but 16 or newer is "
         "needed. Upgrade it."
     )
     assert (refused in done.stderr) is (tls_server.version < 16), done.stderr

@@ -15,20 +15,20 @@ from .create_org import sentence
 
 
 class Command(BaseCommand):
-    """For a master that was restored from before the organization signed up."""
+    """For a master restored from a backup older than the organization's sign-up."""
 
     help = (
-        "Bring back an organization whose database check_orgs names as newer than the master. Its "
-        "content is copied into a new database of a new role by pg_dump and pg_restore; the old "
-        "database is closed and kept. Its people log in as before."
+        "Restore an organization whose database check_orgs reports as newer than the master. Its "
+        "content is copied into a new database with a new role by pg_dump and pg_restore; the old "
+        "database is closed and kept. Its users log in as before."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("database", help="as check_orgs names it")
+        parser.add_argument("database", help="its name in check_orgs")
         parser.add_argument("--name", required=True, help="the organization's name")
-        parser.add_argument("--email", required=True, help="the address that it is reached by")
+        parser.add_argument("--email", required=True, help="the organization's contact address")
         parser.add_argument(
-            "--undelete", action="store_true", help="also where the organization was deleted"
+            "--undelete", action="store_true", help="allow an organization that was deleted"
         )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -54,7 +54,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(facts, ensure_ascii=False))
             return
         self.stdout.write(
-            f"Adopted organization {organization.name}: number {organization.pk}, database "
+            f"Adopted organization {organization.name}: id {organization.pk}, database "
             f"{organization.database_name}. {options['database']} is closed and kept. Now run: "
             + shlex.join(["manage.py", "migrate_orgs", "--verify", f"--org={organization.name}"])
         )

@@ -14,18 +14,18 @@ _WAIT_SECONDS = 600.0
 
 
 class Command(BaseCommand):
-    """Before a deployment's first sign-up does it."""
+    """Otherwise the first sign-up after a deployment builds it."""
 
-    help = "Build the database that new organizations' are copied from, for this code's migrations."
+    help = "Build the template database for this code's migrations; new organizations copy it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--rebuild", action="store_true", help="build another where there is one already"
+            "--rebuild", action="store_true", help="build a new one even if there is one"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.ORG_TEMPLATES:
-            raise CommandError("ORG_TEMPLATES is off: nothing is copied, so nothing is built.")
+            raise CommandError("ORG_TEMPLATES is off: no template is used or built.")
         try:
             with open_session() as session:
                 session.lock(templates.LOCK, name="template", timeout_seconds=_WAIT_SECONDS)
@@ -43,9 +43,9 @@ class Command(BaseCommand):
             for obstacle in templates.obstacles():
                 self.stdout.write(f"{obstacle.migration}: {obstacle.what}")
             self.stdout.write(
-                "not built: a copy would not be what these migrations make, so each organization "
-                'is migrated by itself (docs/migrations.md, "What is copied")'
+                "not built: a copy would differ from what these migrations make, so each "
+                'organization is migrated by itself (docs/migrations.md, "What is copied")'
             )
             return
-        verb = "is there already" if found else "built"
+        verb = "already exists" if found else "built"
         self.stdout.write(f"{verb}: {template.database_name}")

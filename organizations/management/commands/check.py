@@ -10,14 +10,14 @@ from organizations.provisioning import preflight
 class Command(DjangoCommand):
     """Django's own, with `--database default` unless databases are named.
 
-    Half of what the walls between organizations rest on is on the server: a check that leaves it
-    out says too little. Where the server cannot be used, that is said and the rest is checked.
+    Half of the isolation depends on the server's roles and privileges. If the server cannot be
+    used, it says so and runs the other checks.
     """
 
     def handle(self, *app_labels: Any, **options: Any) -> None:
         if not options["databases"] and not options["list_tags"]:
             if problem := preflight.problem():
-                self.stderr.write(f"The server was not asked. {problem}")
+                self.stderr.write(f"The server was not checked. {problem}")
             else:
                 options["databases"] = ["default"]
         super().handle(*app_labels, **options)

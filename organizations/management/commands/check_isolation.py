@@ -17,29 +17,29 @@ from organizations.isolation.outcome import Result
 from organizations.isolation.rows import RowsNotMade
 from organizations.management.document import Document
 
-_BUSY = "Another check_isolation is at work on this installation. Wait for it."
+_BUSY = "Another check_isolation is running on this installation. Wait for it."
 
 
 class Command(BaseCommand):
     """Tests the isolation of this installation, then removes the two organizations it made."""
 
     help = (
-        "Make two throw-away organizations, try to cross from one into the other in every known "
-        "way, print what came of each attempt, and exit 1 on any crossing."
+        "Create two throw-away organizations, attack one from the other in every known way, print "
+        "the results, and remove them. Exit code 1: an attack succeeded or proved nothing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")
-        parser.add_argument("--all", action="store_true", help="a line for each refused try too")
+        parser.add_argument("--all", action="store_true", help="also list each refused attempt")
         parser.add_argument(
             "--sample",
             type=_positive,
             metavar="N",
-            help="connect to N other databases, chosen at random, and not to all of them; the "
-            "catalog's privileges are read for all in any case",
+            help="try to connect to N random other databases instead of all; privileges are read "
+            "for all in any case",
         )
         parser.add_argument(
-            "--clean", action="store_true", help="only remove what a killed run has left"
+            "--clean", action="store_true", help="only remove what a killed run left"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -59,7 +59,7 @@ class Command(BaseCommand):
             self.stderr.write("Interrupted. What was made has been removed.")
             sys.exit(130)
         except OrganizationError as error:
-            raise CommandError(f"{error} What was left is removed by --clean.") from error
+            raise CommandError(f"{error} Remove leftovers with --clean.") from error
         if not options["json"]:
             self._table(results, everything=options["all"])
         if any(result.is_failure for result in results):
@@ -96,7 +96,7 @@ class Command(BaseCommand):
 
 
 def _lines(results: list[Result], *, everything: bool) -> Iterator[tuple[str, str, str]]:
-    """A line for each attempt, with how many were refused; failures have a line of their own."""
+    """A line per attempt, with how many were refused; each failure has its own line."""
     by_attempt: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         by_attempt.setdefault((result.family, result.attempt), []).append(result)
@@ -116,7 +116,7 @@ def _lines(results: list[Result], *, everything: bool) -> Iterator[tuple[str, st
 
 def _positive(raw: str) -> int:
     if not raw.isascii() or not raw.isdigit() or int(raw) < 1:
-        raise ArgumentTypeError(f"{raw} is no number from 1 on")
+        raise ArgumentTypeError(f"{raw} is not a number of 1 or more")
     return int(raw)
 
 
@@ -129,7 +129,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
     try:
         before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # Not the main thread: somebody calls the command from code.
+    except ValueError:  # Not the main thread: the command was called from code.
         yield
         return
     try:

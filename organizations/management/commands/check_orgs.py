@@ -19,32 +19,32 @@ from organizations.models import Organization
 from organizations.provisioning import code
 from organizations.provisioning.verdicts import Kind, Problem
 
-# Of one kind in the table; --json has all.
+# Most problems of one kind in the table; --json has all.
 _MOST_OF_A_KIND = 20
 Write = Callable[[str], object]
 _ROW = "{:>6}  {:<12}  {:<34}  {:>9}  {:>11}  {:<9}  {}"
 
 
 class Command(BaseCommand):
-    """Reads the master and the server's catalogs; with --fix sets back what harms no data."""
+    """Reads the master and the server's catalogs; --fix repairs what is safe for data."""
 
     help = (
-        "Compare the master with its server, both ways: missing and orphan databases and roles, "
-        "owners, privileges, roles' attributes and memberships, and the recorded fingerprint "
-        "against the code's (the databases themselves are asked by migrate_orgs --verify). What "
-        "somebody is at work on is no problem. Exit code 1: a problem is left."
+        "Compare the master with its server: missing and orphan databases and roles, owners, "
+        "privileges, role attributes and memberships, and the recorded migrations against the "
+        "code's (migrate_orgs --verify asks the databases themselves). Ignores what is being "
+        "worked on. Exit code 1: problems remain."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("names", nargs="*", metavar="ORG", help="these alone (default: all)")
+        parser.add_argument("names", nargs="*", metavar="ORG", help="only these (default: all)")
         parser.add_argument(
             "--fix",
             action="store_true",
-            help="set back owners, privileges, attributes and memberships, do what reconcile_orgs "
-            "does, and drop roles that own nothing; no database of an organization is dropped",
+            help="repair owners, privileges, attributes and memberships, reconcile, and drop roles "
+            "that own nothing; never drops an organization's database",
         )
         parser.add_argument(
-            "--all", action="store_true", help="list the organizations without a problem, too"
+            "--all", action="store_true", help="also list organizations without a problem"
         )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -88,7 +88,7 @@ def _count(counts: "Counter[str]", finding: Finding) -> None:
 
 
 class _Lines:
-    """A line for each problem, and one for each organization where they are listed."""
+    """Output as lines: one per problem, and one per organization if they are listed."""
 
     def __init__(self, write: Write, *, lists: bool) -> None:
         self._write = write
@@ -125,7 +125,7 @@ class _Lines:
 
 
 class _Terminal(_Lines):
-    """The problems in a table at the end, and of very many of a kind the first."""
+    """Output as a table of problems at the end; only the first of each kind if there are many."""
 
     def __init__(self, write: Write, file: IO[str], *, lists: bool) -> None:
         super().__init__(write, lists=lists)
@@ -136,7 +136,7 @@ class _Terminal(_Lines):
     def problem(self, finding: Finding, problem: Problem, remedy: str) -> None:
         self._shown[problem.kind] += 1
         if self._shown[problem.kind] <= _MOST_OF_A_KIND:
-            # As text: a name can hold what rich reads as its markup.
+            # As text: a name can contain rich's markup.
             self._table.add_row(Text(finding.subject), Text(problem.what), Text(remedy))
 
     def end(self, counts: "Counter[str]") -> None:
@@ -149,7 +149,7 @@ class _Terminal(_Lines):
 
 
 class _Document:
-    """What is listed or has a problem, written as it comes. organization, null: it is of none."""
+    """Output as JSON, streamed. organization is null for what belongs to none."""
 
     def __init__(self, write: Write, *, lists: bool) -> None:
         self._write = write

@@ -16,23 +16,23 @@ from .create_org import password_for, sentence
 
 
 class Command(BaseCommand):
-    """The way back in for an organization whose admins are gone."""
+    """Restores access to an organization that has no admin left."""
 
     help = (
-        "Make an admin of an organization: a new user, or with --existing one who is there, who "
-        "then has this password, is active and an admin, and is logged out everywhere. Staff of "
-        "the platform are made by createsuperuser."
+        "Create an admin of an organization. With --existing, make an existing user an active "
+        "admin with the new password, logged out everywhere. For platform staff use "
+        "createsuperuser."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="the organization's name, in any spelling")
         parser.add_argument("--email", required=True, help="the admin's address")
-        parser.add_argument("--existing", action="store_true", help="somebody who is there already")
+        parser.add_argument("--existing", action="store_true", help="the user already exists")
         parser.add_argument(
             "--password-stdin",
             action="store_true",
-            help="read the password from standard input (or set ORG_ADMIN_PASSWORD); without "
-            "either it is asked for",
+            help="read the password from standard input (or set ORG_ADMIN_PASSWORD); otherwise it "
+            "is prompted for",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -58,5 +58,7 @@ def _make(email: str, password: str, *, is_there: bool) -> User:
         return create_user(email=email, password=password, is_admin=True)
     user = User.objects.filter(email_key=email_key(email)).first()
     if user is None:
-        raise CommandError(f"There is no user with the address {email}. Leave --existing out.")
+        raise CommandError(
+            f"There is no user with the address {email}. Omit --existing to create one."
+        )
     return update_user(user, password=password, is_admin=True, is_active=True)

@@ -15,16 +15,16 @@ from organizations.errors import OrganizationError
 from organizations.provisioning.report import Path
 
 _PATHS = {
-    Path.PLAIN: "by its migrations",
+    Path.PLAIN: "by running the migrations",
     Path.TEMPLATE: "copied from the template",
     Path.SPARE: "a spare database",
 }
 
 
 class Command(BaseCommand):
-    """The same sign-up as POST /org/create, from a terminal."""
+    """The same as POST /org/create, from a terminal."""
 
-    help = "Create an organization: its role, its database, its tables and its first admin."
+    help = "Create an organization with its role, database, tables and first admin."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="the organization's name, in any script")
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             "--password-stdin",
             action="store_true",
             help="read the admin's password from standard input (or set ORG_ADMIN_PASSWORD); "
-            "without either it is asked for",
+            "otherwise it is prompted for",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -70,15 +70,15 @@ class Command(BaseCommand):
 
 
 def given_password(*, from_stdin: bool) -> str | None:
-    """The line on standard input, or what the environment says; None: nobody gave one."""
+    """The password from standard input or the environment; None if there is none."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
-    # Not a setting of the application: a value for this one call.
+    # Not a setting of the application: only for this call.
     return os.environ.get("ORG_ADMIN_PASSWORD") or None
 
 
 def password_for(whom: str, *, from_stdin: bool) -> str:
-    """As given, or as typed twice at the terminal. Raises CommandError."""
+    """The given password, or one typed twice at the terminal. Raises CommandError."""
     given = given_password(from_stdin=from_stdin)
     if given is not None:
         return given
@@ -90,14 +90,14 @@ def password_for(whom: str, *, from_stdin: bool) -> str:
         password = getpass.getpass(f"Password of {whom}: ")
         again = getpass.getpass("Repeat password: ")
     except (EOFError, KeyboardInterrupt) as error:
-        raise CommandError("No password was typed. Nothing was created.") from error
+        raise CommandError("No password was entered. Nothing was created.") from error
     if again != password:
-        raise CommandError("The two passwords differ. Nothing was created.")
+        raise CommandError("The passwords do not match. Nothing was created.")
     return password
 
 
 def sentence(error: ValidationError) -> str:
-    """What is wrong with each field, on one line."""
+    """The errors of all fields, on one line."""
     return "; ".join(
         f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items()
     )

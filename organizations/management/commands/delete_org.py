@@ -11,9 +11,9 @@ from organizations.models import Organization
 
 
 class Command(BaseCommand):
-    """Ends an organization. Its data are gone then; its row stays as a tombstone."""
+    """Deletes an organization's data; its row stays as a tombstone."""
 
-    help = "Drop an organization's database and role. Asks for the name to be typed."
+    help = "Delete an organization: drops its database and role. Asks you to type its name."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="the organization's name, in any spelling")
@@ -25,14 +25,14 @@ class Command(BaseCommand):
             raise CommandError(f"There is no organization called {options['name']!r}.")
         if not options["yes"]:
             self.stdout.write(
-                f"This drops the database {organization.database_name} and everything in it."
+                f"This deletes the database {organization.database_name} and everything in it."
             )
             try:
-                typed = input(f"Type the organization's name ({organization.name}) to go on: ")
+                typed = input(f"Type the organization's name ({organization.name}) to continue: ")
             except EOFError:
                 typed = ""
             if typed.strip() != organization.name:
-                raise CommandError("The name was not typed. Nothing was deleted.")
+                raise CommandError("The name does not match. Nothing was deleted.")
         try:
             services.delete_organization(organization)
         except OrganizationError as error:

@@ -11,7 +11,7 @@ _MASTER = "default"
 
 
 class Command(DjangoCommand):
-    """Django's own, which says nothing of apps whose tables are in another database."""
+    """Django's own silently skips apps whose tables are in another database; this says so."""
 
     def handle(self, *app_labels: str, **options: Any) -> None:
         named = {label.split(".")[0] for label in app_labels}
@@ -21,10 +21,10 @@ class Command(DjangoCommand):
             raise CommandError(f"{', '.join(wrong)}: {_ELSEWHERE[is_master]}")
         super().handle(*app_labels, **options)
         if is_master and not named:
-            self.stderr.write(f"Without {', '.join(sorted(tenants))}: {_ELSEWHERE[True]}")
+            self.stderr.write(f"Skipped {', '.join(sorted(tenants))}: {_ELSEWHERE[True]}")
 
 
 _ELSEWHERE = {
-    True: "in the organizations' databases. One of them: manage.py org_command NAME -- dumpdata.",
-    False: "in the master, and not in an organization's database. Run manage.py dumpdata.",
+    True: "in the organizations' databases. For one: manage.py org_command NAME -- dumpdata.",
+    False: "in the master, not in an organization's database. Run manage.py dumpdata.",
 }

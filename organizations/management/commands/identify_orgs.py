@@ -14,15 +14,14 @@ class Command(BaseCommand):
     """Run it once, after upgrading from a version without identities; may be repeated."""
 
     help = (
-        "Write into each role whose database it owns (COMMENT ON ROLE), where that is missing. "
-        "Until then the database counts as somebody's and is never dropped. Not in a master that "
-        "was restored beside the one in use: it would take that one's databases. Name an "
-        "organization whose database was restored by hand: it is another database then. Exit "
-        "code 1: some are refused."
+        "Write each role's missing identity: whose database it owns (COMMENT ON ROLE). Until then "
+        "that database is never dropped. Do not run it in a master that was restored beside the "
+        "one in use: it would take that one's databases. Name an organization whose database was "
+        "restored by hand. Exit code 1: some were refused."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("names", nargs="*", metavar="ORG", help="these alone (default: all)")
+        parser.add_argument("names", nargs="*", metavar="ORG", help="only these (default: all)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         done = refused = 0
@@ -36,7 +35,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         self.stdout.write(f"{done} identified.")
         if refused:
-            raise CommandError(f"{refused} refused: they are kept as they are.")
+            raise CommandError(f"{refused} refused and left unchanged.")
 
 
 def _find(name: str) -> int:

@@ -16,17 +16,19 @@ _STATUS = [status.value for status in Organization.Status]
 
 
 class Command(BaseCommand):
-    """What the master database knows."""
+    """Lists the master's rows."""
 
     help = (
-        "List the organizations, or those with a TEXT in their name, slug, database or first "
-        "admin's address. Tombstones of deleted ones with --all."
+        "List organizations, optionally those with TEXT in their name, slug, database or first "
+        "admin's address."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("texts", nargs="*", metavar="TEXT", help="a name in any spelling, too")
-        parser.add_argument("--status", choices=_STATUS, help="those alone")
-        parser.add_argument("--all", action="store_true", help="deleted ones too")
+        parser.add_argument(
+            "texts", nargs="*", metavar="TEXT", help="also matches any spelling of a name"
+        )
+        parser.add_argument("--status", choices=_STATUS, help="only these")
+        parser.add_argument("--all", action="store_true", help="include deleted ones")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *args: Any, **options: Any) -> None:

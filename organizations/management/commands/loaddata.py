@@ -10,7 +10,7 @@ from organizations import tenancy
 
 
 class Command(DjangoCommand):
-    """Django's own, which passes over what is of another database and says that all went well."""
+    """Django's own silently skips models of another database; this refuses."""
 
     def save_obj(self, obj: Any) -> bool:
         model = type(obj.object)
@@ -18,6 +18,6 @@ class Command(DjangoCommand):
             where = "the master: manage.py loaddata"
             if model._meta.app_label in tenancy.tenant_labels():
                 where = "an organization's database: manage.py org_command NAME -- loaddata"
-            raise CommandError(f"{model._meta.label} is of {where}. Nothing was loaded.")
+            raise CommandError(f"{model._meta.label} belongs to {where}. Nothing was loaded.")
         saved: bool = super().save_obj(obj)
         return saved

@@ -16,7 +16,7 @@ _WAIT_SECONDS = 600.0
 
 
 class Command(DjangoCommand):
-    """Django's own; of the master by one process at a time, and each app where it belongs.
+    """Django's own, run by one process at a time, and each app only where it belongs.
 
     Two servers that start at once both run it: the second waits, and finds nothing to do.
     """
@@ -24,9 +24,9 @@ class Command(DjangoCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["database"] != master.ALIAS:
             if options["app_label"] not in tenancy.tenant_labels():
-                # It would record the master's apps as applied, without their tables.
+                # Else it would record the master's apps as applied, without their tables.
                 raise CommandError(
-                    "Name a tenant app, as in `migrate accounts`. All of them: manage.py "
+                    "Name a tenant app, as in `migrate accounts`. For all of them: manage.py "
                     "migrate_orgs."
                 )
             records.distrust(tenancy.get())
@@ -34,8 +34,8 @@ class Command(DjangoCommand):
             return
         if options["app_label"] in tenancy.tenant_labels():
             raise CommandError(
-                f"{options['app_label']} lives in the organizations' databases, not in the "
-                "master. Run manage.py migrate_orgs."
+                f"{options['app_label']} is in the organizations' databases, not in the master. "
+                "Run manage.py migrate_orgs."
             )
         try:
             with open_session() as session:
@@ -47,19 +47,21 @@ class Command(DjangoCommand):
                 if not options["plan"] and not options["check_unapplied"]:
                     master.forget_tenant_apps()
                     if options["verbosity"]:
-                        self.stdout.write("The organizations' databases: manage.py migrate_orgs.")
+                        self.stdout.write(
+                            "For the organizations' databases: manage.py migrate_orgs."
+                        )
                     self._ask_for_identities()
         except OrganizationError as error:
             raise CommandError(str(error)) from error
 
     def _ask_for_identities(self) -> None:
-        """Not where a first migration goes back to before there were any."""
+        """Warn about roles without identity; not after migrating back to before identities."""
         if "installation" not in connections["default"].introspection.table_names():
             return
         if lacking := claiming.without_identity():
             self.stdout.write(
-                f"{lacking} database roles have no identity yet, and until then nothing of theirs "
-                "is ever dropped. Stop every process of the older version, then run: "
+                f"{lacking} database roles have no identity yet, so nothing of theirs can be "
+                "dropped. Stop all processes of the older version, then run: "
                 "manage.py identify_orgs"
             )
 

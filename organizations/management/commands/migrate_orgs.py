@@ -27,44 +27,53 @@ INTERRUPTED = 130
 
 
 class Command(BaseCommand):
-    """A failure leaves the others alone; what was stopped or killed goes on where it was."""
+    """A failure does not affect the others; a stopped or killed run resumes where it was."""
 
     help = (
-        "Bring the organizations' databases to the code's migrations, or to one migration of an "
-        "app, forwards or back: migrate_orgs; migrate_orgs 'Acme Corp' Globex; migrate_orgs "
-        "accounts 0003. A word that is a tenant app's label is the app, what is before it are "
-        "organizations, and a migration may follow it. Exit code 1: some failed; 3: it waits for "
-        "--yes; 130: it was interrupted."
+        "Migrate the organizations' databases to the code's migrations, or an app to one "
+        "migration, forwards or backwards: migrate_orgs; migrate_orgs 'Acme Corp' Globex; "
+        "migrate_orgs accounts 0003. A tenant app's label is the app; names before it are "
+        "organizations, and a migration may follow it. Exit code 1: some failed; 3: --yes is "
+        "needed; 130: interrupted."
     )
 
     def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(*args, **kwargs)
-        # Options may stand between the organizations and the app, which are one list of words.
+        # Options may come between the organizations and the app, which are one list of words.
         parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
         return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add = parser.add_argument
-        add("words", nargs="*", metavar="ORG… APP MIGRATION", help="default: all, to the newest")
-        add("--org", action="append", default=[], help="one that is called as an app is")
+        add(
+            "words",
+            nargs="*",
+            metavar="ORG… APP MIGRATION",
+            help="default: all, to the newest migration",
+        )
+        add("--org", action="append", default=[], help="an organization with the name of an app")
         add("--parallel", type=int, default=0, help="threads (default: twice the cores)")
         add(
             "--canary",
             default="",
             metavar="N|PERCENT",
-            help="these first, such as 3 or 5%%; then it asks",
+            help="migrate this number or share first, such as 3 or 5%%; then ask",
         )
-        add("--yes", action="store_true", help="ask nothing")
-        add("--max-failures", type=int, default=0, help="stop when as many have failed")
-        add("--plan", action="store_true", help="show the SQL, and do nothing")
-        add("--verify", action="store_true", help="ask the databases, and correct the record alone")
+        add("--yes", action="store_true", help="do not ask")
+        add("--max-failures", type=int, default=0, help="stop after this many failures")
+        add("--plan", action="store_true", help="only show the SQL")
+        add(
+            "--verify",
+            action="store_true",
+            help="only compare the databases with the record, and correct the record",
+        )
         add(
             "--retry-failed",
             action="store_true",
-            help="only those whose last try failed or was cut off",
+            help="only those whose last try failed or was interrupted",
         )
         add("--json", action="store_true", help="print one JSON document")
-        add("--enqueue", action="store_true", help="let the workers do it: a job for each")
+        add("--enqueue", action="store_true", help="enqueue a job for each organization instead")
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._labels = tenancy.tenant_labels()
@@ -73,7 +82,7 @@ class Command(BaseCommand):
             canary = arguments.canary(options["canary"]) if options["canary"] else None
             self._options = options | {"names": names + options["org"]}
             if options["parallel"] < 0 or options["max_failures"] < 0:
-                raise CommandError("--parallel and --max-failures take a number from 1 on.")
+                raise CommandError("--parallel and --max-failures must be 1 or more.")
             chosen = self._chosen()
             if options["plan"]:
                 self._plan(chosen)
@@ -88,7 +97,7 @@ class Command(BaseCommand):
         self._conclude(report)
 
     def _chosen(self) -> "QuerySet[Organization]":
-        # Suspended ones too: who lets them in again wants them in step.
+        # Suspended ones too, so that they are up to date when resumed.
         organizations: QuerySet[Organization] = Organization.objects.reachable()
         names = self._options["names"]
         if names:
@@ -122,11 +131,11 @@ class Command(BaseCommand):
         return fleet.select(which, None if self._target == Target() else engine)
 
     def _enqueue(self, chosen: "QuerySet[Organization]") -> None:
-        """Every job is tried and recorded by itself: what is about a run as a whole has no use."""
+        """Each job runs by itself, so options about a whole run do not apply."""
         if any(self._options[each] for each in ("canary", "max_failures", "parallel", "verify")):
             raise CommandError(
-                "Workers take each organization by itself: --enqueue goes without --canary, "
-                "--max-failures, --parallel and --verify."
+                "--enqueue cannot be combined with --canary, --max-failures, --parallel or "
+                "--verify: workers migrate each organization by itself."
             )
         engine = Engine(self._target)
         jobs = enqueueing.migrations(
@@ -136,9 +145,7 @@ class Command(BaseCommand):
             fingerprint=engine.fingerprint,
         )
         as_json = self._options["json"]
-        self.stdout.write(
-            json.dumps({"jobs": jobs}) if as_json else f"{jobs} jobs are for the workers."
-        )
+        self.stdout.write(json.dumps({"jobs": jobs}) if as_json else f"{jobs} jobs enqueued.")
 
     def _confirm_rollback(self) -> None:
         """A target that is not the newest can unapply migrations, and delete data with them."""
@@ -149,12 +156,12 @@ class Command(BaseCommand):
             return
         what = ", ".join(".".join(key) for key in to_unapply)
         if self._asks():
-            if _says_yes(f"Where they are applied, this takes back {what}. Go on?"):
+            if _says_yes(f"This unapplies {what} where applied. Continue?"):
                 return
             raise CommandError("Nothing was done.", returncode=WAITS_FOR_YES)
         raise CommandError(
-            f"Where they are applied, this takes back {what}, and what they hold is lost. "
-            f"If that is meant: {self._again(yes=True)}",
+            f"This unapplies {what} where applied, and deletes their data. "
+            f"To do it: {self._again(yes=True)}",
             returncode=WAITS_FOR_YES,
         )
 
@@ -168,8 +175,8 @@ class Command(BaseCommand):
             if given["yes"]:
                 return True
             return self._asks() and _says_yes(
-                f"The canaries are done: {report.done}, and none failed. "
-                f"Go on with the other {report.not_tried}?"
+                f"The canaries are done: {report.done}, none failed. "
+                f"Continue with the other {report.not_tried}?"
             )
 
         with _signals() as interrupted:
@@ -207,28 +214,28 @@ class Command(BaseCommand):
         code = 0
         if report.failures:
             code = 1
-            # What could not be looked at has no failed try.
+            # What could not be read has no failed try.
             tries = not self._options["verify"]
             again = self._again(retry_failed=tries, canary="", max_failures=0)
-            said.append(f"{report.failures} failed. Repair, then: {again}")
+            said.append(f"{report.failures} failed. Fix the cause, then run: {again}")
         if report.stopped == Stopped.CANARY_WAITS:
             code = WAITS_FOR_YES
             said.append(
-                f"The canaries are done, and {report.not_tried} wait. To go on: "
+                f"The canaries are done, and {report.not_tried} wait. To continue: "
                 f"{self._again(canary='', yes=bool(self._target.name))}"
             )
         elif report.stopped is not None:
             code = INTERRUPTED if report.stopped == Stopped.INTERRUPTED else 1
             said.append(
                 f"Stopped, {report.stopped}; {report.not_tried} were not tried. "
-                f"To go on: {self._again()}"
+                f"To continue: {self._again()}"
             )
         if code:
             raise CommandError(" ".join(said), returncode=code)
 
 
 def _says_yes(question: str) -> bool:
-    # Ctrl-C and Ctrl-D are a no; the run's own handler would let input() wait on.
+    # Ctrl-C and Ctrl-D mean no; the run's own handler would let input() keep waiting.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
@@ -240,10 +247,10 @@ def _says_yes(question: str) -> bool:
 
 @contextmanager
 def _signals() -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C or SIGTERM; the second ends the process as ever."""
+    """Set by the first Ctrl-C or SIGTERM; the second ends the process as usual."""
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # Handlers can be set in the main thread alone.
+        yield interrupted  # Handlers can only be set in the main thread.
         return
     kinds = (signal.SIGINT, signal.SIGTERM)
     before = {kind: signal.getsignal(kind) for kind in kinds}

@@ -14,17 +14,17 @@ from organizations.tenancy import trail
 
 
 class Command(BaseCommand):
-    """Runs another command inside one organization's context."""
+    """Runs another command with an organization active."""
 
     help = (
-        "Run any management command, or `shell`, inside an organization's context: "
+        "Run any management command, or `shell`, inside an organization: "
         "manage.py org_command 'Acme Corp' -- shell"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="the organization's name, in any spelling")
         parser.add_argument("command", help="the command to run")
-        parser.add_argument("arguments", nargs=REMAINDER, help="what the command takes")
+        parser.add_argument("arguments", nargs=REMAINDER, help="the command's arguments")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -44,10 +44,10 @@ class Command(BaseCommand):
                 scope.enter_context(tenancy.override(organization.tenant))
             except OrganizationError as error:
                 raise CommandError(str(error)) from error
-            # What it is given may hold anything, a password too.
+            # Its arguments may contain anything, even a password.
             trail.record("command.run", facts={"command": name})
-            # Its parser is made here, where the alias is registered: --database's choices are
-            # fixed when it is made.
+            # Its parser is made here, where the alias is registered, since --database's choices
+            # are fixed then.
             parser = command.create_parser("manage.py", name)
             takes_database = any(action.dest == "database" for action in parser._actions)
             if takes_database and not any(word.startswith("--database") for word in arguments):
@@ -56,9 +56,9 @@ class Command(BaseCommand):
 
 
 _OF_STAFF = {
-    "createsuperuser": "createsuperuser makes staff of the platform, in the master. An admin of "
+    "createsuperuser": "createsuperuser creates platform staff, in the master. For an admin of "
     "this organization: manage.py create_admin {} --email ADDRESS",
-    "changepassword": "changepassword is for staff of the platform, in the master. Here admins set "
-    "the others' passwords, and everybody can ask for a link; for an admin who cannot: manage.py "
+    "changepassword": "changepassword is for platform staff, in the master. Admins can set users' "
+    "passwords, and users can request a reset link. For an admin who cannot: manage.py "
     "create_admin {} --email ADDRESS --existing",
 }

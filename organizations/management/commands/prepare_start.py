@@ -11,11 +11,11 @@ from organizations.provisioning.server import open_session
 
 
 class Command(BaseCommand):
-    """What a web server does before it listens. No organization can hold it up."""
+    """Runs before a web server listens. No organization can block it."""
 
     help = (
-        "Close the master database to PUBLIC, where the application's role owns it, and note in "
-        "the audit trail where other keys sign tokens. Each start of a web server runs it."
+        "Close the master database to PUBLIC, if the application's role owns it, and record "
+        "changed signing keys in the audit trail. Runs at each start of a web server."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

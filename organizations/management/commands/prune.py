@@ -18,13 +18,13 @@ from organizations.tenancy import registry
 
 
 class Command(BaseCommand):
-    """What the job `clean_up` does each night; a failure leaves the others alone."""
+    """The same as the nightly job `clean_up`; a failure does not affect the others."""
 
-    help = "Delete what has expired: logins, ended jobs, counters, old audit entries."
+    help = "Delete expired rows: logins, finished jobs, counters, old audit entries."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "names", nargs="*", help="in these organizations alone (default: all, and the master)"
+            "names", nargs="*", help="only in these organizations (default: all, and the master)"
         )
         parser.add_argument(
             "--parallel",
@@ -33,11 +33,11 @@ class Command(BaseCommand):
             metavar="N",
             help="how many at a time (default: twice the cores)",
         )
-        parser.add_argument("--enqueue", action="store_true", help="let the workers do it")
+        parser.add_argument("--enqueue", action="store_true", help="enqueue jobs instead")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["parallel"] < 1:
-            raise CommandError("--parallel has to be 1 or more.")
+            raise CommandError("--parallel must be 1 or more.")
         try:
             chosen = [services.find_organization(name).pk for name in options["names"]]
             organizations = Organization.objects.reachable()
@@ -57,17 +57,19 @@ class Command(BaseCommand):
     def _enqueue(self, organizations: Any, *, with_master: bool) -> None:
         if with_master:
             enqueueing.platform_job("clean_up")
-            self.stdout.write("The workers do it; a job for each organization follows.")
+            self.stdout.write("Enqueued. A job for each organization follows.")
         else:
-            self.stdout.write(f"{enqueueing.clean_up(organizations)} jobs for the workers.")
+            self.stdout.write(f"{enqueueing.clean_up(organizations)} jobs enqueued.")
 
     def _conclude(self, failed: list[tuple[Organization, Exception]]) -> None:
         for organization, error in failed:
             self.stderr.write(f"{organization.slug}: {type(error).__name__}: {error}")
         if failed:
             names = " ".join(shlex.quote(organization.name) for organization, _ in failed)
-            raise CommandError(f"{len(failed)} failed. Repair, then: manage.py prune {names}")
-        self.stdout.write("What had expired is deleted.")
+            raise CommandError(
+                f"{len(failed)} failed. Fix the cause, then run: manage.py prune {names}"
+            )
+        self.stdout.write("Expired rows deleted.")
 
 
 def _prune(organization: Organization) -> tuple[Organization, Exception] | None:
@@ -78,6 +80,6 @@ def _prune(organization: Organization) -> tuple[Organization, Exception] | None:
         return organization, error
     finally:
         registry.reap()
-        # This thread's own: no other could close them.
+        # This thread's own connections: no other thread can close them.
         connections.close_all()
     return None

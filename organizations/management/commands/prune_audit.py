@@ -9,16 +9,16 @@ from organizations import audit
 
 
 class Command(BaseCommand):
-    """What AUDIT_RETENTION_DAYS promises; for a daily job."""
+    """Enforces AUDIT_RETENTION_DAYS; for a daily job."""
 
-    help = "Delete the audit entries that are older than AUDIT_RETENTION_DAYS."
+    help = "Delete audit entries older than AUDIT_RETENTION_DAYS."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             count = audit.prune()
         except DatabaseError as error:
             raise CommandError(
-                f"The database did not let old entries be deleted ({type(error).__name__}). "
-                "Somebody may hold the table: try again. See `manage.py check --deploy`."
+                f"Old entries could not be deleted ({type(error).__name__}). The table may be "
+                "locked: try again. See `manage.py check --deploy`."
             ) from error
-        self.stdout.write(f"Deleted {count} entries of the audit trail.")
+        self.stdout.write(f"Deleted {count} audit entries.")

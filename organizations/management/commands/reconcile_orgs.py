@@ -12,9 +12,9 @@ from organizations.tenancy import counters
 
 
 class Command(BaseCommand):
-    """Cleans up after processes that died. Workers do the same every five minutes."""
+    """Cleans up after crashed processes. Workers do the same every five minutes."""
 
-    help = "Undo sign-ups and finish deletions that died half-way. Safe at any time."
+    help = "Undo interrupted sign-ups and finish interrupted deletions. Safe at any time."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -22,9 +22,9 @@ class Command(BaseCommand):
             type=float,
             default=10.0,
             metavar="SECONDS",
-            help="how long to wait for one that somebody is at work on (default: 10)",
+            help="how long to wait for one that another process works on (default: 10)",
         )
-        parser.add_argument("--enqueue", action="store_true", help="let the workers do it")
+        parser.add_argument("--enqueue", action="store_true", help="enqueue a job instead")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -42,4 +42,4 @@ class Command(BaseCommand):
             self.stdout.write("Every organization is in order.")
         if outcome["failed"]:
             # Its own exit code: all the others are in order.
-            raise CommandError("Some could not be cleaned up; the log says why.", returncode=2)
+            raise CommandError("Some could not be cleaned up. See the log.", returncode=2)

@@ -17,9 +17,9 @@ from organizations.provisioning.server import open_session
 
 
 class Command(BaseCommand):
-    """The process that makes databases ahead. Two of them take turns."""
+    """Makes spare databases ahead of sign-ups. Several processes take turns."""
 
-    help = "Make spare databases until ORG_SPARE_DATABASES are ready, and drop those too many."
+    help = "Make spare databases until ORG_SPARE_DATABASES are ready, and drop surplus ones."
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,19 +28,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--loop", action="store_true", help="go on, and refill when one is taken"
+            "--loop", action="store_true", help="keep running, and refill when one is taken"
         )
         parser.add_argument(
             "--with-parent",
             action="store_true",
-            help="with --loop: end when the process ends that started this one",
+            help="with --loop: exit when the parent process exits",
         )
-        parser.add_argument("--enqueue", action="store_true", help="let the workers do it, once")
+        parser.add_argument("--enqueue", action="store_true", help="enqueue a job instead")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["enqueue"]:
             if options["loop"]:
-                raise CommandError("--enqueue asks once: workers look by themselves.")
+                raise CommandError(
+                    "--enqueue cannot be combined with --loop: workers refill by themselves."
+                )
             self._enqueue()
             return
         if not options["loop"]:
@@ -69,7 +71,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{settings.ORG_SPARE_DATABASES} wanted: {made} made, {dropped} dropped.")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        # What is being made is made to its end: it takes a fraction of a second.
+        # Finish the current one: it takes a fraction of a second.
         self._is_stopped = True
 
     def _goes_on(self) -> bool:

@@ -9,10 +9,10 @@ from organizations.errors import OrganizationError
 
 
 class Command(BaseCommand):
-    """The middle step of a key's rotation."""
+    """The middle step of a key rotation."""
 
     help = (
-        "Encrypt every stored credential with the first of CREDENTIAL_KEYS. To rotate: put a new "
+        "Re-encrypt all stored credentials with the first of CREDENTIAL_KEYS. To rotate: put a new "
         "key first, restart, run this, then remove the old key."
     )
 
@@ -21,4 +21,6 @@ class Command(BaseCommand):
             count = credentials.reseal_credentials()
         except OrganizationError as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"Sealed the credentials of {count} organizations with the first key.")
+        self.stdout.write(
+            f"Re-encrypted the credentials of {count} organizations with the first key."
+        )

@@ -11,16 +11,18 @@ from organizations.models import Organization
 
 
 class Command(BaseCommand):
-    """For keys that are lost, and for a database password that somebody has seen."""
+    """For lost keys, and for leaked database passwords."""
 
     help = (
-        "Give organizations' database roles new passwords, sealed with the first of "
-        "CREDENTIAL_KEYS. Without names: those whose stored password no key opens. Their data and "
-        "people's passwords stay as they are. Exit code 1: some could not be reset."
+        "Give organizations' database roles new passwords, encrypted with the first of "
+        "CREDENTIAL_KEYS. Without names: those whose stored password no key can decrypt. Data and "
+        "users' passwords do not change. Exit code 1: some could not be reset."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("names", nargs="*", metavar="ORG", help="these, readable or not")
+        parser.add_argument(
+            "names", nargs="*", metavar="ORG", help="these, whether readable or not"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -35,12 +37,12 @@ class Command(BaseCommand):
                 failed += 1
                 self.stderr.write(f"{organization.name}: {error}")
             else:
-                self.stdout.write(f"{organization.name}: a new password")
+                self.stdout.write(f"{organization.name}: password reset")
         if not options["names"]:
             spares, sign_ups = credentials.forget_the_rest()
             self.stdout.write(
                 f"{len(chosen) - failed} reset; given up: {spares} spare databases, "
-                f"{sign_ups} sign-ups that waited"
+                f"{sign_ups} waiting sign-ups"
             )
         if failed:
             raise CommandError(f"{failed} could not be reset.")

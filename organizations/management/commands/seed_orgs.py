@@ -45,10 +45,10 @@ _TICK_SECONDS = 0.1
 
 
 class Command(BaseCommand):
-    """Sign-ups like all others, in parallel; the admins share a password, and one hash of it."""
+    """Ordinary sign-ups, in parallel; the admins share one password and its hash."""
 
     help = (
-        "For development, with DEBUG on: make N organizations, called Seed 000001 and so on, each "
+        "For development, with DEBUG on: create N organizations, named Seed 000001 and so on, each "
         "with an admin. Exit code 1: some failed."
     )
 
@@ -61,14 +61,14 @@ class Command(BaseCommand):
             "--password-stdin",
             action="store_true",
             help="read the admins' password from standard input (or set ORG_ADMIN_PASSWORD); "
-            "without either one is made up and printed",
+            "otherwise one is generated and printed",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.DEBUG:
-            raise CommandError("seed_orgs is for development: it runs with DEBUG on alone.")
+            raise CommandError("seed_orgs is for development: it needs DEBUG on.")
         if options["number"] < 1 or options["parallel"] < 0:
-            raise CommandError("N and --parallel take a number from 1 on.")
+            raise CommandError("N and --parallel must be 1 or more.")
         given = given_password(from_stdin=options["password_stdin"])
         password = given or secrets.token_urlsafe(12)
         try:
@@ -106,20 +106,22 @@ class Command(BaseCommand):
                     rate = "" if speed is None else f"{speed:.1f}/s"
                     bar.update(task, completed=seeds.made, rate=rate)
             finally:
-                seeds.stopping.set()  # What is under way ends.
+                seeds.stopping.set()  # Lets running ones finish.
 
     def _say(self, seeds: "_Seeds", seconds: float, *, password: str) -> None:
         if not seeds.made:
             return
-        self.stdout.write(f"{seeds.made} made in {seconds:.1f} s ({seeds.made / seconds:.1f}/s).")
         self.stdout.write(
-            f"To log in with one: organization {shlex.quote(seeds.name)}, e-mail {EMAIL}, password "
-            f"{password or '(the one you gave)'}; in a browser at /api/login/."
+            f"{seeds.made} created in {seconds:.1f} s ({seeds.made / seconds:.1f}/s)."
+        )
+        self.stdout.write(
+            f"Log in at /api/login/: organization {shlex.quote(seeds.name)}, e-mail {EMAIL}, "
+            f"password {password or '(the one you gave)'}."
         )
 
 
 class _Seeds:
-    """So many to make, by as many threads as call `work`."""
+    """A number of organizations to create, by as many threads as call `work`."""
 
     def __init__(self, number: int, password: str) -> None:
         self.number = number
@@ -134,7 +136,7 @@ class _Seeds:
         self._lock = threading.Lock()
 
     def work(self) -> None:
-        """Make one after the other, until all are begun."""
+        """Create one after the other, until all are started."""
         try:
             while not self.stopping.is_set():
                 with self._lock:
@@ -154,12 +156,14 @@ class _Seeds:
                     name=name, email=EMAIL, password=self._password, password_hash=self._hash
                 )
             except OrganizationExists:
-                continue  # Somebody else sows too.
+                continue  # Another process seeds too.
             except Exception as error:
-                logger.warning("organization not made", extra={"name_wanted": name}, exc_info=error)
+                logger.warning(
+                    "organization not created", extra={"name_wanted": name}, exc_info=error
+                )
                 self._failed(error)
                 return
-            # Its connection is closed with it.
+            # Also closes its connection.
             registry.forget(created.organization.tenant.alias)
             with self._lock:
                 self.made += 1
@@ -175,7 +179,7 @@ class _Seeds:
 
 
 def _last() -> int:
-    """The highest number that is taken; 0: none."""
+    """The highest number in use; 0: none."""
     seeded = Organization.objects.live().filter(name__regex=r"^Seed \d{6,9}$")
     number = Cast(Substr("name", len("Seed ") + 1), IntegerField())
     return int(seeded.aggregate(last=Max(number))["last"] or 0)

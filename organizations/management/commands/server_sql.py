@@ -15,11 +15,11 @@ from organizations.provisioning.server_sql import (
 
 
 class Command(BaseCommand):
-    """Asks no database: it runs before the role may connect to one."""
+    """Queries no database: it runs before the role may connect to one."""
 
     help = (
-        "Print the SQL that a superuser runs once on the server: the application role's rights, "
-        "CONNECT taken from PUBLIC, and an owner for the audit trail."
+        "Print SQL for a superuser to run once on the server: the application role's rights, "
+        "CONNECT revoked from PUBLIC, and an owner for the audit trail."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -28,16 +28,18 @@ class Command(BaseCommand):
         if role == OWNER_ROLE:
             raise CommandError(
                 f"MASTER_DB_USER is {OWNER_ROLE}, the role that owns the audit trail and never "
-                "logs in. Give the application's role another name."
+                "logs in. Use another role for the application."
             )
         if "\n" in database or "\r" in database:
-            raise CommandError("psql cannot connect to a database with a line break in its name.")
+            raise CommandError(
+                "psql cannot connect to a database whose name contains a line break."
+            )
         self.stdout.write("-- Run as a superuser, in psql. May be run again.")
         for statement in server_statements(application_role=role, master_database=database):
             self.stdout.write(f"{statement.as_string()};")
         self.stdout.write(
-            "-- Slots that no organization's role can take, from the server's next restart on "
-            "(a managed server\n-- has the setting elsewhere):\n"
+            "-- Connections reserved for the application, after the next restart of the server "
+            "(on a managed\n-- server, change the setting elsewhere):\n"
             f"-- ALTER SYSTEM SET reserved_connections = {checks.own_connections()};"
         )
         self.stdout.write(connect_command(database))

@@ -10,15 +10,15 @@ from organizations.migrating import master
 
 
 class Command(DjangoCommand):
-    """Django's own, of the apps whose tables are in that database."""
+    """Django's own, for the apps whose tables are in that database."""
 
     def handle(self, *args: Any, **options: Any) -> None:
         tenant_labels, wanted = tenancy.tenant_labels(), set(options["app_label"])
         if options["database"] != master.ALIAS:
             if wanted - tenant_labels:
                 raise CommandError(
-                    f"{', '.join(sorted(wanted - tenant_labels))}: of the master, and not of an "
-                    "organization. Run manage.py showmigrations."
+                    f"{', '.join(sorted(wanted - tenant_labels))}: in the master, not in an "
+                    "organization's database. Run manage.py showmigrations."
                 )
             options["app_label"] = options["app_label"] or sorted(tenant_labels)
             super().handle(*args, **options)
@@ -31,6 +31,6 @@ class Command(DjangoCommand):
 
 
 _ELSEWHERE = (
-    "in the organizations' databases. One of them: manage.py org_command NAME -- showmigrations. "
-    "What all of them lack: manage.py migrate_orgs --plan."
+    "in the organizations' databases. For one: manage.py org_command NAME -- showmigrations. "
+    "For what all of them lack: manage.py migrate_orgs --plan."
 )

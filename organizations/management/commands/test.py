@@ -7,9 +7,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 
 class Command(BaseCommand):
-    """In place of Django's, whose runner makes a database that every role may connect to."""
+    """Replaces Django's, whose runner creates a database that every role may connect to."""
 
-    help = "Refuses: the tests, an app's of your own too, are pytest's. See docs/testing.md."
+    help = "Refused: all tests, also those of your own apps, run with pytest. See docs/testing.md."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         raise CommandError(
-            "Django's test runner would make a database that every role of the server may connect "
-            "to, and knows no organizations. Run make test, or one file: .venv/bin/python -m "
-            "pytest tests/…"
+            "Django's test runner creates a database that every role on the server may connect to, "
+            "and knows no organizations. Run make test, or one file: .venv/bin/python -m pytest "
+            "tests/…"
         )

@@ -15,9 +15,11 @@ from organizations.jobs.worker import JobWorker
 
 
 class Command(BaseCommand):
-    """One of any number of processes that do what others have asked for."""
+    """Any number of workers can run."""
 
-    help = "Do jobs: sign-ups, migrations, upkeep; and keep spare databases ready."
+    help = (
+        "Run background jobs: sign-ups, e-mails, migrations, upkeep. Keeps spare databases ready."
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -33,24 +35,24 @@ class Command(BaseCommand):
             help="how many jobs at a time (default: WORKER_CONCURRENCY, %(default)s)",
         )
         parser.add_argument(
-            "--queues", default="", help=f"these alone, with commas between: {','.join(QUEUES)}"
+            "--queues", default="", help=f"only these, comma-separated: {','.join(QUEUES)}"
         )
         parser.add_argument(
             "--with-parent",
             action="store_true",
-            help="end when the process ends that started this one",
+            help="exit when the parent process exits",
         )
-        parser.add_argument("--once", action="store_true", help="end when no job waits")
+        parser.add_argument("--once", action="store_true", help="exit when no job waits")
 
     def handle(self, *args: Any, **options: Any) -> None:
         queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         if unknown := set(queues) - set(QUEUES):
             raise CommandError(
                 f"There is no queue {', '.join(sorted(unknown))}. "
-                f"Name some of: {', '.join(QUEUES)}."
+                f"The queues are: {', '.join(QUEUES)}."
             )
         if options["concurrency"] < 1:
-            raise CommandError("--concurrency has to be 1 or more.")
+            raise CommandError("--concurrency must be 1 or more.")
         if options["with_parent"]:
             self._parent = os.getppid()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -220,7 +220,7 @@ def test_the_actions_suspend_and_resume(staff_client: Client, alpha: Company) ->
 
 
 def test_an_action_that_the_state_forbids_says_so(staff_client: Client, alpha: Company) -> None:
-    assert "'Acme Corp' is active; this needs it to be suspended" in run_action(
+    assert "'Acme Corp' is active; it must be suspended" in run_action(
         staff_client, "resume", alpha
     )
 

@@ -103,7 +103,7 @@ def test_a_job_is_cancelled_or_retried_where_that_can_be(
     failed, waiting = jobs
     said = run_action(staff_client, "retry", failed, waiting)
     assert f"Retried job {failed}." in said
-    assert f"Job {waiting} is todo: only a failed one is done again." in said
+    assert f"Job {waiting} is todo: only a failed job can be retried." in said
     job = Job.objects.get(pk=failed)
     assert (job.status, job.attempts) == ("todo", 0)
 

@@ -27,7 +27,7 @@ def test_check_without_a_server_says_so_and_checks_the_rest(
     monkeypatch.setitem(connections["default"].settings_dict, "PORT", "1")
     call_command("check")
     captured = capsys.readouterr()
-    assert "The server was not asked. Cannot use the master database" in captured.err
+    assert "The server was not checked. Cannot use the master database" in captured.err
     assert "System check identified no issues" in captured.out
 
 

@@ -118,5 +118,5 @@ def test_a_killed_run_is_cleaned_up_by_hand(superuser: Superuser) -> None:
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "many"])
 def test_a_sample_that_is_no_number_is_refused_in_a_sentence(wrong: str) -> None:
-    with pytest.raises(CommandError, match=f"{wrong} is no number from 1 on"):
+    with pytest.raises(CommandError, match=f"{wrong} is not a number of 1 or more"):
         call_command("check_isolation", f"--sample={wrong}")

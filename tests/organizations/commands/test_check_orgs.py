@@ -135,7 +135,7 @@ def test_one_that_does_not_exist_is_said() -> None:
         ("GRANT <OTHER> TO <ROLE> GRANTED BY orgmgmt", Kind.MEMBERSHIP, "is a member of orgrole_"),
         ("GRANT <ROLE> TO orgmgmt GRANTED BY orgmgmt", Kind.MEMBERSHIP, "orgmgmt has remained"),
         ("ALTER DATABASE <DB> IS_TEMPLATE true", Kind.SETTINGS, "is a template"),
-        ("ALTER DATABASE <DB> CONNECTION LIMIT 0", Kind.SETTINGS, "takes 0 connections at most"),
+        ("ALTER DATABASE <DB> CONNECTION LIMIT 0", Kind.SETTINGS, "accepts at most 0 connections"),
         ("ALTER DATABASE <DB> SET work_mem = '1MB'", Kind.SETTINGS, "has a work_mem of its own"),
         ("ALTER ROLE <ROLE> SET TimeZone = 'UTC'", Kind.SETTINGS, "has a TimeZone of its own"),
         (
@@ -223,7 +223,7 @@ def test_a_database_that_takes_no_connections_is_named(one: Organization, ruin: 
     ruin("ALTER DATABASE <DB> ALLOW_CONNECTIONS false")
     try:
         ((kind, what),) = problems(one, fix=True)
-        assert kind == Kind.DATABASE and what.endswith("takes no connections")
+        assert kind == Kind.DATABASE and what.endswith("accepts no connections")
     finally:
         ruin("ALTER DATABASE <DB> ALLOW_CONNECTIONS true")
 
@@ -233,7 +233,7 @@ def test_a_database_whose_drop_was_cut_short_is_named(one: Organization, ruin: R
     ruin(sql.SQL(limit).format(-2, one.database_name).as_string())
     try:
         ((_, what),) = problems(one, fix=True)
-        assert what.endswith("is broken: a DROP DATABASE of it was cut short")
+        assert what.endswith("is broken: its DROP DATABASE was interrupted")
     finally:
         ruin(sql.SQL(limit).format(-1, one.database_name).as_string())
 
@@ -241,7 +241,11 @@ def test_a_database_whose_drop_was_cut_short_is_named(one: Organization, ruin: R
 # --- Schema -------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("fingerprint", "what"),
-    [("", "is not recorded"), ("f" * 64, "nobody wrote down"), ("0" * 64, "outdated: it lacks ")],
+    [
+        ("", "are not recorded"),
+        ("f" * 64, "fingerprint is unknown"),
+        ("0" * 64, "outdated: it lacks "),
+    ],
     ids=["unknown", "unwritten", "behind"],
 )
 def test_a_database_that_is_behind_by_its_record_is_told(
@@ -279,7 +283,7 @@ def test_one_that_is_being_made_is_no_problem_and_one_that_died_is(one: Organiza
         assert problems(row) == []
         maker.unlock(name_key(row.name))
         ((kind, what),) = problems(row)
-        assert (kind, what) == (Kind.UNFINISHED, "provisioning, and nobody is at work on it")
+        assert (kind, what) == (Kind.UNFINISHED, "provisioning, and no process is working on it")
         assert besides(fix=True)[row.name].fixed[0].what == "undone"
     assert not Organization.objects.filter(pk=row.pk).exists()
 
@@ -350,7 +354,7 @@ def test_a_spare_database_that_is_gone_goes_by_reconciling(superuser: Superuser)
             assert gone.database_name not in besides(), "it is being made or dropped"
         found = besides()
         assert found[gone.database_name].problems[0].what == "a spare database that is gone"
-        assert found[unknown].problems[0].remedy.startswith("it may hold data"), "it is kept"
+        assert found[unknown].problems[0].remedy.startswith("it may contain data"), "it is kept"
         assert len(besides(fix=True)) == 2
         assert list(besides()) == [unknown]
 

@@ -41,7 +41,7 @@ def test_somebody_who_is_there_is_let_in_again_and_logged_out_everywhere(
     with tenancy.override(made.tenant):
         User.objects.update(is_active=False, is_admin=False)
     monkeypatch.setenv("ORG_ADMIN_PASSWORD", NEW)
-    with pytest.raises(CommandError, match="A user with the e-mail address .* exists already"):
+    with pytest.raises(CommandError, match="A user with the e-mail address .* already exists"):
         call_command("create_admin", made.name, email=made.email)
     call_command("create_admin", made.name, email=made.email.upper(), existing=True)
     again = Company(made.organization, made.email, NEW)

@@ -109,6 +109,6 @@ def test_on_a_terminal_the_password_is_asked_for_twice(
         call_command("create_org", "Typed Ltd", email="a@test.com", stdout=io.StringIO())
         delete("Typed Ltd")
         return
-    with pytest.raises(CommandError, match="differ. Nothing was created"):
+    with pytest.raises(CommandError, match="do not match. Nothing was created"):
         call_command("create_org", "Typed Ltd", email="a@test.com")
     assert not Organization.objects.live().named("Typed Ltd").exists()

@@ -22,7 +22,7 @@ def test_typing_the_name_deletes_the_organization(
     made, out = company("Ending Ltd"), io.StringIO()
     monkeypatch.setattr("builtins.input", lambda prompt: "Ending Ltd")
     call_command("delete_org", "ending-ltd", stdout=out)
-    assert "drops the database org_ending_ltd and everything in it" in out.getvalue()
+    assert "deletes the database org_ending_ltd and everything in it" in out.getvalue()
     assert status_of(made) == "deleted"
     assert leftovers(superuser) == (set(), set())
 

@@ -60,7 +60,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(alpha: Company) -> None:
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("This drops the database")
+        assert process.stdout.readline().startswith("This deletes the database")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err.strip()) == (130, "")
@@ -74,7 +74,7 @@ def test_no_database_is_made_that_every_role_may_connect_to(
 ) -> None:
     ended = manage(*command)
     assert ended.returncode == 1
-    assert "make a database that every role of the server may connect to" in ended.stderr
+    assert "creates a database that every role on the server may connect to" in ended.stderr
     query = "SELECT count(*) FROM pg_database WHERE datname LIKE 'test%'"
     assert superuser.execute(query.encode()).fetchone() == (0,)
     with pytest.raises(CommandError):

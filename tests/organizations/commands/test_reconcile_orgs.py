@@ -52,4 +52,4 @@ def test_what_could_not_be_undone_has_an_exit_code_of_its_own(superuser: Superus
         superuser.execute(sql.SQL("GRANT {} TO orgmgmt WITH ADMIN TRUE").format(role))
         services.reconcile_organizations()
     assert (ended.returncode, ended.stdout) == (2, "failed: Stuck Ltd\n")
-    assert ended.stderr.strip().endswith("Some could not be cleaned up; the log says why.")
+    assert ended.stderr.strip().endswith("Some could not be cleaned up. See the log.")

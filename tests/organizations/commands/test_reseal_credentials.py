@@ -20,9 +20,9 @@ def test_it_says_how_many_it_sealed(alpha: Company, beta: Company) -> None:
     without_it = manage("reseal_credentials")
     back = manage("reseal_credentials", CREDENTIAL_KEYS=f"{old},{new}")
     assert (rotated.returncode, back.returncode) == (0, 0), rotated.stderr + back.stderr
-    assert rotated.stdout.startswith("Sealed ")
+    assert rotated.stdout.startswith("Re-encrypted ")
     assert without_it.returncode == 1
-    assert "Add the key that sealed it to CREDENTIAL_KEYS" in without_it.stderr
+    assert "Add the key that encrypted it to CREDENTIAL_KEYS" in without_it.stderr
     assert credentials.reseal_credentials() >= 2, "the old key opens all of them again"
 
 

@@ -36,7 +36,7 @@ def test_wrong_keys_are_told_by_check_and_check_orgs(lost: Company) -> None:
     assert lost.name in error.msg and "reset_credentials" in str(error.hint)
     (finding,) = checking.check([lost.organization.pk])
     (problem,) = finding.problems
-    assert "opens the stored password" in problem.what
+    assert "can decrypt the stored password" in problem.what
     assert "reset_credentials" in problem.remedy
 
 

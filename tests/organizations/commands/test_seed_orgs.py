@@ -42,7 +42,7 @@ def test_it_makes_so_many_that_one_can_log_in_to(
 ) -> None:
     out = seed("2", "--parallel=2")
     assert names() == ["Seed 000001", "Seed 000002"]
-    assert out.startswith("2 made in ")
+    assert out.startswith("2 created in ")
     said = re.search(r"organization '(.+)', e-mail (\S+), password (\S+);", out)
     assert said is not None, out
     Company(seeded()[0], said[2], said[3]).login(client)
@@ -80,6 +80,6 @@ def test_a_weak_password_is_refused_before_anything_is_made(
 
 def test_it_refuses_with_debug_off(settings: Settings) -> None:
     settings.DEBUG = False
-    with pytest.raises(CommandError, match="it runs with DEBUG on alone"):
+    with pytest.raises(CommandError, match="it needs DEBUG on"):
         seed("1")
     assert names() == []

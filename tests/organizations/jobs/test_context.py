@@ -86,7 +86,7 @@ def test_nothing_of_a_job_is_left_for_the_next(alpha: Company) -> None:
             asks.defer()
         work()
     assert SEEN == [None] * 4
-    assert progress(number).error == "ValueError. The log says more."
+    assert progress(number).error == "ValueError. See the log."
 
 
 def test_a_job_of_an_organization_that_is_gone_does_nothing() -> None:

@@ -278,5 +278,5 @@ def test_who_cancels_one_that_runs_is_not_told_that_nothing_was_made(client: Cli
     control.cancel(number)
     error = client.get(url).json()["error"]
     assert error["code"] == "sign_up_cancelled"
-    assert "Nothing was made" not in error["detail"]
+    assert "Nothing was created" not in error["detail"]
     assert "is being removed" in error["detail"]

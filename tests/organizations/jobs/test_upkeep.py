@@ -91,7 +91,7 @@ def test_one_that_waits_for_the_same_gets_no_second_job(alpha: Company, beta: Co
 )
 def test_a_command_hands_its_work_to_the_workers(command: str, task_name: str) -> None:
     assert said(command, enqueue=True).startswith("Job ")
-    assert said(command, enqueue=True) == "One waits already.\n"
+    assert said(command, enqueue=True) == "A job is already waiting.\n"
     number = ProcrastinateJob.objects.get(task_name=task_name).pk
     work()
     assert job(number).status == "succeeded"
@@ -100,8 +100,8 @@ def test_a_command_hands_its_work_to_the_workers(command: str, task_name: str) -
 def test_prune_does_it_itself_or_hands_it_over(alpha: Company, beta: Company) -> None:
     for company in (alpha, beta):
         log_in_twice(company)
-    assert said("prune", alpha.name, enqueue=True) == "1 jobs for the workers.\n"
-    assert said("prune", beta.name, parallel=2) == "What had expired is deleted.\n"
+    assert said("prune", alpha.name, enqueue=True) == "1 jobs enqueued.\n"
+    assert said("prune", beta.name, parallel=2) == "Expired rows deleted.\n"
     assert (logins(alpha), logins(beta)) == ([True, False], [False])
     work()
     assert logins(alpha) == [False]
@@ -127,8 +127,8 @@ def test_prune_names_who_failed_and_goes_on_with_the_others(alpha: Company, beta
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"queues": "sign-ups,letters"}, "There is no queue letters. Name some of: sign-ups"),
-        ({"concurrency": 0}, "--concurrency has to be 1 or more"),
+        ({"queues": "sign-ups,letters"}, "There is no queue letters. The queues are: sign-ups"),
+        ({"concurrency": 0}, "--concurrency must be 1 or more"),
     ],
 )
 def test_a_worker_that_cannot_work_says_why(options: dict[str, Any], message: str) -> None:

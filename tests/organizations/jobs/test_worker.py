@@ -106,7 +106,7 @@ def test_what_fails_the_same_way_again_is_not_tried_again() -> None:
         number = fails.defer(kind="bug")
         work()
     assert (job(number).status, job(number).attempts) == ("failed", 1)
-    assert progress(number).error == "KeyError. The log says more."
+    assert progress(number).error == "KeyError. See the log."
 
 
 def test_pauses_double_up_to_five_minutes(settings: Settings) -> None:
@@ -125,7 +125,7 @@ def test_a_failed_job_is_done_again_on_demand_with_all_its_tries(settings: Setti
         settings.JOB_TRIES = 5
         control.retry(number)
         assert (job(number).status, job(number).attempts) == ("todo", 0)
-        with pytest.raises(JobWrongState, match="only a failed one"):
+        with pytest.raises(JobWrongState, match="only a failed job"):
             control.retry(number)
 
 

@@ -44,7 +44,7 @@ def test_the_failed_one_is_named_with_its_error_and_the_command_that_tries_again
     assert re.search(rf"{bad.name} +│ CheckViolation: check constraint", ended.out)
     assert re.search(r"migrated +│ 3 ", ended.out)
     assert ended.err.startswith(f"{bad.slug}: CheckViolation")
-    again = ended.error.partition("1 failed. Repair, then: manage.py migrate_orgs ")[2]
+    again = ended.error.partition("1 failed. Fix the cause, then run: manage.py migrate_orgs ")[2]
     assert again.endswith("--retry-failed --parallel 2")
 
     ask(bad, GOOD)
@@ -60,7 +60,7 @@ def test_canaries_wait_for_yes(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     ended = Ended(four, "--canary", "25%")
     assert ended.code == 3
-    assert "The canaries are done, and 3 wait. To go on: manage.py migrate_orgs" in ended.error
+    assert "The canaries are done, and 3 wait. To continue: manage.py migrate_orgs" in ended.error
     assert "--canary" not in ended.error
     assert ["note" in columns(each) for each in four.rows] == [True, False, False, False]
     assert Ended(four, "--canary", "25%", "--yes").code == 0
@@ -73,7 +73,7 @@ def test_somebody_at_a_terminal_is_asked(
 ) -> None:
     def say(question: str) -> str:
         assert (
-            question == "The canaries are done: 1, and none failed. Go on with the other 3? [y/N] "
+            question == "The canaries are done: 1, none failed. Continue with the other 3? [y/N] "
         )
         if isinstance(answer, str):
             return answer
@@ -102,8 +102,8 @@ def test_a_rollback_is_said_before_it_is_done(four: Fleet, add: Add) -> None:
     Ended(four)
     ended = Ended(four, "accounts", REAL)
     assert ended.code == 3
-    assert "this takes back accounts.0004_note, and what they hold is lost" in ended.error
-    _, meant = ended.error.split("If that is meant: manage.py migrate_orgs ")
+    assert "This unapplies accounts.0004_note where applied, and deletes their data" in ended.error
+    _, meant = ended.error.split("To do it: manage.py migrate_orgs ")
     assert meant.endswith(f" --yes accounts {REAL}"), "options between the names and the app"
     out = io.StringIO()
     call_command("migrate_orgs", *shlex.split(meant), stdout=out)
@@ -129,7 +129,7 @@ def test_json_is_one_document(four: Fleet, add: Add) -> None:
 
 def test_what_cannot_be_meant_is_said(four: Fleet) -> None:
     assert "--canary takes" in Ended(four, "--canary", "many").error
-    assert "take a number from 1 on" in Ended(four, "--parallel", "-1").error
+    assert "must be 1 or more" in Ended(four, "--parallel", "-1").error
     assert "no one migration '0999'" in Ended(four, "accounts", "0999").error
 
 

@@ -144,7 +144,7 @@ def test_what_is_not_atomic_is_tried_once_and_its_first_error_stays_on_record(
     first = four.rows[0].migration_error
     assert report.failed[0].error == first
     assert first.startswith(
-        "accounts.0004_halves is not atomic: what it did before this error stays done. "
+        "accounts.0004_halves is not atomic: what it did before this error remains. "
         "LockNotAvailable: canceling statement due to lock timeout"
     )
     (failed,) = fleet.run(only, fleet.Options()).failed

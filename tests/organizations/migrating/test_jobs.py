@@ -39,13 +39,13 @@ def enqueue(fleet: Fleet, *words: str) -> str:
 
 def test_the_workers_bring_everybody_to_the_code_and_back(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
-    assert enqueue(four) == "4 jobs are for the workers."
-    assert enqueue(four) == "0 jobs are for the workers.", "each waits already"
+    assert enqueue(four) == "4 jobs enqueued."
+    assert enqueue(four) == "0 jobs enqueued.", "each waits already"
     work()
     assert {row.fingerprint for row in four.rows} == {code.current().fingerprint}
-    assert enqueue(four) == "0 jobs are for the workers.", "nobody is behind"
+    assert enqueue(four) == "0 jobs enqueued.", "nobody is behind"
 
-    assert enqueue(four, "accounts", REAL, "--yes") == "4 jobs are for the workers."
+    assert enqueue(four, "accounts", REAL, "--yes") == "4 jobs enqueued."
     work()
     assert code.current().fingerprint not in {row.fingerprint for row in four.rows}
 
@@ -93,5 +93,5 @@ def test_one_that_somebody_else_is_at_work_on_is_tried_again(four: Fleet, add: A
 
 @pytest.mark.parametrize("flag", ["--canary=1", "--max-failures=1", "--parallel=2", "--verify"])
 def test_what_is_about_a_run_does_not_go_with_jobs(four: Fleet, flag: str) -> None:
-    with pytest.raises(CommandError, match="--enqueue goes without"):
+    with pytest.raises(CommandError, match="--enqueue cannot be combined"):
         enqueue(four, flag)

@@ -116,7 +116,7 @@ def test_a_history_that_cannot_be_is_a_failure_however_it_is_looked_at(
         for key in MigrationLoader(None).disk_migrations
         if key[0] == "accounts" and "0002" in key[1]
     ]
-    why = f"accounts.{REAL} is applied, and {'.'.join(second)}, which it depends on, is not."
+    why = f"accounts.{REAL} is applied, but {'.'.join(second)}, which it depends on, is not."
     remove = f"DELETE FROM django_migrations WHERE name = '{second[1]}' RETURNING app"  # noqa: S608
     ask(bad, remove)
     try:
@@ -128,7 +128,7 @@ def test_a_history_that_cannot_be_is_a_failure_however_it_is_looked_at(
         assert why in four.rows[1].migration_error
         call_command("check")
         told = capsys.readouterr().err
-        assert f"1 organizations, such as {bad.slug}, have migrations that do not fit" in told
+        assert f"1 organizations, such as {bad.slug}, have an inconsistent migration" in told
         assert why in told.replace("\n", " ")
         with pytest.raises(CommandError, match=f"{REAL} is applied before its dependency"):
             call_command("org_command", bad.name, "migrate", "accounts", verbosity=0)
@@ -147,7 +147,7 @@ def test_of_a_tenant_app_the_master_has_no_migration_and_says_so() -> None:
     out = io.StringIO()
     call_command("migrate", interactive=False, stdout=out)
     assert "accounts" not in out.getvalue()
-    assert out.getvalue().endswith("The organizations' databases: manage.py migrate_orgs.\n")
+    assert out.getvalue().endswith("For the organizations' databases: manage.py migrate_orgs.\n")
 
     out = io.StringIO()
     call_command("showmigrations", stdout=out)
@@ -171,4 +171,4 @@ def test_showmigrations_of_an_organization_has_the_tenant_apps_alone(
     assert lines[0] == "accounts"
     assert {line[:4] for line in lines[1:]} == {" [X]"}
     wrong = said("org_command", alpha.name, "showmigrations", "organizations")
-    assert "organizations: of the master" in wrong
+    assert "organizations: in the master" in wrong

@@ -41,8 +41,8 @@ def test_an_organization_that_lacks_a_migration_is_answered_503_alone(
         assert answer.status_code == 503  # type: ignore[attr-defined]
         assert answer.headers["Retry-After"] == "2"  # type: ignore[attr-defined]
         assert answer.json() == {  # type: ignore[attr-defined]
-            "detail": f"The organization {four.rows[0].name!r} is being brought to a new version "
-            "at this moment. Try again shortly.",
+            "detail": f"The organization {four.rows[0].name!r} is being upgraded right now. "
+            "Try again shortly.",
             "code": "organization_migrating",
         }
     other = client.post(

@@ -217,7 +217,7 @@ def test_check_orgs_finds_those_that_an_earlier_template_gave_the_same_values(
                     (
                         name,
                         f"shares random values with {twin} (rows: public.vault), which "
-                        "accounts.0002_added made for the template that both are copies of",
+                        "accounts.0002_added made in the template that both were copied from",
                     )
                     for name, twin in (("Twin One", "Twin Two"), ("Twin Two", "Twin One"))
                 ]

@@ -68,7 +68,7 @@ def alpha_login(alpha: Company, twins: Twins) -> Iterator[LoginSession]:
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_tenant_query_without_an_organization_is_refused(query: str) -> None:
-    with pytest.raises(NoTenant, match="belongs to an organization, and none is active"):
+    with pytest.raises(NoTenant, match="belongs to an organization, but none is active"):
         QUERIES[query]()
 
 
