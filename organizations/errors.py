@@ -324,7 +324,7 @@ class HistoryInconsistent(OrganizationError):
         super().__init__(
             f"{migration} is applied, but {lacks}, which it depends on, is not. Somebody changed "
             "django_migrations or the code's migrations. See docs/migrations.md, "
-            '"A history that cannot be".'
+            '"Inconsistent history".'
         )
 
 

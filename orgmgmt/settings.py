@@ -296,8 +296,8 @@ def database_url(name: str) -> dict[str, Any]:
     url = text(name)
     if not url.startswith(("postgres://", "postgresql://")):
         raise ImproperlyConfigured(
-            f"{name} does not name a PostgreSQL database, and no other kind is supported: each "
-            "organization gets its own database and role. Write "
+            f"{name} does not name a PostgreSQL database, and no other kind is supported, such "
+            "as SQLite: each organization gets its own database and role. Write "
             "postgres://USER:PASSWORD@HOST:PORT/NAME."
         )
     try:

@@ -32,7 +32,7 @@ _FAIL = "SELECT procrastinate_finish_job_v1(%(id)s, 'failed', false)"
 def hand_back() -> list[int]:
     """Return the jobs of workers silent for JOB_STALLED_SECONDS to the queue; the jobs' ids.
 
-    A job abandoned more than three times JOB_TRIES fails: it may be what kills its workers. Raises
+    A job abandoned 3 × JOB_TRIES times fails: it may be what kills its workers. Raises
     what the database raises.
     """
     handed: list[int] = []

@@ -14,7 +14,7 @@ from .engine import Engine, MigrationSQL
 
 @dataclass(frozen=True)
 class Plan:
-    """count organizations have this fingerprint; the SQL is what `example` was asked for."""
+    """`count` organizations have this fingerprint; the SQL is for `example`, one of them."""
 
     fingerprint: str
     count: int
@@ -25,7 +25,7 @@ class Plan:
 def plans(
     organizations: "QuerySet[Organization]", chosen: Condition, engine: Engine
 ) -> Iterator[Plan]:
-    """One for each fingerprint; of each one database is asked."""
+    """One plan per fingerprint; queries one database for each."""
     groups = (
         organizations.filter(chosen)
         .order_by()
@@ -40,21 +40,21 @@ def plans(
 
 
 def text(plan: Plan) -> Iterator[str]:
-    """For a person: comments and SQL."""
+    """The plan as SQL with comments."""
     at = plan.fingerprint[:12] or "an unknown fingerprint"
     yield f"-- {plan.count} at {at}, such as {plan.example.slug}"
     if not plan.migrations:
         yield "-- nothing to do"
     for migration in plan.migrations:
         label, name = migration.key
-        yield f"-- {label}.{name}{', taken back' if migration.backwards else ''}"
+        yield f"-- {label}.{name}{', unapplied' if migration.backwards else ''}"
         if migration.statements is None:
             yield f"-- made for each database: {migration.reason}"
         yield from migration.statements or ()
 
 
 def facts(plan: Plan) -> dict[str, Any]:
-    """The same for a program."""
+    """The plan as JSON."""
     return {
         "fingerprint": plan.fingerprint,
         "organizations": plan.count,

@@ -20,57 +20,57 @@ from rich.text import Text
 
 from .results import Kind, Progress, Report, Result
 
-# Of the errors in the table at the end; the master has them whole.
+# Maximum errors in the table at the end; the master has all of them.
 _MOST_ERRORS = 20
-# Columns of the tables where nobody knows the terminal's.
+# Width of the tables when the terminal's is unknown.
 _LINE = 100
 Write = Callable[[str], object]
 
 
 class View(Protocol):
-    """Where a run is shown."""
+    """Output of a run."""
 
     def show(self, progress: Progress) -> None:
-        """One step further."""
+        """Show the next result."""
         ...
 
     def pause(self) -> None:
-        """Somebody is asked something."""
+        """Stop drawing, to ask a question."""
         ...
 
     def end(self, report: Report) -> None:
-        """It is over."""
+        """Show the final report."""
         ...
 
 
 def what_was_done(result: Result) -> str:
-    """One organization's turn, in a few words."""
+    """The result for one organization, in a few words."""
     if result.kind == Kind.MIGRATED:
         done = [f"{label}.{name}" for label, name in result.applied]
-        done += [f"{label}.{name} taken back" for label, name in result.unapplied]
+        done += [f"{label}.{name} unapplied" for label, name in result.unapplied]
         return f"{', '.join(done)} ({result.seconds:.2f} s)"
     if result.kind == Kind.FAILED:
         return result.error
     words = {
         Kind.IN_STEP: "up to date",
         Kind.CONFIRMED: "as the record says",
-        Kind.CORRECTED: "the record is corrected",
-        Kind.BUSY: "skipped, somebody is at work on it",
-        Kind.GONE: "it was deleted meanwhile",
+        Kind.CORRECTED: "record corrected",
+        Kind.BUSY: "skipped, another process is working on it",
+        Kind.GONE: "deleted meanwhile",
         Kind.NOT_TRIED: "not tried",
     }
     return words[result.kind]
 
 
 def tables(report: Report) -> Iterator[Table]:
-    """What a run came to, in numbers, and those that failed."""
+    """The report as tables: numbers, and the failed organizations."""
     counts = report.counts
     rows = [
         ("migrated", counts[Kind.MIGRATED]),
         ("as the record says", counts[Kind.CONFIRMED]),
-        ("corrected in the record", counts[Kind.CORRECTED]),
+        ("record corrected", counts[Kind.CORRECTED]),
         ("up to date", counts[Kind.IN_STEP] + report.in_step_before),
-        ("skipped, somebody is at work on them", counts[Kind.BUSY]),
+        ("skipped, being worked on", counts[Kind.BUSY]),
         ("deleted meanwhile", counts[Kind.GONE]),
         ("not tried", report.not_tried),
     ]
@@ -88,7 +88,7 @@ def tables(report: Report) -> Iterator[Table]:
 
 
 class Lines:
-    """One line for each organization that had a turn, and the tables: for logs."""
+    """Output as one line per organization, and the tables: for logs."""
 
     def __init__(self, out: Write, err: Write) -> None:
         self._out, self._err = out, err
@@ -111,7 +111,7 @@ class Lines:
 
 
 class Terminal:
-    """A bar with rate, time left and failures, and a table at the end."""
+    """Output as a bar with rate, time left and failures, and tables at the end."""
 
     def __init__(self, file: IO[str]) -> None:
         self._console = Console(file=file)
@@ -123,7 +123,7 @@ class Terminal:
             self._begin(progress.total)
         assert self._bar is not None and self._task is not None  # noqa: S101, PT018
         failed = f"{progress.failed} failed"
-        # rich begins its clock anew with each other total (progress.py, Progress.update).
+        # rich restarts its clock when the total changes (progress.py, Progress.update).
         if progress.total != self._bar.tasks[self._task].total:
             self._bar.tasks[self._task].total = progress.total
         self._bar.update(self._task, completed=progress.done, failed=failed)
@@ -159,7 +159,7 @@ class Terminal:
 
 
 class Document:
-    """One JSON document, written as the run goes: nothing of it is kept."""
+    """Output as one JSON document, streamed."""
 
     def __init__(self, out: Write, facts: dict[str, Any]) -> None:
         self._out = out

@@ -8,26 +8,26 @@ from organizations.models import Organization
 
 from .engine import Key
 
-# Failed ones that a report names; the others are counted, and the master has them all.
+# Maximum failed ones that a report names; the others are counted, and the master has them all.
 MOST_NAMED = 100
 
 
 class Kind(StrEnum):
-    """How one organization's turn ended."""
+    """The kind of result for one organization."""
 
     MIGRATED = "migrated"
-    IN_STEP = "in step"  # Nothing was to be done.
-    CONFIRMED = "confirmed"  # --verify: the database is as the record says.
-    CORRECTED = "corrected"  # --verify: it is not, and now the record is right.
-    BUSY = "skipped"  # Somebody else is at work on it.
-    GONE = "gone"  # Deleted in the meantime.
+    IN_STEP = "in step"  # Nothing to do.
+    CONFIRMED = "confirmed"  # --verify: the database matches the record.
+    CORRECTED = "corrected"  # --verify: it did not; the record is now right.
+    BUSY = "skipped"  # Another process is working on it.
+    GONE = "gone"  # Deleted meanwhile.
     FAILED = "failed"
     NOT_TRIED = "not tried"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One organization's turn. error: empty unless it failed. seconds: of the database's work."""
+    """One organization's result. error: empty unless it failed. seconds: of the database's work."""
 
     organization_id: int
     name: str
@@ -42,13 +42,13 @@ class Result:
 
     @classmethod
     def of(cls, organization: Organization, kind: Kind, *, error: str = "") -> "Result":
-        """A turn in which its database had no part."""
+        """A result without a query of its database."""
         return cls(organization.pk, organization.name, organization.slug, kind, error=error)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run is. total: of this part of it (the canaries, or the rest)."""
+    """A run's progress. total: of this part of it (the canaries, or the rest)."""
 
     done: int
     total: int
@@ -58,7 +58,7 @@ class Progress:
 
 @dataclass
 class Report:
-    """A run, in numbers that do not grow with it. stopped: why it ended before its end, if so."""
+    """A run's totals; memory does not grow. stopped: why it ended early, if it did."""
 
     considered: int = 0
     in_step_before: int = 0
@@ -82,12 +82,12 @@ class Report:
 
     @property
     def not_tried(self) -> int:
-        # Who signs up while the run lasts has a turn too, and was not counted before it.
+        # Organizations that sign up during the run have a turn too, but were not counted before.
         return max(0, self.considered - self.done)
 
 
 class Stopped(StrEnum):
-    """Why a run ended before everybody had a turn."""
+    """Why a run ended early."""
 
     INTERRUPTED = "interrupted"
     CANARY_FAILED = "a canary failed"

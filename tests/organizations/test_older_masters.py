@@ -126,7 +126,7 @@ def test_what_was_adopted_is_adopted_again_where_the_same_dump_is_restored_again
 
 def test_a_rehearsal_cannot_reach_what_is_productions(estate: Estate) -> None:
     estate.create("Productive Ltd")
-    with pytest.raises(ServerFailed, match="where it belongs"):
+    with pytest.raises(ServerFailed, match="nothing to claim"):
         estate.manage("claim_installation", "--new", "--yes")
     estate.restore(estate.dump(), "rehearsal")
     beside = {"MASTER_DB_NAME": "rehearsal"}

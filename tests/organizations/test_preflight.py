@@ -151,7 +151,7 @@ def test_a_role_without_a_free_connection(probe: Callable[[str], None]) -> None:
 
 def test_a_server_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "MINIMUM_SERVER_VERSION", 990000)
-    assert "the server is PostgreSQL 18, and" in sentence()
+    assert "the server is PostgreSQL 18, but" in sentence()
 
 
 def test_a_host_that_has_no_address(configure: Callable[..., None]) -> None:

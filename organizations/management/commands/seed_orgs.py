@@ -116,7 +116,7 @@ class Command(BaseCommand):
         )
         self.stdout.write(
             f"Log in at /api/login/: organization {shlex.quote(seeds.name)}, e-mail {EMAIL}, "
-            f"password {password or '(the one you gave)'}."
+            f"password {password or '(the one you gave)'}"
         )
 
 

@@ -133,7 +133,11 @@ def test_one_that_does_not_exist_is_said() -> None:
         ("ALTER ROLE <ROLE> NOLOGIN", Kind.ROLE, "cannot log in"),
         ("ALTER ROLE <ROLE> CONNECTION LIMIT -1", Kind.ROLE, "may have any number of connections"),
         ("GRANT <OTHER> TO <ROLE> GRANTED BY orgmgmt", Kind.MEMBERSHIP, "is a member of orgrole_"),
-        ("GRANT <ROLE> TO orgmgmt GRANTED BY orgmgmt", Kind.MEMBERSHIP, "orgmgmt has remained"),
+        (
+            "GRANT <ROLE> TO orgmgmt GRANTED BY orgmgmt",
+            Kind.MEMBERSHIP,
+            "orgmgmt is still a member",
+        ),
         ("ALTER DATABASE <DB> IS_TEMPLATE true", Kind.SETTINGS, "is a template"),
         ("ALTER DATABASE <DB> CONNECTION LIMIT 0", Kind.SETTINGS, "accepts at most 0 connections"),
         ("ALTER DATABASE <DB> SET work_mem = '1MB'", Kind.SETTINGS, "has a work_mem of its own"),

@@ -43,7 +43,7 @@ def test_it_makes_so_many_that_one_can_log_in_to(
     out = seed("2", "--parallel=2")
     assert names() == ["Seed 000001", "Seed 000002"]
     assert out.startswith("2 created in ")
-    said = re.search(r"organization '(.+)', e-mail (\S+), password (\S+);", out)
+    said = re.search(r"organization '(.+)', e-mail (\S+), password (\S+)\n", out)
     assert said is not None, out
     Company(seeded()[0], said[2], said[3]).login(client)
     Company(seeded()[1], said[2], said[3]).login(client)

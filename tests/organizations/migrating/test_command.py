@@ -107,7 +107,7 @@ def test_a_rollback_is_said_before_it_is_done(four: Fleet, add: Add) -> None:
     assert meant.endswith(f" --yes accounts {REAL}"), "options between the names and the app"
     out = io.StringIO()
     call_command("migrate_orgs", *shlex.split(meant), stdout=out)
-    assert out.getvalue().count("accounts.0004_note taken back") == 4
+    assert out.getvalue().count("accounts.0004_note unapplied") == 4
 
 
 def test_what_somebody_did_by_hand_is_found_by_the_next_run(four: Fleet, add: Add) -> None:
