@@ -14,23 +14,21 @@ from .server import WebServer, assert_no_traceback, serving
 def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     """gunicorn with DEBUG on, as on a developer's machine; its log holds no traceback."""
     log = tmp_path_factory.mktemp("gunicorn") / "development.log"
-    with serving(log) as running:
+    with serving(log, WEB_CONCURRENCY="2") as running:
         yield running
     assert_no_traceback(running)
 
 
 @pytest.fixture(scope="session")
-def production(
-    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebServer]:
-    """gunicorn with DEBUG off, on plain http; its log holds no traceback."""
-    log = tmp_path_factory.mktemp("gunicorn") / "production.log"
+def live(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """gunicorn as in production, but on plain http; its log holds no traceback."""
+    log = tmp_path_factory.mktemp("gunicorn") / "live.log"
     with serving(log, DEBUG="off", HTTPS_ONLY="off") as running:
         yield running
     assert_no_traceback(running)
 
 
-@pytest.fixture(params=["server", "production"])
+@pytest.fixture(params=["server", "live"])
 def either(request: pytest.FixtureRequest) -> WebServer:
     """Each of the two, one after the other."""
     running: WebServer = request.getfixturevalue(request.param)

@@ -116,13 +116,13 @@ def environment(**changes: str) -> dict[str, str]:
 
 @contextmanager
 def serving(log: Path, **changes: str) -> Iterator[WebServer]:
-    """gunicorn as it is deployed, 2 workers of 4 threads unless
-    `changes` say otherwise; ended with the block.
+    """gunicorn as it is deployed, one worker of 4 threads unless `changes` say otherwise; ended
+    with the block.
 
     Its log holds no secret at the end.
     """
     port = free_port()
-    size = {"WEB_CONCURRENCY": "2", "WEB_THREADS": "4"}
+    size = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "4"}
     variables = environment(HOST="127.0.0.1", PORT=str(port), **{**size, **changes})
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -78,11 +78,11 @@ def send(
 
 
 @pytest.fixture
-def headers(request: pytest.FixtureRequest, either: WebServer, alpha: Company) -> dict[str, str]:
+def headers(request: pytest.FixtureRequest, live: WebServer, alpha: Company) -> dict[str, str]:
     """Of a request whose body is JSON; with alpha's admin's token where the endpoint wants one."""
     sent = {"Content-Type": "application/json"}
     if ENDPOINTS[request.getfixturevalue("endpoint")][3]:
-        sent |= bearer(either, alpha)
+        sent |= bearer(live, alpha)
     return sent
 
 
@@ -93,10 +93,10 @@ def bearer(server: WebServer, company: Company) -> dict[str, str]:
 
 @every_endpoint
 def test_a_body_that_is_no_good_is_400(
-    either: WebServer, headers: dict[str, str], endpoint: str
+    live: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
     for what, data in BODIES.items():
-        response = send(either, endpoint, data, headers)
+        response = send(live, endpoint, data, headers)
         # A logout whose body is JSON and names no token is refused for that.
         refused = (400, 401) if endpoint == "logout" else (400,)
         assert response.status_code in refused, f"{what}: {response.text[:200]}"
@@ -105,66 +105,66 @@ def test_a_body_that_is_no_good_is_400(
 
 @every_endpoint
 def test_a_field_of_the_wrong_type_is_named(
-    either: WebServer, headers: dict[str, str], endpoint: str
+    live: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
     good = ENDPOINTS[endpoint][2]
     for field in good:
         for kind, value in WRONG_TYPES.items():
-            response = send(either, endpoint, json.dumps({**good, field: value}).encode(), headers)
+            response = send(live, endpoint, json.dumps({**good, field: value}).encode(), headers)
             assert response.status_code == 400, f"{field}, {kind}: {response.text[:200]}"
             assert set(assert_one_shape(response, 400)["fields"]) == {field}, kind
 
 
 @every_endpoint
 def test_a_text_that_is_too_long_is_refused(
-    either: WebServer, headers: dict[str, str], endpoint: str
+    live: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
     good = ENDPOINTS[endpoint][2]
     for field in good:
         for text in ("x" * 100_000, "😀" * 5_000, "a" * 100_000 + "@test.com"):
-            response = send(either, endpoint, json.dumps({**good, field: text}).encode(), headers)
+            response = send(live, endpoint, json.dumps({**good, field: text}).encode(), headers)
             assert field in assert_one_shape(response, 400)["fields"], field
 
 
 @every_endpoint
 def test_a_body_of_10_megabytes_is_413(
-    either: WebServer, headers: dict[str, str], endpoint: str
+    live: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
-    response = send(either, endpoint, b'{"email": "' + b"a" * 10_000_000 + b'"}', headers)
+    response = send(live, endpoint, b'{"email": "' + b"a" * 10_000_000 + b'"}', headers)
     assert assert_one_shape(response, 413)["code"] == "too_large"
 
 
 @every_endpoint
 def test_another_content_type_is_415(
-    either: WebServer, headers: dict[str, str], endpoint: str
+    live: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
     del headers["Content-Type"]
     types = ("text/plain", "text/html; charset=utf-8", "garbage", "", None, "application/")
     for content_type in types:
         sent = headers if content_type is None else {**headers, "Content-Type": content_type}
-        response = send(either, endpoint, json.dumps(ENDPOINTS[endpoint][2]).encode(), sent)
+        response = send(live, endpoint, json.dumps(ENDPOINTS[endpoint][2]).encode(), sent)
         code = assert_one_shape(response, 415)["code"]
         assert code == "unsupported_media_type", content_type
 
 
 @every_endpoint
 def test_a_content_type_with_odd_parameters_is_no_500(
-    either: WebServer, headers: dict[str, str], endpoint: str
+    live: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
     for parameters in ("charset=nonsense", "charset=utf-16", "charset=\x80", "charset", ";;;="):
         sent = {**headers, "Content-Type": f"application/json; {parameters}".encode("latin-1")}
-        response = send(either, endpoint, b'{"email": 7}', sent)  # type: ignore[arg-type]
+        response = send(live, endpoint, b'{"email": 7}', sent)  # type: ignore[arg-type]
         assert_one_shape(response, 400, 401, 415)
 
 
 @every_endpoint
 def test_a_form_with_rubbish_in_it_is_no_500(
-    either: WebServer, headers: dict[str, str], endpoint: str
+    live: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
     for content_type in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         sent = {**headers, "Content-Type": content_type}
         for data in (b"%00=%ff&email=%00", b"&" * 5_000, b"a=b&" * 5_000, b"--x\r\n\0", b"--x--"):
-            response = send(either, endpoint, data, sent)
+            response = send(live, endpoint, data, sent)
             # Every field of a change may be left out, and unknown ones are passed over.
             if not (response.status_code == 200 and ENDPOINTS[endpoint][0] == "PATCH"):
                 assert_one_shape(response, 400, 401, 413, 415)
@@ -172,17 +172,17 @@ def test_a_form_with_rubbish_in_it_is_no_500(
 
 @every_endpoint
 def test_two_equal_keys_are_refused(
-    either: WebServer, headers: dict[str, str], endpoint: str
+    live: WebServer, headers: dict[str, str], endpoint: str
 ) -> None:
     field, value = next(iter(ENDPOINTS[endpoint][2].items()))
     data = f'{{"{field}": {json.dumps(value)}, "{field}": 7}}'.encode()
-    error = assert_one_shape(send(either, endpoint, data, headers), 400)
+    error = assert_one_shape(send(live, endpoint, data, headers), 400)
     assert error["code"] == "parse_error"
 
 
 @every_endpoint
-def test_an_empty_body_is_no_500(either: WebServer, headers: dict[str, str], endpoint: str) -> None:
-    response = send(either, endpoint, b"", headers)
+def test_an_empty_body_is_no_500(live: WebServer, headers: dict[str, str], endpoint: str) -> None:
+    response = send(live, endpoint, b"", headers)
     # The refresh token of a logout and each field of a change may be left out.
     if ENDPOINTS[endpoint][0] == "PATCH":
         assert response.status_code == 200
@@ -191,16 +191,16 @@ def test_an_empty_body_is_no_500(either: WebServer, headers: dict[str, str], end
 
 
 @every_endpoint
-def test_another_method_is_405(either: WebServer, headers: dict[str, str], endpoint: str) -> None:
+def test_another_method_is_405(live: WebServer, headers: dict[str, str], endpoint: str) -> None:
     own = ("PUT", "DELETE") if endpoint == "user" else ()
     for method in {"PUT", "DELETE", "TRACE", "FOO", "PROPFIND"}.difference(own):
-        response = either.call(method, ENDPOINTS[endpoint][1], data=b"{}", headers=headers)
+        response = live.call(method, ENDPOINTS[endpoint][1], data=b"{}", headers=headers)
         assert assert_one_shape(response, 405)["code"] == "method_not_allowed", method
         assert method not in response.headers["Allow"]
 
 
 @pytest.mark.parametrize("path", ["/api/v1/me/", "/api/v1/users/", "/api/v1/organization/"])
-def test_a_bad_authorization_header_is_401(either: WebServer, path: str) -> None:
+def test_a_bad_authorization_header_is_401(live: WebServer, path: str) -> None:
     for authorization in (
         b"Bearer",
         b"bearer x",
@@ -214,36 +214,36 @@ def test_a_bad_authorization_header_is_401(either: WebServer, path: str) -> None
         b",",
         b"",
     ):
-        response = either.get(path, headers={"Authorization": authorization})
+        response = live.get(path, headers={"Authorization": authorization})
         code = assert_one_shape(response, 401)["code"]
         assert code in ("invalid_token", "not_authenticated"), authorization
 
 
 @pytest.mark.parametrize("cookie", ["org_session=abc:def", "org_session=a:b:c", "sessionid=%00"])
-def test_a_forged_cookie_is_401(either: WebServer, cookie: str) -> None:
-    assert_one_shape(either.get("/api/v1/me/", headers={"Cookie": cookie}), 401)
+def test_a_forged_cookie_is_401(live: WebServer, cookie: str) -> None:
+    assert_one_shape(live.get("/api/v1/me/", headers={"Cookie": cookie}), 401)
 
 
-def test_a_weak_password_is_refused_by_name(either: WebServer) -> None:
+def test_a_weak_password_is_refused_by_name(live: WebServer) -> None:
     for password in ("short", "12345678901", "password123", "a@new.example", " "):
-        error = assert_one_shape(either.post("/org/create", {**SIGN_UP, "password": password}), 400)
+        error = assert_one_shape(live.post("/org/create", {**SIGN_UP, "password": password}), 400)
         assert set(error["fields"]) == {"password"}, password
 
 
-def test_what_is_no_address_is_refused_by_name(either: WebServer) -> None:
+def test_what_is_no_address_is_refused_by_name(live: WebServer) -> None:
     for email in ("", "a", "a@", "@b.de", "a b@c.de", "a@b.de\r\nBcc: c@d.de"):
-        error = assert_one_shape(either.post("/org/create", {**SIGN_UP, "email": email}), 400)
+        error = assert_one_shape(live.post("/org/create", {**SIGN_UP, "email": email}), 400)
         assert set(error["fields"]) == {"email"}, email
 
 
-def test_what_is_no_name_is_refused_by_name(either: WebServer) -> None:
+def test_what_is_no_name_is_refused_by_name(live: WebServer) -> None:
     for name in ("", "   ", "---", "x" * 256, "a\x07b", "\u200b", "\u202eabc"):
-        error = assert_one_shape(either.sign_up(name), 400)
+        error = assert_one_shape(live.sign_up(name), 400)
         assert set(error["fields"]) == {"organization_name"}, name
 
 
-def test_a_name_of_255_characters_is_good(either: WebServer) -> None:
-    assert either.sign_up("x" * 255).status_code == 201
+def test_a_name_of_255_characters_is_good(live: WebServer) -> None:
+    assert live.sign_up("x" * 255).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -259,9 +259,9 @@ def test_a_name_of_255_characters_is_good(either: WebServer) -> None:
     ids=["no-request", "version", "header-name", "long-line", "many-headers", "coding"],
 )
 def test_what_gunicorn_refuses_is_answered_in_the_one_shape_with_all_headers(
-    request_: bytes, status: int, code: str, production: WebServer
+    request_: bytes, status: int, code: str, live: WebServer
 ) -> None:
-    answer = production.raw(request_)
+    answer = live.raw(request_)
     assert assert_one_shape(answer, status)["code"] == code
     assert b"script" not in answer.content
     for name, value in {**ALWAYS, "Content-Security-Policy": NOTHING}.items():

@@ -13,8 +13,8 @@ NUMBER = "9" * 1_000
 
 
 @pytest.fixture
-def bearer(either: WebServer, alpha: Company) -> dict[str, str]:
-    token = either.log_in(alpha.name, email=alpha.email).json()["access_token"]
+def bearer(live: WebServer, alpha: Company) -> dict[str, str]:
+    token = live.log_in(alpha.name, email=alpha.email).json()["access_token"]
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -60,12 +60,12 @@ def bearer(either: WebServer, alpha: Company) -> dict[str, str]:
     ],
 )
 def test_a_path_or_query_that_leads_nowhere_is_answered_in_the_one_shape(
-    either: WebServer, bearer: dict[str, str], path: str, status: int
+    live: WebServer, bearer: dict[str, str], path: str, status: int
 ) -> None:
     if path.startswith("/admin/login"):
-        response = either.post(path, {"email": "a", "password": "b"})
+        response = live.post(path, {"email": "a", "password": "b"})
     else:
-        response = either.get(path, headers=bearer)
+        response = live.get(path, headers=bearer)
     assert_one_shape(response, status)
 
 
@@ -81,9 +81,9 @@ def test_a_path_or_query_that_leads_nowhere_is_answered_in_the_one_shape(
     ],
 )
 def test_a_query_that_means_nothing_changes_nothing(
-    either: WebServer, bearer: dict[str, str], query: str
+    live: WebServer, bearer: dict[str, str], query: str
 ) -> None:
-    response = either.get(f"/api/v1/users/?{query}", headers=bearer)
+    response = live.get(f"/api/v1/users/?{query}", headers=bearer)
     assert response.status_code in (200, 400), response.text
     assert "password" not in response.text
     if response.status_code == 400:
@@ -91,16 +91,16 @@ def test_a_query_that_means_nothing_changes_nothing(
 
 
 @pytest.mark.parametrize("query", ["%00", "a%00b", "", "%20", "x" * 256, "%0a"])
-def test_a_login_at_a_name_that_can_be_none_is_400(either: WebServer, query: str) -> None:
+def test_a_login_at_a_name_that_can_be_none_is_400(live: WebServer, query: str) -> None:
     body = {"email": "a@test.com", "password": "b"}
-    error = assert_one_shape(either.post(f"/admin/login?organization_name={query}", body), 400)
+    error = assert_one_shape(live.post(f"/admin/login?organization_name={query}", body), 400)
     assert set(error["fields"]) == {"organization_name"}
 
 
 @pytest.mark.parametrize("query", ["%ff", "%ed%a0%80", "x?y%26z", "%F0%9F%98%80" * 255])
-def test_a_login_at_an_odd_name_is_404(either: WebServer, query: str) -> None:
+def test_a_login_at_an_odd_name_is_404(live: WebServer, query: str) -> None:
     body = {"email": "a@test.com", "password": "b"}
-    assert_one_shape(either.post(f"/admin/login?organization_name={query}", body), 404)
+    assert_one_shape(live.post(f"/admin/login?organization_name={query}", body), 404)
 
 
 @pytest.mark.parametrize("query", ["version=%00", "version=%0d%0aX:y", "lang=%00", "format=%00"])
@@ -113,13 +113,13 @@ def test_an_odd_query_at_a_page_for_everybody_is_no_500(
 
 
 @pytest.mark.parametrize("host", [b"evil.example", b"", b"a b", b"\xff", b"localhost/x", b"[::1"])
-def test_a_host_that_is_not_served_is_400(either: WebServer, host: bytes) -> None:
-    answer = either.raw(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+def test_a_host_that_is_not_served_is_400(live: WebServer, host: bytes) -> None:
+    answer = live.raw(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
     assert assert_one_shape(answer, 400)["code"] == "unknown_host"
 
 
-def test_health_is_answered_whatever_the_host(either: WebServer) -> None:
-    assert either.raw(b"GET /health HTTP/1.1\r\nHost: 10.0.0.7:8000\r\n\r\n").status == 200
+def test_health_is_answered_whatever_the_host(live: WebServer) -> None:
+    assert live.raw(b"GET /health HTTP/1.1\r\nHost: 10.0.0.7:8000\r\n\r\n").status == 200
 
 
 @pytest.mark.parametrize(
@@ -138,26 +138,26 @@ def test_health_is_answered_whatever_the_host(either: WebServer) -> None:
     ],
 )
 def test_what_is_no_http_is_refused_before_the_application(
-    either: WebServer, request_: bytes
+    live: WebServer, request_: bytes
 ) -> None:
-    answer = either.raw(request_)
+    answer = live.raw(request_)
     assert 400 <= answer.status < 500, answer
 
 
 @pytest.mark.parametrize(
     "chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"0\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n"]
 )
-def test_a_chunked_body_that_is_no_good_is_refused(either: WebServer, chunks: bytes) -> None:
-    answer = either.raw(GET + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+def test_a_chunked_body_that_is_no_good_is_refused(live: WebServer, chunks: bytes) -> None:
+    answer = live.raw(GET + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
     assert_one_shape(answer, 400, 411)
 
 
 def test_a_good_chunked_body_is_read_or_told_to_come_with_a_length(
-    either: WebServer, alpha: Company
+    live: WebServer, alpha: Company
 ) -> None:
     body = json.dumps({"organization_name": alpha.name}).encode()
     chunk = f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
-    answer = either.raw(GET + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
+    answer = live.raw(GET + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
     if answer.status != 200:
         # It names every field: to say that one is missing would mislead.
         assert_one_shape(answer, 411)
@@ -166,14 +166,14 @@ def test_a_good_chunked_body_is_read_or_told_to_come_with_a_length(
 @pytest.mark.parametrize(
     "data", [b"{bad", b"null", b'{"email": ' + b"9" * 50_000 + b"}", b'{"email": "a\xff"}']
 )
-def test_what_is_wrong_with_a_body_is_said_in_a_sentence(either: WebServer, data: bytes) -> None:
+def test_what_is_wrong_with_a_body_is_said_in_a_sentence(live: WebServer, data: bytes) -> None:
     headers = {"Content-Type": "application/json"}
-    response = either.call("POST", "/org/get", data=data, headers=headers)
+    response = live.call("POST", "/org/get", data=data, headers=headers)
     detail = assert_one_shape(response, 400)["detail"]
     assert detail.endswith("."), detail
     assert "sys." not in detail and "codec" not in detail, f"it speaks of the inside: {detail}"
 
 
-def test_a_head_request_is_answered_without_a_warning_in_the_log(either: WebServer) -> None:
-    assert either.call("HEAD", "/health").status_code == 200
-    assert "WSGI app sent body bytes" not in either.text()
+def test_a_head_request_is_answered_without_a_warning_in_the_log(live: WebServer) -> None:
+    assert live.call("HEAD", "/health").status_code == 200
+    assert "WSGI app sent body bytes" not in live.text()

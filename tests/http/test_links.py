@@ -30,7 +30,7 @@ def mailing(
     folder = tmp_path_factory.mktemp("gunicorn")
     environment = {"EMAIL_URL": f"filemail://{mails}"}
     with (
-        serving(folder / "mailing.log", **environment) as running,
+        serving(folder / "mailing.log", WEB_CONCURRENCY="2", **environment) as running,
         working(folder / "worker.log", **environment),
     ):
         yield running

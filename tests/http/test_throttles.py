@@ -22,7 +22,7 @@ def throttled(
         "THROTTLE_LOGIN_ACCOUNT": "7/hour",
         "LOGIN_FREE_FAILURES": "100",
     }
-    with serving(log, THROTTLES="on", **limits) as running:
+    with serving(log, WEB_CONCURRENCY="2", THROTTLES="on", **limits) as running:
         yield running
     assert_no_traceback(running)
 

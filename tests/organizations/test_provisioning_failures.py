@@ -90,7 +90,7 @@ def test_a_migration_that_fails_leaves_nothing(
     superuser: Superuser, migration: Callable[[str], None], settings: Settings
 ) -> None:
     migration("SELECT 1 / 0")
-    with pytest.raises(ProvisioningFailed, match="step behind 'database' failed") as caught:
+    with pytest.raises(ProvisioningFailed, match="step after 'database' failed") as caught:
         sign_up()
     assert "org_" not in str(caught.value), "the server's own words stay in the log"
     settings.MIGRATION_MODULES = {}
@@ -113,7 +113,7 @@ def test_a_first_admin_that_cannot_be_written_leaves_nothing(
     superuser: Superuser, migration: Callable[[str], None], settings: Settings
 ) -> None:
     migration(ON_FIRST_USER.format("RAISE EXCEPTION $$doomed$$;"))
-    with pytest.raises(ProvisioningFailed, match="step behind 'schema' failed"):
+    with pytest.raises(ProvisioningFailed, match="step after 'schema' failed"):
         sign_up()
     settings.MIGRATION_MODULES = {}
     assert_nothing_is_left_and_the_name_is_free(superuser)

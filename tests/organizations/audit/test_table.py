@@ -154,7 +154,7 @@ def audit_triggers(master: Superuser) -> set[str]:
 def test_the_command_prunes_and_says_how_many(master: Superuser) -> None:
     plant(master, days=401)
     ended = manage("prune_audit")
-    assert (ended.returncode, ended.stdout) == (0, "Deleted 1 entries of the audit trail.\n")
+    assert (ended.returncode, ended.stdout) == (0, "Deleted 1 audit entries.\n")
     acts = AuditEntry.objects.filter(at__gt=timezone.now() - timedelta(minutes=5))
     assert {"audit.pruned", "command.run"} <= set(acts.values_list("act", flat=True))
 

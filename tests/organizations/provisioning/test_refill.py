@@ -235,7 +235,7 @@ def test_build_template_builds_one_and_says_so_and_another_where_that_is_wanted(
     assert first.returncode == 0, first.stderr
     template = Template.objects.get()
     assert first.stdout == f"built: {template.database_name}\n"
-    assert manage("build_template").stdout == f"is there already: {template.database_name}\n"
+    assert manage("build_template").stdout == f"already exists: {template.database_name}\n"
     again = manage("build_template", "--rebuild").stdout
     rebuilt = Template.objects.get()
     assert again == f"dropped: {template.database_name}\nbuilt: {rebuilt.database_name}\n"

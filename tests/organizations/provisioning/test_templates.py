@@ -93,7 +93,7 @@ def test_one_that_cannot_be_built_leaves_nothing_and_is_not_tried_at_each_sign_u
 ) -> None:
     code.add("SELECT 1 / 0")
     for _ in range(2):
-        with pytest.raises(ProvisioningFailed, match="step behind 'database' failed"):
+        with pytest.raises(ProvisioningFailed, match="step after 'database' failed"):
             services.create_organization(name="Never", email="a@test.com", password=PASSWORD)
     assert [record.message for record in caplog.records].count("template not built") == 1
     assert not Template.objects.exists()
