@@ -64,7 +64,7 @@ Status = Organization.Status
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A new organization, and how long each step of making it took."""
+    """A new organization, and the time of each step."""
 
     organization: Organization
     report: Report
@@ -80,7 +80,7 @@ def find_organization(name: str) -> Organization:
     return organization
 
 
-# Written out: strangers' look-ups come often, and putting it together takes longer than the answer.
+# Raw SQL: look-ups are frequent, and the ORM takes longer to build the query than to run it.
 _BY_NAME = (
     "SELECT * FROM organizations WHERE name_digest = ANY(%s) AND status IN (%s, %s) "
     "ORDER BY array_position(%s, name_digest::text) LIMIT 1"
@@ -90,13 +90,13 @@ _BY_NAME = (
 def create_organization(
     *, name: str, email: str, password: str, password_hash: str | None = None
 ) -> Created:
-    """An organization with its role, database, tables and first admin.
+    """Create an organization with its role, database, tables and first admin.
 
-    password_hash: the password's, where it is known already; none: it is computed.
+    password_hash: the password's, if already known; otherwise it is computed.
     Raises ValidationError by field (organization_name, email, password), MigrationsIncoherent,
     OrganizationExists, TooManyOrganizations, ServerUnavailable, ProvisioningFailed,
-    ProvisioningInTransaction. When it raises, what was made has been taken back; where even that
-    was impossible the row says so, and reconcile_orgs does it.
+    ProvisioningInTransaction. When it raises, everything was undone; if even that was impossible,
+    the row says so, and reconcile_orgs does it.
     """
     _refuse_in_transaction()
     validate_sign_up(name=name, email=email, password=password)
@@ -106,12 +106,12 @@ def create_organization(
         raise OrganizationExists(name)
     ceiling.refuse_above()
     report = Report()
-    # Whoever holds this lock is the only one who creates, deletes or cleans up this name.
+    # Only the holder of this lock creates, deletes or cleans up this name.
     with open_session() as session, ThreadPoolExecutor(max_workers=1) as worker:
         with report.step("lock"):
             if not session.try_lock(key_of(name)):
                 raise OrganizationExists(name)
-        # Meanwhile: it takes about as long as all the rest, and gives others the interpreter.
+        # In parallel: hashing takes about as long as the rest, and releases the GIL.
         hashed = worker.submit(lambda: password_hash or hash_password(password))
         return _create(session, report, name=name, email=email, password_hash=hashed.result)
 
@@ -119,11 +119,11 @@ def create_organization(
 def create_reserved_organization(
     pending: PendingSignUp, *, password_hash: str, on_step: Callable[[str], None]
 ) -> Created | None:
-    """The same for a sign-up that has its name reserved, and whose password is hashed already.
+    """Create the organization of an accepted sign-up: its name is reserved, its password hashed.
 
-    None where an earlier try got through, or it was given up. on_step: told each step that is
-    done. The sign-up ends in the commit that opens the organization. Raises as
-    create_organization does, and OrganizationBusy while somebody else is at work on the name.
+    None if an earlier try succeeded, or the sign-up was given up. on_step: called with each
+    finished step. The sign-up ends in the commit that activates the organization. Raises as
+    create_organization does, and OrganizationBusy while another process works on the name.
     """
     _refuse_in_transaction()
     code.refuse_problem()
@@ -144,7 +144,7 @@ def create_reserved_organization(
         )
 
 
-# Of a worker that was taken for dead and is not: its session holds the lock until it ends.
+# A worker wrongly taken for dead still holds the lock, until its session ends.
 _RESERVED_WAIT = 10.0
 
 
@@ -158,7 +158,7 @@ def _create(
     pending: PendingSignUp | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Created:
-    """Under the name's lock, which the session holds."""
+    """Create it under the name's lock, which the session holds."""
 
     def done(step: Step) -> None:
         _record_step(session, organization, step)
@@ -192,18 +192,18 @@ def _insert(
 ) -> Organization:
     """The row, committed before anything exists that would be an orphan without it.
 
-    Where a spare database is ready it is the organization's by the same commit.
+    If a spare database is ready, the same commit assigns it.
     """
     reserved = PendingSignUp.objects.open().named(name)
     if pending is not None:
         reserved = reserved.exclude(pk=pending.pk)
-    # Nobody makes one that is too old: the name's lock is ours.
+    # No worker is processing an expired one: we hold the name's lock.
     if reserved.exists() and not reserved.expire():
         raise OrganizationExists(name)
     for leftover in Organization.objects.live().named(name):
         if leftover.is_usable:
             raise OrganizationExists(name)
-        # Its lock is ours, so whoever made it is dead: finish that story first.
+        # We hold its lock, so its maker is dead: undo that first.
         try:
             _undo(session, leftover)
         except DatabaseKept as error:
@@ -211,8 +211,8 @@ def _insert(
             raise OrganizationExists(name) from error
     opaque = settings.ORG_DATABASE_NAMES == "opaque"
     slug = slug_for(key_of(name))
-    # Somebody's readable slug can look like a hashed one, and the server can hold databases of
-    # others: neither is a reason to refuse this name.
+    # A readable slug can look like a hashed one, and the server can have foreign databases:
+    # neither is a reason to refuse this name.
     for _ in range(3):
         database = database_name_for(slug, opaque=opaque)
         if not session.database_owner(database):
@@ -247,7 +247,7 @@ def _save_new(row: Organization) -> Organization:
 
 
 def _claim_spare(session: ServerSession, row: Organization) -> Organization | None:
-    """The row with a spare database, committed; None where there is none to be had."""
+    """The row with a spare database, committed; None if there is none."""
 
     def insert(spare: SpareDatabase) -> None:
         row.server_id = spare.server_id
@@ -264,7 +264,7 @@ def _claim_spare(session: ServerSession, row: Organization) -> Organization | No
 
 
 def _record_step(session: ServerSession, organization: Organization, step: Step) -> None:
-    """In the session that has done it: what the record waits for, it waits for too."""
+    """Record it in the session that did it, so that both are flushed to disk in order."""
     organization.provisioned = step
     statement = sql.SQL("UPDATE organizations SET provisioned = %s WHERE id = %s")
     session.execute(statement, (step, organization.pk))
@@ -273,9 +273,9 @@ def _record_step(session: ServerSession, organization: Organization, step: Step)
 def _activate(
     session: ServerSession, organization: Organization, pending: PendingSignUp | None = None
 ) -> None:
-    """Open the organization. Fails where reconcile_orgs took the row over in the meantime.
+    """Activate the organization. Fails if reconcile_orgs took the row over meanwhile.
 
-    Template, spare database and migrations were this code's: so is the fingerprint. In the same
+    Template, spare database and migrations were this code's, so the fingerprint is too. In the same
     commit its waiting sign-up ends, if there is one: a later retry finds nothing to do.
     """
     fingerprint = records.remember_code()
@@ -289,13 +289,13 @@ def _activate(
             only_from=(Status.PROVISIONING,),
             fingerprint=fingerprint,
         ):
-            reason = "it was cleaned up while it was being made."
+            reason = "it was cleaned up while it was being created."
             raise ProvisioningFailed(organization.name, reason)
         identity.change(session, made, state=identity.State.LET_IN, organization=organization.pk)
 
 
 def delete_organization(organization: Organization) -> None:
-    """Drop the organization's database and role; its row stays as a tombstone, its name is free.
+    """Drop the organization's database and role. The row stays as a tombstone; the name is free.
 
     Raises OrganizationNotFound, OrganizationBusy, DatabaseKept, InstallationUnclaimed,
     ServerUnavailable, ServerRefused and ProvisioningInTransaction. May be called again.
@@ -319,10 +319,10 @@ def delete_organization(organization: Organization) -> None:
 
 
 def _begin_deletion(session: ServerSession, organization: Organization) -> None:
-    """Say so in the row and in the identity, by one commit, before anything is dropped.
+    """Mark row and identity as being deleted, in one commit, before anything is dropped.
 
-    A deletion that cannot be recorded does not begin, nor does one of a database that is not
-    certainly the row's.
+    A deletion that cannot be recorded does not start, nor one of a database that is not certainly
+    the row's.
     """
     let_in = expected(organization)
     found = identity.certain(session, let_in)
@@ -336,7 +336,7 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
 
 
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
-    """Keep its people out from their next request on. Raises WrongState unless it is active."""
+    """Block all access, from the next request on. Raises WrongState unless it is active."""
     with recorded("organization.suspended", organization):
         if not _move(organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason):
             raise _wrong_state(organization, wanted=Status.ACTIVE)
@@ -344,9 +344,9 @@ def suspend_organization(organization: Organization, *, reason: str = "") -> Non
 
 
 def resume_organization(organization: Organization) -> None:
-    """Let its people in again. Raises WrongState unless it is suspended.
+    """Restore access. Raises WrongState unless it is suspended.
 
-    Raises DatabaseKept where its database is another installation's (claim_installation --new).
+    Raises DatabaseKept if its database is another installation's (claim_installation --new).
     """
     with open_session() as session:
         found = identity.find(
@@ -364,7 +364,7 @@ def resume_organization(organization: Organization) -> None:
 
 
 def _wrong_state(organization: Organization, *, wanted: Status) -> OrganizationError:
-    """What keeps it from being done, as the master has it now."""
+    """The error for the organization's current status in the master."""
     now = Organization.objects.filter(pk=organization.pk).values_list("status", flat=True).first()
     if now is None:
         return OrganizationNotFound(organization.name)
@@ -372,12 +372,12 @@ def _wrong_state(organization: Organization, *, wanted: Status) -> OrganizationE
 
 
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
-    """Finish or undo what died half-way. Returns names under undone, deleted, skipped and failed.
+    """Finish or undo interrupted work. Returns names under undone, deleted, skipped and failed.
 
     Organizations first, then templates and spare databases, then roles left over by deletions.
-    A row whose lock is held belongs to somebody at work: waits `wait_seconds` for it, then skips.
-    One that fails leaves the others alone, whatever it fails of, and is tried again next time.
-    Raises what it failed of where the server is away.
+    A row whose lock is held is being worked on: waits `wait_seconds` for it, then skips it. A
+    failure does not affect the others, and is retried next time. Raises only if the server is
+    unavailable.
     """
     _refuse_in_transaction()
     outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
@@ -409,11 +409,11 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
 
 @contextmanager
 def _others_go_on(message: str, **extra: object) -> Iterator[None]:
-    """Log what the block fails of, and go on, unless the server is away: who is next failed too."""
+    """Log the block's error and continue, unless the server is unavailable for the others too."""
     try:
         yield
     except (OrganizationError, DatabaseError) as error:
-        # Django keeps a cut connection of its own.
+        # Django would keep its cut connection.
         connections["default"].close()
         if not answers():
             raise
@@ -421,7 +421,7 @@ def _others_go_on(message: str, **extra: object) -> Iterator[None]:
 
 
 def _reconcile_one(organization: Organization, *, wait_seconds: float) -> str | None:
-    """What was done about it; None where its maker finished it in the meantime."""
+    """What was done about it; None if its maker finished it meanwhile."""
     key = key_of(organization.name)
     with open_session() as session:
         session.lock(key, name=organization.name, timeout_seconds=wait_seconds)

@@ -33,7 +33,7 @@ def move(
 ) -> bool:
     """Change the status in one statement, if it is still one of those expected.
 
-    facts: other fields that become known with it.
+    facts: other fields to set with it.
     """
     now = timezone.now()
     moved = Organization.objects.filter(pk=organization.pk, status__in=only_from).update(
@@ -48,15 +48,15 @@ def move(
 
 
 def compensate(session: ServerSession, organization: Organization) -> None:
-    """Take back what was made; never raises, since the caller has the cause in hand."""
+    """Undo what was created; never raises, since the caller reports the cause."""
     try:
         try:
             undo(session, organization)
         except (psycopg.Error, DatabaseError) as error:
             if not is_servers(error):
                 raise  # It was refused, and would be again.
-            # A cut session is noticed when it is used, and its lock is gone with it. Django keeps
-            # a cut connection of its own until the request ends.
+            # A cut session is noticed only when used, and its lock is gone with it. Django keeps
+            # its cut connection until the request ends.
             session.connection.close()
             connections["default"].close()
             with open_session(new=True) as fresh:
@@ -68,7 +68,7 @@ def compensate(session: ServerSession, organization: Organization) -> None:
 
 
 def take_back_row(session: ServerSession, name: str, cause: BaseException) -> None:
-    """Remove the row of an INSERT whose answer was lost: it may have been committed."""
+    """Remove the row of an INSERT whose answer was lost, since it may have been committed."""
     if not is_servers(cause):
         return
     session.connection.close()
@@ -84,9 +84,9 @@ def take_back_row(session: ServerSession, name: str, cause: BaseException) -> No
 
 
 def undo(session: ServerSession, organization: Organization) -> None:
-    """Take an unfinished organization back, or a deletion to its end. The lock must be held.
+    """Undo an unfinished organization, or finish a deletion. The lock must be held.
 
-    Raises DatabaseKept where the server says otherwise than the row: then nothing is done.
+    Raises DatabaseKept if server and row disagree; then nothing is done.
     """
     organization.refresh_from_db()
     if organization.is_usable or organization.status == Status.DELETED:
@@ -94,7 +94,7 @@ def undo(session: ServerSession, organization: Organization) -> None:
     if organization.status == Status.DELETING:
         _finish_deletion(session, organization)
         return
-    # Asked before the row is touched: of one whose people were let in nothing changes.
+    # Checked before the row is changed: an organization that was in use does not change.
     identity.certain(session, expected(organization))
     # Claims the row: a provisioning that lost its lock and still runs can no longer activate it,
     # and one that did so just now keeps what it made.
@@ -108,7 +108,7 @@ def undo(session: ServerSession, organization: Organization) -> None:
 
 
 def expected(organization: Organization) -> Expected:
-    """What the row says of its database."""
+    """What the row says about its database."""
     return identity.expected_of(
         organization.name,
         key=organization.key,
@@ -127,9 +127,9 @@ def _tear_down(session: ServerSession, organization: Organization) -> None:
 
 def _finish_deletion(session: ServerSession, organization: Organization) -> None:
     _tear_down(session, organization)
-    # What cannot be removed now, reconcile_orgs removes later: files.py.
-    # Nor those of an organization that was brought back under this key, of which an older master
-    # does not know.
+    # reconcile_orgs later removes what cannot be removed now: files.py.
+    # Not the files of an organization that was restored under this key, which an older master does
+    # not know.
     if organization.key not in identity.living_keys():
         storage.remove(organization.key)
     now = timezone.now()

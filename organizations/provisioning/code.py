@@ -33,28 +33,28 @@ class Code:
 
 
 def current() -> Code:
-    """Of the code that this process runs. Computed once, and anew where a setting has changed."""
+    """This process's code. Computed once, and again if a setting has changed."""
     return _read(*_key())
 
 
 def problem() -> str | None:
-    """What is wrong with the tenant apps' migrations, and what to do; None: nothing.
+    """The problem with the tenant apps' migrations, and what to do; None if they are consistent.
 
-    No database can be made by them, and none be brought to them. Of this process, as `current`.
+    With a problem, no database can be created or migrated. For this process, as `current`.
     """
     return _problem(*_key())
 
 
 def refuse_problem() -> None:
-    """Raise MigrationsIncoherent where there is one."""
+    """Raise MigrationsIncoherent if there is a problem."""
     if sentence := problem():
         raise MigrationsIncoherent(sentence)
 
 
 def fingerprint_of(migrations: Iterable[str]) -> str:
-    """Of a database that has these, as `app.name`; with all of the code's it is the code's own.
+    """The fingerprint of a database with these, as `app.name`; with all, it is the code's own.
 
-    One that the code does not know counts by its name alone; but one whose file is gone, since
+    One that the code does not know counts by its name; but one whose file is gone, since
     another that is there replaces it, does not count: Django keeps its row.
     """
     return _fingerprint_of(*_key(), frozenset(migrations))
@@ -78,7 +78,7 @@ def _problem(labels: tuple[str, ...], modules: Modules) -> str | None:
     try:
         loader = MigrationLoader(None, ignore_no_migrations=True)
     except (NodeNotFoundError, CircularDependencyError) as error:
-        return f"{error}. Repair the migrations' dependencies."
+        return f"{error}. Fix the migrations' dependencies."
     for label, names in sorted(loader.detect_conflicts().items()):
         if label in labels:
             found.append(
@@ -87,7 +87,7 @@ def _problem(labels: tuple[str, ...], modules: Modules) -> str | None:
             )
     migrated = {label for label, _ in loader.disk_migrations}
     for label in sorted({model._meta.app_label for model in _models(labels)} - migrated):
-        found.append(f"{label} has models and no migration. Run manage.py makemigrations {label}.")
+        found.append(f"{label} has models but no migrations. Run manage.py makemigrations {label}.")
     return " ".join(found) or None
 
 
@@ -95,8 +95,8 @@ def _problem(labels: tuple[str, ...], modules: Modules) -> str | None:
 def _sources(
     labels: tuple[str, ...], modules: Modules
 ) -> tuple[Mapping[str, bytes], Mapping[str, set[str]]]:
-    """Of each migration its source; and of each that is replaced, by which."""
-    # The source, and not the name alone: in development a migration is changed at times.
+    """The source of each migration, and for each replaced one, by which."""
+    # The source, not only the name: in development migrations get edited.
     found, replacing = {}, defaultdict[str, set[str]](set)
     for (label, name), migration in disk_migrations().items():
         if label in labels:
@@ -127,14 +127,14 @@ def _read(labels: tuple[str, ...], modules: Modules) -> Code:
 
 
 def _models(labels: Collection[str]) -> Iterator[type[Model]]:
-    """Those that have a table."""
+    """The models with a table."""
     for model in apps.get_models(include_auto_created=True):
         if model._meta.app_label in labels and model._meta.managed and not model._meta.proxy:
             yield model
 
 
 def disk_migrations() -> dict[tuple[str, str], Migration]:
-    """All of the code's migrations, by label and name, whether or not their graph is whole."""
+    """All of the code's migrations, by label and name, even if their graph is inconsistent."""
     loader = MigrationLoader(None, load=False)
     loader.load_disk()
     found: dict[tuple[str, str], Migration] = loader.disk_migrations

@@ -23,12 +23,12 @@ _FORMAT = 1
 
 
 class State(StrEnum):
-    """What has become of the role's database."""
+    """The state of the role's database."""
 
-    MADE = "made"  # Nobody was let in: it is half made, a spare or a template.
+    MADE = "made"  # Never in use: half made, a spare or a template.
     LET_IN = "let in"
     DELETING = "deleting"
-    MOVED = "moved"  # Its content is in another database, of a role with the same key.
+    MOVED = "moved"  # Its content was moved to another database, of a role with the same key.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Identity:
     """installation: Installation.key. key: the row's. databases: the OIDs of those it owns.
 
     deletion: Organization.deletion while the state is `deleting`. organization: the row's id, once
-    somebody was let in; a claimed master numbers on above it.
+    it is in use; a claimed master gives out only higher ids.
     """
 
     installation: str
@@ -48,7 +48,7 @@ class Identity:
 
     @classmethod
     def read(cls, comment: str | None) -> "Identity | None":
-        """What a role's comment says; None where it is no identity."""
+        """The identity in a role's comment; None if it is no identity."""
         try:
             said = json.loads(comment or "null")
             if said["orgmgmt"] != _FORMAT:
@@ -79,17 +79,17 @@ class Identity:
         return statement.format(sql.Identifier(role), sql.Literal(json.dumps(said)))
 
     def write(self, role: str) -> None:
-        """Write it on the master's connection, so that it is one commit with what is open there:
-        the catalog of roles is shared by all databases of the master's server."""
+        """Write it on the master's connection, in its open transaction: the catalog of roles is
+        shared by all databases of the master's server."""
         with connections["default"].cursor() as cursor:
             cursor.execute(self.comment(role).as_string())
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a row of the master says of its database.
+    """What a row of the master says about its database.
 
-    name: what it is called in an error. owners: who may own the database; none named: the role.
+    name: for errors. owners: who may own the database; empty: the role.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Expected:
 def expected_of(
     name: str, *, key: str, role: str, database: str, status: str, deletion: str
 ) -> Expected:
-    """What an organization's row says: all of it is the row's."""
+    """What an organization's row says."""
     state = State.MADE
     if status == Organization.Status.DELETING:
         state = State.DELETING
@@ -115,9 +115,9 @@ def expected_of(
 
 @dataclass(frozen=True, slots=True)
 class Certain:
-    """What was found to agree with the row. database, role: None where it is not there (any more).
+    """Proof that database and role are the row's. database, role: None if missing.
 
-    Made by `certain` alone: whoever drops something has one of these in hand.
+    Only `certain` makes one, and every drop requires one.
     """
 
     database: str | None
@@ -127,7 +127,7 @@ class Certain:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the server has under the row's names. oid, owner, is_open: None without a database.
+    """What the server has under the row's names. oid, owner, is_open: None if there is no database.
 
     owners_identity: of the role that owns the database.
     """
@@ -140,7 +140,7 @@ class Found:
     owners_identity: Identity | None
 
     def is_anothers(self, key: str) -> bool:
-        """Whether the database was made for a row with another key, by its owner's identity."""
+        """Whether, by its owner's identity, the database was made for a row with another key."""
         owners = self.owners_identity
         return owners is not None and owners.key != key and self.oid in owners.databases
 
@@ -155,7 +155,7 @@ LEFT JOIN pg_database AS d ON d.datname = named.database
 
 
 def find(session: ServerSession, *, role: str, database: str) -> Found:
-    """What there is of the role and the database."""
+    """Look up the role and the database."""
     row = session.connection.execute(_FIND.encode(), (role, database)).fetchone()
     assert row is not None  # noqa: S101 - one row, whatever there is
     has_role, comment, oid, owner, is_open, owners = row
@@ -163,11 +163,11 @@ def find(session: ServerSession, *, role: str, database: str) -> Found:
 
 
 def certain(session: ServerSession, expected: Expected) -> Certain:
-    """What may be dropped. Raises DatabaseKept where row, identity, OID and owner disagree.
+    """What may be dropped. Raises DatabaseKept if row, identity, OID and owner disagree.
 
-    A sign-up that failed since a database of its name exists owns nothing of it, nor does a row of
-    an older master whose database's name has been another's since: that database is no part of what
-    was found. Raises InstallationUnclaimed in a copy of a master.
+    A foreign database of the same name is not part of it: a sign-up that failed because of one, or
+    a row of an older master whose name was taken since, does not own it. Raises
+    InstallationUnclaimed in a copy of a master.
     """
     found = find(session, role=expected.role, database=expected.database)
     owners = expected.owners or (expected.role,)
@@ -188,19 +188,19 @@ def certain(session: ServerSession, expected: Expected) -> Certain:
         if expected.state == State.MADE:
             return Certain(None, expected.role, None)
         raise DatabaseKept(expected.name, f"its database belongs to {found.owner}")
-    # Made, and its OID not yet written down: then it was never opened, and holds nothing.
+    # Created, but its OID is not recorded yet: it was never opened, and is empty.
     is_unopened = not found.identity.databases and found.is_open is False
     if found.oid not in found.identity.databases and not (
         is_unopened and expected.state == State.MADE
     ):
-        raise DatabaseKept(expected.name, "its database is another than the one that was made")
+        raise DatabaseKept(expected.name, "its database is not the one that was created")
     return Certain(expected.database, expected.role, found.owner)
 
 
 def _is_over(session: ServerSession, expected: Expected, found: Found) -> bool:
-    """Whether only a role is left of what the row names, and its story has gone on without the row.
+    """Whether only a role is left of what the row names, and it moved on without the row.
 
-    It is kept (role.drop_disabled); the row can go all the same.
+    The role is kept (role.drop_disabled); the row can be removed.
     """
     whose = found.identity
     if whose is None or found.oid is not None or whose.state in (State.MADE, expected.state):
@@ -213,7 +213,7 @@ def _is_over(session: ServerSession, expected: Expected, found: Found) -> bool:
 
 
 def disagreement(identity: Identity | None, expected: Expected, *, installation: str) -> str:
-    """In what a role's identity is not what the row says; empty: they agree."""
+    """How a role's identity differs from the row; empty if they agree."""
     if identity is None:
         return "its role has no identity yet (manage.py identify_orgs)"
     if identity.installation != installation:
@@ -231,7 +231,7 @@ def disagreement(identity: Identity | None, expected: Expected, *, installation:
 
 
 def require(session: ServerSession, expected: Expected) -> Identity:
-    """The role's identity. Raises DatabaseKept where it is not as expected."""
+    """The role's identity. Raises DatabaseKept if it is not as expected."""
     found = find(session, role=expected.role, database=expected.database)
     why = disagreement(found.identity, expected, installation=session.installation)
     if why or found.identity is None:
@@ -240,7 +240,7 @@ def require(session: ServerSession, expected: Expected) -> Identity:
 
 
 def living_keys() -> set[str]:
-    """The keys of all organizations that people were let into, by the server's own word."""
+    """The keys of all organizations in use, by the identities on the server."""
     with connections["default"].cursor() as cursor:
         cursor.execute(
             "SELECT description FROM pg_shdescription WHERE classoid = 'pg_authid'::regclass"
@@ -250,9 +250,9 @@ def living_keys() -> set[str]:
 
 
 def change(session: ServerSession, expected: Expected, **changes: Any) -> None:
-    """Write a new state into the identity, inside the transaction on the master that is open.
+    """Write a new state into the identity, inside the master's open transaction.
 
-    session: of the organization's lock; it reads. Raises DatabaseKept where what is there is not
-    as expected.
+    session: the one that holds the organization's lock, for reading. Raises DatabaseKept if the
+    identity is not as expected.
     """
     replace(require(session, expected), **changes).write(expected.role)

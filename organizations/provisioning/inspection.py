@@ -18,21 +18,21 @@ from .identity import Expected, Identity, State
 from .server import lock_number
 
 PAGE = 1_000
-# Of the system's own databases, in their names.
+# The system's own databases, by their names.
 KINDS = ("spare", "building", "template")
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An organization's row, and what the server has of it.
+    """An organization's row, and its state on the server.
 
-    owner, None: there is no database; accepts, is_whole, is_template and connection_limit are None
-    then. settings: what somebody has set, each with what it is of (`database`, `role`, or `both`:
-    of the role in this database), its name and its value. grants: who has which privilege on the
-    database, '' for PUBLIC. attributes, None: there is no role; else what it has of SUPERUSER,
-    CREATEDB, …, and NOLOGIN. member_of: other roles, each with who made it a member.
-    is_open_to_application: its memberships are those of an act that nobody has ended. role_limit:
-    how many connections the role may have, -1 for any number.
+    owner, None: there is no database; then accepts, is_whole, is_template and connection_limit are
+    None too. settings: each with its target (`database`, `role`, or `both`: the role in this
+    database), name and value. grants: who has which privilege on the database, '' for PUBLIC.
+    attributes, None: there is no role; else those it has of SUPERUSER, CREATEDB, …, and NOLOGIN.
+    member_of: other roles, each with the grantor. is_open_to_application: the application's role is
+    still a member, from an act that never ended. role_limit: the role's connection limit, -1 for
+    none.
     """
 
     organization_id: int
@@ -62,15 +62,15 @@ class Seen:
 
     @property
     def identity(self) -> Identity | None:
-        """What the role's comment says; None: no identity."""
+        """The identity in the role's comment; None if there is none."""
         return Identity.read(self.comment)
 
 
-# Of a session without a user: autovacuum. A DROP DATABASE that was cut leaves datconnlimit = -2
+# Sessions without a user: autovacuum. An interrupted DROP DATABASE leaves datconnlimit = -2
 # (PostgreSQL, DATCONNLIMIT_INVALID_DB in catalog/pg_database.h). What the application's role
 # granted to itself is a membership for one act (ServerSession.membership); that of CREATE ROLE has
-# another grantor. The application's role is a member of all others: a plan that takes their average
-# for its memberships reads them all for each organization.
+# another grantor. The application's role is a member of all others: a plan that assumes the average
+# number of memberships for it would read them all for each organization.
 _ORGANIZATIONS = """
 WITH sessions AS MATERIALIZED (
     SELECT datid, count(*) AS number FROM pg_stat_activity WHERE usesysid IS NOT NULL GROUP BY datid
@@ -121,7 +121,7 @@ ORDER BY o.id
 
 
 def pages(ids: Collection[int] | None = None) -> Iterator[list[Seen]]:
-    """The organizations that are no tombstones, or those of `ids`, by pages in their order."""
+    """The organizations except tombstones, or those of `ids`, in pages ordered by id."""
     last = 0
     wanted = None if ids is None else list(ids)
     while True:
@@ -134,16 +134,16 @@ def pages(ids: Collection[int] | None = None) -> Iterator[list[Seen]]:
 
 
 def look(ids: Collection[int]) -> dict[int, Seen]:
-    """The same of a few, by their ids; what is gone is missing."""
+    """The same for a few, by id; deleted ones are missing."""
     return {seen.organization_id: seen for page in pages(ids) for seen in page}
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A database under our naming that no live row names, or only one that it is not of.
+    """A database named like ours that no live row owns.
 
-    of, of_database: the organization whose role owns it, and what its database is called; a deleted
-    one has no database. identity: of the role that owns it.
+    of, of_database: the organization whose role owns it, and that organization's database name; a
+    deleted one has no database. identity: of the role that owns it.
     """
 
     database: str
@@ -153,10 +153,10 @@ class Orphan:
     identity: Identity | None
 
 
-# Only what this application's role owns, or may act for: another application on this server has a
-# role of its own, another installation of this one its own identities. A superuser may act for all.
-# By the catalog: pg_has_role walks all memberships of the application's role anew for each role
-# that it is asked about, 10,000 times 10,000 of them.
+# Only what this application's role owns or administers: another application on this server has its
+# own role, another installation of this one its own identities. A superuser administers all. By the
+# catalog: pg_has_role would walk all memberships of the application's role for each role, 10,000
+# times 10,000.
 _DATABASES = """
 SELECT d.datname::text, u.rolname::text, o.name,
     CASE WHEN o.status <> 'deleted' THEN o.database_name END,
@@ -179,9 +179,9 @@ ORDER BY d.datname LIMIT %(page)s
 
 
 def orphan_databases(installation: str) -> Iterator[Orphan]:
-    """Those of the server that nobody knows, in the order of their names.
+    """Orphan databases of the server, ordered by name.
 
-    installation: this one's key. What another one's identity is on is none of our business.
+    installation: this one's key. Databases with another installation's identity are skipped.
     """
     master = str(connections["default"].settings_dict["NAME"])
     after = ""
@@ -197,7 +197,7 @@ def orphan_databases(installation: str) -> Iterator[Orphan]:
             identity = Identity.read(comment)
             if identity is None or identity.installation == installation:
                 database, owner, of, of_database = facts
-                # An older row has the name that another database has had since.
+                # An older row has a name that another database took since.
                 if key is not None and not (identity and oid in identity.databases):
                     continue
                 yield Orphan(database, owner, of, of_database, identity)
@@ -230,8 +230,8 @@ ORDER BY u.rolname LIMIT %s
 class OrphanRole:
     """A role of ours that no live row names and that owns no database.
 
-    of: the deleted organization that it was of. held_by: databases in which something refers to it,
-    or that have granted it something. is_customers: by its identity people were let in.
+    of: the deleted organization it belonged to. held_by: databases in which something refers to it.
+    is_customers: by its identity it was in use.
     """
 
     role: str
@@ -241,9 +241,9 @@ class OrphanRole:
 
 
 def orphan_roles(installation: str) -> Iterator[OrphanRole]:
-    """Those of the server, in the order of their names.
+    """Orphan roles of the server, ordered by name.
 
-    installation: this one's key. A role without an identity is perhaps another's.
+    installation: this one's key. A role without an identity may be another installation's.
     """
     after = ""
     while True:
@@ -270,7 +270,7 @@ LEFT JOIN pg_roles AS r ON r.rolname = role_name::name ORDER BY 1, 4
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """A template or a spare database as its row says, and what the server has of it."""
+    """A template's or spare database's row, and its state on the server."""
 
     kind: str
     key: str
@@ -282,7 +282,7 @@ class Stock:
 
     @property
     def expected(self) -> Expected:
-        """What its row says of its identity."""
+        """What its row says about its identity."""
         return Expected(self.database, self.key, self.role, self.database, State.MADE)
 
 
@@ -291,8 +291,8 @@ def stock() -> list[Stock]:
     return [Stock(*row) for row in _rows(_STOCK)]
 
 
-# Of a lock with one 64-bit key the upper half is in classid, the lower in objid, and objsubid is 1
-# (PostgreSQL, "pg_locks").
+# For a lock with one 64-bit key, the upper half is in classid, the lower in objid, and objsubid is
+# 1 (PostgreSQL, "pg_locks").
 _LOCKS = """
 SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
 WHERE locktype = 'advisory' AND objsubid = 1 AND granted
@@ -301,18 +301,18 @@ AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 
 
 class Locks:
-    """Who is at work, at one moment; nobody is kept from anything by the question."""
+    """A snapshot of the held advisory locks, taken without blocking anybody."""
 
     def __init__(self) -> None:
         self._numbers = {int(number) for (number,) in _rows(_LOCKS)}
 
     def hold(self, key: str) -> bool:
-        """Whether somebody holds the lock with this key."""
+        """Whether the lock with this key is held."""
         return lock_number(key) in self._numbers
 
 
 def application_role() -> str:
-    """The role that this application works as."""
+    """The application's role."""
     return str(_rows("SELECT current_user::text")[0][0])
 
 

@@ -25,7 +25,7 @@ WHERE d.datname = current_database()
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the master has recorded, and what it finds. key: empty where nothing is recorded."""
+    """The recorded location of the master, and the actual one. key: empty if none is recorded."""
 
     key: str
     recorded_server: int
@@ -44,7 +44,7 @@ class Standing:
 
 
 def standing() -> Standing:
-    """Asked anew."""
+    """The current standing, by a query."""
     with connections["default"].cursor() as cursor:
         cursor.execute(STATEMENT)
         row = cursor.fetchone()
@@ -52,7 +52,7 @@ def standing() -> Standing:
 
 
 def of_row(row: tuple[Any, ...] | None) -> Standing:
-    """Of the row that STATEMENT answers."""
+    """The standing from STATEMENT's row."""
     key, *numbers = row or ("", 0, 0, 0, 0)
     return Standing(key or "", *(number or 0 for number in numbers))
 
@@ -61,7 +61,7 @@ _was_sure = False
 
 
 def require() -> None:
-    """Raises InstallationUnclaimed in a copy of a master. Asked once in the life of a process."""
+    """Raise InstallationUnclaimed in a copy of a master. Checked once per process."""
     global _was_sure
     if not _was_sure:
         if standing().is_copy:

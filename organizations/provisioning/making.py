@@ -102,8 +102,8 @@ def _copy(
     done: Done,
 ) -> None:
     with report.step("role"):
-        # Of the template's: to take its tables over. It ends below, before anybody can use the
-        # role.
+        # Membership in the template's role, to take over its tables. It ends below, before anybody
+        # can use the role.
         ensure_role(
             session,
             role=place.role_name,
@@ -133,8 +133,8 @@ def _copy(
 def _take_over(tenant: Tenant, tables_role: str, role: str) -> None:
     """Give the copy's tables to the organization's role, in its own session.
 
-    Never from the application's role: REASSIGN OWNED takes what is shared too, and that role owns
-    the templates. Raises TemplateUnusable where a table of the code's is missing.
+    Never from the application's role: REASSIGN OWNED also takes shared objects, and that role owns
+    the templates. Raises TemplateUnusable if one of the code's tables is missing.
     """
     statement = sql.SQL("REASSIGN OWNED BY {} TO {}").format(
         sql.Identifier(tables_role), sql.Identifier(role)

@@ -18,7 +18,7 @@ from psycopg import sql
 from organizations import tenancy
 from organizations.tenancy import Tenant
 
-# What a migration sets to say that its rows are meant to be the same in every organization.
+# A migration sets this if its rows are meant to be the same in every organization.
 DECLARATION = "same_for_every_organization"
 ROWS = "rows"
 _BY_A_RECEIVER = "a receiver of post_migrate"
@@ -27,26 +27,26 @@ _UNREADABLE = "unreadable"
 
 @dataclass(frozen=True)
 class Obstacle:
-    """migration: `app.name`. what: a sentence's subject. table: of rows, its schema and name."""
+    """migration: `app.name`. what: a noun phrase. table: for rows, its schema and name."""
 
     migration: str
     what: str
     table: tuple[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As an UncopyableSchema keeps it."""
+        """As stored in an UncopyableSchema."""
         return asdict(self)
 
     @classmethod
     def of_json(cls, kept: dict[str, Any]) -> "Obstacle":
-        """The other way."""
+        """The reverse of as_json."""
         table = kept["table"]
         return cls(kept["migration"], kept["what"], table and (table[0], table[1]))
 
 
 @dataclass(frozen=True)
 class _Thing:
-    """kind and what say which one it is. table, of rows: its schema and name."""
+    """kind and what identify it. table: for rows, its schema and name."""
 
     kind: str
     what: str
@@ -54,7 +54,7 @@ class _Thing:
 
 
 class Watch:
-    """Looks at a database before its first migration and after each, as its own role."""
+    """Inspects a database before its first migration and after each, as its own role."""
 
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
@@ -62,12 +62,12 @@ class Watch:
         self._blamed: dict[_Thing, str] = {}
 
     def after(self, migration: Migration) -> None:
-        """What has changed since the last look is this one's."""
+        """Blame this migration for what has changed since the last look."""
         declared = bool(getattr(migration, DECLARATION, False))
         self._blame(f"{migration.app_label}.{migration.name}", excused=declared)
 
     def found(self) -> list[Obstacle]:
-        """What is there at the end. Empty: a copy carries everything."""
+        """The obstacles at the end. Empty: a copy is complete."""
         self._blame(_BY_A_RECEIVER, excused=False)
         return [
             Obstacle(migration, f"{thing.kind}: {thing.what}", thing.table)
@@ -97,8 +97,8 @@ class Watch:
         return found
 
     def _rows(self, schema: str, name: str) -> str:
-        """Their number and a hash of what they say; empty where there are none."""
-        # A column that is NULL says nothing: adding one changes no row.
+        """Their number and a hash of their content; empty if there are none."""
+        # NULLs are ignored: adding an empty column changes no row.
         query = sql.SQL(
             "SELECT count(*), sum(hashtextextended(jsonb_strip_nulls(to_jsonb(t))::text, 0)) "
             "FROM {} AS t"
@@ -109,7 +109,7 @@ class Watch:
                 tenancy.atomic(),
                 tenancy.connection().cursor() as cursor,
             ):
-                # A policy that hides rows from their owner is an error then.
+                # Makes a policy that hides rows from their owner an error.
                 cursor.execute("SET LOCAL row_security = off")
                 cursor.execute(query.as_string())
                 number, content = cursor.fetchone()
@@ -118,7 +118,7 @@ class Watch:
         return f"{number} {content}" if number else ""
 
 
-# What was ever written to has a size. What belongs to an extension comes with it.
+# Tables that were ever written to have a size. Extensions' tables are skipped.
 _TABLES = """
 SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE relkind IN ('r', 'm') AND relname <> %s AND pg_relation_size(pg_class.oid) > 0
@@ -127,8 +127,8 @@ AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass
     AND objid = pg_class.oid AND deptype = 'e')
 ORDER BY 1, 2
 """
-# Rows (kind, what, value). In pg_shdepend is whatever names a role and is no grant to an object's
-# owner; REASSIGN OWNED takes what is owned, but for default privileges and user mappings.
+# Rows (kind, what, value). pg_shdepend has everything that names a role, except grants to an
+# object's owner; REASSIGN OWNED takes what is owned, except default privileges and user mappings.
 _BESIDE_ROWS = """
 WITH me AS (SELECT oid, rolname FROM pg_roles WHERE rolname = current_user),
 db AS (SELECT * FROM pg_database WHERE datname = current_database()),

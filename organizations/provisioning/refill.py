@@ -24,19 +24,19 @@ _WAIT_SECONDS = 600.0
 
 
 def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) -> tuple[int, int]:
-    """Make what is missing and drop what is too much; how many of each.
+    """Make missing spares and drop surplus ones; how many of each.
 
     One process at a time makes or drops one; a second waits for it and looks again. goes_on is
     asked before each. One that cannot be dropped does not affect the others; its error is raised
     at the end.
     """
-    _ = session.installation  # In a copy of a master nothing is dropped, even if nothing is made.
+    _ = session.installation  # Raises in a copy of a master, even if there is nothing to make.
     made = dropped = 0
     failures: dict[int, Exception] = {}
     while goes_on() and (spares.missing() or _surplus(failures)):
         session.lock(spares.LOCK, name="the spare databases", timeout_seconds=_WAIT_SECONDS)
         try:
-            # Again: by now another process can have done it.
+            # Check again: another process may have done it by now.
             if surplus := _surplus(failures):
                 try:
                     dropped += spares.drop(session, surplus[0])
@@ -67,10 +67,10 @@ def run(
     pause: Callable[[float], None] = time.sleep,
     instead: Callable[[], None] | None = None,
 ) -> None:
-    """Fill up, and again when one is taken, until `goes_on` says no.
+    """Fill up, and again whenever one is taken, until `goes_on` says no.
 
-    A server that is away is waited for; what cannot be made is tried again, less and less often.
-    instead: called where it would fill up.
+    Waits for an unavailable server; failures are retried with growing pauses. instead: called
+    instead of filling up.
     """
     failures = 0
     while goes_on():
@@ -88,13 +88,13 @@ def run(
         except (OrganizationError, DatabaseError) as error:
             failures += 1
             logger.warning("spare databases not refilled", exc_info=error)
-            # Django keeps a cut connection of its own until the end of a request.
+            # Django keeps its cut connection until the end of a request.
             connections.close_all()
             pause(min(POLL_SECONDS * 2 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
 
 
 def _wait(session: ServerSession) -> None:
-    """Until one is taken, or for a second: a sign-up's word can be lost with a session."""
+    """Wait until one is taken, or a second: a notification can be lost with a session."""
     try:
         for _ in session.connection.notifies(timeout=POLL_SECONDS, stop_after=1):
             pass

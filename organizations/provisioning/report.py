@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Path(StrEnum):
-    """From where an organization has its database."""
+    """How an organization's database was made."""
 
     PLAIN = "plain"
     TEMPLATE = "template"
@@ -17,14 +17,14 @@ class Path(StrEnum):
 
 @dataclass
 class Report:
-    """seconds: of each step, in the order of the steps; of a step that was begun anew, the sum."""
+    """seconds: of each step, in order; for a repeated step, the sum."""
 
     path: Path = Path.PLAIN
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time what happens in the block."""
+        """Time the block."""
         began = time.perf_counter()
         try:
             yield

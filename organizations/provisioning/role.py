@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def role_settings() -> dict[str, str]:
-    """What provisioning sets for each organization's role, as the catalog has it."""
+    """The settings of each organization's role, as the catalog shows them."""
     return {
         "statement_timeout": f"{settings.STATEMENT_TIMEOUT_SECONDS}s",
         "lock_timeout": f"{settings.LOCK_TIMEOUT_SECONDS}s",
@@ -26,26 +26,26 @@ def role_settings() -> dict[str, str]:
 def ensure_role(
     session: ServerSession, *, role: str, password: str, key: str, member_of: str | None = None
 ) -> None:
-    """Create the role with its identity, or set its password where an earlier try made it.
+    """Create the role with its identity, or set its password if an earlier try created it.
 
-    key: of the row that it is made for. member_of: another role whose rights it has from now on.
-    Raises DatabaseKept for a role of this name that is another's, and InstallationUnclaimed.
+    key: of the row it is created for. member_of: another role whose rights it gets. Raises
+    DatabaseKept if a role of this name is somebody else's, and InstallationUnclaimed.
     """
     identity = Identity(session.installation, key)
     exists = _exists(session, role, identity)
     verifier = _verifier(session, role, password)
-    # A new role has no attribute but those that it is given. To speak of REPLICATION in an ALTER,
-    # even to say no, wants REPLICATION itself.
+    # A new role has only the attributes it is given. An ALTER that mentions NOREPLICATION would
+    # itself need REPLICATION.
     verb = "ALTER" if exists else "CREATE"
     name = sql.Identifier(role)
     statements = [
-        # It may set everything of its own but this: else it could take all of the server's.
+        # The one limit that it cannot change itself: else it could use up the server's.
         sql.SQL(
             verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE PASSWORD {} CONNECTION LIMIT {}"
         ).format(name, sql.Literal(verifier), sql.Literal(settings.ORG_CONNECTION_LIMIT))
     ]
-    # The web's connections ask for these themselves. A pooler that leaves out what a connection
-    # asks for (PgBouncer's ignore_startup_parameters) is still given the role's.
+    # The web's connections request these themselves. A pooler that drops what a connection
+    # requests (PgBouncer's ignore_startup_parameters) still gets the role's.
     for setting, value in role_settings().items():
         statements.append(
             sql.SQL("ALTER ROLE {} SET {} = {}").format(
@@ -61,7 +61,7 @@ def ensure_role(
 
 
 def end_sessions(session: ServerSession, role: str) -> None:
-    """End what runs as the role, and wait until it has ended. The session is a member of it."""
+    """Terminate the role's sessions, and wait until they ended. The session is a member of it."""
     session.value(
         "SELECT count(pg_terminate_backend(pid, %s)) FROM pg_stat_activity WHERE usename = %s",
         (_END_MILLISECONDS, role),
@@ -72,17 +72,17 @@ _END_MILLISECONDS = 5_000
 
 
 def set_password(session: ServerSession, *, role: str, password: str) -> None:
-    """Let the role log in with this password, and with no other."""
+    """Let the role log in, with this password only."""
     statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
     verifier = sql.Literal(_verifier(session, role, password))
     session.execute(statement.format(sql.Identifier(role), verifier))
 
 
 def _verifier(session: ServerSession, role: str, password: str) -> str:
-    """What the server is sent, and never the password, which it may write to its log.
+    """The verifier sent to the server instead of the password, which it might log.
 
-    One SCRAM iteration, and not 4,096, is as safe for 256 random bits, and makes each connect
-    cheaper by 5 ms.
+    One SCRAM iteration is as safe as 4,096 for 256 random bits, and makes each connect 5 ms
+    cheaper.
     """
     session.value("SELECT set_config('scram_iterations', '1', false)")
     # libpq reads scram_iterations from the session (PQencryptPasswordConn, PostgreSQL 16).
@@ -92,7 +92,7 @@ def _verifier(session: ServerSession, role: str, password: str) -> str:
 
 
 def _exists(session: ServerSession, role: str, identity: Identity) -> bool:
-    """Whether an earlier try made it. Raises DatabaseKept where it is another's."""
+    """Whether an earlier try created it. Raises DatabaseKept if it is somebody else's."""
     comment = session.connection.execute(
         "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s", (role,)
     ).fetchone()
@@ -107,13 +107,12 @@ def _exists(session: ServerSession, role: str, identity: Identity) -> bool:
 def drop_role(session: ServerSession, *, role: str) -> None:
     """Drop the role if it exists; it must own no database any more.
 
-    Another organization's role can have granted it something, or be about to: it names whom it
-    likes. What is in the way lies in a database of that organization's, where nobody goes on
-    another's behalf. So the role stays without login and password, of no use to anybody, and
-    drop_disabled() tries again. Raises what the server raises that is away, and where not even
-    the login can be taken.
+    Another organization's role can have granted it something, or do so at any time. That grant is
+    in the other organization's database, which nobody enters on another's behalf. Then the role
+    stays without login and password, and drop_disabled() tries again. Raises if the server is
+    unavailable, or not even the login can be removed.
     """
-    # Not IF EXISTS: PostgreSQL asks for CREATEROLE even where there is nothing to drop.
+    # Not IF EXISTS: PostgreSQL requires CREATEROLE even if there is nothing to drop.
     if not session.role_exists(role):
         return
     name = sql.Identifier(role)
@@ -122,14 +121,14 @@ def drop_role(session: ServerSession, *, role: str) -> None:
     except psycopg.Error as error:
         if session.connection.closed:
             raise
-        # It waits for no lock that another role can hold.
+        # This waits for no lock that another role can hold.
         session.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(name))
         logger.warning("role not dropped, login disabled", extra={"role": role}, exc_info=error)
 
 
-# What nothing refers to any more, as far as this transaction sees. A role of the application's
-# making whose row is there, or that can log in, is somebody's: a sign-up's. So is one that another
-# installation has made, or that is a customer's by its identity.
+# Roles that nothing refers to any more, as far as this transaction sees. One with a row, or that
+# can log in, is in use, by a sign-up for example. So is one of another installation, or one that is
+# a customer's by its identity.
 _DISABLED = """
 SELECT rolname::text, shobj_description(u.oid, 'pg_authid') FROM pg_roles AS u
 WHERE NOT rolcanlogin AND rolname ~ %s

@@ -27,26 +27,26 @@ Connection = psycopg.Connection[TupleRow]
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 5
-# Of Django's own: libpq would not know them. And `options`: the limits of a process that serves
-# requests (orgmgmt/limits.py), which are not for provisioning.
+# Django's own options, unknown to libpq. And `options`: the limits of a process that serves
+# requests (orgmgmt/limits.py), which do not apply to provisioning.
 _DJANGO_OPTIONS = {"pool", "isolation_level", "server_side_binding", "assume_role", "options"}
 
 
 def libpq_options(entry: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The OPTIONS that libpq understands (sslmode and its kin): the master's, organizations' too.
+    """The OPTIONS that libpq understands (sslmode and the like), also for organizations.
 
-    entry: of another way to the server, which has its own.
+    entry: another DATABASES entry, with its own options.
     """
     options = (entry or settings.DATABASES["default"]).get("OPTIONS", {})
     return {key: value for key, value in options.items() if key not in _DJANGO_OPTIONS}
 
 
 def master_parameters() -> dict[str, Any]:
-    """What psycopg.connect takes for the master database, in parts and never as one string.
+    """psycopg.connect's parameters for the master database, in parts and never as one string.
 
-    Past a pooler, where MASTER_DB_DIRECT_URL leads past it: locks and LISTEN want a whole session.
+    Bypasses a pooler if MASTER_DB_DIRECT_URL does: locks and LISTEN need a whole session.
     """
-    # The connection's and not the setting's: a test database has a name of its own.
+    # From the connection, not the setting: a test database has another name.
     entry = settings.MASTER_DB_DIRECT or connections["default"].settings_dict
     parameters = {
         "host": entry["HOST"],
@@ -61,10 +61,10 @@ def master_parameters() -> dict[str, Any]:
 
 
 def lock_limit() -> str:
-    """libpq's `options` that bound how long a statement waits for a lock.
+    """libpq `options` with the lock timeout.
 
-    A statement may take what it takes. One that only waits does no work, and who waits for it has
-    a thread, a name's lock and a half-made organization on their hands.
+    Statements have no timeout here. But one that only waits does no work, and meanwhile holds a
+    thread, a name's lock and a half-made organization.
     """
     return f"-c lock_timeout={settings.LOCK_TIMEOUT_SECONDS * 1000}"
 
@@ -86,10 +86,10 @@ class ServerSession:
 
     @property
     def installation(self) -> str:
-        """This installation's key, asked once for each connection: a session stays in its database.
+        """This installation's key, queried once per connection, which stays in its database.
 
-        Raises InstallationUnclaimed in a copy of a master. Whatever changes something on the server
-        needs the key, and so comes by here.
+        Raises InstallationUnclaimed in a copy of a master. Everything that changes the server needs
+        the key, and so passes this check.
         """
         key = _installations.get(self.connection)
         if key is None:
@@ -111,7 +111,7 @@ class ServerSession:
 
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
-        """Give no statement of the block more time than that. Raises QueryCanceled."""
+        """Set a statement timeout inside the block. Raises QueryCanceled."""
         self.value(
             "SELECT set_config('statement_timeout', %s, false)", (f"{int(seconds * 1000)}ms",)
         )
@@ -137,16 +137,16 @@ class ServerSession:
         return None if row is None else row[0]
 
     def try_lock(self, organization_key: str) -> bool:
-        """Take the organization's lock unless somebody has it."""
+        """Take the organization's lock if it is free; whether it was."""
         taken = self.value("SELECT pg_try_advisory_lock(%s)", (lock_number(organization_key),))
         return bool(taken)
 
     def unlock(self, organization_key: str) -> None:
-        """Give the organization's lock back before the session ends."""
+        """Release the organization's lock."""
         self.value("SELECT pg_advisory_unlock(%s)", (lock_number(organization_key),))
 
     def lock(self, organization_key: str, *, name: str, timeout_seconds: float) -> None:
-        """Wait for the organization's lock. Raises OrganizationBusy."""
+        """Wait for the organization's lock. Raises OrganizationBusy after the timeout."""
         self.value(
             "SELECT set_config('lock_timeout', %s, false)", (f"{int(timeout_seconds * 1000)}ms",)
         )
@@ -159,9 +159,9 @@ class ServerSession:
 
     @contextmanager
     def membership(self, role: str) -> Iterator[None]:
-        """Be a member of the organization's role for one act; CREATE ROLE left ADMIN alone.
+        """Be a member of the organization's role inside the block; CREATE ROLE left only ADMIN.
 
-        Standing memberships slow CREATE ROLE and every connect down by their number. A superuser
+        Permanent memberships slow down CREATE ROLE and every connect by their number. A superuser
         needs none.
         """
         if self.is_superuser:
@@ -174,7 +174,7 @@ class ServerSession:
             yield
         finally:
             if not self.connection.closed and self.role_exists(role):
-                # Of what this role granted to itself; the ADMIN option has another grantor.
+                # Only what this role granted to itself; the ADMIN option has another grantor.
                 self.execute(sql.SQL("REVOKE {} FROM {} GRANTED BY {}").format(*names, me))
 
     def role_exists(self, role: str) -> bool:
@@ -182,7 +182,7 @@ class ServerSession:
         return self.value("SELECT true FROM pg_roles WHERE rolname = %s", (role,)) is True
 
     def database_owner(self, database: str) -> str | None:
-        """The owner's name, or None where there is no such database."""
+        """The owner's name, or None if there is no such database."""
         owner = self.value(
             "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (database,)
         )
@@ -200,14 +200,14 @@ def lock_number(organization_key: str) -> int:
 
 @contextmanager
 def open_session(*, new: bool = False) -> Iterator[ServerSession]:
-    """A session with the server, which nobody else uses inside the block; its locks end with it.
+    """A session with the server for this block alone; its locks end with it.
 
-    new: none that was open before, for who comes because sessions are being cut: one that waited
-    can be the next. Raises ServerUnavailable when it cannot be opened or breaks, and for another
-    error of PostgreSQL's that the block lets out what trouble.told makes of it. Their text stays in
-    the log: it names hosts, databases and roles.
+    new: do not reuse an open session, because sessions are being cut and a stored one could be
+    next. Raises ServerUnavailable if it cannot be opened or breaks, and for other PostgreSQL errors
+    from the block what trouble.told makes of them. Their text stays in the log: it names hosts,
+    databases and roles.
     """
-    # prepare_threshold: what a session has prepared does not survive its way back to the stock.
+    # prepare_threshold: prepared statements do not survive the reset before reuse.
     # synchronous_commit: a sign-up would wait for the disk at each of its steps.
     options = f"{lock_limit()} -c synchronous_commit=off"
     parameters = {**master_parameters(), "options": options, "prepare_threshold": None}
@@ -226,10 +226,10 @@ def open_session(*, new: bool = False) -> Iterator[ServerSession]:
 
 
 def answers() -> bool:
-    """Whether the server can be asked something at this moment, by a session of its own.
+    """Whether the server answers a query, in a session of its own.
 
-    A connect that failed says nothing of why: psycopg has no SQLSTATE for it, and the database that
-    was refused can be the only one.
+    A failed connect does not say why: psycopg has no SQLSTATE for it, and maybe only that database
+    refused.
     """
     try:
         with open_session(new=True) as session:

@@ -5,8 +5,8 @@ Imports psycopg alone: the embedded server runs it before Django is set up.
 
 from psycopg import sql
 
-# Nobody logs in as this role. It owns the master database and the audit trail in it, so that the
-# application's role, which writes the trail, cannot rewrite it.
+# This role cannot log in. It owns the master database and its audit trail, so that the
+# application's role, which writes the trail, cannot change it.
 OWNER_ROLE = "orgmgmt_owner"
 
 
@@ -20,7 +20,7 @@ def server_statements(*, application_role: str, master_database: str) -> list[sq
     owner = sql.Identifier(OWNER_ROLE)
     return [
         sql.SQL("ALTER ROLE {} LOGIN CREATEDB CREATEROLE").format(role),
-        # Of the slots that reserved_connections keeps free of everybody else.
+        # Access to the connections that reserved_connections keeps free.
         sql.SQL("GRANT pg_use_reserved_connections TO {}").format(role),
         sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC").format(),
         sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC").format(),
@@ -35,7 +35,7 @@ def server_statements(*, application_role: str, master_database: str) -> list[sq
         sql.SQL(
             "ALTER ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
         ).format(owner),
-        # The other way round this would be the end of it, and PostgreSQL refuses a circle.
+        # The reverse membership would defeat the purpose, and PostgreSQL refuses a circle.
         sql.SQL("REVOKE {} FROM {}").format(owner, role),
         sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE").format(role, owner),
         sql.SQL("ALTER DATABASE {} OWNER TO {}").format(master, owner),
@@ -47,15 +47,15 @@ def server_statements(*, application_role: str, master_database: str) -> list[sq
 def master_statements(*, application_role: str) -> list[sql.Composed]:
     """Statements for a superuser in the master database, each of which can be repeated.
 
-    audit_take_over() hands the audit trail to OWNER_ROLE, now or at the end of the migration that
-    makes it. It runs as that role, which is a member of the application's: so it may take what the
-    application's role owns, and nothing else.
+    audit_take_over() gives the audit trail to OWNER_ROLE, now or at the end of the migration that
+    creates it. It runs as that role, which is a member of the application's, so it may take only
+    what the application's role owns.
     """
     role, owner = sql.Identifier(application_role), sql.Identifier(OWNER_ROLE)
     take_over = sql.SQL("public.audit_take_over()")
     return [
-        # The database's owner owns it, and could drop any table in it; the application's role
-        # makes tables.
+        # The schema's owner could drop any table in it, so it is not the application's role, which
+        # only creates tables.
         sql.SQL("ALTER SCHEMA public OWNER TO pg_database_owner").format(),
         sql.SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC, {}").format(role),
         sql.SQL("GRANT CREATE, USAGE ON SCHEMA public TO {}").format(role),
@@ -94,8 +94,8 @@ def _quoted(name: str) -> str:
 
 
 def connect_command(database: str) -> str:
-    r"""The `\connect` by which psql goes to a database of any name."""
-    # As pg_dump writes it: a name by itself is taken for a connection string where it has a `=`.
+    r"""psql's `\connect` to a database of any name."""
+    # As pg_dump writes it: a bare name with a `=` would be taken for a connection string.
     value = database.replace("\\", "\\\\").replace("'", "\\'")
     argument = f"dbname='{value}'".replace('"', '""')
     return f'\\connect -reuse-previous=on "{argument}"'

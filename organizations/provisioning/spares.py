@@ -31,11 +31,11 @@ from .server import ServerSession
 
 logger = logging.getLogger(__name__)
 
-# Held while one is made or dropped. No organization has this key.
+# Lock held while one is made or dropped. No organization has this key.
 LOCK = "\x00spares"
-# What is notified when one is taken.
+# The NOTIFY channel used when one is taken.
 CHANNEL = "orgmgmt_spares"
-# As long as nobody with that code has made or copied anything, a spare of other code is kept:
+# How long spares of other code are kept after that code was last used:
 # during a deploy, and after a rollback, two versions work side by side.
 KEPT_UNUSED = timedelta(hours=4)
 
@@ -48,8 +48,8 @@ _BAD_LUCK = (psycopg.errors.ObjectInUse, psycopg.errors.DuplicateDatabase)
 
 
 def make(session: ServerSession) -> SpareDatabase:
-    """One more. The lock must be held. Raises what PostgreSQL and Django raise; none is left then,
-    but for what a row knows of that is not ready."""
+    """Make one. The lock must be held. Raises what PostgreSQL and Django raise; then only what an
+    unready row names is left."""
     code.refuse_problem()
     spare = SpareDatabase.objects.create(
         server=Server.of_master(),
@@ -58,7 +58,7 @@ def make(session: ServerSession) -> SpareDatabase:
         sealed_password=seal(secrets.token_urlsafe(32)),
         fingerprint=code.current().fingerprint,
     )
-    # No organization has a number below zero.
+    # No organization has a negative id.
     tenant = Tenant(-spare.pk, "spare", spare.key, spare.place)
     report = Report()
     try:
@@ -67,7 +67,7 @@ def make(session: ServerSession) -> SpareDatabase:
                 session, tenant, owner="a spare database", report=report, done=lambda _: None
             )
         finally:
-            registry.forget(tenant.alias)  # And close what is open to it.
+            registry.forget(tenant.alias)  # Also closes its connections.
         if not session.is_superuser:
             grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
             names = (sql.Identifier(spare.role_name), sql.Identifier(session.user))
@@ -77,7 +77,7 @@ def make(session: ServerSession) -> SpareDatabase:
         try:
             drop(session, spare)
         except Exception:
-            # Its row stays, and the next round or reconcile_orgs drops it.
+            # Its row stays; the next round or reconcile_orgs drops it.
             logger.exception("spare database not dropped", extra={"spare": spare.pk})
         raise
     spare.ready = True
@@ -87,12 +87,12 @@ def make(session: ServerSession) -> SpareDatabase:
 
 
 def drop(session: ServerSession, spare: SpareDatabase) -> bool:
-    """Drop it, unless it was taken in the meantime. The lock must be held.
+    """Drop it, unless it was taken meanwhile. The lock must be held.
 
-    Where an organization has it, of which this master knows nothing, the row goes alone. Raises
-    DatabaseKept for another reason to leave it.
+    If an organization unknown to this master has it, only the row is deleted. Raises DatabaseKept
+    if it must be kept for another reason.
     """
-    # From here on nobody takes it: who does so now has the row, and is waited for.
+    # From here on nobody can take it; whoever is just doing so holds the row, and is waited for.
     if not SpareDatabase.objects.filter(pk=spare.pk).update(ready=False):
         return False
     found = identity.find(session, role=spare.role_name, database=spare.database_name)
@@ -107,7 +107,7 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
 
 
 def expected(spare: SpareDatabase) -> Expected:
-    """What its row says of it."""
+    """What its row says about it."""
     return Expected(
         f"the spare database {spare.database_name}",
         spare.key,
@@ -118,7 +118,7 @@ def expected(spare: SpareDatabase) -> Expected:
 
 
 def surplus() -> list[SpareDatabase]:
-    """Those to drop: half made, more than ORG_SPARE_DATABASES, and of code that nobody uses."""
+    """Those to drop: half made, beyond ORG_SPARE_DATABASES, or of unused code."""
     used = {code.current().fingerprint, *_lately_used()}
     kept: Counter[str] = Counter()
     found = []
@@ -131,7 +131,7 @@ def surplus() -> list[SpareDatabase]:
 
 
 def _lately_used() -> set[str]:
-    """Fingerprints by which something was made or copied in the last hours."""
+    """Fingerprints used in the last hours to make or copy something."""
     since = timezone.now() - KEPT_UNUSED
     made = SpareDatabase.objects.filter(created_at__gt=since)
     copied = Template.objects.filter(used_at__gt=since)
@@ -142,7 +142,7 @@ def _lately_used() -> set[str]:
 
 
 def note_use() -> None:
-    """Say that somebody with this code is at work, for those with other code; once in a while."""
+    """Record occasionally that this code is in use, for processes with other code."""
     global _noted_at
     if time.monotonic() - _noted_at < _NOTED_EVERY_SECONDS:
         return
@@ -155,7 +155,7 @@ _noted_at = -_NOTED_EVERY_SECONDS
 
 
 def missing() -> int:
-    """How many of this code are to be made; none where its migrations make no database."""
+    """How many of this code are missing; none if its migrations cannot make a database."""
     if code.problem():
         return 0
     ready = SpareDatabase.objects.filter(fingerprint=code.current().fingerprint, ready=True)
@@ -165,9 +165,9 @@ def missing() -> int:
 def claim(session: ServerSession, *, name: str, insert: Callable[[SpareDatabase], None]) -> bool:
     """Give a spare database to the organization whose row `insert` writes; `name`: its new name.
 
-    One transaction: the row, the new name, the end of the spare's row and of the application's
-    membership, or nothing. False where there is no spare, or where it cannot be had. Raises what
-    `insert` raises, and for a server that is in trouble.
+    In one transaction: the row, the new name, the end of the spare's row and of the application's
+    membership. False if there is no usable spare. Raises what `insert` raises, and for an
+    unavailable server.
     """
     if not settings.ORG_SPARE_DATABASES:
         return False
@@ -192,8 +192,8 @@ def claim(session: ServerSession, *, name: str, insert: Callable[[SpareDatabase]
 
 
 def _say_that_one_is_taken() -> None:
-    """Behind the commit, and never a reason to fail: any organization can fill the server's queue,
-    and who refills looks by itself once a second."""
+    """NOTIFY after the commit. A failure does not matter: any organization can fill the server's
+    queue, and the refill also polls once a second."""
     try:
         with connections["default"].cursor() as cursor:
             cursor.execute(sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)).as_string())
@@ -202,7 +202,7 @@ def _say_that_one_is_taken() -> None:
 
 
 def _choose() -> SpareDatabase | None:
-    """One that nobody else has chosen, and nobody is connected to: a rename would wait for 5 s."""
+    """One that nobody else has chosen, and without sessions: a rename would wait 5 s for them."""
     query = (
         "SELECT s.*, (SELECT shobj_description(r.oid, 'pg_authid') FROM pg_roles AS r "
         "WHERE r.rolname = s.role_name) AS comment FROM spare_databases AS s "
@@ -216,7 +216,7 @@ def _choose() -> SpareDatabase | None:
 
 
 def _is_ours(session: ServerSession, spare: SpareDatabase) -> bool:
-    """Whether its role's identity says so too. One that is not is offered to nobody any more."""
+    """Whether its role's identity confirms it. If not, it is not offered again."""
     found = Identity.read(spare.comment)  # type: ignore[attr-defined]
     why = identity.disagreement(found, expected(spare), installation=session.installation)
     if why:

@@ -34,18 +34,18 @@ logger = logging.getLogger(__name__)
 LOCK = "\x00templates"
 KEPT_UNUSED = timedelta(days=1)
 _USE_IS_NOTED = timedelta(hours=1)
-# After a build that failed: every sign-up would try it again, and take twice its time.
+# The pause after a failed build: else every sign-up would try again, and take twice as long.
 _PAUSE_SECONDS = 60.0
 _not_before = 0.0
 
 
 def ensure(session: ServerSession) -> Template | None:
-    """The template of this code, built where there is none.
+    """The template of this code, built if there is none.
 
-    None: it cannot be used now, somebody else is building it, building it has failed a short time
-    ago, or a copy would not be what the migrations make (obstacles.py). To build it and to copy it
-    takes hardly longer than the plain way, so who comes first builds it; nobody waits for another.
-    Raises for a server that is in trouble, and for nothing else that is wrong with a template.
+    None: it is unusable now, another process is building it, a build has just failed, or a copy
+    would differ from what the migrations make (obstacles.py). Building and copying it takes hardly
+    longer than migrating, so the first sign-up builds it, and nobody waits for another. Raises only
+    for an unavailable server.
     """
     global _not_before
     template = ready()
@@ -67,28 +67,28 @@ def ensure(session: ServerSession) -> Template | None:
 
 
 def ready() -> Template | None:
-    """The one of this code that may be copied, if there is one."""
+    """The usable template of this code, if any."""
     return Template.objects.filter(
         fingerprint=code.current().fingerprint, ready=True, server__name=Server.DEFAULT
     ).first()
 
 
 def obstacles() -> list[Obstacle]:
-    """Why this code's template is not copied; empty where it is, or nobody has looked yet."""
+    """Why this code's template is not copied; empty if it is, or was not inspected yet."""
     found = UncopyableSchema.objects.filter(fingerprint=code.current().fingerprint).first()
     return [] if found is None else [Obstacle.of_json(each) for each in found.obstacles]
 
 
 def _is_free(session: ServerSession, template: Template) -> bool:
-    """Whether it is there, and nobody is connected to it: CREATE DATABASE would wait for 5 s."""
-    # Autovacuum works for no role, and makes way for CREATE DATABASE.
+    """Whether it exists without sessions: CREATE DATABASE would wait 5 s for them."""
+    # Autovacuum has no role, and gives way to CREATE DATABASE.
     free = session.value(
         "SELECT NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid "
         "AND a.usesysid IS NOT NULL) FROM pg_database AS d WHERE datname = %s",
         (template.database_name,),
     )
     if not free:
-        why = "it is gone" if free is None else "somebody is connected to it"
+        why = "it is gone" if free is None else "it has open sessions"
         logger.warning("template not usable", extra={"template": template.pk, "why": why})
         if free is None:
             distrust(template)
@@ -99,7 +99,7 @@ def _is_free(session: ServerSession, template: Template) -> bool:
 
 
 def note_use() -> None:
-    """Keep the template of this code, and what was made with it, from being taken for unused."""
+    """Record that the template of this code, and what was made with it, is in use."""
     stale = timezone.now() - _USE_IS_NOTED
     Template.objects.filter(
         fingerprint=code.current().fingerprint, ready=True, used_at__lt=stale
@@ -107,15 +107,15 @@ def note_use() -> None:
 
 
 def distrust(template: Template) -> None:
-    """Let nobody copy it any more: the next in need builds another, and this one is dropped."""
+    """Stop using it: the next sign-up builds another, and this one is dropped."""
     Template.objects.filter(pk=template.pk).update(ready=False)
 
 
 def build(session: ServerSession) -> Template | None:
-    """A new template of this code. The lock must be held, and none be ready.
+    """Build a template of this code. The lock must be held, and none be ready.
 
-    None where a copy would not be what the migrations make: that is noted, and said in the log
-    once. Raises what PostgreSQL and Django raise. In both cases nothing of it is left.
+    None if a copy would differ from what the migrations make: that is recorded, and logged once.
+    Raises what PostgreSQL and Django raise. In both cases nothing is left of it.
     """
     began = time.perf_counter()
     code.refuse_problem()
@@ -137,7 +137,7 @@ def build(session: ServerSession) -> Template | None:
         try:
             _drop(session, template)
         except Exception:
-            # Its row stays, and who builds or reconciles next drops it.
+            # Its row stays; the next build or reconcile drops it.
             logger.exception("template not dropped", extra={"template": template.pk})
         raise
     template.refresh_from_db()
@@ -157,12 +157,12 @@ def _make(session: ServerSession, template: Template) -> list[Obstacle]:
         migrate_tenant(tenant, after=watch.after)
         found = watch.found()
     finally:
-        registry.forget(tenant.alias)  # And close what is open to it.
+        registry.forget(tenant.alias)  # Also closes its connections.
     name, tables, me = (sql.Identifier(each) for each in (database, role, session.user))
     with session.membership(role):
         session.batch(
             sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, me),
-            # A migration can have set it, and a template of PostgreSQL's own sense is not dropped.
+            # A migration can have set IS_TEMPLATE, with which PostgreSQL refuses a drop.
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE false").format(name),
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC, {}").format(name, tables),
             sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(tables),
@@ -171,7 +171,7 @@ def _make(session: ServerSession, template: Template) -> list[Obstacle]:
 
 
 def _refuse(session: ServerSession, template: Template, found: list[Obstacle]) -> None:
-    """Note what a copy would lose or share, and drop it."""
+    """Record what a copy would lose or share, and drop it."""
     UncopyableSchema.objects.update_or_create(
         fingerprint=template.fingerprint,
         defaults={"obstacles": [each.as_json() for each in found]},
@@ -185,9 +185,9 @@ def _refuse(session: ServerSession, template: Template, found: list[Obstacle]) -
 
 
 def _publish(session: ServerSession, template: Template) -> None:
-    """Give it its name and say that it is ready, both or neither."""
+    """Give it its name and mark it ready, both or neither."""
     master = session.connection.info.dbname
-    # Another one of this fingerprint can be there, of a row that is gone.
+    # There can be another one of this fingerprint, whose row is gone.
     tail = f"{template.fingerprint[:12]}_{secrets.token_hex(2)}"
     name = system_database_name("template", master=master, tail=tail)
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
@@ -202,10 +202,10 @@ def _publish(session: ServerSession, template: Template) -> None:
 
 
 def drop_unfinished(session: ServerSession, failed: list[str] | None = None) -> list[str]:
-    """Drop what is not ready, or was not used for a day by other code; their names.
+    """Drop unready templates, and those of other code unused for a day; their names.
 
-    The lock must be held: whoever began what is not ready is dead. failed: takes the names of what
-    cannot be dropped now.
+    The lock must be held, so the maker of an unready one is dead. failed: collects the names of
+    those that cannot be dropped now.
     """
     dropped = []
     unused = Template.objects.filter(used_at__lt=timezone.now() - KEPT_UNUSED).exclude(
@@ -220,7 +220,7 @@ def drop_unfinished(session: ServerSession, failed: list[str] | None = None) -> 
 
 
 def expected(session: ServerSession, template: Template) -> Expected:
-    """What its row says of it. The tables' role owns it while it is built."""
+    """What its row says about it. The tables' role owns it while it is built."""
     return Expected(
         f"the template {template.database_name}",
         template.key,
@@ -232,7 +232,7 @@ def expected(session: ServerSession, template: Template) -> Expected:
 
 
 def _drop(session: ServerSession, template: Template) -> None:
-    # Nobody copies it from here on; and where what follows fails, it is tried again.
+    # Nobody copies it from here on; if the rest fails, it is retried.
     Template.objects.filter(pk=template.pk).update(ready=False)
     drop(session, identity.certain(session, expected(session, template)))
     Template.objects.filter(pk=template.pk).delete()

@@ -18,7 +18,7 @@ from organizations.errors import CopyFailed, ProgramMissing
 
 from .server import master_parameters
 
-# The owner can set these for its database and role; what a connection asks for itself wins.
+# The owner can set these for its database and role; a connection's own options win.
 _AS_NEW = (
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=10s "
     "-c idle_in_transaction_session_timeout=0 -c local_preload_libraries= "
@@ -28,10 +28,7 @@ _LOCK_WAIT = "10s"
 
 
 def program(name: str) -> Path:
-    """pg_dump or pg_restore. Raises ProgramMissing.
-
-    Of POSTGRES_BIN, else of PATH.
-    """
+    """The path of pg_dump or pg_restore, from POSTGRES_BIN or else PATH. Raises ProgramMissing."""
     found = shutil.which(name, path=settings.POSTGRES_BIN or None)
     if found is None:
         raise ProgramMissing(name)
@@ -39,13 +36,13 @@ def program(name: str) -> Path:
 
 
 def parameters(database: str, role: str, password: str) -> dict[str, Any]:
-    """What psycopg.connect takes for the database, as its owner, in a session as new."""
+    """psycopg.connect's parameters for the database, as its owner, with safe session settings."""
     whose = {"dbname": database, "user": role, "password": password}
     return {**master_parameters(), **whose, "options": _AS_NEW}
 
 
 def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
-    """Fill the empty database `target` with what is in `source`, and compare.
+    """Copy the content of `source` into the empty database `target`, and compare.
 
     name: the organization's, for an error. source, target: as `parameters` gives them. Owners and
     grants are not copied: the new owner owns everything. Raises ProgramMissing and CopyFailed; what
@@ -62,7 +59,7 @@ def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
         ThreadPoolExecutor(max_workers=2) as listeners,
     ):
         assert reading.stdout is not None  # noqa: S101 - a pipe
-        # pg_restore's alone: else pg_dump would wait for ever for one that has ended.
+        # Keep the pipe only in pg_restore: else pg_dump would wait for ever after that has ended.
         reading.stdout.close()
         try:
             words = list(listeners.map(_last_words, (reading, writing)))
@@ -72,7 +69,7 @@ def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
             raise
     failed = [told for each, told in zip((reading, writing), words, strict=True) if each.returncode]
     if failed:
-        # Its words can hold data of the organization's: they go to the log of whoever runs this.
+        # Its output can contain the organization's data, so it only goes to the log.
         raise CopyFailed(name, "\n".join(filter(None, failed)))
     before, after = _rows(source), _rows(target)
     if before != after:
@@ -92,8 +89,8 @@ _LAST_BYTES = 4_000
 
 
 def _last_words(program: "subprocess.Popen[bytes]") -> str:
-    """The end of what it says. The database's owner can make it say much (client_min_messages,
-    RAISE WARNING for each row): all of it is read, so that it goes on, and little is kept."""
+    """The end of its output. The database's owner can make it print a lot (client_min_messages,
+    RAISE WARNING for each row): all is read, so that it does not block, but little is kept."""
     assert program.stderr is not None  # noqa: S101 - a pipe
     kept = b""
     while said := program.stderr.read(_LAST_BYTES):
@@ -101,9 +98,9 @@ def _last_words(program: "subprocess.Popen[bytes]") -> str:
     return kept.decode(errors="replace").strip()
 
 
-# libpq takes the database from PGDATABASE where the name is a connection string without any part.
+# libpq takes the database from PGDATABASE if the name is an empty connection string.
 _SERVICE_NAME = "application_name=orgmgmt"
-# What libpq calls them, TLS's and all.
+# libpq's environment variables, including TLS's.
 _NAMES = {
     option.keyword.decode(): option.envvar.decode()
     for option in pq.Conninfo.get_defaults()
@@ -112,7 +109,7 @@ _NAMES = {
 
 
 def _environment(where: dict[str, Any]) -> dict[str, str]:
-    """In the environment and not in the arguments, which every user of the machine can read."""
+    """Parameters by environment: every user of the machine can read the arguments."""
     return {_NAMES[key]: str(value) for key, value in where.items() if key in _NAMES}
 
 
@@ -126,7 +123,7 @@ ORDER BY 1, 2
 
 
 def _rows(where: dict[str, Any]) -> dict[str, int]:
-    """How many rows each table has."""
+    """The number of rows of each table."""
     counted = {}
     with psycopg.connect(**where, autocommit=True) as connection:
         for schema, table in connection.execute(_TABLES.encode()).fetchall():

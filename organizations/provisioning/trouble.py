@@ -16,8 +16,8 @@ from organizations.errors import (
     TookTooLong,
 )
 
-# SQLSTATE by its beginning: connection exceptions; the server ends, or takes none any more; it is
-# out of connections, disk, memory or files, which all of its databases have in common.
+# SQLSTATE prefixes: connection exceptions; the server is shutting down or refuses connections; it
+# is out of connections, disk, memory or files, which all its databases share.
 _IN_TROUBLE = ("08", "57P01", "57P02", "57P03", "53", "58")
 _TOO_LONG = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
@@ -30,8 +30,8 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def is_servers(error: BaseException) -> bool:
-    """Whether the connection is gone, or was not to be had, or the server lacks what all of its
-    databases need; False: it refused this one thing."""
+    """Whether the connection failed, or the server lacks what all its databases need; False: it
+    refused only this statement."""
     root = cause_of(error)
     if isinstance(root, psycopg.OperationalError | psycopg.InterfaceError):
         return root.sqlstate is None or root.sqlstate.startswith(_IN_TROUBLE)
@@ -39,7 +39,7 @@ def is_servers(error: BaseException) -> bool:
 
 
 def told(error: psycopg.Error) -> OrganizationError:
-    """The error as one of ours, without the server's own words."""
+    """The error as one of ours, without the server's text."""
     if is_servers(error):
         return ServerUnavailable()
     if isinstance(error, _TOO_LONG):

@@ -26,9 +26,9 @@ IDLE_SECONDS = 300.0
 
 
 class Stock:
-    """As many as there are threads, at most: a thread has one session at a time.
+    """At most one per thread, since a thread uses one session at a time.
 
-    What is given back is as new: no settings, no locks, no transaction. Safe from any thread.
+    Sessions are reset before reuse: no settings, locks or transaction. Safe from any thread.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Stock:
         self._idle: list[tuple[Connection, Parameters, float]] = []
 
     def take(self, parameters: Parameters) -> Connection | None:
-        """One that was opened with these parameters and is alive; the caller's from now on."""
+        """A live one with these parameters, if any; it then belongs to the caller."""
         while True:
             with self._lock:
                 if not self._idle:
@@ -48,11 +48,11 @@ class Stock:
             connection.close()
 
     def give_back(self, parameters: Parameters, connection: Connection) -> None:
-        """Keep it for the next, or close it where it is not fit for that."""
+        """Keep it for reuse, or close it if it cannot be reused."""
         try:
             if connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                # Locks too. Also where it is closed next: closing only tells the server to end,
-                # and for a moment it would still hold them.
+                # Releases locks too. Also before closing, since after that the server would still
+                # hold them for a moment.
                 connection.execute("DISCARD ALL")
                 with self._lock:
                     if len(self._idle) < settings.WEB_THREADS:
@@ -63,7 +63,7 @@ class Stock:
         connection.close()
 
     def close(self) -> None:
-        """Close all that nobody uses."""
+        """Close all idle ones."""
         with self._lock:
             idle, self._idle = self._idle, []
         for connection, _, _ in idle:
@@ -71,9 +71,9 @@ class Stock:
                 connection.close()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: they are the parent's, and closing them would end its sessions."""
+        """In a forked child, forget the parent's: closing them would end its sessions."""
         for connection, _, _ in self._idle:
-            # psycopg warns of one that is collected open, unless it was in a pool (psycopg 3.3,
+            # psycopg warns about one collected while open, unless it was in a pool (psycopg 3.3,
             # _connection_base.py, __del__).
             connection._pool = None
         _of_parents.append(self._idle)

@@ -12,17 +12,17 @@ ALIAS = "throttles"
 
 
 class Hit(NamedTuple):
-    """The place of a request in its window, from 1, and when the window ends."""
+    """A request's number in its window, from 1, and when the window ends."""
 
     number: int
     seconds_left: float
 
 
 class Reservation(NamedTuple):
-    """Whether an attempt may be made now.
+    """Whether an attempt is allowed now.
 
-    granted: it may, and is among `failures` until it is settled otherwise. If not, seconds_left
-    says how long no attempt may be made. pending: how many are under way.
+    granted: allowed, and counted among `failures` until settled otherwise. If not granted,
+    seconds_left is the remaining delay. pending: the number of running attempts.
     """
 
     granted: bool
@@ -32,56 +32,56 @@ class Reservation(NamedTuple):
 
 
 class Counters(Protocol):
-    """Each method is one step that no other process can come between.
+    """Each method is atomic.
 
-    Raises what the database or Redis raises: without a counter there is no answer but 503.
+    Raises what the database or Redis raises: without a counter the answer is 503.
     """
 
     def hit(self, key: str, *, seconds: int) -> Hit:
-        """Count one more in the key's window; the first opens a window of so many seconds."""
+        """Count a request in the key's window; the first one opens a window of so many seconds."""
         ...
 
     def reserve(self, key: str, *, free: int, longest: int, memory: int) -> Reservation:
-        """Count one more failure ahead of an attempt, unless the last ones forbid it for now.
+        """Count a failure before the attempt, unless a delay is running.
 
-        Beyond `free` failures each is followed by a delay of 1, 2, 4 … and at most `longest`
+        After `free` failures each further one starts a delay of 1, 2, 4 … and at most `longest`
         seconds. All are forgotten `memory` seconds after the last delay.
         """
         ...
 
     def settle(self, key: str) -> None:
-        """A reserved attempt has failed indeed: it is no longer pending."""
+        """The reserved attempt failed: it is no longer pending."""
         ...
 
     def release(self, key: str) -> None:
-        """A reserved attempt has come to nothing: it is no failure."""
+        """The reserved attempt does not count: it is no failure."""
         ...
 
     def forget(self, key: str) -> None:
-        """An attempt has succeeded: no failure is remembered."""
+        """An attempt succeeded: forget all failures."""
         ...
 
     def prune(self) -> int:
-        """Remove what has expired, where nothing else does. How many there were."""
+        """Remove expired counters, unless the store does so itself; how many."""
         ...
 
 
 def get() -> Counters:
-    """The counters that all processes share."""
+    """The counters shared by all processes."""
     return cast(Counters, caches[ALIAS])
 
 
 def delay_seconds(failures: int, *, free: int, longest: int) -> int:
-    """How long no attempt may follow so many failures: 0 up to `free`, then 1, 2, 4 …"""
+    """The delay after so many failures: 0 up to `free`, then 1, 2, 4 …"""
     if failures <= free:
         return 0
-    # 2 ** 30 seconds are longer than any setting allows.
+    # 2 ** 30 seconds is more than any setting allows.
     return int(min(longest, 2 ** min(failures - free - 1, 30)))
 
 
 def hashed_key(key: str, key_prefix: str, version: int) -> str:
-    """KEY_FUNCTION of `throttles`: what is stored names no address, person or organization.
+    """KEY_FUNCTION of `throttles`: hashes the key, so that it names no address or person.
 
-    Keyed with SECRET_KEY: the hash of an address alone could be found by trying all addresses.
+    Keyed with SECRET_KEY, since a plain hash could be found by trying all addresses.
     """
     return salted_hmac("throttles", f"{version}:{key}", algorithm="sha256").hexdigest()

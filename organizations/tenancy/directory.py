@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class Directory(Protocol):
-    """What the master side answers. Every method asks the master database at each call.
+    """Implemented by the master side. Every method queries the master database at each call.
 
-    A tenant that it answers knows its place, and connection_settings asks nobody for that one.
+    Except connection_settings for a tenant found here, since such a tenant knows its place.
     """
 
     def tenant_by_id(self, organization_id: int) -> "Tenant":
-        """The tenant of an organization that may be used now; raises an OrganizationError."""
+        """The tenant of a usable organization. Raises an OrganizationError."""
         ...
 
     def tenant_by_name(self, name: str) -> "Tenant":
@@ -26,13 +26,13 @@ class Directory(Protocol):
         ...
 
     def display_name(self, tenant: "Tenant") -> str:
-        """What its people call the organization."""
+        """The organization's name."""
         ...
 
     def counted_as(self, name: str) -> tuple[int | None, str]:
-        """What requests that name an organization are counted by: its id, and a word for a key.
+        """The organization's id and a key, by which rate limits count requests that name it.
 
-        All spellings have one word, of an organization that does not exist too: None is its id.
+        All spellings have the same key, also of an unknown organization, whose id is None.
         """
         ...
 
@@ -41,11 +41,11 @@ class Directory(Protocol):
         ...
 
     def end_session(self, *, role: str, database: str, pid: int) -> bool:
-        """End the back end of a session that the role has with the database; whether one was."""
+        """Terminate the back end of the role's session with the database; whether there was one."""
         ...
 
     def limit_met(self, *, role: str, database: str) -> str | None:
-        """Which limit of connections is reached: the `server`'s, the `role`'s, the `database`'s."""
+        """Which connection limit is reached: the `server`'s, the `role`'s, the `database`'s."""
         ...
 
 
@@ -53,7 +53,7 @@ _installed: Directory | None = None
 
 
 def install(directory: Directory) -> None:
-    """Make `directory` the one that is asked, in this process."""
+    """Use this directory in this process."""
     global _installed
     _installed = directory
 

@@ -24,12 +24,12 @@ from . import router
 from .context import get, peek
 from .registry import ALIAS_PREFIX
 
-# Methods whose own object is the instance.
+# Methods of the instance itself.
 OF_THEMSELVES = (
     # base.py: with using= the router is not asked.
     (Model, "save_base"),
     (Model, "refresh_from_db"),
-    # base.py: look for other rows with the instance's values, but for those with its key.
+    # base.py: look for other rows with the instance's values, except those with its key.
     (Model, "validate_unique"),
     # sql/compiler.py: `.update(user=instance)`.
     (Model, "prepare_database_save"),
@@ -37,7 +37,7 @@ OF_THEMSELVES = (
 # Methods whose first argument is the instance.
 OF_ONE = (
     (QuerySet, "contains"),
-    # fields/mixins.py: a related object that is there already (select_related, a second look).
+    # fields/mixins.py: a related object that is already loaded (select_related, second access).
     (FieldCacheMixin, "get_cached_value"),
     # fields/related.py: the values that a relation joins by. A many-to-many's set() and remove(),
     # a foreign key's remove(), prefetching, a relation that is NULL.
@@ -49,32 +49,32 @@ OF_ONE = (
     # fields/__init__.py, fields/related.py: forms, model_to_dict, Django's serializers.
     (Field, "value_from_object"),
     (ManyToManyField, "value_from_object"),
-    # fields/files.py: the same name is another file in another organization.
+    # fields/files.py: the same name is a different file in another organization.
     (FileDescriptor, "__get__"),
-    # forms/models.py (below django): an instance as a form's datum, or as what it begins with.
+    # forms/models.py (below django): an instance as a form's data or initial value.
     (ModelChoiceField, "to_python"),
     (ModelChoiceField, "prepare_value"),
 )
-# Methods of what belongs to an instance. fields/files.py: a file that was taken from its object is
-# asked of the storage of whoever is active; each way to it leads through one of these.
+# Methods of an instance's files. fields/files.py: a file taken from its object is read from the
+# active organization's storage; each access leads through one of these.
 OF_THEIRS = (
     (FieldFile, "_require_file"),
     (FieldFile, "save"),
     (FieldFile, "delete"),
 )
-# Methods whose first argument is instances.
+# Methods whose first argument is a list of instances.
 OF_MANY = (
     (QuerySet, "bulk_create"),
     (QuerySet, "bulk_update"),
-    # deletion.py: what is deleted, by using= too.
+    # deletion.py: deletions, also with using=.
     (Collector, "add"),
 )
 
 
 def guard_instances() -> None:
-    """Make Django raise WrongTenant where it takes another organization's instance.
+    """Make Django raise WrongTenant for another organization's instance.
 
-    Called once, when the apps are ready; again it does nothing.
+    Called once, when the apps are ready; later calls do nothing.
     """
     normalize: Any = related_lookups.get_normalized_value
     if hasattr(normalize, "__wrapped__"):
@@ -100,7 +100,7 @@ def guard_instances() -> None:
 def home_of(value: Any) -> str | None:
     """The organization's alias that the instance was loaded from or saved to, or None.
 
-    None for what is no instance, one of the master's, and one that was never saved.
+    None for a non-instance, an instance of the master, and one that was never saved.
     """
     if not isinstance(value, Model):
         return None
@@ -111,7 +111,7 @@ def home_of(value: Any) -> str | None:
 def refuse_elsewhere(value: Any) -> None:
     """Raise WrongTenant for an instance of another organization than the active one.
 
-    Where none is active nothing is raised: whatever asks a database from there is refused.
+    Nothing is raised if none is active: any query from there is refused anyway.
     """
     home, tenant = home_of(value), peek()
     if home is not None and tenant is not None and home != tenant.alias:
@@ -152,7 +152,7 @@ def _many(method: Any) -> Any:
         if isinstance(self, QuerySet) and router.is_tenant_model(self.model):
             get()
         if not isinstance(objs, QuerySet):
-            # An iterator would be used up by the look at it.
+            # The check would use up an iterator.
             objs = list(objs)
         for instance in objs:
             refuse_elsewhere(instance)
@@ -164,7 +164,7 @@ def _many(method: Any) -> Any:
 def _bind(lookup: Any) -> None:
     """Bind a condition to the organization of the instance in it.
 
-    The instance becomes its key when the condition is written, and the query may run elsewhere.
+    Building the condition replaces the instance by its key, but the query may run elsewhere.
     """
     prepare, compile_ = lookup.get_prep_lookup, lookup.as_sql
 
@@ -192,7 +192,7 @@ def _equal(method: Any) -> Any:
     def equal(self: Model, other: object) -> Any:
         answer = method(self, other)
         if answer is True and self is not other:
-            # Equal keys of two organizations are two rows.
+            # Equal keys in two organizations are two rows.
             homes = home_of(self), home_of(other)
             return None in homes or homes[0] == homes[1]
         return answer
@@ -203,7 +203,7 @@ def _equal(method: Any) -> Any:
 def _generic(method: Any) -> Any:
     @wraps(method)
     def guarded(self: Any, instance: Model, value: Any) -> None:
-        # Django asks the router for no generic relation.
+        # Django does not ask the router about generic relations.
         if isinstance(value, Model) and not router.TenantRouter().allow_relation(value, instance):
             raise ValueError(
                 f"A {type(value)._meta.label} and a {type(instance)._meta.label} are in different "

@@ -14,13 +14,12 @@ from .trail import Origin
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A mail that somebody is to be sent. The mail is written, and its link made, when it is sent.
+    """An ordered mail. The mail and its link are written when it is sent.
 
-    user_id: whom; 0 is nobody, None the organization's first admin. email_version: the user's when
-    the mail was asked for, or 0 where no change since then matters. host_url: where links lead, or
-    empty for PUBLIC_URL. asked_at: in seconds since 1970. by: who asked, without a network address.
-    address: where it goes, for what goes to an address that is the user's no longer; whoever keeps
-    the order keeps this where nobody can read it.
+    user_id: the recipient; 0 is nobody, None the organization's first admin. email_version: the
+    user's at the time of the order, or 0 if later changes do not matter. host_url: base of links;
+    empty for PUBLIC_URL. asked_at: in seconds since 1970. by: who ordered, without a network
+    address. address: the recipient's, if it is no longer the user's; to be stored encrypted.
     """
 
     kind: str
@@ -34,12 +33,12 @@ class Order:
 
 
 class Mailroom(Protocol):
-    """What keeps orders."""
+    """Stores orders."""
 
     def take(self, order: Order) -> None:
-        """Keep the order until its mail is sent or not worth sending any more.
+        """Store the order until its mail is sent or no longer worth sending.
 
-        Takes as long for nobody as for somebody. Raises what the master's database raises.
+        Takes equally long for nobody. Raises what the master's database raises.
         """
         ...
 
@@ -48,7 +47,7 @@ _installed: Mailroom | None = None
 
 
 def install(mailroom: Mailroom) -> None:
-    """Make `mailroom` the one that takes orders, in this process."""
+    """Use this mailroom in this process."""
     global _installed
     _installed = mailroom
 
@@ -62,7 +61,7 @@ def get() -> Mailroom:
 
 @contextmanager
 def replaced(mailroom: Mailroom) -> Iterator[None]:
-    """Inside the block orders go to `mailroom`, in all of this process's threads."""
+    """Use another mailroom inside the block, in all threads of this process."""
     before = get()
     install(mailroom)
     try:

@@ -34,14 +34,14 @@ from .shares import Share, Waiter
 
 logger = logging.getLogger(__name__)
 
-# How long a server that is full may take to let go of a connection that was closed for another.
+# How long a full server may take to release a connection that was closed for another.
 _MAKES_ROOM_SECONDS = 0.05
 
 
 class DatabaseEntry(dict[str, Any]):
-    """A DATABASES entry as it was registered, and the connections that were opened by it.
+    """A registered DATABASES entry, with the connections opened by it.
 
-    is_retired: it is no longer registered; no connection of it is kept.
+    is_retired: no longer registered; its connections are not kept.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,7 +52,7 @@ class DatabaseEntry(dict[str, Any]):
 
 
 class _Waiter(Waiter):
-    """A thread in line: it is given a connection, to use or to close, or the room of one."""
+    """A waiting thread. It gets a connection, to use or to close, or permission to open one."""
 
     def __init__(self, entry: DatabaseEntry) -> None:
         super().__init__()
@@ -62,8 +62,8 @@ class _Waiter(Waiter):
 
 @dataclass(frozen=True, slots=True)
 class _Return:
-    """What came back and is not yet counted: a connection, or the room of one that is closed, and
-    the place that a thread had among its organization's."""
+    """Something given back but not yet counted: a connection, or the room of a closed one, and the
+    thread's place in its organization's share."""
 
     entry: DatabaseEntry
     connection: Connection | None = None
@@ -72,35 +72,35 @@ class _Return:
 
 
 class Pool:
-    """Safe from any thread; and from the garbage collector, which can give a connection back in a
-    thread that holds the lock just then: giving back and retiring never wait for it."""
+    """Safe from any thread, and from the garbage collector, which can give a connection back in a
+    thread that already holds the lock: so giving back and retiring never wait for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Idle ones of all organizations, used longest ago first, and since when.
+        # Idle ones of all organizations, least recently used first, with the time of last use.
         self._idle: OrderedDict[Connection, tuple[DatabaseEntry, float]] = OrderedDict()
         self._waiting: deque[_Waiter] = deque()
         self._open = 0
         self._returned: SimpleQueue[_Return] = SimpleQueue()
         self._retired: SimpleQueue[DatabaseEntry] = SimpleQueue()
-        # How often a block found one open, opened one, closed another's for it, had to wait for
-        # one, and waited in vain.
+        # Counts of blocks: found one open, opened one, closed another's for it, waited, and waited
+        # in vain.
         self.hits = self.misses = self.evictions = self.waits = self.refusals = 0
 
     @property
     def open(self) -> int:
-        """How many there are: lent, idle and being opened."""
+        """The number of connections: in use, idle and being opened."""
         self._settle()
         return self._open
 
     @property
     def idle(self) -> int:
-        """How many of them nobody uses."""
+        """The number of idle connections."""
         self._settle()
         return len(self._idle)
 
     def take(self, entry: DatabaseEntry, connect: Callable[[], Connection]) -> Connection:
-        """An open connection of `entry`: an idle one that is alive, or what `connect` opens.
+        """A live connection of `entry`: an idle one, or a new one opened by `connect`.
 
         Raises ConnectionsExhausted after the wait, OrganizationCrowded, and what `connect` raises.
         """
@@ -108,7 +108,7 @@ class Pool:
         self._admit(entry)
         try:
             connection = self._found(entry) or self._opened(entry, connect)
-            # A thread can end without giving back: one that ran a query of an async task.
+            # A thread can end without giving back, if it ran a query of an async task.
             lost = _Return(entry)
             entry.share.lent[id(connection)] = weakref.ref(
                 connection, lambda _: self._hand_in(lost)
@@ -151,7 +151,7 @@ class Pool:
             raise
 
     def give_back(self, entry: DatabaseEntry, connection: Connection, *, keep: bool) -> None:
-        """Keep the connection for the next block, or close it where that is not wanted or safe."""
+        """Keep the connection for the next block, or close it if that is not wanted or unsafe."""
         entry.share.lent.pop(id(connection), None)
         if keep and not connection.closed and not connection.broken:
             is_idle = connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
@@ -163,13 +163,13 @@ class Pool:
         self._hand_in(_Return(entry, connection if keep else None))
 
     def retire(self, entry: DatabaseEntry) -> None:
-        """The entry is no longer registered: close what is idle, keep nothing that comes back."""
+        """The entry is no longer registered: close its idle connections, keep none given back."""
         entry.is_retired = True
         self._retired.put(entry)
         self._settle()
 
     def close_idle(self) -> None:
-        """Close all that nobody uses."""
+        """Close all idle connections."""
         with self._lock:
             surplus = self._count_returns()
             idle = [(entry, connection) for connection, (entry, _) in self._idle.items()]
@@ -177,17 +177,16 @@ class Pool:
         self._dispose(surplus + idle)
 
     def close_outlived(self) -> None:
-        """Close what nobody has used for ORG_CONNECTION_IDLE_SECONDS."""
+        """Close connections idle for ORG_CONNECTION_IDLE_SECONDS."""
         if self._idle or not self._returned.empty():
             with self._lock:
                 surplus = self._count_returns()
             self._dispose(surplus)
 
     def leave_to_parent(self) -> None:
-        """In a forked child: the connections are the parent's, and closing them would end its
-        sessions."""
+        """In a forked child, forget the parent's connections; closing would end its sessions."""
         for connection in self._idle:
-            # psycopg warns of a connection that is collected open, unless it was in a pool
+            # psycopg warns about a connection collected while open, unless it was in a pool
             # (psycopg 3.3, _connection_base.py, __del__).
             connection._pool = None
         _of_parents.append(self._idle)
@@ -195,7 +194,7 @@ class Pool:
 
     # --- An organization's share of the threads -----------------------------------------------
     def _admit(self, entry: DatabaseEntry) -> None:
-        """Have a place among the organization's, or wait for one while it is worth it."""
+        """Get a place in the organization's share, or wait for one as long as that makes sense."""
         share = entry.share
         with self._lock:
             surplus = self._count_returns()
@@ -223,8 +222,8 @@ class Pool:
 
     # --- Counting -----------------------------------------------------------------------------
     def _room_or_connection(self, entry: DatabaseEntry) -> tuple[DatabaseEntry, Connection] | None:
-        """An idle connection, to use or, where it is another's, to close first; None: there is room
-        for one more. Either way it is counted as open."""
+        """An idle connection, to use or, if it is another's, to close first; None: a new one may be
+        opened. Either way it is counted as open."""
         with self._lock:
             surplus = self._count_returns()
             found, waiter = self._find(entry), None
@@ -243,7 +242,7 @@ class Pool:
             is_interrupted = False
         finally:
             with self._lock:
-                # Also what came back while the time ran out.
+                # Also one given back while the time ran out.
                 surplus = self._count_returns()
                 if not waiter.is_served:
                     self._waiting.remove(waiter)
@@ -259,7 +258,7 @@ class Pool:
     def _find(self, entry: DatabaseEntry) -> tuple[DatabaseEntry, Connection] | None:
         found = None
         if entry.idle:
-            # The newest one: it is the likeliest to be alive.
+            # The most recent one is the likeliest to be alive.
             found = entry, entry.idle[-1]
         elif self._idle and self._open >= settings.ORG_MAX_CONNECTIONS:
             found = self._oldest()
@@ -268,7 +267,7 @@ class Pool:
         return found
 
     def _instead(self, entry: DatabaseEntry) -> tuple[DatabaseEntry, Connection] | None:
-        """Another idle one of the entry, in the place of one that was closed."""
+        """Another idle one of the entry, in place of a closed one."""
         with self._lock:
             found = (entry, entry.idle[-1]) if entry.idle else None
             if found is not None:
@@ -278,10 +277,10 @@ class Pool:
         return found
 
     def _makes_room_on_server(self, entry: DatabaseEntry, error: psycopg.OperationalError) -> bool:
-        """Whether the server was full, and one of ours is closed now that nobody used.
+        """If the server is full, close one of our idle connections; whether one was closed.
 
-        Never for a limit of the organization's own: others would pay for it. Raises
-        OrganizationCrowded for that.
+        Not for the organization's own limit, for which others would pay: that raises
+        OrganizationCrowded.
         """
         match _limit_met(entry):
             case "role" | "database":
@@ -316,7 +315,7 @@ class Pool:
         self._settle()
 
     def _free(self) -> None:
-        """One less is open, or somebody in line may open one."""
+        """Count one less, or let a waiting thread open one."""
         if self._waiting and self._open <= settings.ORG_MAX_CONNECTIONS:
             self._serve(None)
         else:
@@ -332,7 +331,7 @@ class Pool:
         self._settle()
 
     def _settle(self) -> None:
-        """Count what came back; by whoever holds the lock, if somebody does: they come by here."""
+        """Count what was given back; if another thread holds the lock, it does so afterwards."""
         while not (self._returned.empty() and self._retired.empty()):
             if not self._lock.acquire(blocking=False):
                 return
@@ -343,7 +342,7 @@ class Pool:
             self._dispose(surplus)
 
     def _count_returns(self) -> list[tuple[DatabaseEntry, Connection]]:
-        """Put back what came back. What is to be disposed of is returned. Needs the lock."""
+        """Make returned connections idle again; returns those to close. Needs the lock."""
         surplus: list[tuple[DatabaseEntry, Connection]] = []
         ceiling: int = settings.ORG_MAX_CONNECTIONS
         now = time.monotonic()
@@ -384,13 +383,13 @@ class Pool:
 def _limit_met(entry: DatabaseEntry) -> str | None:
     try:
         return directory.get().limit_met(role=entry["USER"], database=entry["NAME"])
-    except Exception as error:  # The server is away, say; what the connect met is told.
-        logger.warning("limits of connections not looked at", exc_info=error)
+    except Exception as error:  # Such as an unavailable server; the connect error is raised.
+        logger.warning("connection limits not checked", exc_info=error)
         return None
 
 
 def close(connection: Connection) -> None:
-    """Close it, whatever state it is in."""
+    """Close the connection in any state."""
     with suppress(psycopg.Error):
         connection.close()
 

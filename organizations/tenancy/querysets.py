@@ -24,7 +24,7 @@ _ROWS, _HOME = "_result_cache", "_result_home"
 def guard_query_sets() -> None:
     """Make fetched rows raise WrongTenant, or NoTenant, outside the organization they are of.
 
-    Called once, when the apps are ready; again it does nothing.
+    Called once, when the apps are ready; later calls do nothing.
     """
     if _ROWS in QuerySet.__dict__:
         return
@@ -36,8 +36,8 @@ def guard_query_sets() -> None:
 
 
 class _Rows:
-    """The descriptor. It stands in the class, and its values in the instance's `__dict__`, where
-    Django's copying and pickling find them."""
+    """The descriptor on the class. Values stay in the instance's `__dict__`, where Django's copying
+    and pickling find them."""
 
     def __get__(self, queryset: Any, owner: object = None) -> Any:
         if queryset is None:
@@ -56,12 +56,12 @@ class _Rows:
 
 
 def _home(queryset: Any) -> str | None:
-    """The alias that the query set reads from now, or None where it reads no organization."""
+    """The alias that the query set reads from now, or None for the master."""
     tenant = peek()
     if tenant is None or not router.is_tenant_model(queryset.model):
         return None
     query = queryset.query
-    # none() is nobody's.
+    # none() belongs to nobody.
     return None if hasattr(query, "is_empty") and query.is_empty() else tenant.alias
 
 

@@ -29,23 +29,23 @@ from .errors import RegistryFull
 if TYPE_CHECKING:
     from .context import Place, Tenant
 
-# Always a prefix and a number: an alias is an attribute of asgiref's Local, and one named
-# `_storage` would break it.
+# Always a prefix and a number: aliases become attributes of asgiref's Local, which one named
+# `_storage` would break.
 ALIAS_PREFIX = "org_"
 
 _lock = threading.Lock()
-# Registered aliases, least recently used first; where each was said to be, if it was.
+# Registered aliases, least recently used first, with the place of each if it is known.
 _recency: OrderedDict[str, "Place | None"] = OrderedDict()
 _pins: Counter[str] = Counter()  # by alias, over all threads
 _stale: set[str] = set()  # to be dropped when the last pin goes
 _forgets = 0  # how often forget() was called
-# Pins that were let go and not yet counted. The garbage collector can let one go in a thread that
-# holds the lock just then: a release waits for no lock.
+# Released pins that are not yet counted. The garbage collector can release one in a thread that
+# already holds the lock, so a release never waits for it.
 _released: SimpleQueue[str] = SimpleQueue()
 
 
 class _Here(threading.local):
-    """What this thread holds."""
+    """This thread's pins and wrappers."""
 
     def __init__(self) -> None:
         self.pins: Counter[str] = Counter()
@@ -56,11 +56,11 @@ _here = _Here()
 
 
 class Aliases(dict[str, dict[str, Any]]):
-    """`connections.settings`: finds every registered alias, and lists those that are in use here.
+    """`connections.settings`: finds every registered alias, but lists only those in use here.
 
-    Django walks all aliases several times at each request, in every thread (close_old_connections,
-    reset_queries): with all of them listed a request's end would cost what all organizations cost,
-    and an alias could not be added while somebody walks.
+    Django iterates over all aliases several times per request, in every thread
+    (close_old_connections, reset_queries). If all were listed, the end of a request would cost as
+    much as all organizations together, and no alias could be added during an iteration.
     """
 
     def __init__(self, fixed: dict[str, dict[str, Any]]) -> None:
@@ -75,7 +75,7 @@ class Aliases(dict[str, dict[str, Any]]):
 
     def __iter__(self) -> Iterator[str]:
         yield from super().__iter__()
-        # A block's own, so that `--database` of a command that runs in it knows it.
+        # A block's own alias, so that `--database` of a command inside it knows it.
         yield from tuple(alias for alias in tuple(_here.pins) if alias in self.organizations)
 
     def get(self, alias: str, default: Any = None) -> Any:
@@ -93,14 +93,14 @@ def _aliases() -> Aliases:
 
 
 def registered() -> list[str]:
-    """Aliases of organizations that are registered now, least recently used first."""
+    """Registered organization aliases, least recently used first."""
     with _lock:
         _count_releases()
         return list(_recency)
 
 
 def forget(alias: str) -> None:
-    """Make the next block read the connection's settings anew; blocks that run are left alone."""
+    """Make the next block read the connection settings again; running blocks are not affected."""
     global _forgets
     with _lock:
         _count_releases()
@@ -114,15 +114,15 @@ def forget(alias: str) -> None:
 
 
 def is_pinned_here(alias: str) -> bool:
-    """Whether a block of this thread works with the alias: its end gives the connection back."""
+    """Whether a block of this thread uses the alias, whose end will give the connection back."""
     return _here.pins[alias] > 0
 
 
 class Pin:
-    """Keeps the tenant's alias registered until `release`, or the end of a with block.
+    """Keeps the tenant's alias registered until `release` or the end of a with block.
 
-    Safe from any thread, and released once, by any thread. Raises RegistryFull when every alias is
-    pinned, and what the directory raises for an organization that is gone.
+    Safe from any thread; released once, by any thread. Raises RegistryFull when every alias is
+    pinned, and what the directory raises for a deleted organization.
     """
 
     def __init__(self, tenant: "Tenant") -> None:
@@ -133,13 +133,13 @@ class Pin:
         self._alias = tenant.alias
 
     def release(self) -> None:
-        """Let the alias go. A thread's connection goes with the thread's last pin."""
+        """Release the alias. The thread's connection goes back with its last pin."""
         alias, self._alias = self._alias, None
         if alias is None:
             return
         try:
-            # Released elsewhere (a task's end, the garbage collector): the thread's own
-            # connection is left to the thread's reaper.
+            # Released elsewhere (end of a task, garbage collector): the thread's own connection
+            # is left to the thread's reaper.
             if self._thread == threading.get_ident():
                 _leave(alias)
         finally:
@@ -171,14 +171,14 @@ def _register_and_pin(tenant: "Tenant") -> None:
             if _is_current(alias, place):
                 _take(alias)
                 return
-            # Registered, and said to be elsewhere than now: who is right, the master says.
+            # Registered with a different place: the master decides which is right.
             asks = alias in _recency
             forgets = _forgets
-        # Outside the lock: the directory may ask the master database.
+        # Outside the lock: the directory may query the master database.
         config = _configured(alias, _settings_of(replace(tenant, place=None) if asks else tenant))
         with _lock:
             if forgets != _forgets:
-                continue  # What was read may be what was to be forgotten.
+                continue  # forget() was called meanwhile: the settings may be outdated.
             _count_releases()
             if alias not in _recency:
                 _evict_until_one_fits()
@@ -196,7 +196,7 @@ def _is_current(alias: str, place: "Place | None") -> bool:
 
 
 def _settings_of(tenant: "Tenant") -> dict[str, Any]:
-    """What the directory says; from an async task too, where the ORM refuses to be called."""
+    """The directory's settings; also from an async task, where the ORM refuses calls."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -213,9 +213,9 @@ def _settings_of(tenant: "Tenant") -> dict[str, Any]:
 
 
 def _configured(alias: str, config: dict[str, Any]) -> pool.DatabaseEntry:
-    """The entry with the defaults that a raw one lacks (TIME_ZONE, ATOMIC_REQUESTS, …)."""
+    """The entry with Django's defaults (TIME_ZONE, ATOMIC_REQUESTS, …)."""
     entry = pool.DatabaseEntry(config)
-    # Django wants the default alias beside it.
+    # Django requires the default alias beside it.
     connections.configure_settings(
         {DEFAULT_DB_ALIAS: connections.settings[DEFAULT_DB_ALIAS], alias: entry}
     )
@@ -228,7 +228,7 @@ def _take(alias: str) -> None:
 
 
 def _count_releases() -> None:
-    """Subtract the pins that were let go, and drop what was only kept for them. Needs the lock."""
+    """Subtract released pins, and drop aliases kept only for them. Needs the lock."""
     while True:
         try:
             alias = _released.get_nowait()
@@ -262,7 +262,7 @@ def _drop(alias: str) -> None:
     _recency.pop(alias, None)
     _stale.discard(alias)
     _retire(alias)
-    # Django remembers every alias it ever connected (db/backends/base/base.py).
+    # Django keeps every alias it ever connected (db/backends/base/base.py).
     RAN_DB_VERSION_CHECK.discard(alias)
 
 
@@ -273,22 +273,22 @@ def _retire(alias: str) -> None:
 
 
 def _close_here(alias: str) -> None:
-    """Give back and delete this thread's wrapper; a wrapper belongs to the thread that made it."""
+    """Give back and delete this thread's wrapper. Wrappers belong to the thread that made them."""
     wrapper = getattr(connections._connections, alias, None)  # type: ignore[attr-defined]
     if wrapper is not None:
         if wrapper.in_atomic_block:
-            return  # The reaper comes back for it.
-        if wrapper.connection is not None:  # An event loop's thread has wrappers, never sockets.
+            return  # The reaper will try again.
+        if wrapper.connection is not None:  # An event loop's thread has no connections.
             wrapper.close()
         del connections[alias]
     _here.opened.discard(alias)
 
 
 def _remember(sender: Any, connection: Any, **kwargs: Any) -> None:
-    """Note what this thread opened, and close what nobody works on any more.
+    """Note what this thread opened, and close what is no longer used.
 
-    A connection can be opened in a thread that never entered a block: sync_to_async runs queries
-    of an async task in one. No exit happens there, so the next opening cleans up.
+    A connection can be opened in a thread that never entered a block: sync_to_async runs an async
+    task's queries in one. No block ends there, so the next opening cleans up.
     """
     alias = connection.alias
     if alias.startswith(ALIAS_PREFIX):
@@ -297,7 +297,7 @@ def _remember(sender: Any, connection: Any, **kwargs: Any) -> None:
 
 
 def reap(**kwargs: Any) -> None:
-    """Give back this thread's connections to aliases that nobody has pinned."""
+    """Give back this thread's connections to unpinned aliases."""
     for alias in tuple(_here.opened):
         if not _pins[alias]:
             _close_here(alias)

@@ -25,12 +25,12 @@ def tenant_labels() -> frozenset[str]:
 
 
 def is_tenant_model(model: type[Model]) -> bool:
-    """Whether the model's table lives in every organization database."""
+    """Whether the model's table is in every organization's database."""
     return model._meta.app_label in tenant_labels()
 
 
 class TenantRouter:
-    """Tenant apps go to the active organization, all else to the master. Nothing falls back."""
+    """Tenant apps to the active organization, all else to the master, without any fallback."""
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str:
         """The alias to read from. Raises NoTenant, or WrongTenant for another's instance."""
@@ -39,8 +39,8 @@ class TenantRouter:
     def db_for_write(self, model: type[Model], **hints: Any) -> str:
         """The alias to write to. Raises NoTenant, or WrongTenant for another's instance.
 
-        Saving asks here and not `instance._state.db`: without the look at the instance an object
-        loaded from one organization would overwrite the row with its key in another.
+        Saving asks here, not `instance._state.db`. Without checking the instance, an object loaded
+        from one organization would overwrite the row with its key in another.
         """
         return self._alias(model, hints.get("instance"))
 
@@ -55,7 +55,7 @@ class TenantRouter:
         return tenant.alias
 
     def allow_relation(self, first: Model, second: Model, **hints: Any) -> bool:
-        """Two objects of one database. Raises WrongTenant across two organizations."""
+        """Only within one database. Raises WrongTenant across two organizations."""
         if is_tenant_model(type(first)) != is_tenant_model(type(second)):
             return False
         if not is_tenant_model(type(first)):
@@ -68,16 +68,16 @@ class TenantRouter:
         return True
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
-        """Tenant apps on organization databases alone, and nothing else there."""
+        """Tenant apps only on organization databases, and nothing else there."""
         return (app_label in tenant_labels()) == db.startswith(ALIAS_PREFIX)
 
 
 def refuse_other_tenant(instance: Model, alias: str) -> None:
-    """Raise WrongTenant when the instance was loaded from, or saved to, another database."""
+    """Raise WrongTenant if the instance was loaded from or saved to another database."""
     refuse_other_home(f"This {type(instance)._meta.label}", instance._state.db, alias)
 
 
 def refuse_other_home(what: str, home: str | None, alias: str) -> None:
-    """Raise WrongTenant when what belongs to `home` is used where `alias` is active."""
+    """Raise WrongTenant if something of `home` is used while `alias` is active."""
     if home is not None and home != alias:
         raise WrongTenant(what, belongs_to=home, active=alias)

@@ -17,9 +17,9 @@ from django.conf import settings
 
 from . import guard
 
-# Who has waited so long for the server, in all, is held up by it.
+# A thread that has waited this long in total for the server counts as stuck.
 _SLOW_SECONDS = 0.3
-# How long nobody waits for a place among an organization's threads that were found stuck.
+# How long nobody waits for an organization whose threads were all found stuck.
 _MISTRUST_SECONDS = 60.0
 
 
@@ -28,7 +28,7 @@ _threads_of_jobs: int | None = None
 
 @contextmanager
 def do_jobs(threads: int) -> Iterator[None]:
-    """Inside the block this process does jobs, so many at a time."""
+    """Mark this process as running jobs, so many at a time, inside the block."""
     global _threads_of_jobs
     before, _threads_of_jobs = _threads_of_jobs, threads
     try:
@@ -38,9 +38,9 @@ def do_jobs(threads: int) -> Iterator[None]:
 
 
 def limit() -> tuple[str, int]:
-    """What limits an organization's threads in this process, and how many it may have.
+    """The name and value of the limit on an organization's threads in this process.
 
-    A command works for nobody else, and has no limit.
+    A command has no limit, since it works for nobody else.
     """
     if guard.serves_requests():
         return "ORG_MAX_THREADS", settings.ORG_MAX_THREADS
@@ -50,33 +50,33 @@ def limit() -> tuple[str, int]:
 
 
 class Waiter:
-    """A thread in line."""
+    """A waiting thread."""
 
     def __init__(self) -> None:
         self.is_served = False
         self.woken = threading.Event()
 
     def serve(self) -> None:
-        """It has what it waits for. Needs the pool's lock."""
+        """Wake it: it got what it waits for. Needs the pool's lock."""
         self.is_served = True
         self.woken.set()
 
 
 class Share:
-    """The places of one organization. Every method but is_stuck needs the pool's lock."""
+    """The places of one organization. Every method except is_stuck needs the pool's lock."""
 
-    # How often who waits looks whether that is of any use.
+    # How often a waiting thread checks whether waiting still makes sense.
     LOOK_SECONDS = 0.05
 
     def __init__(self) -> None:
         self._taken = 0
         self._line: deque[Waiter] = deque()
         self._mistrusted_until = 0.0
-        # What it holds, by id; the pool's to fill.
+        # The connections in use, by id; filled by the pool.
         self.lent: dict[int, weakref.ref[guard.Connection]] = {}
 
     def enters(self) -> bool:
-        """Whether there was a place, which is taken now."""
+        """Take a place if there is one; whether it did."""
         _, most = limit()
         if self._taken >= most:
             return False
@@ -84,26 +84,26 @@ class Share:
         return True
 
     def leave(self) -> None:
-        """Give a place to the next in line, or back."""
+        """Give the place to the next waiting thread, or back."""
         if self._line:
             self._line.popleft().serve()
         else:
             self._taken -= 1
 
     def stand_in_line(self) -> Waiter:
-        """Wait for a place."""
+        """Join the queue for a place."""
         waiter = Waiter()
         self._line.append(waiter)
         return waiter
 
     def leave_line(self, waiter: Waiter) -> None:
-        """Wait no longer."""
+        """Leave the queue."""
         if not waiter.is_served:
             self._line.remove(waiter)
 
     def is_stuck(self) -> bool:
-        """Whether nobody should wait: all of its threads are held up in its database, or were
-        shortly before. Threads that think, about a password say, are not: they will be done."""
+        """Whether waiting is useless: all of its threads wait for its database, or did shortly
+        before. Threads that compute, such as a password hash, do not count: they will finish."""
         now = time.monotonic()
         if now < self._mistrusted_until:
             return True

@@ -24,37 +24,37 @@ from .errors import NoFileAddress
 logger = logging.getLogger(__name__)
 
 _KEY = re.compile(r"[0-9a-f]{32}")
-# File systems end a name at 255 bytes; Django adds 8 characters where a name is taken.
+# File systems limit names to 255 bytes; Django adds 8 characters to a name that is taken.
 _LONGEST_NAME_BYTES = 200
 
 
 @deconstructible(path="organizations.tenancy.storage.TenantStorage")
 class TenantStorage(FileSystemStorage):
-    """Django's storage of files, inside the active organization's folder of MEDIA_ROOT.
+    """Django's file storage, inside the active organization's folder in MEDIA_ROOT.
 
-    Names are the organization's own: none leads out of its folder. Raises NoTenant where none is
-    active, and SuspiciousFileOperation for a name that leads elsewhere.
+    Raises NoTenant if none is active, and SuspiciousFileOperation for a name that leads out of the
+    folder.
     """
 
     @property
     def location(self) -> str:
-        """Never kept: one storage serves all organizations."""
+        """Never cached: one storage serves all organizations."""
         return str(folder_of(get().key, root=self.base_location))
 
     def path(self, name: str) -> str:
-        """Where the file is."""
+        """The file's path."""
         if "\0" in str(name):
-            raise SuspiciousFileOperation("A file's name holds a null character.")
+            raise SuspiciousFileOperation("The file name contains a null character.")
         return super().path(name)
 
     def get_valid_name(self, name: str) -> str:
-        """Django's, cut where it has more bytes than a file system takes."""
+        """Django's, shortened to the bytes that a file system allows."""
         stem, extension = os.path.splitext(super().get_valid_name(name))
         extension = _cut(extension, 50)
         return _cut(stem, _LONGEST_NAME_BYTES - len(extension.encode())) + extension
 
     def url(self, name: str | None) -> str:
-        """None: an address would serve whoever knows it. Raises NoFileAddress."""
+        """Files have no URL, which would serve anybody who knows it. Raises NoFileAddress."""
         raise NoFileAddress(str(name))
 
 
@@ -63,12 +63,12 @@ def _cut(text: str, at_most_bytes: int) -> str:
 
 
 def download(file: FieldFile) -> FileResponse:
-    """The answer of a view that lets the caller have this file.
+    """The response of a view that gives the caller this file.
 
-    As a file to keep, of no type that a browser would run: what was uploaded may be a page.
-    Raises WrongTenant for another organization's object, and FileNotFoundError.
+    As an attachment of a type that no browser runs, since the upload may be a page. Raises
+    WrongTenant for another organization's object, and FileNotFoundError.
     """
-    # What is below the object's: it is read once the request's organization is left.
+    # The underlying file: it is read after the request has left its organization.
     return FileResponse(
         file.open("rb").file,
         as_attachment=True,
@@ -78,15 +78,15 @@ def download(file: FieldFile) -> FileResponse:
 
 
 def folder_of(key: str, *, root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of the organization with this key, whether or not it is there yet."""
+    """The folder of the organization with this key, which may not exist yet."""
     if not _KEY.fullmatch(key):
-        # An empty one would be the folder of all.
+        # An empty key would give the folder of all organizations.
         raise ValueError("An organization's key has 32 hexadecimal digits.")
     return Path(os.path.abspath(settings.MEDIA_ROOT if root is None else root), key)
 
 
 def keys() -> Iterator[str]:
-    """Of the organizations that have a folder in MEDIA_ROOT."""
+    """The keys of the organizations with a folder in MEDIA_ROOT."""
     try:
         entries = os.scandir(settings.MEDIA_ROOT)
     except FileNotFoundError:
@@ -100,7 +100,7 @@ def keys() -> Iterator[str]:
 def remove(key: str) -> bool:
     """Remove all files of the organization with this key; whether none is left.
 
-    Where it fails the log says why. May be called again.
+    Failures are logged. May be called again.
     """
     folder = folder_of(key)
     try:

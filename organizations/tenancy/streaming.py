@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class iterate(Iterator[T], Generic[T]):  # noqa: N801 - reads as a verb at the call site
-    """Step through `iterable` with `tenant` active during each step and at no other time.
+    """Iterate over `iterable` with `tenant` active during each step, and only then.
 
-    The alias stays pinned, and so its connection open, until the end, `close()` or collection:
+    The alias stays pinned, and its connection open, until the end, `close()` or collection, since
     a server-side cursor outlives the block that made it.
     """
 
@@ -34,7 +34,7 @@ class iterate(Iterator[T], Generic[T]):  # noqa: N801 - reads as a verb at the c
             raise
 
     def close(self) -> None:
-        """End the iteration and let go of the connection. May be called twice."""
+        """End the iteration and release the connection. May be called twice."""
         pin, self._pin = self._pin, None
         if pin is None:
             return

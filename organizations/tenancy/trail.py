@@ -27,9 +27,9 @@ Fact = str | int | bool | list[str] | None
 class Origin:
     """Who acts, and from where.
 
-    actor: `user` is a person of the active organization and `staff` one of the platform's, both by
-    primary key; `command` is somebody at the server's terminal, by the system's user number;
-    `anonymous` has shown no credential; `system` is nobody: a job, a server's start.
+    actor: `user` of the active organization or `staff` of the platform, by primary key; `command`
+    at a terminal, by the system's user id; `anonymous` without a credential; `system` for a job or
+    a server's start.
     """
 
     actor: Literal["anonymous", "user", "staff", "command", "system"] = "system"
@@ -39,7 +39,7 @@ class Origin:
 
 
 class Trail(Protocol):
-    """Where entries go."""
+    """Stores entries."""
 
     def record(
         self,
@@ -51,7 +51,7 @@ class Trail(Protocol):
         email: str,
         facts: Mapping[str, Fact],
     ) -> None:
-        """Keep one entry, for good."""
+        """Store an entry permanently."""
         ...
 
 
@@ -61,19 +61,19 @@ _origin: ContextVar[Origin] = ContextVar("trail_origin", default=_NOBODY)
 
 
 def install(trail: Trail) -> None:
-    """Make `trail` the one that is told, in this process."""
+    """Use this trail in this process."""
     global _installed
     _installed = trail
 
 
 def origin() -> Origin:
-    """Who acts now."""
+    """The current origin."""
     return _origin.get()
 
 
 @contextmanager
 def acting(origin: Origin) -> Iterator[None]:
-    """Everything recorded inside the block is `origin`'s act."""
+    """Attribute everything recorded inside the block to `origin`."""
     token = _origin.set(origin)
     try:
         yield
@@ -83,13 +83,13 @@ def acting(origin: Origin) -> Iterator[None]:
 
 @contextmanager
 def acting_as(actor: Literal["user", "staff"], actor_id: int) -> Iterator[None]:
-    """Everything recorded inside the block is this person's act, from where the request comes."""
+    """Attribute everything recorded inside the block to this person, at the request's address."""
     with acting(replace(_origin.get(), actor=actor, actor_id=actor_id)):
         yield
 
 
 def identify(actor: Literal["user", "staff"], actor_id: int) -> None:
-    """The request's credential has been checked: its acts are this person's from here on."""
+    """Attribute the rest of the request to this person, whose credential has been checked."""
     _origin.set(replace(_origin.get(), actor=actor, actor_id=actor_id))
 
 
@@ -101,14 +101,13 @@ def record(
     email: str = "",
     facts: Mapping[str, Fact] | None = None,
 ) -> None:
-    """Tell the trail of an act, `subject.verb`, as in `login.failed`.
+    """Record an act, named `subject.verb`, such as `login.failed`.
 
-    organization_id: the active one's, or none, unless it is given; None is given for what concerns
-    no organization, whosever token the request carries. user_id, email: the person it is about;
-    the trail keeps a keyed hash of the address and not the address. facts: what else is worth
-    knowing, never a secret and nothing that names a person.
-    Writes at once, in the master. Inside tenancy.atomic() as its last statement it keeps an act
-    that was not recorded from being done. Raises TrailMissing, and what the database raises.
+    organization_id: by default the active one; pass None for what concerns no organization, even if
+    the request has a token. user_id, email: the person concerned; only a keyed hash of the address
+    is stored. facts: further facts, without secrets and nothing that names a person.
+    Writes at once, in the master. As the last statement inside tenancy.atomic() it prevents acts
+    that could not be recorded. Raises TrailMissing, and what the database raises.
     """
     if _installed is None:
         raise TrailMissing

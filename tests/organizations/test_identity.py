@@ -311,7 +311,7 @@ def test_roles_of_before_are_somebodys_until_they_are_identified(estate: Estate)
         f"DROP DATABASE {database}",
         f"ALTER DATABASE by_hand RENAME TO {database}",
     )
-    with pytest.raises(ServerFailed, match="another than the one that was made"):
+    with pytest.raises(ServerFailed, match="not the one that was created"):
         estate.manage("delete_org", "Older Ltd", "--yes")
     assert "Older Ltd: identified" in estate.manage("identify_orgs", "Older Ltd")
     estate.manage("delete_org", "Older Ltd", "--yes")

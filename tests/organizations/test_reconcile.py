@@ -134,7 +134,7 @@ def test_a_process_that_lost_its_row_to_reconcile_cannot_open_it_any_more() -> N
     services.reconcile_organizations()
     with (
         open_session() as session,
-        pytest.raises(ProvisioningFailed, match="cleaned up while it was being made"),
+        pytest.raises(ProvisioningFailed, match="cleaned up while it was being created"),
     ):
         services._activate(session, row)
     assert not Organization.objects.named("Late Ltd").exists()

@@ -52,13 +52,13 @@ class _Cursor(CursorWrapper):
         self.db.give_back_without_block()
 
     def __del__(self) -> None:
-        # Of a cursor that nobody closed.
+        # For a cursor that nobody closed.
         if not self.cursor.closed and self.db.is_of_this_thread():
             self.db.give_back_without_block(besides=self.cursor)
 
 
 class _DebugCursor(_Cursor, CursorDebugWrapper):
-    """The same, where queries are logged."""
+    """The same, with query logging."""
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -84,18 +84,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise WrongTenant("This query", belongs_to=self.alias, active=tenant.alias)
 
     def ensure_connection(self) -> None:
-        """Connect where there is no connection, or one to where the database was.
+        """Connect if there is no connection, or one to where the database used to be.
 
         Every cursor and every transaction begins here (Django 5.2, db/transaction.py asks for the
         autocommit mode before it enters the block).
         """
         tenant = peek()
-        # Outside of the block it is not used, and whoever closes it must not open another.
+        # Outside the block it is not used, and closing it must not open another.
         inside = tenant is not None and tenant.alias == self.alias
         current = connections.settings.get(self.alias, self.settings_dict)
         if inside and current is not self.settings_dict and not self.in_atomic_block:
-            # Left by an async task in a thread that no block ends in; since then the alias was
-            # registered anew, and its database may have moved.
+            # Left by an async task in a thread where no block ends. The alias was registered again
+            # since, and its database may have moved.
             self.close()
             self.settings_dict = current
         if self.connection is None:
@@ -111,23 +111,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._is_opening = before
 
     def _cursor(self, name: str | None = None) -> Any:
-        # The garbage collector can come by in between, and close what another cursor has left.
+        # The garbage collector can run in between, and close what another cursor has left.
         with self._opening():
             return super()._cursor(name)  # type: ignore[misc]
 
     def set_autocommit(self, *args: Any, **kwargs: Any) -> None:
-        """As Django's. With it a transaction ends."""
+        """As Django's. It ends a transaction."""
         super().set_autocommit(*args, **kwargs)
         self.give_back_without_block()
 
     def is_of_this_thread(self) -> bool:
-        """Whether it was made by the thread that asks."""
+        """Whether the calling thread made it."""
         made_by: int = self._thread_ident  # type: ignore[attr-defined]
         return made_by == threading.get_ident()
 
     def give_back_without_block(self, *, besides: Any = None) -> None:
-        """Give the connection back where no block's end will, unless a transaction or a cursor is
-        open.
+        """Give the connection back if no block will, unless a transaction or a cursor is open.
 
         besides: a cursor that counts as closed.
         """
@@ -144,25 +143,25 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.close()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """One of the pool's, or a new one. Raises ConnectionsExhausted.
+        """A connection from the pool. Raises ConnectionsExhausted.
 
-        Its transactions begin as any connection's: one that comes back inside of one is closed.
+        It is never inside a transaction: one given back inside one is closed.
         """
         self.isolation_level = IsolationLevel.READ_COMMITTED
         self._lease = self._entry()
         return pool.shared.take(self._lease, lambda: self._connect(conn_params))
 
     def _entry(self) -> pool.DatabaseEntry:
-        # A test can have registered the alias as any other.
+        # A test can have registered the alias as an ordinary one.
         entry = self.settings_dict
         return entry if isinstance(entry, pool.DatabaseEntry) else pool.DatabaseEntry(entry)
 
     def _connect(self, conn_params: dict[str, Any]) -> Any:
         """Connect.
 
-        Ctrl-C can come in the middle of the log-in, and its traceback would keep that half of a
-        connection. A backend that waits for the rest answers no barrier, so DROP DATABASE, which
-        asks every backend of the server, would wait for authentication_timeout (PostgreSQL 18,
+        Ctrl-C can interrupt the log-in, and its traceback would keep the half-open connection. A
+        back end that waits for the rest answers no barrier, so DROP DATABASE, which needs every
+        back end of the server, would wait for authentication_timeout (PostgreSQL 18,
         storage/ipc/procsignal.c and libpq/be-secure.c).
         """
         try:
@@ -172,24 +171,24 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise
 
     def _close(self) -> None:
-        """Give the connection back. What it was used for is over: a cursor that somebody kept must
-        not run in the next block's transaction."""
+        """Give the connection back. A cursor that somebody kept must not run in the next block's
+        transaction."""
         if self.connection is None:
             return
         cursors, self._cursors = self._cursors, []
         kept = [cursor for ref in cursors if (cursor := ref()) is not None and not cursor.closed]
-        # A server-side cursor is the session's, and ends with it.
+        # A server-side cursor ends with the session.
         keep = not any(isinstance(cursor, ServerCursor) for cursor in kept)
         for cursor in kept:
             if not isinstance(cursor, ServerCursor):
                 cursor.close()
-        # An error may have been the server's going away; and whoever closes in the middle of a
-        # transaction must not go on with it.
+        # The error may have been a lost connection; and closing inside a transaction must end
+        # it.
         keep = keep and not self.errors_occurred and not self.in_atomic_block
         pool.shared.give_back(self._lease, self.connection, keep=keep)
 
     def create_cursor(self, name: str | None = None) -> Any:
-        """A cursor of the connection, which ends with the block."""
+        """A cursor that ends with the block."""
         cursor = super().create_cursor(name)
         self._cursors = [ref for ref in self._cursors if ref() is not None]
         self._cursors.append(weakref.ref(cursor))
@@ -200,7 +199,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return _Cursor(cursor, self)
 
     def make_debug_cursor(self, cursor: Any) -> Any:
-        """The same, where queries are logged."""
+        """The same, with query logging."""
         return _DebugCursor(cursor, self)
 
     def cursor(self) -> Any:
@@ -211,6 +210,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def chunked_cursor(self) -> Any:
         """A server-side cursor. Raises NoTenant or WrongTenant."""
         self._refuse_strangers()
-        # The session has seen other wrappers, and their names for cursors.
+        # Other wrappers have used the session, and their names for cursors.
         self._named_cursor_idx = next(_cursor_names)
         return super().chunked_cursor()

@@ -27,9 +27,9 @@ from .test_fleet import ask
 SENTENCES = {
     "two newest": "accounts has 2 newest migrations: 0004_note, 0004_other. "
     "Run manage.py makemigrations --merge accounts.",
-    "none": "accounts has models and no migration. Run manage.py makemigrations accounts.",
+    "none": "accounts has models but no migrations. Run manage.py makemigrations accounts.",
     "a hole": "Migration accounts.0004_note dependencies reference nonexistent parent node "
-    "('accounts', '0003_gone'). Repair the migrations' dependencies.",
+    "('accounts', '0003_gone'). Fix the migrations' dependencies.",
 }
 
 
