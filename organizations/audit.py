@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class MasterTrail:
-    """Writes what tenancy.trail is told."""
+    """Writes the entries of tenancy.trail."""
 
     def record(
         self,
@@ -32,7 +32,7 @@ class MasterTrail:
         email: str,
         facts: Mapping[str, Fact],
     ) -> None:
-        """Keep one entry. Raises what the database raises, and CredentialUnreadable."""
+        """Store an entry. Raises what the database raises, and CredentialUnreadable."""
         AuditEntry.objects.create(
             act=act,
             organization_id=organization_id,
@@ -48,9 +48,9 @@ class MasterTrail:
 
 @contextmanager
 def recorded(act: str, organization: Organization) -> Iterator[None]:
-    """What the block does in the master and its entry in the trail: both, or neither.
+    """Run the block and record the act in one transaction of the master.
 
-    Then the object says neither what did not happen.
+    If it fails, the object's fields are restored too.
     """
     before = dict(vars(organization))
     try:
@@ -63,7 +63,7 @@ def recorded(act: str, organization: Organization) -> Iterator[None]:
 
 
 def record_failure(organization: Organization, error: BaseException) -> None:
-    """Tell the trail of a sign-up that failed; never raises, since the caller has the cause."""
+    """Record a failed sign-up; never raises, since the caller reports the cause."""
     facts = {"behind_step": str(organization.provisioned), "error": type(error).__name__}
     try:
         trail.record("organization.create_failed", organization_id=organization.pk, facts=facts)
@@ -72,9 +72,9 @@ def record_failure(organization: Organization, error: BaseException) -> None:
 
 
 def person(organization_id: int | None, email: str) -> str:
-    """What the trail calls somebody with this address in this organization. May be empty.
+    """The hash that identifies this address in this organization. May be empty.
 
-    An address that was typed at no organization is no person's: nothing is kept of it.
+    Without an organization nothing is stored about the address.
     """
     if organization_id is None or not email:
         return ""
@@ -82,10 +82,10 @@ def person(organization_id: int | None, email: str) -> str:
 
 
 def prune() -> int:
-    """Delete the entries older than AUDIT_RETENTION_DAYS; how many.
+    """Delete entries older than AUDIT_RETENTION_DAYS; how many.
 
-    In batches, so that nobody waits long to write one. That it was done is an entry too, written
-    first: what cannot be recorded is not done.
+    In batches, so that writers do not wait long. An entry about it is written first: what cannot
+    be recorded is not done.
     """
     days = settings.AUDIT_RETENTION_DAYS
     before = timezone.now() - timedelta(days=days)

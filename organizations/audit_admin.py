@@ -39,8 +39,8 @@ COLUMNS = (
     "request_id",
     "facts",
 )
-# What a spreadsheet takes for the beginning of a formula, at the beginning of a cell: of ours, and
-# of what becomes one where the spreadsheet divides cells by something else than a comma.
+# Characters that start a formula in a spreadsheet, at the start of a cell, or after another
+# separator by which a spreadsheet may split cells.
 _FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[\s\"']*[=+\-@＝＋－＠])|^(?=[\t\r\n])")
 _ROWS_AT_A_TIME = 2_000
 _RECENT_ENTRIES = 1_000
@@ -48,7 +48,7 @@ _CHOICES = 30
 
 
 class _WordFilter(admin.SimpleListFilter):
-    """By one of a few words; asks no table which there are."""
+    """Filter by one of a few fixed words, without a query."""
 
     words: tuple[str, ...] = ()
 
@@ -72,7 +72,7 @@ class ActorFilter(_WordFilter):
 
 
 class OrganizationFilter(admin.SimpleListFilter):
-    """Those of the newest entries, and the one that is chosen; the search finds the others."""
+    """Filter by the organizations of the newest entries, and the chosen one; search for others."""
 
     title = "organization"
     parameter_name = "organization"
@@ -98,7 +98,7 @@ def _is_id(text: str) -> bool:
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(OfferedLookups, _AuditEntryAdmin):
-    """The whole trail, newest first. Nothing can be added, changed or deleted."""
+    """The whole trail, newest first, read-only."""
 
     list_display = (
         "at",
@@ -116,7 +116,7 @@ class AuditEntryAdmin(OfferedLookups, _AuditEntryAdmin):
     search_help_text = "A request's id, an organization's name, or a person's hash"
     ordering = ("-id",)
     list_per_page = 50
-    # Counting the whole of it takes long one day.
+    # Counting all of it would become slow.
     show_full_result_count = False
     actions = None
 
@@ -159,11 +159,11 @@ class AuditEntryAdmin(OfferedLookups, _AuditEntryAdmin):
         ]
 
     def export(self, request: HttpRequest) -> HttpResponseBase:
-        """The list as it is filtered and searched, as CSV; that it was taken is an entry too."""
+        """The filtered list as CSV. The export itself is recorded."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         try:
-            # Django's own, so that a filter means here what it means on the page.
+            # Django's own change list, so that filters mean the same as on the page.
             entries = self.get_changelist_instance(request).queryset
         except IncorrectLookupParameters:
             return HttpResponseRedirect(reverse("admin:organizations_auditentry_changelist"))
@@ -181,7 +181,7 @@ class AuditEntryAdmin(OfferedLookups, _AuditEntryAdmin):
 
 
 class _Echo:
-    """What csv.writer writes to: gives the line back."""
+    """A file for csv.writer that returns the line."""
 
     def write(self, line: str) -> str:
         return line
@@ -195,7 +195,7 @@ def _lines(entries: QuerySet[AuditEntry]) -> Iterator[bytes]:
 
 
 def _cell(value: Any) -> str:
-    """The value as text that no spreadsheet runs."""
+    """The value as text that no spreadsheet runs as a formula."""
     if value is None:
         return ""
     if isinstance(value, dict):

@@ -10,12 +10,12 @@ from .models import Organization
 
 logger = logging.getLogger(__name__)
 
-# Of ORG_MAX_ORGANIZATIONS: from here on each new one is a warning.
+# The share of ORG_MAX_ORGANIZATIONS from which each new one logs a warning.
 _WARNED_FROM = 0.9
 
 
 def refuse_above() -> None:
-    """Raise TooManyOrganizations where there are as many as ORG_MAX_ORGANIZATIONS allows."""
+    """Raise TooManyOrganizations if ORG_MAX_ORGANIZATIONS is reached."""
     if not settings.ORG_MAX_ORGANIZATIONS:
         return
     number = count()
@@ -24,15 +24,15 @@ def refuse_above() -> None:
         logger.error("no more organizations", extra=facts)
         raise TooManyOrganizations
     if is_near(number):
-        logger.warning("nearly as many organizations as there may be", extra=facts)
+        logger.warning("nearly ORG_MAX_ORGANIZATIONS organizations", extra=facts)
 
 
 def count() -> int:
-    """Of organizations, and of sign-ups that have their name and wait."""
+    """The number of organizations and waiting sign-ups."""
     return Organization.objects.live().count() + PendingSignUp.objects.open().count()
 
 
 def is_near(number: int) -> bool:
-    """Whether so many are to be warned of."""
+    """Whether this number is near the limit."""
     most = settings.ORG_MAX_ORGANIZATIONS
     return bool(most) and number >= most * _WARNED_FROM

@@ -14,13 +14,13 @@ from django.utils import timezone
 from .models import ThrottleCounter
 from .tenancy.counters import Hit, Reservation
 
-# One in so many hits also removes expired rows, and so many of them at most.
+# One in this many hits also removes expired rows, at most so many.
 _PRUNE_ONE_IN = 200
 _PRUNE_AT_MOST = 1_000
 # ThrottleCounter.count of a reservation: failures in the low half, pending ones in the high half.
 _PENDING = 2**32
 
-# "Now" is taken once: excluded.expires_at is it, a window later.
+# "Now" is read once: excluded.expires_at is now plus the window.
 _HIT = """
 INSERT INTO throttle_counters AS c (key, count, expires_at)
 VALUES (%(key)s, 1, clock_timestamp() + make_interval(secs => %(seconds)s))
@@ -33,7 +33,7 @@ ON CONFLICT (key) DO UPDATE SET (count, expires_at) = (
 )
 RETURNING count, extract(epoch FROM expires_at - clock_timestamp())::float8
 """
-# A row is kept for `memory` seconds after its delay: the delay ends at expires_at - memory.
+# A row is kept `memory` seconds after its delay, which ends at expires_at - memory.
 _RESERVE = """
 INSERT INTO throttle_counters AS c (key, count, expires_at)
 VALUES (%(key)s, 1 + %(pending)s, clock_timestamp() + make_interval(secs => %(memory)s + %(first)s))
@@ -65,7 +65,7 @@ DELETE FROM throttle_counters WHERE key IN (
 
 
 class MasterCounters(BaseCache):
-    """In the table throttle_counters. As a cache it keeps whole numbers."""
+    """Counters in the table throttle_counters. As a cache it stores only integers."""
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
@@ -84,7 +84,7 @@ class MasterCounters(BaseCache):
         while row is None:
             row = self._row(_RESERVE, **values, free=free, longest=longest, first=first)
             granted = row is not None
-            # Refused, and then forgotten by somebody's success: ask again.
+            # Refused, but another attempt's success cleared it meanwhile: try again.
             row = row or self._row(_REFUSED, **values)
         pending, failures = divmod(row[0], _PENDING)
         return Reservation(granted, failures, pending, max(0.0, row[1]))
@@ -151,5 +151,5 @@ class MasterCounters(BaseCache):
 
     def _end(self, timeout: Any) -> datetime:
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
-        # A counter that never ends would never be removed.
+        # A counter without an end would never be removed.
         return timezone.now() + timedelta(seconds=3600 if seconds is None else seconds)

@@ -31,14 +31,14 @@ _WAIT_SECONDS = 10.0
 
 # --- Changed ------------------------------------------------------------------------------------
 def reseal_credentials() -> int:
-    """Encrypt what is stored with the first of CREDENTIAL_KEYS; of how many organizations.
+    """Re-encrypt all stored secrets with the first of CREDENTIAL_KEYS; of how many organizations.
 
-    Each field of the master that is called `sealed_…`: organizations', spare databases', sign-ups
-    that wait. Raises CredentialUnreadable for one that no key opens; those before it are done.
+    All fields of the master named `sealed_…`: of organizations, spare databases, waiting sign-ups.
+    Raises CredentialUnreadable for one that no key decrypts; those before it are done.
     """
     count = 0
     for model, names in _sealed():
-        # Spare databases come first: one that is taken before its turn is an organization then.
+        # Spare databases first: one that is taken before its turn becomes an organization.
         for pk in model._base_manager.values_list("pk", flat=True).iterator():
             with transaction.atomic(using="default"):
                 count += _reseal_one(model, names, pk)
@@ -58,7 +58,7 @@ def _sealed() -> Iterator[tuple[type[models.Model], list[str]]]:
 def _reseal_one(model: type[models.Model], names: list[str], pk: object) -> bool:
     """Whether it was an organization's."""
     row = model._base_manager.select_for_update().filter(pk=pk).first()
-    # None: it has been taken back, or taken, since the list was read.
+    # None: it was undone, or taken, since the list was read.
     if row is None or not any(getattr(row, name) for name in names):
         return False
     resealed = {
@@ -74,14 +74,14 @@ def _reseal_one(model: type[models.Model], names: list[str], pk: object) -> bool
 # --- Wrong --------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Sample:
-    """Of some organizations' stored passwords: whose no key opens, and whether one was opened."""
+    """Sampled organizations: whose password no key decrypts, and whether any was decrypted."""
 
     unreadable: tuple[str, ...]
     any_readable: bool
 
 
 def sample() -> Sample:
-    """The newest and the oldest organizations' stored passwords, tried."""
+    """Try to decrypt the newest and the oldest organizations' stored passwords."""
     rows = Organization.objects.exclude(sealed_password="")
     newest = rows.order_by("-pk").values_list("name", "sealed_password")
     oldest = rows.order_by("pk").values_list("name", "sealed_password")
@@ -91,7 +91,7 @@ def sample() -> Sample:
 
 
 def is_readable(sealed: str) -> bool:
-    """Whether one of CREDENTIAL_KEYS opens it."""
+    """Whether one of CREDENTIAL_KEYS decrypts it."""
     try:
         unseal(sealed, owner="")
     except CredentialUnreadable:
@@ -101,7 +101,7 @@ def is_readable(sealed: str) -> bool:
 
 # --- Lost ---------------------------------------------------------------------------------------
 def unreadable() -> list[Organization]:
-    """The organizations whose stored password, or key for the trail, no key opens."""
+    """The organizations whose stored password or audit hash key no key decrypts."""
     rows = Organization.objects.exclude(sealed_password="").order_by("pk")
     return [
         row
@@ -111,11 +111,11 @@ def unreadable() -> list[Organization]:
 
 
 def reset(organization: Organization) -> None:
-    """Give the organization's role a new password, and end what was opened with the old one.
+    """Give the organization's role a new password, and end sessions opened with the old one.
 
-    Where the key that the trail hashes its people with is lost, it gets a new one: entries of
-    before and of after can no longer be told to be of one person. Raises DatabaseKept where the
-    role is not certainly the organization's, OrganizationBusy, ServerUnavailable and ServerRefused.
+    If its audit hash key is lost, it gets a new one: entries from before and after can no longer be
+    matched to one person. Raises DatabaseKept if the role is not certainly the organization's,
+    OrganizationBusy, ServerUnavailable and ServerRefused.
     """
     password = secrets.token_urlsafe(32)
     with open_session() as session:
@@ -129,7 +129,7 @@ def reset(organization: Organization) -> None:
         facts = {"sealed_password": seal(password)}
         if not is_readable(organization.sealed_audit_key):
             facts["sealed_audit_key"] = new_audit_key()
-        # Both in one transaction of one session: the role and the row are in one server.
+        # Both in one transaction: the role and the row are on the same server.
         with session.connection.transaction():
             set_password(session, role=organization.role_name, password=password)
             _update(session, organization, facts)
@@ -151,9 +151,9 @@ def _update(session: ServerSession, organization: Organization, facts: dict[str,
 
 
 def forget_the_rest() -> tuple[int, int]:
-    """Give up what else no key opens: how many spare databases, and sign-ups that waited.
+    """Discard spare databases and waiting sign-ups that no key decrypts; how many of each.
 
-    The next refill replaces the spares. Of a sign-up the password's hash is lost: its name is free.
+    The next refill replaces the spares. A sign-up's password hash is lost, so its name is freed.
     """
     spares = [
         spare.pk for spare in SpareDatabase.objects.all() if not is_readable(spare.sealed_password)

@@ -15,7 +15,7 @@ from .tenancy import Place, Tenant
 
 
 class MasterDirectory:
-    """Asks the master database at each call: a suspension counts from the next request on."""
+    """Queries the master at each call, so a suspension takes effect with the next request."""
 
     def tenant_by_id(self, organization_id: int) -> Tenant:
         """The tenant. Raises OrganizationNotFound, OrganizationSuspended, OrganizationMigrating."""
@@ -34,7 +34,7 @@ class MasterDirectory:
         return name
 
     def counted_as(self, name: str) -> tuple[int | None, str]:
-        """Its id and `key:` with its key, or None and the digest of the folded name."""
+        """The id and `key:<key>`, or None and the digest of the folded name."""
         found = Organization.objects.live().named(name).values_list("pk", "key").first()
         if found is None:
             return None, f"name:{name_digest(name)}"
@@ -46,12 +46,12 @@ class MasterDirectory:
 
         Raises OrganizationNotFound, CredentialUnreadable and InstallationUnclaimed.
 
-        Where the tenant does not say where it is, the master is asked, about an organization in
-        any state but deleted: provisioning asks too.
+        A tenant without a place is looked up in the master, in any state except deleted, since
+        provisioning asks too.
         """
         installation.require()
         if tenant.place is not None:
-            # Of provisioning alone.
+            # Only in provisioning.
             return settings_for(tenant.place, owner=tenant.slug, is_direct=True)
         organization = Organization.objects.live().filter(pk=tenant.organization_id).first()
         if organization is None:
@@ -59,17 +59,17 @@ class MasterDirectory:
         return settings_for(organization.place, owner=organization.name)
 
     def end_session(self, *, role: str, database: str, pid: int) -> bool:
-        """Whether there was one. Raises ServerUnavailable and ServerRefused."""
+        """Terminate it; whether there was one. Raises ServerUnavailable and ServerRefused."""
         with open_session() as session:
             return backends.end(session, role=role, database=database, pid=pid)
 
     def limit_met(self, *, role: str, database: str) -> str | None:
-        """None, too, where the server has fewer connections by now."""
+        """The reached limit; None also if connections were closed meanwhile."""
         return backends.limit_met(role=role, database=database)
 
 
-# Each request asks one of these once. Written out: the ORM takes longer to put such a query
-# together than the server to answer it.
+# One of these runs per request. Raw SQL: the ORM takes longer to build it than the server to
+# answer.
 _BY_ID = (
     "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
     "FROM organizations WHERE id = %(value)s AND status IN ('active', 'suspended')"

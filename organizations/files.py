@@ -11,9 +11,9 @@ _PAGE = 1_000
 
 
 def remove_left_over() -> tuple[list[str], list[str]]:
-    """Remove the files of deleted organizations, which their deletion could not remove.
+    """Remove files that the deletion of their organization could not remove.
 
-    Whose they were: removed, and not removed.
+    Returns descriptions of those removed, and of those not removed.
     """
     removed: list[str] = []
     failed: list[str] = []
@@ -24,10 +24,10 @@ def remove_left_over() -> tuple[list[str], list[str]]:
 
 
 def left_over() -> Iterator[tuple[str, str | None]]:
-    """Folders of no organization that lives: the key, and the name of the deleted one.
+    """Folders without a live organization: the key, and the deleted organization's name.
 
-    None: no row has that key. They may be of an organization that this master does not know, for
-    one that it was restored from an older backup.
+    None: no row has that key. They may belong to an organization that this master does not know,
+    if it was restored from an older backup.
     """
     keys = storage.keys()
     while page := list(islice(keys, _PAGE)):
@@ -38,7 +38,7 @@ def left_over() -> Iterator[tuple[str, str | None]]:
             for key, (name, status) in known.items()
             if status == Organization.Status.DELETED
         }
-        # A restored master has tombstones of organizations that were brought back since.
+        # A restored master has tombstones of organizations that were restored since.
         living = identity.living_keys() if tombstones else set()
         for key in page:
             if key in tombstones or key not in known:

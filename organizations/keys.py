@@ -15,15 +15,15 @@ from .tenancy import trail
 
 
 def new_audit_key() -> str:
-    """A random key, sealed."""
+    """A random key, encrypted."""
     return seal(secrets.token_hex(32))
 
 
 def person_hash(organization_id: int, email_key: str) -> str:
-    """What the audit trail calls who has this address: an HMAC under the organization's key.
+    """The audit trail's hash of an address: an HMAC under the organization's key.
 
-    Empty where the organization is gone: its key is destroyed with it, and nobody can tell its
-    people from then on. Raises CredentialUnreadable.
+    Empty if the organization is deleted: its key is destroyed, so its users can no longer be
+    identified. Raises CredentialUnreadable.
     """
     key = _audit_key(organization_id)
     if key is None:
@@ -32,10 +32,10 @@ def person_hash(organization_id: int, email_key: str) -> str:
 
 
 def _audit_key(organization_id: int) -> bytes | None:
-    # Asked for each time: a copy in memory would outlive the organization.
+    # Queried each time: a copy in memory would outlive the organization.
     row = _sealed_audit_key(organization_id)
     if row is not None and not row[1]:
-        # Of an organization that is older than the trail. Of two that make one, the first wins.
+        # The organization is older than the trail. If two processes make a key, the first wins.
         rows = Organization.objects.live().filter(pk=organization_id, sealed_audit_key="")
         rows.update(sealed_audit_key=new_audit_key())
         row = _sealed_audit_key(organization_id)
@@ -46,7 +46,7 @@ def _audit_key(organization_id: int) -> bytes | None:
 
 
 def _sealed_audit_key(organization_id: int) -> tuple[str, str] | None:
-    """The name and the key as it is stored. Each login asks: written out, as directory's is."""
+    """The name and the stored key. Raw SQL, since each login needs it."""
     with connections["default"].cursor() as cursor:
         cursor.execute(
             "SELECT name, sealed_audit_key FROM organizations "
@@ -58,9 +58,9 @@ def _sealed_audit_key(organization_id: int) -> tuple[str, str] | None:
 
 
 def note_signing_keys() -> None:
-    """Tell the trail where other keys sign tokens than when it was last told. No key is in it.
+    """Record changed signing keys in the audit trail, without the keys.
 
-    They are changed by environment and a restart, so each start comes by here.
+    They change by environment and restart, so each start calls this.
     """
     ids = [key_id(secret) for secret in settings.SIGNING_KEYS]
     told = AuditEntry.objects.filter(organization_id=None, act="signing_keys.changed").first()

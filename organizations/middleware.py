@@ -19,18 +19,18 @@ from . import tenancy
 from .errors import AccountError, OrganizationError
 from .tenancy import trail
 
-# What may be wrong with a credential, or with resolving it, without being a bug.
+# Errors of a credential or of resolving it that are no bugs.
 _REFUSALS = (AccountError, OrganizationError, tenancy.TooBusy, DatabaseError)
 
-# Names of paths that take no login, whatever the request carries: a password, a link or a refresh
-# token in the body says who it is, or it is of no concern.
+# Names of paths that use no login: a password, link or refresh token in the body says who it is, or
+# it does not matter.
 _WITHOUT_LOGIN = frozenset(
     {"root", "health", "ready", "schema", "docs", "redoc", "security-txt", "not-found"}
     | {"org-create", "sign-up-status", "admin-login", "rest_framework:login", "token"}
     | {"token-refresh", "password-reset", "password-reset-confirm", "email-verify"}
     | {"auth-password-reset", "auth-password-reset-confirm", "auth-email-verify"}
 )
-# Here the view does all of it: which login ends, a refresh token in the body may say.
+# Here the view does everything: a refresh token in the body may say which login ends.
 _LOGOUT = frozenset({"logout", "rest_framework:logout"})
 
 
@@ -38,17 +38,17 @@ class TenantMiddleware:
     """Reads the bearer token or cookie, checks the organization's status and the login, and
     activates the organization.
 
-    On the request it leaves `credential_kind`; `credential`, a Credential or what was wrong with
-    it; and `login`, the LoginSession with its user, or None. A credential that is no good
-    activates nothing and is answered by nobody here: accounts.authentication raises what was wrong
-    where a login is needed, and EdgeMiddleware answers it where a plain view asks the database.
+    It sets on the request `credential_kind`; `credential`, a Credential or its error; and `login`,
+    the LoginSession with its user, or None. An invalid credential activates nothing and is not
+    answered here: accounts.authentication raises its error if a login is needed, and
+    EdgeMiddleware answers with it if a plain view queries the database.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        # A thread serves many requests: nothing of the last one may be left.
+        # A thread serves many requests: clear the state of the last one.
         tenancy.reset()
         try:
             with ExitStack() as scope:
@@ -77,7 +77,7 @@ class TenantMiddleware:
                 with ExitStack() as entered:
                     entered.enter_context(tenancy.override(tenant_of(request, credential)))
                     _log_in(request, credential)
-                    # Only now: a login that was revoked leaves its organization again.
+                    # Only now: with a revoked login the organization is left again.
                     scope.push(entered.pop_all())
             request.credential = credential  # type: ignore[attr-defined]
         except _REFUSALS as error:
@@ -92,7 +92,7 @@ def _takes_no_login(name: str) -> bool:
 
 @lru_cache(maxsize=1_000)
 def _name_of(path: str, urlconf: str) -> str:
-    """The name of what answers this path, with its namespace. Cached: Django looks it up again."""
+    """The URL name of this path, with namespace. Cached, since Django resolves it again."""
     try:
         return resolve(path, urlconf).view_name
     except Resolver404:
@@ -100,7 +100,7 @@ def _name_of(path: str, urlconf: str) -> str:
 
 
 def _log_in(request: HttpRequest, credential: tokens.Credential) -> None:
-    """The one query that says whether the login still stands. Raises InvalidToken."""
+    """Check by one query that the login is still valid. Raises InvalidToken."""
     session = services.session_of(credential)
     request.login = session  # type: ignore[attr-defined]
     trail.identify("user", session.user_id)
@@ -109,7 +109,7 @@ def _log_in(request: HttpRequest, credential: tokens.Credential) -> None:
 def _credential_of(
     request: HttpRequest,
 ) -> tuple[LoginSession.Kind | None, Callable[[], tokens.Credential] | None]:
-    """Which kind of credential the request carries, and how to read it."""
+    """The kind of the request's credential, and how to read it."""
     scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return LoginSession.Kind.TOKEN, lambda: tokens.read_access(raw.strip())
@@ -120,7 +120,7 @@ def _credential_of(
 
 
 def _forget_dead_cookie(request: HttpRequest, response: HttpResponseBase) -> None:
-    """A session that has ended must not keep its browser out: of a staff session, say."""
+    """Delete the cookie of an ended session, which would block other logins, such as staff's."""
     if (
         response.status_code == 401
         and request.credential_kind == LoginSession.Kind.BROWSER  # type: ignore[attr-defined]
@@ -130,15 +130,15 @@ def _forget_dead_cookie(request: HttpRequest, response: HttpResponseBase) -> Non
 
 
 def _keep_from_caches(request: HttpRequest, response: HttpResponseBase) -> None:
-    """An answer to somebody's credential is nobody else's, whatever caches it on the way."""
+    """Keep responses to a credential out of shared caches."""
     patch_vary_headers(response, ("Authorization", "Cookie"))
-    written = request.method not in ("GET", "HEAD", "OPTIONS")  # A login's tokens, say.
+    written = request.method not in ("GET", "HEAD", "OPTIONS")  # Such as a login's tokens.
     if written or request.credential_kind is not None:  # type: ignore[attr-defined]
         patch_cache_control(response, private=True, no_store=True)
 
 
 def _keep_for_streaming(response: HttpResponseBase) -> None:
-    """A streamed body is produced after this middleware: keep its organization for each step."""
+    """A streamed body is produced after this middleware: activate its organization per step."""
     tenant = tenancy.peek()
     if tenant is None or not isinstance(response, StreamingHttpResponse):
         return

@@ -18,21 +18,21 @@ from .validators import MAX_NAME_LENGTH
 
 
 def random_key() -> str:
-    """32 random hexadecimal digits. A restored master gives ids out twice, and these never."""
+    """32 random hexadecimal digits. Unlike ids, never reused, even after a restore."""
     return secrets.token_hex(16)
 
 
 class Installation(models.Model):
-    """This installation, and where its master database was when it was last sure of itself.
+    """This installation, and the recorded location of its master database.
 
-    One row. Where the server or the database is another, this master is a copy, and touches nothing
-    until `manage.py claim_installation` (provisioning/installation.py).
+    One row. If the server or the database differs, this master is a copy, and changes nothing until
+    `manage.py claim_installation` (provisioning/installation.py).
     key: written into the identity of each role that this installation makes.
     """
 
     id = models.SmallIntegerField(primary_key=True, default=1)
     key = models.CharField(max_length=32, default=random_key)
-    # Of pg_control_system().
+    # From pg_control_system().
     system_identifier = models.BigIntegerField()
     # Of the master in pg_database.
     database_oid = models.BigIntegerField()
@@ -57,9 +57,9 @@ class Staff(AbstractUser):
 
 
 class Server(models.Model):
-    """A PostgreSQL cluster that organization databases are placed on.
+    """A PostgreSQL server that holds organization databases.
 
-    The row named `default` is the cluster of the master database.
+    The row named `default` is the server of the master database.
     """
 
     DEFAULT = "default"
@@ -74,15 +74,15 @@ class Server(models.Model):
 
     @classmethod
     def of_master(cls) -> "Server":
-        """The cluster of the master database."""
+        """The server of the master database."""
         return cls.objects.get_or_create(name=cls.DEFAULT)[0]
 
 
 class OrganizationQuerySet(models.QuerySet["Organization"]):
-    """Organizations by what a caller may know of them."""
+    """Organizations by state and name."""
 
     def usable(self) -> "OrganizationQuerySet":
-        """Those that exist for the outside: active and suspended ones."""
+        """Those that exist for the outside: active and suspended."""
         return self.filter(status__in=Organization.Status.usable())
 
     def reachable(self) -> "OrganizationQuerySet":
@@ -90,16 +90,16 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         return self.usable().exclude(sealed_password="")
 
     def live(self) -> "OrganizationQuerySet":
-        """Those whose name is taken: all but tombstones."""
+        """Those whose name is taken: all except tombstones."""
         return self.exclude(status=Organization.Status.DELETED)
 
     def unfinished(self) -> "OrganizationQuerySet":
-        """Those that reconcile_orgs looks at."""
+        """Those that reconcile_orgs handles."""
         status = Organization.Status
         return self.filter(status__in=(status.PROVISIONING, status.FAILED, status.DELETING))
 
     def named(self, name: str) -> "OrganizationQuerySet":
-        """By any spelling of the name; the one that is spelled so first, of two."""
+        """By any spelling of the name; of two, the exact spelling first."""
         digests = name_digests(name)
         found = self.filter(name_digest__in=digests)
         if len(digests) == 1:
@@ -132,10 +132,10 @@ class Organization(models.Model):
         SCHEMA = "schema"
         ADMIN = "admin"
 
-    # Never given out again: files, cache keys and the role's identity go by it.
+    # Never reused: identifies files, cache keys and the role.
     key = models.CharField(max_length=32, unique=True, default=random_key, editable=False)
     name = models.CharField(max_length=MAX_NAME_LENGTH)
-    # Of the name's key: what is unique. The key itself can pass what an index entry may hold.
+    # SHA-256 of the name key, unique. The key itself can be too long for an index entry.
     name_digest = models.CharField(max_length=64, editable=False)
     slug = models.CharField(max_length=50)
     admin_email = models.EmailField(max_length=254)
@@ -144,19 +144,19 @@ class Organization(models.Model):
     status_reason = models.TextField(blank=True)
     status_changed_at = models.DateTimeField(default=timezone.now)
     provisioned = models.CharField(max_length=20, choices=Step, default=Step.NOTHING)
-    # Of the deletion under way, as the role's identity says it; empty: there was none.
+    # The id of the running deletion, as in the role's identity; empty if there was none.
     deletion = models.CharField(max_length=32, blank=True, default="", editable=False)
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
-    # Made once and never derived again: a rename of the organization moves nothing.
+    # Generated once and never derived again: renaming the organization moves nothing.
     database_name = models.CharField(max_length=63)
     role_name = models.CharField(max_length=63, unique=True)
     sealed_password = models.TextField(editable=False)
-    # What the audit trail hashes this organization's addresses with; destroyed with it.
+    # The audit trail's hash key for this organization's addresses; destroyed with it.
     sealed_audit_key = models.TextField(editable=False, blank=True)
-    # Of the migrations that its database has (a SchemaVersion); empty: not known.
+    # Of its database's migrations (a SchemaVersion); empty: unknown.
     fingerprint = models.CharField(max_length=64, blank=True, default="", editable=False)
-    # Tries since one that ended well, the one under way too; when that one ended; of the last one:
-    # its error, and how many seconds it took.
+    # Tries since the last success, including a running one; when that success ended; the last
+    # try's error, and its seconds.
     migration_attempts = models.PositiveIntegerField(default=0, editable=False)
     migration_error = models.TextField(blank=True, default="", editable=False)
     migrated_at = models.DateTimeField(null=True, editable=False)
@@ -189,7 +189,7 @@ class Organization(models.Model):
 
     @property
     def place(self) -> Place:
-        """Where its database is, as this row says."""
+        """Where its database is, by this row."""
         return Place(self.database_name, self.role_name, self.sealed_password)
 
     @property
@@ -198,9 +198,9 @@ class Organization(models.Model):
 
 
 class SchemaVersion(models.Model):
-    """Which migrations a database with this fingerprint has: a sorted list of `app.name`.
+    """The migrations of a database with this fingerprint: a sorted list of `app.name`.
 
-    Written when a database is first found to have it, and never changed.
+    Written when the fingerprint is first seen, and never changed.
     """
 
     fingerprint = models.CharField(max_length=64, primary_key=True)
@@ -215,12 +215,12 @@ class SchemaVersion(models.Model):
 
 
 class Template(models.Model):
-    """A database with the tenant apps' tables, which new ones are copied from. It holds no rows but
-    those that a migration says are the same for every organization.
+    """A database with the tenant apps' tables that new ones are copied from. Without rows, except
+    those that a migration declares the same for every organization.
 
-    The application's role owns it and nobody may connect to it. role_name: who owns its tables; a
-    role that cannot log in. fingerprint: of the migrations that made them (provisioning/code.py).
-    One that is not ready is being built, or died so, or was found to be broken.
+    The application's role owns it and nobody may connect to it. role_name: owner of its tables; it
+    cannot log in. fingerprint: of the migrations that made them (provisioning/code.py). One that is
+    not ready is being built, was interrupted, or was found broken.
     """
 
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="templates")
@@ -230,7 +230,7 @@ class Template(models.Model):
     role_name = models.CharField(max_length=63, unique=True)
     ready = models.BooleanField(default=False)
     built_at = models.DateTimeField(default=timezone.now)
-    # Kept to the hour: what was not used for a day, by code of another fingerprint, is dropped.
+    # To the hour: one of other code that was not used for a day is dropped.
     used_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -248,10 +248,10 @@ class Template(models.Model):
 
 
 class UncopyableSchema(models.Model):
-    """Migrations whose database is not copied, since a copy would not be what they make.
+    """A fingerprint that is not copied, since a copy would differ from what the migrations make.
 
-    obstacles: what each would lose or share (provisioning/obstacles.py). Found once; code that does
-    without has another fingerprint.
+    obstacles: what a copy would lose or share (provisioning/obstacles.py). Found once; fixed code
+    has another fingerprint.
     """
 
     fingerprint = models.CharField(max_length=64, primary_key=True)
@@ -266,13 +266,13 @@ class UncopyableSchema(models.Model):
 
 
 class SpareDatabase(models.Model):
-    """A database with its role and tables that waits for an organization.
+    """A database with role and tables, ready for an organization.
 
-    The row is there before the database is; a sign-up that takes it deletes the row.
+    The row exists before the database; a sign-up that takes it deletes the row.
     """
 
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="spare_databases")
-    # Of the organization that takes it.
+    # For the organization that takes it.
     key = models.CharField(max_length=32, unique=True, default=random_key, editable=False)
     database_name = models.CharField(max_length=63, unique=True)
     role_name = models.CharField(max_length=63, unique=True)
@@ -289,15 +289,15 @@ class SpareDatabase(models.Model):
 
     @property
     def place(self) -> Place:
-        """Where it is, and as whom to go there."""
+        """Where it is, and its role."""
         return Place(self.database_name, self.role_name, self.sealed_password)
 
 
 class AuditEntry(models.Model):
-    """One act, as organizations/audit.py wrote it. The database refuses to change or delete it.
+    """An entry of the audit trail, written by organizations/audit.py. The database refuses changes.
 
-    organization_id is no foreign key: an entry outlives the row it is about. Persons are here by
-    primary key and by a hash under their organization's key, never by name or address.
+    organization_id is no foreign key: an entry outlives the row. Persons are identified by primary
+    key and by a hash under their organization's key, never by name or address.
     """
 
     at = models.DateTimeField(default=timezone.now, db_default=Now())
@@ -326,7 +326,7 @@ class AuditEntry(models.Model):
 
 
 class ThrottleCounter(models.Model):
-    """How often something happened in a window of time. Its key is a hash: it names nobody."""
+    """A rate-limit counter for a time window. Its key is a hash, so it names nobody."""
 
     key = models.CharField(max_length=64, primary_key=True)
     count = models.BigIntegerField()

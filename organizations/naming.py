@@ -7,31 +7,31 @@ import unicodedata
 
 from .tenancy.folding import folded
 
-# PostgreSQL cuts an identifier at 63 bytes, in silence.
+# PostgreSQL silently truncates identifiers at 63 bytes.
 MAX_IDENTIFIER_BYTES = 63
 DATABASE_PREFIX = "org_"
-# Databases of the system's own; an organization's always begins with DATABASE_PREFIX.
+# The system's own databases; an organization's always starts with DATABASE_PREFIX.
 RESERVED_PREFIX = "orgmgmt_"
 _MAX_SLUG = 50
 _HASH_LENGTH = 10
 
 
 def display_name(typed: str) -> str:
-    """The name as it is shown: one space between words, none at the ends, NFC."""
+    """The name for display: single spaces, trimmed, NFC."""
     return " ".join(unicodedata.normalize("NFC", typed).split())
 
 
 def name_key(name: str) -> str:
-    """What two names that a person would confuse have in common. May be empty.
+    """The key shared by all names that people would confuse. May be empty.
 
-    Case, spaces, hyphens, underscores, Unicode compatibility forms and invisible characters do
-    not make a difference: `Acme Corp`, `acme-corp` and `ＡＣＭＥ＿Corp` have one key.
+    Ignores case, spaces, hyphens, underscores, Unicode compatibility forms and invisible
+    characters: `Acme Corp`, `acme-corp` and `ＡＣＭＥ＿Corp` have the same key.
     """
     return _key(folded(_visible(name)))
 
 
 def _visible(name: str) -> str:
-    # Between a letter and its accent it would keep them apart.
+    # Between a letter and its accent it would separate them.
     return "".join(character for character in name if not _is_invisible(character))
 
 
@@ -40,7 +40,7 @@ def _key(text: str) -> str:
 
 
 def _key_before(name: str) -> str:
-    """The key that names had before ı was an i: rows of then may have no other (name_digests)."""
+    """The key of an earlier version, which kept ı and i apart; old rows may have it."""
     text = _visible(name)
     for _ in range(2):
         text = unicodedata.normalize("NFKC", text).casefold()
@@ -65,10 +65,10 @@ def name_digest(name: str) -> str:
 
 
 def name_digests(name: str) -> list[str]:
-    """What the row of this name may be found by, the likeliest first.
+    """The digests by which this name's row can be found, the likeliest first.
 
-    Of two organizations whose names are one since ı is an i, the younger keeps the digest that it
-    had, and is found by its own spelling before the other is.
+    If two organizations' names became equal when ı became an i, the younger keeps its old digest,
+    and is found by its own spelling before the other.
     """
     return list(dict.fromkeys((_digest(_key_before(name)), name_digest(name))))
 
@@ -78,8 +78,8 @@ def _digest(key: str) -> str:
 
 
 _LIKE_HYPHENS = frozenset("\u2043\u2212")  # hyphen bullet, minus sign
-# Of Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt) what is no format character
-# (Cf): fillers, joiners, selectors. And the braille pattern without dots.
+# Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt) except format characters (Cf):
+# fillers, joiners, selectors. And the braille pattern without dots.
 _INVISIBLE = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -105,7 +105,7 @@ def slug_for(key: str) -> str:
 
 
 def slug_variant(slug: str) -> str:
-    """Another slug for the rare case that somebody's readable name looks like a hashed one."""
+    """Another slug, for the rare case that a readable name looks like a hashed one."""
     return f"{slug[: _MAX_SLUG - 7].strip('-')}-{secrets.token_hex(3)}"
 
 
@@ -117,24 +117,24 @@ def database_name_for(slug: str, *, opaque: bool) -> str:
 
 
 def system_database_name(kind: str, *, master: str, tail: str = "") -> str:
-    """A name for a database of the system's own: `orgmgmt_spare_`, digits of the master's, a tail.
+    """A name for a database of the system's own: `orgmgmt_spare_`, digits from the master, a tail.
 
-    Two installations on one server, each with a master of its own, do not take each other's.
-    tail: 16 random hexadecimal digits where none is given.
+    So two installations on one server do not take each other's. tail: by default 16 random
+    hexadecimal digits.
     """
     return f"{system_prefix(kind, master=master)}{tail or secrets.token_hex(8)}"
 
 
 def system_prefix(kind: str, *, master: str) -> str:
-    """What all names of this kind begin with in the installation whose master is called so."""
+    """The prefix of all names of this kind in the installation with this master database name."""
     return f"{RESERVED_PREFIX}{kind}_{hashlib.sha256(master.encode()).hexdigest()[:6]}_"
 
 
-# Whole names of roles that are ours, for Python and for PostgreSQL: of organizations and spare
-# databases, and of templates' tables.
+# Patterns of our roles' names, for Python and PostgreSQL: organizations', spare databases', and
+# templates' tables' owners.
 ROLE_PATTERN = rf"^(orgrole|{RESERVED_PREFIX}tables)_[0-9a-f]{{16}}$"
 
 
 def role_name() -> str:
-    """A random role name: any role can read the names of all roles."""
+    """A random role name, since any role can read all role names."""
     return f"orgrole_{secrets.token_hex(8)}"

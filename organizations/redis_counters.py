@@ -9,7 +9,7 @@ from django.core.cache.backends.redis import RedisCache
 
 from .tenancy.counters import Hit, Reservation
 
-# Each runs as one step. A reservation is a hash: failures, pending, and until when none may follow.
+# Each script is atomic. A reservation is a hash: failures, pending, and the end of the delay.
 _REDIS_RESERVE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -38,12 +38,12 @@ end
 
 
 class RedisCounters(RedisCache):
-    """Django's own, which also counts. Redis removes by itself what has expired."""
+    """Django's own, which also counts. Redis removes expired keys by itself."""
 
     def hit(self, key: str, *, seconds: int) -> Hit:
         name, client = self._of(key)
         with client.pipeline(transaction=True) as steps:
-            # The expiry comes with the key: a process that dies leaves no window without an end.
+            # The expiry is set with the key, so a crash leaves no endless window.
             steps.set(name, 0, ex=seconds, nx=True)
             steps.incr(name)
             steps.pttl(name)

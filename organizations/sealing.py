@@ -11,12 +11,12 @@ def _fernet() -> MultiFernet:
 
 
 def seal(secret: str) -> str:
-    """`secret`, encrypted with the first of CREDENTIAL_KEYS."""
+    """Encrypt `secret` with the first of CREDENTIAL_KEYS."""
     return _fernet().encrypt(secret.encode()).decode()
 
 
 def unseal(sealed: str, *, owner: str) -> str:
-    """The secret. Raises CredentialUnreadable, naming `owner`, when no key opens it."""
+    """Decrypt. Raises CredentialUnreadable, naming `owner`, if no key works."""
     try:
         return _fernet().decrypt(sealed.encode()).decode()
     except InvalidToken as error:
@@ -24,7 +24,7 @@ def unseal(sealed: str, *, owner: str) -> str:
 
 
 def reseal(sealed: str, *, owner: str) -> str:
-    """The same secret under the first of CREDENTIAL_KEYS. Raises CredentialUnreadable."""
+    """Re-encrypt with the first of CREDENTIAL_KEYS. Raises CredentialUnreadable."""
     try:
         return _fernet().rotate(sealed.encode()).decode()
     except InvalidToken as error:

@@ -17,7 +17,7 @@ from .tenancy.instances import home_of, refuse_elsewhere
 def guard_serializers() -> None:
     """Make serializers raise WrongTenant, or NoTenant, for another organization's instance.
 
-    Called once, when the apps are ready; again it does nothing. Relies on every serializer with
+    Called once, when the apps are ready; later calls do nothing. Relies on every serializer with
     fields representing each instance by Serializer.to_representation (REST framework 3.18).
     """
     method: Any = Serializer.to_representation

@@ -25,10 +25,10 @@ else:  # Generic in the stubs alone.
 
 
 class PlatformAdminSite(StaffSite):
-    """Django admin with the limits of a login; the audit trail knows who is at work in it."""
+    """Django admin with rate-limited login, and staff as the audit trail's actor."""
 
     def has_permission(self, request: HttpRequest) -> bool:
-        """Asked by every page of the site before it does anything."""
+        """Called by every page of the site first."""
         if isinstance(request.user, Staff):
             trail.identify("staff", request.user.pk)
         return super().has_permission(request)
@@ -47,7 +47,7 @@ class PlatformAdminSite(StaffSite):
 
 
 class RecordedAdmin(_ModelAdmin):
-    """Adding, changing and deleting are entries of the audit trail.
+    """Records additions, changes and deletions in the audit trail.
 
     Django calls these after an act, in its transaction, or before a deletion.
     """
@@ -72,7 +72,7 @@ def _record_change(verb: str, obj: Any, fields: list[str]) -> None:
 
 
 def _fields(message: Any) -> list[str]:
-    """The names in Django's description of a change; a text of somebody's own has none."""
+    """The field names in Django's description of a change; none in a custom text."""
     if not isinstance(message, list):
         return []
     return [str(field) for part in message for field in part.get("changed", {}).get("fields", [])]
@@ -83,7 +83,7 @@ def record_login(sender: Any, request: HttpRequest, user: Staff, **kwargs: Any) 
         with trail.acting_as("staff", user.pk):
             trail.record("staff.logged_in", organization_id=None)
     except Exception:
-        # Nobody is logged in without an entry: the session would outlive the answer.
+        # Without an entry nobody stays logged in: the session would outlive the response.
         with suppress(DatabaseError):
             request.session.flush()
         raise
@@ -96,12 +96,12 @@ def record_logout(sender: Any, user: Staff | None, **kwargs: Any) -> None:
 
 
 def record_failed_login(sender: Any, **kwargs: Any) -> None:
-    """Without the name that was typed: people type their password there."""
+    """Without the typed name, since people type their password there."""
     trail.record("staff.login_failed", organization_id=None)
 
 
 def connect() -> None:
-    """Listen to Django's signals; more than once is no more than once."""
+    """Connect to Django's signals; may be called repeatedly."""
     user_logged_in.connect(record_login, dispatch_uid="staff_acts")
     user_logged_out.connect(record_logout, dispatch_uid="staff_acts")
     user_login_failed.connect(record_failed_login, dispatch_uid="staff_acts")

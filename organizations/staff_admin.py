@@ -25,8 +25,7 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class RecordedGroupAdmin(OfferedLookups, RecordedAdmin, GroupAdmin):
-    """What staff may do, by groups. To be changed by superusers: a group's rights are its people's,
-    and whoever changes it may be one of them."""
+    """Groups of staff rights. Only superusers may change them: the editor may be a member."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return _is_superuser(request)
@@ -40,8 +39,8 @@ class RecordedGroupAdmin(OfferedLookups, RecordedAdmin, GroupAdmin):
 
 @admin.register(Staff)
 class StaffAdmin(OfferedLookups, RecordedAdmin, _UserAdmin):
-    """The platform's staff. Rights are given by superusers; who else may change staff leaves those
-    alone that may do more: their password, set anew, would be their rights."""
+    """The platform's staff. Superusers grant rights. Others cannot change staff who have more rights:
+    setting their password would give access to those rights."""
 
     def get_readonly_fields(self, request: HttpRequest, obj: Staff | None = None) -> Any:
         fields = tuple(super().get_readonly_fields(request, obj))
@@ -56,7 +55,7 @@ class StaffAdmin(OfferedLookups, RecordedAdmin, _UserAdmin):
     def user_change_password(
         self, request: HttpRequest, id: str, form_url: str = ""
     ) -> HttpResponse:
-        """Not one transaction in Django: a password would be set that no entry tells of."""
+        """In one transaction, unlike Django's: no password may be set without an entry."""
         with transaction.atomic(using="default"):
             return super().user_change_password(request, id, form_url)
 
@@ -66,7 +65,7 @@ def _is_superuser(request: HttpRequest) -> bool:
 
 
 def _may_no_more(staff: Staff | None, request: HttpRequest) -> bool:
-    """Whether whoever asks has every right that this person has, or would have once active."""
+    """Whether the requester has every right that this person has, or would have when active."""
     if staff is None or _is_superuser(request):
         return True
     if staff.is_superuser:

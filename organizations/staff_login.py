@@ -13,7 +13,7 @@ from .errors import TooManyRequests
 
 
 class StaffLoginForm(AdminAuthenticationForm):
-    """Django's own; `refused` is set where the attempt came too soon."""
+    """Django's own; `refused` is set if the attempt exceeded a limit."""
 
     refused: TooManyRequests | None = None
 
@@ -30,7 +30,7 @@ class StaffLoginForm(AdminAuthenticationForm):
 
 
 class StaffSite(AdminSite):
-    """Django's own, which answers 429 to those who log in too often."""
+    """Django's own, which answers 429 to too many logins."""
 
     login_form = StaffLoginForm
 

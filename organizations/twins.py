@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 500
 _SECONDS = 5.0
-# Nothing of the organization's own stands for a function or an operator of these.
+# search_path: the organization cannot replace a function or operator that these use.
 _OPTIONS = "-c search_path=pg_catalog -c statement_timeout=5s -c lock_timeout=2s"
-# The oldest rows come first: a migration's are older than an organization's own.
+# Oldest rows first: a migration's are older than the organization's own.
 _VALUES = """
 SELECT left(value, 200) FROM (
     SELECT to_jsonb(t) AS row FROM {} AS t ORDER BY ctid LIMIT 1000
@@ -39,7 +39,7 @@ LIMIT 5000
 
 @dataclass(frozen=True)
 class Twin:
-    """An organization that shares values with another one, where it has them from the template."""
+    """An organization that shares values with another, copied from the template."""
 
     name: str
     other: str
@@ -47,10 +47,10 @@ class Twin:
 
 
 def find(obstacles: Collection[Obstacle]) -> Iterator[Twin]:
-    """Of those that can be used, each that shares a value in a table of the obstacles'.
+    """Usable organizations that share a value in one of the obstacles' tables.
 
-    One connection to each organization; what cannot be read is told in the log. Memory grows with
-    the random values that were read, 16 bytes for each.
+    One connection to each organization; unreadable ones are logged. Memory: 16 bytes per random
+    value read.
     """
     tables = [each for each in obstacles if each.table is not None]
     # Who had it first; None after that one was reported too.
@@ -89,7 +89,7 @@ def _organizations() -> Iterator[tuple[int, str, Place]]:
 def _read(
     number: int, place: Place, tables: Collection[Obstacle]
 ) -> Iterator[tuple[int, set[bytes]]]:
-    """For each table that can be read, its number and the digests of its random values."""
+    """For each readable table, its index and the digests of its random values."""
     try:
         entry = settings_for(place, owner=place.database_name)
         parameters = {key: entry[key.upper()] for key in ("host", "port", "user", "password")}
@@ -113,6 +113,6 @@ def _values(connection: guard.Connection, table: tuple[str, str]) -> set[bytes]:
         with time_limit(_SECONDS):
             rows = connection.execute(query).fetchall()
     except psycopg.ProgrammingError:
-        # A table that is not there, or is none, has no rows of the template's.
+        # A missing table, or something that is no table, has no rows of the template.
         return set()
     return {hashlib.sha256(str(value).encode()).digest()[:16] for (value,) in rows}

@@ -10,14 +10,14 @@ from .fleet import Canary
 
 
 class Unclear(ValueError):
-    """The words cannot be told apart; the text says how to write them."""
+    """The words are ambiguous; the message says how to write them."""
 
 
 def split(words: Sequence[str], *, labels: Collection[str]) -> tuple[list[str], Target]:
     """The organizations' names, and the target.
 
-    A word that is a tenant app's label, written exactly so, is the app; a migration may follow it
-    and nothing else. What comes before are organizations. Raises Unclear.
+    A word that exactly matches a tenant app's label is the app; only a migration may follow it.
+    Words before it are organizations. Raises Unclear.
     """
     at = next((index for index, word in enumerate(words) if word in labels), None)
     if at is None:
@@ -44,7 +44,7 @@ def canary(text: str) -> Canary:
 def command(
     options: dict[str, Any], target: Target, *, labels: Collection[str], **changes: Any
 ) -> str:
-    """The command with these options, as one types it in a shell."""
+    """The command with these options, as typed in a shell."""
     options = options | changes
     words = ["manage.py", "migrate_orgs"]
     for name in options["names"]:

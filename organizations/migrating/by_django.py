@@ -24,17 +24,17 @@ from .session import deadline_seconds, limits_milliseconds
 
 
 class _Executor(MigrationExecutor):
-    """Runs single migrations, and so needs no graph of the database's."""
+    """Runs single migrations without loading the database's graph."""
 
     def __init__(self, connection: Any) -> None:
-        # As MigrationExecutor.__init__, but for the loader.
+        # As MigrationExecutor.__init__, except the loader.
         self.connection = connection
         self.recorder = MigrationRecorder(connection)
         self.progress_callback = None
 
 
 def run(step: Step, state: ProjectState, tenant: Tenant) -> None:
-    """Do one migration, or take it back. Raises what it raises, and django.db.Error.
+    """Apply or unapply one migration. Raises what it raises, and django.db.Error.
 
     state: the step's, rendered for this run alone. Closes its connection afterwards. Raises
     MigrationHalfDone for one that is not atomic.
@@ -73,8 +73,8 @@ def _limited(alias: str) -> Iterator[None]:
 def signals(plan: Plan, tenant: Tenant) -> Iterator[None]:
     """Send pre_migrate and post_migrate around the block, as the command `migrate` does.
 
-    Only where somebody hears them: Django's own receivers (permissions, content types) have nothing
-    to do with an organization's database, which the router tells them one by one.
+    Only if there are receivers other than Django's (permissions, content types), which do nothing
+    in an organization's database, since the router refuses their models one by one.
     """
     if plan.steps and _is_heard(pre_migrate):
         _send(emit_pre_migrate_signal, plan, tenant, at=plan.steps[0], done=False)

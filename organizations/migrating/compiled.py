@@ -28,17 +28,17 @@ from organizations.tenancy.registry import ALIAS_PREFIX
 from .rehearsal import Change, Step
 
 _SCHEMA = ("django.db.migrations.operations.models", "django.db.migrations.operations.fields")
-# Callables that say the same each time.
+# Callables that return the same each time.
 _CONSTANT = (bool, bytes, dict, float, int, list, str, tuple)
 
 
 class NotCompiled(Exception):
-    """The migration is made for each database; the text says why."""
+    """The migration must run for each database; the message says why."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """statements, None: it is made for each database, for that reason. batch: what is sent."""
+    """statements, None: it must run for each database, for `reason`. batch: what is sent."""
 
     statements: tuple[str, ...] | None
     reason: str = ""
@@ -46,7 +46,7 @@ class Compiled:
 
 
 def compiled(step: Step, server_version: int) -> Compiled:
-    """Of a step, for servers of this version (as psycopg gives it). Not safe from two threads."""
+    """Compile a step for this server version (as psycopg gives it). Not thread-safe."""
     known: Compiled | None = step.compiled.get(server_version)
     if known is None:
         try:
@@ -55,21 +55,21 @@ def compiled(step: Step, server_version: int) -> Compiled:
         except NotCompiled as error:
             known = Compiled(None, str(error))
         except Exception as error:
-            # By Django's executor it fails as well, at the organization that it is of.
+            # Django's executor will raise it again, for the organization at hand.
             known = Compiled(None, f"{type(error).__name__}: {error}")
         step.compiled[server_version] = known
     return known
 
 
 def batch(statements: Sequence[str], changes: Sequence[Change]) -> str:
-    """The statements, and the rows of django_migrations."""
+    """The statements, and the changes of django_migrations."""
     rows = [_row(*change) for change in changes]
-    # On a line of its own: a statement may end with a comment.
+    # On its own line: a statement may end with a comment.
     return "\n;\n".join((*statements, *rows))
 
 
 def table_of_migrations(server_version: int) -> tuple[str, ...]:
-    """What makes django_migrations."""
+    """The SQL that creates django_migrations."""
     with _Editor(_Connection(server_version)) as editor:
         editor.create_model(MigrationRecorder.Migration)
     return tuple(editor.statements)
@@ -97,7 +97,7 @@ def _statements(step: Step, server_version: int) -> tuple[str, ...]:
 
 
 def _refuse_unless_schema(operation: Operation) -> None:
-    """By the class itself: one that is made of it may do anything."""
+    """By exact class: a subclass may do anything."""
     kind = type(operation)
     if kind.__module__ in _SCHEMA:
         return
@@ -109,20 +109,20 @@ def _refuse_unless_schema(operation: Operation) -> None:
 
 
 class _Connection(DatabaseWrapper):
-    """None, of a server of a version."""
+    """A connection that leads nowhere, for a server version."""
 
     def __init__(self, server_version: int) -> None:
-        # The router sends tenant apps' tables to an organization's alias alone; there is none 0.
+        # The router allows tenant tables only on an organization's alias; id 0 does not exist.
         super().__init__({"NAME": "", "TIME_ZONE": None, "OPTIONS": {}}, f"{ALIAS_PREFIX}0")
-        self.__dict__["pg_version"] = server_version  # A cached_property that asks the server.
+        self.__dict__["pg_version"] = server_version  # A cached_property that would query.
         self.in_atomic_block = True
 
     def ensure_connection(self) -> None:
-        raise NotCompiled("it asks the database")
+        raise NotCompiled("it queries the database")
 
 
 class _Editor(DatabaseSchemaEditor):
-    """Keeps the statements."""
+    """Collects the statements."""
 
     def __init__(self, connection: _Connection) -> None:
         super().__init__(connection)
@@ -131,8 +131,8 @@ class _Editor(DatabaseSchemaEditor):
 
     def __enter__(self) -> "_Editor":
         self.deferred_sql: list[Any] = []
-        # An operation asks by the alias what the connection is of (db/models/options.py,
-        # can_migrate). For this thread alone, and for nobody who walks all connections.
+        # Operations look the connection up by alias (db/models/options.py, can_migrate). Only for
+        # this thread, and not for iterations over all connections.
         connections[self.connection.alias] = self.connection
         return self
 
@@ -154,8 +154,8 @@ class _Editor(DatabaseSchemaEditor):
     def effective_default(self, field: Any) -> Any:
         if field.has_default():
             made = callable(field.default) and field.default not in _CONSTANT
-        else:  # Django takes the clock's.
+        else:  # Django uses the current time.
             made = getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False)
         if made:
-            raise NotCompiled(f"the default of {field.name} is made when it is asked for")
+            raise NotCompiled(f"the default of {field.name} is computed when it runs")
         return super().effective_default(field)

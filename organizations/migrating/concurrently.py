@@ -10,8 +10,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
 _COMMENTS = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
-# They wait for older transactions, and hold nobody up meanwhile: a lock_timeout saves nobody a
-# wait, and leaves an invalid index.
+# They wait for older transactions without blocking anybody: a lock_timeout would help nobody, and
+# leave an invalid index.
 _CONCURRENTLY = re.compile(
     _COMMENTS + r"(?:CREATE\s+(?:UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX\b[^;]*?|"
     r"ALTER\s+TABLE\b[^;]*\bDETACH\s+PARTITION\b[^;]*?)\s+CONCURRENTLY\b",
@@ -31,7 +31,7 @@ Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
 
 @contextmanager
 def waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Inside the block such a statement has no lock_timeout.
+    """Lift lock_timeout for such statements inside the block.
 
     An invalid index of the same name, left by an earlier try, is dropped first, and what a failed
     try leaves is dropped afterwards.
@@ -50,7 +50,7 @@ def waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
                 return execute(statement, params, many, context)
         except DatabaseError:
             if found:
-                with suppress(DatabaseError):  # The error is what counts; the next try drops it.
+                with suppress(DatabaseError):  # Only the error matters; the next try drops it.
                     _drop_invalid(connection, found[1])
             raise
 
@@ -77,5 +77,5 @@ def _without_limit(connection: BaseDatabaseWrapper) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(DatabaseError):  # Of a session that is gone.
+            with suppress(DatabaseError):  # The session may be gone.
                 cursor.execute("SELECT set_config('lock_timeout', %s, false)", [before])

@@ -20,7 +20,7 @@ _TICK_SECONDS = 0.1
 
 
 class Crew:
-    """`parallel` threads; at most twice as many organizations are in their hands."""
+    """`parallel` threads; at most twice as many organizations are queued or running."""
 
     def __init__(self, engine: Engine, *, parallel: int, looks_only: bool) -> None:
         self.stopping = threading.Event()
@@ -35,10 +35,10 @@ class Crew:
         ]
 
     def results(self, organizations: Iterator[Organization]) -> Iterator[Result | None]:
-        """One for each organization, as they end, and None about every 0.1 s of waiting.
+        """A result for each organization as it ends, and None about every 0.1 s of waiting.
 
-        With `stopping` set nothing more is begun: what is under way ends, and the rest is not
-        tried. The threads end with the iterator. Raises what a thread met in the master:
+        With `stopping` set nothing more is started: running ones finish, the rest is not tried.
+        The threads end with the iterator. Raises a thread's error in the master:
         ServerUnavailable, ServerRefused.
         """
         for thread in self._threads:
@@ -67,7 +67,7 @@ class Crew:
             self.stopping.set()
             for _ in self._threads:
                 self._work.put(None)
-            # Somebody who presses Ctrl-C twice does not want to wait for what is under way.
+            # Whoever presses Ctrl-C twice does not want to wait for running ones.
             if not isinstance(sys.exception(), KeyboardInterrupt):
                 for thread in self._threads:
                     thread.join()
@@ -86,15 +86,15 @@ class Crew:
         while organization is not None:
             try:
                 with open_session(new=True) as session:
-                    # What it writes was flushed with what its organization's database commits, if
-                    # that is on the same server; at worst a turn is taken twice.
+                    # On the same server its writes are flushed with the organization database's own
+                    # commits; at worst a turn is repeated.
                     session.execute(sql.SQL("SET synchronous_commit = off"))
                     while organization is not None:
                         self._results.put(self._turn(session, organization))
                         was_cut = False
                         organization = self._work.get()
             except (ServerUnavailable, TookTooLong):
-                # A session that was cut took its lock with it: the same turn with a new one.
+                # A cut session took its lock with it: repeat the turn with a new one.
                 if was_cut:
                     raise
                 was_cut = True

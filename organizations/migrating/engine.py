@@ -29,7 +29,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done in one call, and what is there now (migrations: `app.name`, sorted)."""
+    """What one call did, and the resulting state (migrations: `app.name`, sorted)."""
 
     applied: tuple[Key, ...]
     unapplied: tuple[Key, ...]
@@ -40,7 +40,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class MigrationSQL:
-    """What one migration would send; None where it is made for each database, for that reason."""
+    """The SQL of one migration; None if it must run for each database, for `reason`."""
 
     key: Key
     backwards: bool
@@ -49,10 +49,10 @@ class MigrationSQL:
 
 
 class Engine:
-    """One target for many databases. Safe from any thread; what it keeps does not grow with them.
+    """Migrates many databases to one target. Thread-safe; memory does not grow with their number.
 
-    Whatever asks a database raises CredentialUnreadable, and what PostgreSQL and Django raise; what
-    plans for it raises HistoryInconsistent.
+    Methods that query a database raise CredentialUnreadable and what PostgreSQL and Django raise;
+    planning raises HistoryInconsistent.
     """
 
     def __init__(self, target: Target = Target()) -> None:  # noqa: B008 - frozen
@@ -61,7 +61,7 @@ class Engine:
 
     @property
     def fingerprint(self) -> str:
-        """Of a database that has come to the target from an empty one."""
+        """The fingerprint of a database migrated to the target from an empty one."""
         return code.fingerprint_of(self._graph.plan(()).names)
 
     @property
@@ -70,7 +70,7 @@ class Engine:
         return self._graph.to_unapply
 
     def migrate(self, tenant: Tenant, *, owner: str) -> Outcome:
-        """Bring the database to the target. Raises what the last try raised.
+        """Migrate the database to the target. Raises what the last try raised.
 
         A failed migration is rolled back; those before it stay. Only passing errors are retried:
         MIGRATION_TRIES tries in all, with growing pauses. A migration that is not atomic is tried
@@ -83,7 +83,7 @@ class Engine:
                 with Session(tenant, owner=owner) as session:
                     there = session.applied()
                     plan = self._graph.plan(there or ())
-                    # A later try finds less to do; in all, what the first one found was done.
+                    # A later try finds less to do; report what the first one found.
                     first = first or plan
                     if plan.steps or plan.changes:
                         self._do(plan, session, tenant, has_table=there is not None)
@@ -110,19 +110,19 @@ class Engine:
                 session.send(batch((), plan.changes))
 
     def state_of(self, tenant: Tenant, *, owner: str) -> Outcome:
-        """What is there, and nothing is done."""
+        """The current state, without changing anything."""
         began = time.perf_counter()
         with Session(tenant, owner=owner) as session:
             names = names_of(session.applied() or (), self._graph.labels)
         return _outcome(tuple(sorted(names)), began, None)
 
     def refuse_inconsistent(self, migrations: Iterable[str]) -> None:
-        """Raise HistoryInconsistent where no database can have come to these (`app.name`)."""
+        """Raise HistoryInconsistent if these (`app.name`) are not a possible history."""
         pairs = (name.split(".", 1) for name in migrations)
         self._graph.refuse_inconsistent((label, name) for label, name in pairs)
 
     def sql(self, tenant: Tenant, *, owner: str) -> list[MigrationSQL]:
-        """What `migrate` would send, in order."""
+        """The SQL that `migrate` would send, in order."""
         with Session(tenant, owner=owner) as session:
             plan = self._graph.plan(session.applied() or ())
             version = session.server_version

@@ -25,7 +25,7 @@ from .turn import migrate_one
 __all__ = ["Canary", "Options", "migrate_one", "run", "select"]
 
 _PAGE = 500
-# What a turn reads of a row.
+# The fields of a row that a turn needs.
 _FIELDS = ("id", "key", "name", "slug", "fingerprint", "migration_attempts")
 
 
@@ -44,7 +44,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class Options:
-    """How a run goes.
+    """The options of a run.
 
     parallel, 0: twice the cores, as far as the server has room. goes_on: asked once the canaries
     are done. is_interrupted: asked all the time; True ends the run after what is under way.
@@ -94,7 +94,7 @@ def run(
 
 
 def select(options: Options, engine: Engine | None) -> Q:
-    """Which of them have a turn, by the master's record."""
+    """The filter for organizations that have a turn, by the master's record."""
     if options.verify:
         return Q()
     return Q(migration_attempts__gt=0) if options.retry_failed else _outdated(engine)
@@ -102,7 +102,7 @@ def select(options: Options, engine: Engine | None) -> Q:
 
 def _outdated(engine: Engine | None) -> Q:
     target = code.current().fingerprint if engine is None else engine.fingerprint
-    # One whose last turn failed, or was cut off, can be anywhere.
+    # One whose last turn failed or was interrupted can be in any state.
     return ~Q(fingerprint=target) | Q(migration_attempts__gt=0)
 
 
@@ -119,9 +119,9 @@ class _Run:
         self._report = report
         self._on_progress = on_progress
         self._parallel = parallel(options.parallel)
-        # Fingerprints of databases that this run has brought to its target or found there: who is
-        # said to have one of them has no turn. Where databases are ahead of the code, or where the
-        # target is one app's, the code's own fingerprint is nobody's.
+        # Fingerprints of databases that this run migrated to the target or found there: others with
+        # one of them have no turn. If databases are ahead of the code, or the target is one app,
+        # none has the code's own fingerprint.
         self._reached: set[str] = set()
 
     def go(self, rows: "QuerySet[Organization]") -> None:
@@ -180,7 +180,7 @@ class _Run:
 
 
 def _by_pages(rows: "QuerySet[Organization]") -> Iterator[Organization]:
-    """By primary key: a cursor of the server's would be a transaction as long as the run."""
+    """By primary key: a server-side cursor would need a transaction as long as the run."""
     last = 0
     while True:
         page = list(rows.filter(pk__gt=last).order_by("pk").only(*_FIELDS)[:_PAGE])
@@ -191,19 +191,19 @@ def _by_pages(rows: "QuerySet[Organization]") -> Iterator[Organization]:
 
 
 def parallel(wanted: int) -> int:
-    """How many threads: as wanted, or twice the cores where the server has room for them.
+    """The number of threads: as requested, or twice the cores if the server has room.
 
     Each has a connection to the master and one to an organization's database.
     """
     if wanted:
         return max(1, min(wanted, settings.ORG_MAX_CONNECTIONS))
     with connections["default"].cursor() as cursor:
-        # By datid: of other roles' sessions one may not see the kind.
+        # By datid: the kind of other roles' sessions is not visible.
         cursor.execute(
             "SELECT current_setting('max_connections')::int "
             "- current_setting('superuser_reserved_connections')::int "
             "- (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL)"
         )
         room = int(cursor.fetchone()[0])
-    # Half of the room is for those who serve requests meanwhile.
+    # Half of the room stays free for requests.
     return max(1, min(2 * (os.cpu_count() or 1), room // 4, settings.ORG_MAX_CONNECTIONS))

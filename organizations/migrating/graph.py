@@ -21,7 +21,7 @@ _MOST_PLANS = 64
 
 @dataclass(frozen=True)
 class Target:
-    """The newest of every tenant app, or of one app, or one migration (`zero`: none of the app)."""
+    """The newest of all tenant apps, or of one, or a given migration (`zero`: none of the app)."""
 
     label: str | None = None
     name: str | None = None
@@ -36,23 +36,23 @@ class Plan:
     names: tuple[str, ...]
 
     def done(self, *, backwards: bool) -> tuple[Key, ...]:
-        """The migrations of its steps one way, in order."""
+        """The migrations of its steps in one direction, in order."""
         return tuple(step.key for step in self.steps if step.backwards == backwards)
 
 
 class Graph:
-    """The code's migrations and one target. Safe from any thread."""
+    """The code's migrations and one target. Thread-safe."""
 
     def __init__(self, target: Target) -> None:
         """Raises MigrationsIncoherent and MigrationUnknown."""
         code.refuse_problem()
         self._target = target
         self.labels = sorted(tenancy.tenant_labels())
-        # Once: load_disk reloads modules, which threads must not do at the same time.
+        # Once: load_disk reloads modules, which is not thread-safe.
         self._shared = MigrationLoader(None, ignore_no_migrations=True)
         self._named = self._look_up(target)
         if self._named is not None and self._named not in self._shared.graph.nodes:
-            # One that was squashed.
+            # A squashed one.
             self._shared = MigrationLoader(
                 None, ignore_no_migrations=True, replace_migrations=False
             )
@@ -74,8 +74,8 @@ class Graph:
         return target.label, found.name
 
     def plan(self, there: Iterable[Key]) -> Plan:
-        """For a database that has these. Raises HistoryInconsistent, and what Django raises of a
-        plan that cannot be."""
+        """The plan for a database that has these. Raises HistoryInconsistent, and Django's errors
+        for an impossible plan."""
         key = frozenset(there)
         with self._lock:
             if key not in self._plans:
@@ -85,12 +85,12 @@ class Graph:
             return self._plans[key]
 
     def refuse_inconsistent(self, there: Iterable[Key]) -> None:
-        """Raise HistoryInconsistent where no database can have come to these."""
+        """Raise HistoryInconsistent if these are not a possible history."""
         with self._lock:
             Loader(self._shared, frozenset(there)).refuse_inconsistent()
 
     def once(self, make: Callable[[], T]) -> T:
-        """What `make` says; nobody else makes anything meanwhile."""
+        """Call `make` under the lock."""
         with self._lock:
             return make()
 
@@ -116,7 +116,7 @@ class Graph:
         if self._named is None:
             return [(label, None)]
         if self._named not in loader.graph.nodes and self._named in loader.replacements:
-            # As in the command `migrate`: what it replaces is there in part.
+            # As in the command `migrate`: what it replaces is partly applied.
             return [loader.replacements[self._named].replaces[-1]]
         return [self._named]
 
@@ -137,5 +137,5 @@ class Graph:
 
 
 def names_of(keys: Iterable[Key], labels: Iterable[str]) -> list[str]:
-    """Those of the tenant apps, as `app.name`."""
+    """The tenant apps' migrations among them, as `app.name`."""
     return [f"{label}.{name}" for label, name in keys if label in labels]

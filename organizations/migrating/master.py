@@ -14,10 +14,10 @@ ALIAS = "default"
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Inside the block the tenant apps have no migrations.
+    """Hide the tenant apps' migrations inside the block.
 
-    Else Django's commands say "Applying … OK" and "[X]" of them, where the router lets no table be
-    made. It is a setting of the whole process: for a command, which has it to itself.
+    Otherwise Django's commands print "Applying … OK" and "[X]" for them, although the router allows
+    no table. It changes a setting of the whole process, so only commands use it.
     """
     before = settings.MIGRATION_MODULES
     settings.MIGRATION_MODULES = {**before, **dict.fromkeys(tenancy.tenant_labels())}
@@ -28,7 +28,7 @@ def alone() -> Iterator[None]:
 
 
 def forget_tenant_apps() -> None:
-    """Delete the rows that an earlier version has recorded of tenant apps in the master."""
+    """Delete tenant apps' rows that an earlier version recorded in the master."""
     recorder = MigrationRecorder(connections[ALIAS])
     if recorder.has_table():
         recorder.migration_qs.filter(app__in=tenancy.tenant_labels()).delete()

@@ -19,17 +19,17 @@ from organizations.tenancy import Place, Tenant
 from .results import Kind, Result
 
 _lock = threading.Lock()
-# By fingerprint, as they are in the master: rows never change, so that one look is enough.
+# The master's rows by fingerprint. They never change, so one look is enough.
 _known: dict[str, frozenset[str]] = {}
 _MOST_KNOWN = 1_000
 
 
 def remember(fingerprint: str, migrations: Iterable[str]) -> None:
-    """Write down what a database with this fingerprint has. Once in the life of a process."""
+    """Record which migrations a database with this fingerprint has. Once per process."""
     if fingerprint in _known:
         return
     names = sorted(migrations)
-    # By hand: get_or_create would ask first, and two processes may write it at the same time.
+    # Raw: get_or_create would query first, and two processes may write it at the same time.
     SchemaVersion.objects.bulk_create(
         [SchemaVersion(fingerprint=fingerprint, migrations=names)], ignore_conflicts=True
     )
@@ -37,7 +37,7 @@ def remember(fingerprint: str, migrations: Iterable[str]) -> None:
 
 
 def remember_code() -> str:
-    """The fingerprint of the code that this process runs; what it means is written down."""
+    """The fingerprint of this process's code, whose migrations are recorded."""
     fingerprint = code.current().fingerprint
     if fingerprint not in _known:
         remember(fingerprint, code_migrations())
@@ -45,7 +45,7 @@ def remember_code() -> str:
 
 
 def migrations_of(fingerprint: str) -> frozenset[str] | None:
-    """Which a database with this fingerprint has, as `app.name`. None: nobody wrote it down."""
+    """The migrations of a database with this fingerprint, as `app.name`. None: unknown."""
     known = _known.get(fingerprint)
     if known is None:
         version = SchemaVersion.objects.filter(pk=fingerprint).first()
@@ -70,9 +70,9 @@ def code_migrations() -> tuple[str, ...]:
 
 
 def lacking(has: frozenset[str]) -> list[str]:
-    """Those of the code's that are missing in `has`, sorted.
+    """The code's migrations that are missing in `has`, sorted.
 
-    One that replaces others is there where they are, and the other way round, as Django sees it
+    A squashed migration counts as applied if those it replaces are, and vice versa, as in Django
     (db/migrations/loader.py, build_graph).
     """
     replacing = _replacing()
@@ -84,7 +84,7 @@ def lacking(has: frozenset[str]) -> list[str]:
 
 
 def _replacing() -> dict[str, tuple[str, ...]]:
-    """The code's migrations, each with those that it replaces."""
+    """The code's migrations, each with those it replaces."""
     labels = tuple(sorted(tenancy.tenant_labels()))
     return _read(labels, tuple(sorted(settings.MIGRATION_MODULES.items())))
 
@@ -99,16 +99,16 @@ def _read(labels: tuple[str, ...], modules: code.Modules) -> dict[str, tuple[str
 
 
 def distrust(tenant: Tenant) -> None:
-    """Somebody changes its database by hand: the next run looks at it, whatever the record says."""
+    """Its database is being changed by hand: make the next run look at it, whatever the record."""
     row = Organization.objects.usable().filter(pk=tenant.organization_id)
     row.update(migration_attempts=F("migration_attempts") + 1)
 
 
 # --- One organization's row, under its lock, by the session that holds it -----------------------
-# migration_attempts is counted before the database is touched: where a turn was cut off, the row
-# says so, and whoever comes next looks at the database and does not believe the fingerprint.
-# The lock comes first, in the same round trip. Of a row that was changed in between, UPDATE takes
-# the newest version (PostgreSQL, "Read Committed Isolation Level").
+# migration_attempts is counted before the database is touched: so after an interrupted turn the
+# next one looks at the database instead of trusting the fingerprint. The lock is taken first, in
+# the same round trip. UPDATE uses the newest version of a row that changed in between (PostgreSQL,
+# "Read Committed Isolation Level").
 _BEGIN = b"""
 WITH held AS MATERIALIZED (SELECT pg_try_advisory_lock(%s) AS yes), begun AS (
     UPDATE organizations SET migration_attempts = migration_attempts + 1 FROM held
@@ -132,7 +132,7 @@ _SEEN = b"UPDATE organizations SET fingerprint = %s WHERE id = %s"
 
 @dataclass(frozen=True)
 class Record:
-    """What the master has of an organization when its turn begins. error: of the last try."""
+    """The master's record when the turn begins. error: of the last try."""
 
     fingerprint: str
     error: str
@@ -142,10 +142,10 @@ class Record:
 def begin(
     session: ServerSession, organization: Organization, *, looks_only: bool
 ) -> tuple[bool, Record | None]:
-    """Take its lock and count a try, unless it only looks.
+    """Take the lock and, unless it only looks, count a try.
 
-    Whether the lock was free; then the record, or None where the organization is gone. What a list
-    said is old by the time its lock is had.
+    Returns whether the lock was free, and the record, read under the lock; None if the organization
+    is gone.
     """
     key, pk = key_of(organization.name), organization.pk
     row: Any
@@ -164,7 +164,7 @@ def begin(
 
 
 def end(session: ServerSession, result: Result, *, looks_only: bool) -> None:
-    """Record what a turn came to, then give its lock back: whoever has it next reads the record."""
+    """Record the result, then release the lock: its next holder reads the record."""
     if result.fingerprint is not None:
         remember(result.fingerprint, result.migrations)
     fingerprint, pk = result.fingerprint, result.organization_id

@@ -17,15 +17,15 @@ from django.db.migrations.state import ProjectState
 from organizations.errors import HistoryInconsistent
 
 Key = tuple[str, str]
-# A row of django_migrations that comes (True) or goes.
+# A row of django_migrations that is added (True) or removed.
 Change = tuple[bool, Key]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One migration to be done or taken back.
+    """One migration to apply or unapply.
 
-    state: before the migration, either way. Without models that are made of it; clone it.
+    state: before the migration, in both directions, without rendered models; clone it.
     """
 
     migration: Migration
@@ -39,20 +39,20 @@ class Step:
         return self.migration.app_label, self.migration.name
 
     def own_migration(self) -> Migration:
-        """The migration for one run alone.
+        """A copy of the migration for a single run.
 
-        Operations change themselves while they are taken back (RenameModel.database_backwards), and
-        one that fails then stays so.
+        Operations modify themselves while being unapplied (RenameModel.database_backwards), and
+        stay modified if that fails.
         """
         own = copy(self.migration)
         own.__dict__["operations"] = [_own(operation) for operation in own.operations]
         return own
 
     def rendered(self) -> ProjectState:
-        """A copy of the state, with its models. Not safe from two threads.
+        """A copy of the state, with its models. Not thread-safe.
 
-        Fields are numbered as they are made, all in one row (Django 5.2, db/models/fields/
-        __init__.py, creation_counter), and their order is the columns' order.
+        Fields get numbers from a global counter as they are created (Django 5.2, db/models/fields/
+        __init__.py, creation_counter), which determine the order of columns.
         """
         state = self.state.clone()
         _ = state.apps
@@ -68,7 +68,7 @@ def _own(operation: Operation) -> Operation:
 
 
 class Loader(MigrationLoader):
-    """The modules of another loader, and the migrations of one set as applied."""
+    """Another loader's modules, with a given set of migrations as applied."""
 
     def __init__(self, shared: MigrationLoader, there: frozenset[Key]) -> None:
         self._shared = shared
@@ -79,7 +79,7 @@ class Loader(MigrationLoader):
             replace_migrations=shared.replace_migrations,  # type: ignore[attr-defined]
         )
 
-    # build_graph sets what a connection says, which is nothing without one, and then adds to it.
+    # build_graph first sets what the connection reports (nothing, without one), then adds to it.
     @property
     def applied_migrations(self) -> dict[Key, Any]:
         return self._applied
@@ -89,7 +89,7 @@ class Loader(MigrationLoader):
         self._applied: dict[Key, Any] = dict.fromkeys(self._there)
 
     def refuse_inconsistent(self) -> None:
-        """As check_consistent_history, of a set. Raises HistoryInconsistent."""
+        """As check_consistent_history, for a set. Raises HistoryInconsistent."""
         for key in sorted(self._there & self.graph.nodes.keys()):
             for parent in sorted(node.key for node in self.graph.node_map[key].parents):
                 replacing = self.replacements.get(parent)
@@ -106,19 +106,19 @@ class Loader(MigrationLoader):
 
 
 class _Recorder:
-    """MigrationRecorder, of a set."""
+    """A MigrationRecorder in memory."""
 
     def __init__(self, there: frozenset[Key]) -> None:
         self.there = set(there)
         self._changes: list[Change] = []
 
     def take(self) -> tuple[Change, ...]:
-        """The changes since it was last asked."""
+        """The changes since the last call."""
         changes, self._changes = self._changes, []
         return tuple(changes)
 
     def ensure_schema(self) -> None:
-        """The table is made by who needs it."""
+        """Does nothing: whoever needs the table creates it."""
 
     def applied_migrations(self) -> dict[Key, Any]:
         return dict.fromkeys(self.there)
@@ -133,7 +133,7 @@ class _Recorder:
 
 
 class _Unrendered(ProjectState):
-    """Never makes the models, which the executor asks for in advance."""
+    """Never renders the models, which the executor requests in advance."""
 
     apps = property(lambda self: None, fdel=lambda self: None)
 
@@ -143,7 +143,7 @@ class _Unrendered(ProjectState):
 
 
 class Rehearsal(MigrationExecutor):
-    """Writes down what would be done."""
+    """Records what would be done."""
 
     recorder: _Recorder  # type: ignore[assignment]
 
@@ -163,7 +163,7 @@ class Rehearsal(MigrationExecutor):
         self, state: ProjectState, migration: Migration, *args: Any, **kwargs: Any
     ) -> ProjectState:
         before = _bare(state)
-        # Faked, it is recorded alone.
+        # A faked one is only recorded.
         super().apply_migration(state, migration, fake=True)
         self.steps.append(Step(migration, False, before, self.recorder.take()))
         return migration.mutate_state(state, preserve=False)
@@ -177,6 +177,6 @@ class Rehearsal(MigrationExecutor):
 
 
 def _bare(state: ProjectState) -> ProjectState:
-    """A copy of a plain kind, which makes its models when it is asked for them."""
+    """A plain copy, which renders its models on demand."""
     models = {key: model.clone() for key, model in state.models.items()}
     return ProjectState(models, real_apps=state.real_apps)

@@ -22,9 +22,9 @@ _PASSING = (
     psycopg.errors.AdminShutdown,
     psycopg.errors.CannotConnectNow,
 )
-# More than any project has; and what is read of it is kept in the master.
+# More than any project has; what is read is stored in the master.
 _MOST_ROWS, _MOST_CHARACTERS = 5_000, 500_000
-# The organization can have put a view in its place, of any size.
+# The organization can have replaced it by a view of any size.
 _THERE = sql.SQL(
     "SELECT pg_catalog.left(app::pg_catalog.text, 255), "
     "pg_catalog.left(name::pg_catalog.text, 255) FROM {} LIMIT {}"
@@ -34,8 +34,8 @@ _THERE = sql.SQL(
 class Session:
     """Opened on first use, and again after `close`. Raises psycopg.Error.
 
-    owner: whom an unreadable credential is said to be of (CredentialUnreadable). A tenant without
-    its place is asked for in the master (OrganizationNotFound).
+    owner: named in CredentialUnreadable. A tenant without its place is looked up in the master
+    (OrganizationNotFound).
     """
 
     def __init__(self, tenant: Tenant, *, owner: str) -> None:
@@ -62,7 +62,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """What was begun is taken back by the server."""
+        """Close it; the server rolls an open transaction back."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -73,7 +73,7 @@ class Session:
         return self._version or self._open().info.server_version
 
     def applied(self) -> frozenset[Key] | None:
-        """What django_migrations says; None: there is no such table. Raises HistoryUnreadable."""
+        """The rows of django_migrations; None if there is no table. Raises HistoryUnreadable."""
         try:
             rows = self._open().execute(_THERE).fetchall()
         except psycopg.errors.UndefinedTable:
@@ -86,11 +86,11 @@ class Session:
         return frozenset(rows)
 
     def send(self, batch: str) -> None:
-        """Run the statements in one round trip and one transaction, under the limits.
+        """Run the statements in one round trip and one transaction, with timeouts.
 
-        As one simple query, which is why parameters are in the text. The limits go with it, and not
-        with the log-in: a pooler may leave those out. The time zone is the one that Django gives
-        its connections; casts depend on it.
+        As one simple query, so parameters are in the text. The timeouts are part of it, not of the
+        log-in, where a pooler may drop them. The time zone is that of Django's connections, since
+        casts depend on it.
         """
         connection = self._open()
         values = limits_milliseconds()
@@ -114,7 +114,7 @@ class Session:
 
 
 def limits_milliseconds() -> dict[str, str]:
-    """What PostgreSQL is told of the two limits; 0: none."""
+    """lock_timeout and statement_timeout for PostgreSQL; 0: none."""
     seconds = {
         "lock_timeout": settings.MIGRATION_LOCK_TIMEOUT_SECONDS,
         "statement_timeout": settings.MIGRATION_STATEMENT_TIMEOUT_SECONDS,
@@ -123,7 +123,7 @@ def limits_milliseconds() -> dict[str, str]:
 
 
 def deadline_seconds() -> float | None:
-    """How long what is sent may take by the client's clock; None: as long as it takes."""
+    """The client-side timeout of a batch; None: none."""
     return settings.MIGRATION_DEADLINE_SECONDS or None
 
 
@@ -133,7 +133,7 @@ def _set_local(value: tuple[str, str]) -> str:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether the same may go well in a moment: a lock, a limit, a deadlock, a cut connection."""
+    """Whether a retry may succeed: a lock, a timeout, a deadlock, a cut connection."""
     cause = error.__cause__ if isinstance(error, DatabaseError) else error
     cut = isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
     return isinstance(cause, _PASSING) or cut

@@ -9,16 +9,16 @@ from . import records
 
 
 def refuse_outdated(fingerprint: str, *, name: str, organization_id: int) -> None:
-    """Nothing where the database has what the code needs. Raises OrganizationMigrating.
+    """Raise OrganizationMigrating if the database lacks migrations that the code needs.
 
-    fingerprint: as the master has it. One that nobody knows, or that nobody wrote down, is let by:
-    migrate_orgs looks at it. The normal case asks nobody; another fingerprint is looked up once.
+    fingerprint: from the master. An empty or unknown one passes: migrate_orgs will look at it. The
+    normal case needs no query; another fingerprint is looked up once.
     """
     if not fingerprint or settings.ORG_VERSION_SKEW == "serve":
         return
     if fingerprint == code.current().fingerprint:
         return
     has = records.migrations_of(fingerprint)
-    # Only what is missing counts: a database that is ahead serves the old code of a deploy, too.
+    # Only missing ones count: a database that is ahead still serves the old code of a deploy.
     if has is not None and records.lacking(has):
         raise OrganizationMigrating(name, organization_id=organization_id)

@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_ERROR = 500
 _AGAIN = " Tried again: "
-# SQLSTATE's class of errors in data: what such a message quotes is a value of a customer's.
+# SQLSTATE class of data errors, whose messages quote customers' values.
 _DATA = "22"
 
 
 def migrate_one(organization: Organization, engine: Engine) -> Result:
-    """Bring one organization to the engine's target, and record it. Raises ServerUnavailable."""
+    """Migrate one organization to the engine's target, and record it. Raises ServerUnavailable."""
     with open_session() as session:
         return take(session, organization, engine, looks_only=False)
 
@@ -44,10 +44,10 @@ def migrate_one(organization: Organization, engine: Engine) -> Result:
 def take(
     session: ServerSession, organization: Organization, engine: Engine, *, looks_only: bool
 ) -> Result:
-    """One turn, and its record, under the organization's lock, which is given back.
+    """Take one turn and record it, under the organization's lock.
 
-    looks_only: see what is there, and leave it. What goes wrong with this organization is in the
-    result; with the master, it raises psycopg.Error.
+    looks_only: only compare with the record. Errors of this organization are in the result; errors
+    of the master raise psycopg.Error.
     """
     nothing = Result.of(organization, Kind.BUSY)
     is_held, found = records.begin(session, organization, looks_only=looks_only)
@@ -78,7 +78,7 @@ def _work(
         act = _look if looks_only else _migrate
         return act(nothing, tenant, engine, record)
     finally:
-        # Its connection closes with it: one for each organization would be too many.
+        # Also closes its connection: one per organization would be too many.
         registry.forget(tenant.alias)
 
 
@@ -91,7 +91,7 @@ def _migrate(nothing: Result, tenant: Tenant, engine: Engine, record: records.Re
         failed = replace(failed, error=_with_first(failed.error, error, record.error))
         if isinstance(error, HistoryUnreadable):
             return failed
-        with suppress(Exception):  # Of several migrations the first ones can be done.
+        with suppress(Exception):  # The first of several migrations may have been applied.
             there = engine.state_of(tenant, owner=nothing.name)
             failed = replace(failed, **_schema(there, record.fingerprint))
         return failed
@@ -121,10 +121,10 @@ def _look(nothing: Result, tenant: Tenant, engine: Engine, record: records.Recor
 
 
 def _schema(there: Outcome, recorded: str) -> dict[str, Any]:
-    """What is recorded of it: fingerprint and migrations.
+    """The fingerprint and migrations to record.
 
-    Of migrations that are newer than this code it knows the names alone; where the record has a
-    fingerprint of code that knew them, that one stays.
+    Of migrations newer than this code only the names are known; if the record has a fingerprint by
+    code that knew them, it stays.
     """
     names = frozenset(there.migrations)
     is_newer = not names.issubset(records.code_migrations())
@@ -144,7 +144,7 @@ def _failed(nothing: Result, error: Exception, *, seconds: float) -> Result:
 
 
 def _with_first(text: str, error: Exception, before: str) -> str:
-    """Of a migration that is not atomic the first try's error too: it says why it is half done."""
+    """For a non-atomic migration, add the first try's error: it says why it is half done."""
     first = before.split(_AGAIN, 1)[0]
     if not isinstance(error, MigrationHalfDone) or not first.startswith(str(error)):
         return text
@@ -152,16 +152,16 @@ def _with_first(text: str, error: Exception, before: str) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """The error for the master and for a table: what it was, and no host, role, value or secret.
+    """The error for the master and for display, without host, role, value or secret.
 
-    Of PostgreSQL's the primary message alone: DETAIL can quote a row.
+    Of PostgreSQL's errors only the primary message: DETAIL can quote a row.
     """
     return _text_of(error)[:_LONGEST_ERROR]
 
 
 def _for_log(error: Exception) -> Exception:
-    """The error with its stack, said as `explain` does, and nothing of what it came from: that can
-    be PostgreSQL's, whose DETAIL can quote a row."""
+    """The error with its stack, in `explain`'s words and without its cause, which can be
+    PostgreSQL's with a DETAIL that quotes a row."""
     where = error.__traceback__
     if isinstance(error, MigrationHalfDone) and error.__cause__ is not None:
         where = error.__cause__.__traceback__
