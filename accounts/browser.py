@@ -45,7 +45,7 @@ class LoginForm(forms.Form):
 
 @method_decorator([sensitive_post_parameters("password"), csrf_protect, never_cache], "dispatch")
 class LoginView(View):
-    """Asks for organization, e-mail and password; on success back to `?next=`."""
+    """Asks for organization, e-mail and password, then redirects to `?next=`."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
         return self._page(request, LoginForm(), status=200)
@@ -64,7 +64,7 @@ class LoginView(View):
         except (AccountError, OrganizationError) as error:
             form.add_error(None, str(error))
             return self._page(request, form, status=403)
-        # A form that lies open in another tab was made for whoever was logged in before.
+        # A form open in another tab was made for the previous login.
         rotate_token(request)
         response = HttpResponseRedirect(_next_page(request))
         tokens.set_cookie(response, login.session, login.tenant)
@@ -76,7 +76,7 @@ class LoginView(View):
 
 
 def _next_page(request: HttpRequest) -> str:
-    """Where to go after it: a page of this site, or the list of users."""
+    """Where to go after the login: a page of this site, or the list of users."""
     wanted: Any = request.POST.get("next") or request.GET.get("next") or ""
     if url_has_allowed_host_and_scheme(
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
@@ -89,13 +89,13 @@ def _next_page(request: HttpRequest) -> str:
 @csrf_protect
 @never_cache
 def log_out(request: HttpRequest) -> HttpResponse:
-    """End the browser's session, and forget its cookie."""
+    """End the browser's session, and delete its cookie."""
     credential = getattr(request, "credential", None)
     if isinstance(credential, DatabaseError | tenancy.TooBusy):
-        # The login may be good, and goes on: without this the cookie would go and it would stay.
+        # The login may still be valid. Raise, so that the cookie is not deleted while it continues.
         raise credential
     if isinstance(credential, tokens.Credential):
-        # A session that has ended already has nothing left to end.
+        # The session has already ended.
         with (
             suppress(AccountError, OrganizationError),
             tenancy.override(tenant_of(request, credential)),

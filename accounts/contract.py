@@ -11,7 +11,7 @@ from .negotiation import JSON_ONLY, JsonAlways
 
 
 class ContractView(GenericAPIView[Any]):
-    """A path of the first edition: open to strangers, JSON in and out."""
+    """A path of the first edition: needs no login, JSON in and out."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)

@@ -11,17 +11,17 @@ from .models import LoginSession
 logger = logging.getLogger(__name__)
 
 _AT_A_TIME = 1_000
-# What is left is left to the next night.
+# The rest is left to the next night.
 _LONGEST_SECONDS = 600.0
 
 
 def prune_sessions(*, goes_on: Callable[[], bool] = lambda: True) -> int:
-    """Delete the active organization's logins that have expired; how many.
+    """Delete the active organization's expired logins; how many.
 
-    One that was ended stays until it would have expired: showing its token again is still known
-    for what it is. In batches, so that nobody waits long; asked before each whether to go on. Ends
-    where a batch deletes nothing, and in time: a trigger in the organization's database can keep
-    rows, or a view bring new ones.
+    An ended login stays until it would have expired, so that reuse of its token is recognised. In
+    batches, so that nobody waits long; goes_on is asked before each. Stops when a batch deletes
+    nothing, or time is up: a trigger in the organization's database can keep rows, or a view add
+    new ones.
     """
     expired = LoginSession.objects.filter(expires_at__lt=timezone.now())
     until = time.monotonic() + _LONGEST_SECONDS
@@ -30,6 +30,6 @@ def prune_sessions(*, goes_on: Callable[[], bool] = lambda: True) -> int:
         deleted = LoginSession.objects.filter(pk__in=some).delete()[0]
         pruned += deleted
         if not deleted or time.monotonic() > until:
-            logger.warning("expired logins left", extra={"pruned": pruned, "last": deleted})
+            logger.warning("expired logins remain", extra={"pruned": pruned, "last": deleted})
             break
     return pruned

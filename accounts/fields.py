@@ -9,7 +9,7 @@ from .services import MAX_PASSWORD_LENGTH
 
 
 class StrictCharField(serializers.CharField):
-    """Text. DRF's own would take a number for a name or a password."""
+    """Text. DRF's own would accept a number as a name or password."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -18,7 +18,7 @@ class StrictCharField(serializers.CharField):
 
 
 class StrictBooleanField(serializers.BooleanField):
-    """true or false; of a form also what its widgets send. DRF's own takes 0, "yes" and null."""
+    """true or false, or a form widget's values. DRF's own accepts 0, "yes" and null."""
 
     def to_internal_value(self, data: Any) -> bool:
         sent_by_a_form = html.is_html_input(self.root.initial_data)
@@ -28,7 +28,7 @@ class StrictBooleanField(serializers.BooleanField):
 
 
 class PasswordField(StrictCharField):
-    """A password as typed: never trimmed, never shown, and no longer than one that is hashed."""
+    """A password as typed: not trimmed, never shown, limited to the length that is hashed."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("max_length", MAX_PASSWORD_LENGTH)

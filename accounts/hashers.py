@@ -3,7 +3,7 @@
 import bcrypt
 from django.contrib.auth.hashers import Argon2PasswordHasher, BCryptPasswordHasher
 
-# What bcrypt looks at; it refuses more since its version 5, passlib used to cut.
+# bcrypt uses only so many bytes. Since version 5 it refuses more; passlib used to truncate.
 _BCRYPT_BYTES = 72
 
 
@@ -11,9 +11,9 @@ class Argon2idHasher(Argon2PasswordHasher):
     """Argon2id with 19 MiB, two passes and one lane.
 
     The second of the equivalent settings in OWASP's Password Storage Cheat Sheet ("m=19456 (19
-    MiB), t=2, p=1"). About 34 ms of one core where Django's default (100 MiB, t=2, p=8) takes 170
-    ms on two cores and 270 ms of processor time. Hashes with other parameters still verify, and
-    are renewed at the next login.
+    MiB), t=2, p=1"). Takes about 34 ms of one core; Django's default (100 MiB, t=2, p=8) takes 170
+    ms on two cores, 270 ms of CPU time. Hashes with other parameters still verify, and are renewed
+    at the next login.
     """
 
     time_cost = 2
@@ -22,13 +22,13 @@ class Argon2idHasher(Argon2PasswordHasher):
 
 
 class BareBcryptHasher(BCryptPasswordHasher):
-    """bcrypt as passlib stores it, which the first edition of this API used: `$2b$12$…`.
+    """bcrypt as stored by passlib, used by the first edition of this API: `$2b$12$…`.
 
-    Verifies alone, so that these people can log in; their hash becomes Argon2id when they do.
+    Only verifies, so that these users can log in; then their hash becomes Argon2id.
     """
 
     def verify(self, password: str, encoded: str) -> bool:
-        """Whether it matches; a hash that cannot be read matches nothing."""
+        """Whether it matches; an invalid hash matches nothing."""
         try:
             _, data = encoded.split("$", 1)
             return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], data.encode())
@@ -36,13 +36,13 @@ class BareBcryptHasher(BCryptPasswordHasher):
             return False
 
     def must_update(self, encoded: str) -> bool:
-        """Always: only Argon2id stays."""
+        """Always True: replaced by Argon2id."""
         return True
 
     def harden_runtime(self, password: str, encoded: str) -> None:
-        """Nothing: a bcrypt hash takes longer than ours already."""
+        """Does nothing: bcrypt already takes longer than our hash."""
 
 
 def readable(stored: str) -> str:
-    """The stored hash as Django reads it, by the name of its hasher in front."""
+    """The stored hash with the hasher's name in front, as Django needs it."""
     return f"bcrypt${stored}" if stored.startswith(("$2a$", "$2b$", "$2y$")) else stored

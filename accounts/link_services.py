@@ -16,17 +16,17 @@ from .models import User
 
 
 def look(link: Link) -> None:
-    """Raise InvalidLink unless the link is good. Changes nothing."""
+    """Raise InvalidLink unless the link is valid. Changes nothing."""
     _user_of(link, lock=False)
 
 
 def reset_password(link: Link, *, new_password: str) -> User:
-    """Use the link up: a new password, and the end of every login.
+    """Use up the link: set a new password and end all logins.
 
-    Raises InvalidLink, and ValidationError by field, after which the link is still good. Whoever
-    has the link reads the address's mail, so that the address is verified by it too.
+    Raises InvalidLink, and ValidationError by field, after which the link is still valid. Also
+    verifies the address, since the link was mailed there.
     """
-    # Before hashing, so that a dead link costs nothing.
+    # Before hashing, so that an invalid link costs nothing.
     user = _user_of(link, lock=False)
     try:
         services.check_new_password(new_password, user=user)
@@ -45,7 +45,7 @@ def reset_password(link: Link, *, new_password: str) -> User:
 
 
 def verify_email(link: Link) -> User:
-    """Use the link up: the address is the user's. Raises InvalidLink."""
+    """Use up the link: mark the address as verified. Raises InvalidLink."""
     with tenancy.atomic():
         user = _user_of(link, lock=True)
         user.email_verified_at = timezone.now()
@@ -56,10 +56,10 @@ def verify_email(link: Link) -> User:
 
 
 def _user_of(link: Link, *, lock: bool) -> User:
-    """The active user whom the link fits. Raises InvalidLink.
+    """The active user of the link. Raises InvalidLink.
 
-    Of many requests with one link, one finds that it fits: the others wait for the row, and find
-    it changed.
+    Of concurrent requests with one link only one succeeds: the others wait for the row, and find it
+    changed.
     """
     users = User.objects.select_for_update() if lock else User.objects.all()
     user = users.filter(pk=link.user_id, is_active=True).first()
@@ -69,5 +69,5 @@ def _user_of(link: Link, *, lock: bool) -> User:
 
 
 def _acting_as(user: User) -> AbstractContextManager[None]:
-    """The link is the credential, so that the act is the user's own."""
+    """Attribute the act to the user, since the link is the credential."""
     return trail.acting(replace(trail.origin(), actor="user", actor_id=user.pk))

@@ -21,7 +21,7 @@ MAX_LENGTH = 1000
 
 
 class Purpose(StrEnum):
-    """What a link is for. Each signs with a salt of its own: none does another's work."""
+    """A link's purpose. Each has its own salt, so links cannot be used for another purpose."""
 
     RESET = "reset"
     VERIFICATION = "verification"
@@ -38,7 +38,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a link says whose signature and age are right; whether it still fits is not known."""
+    """A link with a valid signature and age; `fits` says whether it is still valid."""
 
     purpose: Purpose
     organization_id: int
@@ -47,7 +47,7 @@ class Link:
 
 
 def token_for(user: User, *, purpose: Purpose) -> str:
-    """The token of a link for a user of the active organization; safe in an address."""
+    """The token of a link for a user of the active organization; URL-safe."""
     content = {
         "org": tenancy.get().organization_id,
         "user": user.pk,
@@ -57,19 +57,19 @@ def token_for(user: User, *, purpose: Purpose) -> str:
 
 
 def read(token: str, *, purpose: Purpose) -> Link:
-    """What the token says. Raises InvalidLink; asks no database."""
+    """Decode the token. Raises InvalidLink; no query."""
     if len(token) > MAX_LENGTH:
         raise InvalidLink
     try:
         content = _signer(purpose).unsign_object(token, max_age=purpose.lifetime_seconds)
         return Link(purpose, int(content["org"]), int(content["user"]), str(content["fits"]))
-    # Whatever can be wrong with what a stranger sends is the same answer.
+    # The same answer for everything that can be wrong with a stranger's input.
     except (signing.BadSignature, KeyError, ValueError, TypeError) as error:
         raise InvalidLink from error
 
 
 def fits(link: Link, user: User) -> bool:
-    """Whether the link is this user's, and nothing it was bound to has changed."""
+    """Whether the link is this user's, and what it is bound to has not changed."""
     if link.organization_id != tenancy.get().organization_id or link.user_id != user.pk:
         return False
     keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
@@ -80,19 +80,19 @@ def fits(link: Link, user: User) -> bool:
 
 
 def _signer(purpose: Purpose) -> signing.TimestampSigner:
-    # Django's own separator is a colon, which some mail programs take for the end of an address.
+    # Django's separator is a colon, which some mail programs take for the end of a URL.
     return signing.TimestampSigner(salt=f"accounts.links.{purpose}", sep=".")
 
 
 def _fingerprint(user: User, purpose: Purpose, key: str | bytes) -> str:
-    """A keyed hash of what must not have changed, and of what using the link will change."""
+    """A keyed hash of what must not have changed, and of what using the link changes."""
     bound = [str(tenancy.get().organization_id), str(user.pk), user.email, str(user.email_version)]
     if purpose is Purpose.RESET:
         bound += [user.password, str(user.token_version)]
     else:
         verified = user.email_verified_at
         bound.append("" if verified is None else verified.isoformat())
-    # No part can hold a NUL: PostgreSQL stores none.
+    # No part can contain a NUL, since PostgreSQL stores none.
     return salted_hmac(
         f"accounts.links.fingerprint.{purpose}", "\0".join(bound), secret=key, algorithm="sha256"
     ).hexdigest()

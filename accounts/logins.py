@@ -26,7 +26,7 @@ from .tokens import Credential
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A login that has just begun."""
+    """A new login."""
 
     tenant: Tenant
     user: User
@@ -42,11 +42,11 @@ def log_in(
     kind: LoginSession.Kind,
     admins_only: bool = False,
 ) -> Login:
-    """A new login. Runs outside any organization: the name in the body decides.
+    """Log in. Runs outside any organization: the name in the body decides.
 
-    Raises what a login can fail with: TooManyRequests, LoginDelayed; OrganizationNotFound and
-    OrganizationSuspended (unless ORG_PUBLIC_LOOKUP is off); InvalidCredentials; with the right
-    password OrganizationMismatch for a header or host that names another one, and AdminRequired.
+    Raises TooManyRequests, LoginDelayed; OrganizationNotFound and OrganizationSuspended (unless
+    ORG_PUBLIC_LOOKUP is off); InvalidCredentials; with the right password also OrganizationMismatch
+    if a header or host names another organization, and AdminRequired.
     """
     with limits.even_time(), limits.login(request, organization=organization, email=email):
         tenant = _tenant(organization, password=password)
@@ -54,7 +54,7 @@ def log_in(
         with tenancy.override(tenant):
             try:
                 user = services.authenticate(email=email, password=password)
-                # Only whoever knows the password learns what else is in the way.
+                # Only somebody with the right password learns about other obstacles.
                 if source := other_organization(request, tenant):
                     raise OrganizationMismatch(source)
                 if admins_only and not user.is_admin:
@@ -66,9 +66,9 @@ def log_in(
 
 
 def tenant_of(request: HttpRequest, credential: Credential) -> Tenant:
-    """The tenant that the credential names. Raises InvalidToken for one that is gone,
-    OrganizationSuspended, OrganizationMigrating, and OrganizationMismatch where a header, the host
-    or a page's form names another."""
+    """The credential's tenant. Raises InvalidToken if it was deleted, OrganizationSuspended,
+    OrganizationMigrating, and OrganizationMismatch if a header, the host or a page's form names
+    another."""
     tenant = tenant_by_id(request, credential.organization_id, gone=InvalidToken)
     if credential.kind == LoginSession.Kind.BROWSER and is_form_of_another(request, tenant):
         raise OrganizationMismatch("The form")
@@ -76,10 +76,10 @@ def tenant_of(request: HttpRequest, credential: Credential) -> Tenant:
 
 
 def tenant_by_id(request: HttpRequest, organization_id: int, *, gone: type[AccountError]) -> Tenant:
-    """The tenant that a signed value names. Raises `gone` for one that was deleted, whose token or
-    link says no more than a forged one, OrganizationSuspended, OrganizationMigrating, and
-    OrganizationMismatch where a header or the host names another."""
-    # For the log, where the master cannot be asked.
+    """A signed value's tenant. Raises `gone` if it was deleted (then it reveals no more than a
+    forged one), OrganizationSuspended, OrganizationMigrating, and OrganizationMismatch if a header
+    or the host names another."""
+    # For the log, if the master is unavailable.
     named = Tenant(organization_id, "").alias
     request.named_organization = named  # type: ignore[attr-defined]
     try:
@@ -92,12 +92,12 @@ def tenant_by_id(request: HttpRequest, organization_id: int, *, gone: type[Accou
 
 
 def _tenant(organization: str, *, password: str) -> Tenant:
-    """The tenant by name. With ORG_PUBLIC_LOOKUP off an organization that one cannot log in to is
-    answered as a wrong password is, and takes as long."""
+    """The tenant by name. With ORG_PUBLIC_LOOKUP off, an unusable organization gets the same answer
+    as a wrong password, as slowly."""
     try:
         return directory.get().tenant_by_name(organization)
     except (OrganizationNotFound, OrganizationSuspended, OrganizationMigrating) as error:
-        # Without the address: no key is there to hash it with.
+        # Without the address: there is no key to hash it with.
         found = getattr(error, "organization_id", None)
         trail.record("login.failed", organization_id=found, facts={"reason": error.code})
         if settings.ORG_PUBLIC_LOOKUP != "off":
@@ -107,7 +107,7 @@ def _tenant(organization: str, *, password: str) -> Tenant:
 
 
 def _record_failure(email: str, error: AccountError | OrganizationMismatch) -> None:
-    # One query and one entry whatever was wrong, so that the time does not tell.
+    # One query and one entry in every case, so that the time does not tell.
     user_id = User.objects.addressed(email).values_list("pk", flat=True).first()
     act = "login.admin_required" if isinstance(error, AdminRequired) else "login.failed"
     trail.record(act, user_id=user_id, email=email, facts={"reason": error.code})

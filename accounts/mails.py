@@ -28,9 +28,9 @@ _NOBODY = 0
 
 
 def request_reset(request: HttpRequest, tenant: Tenant, *, email: str) -> None:
-    """Have a link for a new password sent to the active user with this address, if there is one.
+    """Order a password-reset mail to the active user with this address, if there is one.
 
-    One query and one order in every case, so that the time does not tell which it was.
+    One query and one order in every case, so that the time does not tell.
     """
     with tenancy.override(tenant):
         user = User.objects.addressed(email).only("pk", "email_version").first()
@@ -44,14 +44,14 @@ def request_reset(request: HttpRequest, tenant: Tenant, *, email: str) -> None:
 
 
 def request_nothing(request: HttpRequest) -> None:
-    """Order what a link for somebody would have been, for nobody."""
+    """Order a mail to nobody, which takes as long as a real one."""
     _order(Kind.RESET, _NOBODY, _NOBODY, host_url=base_url(request))
 
 
 def request_verification(request: HttpRequest, user: User) -> None:
-    """Have a user of the active organization asked whether their address is theirs.
+    """Order a verification mail to a user of the active organization.
 
-    Whoever asks for the mail alone has it counted before; see limits.mail_to_oneself.
+    A direct request for it must be counted before; see limits.mail_to_oneself.
     """
     _order(
         Kind.VERIFICATION,
@@ -63,9 +63,9 @@ def request_verification(request: HttpRequest, user: User) -> None:
 
 
 # --- Mails that are part of another act ----------------------------------------------------------
-# The act is done by then: where the limits are reached, or the order cannot be kept, it stays so.
+# The act is already done, and stays done if a limit is reached or the order fails.
 def verify_beside(request: HttpRequest, user: User) -> None:
-    """request_verification for a new address, where the limits allow it."""
+    """request_verification for a new address, if the limits allow it."""
     organization_id = tenancy.get().organization_id
     with _part_of_an_act():
         limits.mail_beside(
@@ -75,9 +75,9 @@ def verify_beside(request: HttpRequest, user: User) -> None:
 
 
 def verify_first_admin(host_url: str, *, organization_id: int, email: str) -> None:
-    """The same for the first admin of an organization that was made just now.
+    """The same for the first admin of a new organization.
 
-    host_url: base_url() of the request that asked. email: the admin's; it is counted, not kept.
+    host_url: base_url() of the request. email: the admin's, only for counting.
     """
     with _part_of_an_act():
         limits.mail_beside(None, organization_id=organization_id, user_id=None, email=email)
@@ -85,9 +85,9 @@ def verify_first_admin(host_url: str, *, organization_id: int, email: str) -> No
 
 
 def tell_of_change(request: HttpRequest, before: User, *, kind: Kind) -> None:
-    """Have the address that the user had before told of a new password or address.
+    """Order a change notice to the user's previous address.
 
-    A confirmed address is told whatever else it was sent: nobody can use its limits up first.
+    For a confirmed address it has its own limit, which nobody can use up first.
     """
     organization_id = tenancy.get().organization_id
     with _part_of_an_act():
@@ -107,8 +107,8 @@ def _part_of_an_act() -> Iterator[None]:
     except TooManyRequests:
         logger.warning("mail withheld: a limit is reached")
     except Exception as error:
-        # By its kind alone: what it says can hold an address.
-        logger.error("mail not asked for", extra={"error": type(error).__name__})
+        # Only its type: the message can contain an address.
+        logger.error("mail not ordered", extra={"error": type(error).__name__})
 
 
 def _order(
@@ -135,5 +135,5 @@ def _order(
 
 
 def base_url(request: HttpRequest) -> str:
-    """Scheme and host that the request came to."""
+    """Scheme and host of the request."""
     return f"{request.scheme}://{request.get_host()}"

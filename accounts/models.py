@@ -16,15 +16,15 @@ from organizations.tenancy.folding import folded
 
 
 def email_key(email: str) -> str:
-    """The form in which addresses are compared: trimmed, without case and compatibility forms.
+    """The normalised form for comparing addresses: trimmed, case and compatibility forms folded.
 
-    Python writes it, because what SQL's lower() does depends on the server's locale.
+    Computed in Python, since SQL's lower() depends on the server's locale.
     """
     return folded(email.strip())
 
 
 def _key_before(email: str) -> str:
-    """The key that addresses had before ı was an i."""
+    """The key of an earlier version, which kept ı and i apart."""
     text = unicodedata.normalize("NFKC", email.strip()).casefold()
     return unicodedata.normalize("NFKC", text)
 
@@ -33,10 +33,10 @@ class UserManager(BaseUserManager["User"]):
     """Users by their e-mail address."""
 
     def addressed(self, email: str) -> models.QuerySet["User"]:
-        """The one who has the address; who has it spelled so first, of two.
+        """The user with the address; of two, the exact spelling first.
 
-        A row of before ı was an i has the key of then until the user logs in or gets another
-        address, and for good where somebody else has the new one.
+        An old row keeps the earlier version's key until the user logs in or changes the address, or
+        for good if somebody else has the new key.
         """
         before, key = _key_before(email), email_key(email)
         if before == key:
@@ -60,11 +60,11 @@ class User(AbstractBaseUser):
     is_admin = models.BooleanField(default=False, db_default=False)
     is_active = models.BooleanField(default=True, db_default=True)
     created_at = models.DateTimeField(default=timezone.now, db_default=Now())
-    # When somebody showed the link that was sent to the address.
+    # When the verification link was used.
     email_verified_at = models.DateTimeField(null=True, editable=False)
-    # Raised with each change of the address: what was sent to another one is no good any more.
+    # Incremented with each change of the address: invalidates links sent to the previous one.
     email_version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
-    # A login is good while it has this number: raising it ends them all.
+    # Logins are valid while they have this number: incrementing it ends them all.
     token_version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     last_login = None
 
@@ -88,15 +88,15 @@ class User(AbstractBaseUser):
         super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        """AbstractBaseUser would rewrite the address; it stays as typed."""
+        """Keep the address as typed, which AbstractBaseUser would rewrite."""
 
 
 class LoginSession(models.Model):
     """One login on one device: a family of refresh tokens, or a browser's session.
 
-    Every access token and cookie names its row, so that ending the row ends them all. Of a
-    refresh token only the newest is good; showing an older one means that somebody else has a
-    copy, and ends the family.
+    Every access token and cookie names its row, so ending the row ends them all. Only the newest
+    refresh token is valid; using an older one means that somebody else has a copy, and ends the
+    family.
     """
 
     class Kind(models.TextChoices):
@@ -106,7 +106,7 @@ class LoginSession(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="login_sessions")
     kind = models.CharField(max_length=10, choices=Kind)
-    # The user's, when the password was compared.
+    # The user's token_version when the password was checked.
     token_version = models.PositiveIntegerField(default=1, db_default=1)
     refresh_jti = models.UUIDField(null=True)
     created_at = models.DateTimeField(default=timezone.now)

@@ -10,28 +10,28 @@ from rest_framework.request import Request
 
 from .parsers import StrictJSONParser
 
-# What the paths of the earlier edition read.
+# Media types accepted by the paths of the first edition.
 JSON_ONLY = (StrictJSONParser,)
-# Nobody's header names more, and each costs time.
+# No real header has more, and each costs time.
 _MOST_TYPES = 64
 
 
 def prefers_page(request: HttpRequest) -> bool:
-    """Whether it is a browser's: one that would rather have HTML than JSON."""
+    """Whether the client prefers HTML to JSON, as browsers do."""
     return _preferred(request, ["application/json", "text/html"]) == "text/html"
 
 
 def _preferred(request: HttpRequest, media_types: list[str]) -> str:
-    """The one that the Accept header likes best; the first where it does not say."""
+    """The one preferred by the Accept header, or else the first."""
     if request.headers.get("Accept", "").count(",") >= _MOST_TYPES:
         return media_types[0]
     return request.get_preferred_type(media_types) or media_types[0]
 
 
 class PageOrJson(DefaultContentNegotiation):
-    """The view's renderer that the client likes best, else its first: JSON for most of them.
+    """The renderer preferred by the client, or else the view's first, usually JSON.
 
-    DRF's own passes over what `q=` says, and refuses whoever asks for nothing that there is.
+    DRF's own ignores `q=`, and refuses clients that accept none of the renderers.
     """
 
     def select_renderer(
@@ -49,9 +49,9 @@ class PageOrJson(DefaultContentNegotiation):
 
 
 class JsonAlways(BaseContentNegotiation):
-    """The first parser of the right type and the first renderer.
+    """The first matching parser and the first renderer.
 
-    For the paths of the earlier edition, which looked at no Accept header.
+    For the paths of the first edition, which ignored the Accept header.
     """
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:

@@ -11,8 +11,8 @@ from organizations.tenancy.http import FORM_FIELD
 
 
 class BrowsableAPIRenderer(renderers.BrowsableAPIRenderer):
-    """Django REST framework's own. In one browser a person can log in to another organization
-    while a form lies open: the middleware refuses it there by what it names."""
+    """DRF's own, with the organization's id in forms. If the browser has logged in to another
+    organization meanwhile, the middleware refuses the form."""
 
     def get_context(
         self,
@@ -27,7 +27,7 @@ class BrowsableAPIRenderer(renderers.BrowsableAPIRenderer):
 
     def render(self, *args: Any, **kwargs: Any) -> Any:
         page = super().render(*args, **kwargs)
-        # Its template has no block around the element.
+        # The template has no block around this element.
         return page.replace("<html>", '<html lang="en">', 1) if isinstance(page, str) else page
 
     def render_form_for_serializer(self, serializer: Any) -> str:

@@ -34,18 +34,18 @@ from .validators import check_new_password as check_new_password
 
 
 def hash_password(password: str) -> str:
-    """The hash that is stored. Takes tens of milliseconds of one core, on purpose."""
+    """The hash to store. Takes tens of milliseconds of one core, on purpose."""
     return make_password(password)
 
 
 def create_user(*, email: str, password: str, is_admin: bool = False) -> User:
-    """A new user. Raises ValidationError by field, and UserExists."""
+    """Create a user. Raises ValidationError by field, and UserExists."""
     check_email_and_password(email=email, password=password)
     return add_user(email=email, password_hash=hash_password(password), is_admin=is_admin)
 
 
 def add_user(*, email: str, password_hash: str, is_admin: bool = False) -> User:
-    """A new user with a hash made before. Raises UserExists."""
+    """Create a user with an existing hash. Raises UserExists."""
     user = User(email=email.strip(), password=password_hash, is_admin=is_admin)
     try:
         with tenancy.atomic():
@@ -59,13 +59,13 @@ def add_user(*, email: str, password_hash: str, is_admin: bool = False) -> User:
 
 
 def _refuse_if_taken(error: IntegrityError, email: str) -> None:
-    """Raise UserExists where it was the address that is taken, and nothing else that broke."""
+    """Raise UserExists if the violated constraint is the address's."""
     if broken_unique(error).startswith("users_email_key"):
         raise UserExists(email) from error
 
 
 def ensure_admin(*, email: str, password_hash: str) -> None:
-    """The organization's first admin. May be called again."""
+    """Create the organization's first admin, unless it exists."""
     if not User.objects.addressed(email).exists():
         add_user(email=email, password_hash=password_hash, is_admin=True)
 
@@ -73,14 +73,14 @@ def ensure_admin(*, email: str, password_hash: str) -> None:
 def authenticate(*, email: str, password: str) -> User:
     """The active user with this e-mail and password. Raises InvalidCredentials.
 
-    One hash is computed and one query made in every case, so that the time does not tell which
-    part was wrong. A hash made with other parameters is renewed.
+    One hash and one query in every case, so that the time does not tell what was wrong. A hash
+    with other parameters is renewed.
     """
     if len(password) > MAX_PASSWORD_LENGTH:
         raise InvalidCredentials
     user = User.objects.addressed(email).first()
     if user is None or not user.has_usable_password():
-        hash_password(password)  # As long as comparing takes.
+        hash_password(password)  # Takes as long as a comparison.
         raise InvalidCredentials
     matches, must_update = verify_password(password, readable(user.password))
     if not matches or not user.is_active:
@@ -93,14 +93,14 @@ def authenticate(*, email: str, password: str) -> User:
 
 
 def _renew_key(user: User) -> None:
-    """Give a row of before ı was an i the key of today, unless somebody else has it."""
+    """Update an earlier version's address key, unless somebody else has the new one."""
     key = email_key(user.email)
     with suppress(IntegrityError), tenancy.atomic():
         User.objects.filter(pk=user.pk, email=user.email).update(email_key=key)
 
 
 def _renew_hash(user: User, password: str) -> None:
-    """Store the password's hash anew. Raises InvalidCredentials where the password was changed."""
+    """Renew the password's hash. Raises InvalidCredentials if the password was changed."""
     renewed = hash_password(password)
     if not User.objects.filter(pk=user.pk, password=user.password).update(password=renewed):
         # Changed since it was read, or renewed by another login.
@@ -112,10 +112,10 @@ def _renew_hash(user: User, password: str) -> None:
 
 # --- Logins -------------------------------------------------------------------------------------
 def start_session(user: User, *, kind: LoginSession.Kind) -> LoginSession:
-    """A new login of the user, at the version that was read with the password's hash.
+    """Start a login, with the token_version that was read with the password's hash.
 
-    Raises InvalidCredentials where the user is gone by now. A login that races a change of the
-    password has the version from before it, and is no good.
+    Raises InvalidCredentials if the user was removed meanwhile. A login that races a password
+    change has the old version, and so is invalid.
     """
     lifetime: timedelta = (
         api_settings.REFRESH_TOKEN_LIFETIME
@@ -137,19 +137,19 @@ def start_session(user: User, *, kind: LoginSession.Kind) -> LoginSession:
     except IntegrityError as error:
         if not lacks_parent(error):
             raise
-        # Removed since the password was compared.
+        # Removed since the password was checked.
         raise InvalidCredentials from error
 
 
 def session_of(credential: Credential) -> LoginSession:
-    """The running session that the credential names, with its active user, by one query.
+    """The credential's valid session, with its active user, by one query.
 
-    Raises InvalidToken, also when the credential is another organization's than the active one.
+    Raises InvalidToken, also if the credential is of another organization than the active one.
     """
     if credential.organization_id != tenancy.get().organization_id:
         raise InvalidToken
     try:
-        # Not first(), which would sort what is one row at most.
+        # Not first(), which would sort at most one row.
         return LoginSession.objects.select_related("user").get(
             id=credential.session_id,
             kind=credential.kind,
@@ -164,9 +164,9 @@ def session_of(credential: Credential) -> LoginSession:
 
 
 def rotate(credential: Credential) -> LoginSession:
-    """Use a refresh token up: the session, with a new refresh_jti.
+    """Use up a refresh token; the session, with a new refresh_jti.
 
-    Raises InvalidToken. A token that was used before ends its session.
+    Raises InvalidToken. A token used before ends its session.
     """
     session = session_of(credential)
     successor = uuid.uuid4()
@@ -184,7 +184,7 @@ def rotate(credential: Credential) -> LoginSession:
 
 
 def end_session(session: LoginSession) -> None:
-    """Log this login out; its tokens and cookie are refused from the next request on."""
+    """End this login; its tokens and cookie are refused from the next request on."""
     with tenancy.atomic(), trail.acting_as("user", session.user_id):
         if _end(session):
             trail.record("logout", user_id=session.user_id, email=session.user.email)
@@ -196,7 +196,7 @@ def _end(session: LoginSession) -> bool:
 
 
 def end_all_sessions(user: User) -> None:
-    """Log the user out everywhere, logins that are being made at this moment included."""
+    """End all the user's logins, including those being made right now."""
     LoginSession.objects.filter(user=user, ended_at=None).update(ended_at=timezone.now())
     User.objects.filter(pk=user.pk).update(token_version=F("token_version") + 1)
     user.refresh_from_db(fields=["token_version"])
@@ -204,7 +204,7 @@ def end_all_sessions(user: User) -> None:
 
 # --- Changes ------------------------------------------------------------------------------------
 def check_own_email(user: User, *, email: str, current_password: str) -> None:
-    """Raise ValidationError, by field, unless the user may have this address from now on."""
+    """Raise ValidationError, by field, unless the user may change to this address."""
     check_fields(
         current_password=lambda: _confirm_password(user, current_password),
         email=lambda: check_email(email),
@@ -215,7 +215,7 @@ def _confirm_password(user: User, current_password: str) -> None:
     if len(current_password) > MAX_PASSWORD_LENGTH or not check_password(
         current_password, readable(user.password)
     ):
-        # Whoever stole a token would guess.
+        # The thief of a token would try to guess it.
         trail.record("password.refused", user_id=user.pk, email=user.email)
         raise ValidationError("The current password is wrong.")
 
@@ -223,8 +223,8 @@ def _confirm_password(user: User, current_password: str) -> None:
 def change_password(user: User, *, current_password: str, new_password: str) -> None:
     """Set a new password and end every login.
 
-    Raises ValidationError by field, UserGone, and InvalidToken where every login was ended while
-    the password was compared.
+    Raises ValidationError by field, UserGone, and InvalidToken if all logins were ended while the
+    password was checked.
     """
     check_fields(
         current_password=lambda: _confirm_password(user, current_password),
@@ -234,7 +234,7 @@ def change_password(user: User, *, current_password: str, new_password: str) -> 
     with tenancy.atomic():
         now = _lock(user)
         if not now.is_active or now.token_version != user.token_version:
-            # Somebody has set another password since this one was compared.
+            # The password was changed since it was checked.
             raise InvalidToken
         user.password = password_hash
         user.save(update_fields=["password"])
@@ -250,7 +250,7 @@ def update_user(
     is_admin: bool | None = None,
     is_active: bool | None = None,
 ) -> User:
-    """Change what is given. Raises ValidationError by field, UserExists, UserGone, LastAdmin."""
+    """Change the given fields. Raises ValidationError by field, UserExists, UserGone, LastAdmin."""
     email = email and email.strip()
     will_be = User(email=user.email if email is None else email)
     checks: dict[str, Callable[[], None]] = {}
@@ -274,7 +274,7 @@ def update_user(
             given = [name for name, value in changes.items() if value is not None]
             fields = list(given)
             if email is not None and email != now.email:
-                # Nobody has shown that it is theirs, and no link for another one is good for it.
+                # Not yet verified, and links sent to the previous address are invalid.
                 fields += ["email_verified_at", "email_version"]
                 changes["email_version"] = now.email_version + 1
             for name in fields:
@@ -300,7 +300,7 @@ def remove_user(user: User) -> None:
 
 
 def _record_update(user: User, fields: list[str]) -> None:
-    """Which fields were given; of these two, which say who may do what, their values as well."""
+    """Record the names of the changed fields, and the values of is_admin and is_active."""
     if fields:
         facts: dict[str, trail.Fact] = {"fields": fields}
         facts |= {name: getattr(user, name) for name in ("is_admin", "is_active") if name in fields}
@@ -309,7 +309,7 @@ def _record_update(user: User, fields: list[str]) -> None:
 
 
 def _lock(user: User) -> User:
-    """The user as it is now and stays until the transaction ends. Raises UserGone."""
+    """The current user row, locked until the transaction ends. Raises UserGone."""
     now = User.objects.select_for_update().filter(pk=user.pk).first()
     if now is None:
         raise UserGone
@@ -319,8 +319,8 @@ def _lock(user: User) -> User:
 def _refuse_if_last_admin(user: User) -> None:
     """Lock the active admins until the transaction ends; raise LastAdmin if `user` is the only one.
 
-    Two requests that take away two different admins wait for each other here: the second sees
-    what the first left. Locked in one order, so that they cannot deadlock.
+    Two requests that remove two different admins wait for each other here, and the second sees
+    the result of the first. Locked in a fixed order, to avoid deadlocks.
     """
     admins = list(
         User.objects.select_for_update()

@@ -15,15 +15,15 @@ from rest_framework_simplejwt.settings import api_settings
 
 
 def key_id(secret: str) -> str:
-    """16 hexadecimal digits that name the key and tell nothing about it."""
+    """16 hexadecimal digits that identify the key without revealing it."""
     return hashlib.sha256(b"signing key id\0" + secret.encode()).hexdigest()[:16]
 
 
 class KeyRingBackend(TokenBackend):
-    """Signs with the first of settings.SIGNING_KEYS; verifies with the one that the token names.
+    """Signs with the first of settings.SIGNING_KEYS; verifies with the key that the token names.
 
-    A token that names no key, or one that is no longer accepted, is refused. Relies on simplejwt
-    5.5, backends.py: encode() and get_verifying_key() are all that touches a key.
+    A token that names no accepted key is refused. Relies on simplejwt 5.5, backends.py: only
+    encode() and get_verifying_key() use a key.
     """
 
     def __init__(self) -> None:

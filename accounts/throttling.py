@@ -27,7 +27,7 @@ class MemberThrottle(BaseThrottle):
 
 
 class OrganizationThrottle(BaseThrottle):
-    """THROTTLE_ORGANIZATION requests for all people of an organization together."""
+    """THROTTLE_ORGANIZATION requests for all users of an organization together."""
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
         if isinstance(request.user, User):
@@ -36,7 +36,7 @@ class OrganizationThrottle(BaseThrottle):
 
 
 class _AddressThrottle(BaseThrottle):
-    """So many requests from each client address."""
+    """A limit per client address."""
 
     name: str
 

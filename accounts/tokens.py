@@ -30,20 +30,20 @@ _MALFORMED = (
     TypeError,
     AttributeError,
     OverflowError,
-    OSError,  # A time that the platform's clock has no room for.
+    OSError,  # A time that the platform's clock cannot represent.
     RecursionError,
 )
 
 
 class OrgAccessToken(AccessToken):
-    """Good for requests, in one organization."""
+    """Access token, valid for requests in one organization."""
 
     def get_token_backend(self) -> KeyRingBackend:
         return KeyRingBackend()
 
 
 class OrgRefreshToken(RefreshToken):
-    """Good once, for the next pair."""
+    """Refresh token, valid once, for the next pair."""
 
     access_token_class = OrgAccessToken
 
@@ -53,9 +53,9 @@ class OrgRefreshToken(RefreshToken):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a checked token or cookie says: which login of which organization.
+    """The content of a verified token or cookie: which login of which organization.
 
-    version: the user's token_version when the password was compared.
+    version: the user's token_version when the password was checked.
     """
 
     organization_id: int
@@ -73,13 +73,13 @@ def issue(session: LoginSession, tenant: Tenant) -> tuple[str, str]:
         token["sid"] = str(session.id)
         token["ver"] = session.token_version
     refresh["jti"] = str(session.refresh_jti)
-    # Rotation does not lengthen a login: the family ends when it was said to.
+    # Rotation does not extend a login: the family keeps its end.
     refresh["exp"] = int(session.expires_at.timestamp())
     return str(access), str(refresh)
 
 
 def access_lifetime_seconds() -> int:
-    """`expires_in` of the answer."""
+    """The response's `expires_in`."""
     return int(api_settings.ACCESS_TOKEN_LIFETIME.total_seconds())
 
 
@@ -89,7 +89,7 @@ def read_access(raw: str) -> Credential:
 
 
 def read_refresh(raw: str) -> Credential:
-    """The credential in a refresh token; whether it is the newest one the session knows."""
+    """The credential in a refresh token; `rotate` checks whether it is the newest."""
     return _read(OrgRefreshToken, raw)
 
 
@@ -103,26 +103,26 @@ def _read(kind: type[Token], raw: str) -> Credential:
             kind=LoginSession.Kind.TOKEN,
             jti=uuid.UUID(payload["jti"]) if kind is OrgRefreshToken else None,
         )
-    # Whatever can be wrong with what a stranger sends is the same answer.
+    # The same answer for everything that can be wrong with a stranger's input.
     except _MALFORMED as error:
         raise InvalidToken from error
 
 
 def _whole(value: object) -> int:
-    """The claim, if it is a whole number that fits its column: neither true nor 10**30."""
+    """The claim, if it is an integer that fits its column: not true, not 10**30."""
     if type(value) is not int or not 0 <= value < 2**63:
         raise InvalidToken
     return value
 
 
 def sign_cookie(session: LoginSession, tenant: Tenant) -> str:
-    """The value of the browser's cookie: signed, bound to the organization and the session."""
+    """The session cookie's value: signed, bound to the organization and the session."""
     named = {"org": tenant.organization_id, "sid": str(session.id), "ver": session.token_version}
     return signing.dumps(named, salt=_SESSION_SALT)
 
 
 def set_cookie(response: HttpResponse, session: LoginSession, tenant: Tenant) -> None:
-    """Give a browser its session."""
+    """Set the browser's session cookie."""
     response.set_cookie(
         settings.ORG_SESSION_COOKIE_NAME,
         sign_cookie(session, tenant),
@@ -135,7 +135,7 @@ def set_cookie(response: HttpResponse, session: LoginSession, tenant: Tenant) ->
 
 
 def forget_cookie(response: HttpResponse) -> None:
-    """Have the browser drop its session."""
+    """Delete the browser's session cookie."""
     response.delete_cookie(settings.ORG_SESSION_COOKIE_NAME, path=settings.ORG_SESSION_COOKIE_PATH)
 
 

@@ -39,7 +39,7 @@ class RecordedGroupAdmin(OfferedLookups, RecordedAdmin, GroupAdmin):
 
 @admin.register(Staff)
 class StaffAdmin(OfferedLookups, RecordedAdmin, _UserAdmin):
-    """The platform's staff. Superusers grant rights. Others cannot change staff who have more rights:
+    """The platform's staff. Superusers grant rights. Others cannot change staff with more rights:
     setting their password would give access to those rights."""
 
     def get_readonly_fields(self, request: HttpRequest, obj: Staff | None = None) -> Any:

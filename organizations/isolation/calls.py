@@ -22,7 +22,7 @@ from .outcome import Crossed
 from .rows import MEMBER
 from .sides import Side
 
-# What other systems call the header that names an organization.
+# Names that other systems use for a header that names an organization.
 HEADERS = (
     "X-Organization",
     "X-Organization-Id",
@@ -40,10 +40,10 @@ Audience = Literal["member", "staff", "login", "refresh", "open"]
 class Call:
     """One request to one endpoint.
 
-    audience: `member` answers its own organization's people, `staff` none of them, `login` takes
-    a password and `refresh` a token in the body, `open` serves everybody and knows no tenant.
-    status: what alpha's admin is answered, so that an attack is known to reach its goal.
-    body: of alpha (the caller) and beta (whom it names wherever it can).
+    audience: `member` for the organization's own users, `staff` for no user, `login` with a
+    password and `refresh` with a token in the body, `open` for everybody without a tenant.
+    status: the expected status for alpha's admin, which proves that an attack reaches its goal.
+    body: built from alpha (the caller) and beta (named wherever possible).
     """
 
     audience: Audience
@@ -154,14 +154,14 @@ CALLS: dict[str, Call] = {
 
 
 def all_calls() -> dict[str, Call]:
-    """CALLS, and what tenant apps add to it."""
+    """CALLS, including tenant apps'."""
     return merged(CALLS, "CALLS")
 
 
 def endpoints() -> set[str]:
-    """`METHOD path` of everything that can be asked, but Django admin's own pages.
+    """`METHOD path` of every endpoint except Django admin's own pages.
 
-    `ANY` for a plain function or a view that answers every method alike; HEAD and OPTIONS follow
+    `ANY` for a plain function or a view with one handler for all methods; HEAD and OPTIONS follow
     from the others.
     """
     return {
@@ -194,7 +194,7 @@ def _methods(pattern: URLPattern) -> set[str]:
 
 
 def send(client: Client, key: str, ours: Side, theirs: Side, **extra: Any) -> HttpResponse:
-    """Make the call of this key as `client`. extra: what Client.generic takes, and headers."""
+    """Send the call with this key as `client`. extra: arguments of Client.generic, and headers."""
     call = all_calls()[key]
     method, _, path = key.partition(" ")
     path = (call.path or path).format(theirs=theirs.organization.pk)
@@ -213,7 +213,7 @@ def send(client: Client, key: str, ours: Side, theirs: Side, **extra: Any) -> Ht
 
 
 def pointing_headers(theirs: Side) -> Iterator[dict[str, str]]:
-    """Every header that names an organization, naming beta by slug and by id."""
+    """Every such header, naming beta by slug and by id."""
     for header in HEADERS:
         yield {header: theirs.tenant.slug}
         yield {header: str(theirs.tenant.organization_id)}

@@ -10,12 +10,12 @@ from django.http.request import validate_host
 from django.test import Client
 from django.test.client import ClientHandler
 
-# Of the net for documentation: it is nobody's, so that no throttle locks anybody out.
+# From the network for documentation, so that no throttle locks anybody out.
 _addresses = (f"2001:db8::{number:x}" for number in itertools.count(1))
 
 
 def served_host(slug: str = "") -> str:
-    """A host that this installation serves and that names no organization; else the slug's own."""
+    """A host of this installation that names no organization; with a slug, that one's host."""
     allowed: list[str] = settings.ALLOWED_HOSTS or ["localhost"]
     base: str = settings.ORG_BASE_DOMAIN
     candidates = [host.removeprefix("*").lstrip(".") or "localhost" for host in allowed]
@@ -28,19 +28,19 @@ def served_host(slug: str = "") -> str:
 
 @cache
 def _handler(checks_csrf: bool, middleware: tuple[str, ...]) -> ClientHandler:
-    """One for all visitors: to load the middleware takes longer than most answers."""
+    """Shared by all visitors: loading the middleware takes longer than most requests."""
     handler = ClientHandler(checks_csrf)
     with warnings.catch_warnings():
-        # WhiteNoise's, where collectstatic has not run: the walls do not rest on static files.
+        # WhiteNoise's warning without collectstatic: static files do not matter here.
         warnings.simplefilter("ignore")
         handler.load_middleware()
     return handler
 
 
 class Visitor(Client):
-    """A browser or a program at an address of its own at each request.
+    """A client with a different address for each request.
 
-    Errors become answers, as they do in production. checks_csrf: as a browser's requests are.
+    Errors become responses, as in production. checks_csrf: like a browser's requests.
     """
 
     def __init__(self, *, host: str = "", checks_csrf: bool = False) -> None:
@@ -51,7 +51,7 @@ class Visitor(Client):
             self.defaults[header[0]] = header[1]
 
     def generic(self, *args: Any, **kwargs: Any) -> Any:
-        """Send it, by https where this installation redirects to that."""
+        """Send it, by https if this installation redirects to https."""
         address = next(_addresses)
         kwargs["REMOTE_ADDR"] = address
         if settings.TRUSTED_PROXY_HOPS:

@@ -31,7 +31,7 @@ def kinds(stage: Stage) -> Sequence[str]:
 
 
 def kind_named(name: str) -> Kind:
-    """The kind; Broken where it exists and nobody tries it."""
+    """The kind. Raises Broken if it exists but has no entry."""
     try:
         return all_kinds()[name]
     except KeyError:
@@ -42,14 +42,14 @@ def kind_named(name: str) -> Kind:
 
 
 def expect_accepted(kind: Kind, side: Side) -> None:
-    """The positive control: a good one is taken. It uses up the login; the stage is set anew."""
+    """The positive control: a valid one is accepted. Uses up the login; the stage is reset."""
     answer = kind.present(side.visitor(), kind.issue(side))
     if answer.status_code != kind.accepted:
-        raise Broken(f"a good one is answered {answer.status_code} too")
+        raise Broken(f"a valid one is answered {answer.status_code} too")
 
 
 def refusal(answer: HttpResponse, theirs: Side) -> str:
-    """How the answer refuses. Raises Crossed for one that does not, Broken for an error."""
+    """How the response refuses. Raises Crossed if it does not, Broken for an error."""
     if theirs.traces_in(answer.content):
         raise Crossed(f"answered {answer.status_code} with something of B's")
     refuse_errors(answer)
@@ -59,14 +59,14 @@ def refusal(answer: HttpResponse, theirs: Side) -> str:
 
 
 def refuse_errors(answer: HttpResponse) -> None:
-    """Raise Broken where the answer says nothing about the wall."""
+    """Raise Broken if the response proves nothing."""
     if answer.status_code >= 500 or answer.status_code == 429:
         error = (getattr(answer, "exc_info", None) or (None, None))[1]
         raise Broken(f"answered {answer.status_code}{f' ({error!r:.120})' if error else ''}")
 
 
 def code_of(answer: HttpResponse) -> str:
-    """The `code` of an error's answer."""
+    """The `code` of an error response."""
     try:
         return str(json.loads(answer.content).get("code", ""))
     except (ValueError, AttributeError):
@@ -87,7 +87,7 @@ def used_inside(stage: Stage, name: str) -> str:
     kind = kind_named(name)
     raw = kind.issue(stage.ours)
     with tenancy.override(stage.ours.tenant):
-        kind.use(raw)  # A control: where it belongs, it is good.
+        kind.use(raw)  # A control: it is valid at home.
     stage.plant()
     raw = kind.issue(stage.ours)
     with tenancy.override(stage.theirs.tenant):
@@ -108,7 +108,7 @@ def tampered(stage: Stage, name: str) -> str:
 
 
 def with_organization(raw: str, organization_id: int) -> str:
-    """The credential with another organization in its payload and the signature that it had."""
+    """The credential with another organization in its payload and the old signature."""
     for separator in (".", ":"):
         parts = raw.split(separator)
         for index, part in enumerate(parts):
@@ -144,7 +144,7 @@ def nobodys(stage: Stage, subject: str) -> str:
     for made in (tokens.OrgAccessToken(), tokens.OrgRefreshToken()):
         for claim in ("sid", "ver"):
             made[claim] = good[claim]
-        made["user_id"] = str(rows.ADMIN)  # What simplejwt itself looks for.
+        made["user_id"] = str(rows.ADMIN)  # The claim that simplejwt itself uses.
         answer = _by_bearer(stage.theirs, str(made))
         how.add(refusal(answer, stage.theirs))
     return ", ".join(sorted(how))
@@ -213,7 +213,7 @@ def password(stage: Stage, key: str) -> str:
     if answer.status_code == wanted or settings.ORG_SESSION_COOKIE_NAME in answer.cookies:
         raise Crossed(f"answered {answer.status_code}")
     refuse_errors(answer)
-    # The form of the login page shows the name that was typed into it: no trace of B's.
+    # The login form repeats the typed name: no trace of B.
     if answer.status_code not in (401, 403):
         raise Broken(f"answered {answer.status_code}")
     return f"{answer.status_code} {code_of(answer)}".strip()
@@ -224,7 +224,7 @@ def logins(stage: Stage) -> list[str]:
 
 
 def asks_for_a_mail(stage: Stage, key: str) -> bool:
-    """Whether the call takes an address and no password."""
+    """Whether the call takes an address but no password."""
     call = all_calls()[key]
     body = call.body(stage.ours, stage.theirs) if call.body else {}
     return call.audience == "login" and "password" not in body
@@ -236,7 +236,7 @@ def asks_for_a_mail(stage: Stage, key: str) -> bool:
     over=lambda stage: [key for key in logins(stage) if asks_for_a_mail(stage, key)],
 )
 def mailed(stage: Stage, key: str) -> str:
-    """The answer is the same on purpose; whether a mail is written is not."""
+    """The response is the same on purpose; check whether a mail is written."""
     addressed = _addressed_by(stage, key, stage.theirs)
     if addressed != {stage.theirs.admin_email}:
         raise Broken("B's own get no mail")
@@ -251,7 +251,7 @@ def _addressed_by(stage: Stage, key: str, who: Side) -> set[str]:
 
 
 def written_to(act: Callable[[], object]) -> set[str]:
-    """To whom a mail was written because of the act: in this process none leaves."""
+    """The recipients of mails written because of the act; none are sent from this process."""
     before = len(getattr(mail, "outbox", []))
     act()
     return {address for each in getattr(mail, "outbox", [])[before:] for address in each.to}

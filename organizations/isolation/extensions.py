@@ -20,7 +20,7 @@ def modules() -> Iterator[ModuleType]:
 
 
 def merged(own: dict[str, Any], name: str) -> dict[str, Any]:
-    """`own`, followed by the apps' dictionaries of this name."""
+    """`own`, merged with the apps' dictionaries of this name."""
     together = dict(own)
     for module in modules():
         together |= getattr(module, name, {})

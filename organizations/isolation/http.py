@@ -20,7 +20,7 @@ from .outcome import Broken, Crossed, attempt
 from .stage import Stage
 
 FAMILY = "http"
-# Headers by which proxies say where a request came in; nobody's organization follows from them.
+# Proxies' headers about where a request came in; they must not select an organization.
 _FORWARDED = ("X-Forwarded-Host", "X-Original-Host", "X-Host", "Forwarded")
 _FILTERS = (
     {"search": "{domain}"},
@@ -51,7 +51,7 @@ def needing_a_login(stage: Stage) -> Sequence[str]:
 
 
 def call_of(key: str) -> Call:
-    """The call; Broken for an endpoint that exists and nobody tries."""
+    """The call. Raises Broken for an endpoint without an entry."""
     try:
         return all_calls()[key]
     except KeyError:
@@ -80,7 +80,7 @@ def named_in_the_call(stage: Stage, key: str) -> str:
 
 
 def expect(call: Call, answer: HttpResponse) -> None:
-    """That the call did what it does for its own people; an open one can be closed by a setting."""
+    """Check the status for the organization's own users; a setting can close an open call."""
     refuse_errors(answer)
     if call.audience == "staff" and answer.status_code == 200:
         raise Crossed("served as if A's admin were the platform's staff")
@@ -106,7 +106,7 @@ def _expect_mismatch(stage: Stage, answer: HttpResponse, what: str) -> None:
 
 
 def _expect_control(stage: Stage, key: str) -> None:
-    """Without what names B, A's own call does what it does."""
+    """A control: without naming B, A's call works."""
     expect(call_of(key), send(stage.ours.by_token(), key, stage.ours, stage.theirs))
 
 
@@ -130,7 +130,7 @@ def _with_each_header(stage: Stage, key: str) -> None:
 
 @contextmanager
 def base_domain() -> Iterator[str]:
-    """ORG_BASE_DOMAIN; one of this process's own where the installation has none."""
+    """ORG_BASE_DOMAIN, or one of this process's own if unset."""
     base = settings.ORG_BASE_DOMAIN or "base-domain.invalid"
     with override_settings(
         ORG_BASE_DOMAIN=base, ALLOWED_HOSTS=[*settings.ALLOWED_HOSTS, f".{base}"]
@@ -160,7 +160,7 @@ def ended(stage: Stage, key: str) -> str:
 def header_beside_a_body(stage: Stage, key: str) -> str:
     before = stage.ours.contents()
     if settings.ORG_PUBLIC_LOOKUP == "off" and asks_for_a_mail(stage, key):
-        # There strangers are told of no organization, nor that a header names another.
+        # There strangers are told neither about organizations nor about a mismatch.
         if written_to(lambda: _with_each_header(stage, key)):
             raise Crossed("a mail was written")
         return "no mail"
@@ -186,7 +186,7 @@ def header_alone(stage: Stage, key: str) -> str:
         if stage.theirs.traces_in(answer.content):
             raise Crossed(f"{headers}: answered {answer.status_code} with something of B's")
         refuse_errors(answer)
-        # The index of the API names paths and nobody's data.
+        # The API index contains only paths.
         closed = call.audience in ("member", "staff") and key != "GET /api/v1/"
         if closed and answer.status_code not in (401, 403):
             raise Crossed(f"{headers}: answered {answer.status_code}")
@@ -221,7 +221,7 @@ def filtered(stage: Stage, key: str) -> str:
     for query in _FILTERS:
         filled = {name: value.format(**facts) for name, value in query.items()}
         answer = send(client, key, stage.ours, stage.theirs, query_params=filled)
-        # What was searched for may be said again: in the addresses of the pages, and nowhere else.
+        # The search term may be repeated only in the page links.
         listed = json.dumps(_listed(answer)).encode()
         if stage.theirs.traces_in(listed):
             raise Crossed(f"{', '.join(query)}: rows of B's")

@@ -18,7 +18,7 @@ from .stage import Stage
 
 
 def _refused_outside_of_theirs(stage: Stage, *acts: Callable[[], object]) -> str:
-    """Each act is good in B, WrongTenant in A and NoTenant where nobody is active."""
+    """Each act works in B, raises WrongTenant in A, and NoTenant without an organization."""
     for act in acts:
         works_at_home(stage.theirs, act)
         with tenancy.override(stage.ours.tenant), refused(WrongTenant):
@@ -33,7 +33,7 @@ def fetched(stage: Stage, label: str) -> str:
     model = model_named(label)
     with tenancy.override(stage.theirs.tenant):
         every = manager(model).order_by("pk")
-        # As a view keeps them on its class, and one that found nothing.
+        # As kept on a view's class; also one without results.
         kept, values, empty = every.all(), every.values(), every.exclude(pk__isnull=False)
         for each in (kept, values, empty):
             len(each)
@@ -79,9 +79,9 @@ def _serializer_of(shown: type[Model]) -> Any:
 
 @attempt(FAMILY, "A write of A's inside a bare transaction.atomic()", over=models)
 def uncovered(stage: Stage, label: str) -> str:
-    """It is the master's, and takes nothing back: not before A's eyes, but the same mistake."""
+    """The block is the master's and does not roll back: no crossing, but the same mistake."""
     if settings.ORG_BARE_ATOMIC != "refuse":
-        raise Broken("ORG_BARE_ATOMIC is warn: such a write is done, and stays")
+        raise Broken("ORG_BARE_ATOMIC is warn: such a write is done and not rolled back")
     instance = of(stage.ours, model_named(label))
 
     def write() -> None:

@@ -60,8 +60,8 @@ def _have_a_link_sent(side: Side, address: str) -> HttpResponse:
     return side.visitor().post(path, body, content_type="application/json")  # type: ignore[return-value]
 
 
-# Of the settings of limits those that are counted for a person or an organization, and what they
-# limit. The others count client addresses, which are of no organization.
+# Limits per person or organization, and what they limit. The others count client addresses, which
+# belong to no organization.
 LIMITS: dict[str, Callable[[Side, str], HttpResponse]] = {
     "THROTTLE_MEMBER": _ask,
     "THROTTLE_ORGANIZATION": _ask,
@@ -74,14 +74,14 @@ LIMITS: dict[str, Callable[[Side, str], HttpResponse]] = {
 ADDRESS_LIMITS = {f"THROTTLE_{name}" for name in ("SIGNUP", "LOOKUP", "REFRESH")} | {
     "THROTTLE_LOGIN_ADDRESS",
     "THROTTLE_MAIL_ADDRESS",
-    # One mailbox's, over all organizations on purpose.
+    # Per mailbox, over all organizations on purpose.
     "THROTTLE_MAIL_RECIPIENT",
 }
 
 
 @attempt(FAMILY, "B slowed down by what A does, one limit at a time", over=lambda _: [*LIMITS])
 def throttled(stage: Stage, name: str) -> str:
-    """At B a person of the same number, and of the same address where it is an address's limit."""
+    """At B a person with the same id, and the same address for limits by address."""
     act, address = LIMITS[name], f"{secrets.token_hex(8)}@example.invalid"
     limits = dict.fromkeys([*LIMITS, *ADDRESS_LIMITS]) | {"LOGIN_FREE_FAILURES": 1_000}
     limits[name] = 1 if name == "LOGIN_FREE_FAILURES" else "1/min"

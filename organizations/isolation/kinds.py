@@ -28,19 +28,19 @@ from . import rows
 from .extensions import merged
 from .sides import Side
 
-# Packages whose code can make a credential, besides the tenant apps.
+# Packages that can create credentials, besides the tenant apps.
 _PACKAGES = ("organizations",)
-# Looked at and not imported: its modules are entry points.
+# Inspected but not imported: its modules are entry points.
 _ENTRY_POINTS = "orgmgmt"
-# Hashed with a key, and nobody's credential.
+# Salts of keyed hashes that are no credentials.
 NO_CREDENTIALS = frozenset(
     {
-        "salt:throttles",  # The keys of counters.
-        # What a link is bound to; the link itself has a salt of its own.
+        "salt:throttles",  # Keys of counters.
+        # A link's fingerprint; the link itself has its own salt.
         "salt:f'accounts.links.fingerprint.{purpose}'",
     }
 )
-# Django's functions that sign, and are given a salt or have one of their own.
+# Django's signing functions, with a given or a built-in salt.
 _SIGNING = frozenset({"Signer", "TimestampSigner", "set_signed_cookie", "get_cookie_signer"})
 
 
@@ -48,10 +48,10 @@ _SIGNING = frozenset({"Signer", "TimestampSigner", "set_signed_cookie", "get_coo
 class Kind:
     """One kind of credential.
 
-    covers: what of `existing()` it is. issue: the side's own, good there. misdirected: made out to
-    the second's organization over a login of the first's, as somebody would who could sign.
-    present: shows it where it is taken; `accepted` is the status of a good one. use: what reads it
-    inside an organization, which must compare the organization in it with the active one.
+    covers: its names in `existing()`. issue: a valid one of a side. misdirected: signed for the
+    second side's organization over a login of the first's, as a signer could. present: uses it
+    where it is accepted; `accepted` is the status of a valid one. use: what reads it inside an
+    organization, which must compare the organization in it with the active one.
     """
 
     covers: frozenset[str]
@@ -71,7 +71,7 @@ def _refresh(side: Side) -> str:
 
 
 def _own_session(side: Side, kind: LoginSession.Kind) -> LoginSession:
-    """A login that only this side has: its id is random."""
+    """A login that only this side has, with a random id."""
     with tenancy.override(side.tenant):
         return services.start_session(User.objects.get(pk=rows.ADMIN), kind=kind)
 
@@ -107,7 +107,7 @@ def _new_password() -> str:
 
 
 def _link_for(ours: Side, theirs: Side, purpose: Purpose) -> str:
-    """A's link with B's number in it, signed anew: what A's user and password were stays."""
+    """A's link with B's id, signed again, with the fingerprint of A's user and password."""
     signer = links._signer(purpose)
     content = signer.unsign_object(ours.link(purpose))
     return signer.sign_object({**content, "org": theirs.tenant.organization_id})
@@ -167,22 +167,22 @@ KINDS: dict[str, Kind] = {
 
 
 def all_kinds() -> dict[str, Kind]:
-    """KINDS, and what tenant apps add to it."""
+    """KINDS, including tenant apps'."""
     return merged(KINDS, "KINDS")
 
 
 def untried() -> set[str]:
-    """What exists and no kind covers."""
+    """Existing credentials that no kind covers."""
     covered = {name for kind in all_kinds().values() for name in kind.covers}
     return existing() - covered - NO_CREDENTIALS
 
 
 def existing() -> set[str]:
-    """What the code can make that lets somebody in.
+    """Every credential that the code can create.
 
-    `token:` and a kind of JWT for each class of tokens in a module, `salt:` and a salt for
-    everything signed, `unsalted:` and the module that signs without one, `login:` and a kind of
-    login, `link:` and what a mailed link is for.
+    `token:` and the JWT type of each token class, `salt:` and the salt of everything signed,
+    `unsalted:` and the module that signs without one, `login:` and a kind of login, `link:` and the
+    purpose of a mailed link.
     """
     found = {f"login:{kind.value}" for kind in LoginSession.Kind}
     found |= {f"link:{purpose.value}" for purpose in links.Purpose}
@@ -213,7 +213,7 @@ def _token_classes(module: ModuleType) -> Iterator[str]:
 
 
 def _salts(module: ModuleType) -> Iterator[str]:
-    """Of each salt in the source: its value, or its expression where that is no name."""
+    """Each salt in the source: its value, or its expression if it is not a name."""
     if module.__file__ is None:
         return
     with open(module.__file__, encoding="utf-8") as source:

@@ -29,7 +29,7 @@ def manager(model: type[Model]) -> Any:
 
 
 def model_named(label: str) -> type[Model]:
-    """The model; Broken where nobody makes rows of it."""
+    """The model. Raises Broken if it has no entry in ROWS."""
     (model,) = (each for each in rows.tenant_models() if each._meta.label == label)
     if rows.uncovered_models([model]):
         raise Broken(
@@ -40,23 +40,23 @@ def model_named(label: str) -> type[Model]:
 
 
 def of(side: Side, model: type[Model], *, filled: str | None = None) -> Any:
-    """The model's first row on this side, of those that have this field filled if there are any."""
+    """The model's first row on this side, preferably one with this field filled."""
     with tenancy.override(side.tenant):
         found = manager(model).order_by("pk")
         if filled is not None:
             found = found.order_by(F(filled).asc(nulls_last=True), "pk")
         found = found.first()
     if found is None:
-        raise Broken("there is no row to try it with")
+        raise Broken("there is no row to test with")
     return found
 
 
 class _Undo(Exception):
-    """Ends a transaction whose work must not stay."""
+    """Raised to roll a transaction back."""
 
 
 def works_at_home(side: Side, act: Callable[[], object]) -> None:
-    """The positive control: the same act is good inside its own organization."""
+    """The positive control: the same act works inside its own organization."""
     with tenancy.override(side.tenant):
         try:
             with tenancy.atomic():
@@ -134,14 +134,14 @@ def in_bulk(stage: Stage, label: str) -> str:
 
 @attempt(FAMILY, "An instance of A given to B's queries and forms", over=models)
 def given(stage: Stage, label: str) -> str:
-    """What asks no router: it takes the key, and B has a row of the same one."""
+    """Code that does not ask the router uses the key, and B has a row with the same one."""
     model, alias = model_named(label), stage.theirs.tenant.alias
     instance = of(stage.ours, model)
     works_at_home(stage.ours, lambda: manager(model).all().contains(instance))
     works_at_home(stage.ours, instance.validate_unique)
     with tenancy.override(stage.theirs.tenant):
         if instance in manager(model).all():
-            raise Crossed("it passes for the row of B's that has its key")
+            raise Crossed("it was taken for B's row with the same key")
     return in_theirs(
         stage,
         lambda: manager(model).all().contains(instance),
@@ -159,7 +159,7 @@ def using(stage: Stage, label: str) -> str:
     model = model_named(label)
     instance, alias = of(stage.ours, model), stage.ours.tenant.alias
     works_at_home(stage.ours, manager(model).using(alias).count)
-    # A's alias stays registered while A is active around it.
+    # A's alias stays registered while A is active outside.
     with tenancy.override(stage.ours.tenant):
         return in_theirs(
             stage,
@@ -231,5 +231,5 @@ def thread(stage: Stage, subject: str) -> str:
         started.start()
         started.join()
     if found != [None]:
-        raise Crossed("it is in an organization that it did not enter")
+        raise Crossed("it is inside an organization that it did not enter")
     return "none is active"

@@ -13,20 +13,20 @@ Over = Callable[["Stage"], Sequence[str]]
 
 
 class Crossed(Exception):
-    """A has reached something of B's. Says what, and never shows it."""
+    """A reached something of B's. Says what, without showing it."""
 
 
 class Broken(Exception):
-    """The attempt proves nothing: it failed for another reason than the wall it was to meet."""
+    """The attempt proves nothing: it failed for an unrelated reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One way to cross, tried on each of its subjects: databases, endpoints, models, statements.
+    """An attack, tried on each of its subjects: databases, endpoints, models, statements.
 
     run: gets the stage and the subject. Returns how it was refused; raises Crossed or Broken.
-    by_nature: what PostgreSQL shows to every role. It is listed and is no crossing.
-    aside: reads nothing but the server, so that subjects can be tried at the same time.
+    by_nature: PostgreSQL shows this to every role; listed, but no crossing.
+    aside: only reads the server, so subjects can be tried in parallel.
     """
 
     family: str
@@ -39,7 +39,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one attempt on one subject."""
+    """The result of one attempt on one subject."""
 
     family: str
     attempt: str
@@ -49,7 +49,7 @@ class Result:
 
     @property
     def is_failure(self) -> bool:
-        """An attempt that proves nothing is no better than a crossing: nobody knows."""
+        """An attempt that proves nothing counts as a failure too."""
         return self.outcome in ("crossed", "broken")
 
 
@@ -64,7 +64,7 @@ def attempt(
     by_nature: bool = False,
     aside: bool = False,
 ) -> Callable[[Run], Run]:
-    """Put the decorated function on the list of what is tried."""
+    """Register the decorated function as an attempt."""
 
     def add(run: Run) -> Run:
         ATTEMPTS.append(Attempt(family, name, run, over, by_nature, aside))

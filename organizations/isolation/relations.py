@@ -27,13 +27,13 @@ def relations(stage: Stage) -> Sequence[str]:
 
 
 def relations_of(model: type[Model]) -> list[Relation]:
-    """What leads from the model to others, or to itself."""
+    """The model's relations to others, or to itself."""
     fields = (*model._meta.concrete_fields, *model._meta.many_to_many)
     return [each for each in fields if isinstance(each, ForeignKey | ManyToManyField)]
 
 
 def accessor_of(field: Relation) -> str | None:
-    """The name of the way back, where there is one: a hidden relation has none."""
+    """The name of the reverse accessor; None for a hidden relation."""
     relation: Any = field.remote_field
     return None if relation.hidden else relation.get_accessor_name()
 
@@ -45,7 +45,7 @@ def relation_named(name: str) -> tuple[type[Model], Relation]:
 
 
 def ends(side: Side, model: type[Model], field: Relation) -> tuple[Any, Any]:
-    """A row, and one that the relation leads to, or could."""
+    """A row, and one that the relation leads to, or could lead to."""
     target: Any = field.related_model
     if isinstance(field, ManyToManyField):
         return of(side, model), of(side, target)
@@ -70,7 +70,7 @@ def related(stage: Stage, name: str) -> str:
 
 
 def _seeks(model: type[Model], field: Relation, target: Any) -> Iterator[Callable[[], object]]:
-    """Queries with `target` in them."""
+    """Queries that contain `target`."""
     condition = Q(**{field.name: target})
     yield lambda: manager(model).filter(condition).count()
     yield lambda: manager(model).exclude(**{f"{field.name}__in": [target]}).count()
@@ -116,7 +116,7 @@ def _follows(instance: Any, name: str) -> Iterator[Callable[[], object]]:
 
 
 def _all(instance: Any, name: str) -> list[Any]:
-    """What the relation leads to: one, none or many."""
+    """The related objects: none, one or many."""
     found = getattr(instance, name)
     return list(found.all()) if hasattr(found, "all") else [found]
 

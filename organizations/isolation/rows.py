@@ -44,7 +44,7 @@ def users(domain: str, password_hash: str) -> None:
 
 
 def login_sessions(domain: str, password_hash: str) -> None:
-    """The admin's, by token and by browser."""
+    """The admin's logins, by token and by browser."""
     for key, kind in (
         (TOKEN_SESSION, LoginSession.Kind.TOKEN),
         (BROWSER_SESSION, LoginSession.Kind.BROWSER),
@@ -58,7 +58,7 @@ def login_sessions(domain: str, password_hash: str) -> None:
         )
 
 
-# In an order in which rows can be made.
+# In an order in which rows can be created.
 ROWS: dict[str, Callable[[str, str], None]] = {
     "accounts.User": users,
     "accounts.LoginSession": login_sessions,
@@ -66,7 +66,7 @@ ROWS: dict[str, Callable[[str, str], None]] = {
 
 
 def tenant_models() -> list[type[Model]]:
-    """Every model with a table in each organization's database, as settings have it now."""
+    """Every tenant model, by the current settings."""
     return [
         model
         for model in apps.get_models(include_auto_created=True)
@@ -75,27 +75,27 @@ def tenant_models() -> list[type[Model]]:
 
 
 class RowsNotMade(Exception):
-    """A function of ROWS failed, so there is nothing to try the walls with."""
+    """A function of ROWS failed, so there is nothing to test with."""
 
     def __init__(self, label: str, error: Exception) -> None:
         super().__init__(f"ROWS cannot make rows of {label}: {type(error).__name__}: {error}")
 
 
 def makers() -> dict[str, Callable[[str, str], None]]:
-    """ROWS, and what tenant apps add to it."""
+    """ROWS, including tenant apps'."""
     return merged(ROWS, "ROWS")
 
 
 def uncovered_models(models: list[type[Model]]) -> set[str]:
-    """Labels of those that nobody makes rows of."""
+    """Labels of models without an entry in ROWS."""
     return {model._meta.label for model in models if not model._meta.auto_created} - set(makers())
 
 
 def plant(side: "Side", password_hash: str) -> None:
-    """Empty the organization's tables, and make the rows of ROWS; keys begin at 1.
+    """Empty the organization's tables, and make the rows of ROWS; keys start at 1.
 
-    For an organization that exists to be attacked: everything in it is gone. It is emptied past
-    the router, by its own role, which no mistake here can lead into another's database.
+    For test organizations only: deletes everything in it. Bypasses the router, but as the
+    organization's own role, so that no bug here can reach another's database.
     """
     tables = sql.SQL(", ").join(
         sql.Identifier(model._meta.db_table) for model in tenant_models() if model._meta.managed
@@ -114,7 +114,7 @@ def plant(side: "Side", password_hash: str) -> None:
 
 
 def _put_together(through: type[Model]) -> None:
-    """A row in a many-to-many's own table, unless there is one or nothing to make it of."""
+    """Add a row to a many-to-many's own table, unless there is one, or nothing to relate."""
     values = {}
     for key in through._meta.concrete_fields:
         if isinstance(key, ForeignKey):

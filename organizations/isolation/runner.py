@@ -15,7 +15,7 @@ from organizations.models import Organization
 from organizations.tenancy import mailroom
 from organizations.tenancy.mailroom import Order
 
-# Importing a family puts its attempts on the list.
+# Importing a family registers its attempts.
 from . import credentials, http, in_turn, keep, keys, objects, relations, server, statements
 from .outcome import ATTEMPTS, Attempt, Broken, Crossed, Result, Word
 from .stage import Stage
@@ -24,17 +24,17 @@ _FAMILIES = [
     each.FAMILY
     for each in (server, statements, credentials, http, in_turn, objects, relations, keep, keys)
 ]
-# Sessions that are asked for at the same time, of those that the server has.
+# The number of sessions requested in parallel.
 _AT_ONCE = 4
 
 
 def attempts() -> tuple[Attempt, ...]:
-    """Everything that is tried: the server first, since all else rests on it."""
+    """All attempts: the server's first, since the others depend on it."""
     return tuple(sorted(ATTEMPTS, key=lambda each: _FAMILIES.index(each.family)))
 
 
 def run(stage: Stage, *, chosen: tuple[Attempt, ...] | None = None) -> Iterator[Result]:
-    """The result of each attempt on each of its subjects; the stage is set anew between them."""
+    """Results of all attempts on all their subjects; the stage is reset between them."""
     with apart():
         for attempt in attempts() if chosen is None else chosen:
             try:
@@ -77,14 +77,14 @@ def _result(attempt: Attempt, subject: str, stage: Stage, outcome: Word, how: st
 
 
 def _said(error: Exception) -> str:
-    """What is known of an error, on one line."""
+    """The error on one line."""
     if isinstance(error, Broken):
         return str(error)
     return f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
 
 
 class _AtOnce:
-    """Writes each mail here and at once: a worker of the installation would send it."""
+    """Writes each mail here at once: a worker of the installation would send it."""
 
     def take(self, order: Order) -> None:
         organization = Organization.objects.usable().filter(pk=order.organization_id).first()
@@ -95,10 +95,9 @@ class _AtOnce:
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """Settings of this process alone, while it plays an attacker.
+    """Settings for this process while it attacks.
 
-    No attempt is slowed down or counts against anybody, no mail leaves, nothing but the results is
-    printed, and pages are rendered whether or not collectstatic has run.
+    Without throttles and mails, prints only the results, and renders pages without collectstatic.
     """
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -11,14 +11,14 @@ from .outcome import Broken, Crossed, attempt
 from .stage import Stage
 
 FAMILY = "server"
-# What PostgreSQL says; libpq hands out no SQLSTATE of a connect that failed. A server that speaks
-# another language is told apart by its catalog.
+# PostgreSQL's messages, since libpq gives no SQLSTATE for a failed connect. For a server in another
+# language the catalog is used.
 _NO_PRIVILEGE = "permission denied for database"
 _WRONG_PASSWORD = "password authentication failed"  # noqa: S105 - words of the server's
 
 
 def other_databases(stage: Stage) -> Sequence[str]:
-    """Every database that can be connected to but A's; of very many a sample, with the named."""
+    """Every database that accepts connections, except A's; or a sample with the important ones."""
     rows = stage.server.connection.execute(
         "SELECT datname FROM pg_database WHERE datallowconn AND datname <> %s ORDER BY 1",
         (stage.ours.organization.database_name,),
@@ -43,7 +43,7 @@ def connects(stage: Stage, database: str) -> str:
             return _NO_PRIVILEGE
         if not _takes_connections(stage, database):
             return "gone since the list was made"
-        _enter(stage, stage.ours.organization.database_name)  # The server is still there.
+        _enter(stage, stage.ours.organization.database_name)  # The server still answers.
         if _says_no(stage, database, str(error)):
             return "no CONNECT privilege, by the catalog"
         raise Broken("refused, but not for want of the CONNECT privilege") from error
@@ -51,7 +51,7 @@ def connects(stage: Stage, database: str) -> str:
 
 
 def _enter(stage: Stage, database: str) -> None:
-    """The control is the same call: A's role, with the same password, enters its own."""
+    """The control: A's role connects to its own database with the same password."""
     with psycopg.connect(**stage.ours.parameters(database=database)) as connection:
         connection.execute("SELECT 1")
 
@@ -62,7 +62,7 @@ def _takes_connections(stage: Stage, database: str) -> bool:
 
 
 def _says_no(stage: Stage, database: str, words: str) -> bool:
-    """Whether the words are in another language than English, and the catalog refuses."""
+    """Whether the message is not English, and the catalog says that it is refused."""
     english = "FATAL:" in words
     return not english and not stage.server.value(
         "SELECT has_database_privilege(%s, %s, 'CONNECT')",
@@ -72,10 +72,10 @@ def _says_no(stage: Stage, database: str, words: str) -> bool:
 
 @attempt(FAMILY, "The catalog lets A's role connect to another database")
 def by_the_catalog(stage: Stage, subject: str) -> str:
-    """All by one query, those too that a sample leaves out.
+    """All by one query, including those that a sample leaves out.
 
-    One that takes no connections lets nobody in, whatever its privileges are: template0, and an
-    organization's that is being made at this moment. But a template is closed in both ways.
+    A database that accepts no connections is closed whatever its privileges: template0, and an
+    organization's that is being created. But a template must be closed in both ways.
     """
     found = stage.server.connection.execute(
         "SELECT datname, has_database_privilege(%s, oid, 'CONNECT') FROM pg_database "
@@ -85,7 +85,7 @@ def by_the_catalog(stage: Stage, subject: str) -> str:
     allowed = {str(name) for name, allows in found if allows}
     beyond = allowed - {stage.ours.organization.database_name}
     if stage.ours.organization.database_name not in allowed:
-        raise Broken("it may not enter its own")
+        raise Broken("it may not connect to its own")
     if beyond:
         shown = sorted(beyond)[:5]
         raise Crossed(f"{len(beyond)}: {', '.join(shown)}{' …' if len(beyond) > 5 else ''}")
@@ -157,7 +157,7 @@ def ownership(stage: Stage, subject: str) -> str:
 
 @attempt(FAMILY, "A function of another role's rights (SECURITY DEFINER) can be called")
 def definer_functions(stage: Stage, subject: str) -> str:
-    """In A's database, where no function is anybody's but A's; and in the master, if A gets in."""
+    """In A's database, where all functions must be A's; and in the master, if A can connect."""
     listed = (
         "SELECT p.oid::regprocedure::text FROM pg_proc AS p JOIN pg_namespace AS n "
         "ON n.oid = p.pronamespace WHERE p.prosecdef AND n.nspname NOT IN "

@@ -28,7 +28,7 @@ Contents = dict[str, list[tuple[Any, ...]]]
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two. domain: what its people's addresses, and its rows' texts, end in."""
+    """One of the two. domain: the ending of its users' addresses and its rows' texts."""
 
     organization: Organization
     domain: str
@@ -43,7 +43,7 @@ class Side:
         return f"admin@{self.domain}"
 
     def visitor(self, *, checks_csrf: bool = False) -> Client:
-        """Somebody without a credential, where this organization's people knock."""
+        """A client without a credential, at this organization's host."""
         return Visitor(host=served_host(self.tenant.slug), checks_csrf=checks_csrf)
 
     def tokens(self) -> tuple[str, str]:
@@ -52,7 +52,7 @@ class Side:
             return tokens.issue(LoginSession.objects.get(pk=rows.TOKEN_SESSION), self.tenant)
 
     def link(self, purpose: Purpose) -> str:
-        """The token of a link that was mailed to the admin."""
+        """The token of a link mailed to the admin."""
         with tenancy.override(self.tenant):
             return links.token_for(User.objects.get(pk=rows.ADMIN), purpose=purpose)
 
@@ -75,7 +75,7 @@ class Side:
         return client
 
     def parameters(self, *, database: str | None = None) -> dict[str, Any]:
-        """What psycopg.connect takes to be this organization's role, in its database or another."""
+        """psycopg.connect's parameters as this organization's role, for its database or another."""
         return {
             **master_parameters(),
             "user": self.organization.role_name,
@@ -85,7 +85,7 @@ class Side:
 
     @contextmanager
     def direct(self) -> Iterator[Connection]:
-        """A connection to its database as its role, past the code under test."""
+        """A connection to its database as its role, bypassing the code under test."""
         with psycopg.connect(**self.parameters(), autocommit=True) as connection:
             yield connection
 
@@ -95,7 +95,7 @@ class Side:
             return contents(connection)
 
     def traces_in(self, content: bytes) -> list[str]:
-        """What of this side can be read in an answer."""
+        """Texts of this side found in a response."""
         text = content.decode(errors="replace")
         return [mark for mark in (self.domain, self.organization.name) if mark in text]
 

@@ -18,23 +18,23 @@ from . import rows
 from .outcome import Crossed
 from .sides import Connection, Contents, Side, contents
 
-# What nobody's organization is called by chance. `.invalid` is no domain and never will be.
+# Names that no real organization has. `.invalid` is a reserved domain.
 _PREFIX = "Isolation check "
 _OURS = re.compile(_PREFIX + "(ours|theirs) ([0-9a-f]{12})")
 _DOMAIN = "{}-{}.invalid"
-# Held by a run that is at work: what it made is no leftover. No organization has this key.
+# Lock held by a running check: what it made is no leftover. No organization has this key.
 _LOCK = "\x00isolation check"
 
 
 class AnotherRun(Exception):
-    """Another check_isolation is at work on this installation."""
+    """Another check_isolation is running on this installation."""
 
 
 @dataclass
 class Stage:
-    """What every attempt is given: A attacks (`ours`), B must not notice (`theirs`).
+    """The two organizations: A attacks (`ours`), B must not notice (`theirs`).
 
-    server: a session as the application's role, for what the catalogs say.
+    server: a session as the application's role, for the catalogs.
     """
 
     ours: Side
@@ -46,7 +46,7 @@ class Stage:
     _before: dict[str, Contents] = field(default_factory=dict, repr=False)
 
     def plant(self) -> None:
-        """Equal rows under equal primary keys in both."""
+        """Put equal rows with equal primary keys into both."""
         for side in (self.ours, self.theirs):
             rows.plant(side, self.password_hash)
         self._before = self._now()
@@ -57,14 +57,14 @@ class Stage:
             self.plant()
 
     def without_secrets(self, text: str) -> str:
-        """The text without a password of the two, whoever put one into it."""
+        """The text with both sides' passwords masked."""
         for side in (self.ours, self.theirs):
             for secret in (side.password, side.parameters()["password"]):
                 text = text.replace(secret, "***")
         return text
 
     def settle(self) -> None:
-        """Compare both with what was planted, and plant again. Raises Crossed if B has changed."""
+        """Compare both with the planted rows, and plant again. Raises Crossed if B has changed."""
         now = self._now()
         changed = [
             table
@@ -89,7 +89,7 @@ def staged(*, sample: int | None = None) -> Iterator[Stage]:
             raise AnotherRun
         remove_leftovers()
         scope.callback(remove_leftovers)
-        # An interrupted log-in lives on in the traceback, and holds up every DROP DATABASE.
+        # An interrupted log-in is kept alive by the traceback, and blocks every DROP DATABASE.
         scope.push(lambda kind, error, frames: traceback.clear_frames(frames))
         ours, theirs = (_make(word, password) for word in ("ours", "theirs"))
         stage = Stage(ours, theirs, session, make_password(password), sample)
@@ -100,7 +100,7 @@ def staged(*, sample: int | None = None) -> Iterator[Stage]:
 
 
 def clean() -> list[str]:
-    """Remove what a killed run has left; the names. Raises AnotherRun."""
+    """Remove what a killed run left; the names. Raises AnotherRun."""
     with open_session() as session:
         if not session.try_lock(_LOCK):
             raise AnotherRun
@@ -108,9 +108,9 @@ def clean() -> list[str]:
 
 
 def remove_leftovers() -> list[str]:
-    """Delete every organization that this module made, and nobody else's; their names."""
+    """Delete all organizations made by this module, and no others; their names."""
     removed = []
-    # An interrupt in the middle of a query can have left a connection in a state of no use.
+    # An interrupt during a query can have left a broken connection.
     connections.close_all()
     for organization in Organization.objects.live().filter(name__startswith=_PREFIX):
         if is_throw_away(organization):
@@ -120,7 +120,7 @@ def remove_leftovers() -> list[str]:
 
 
 def is_throw_away(organization: Organization) -> bool:
-    """Whether it was made here: by its name and its address, which both carry the same token."""
+    """Whether it was made here: name and address contain the same token."""
     match = _OURS.fullmatch(organization.name)
     return (
         match is not None and organization.admin_email == f"admin@{_DOMAIN.format(*match.groups())}"

@@ -15,8 +15,8 @@ from .stage import Stage
 
 FAMILY = "sql"
 Facts = dict[str, Any]
-# By name: the statement, with {names} and {literals!l}, and what else than 42501 refuses it.
-# None of them could do harm outside of the two organizations, were it let through.
+# By name: the statement, with {names} and {literals!l}, and SQLSTATEs besides 42501 that refuse it.
+# None could do harm outside the two organizations if it were allowed.
 STATEMENTS: dict[str, tuple[str, ...]] = {
     "SET ROLE to B's": ("SET ROLE {b_role}",),
     "SET ROLE to the application's": ("SET ROLE {app_role}",),
@@ -80,7 +80,7 @@ def statement(stage: Stage, name: str) -> str:
                 return _refusal(error, {"42501", *also})
             finally:
                 _take_back(cursor, facts)
-    raise Crossed("it was carried out")
+    raise Crossed("it was executed")
 
 
 def _facts(stage: Stage, there: psycopg.Connection[Any]) -> Facts:
@@ -118,7 +118,7 @@ def _refusal(error: DatabaseError, accepted: set[str]) -> str:
 
 
 def _take_back(cursor: Any, facts: Facts) -> None:
-    """What a statement that was let through has left: its own new role or database, a set role."""
+    """Undo an allowed statement: a new role or database, a set role."""
     for text in ("RESET ROLE", "RESET SESSION AUTHORIZATION"):
         cursor.execute(text)
     for kind, catalog, column in (

@@ -226,8 +226,8 @@ def test_the_plan_shows_sql_or_why_there_is_none(databases: Four, add: Add) -> N
     )
     assert [(each.statements, each.reason) for each in others] == [
         (None, "RunPython"),
-        (None, "the default of made is made when it is asked for"),
-        (None, "it asks the database"),
+        (None, "the default of made is computed when it runs"),
+        (None, "it queries the database"),
         (None, "Own"),
     ]
     assert applied(organization)[-1] == "0003_email_version", "nothing was done"
