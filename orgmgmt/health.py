@@ -19,7 +19,7 @@ from . import __version__
 
 
 class OpenView(APIView):
-    """Answers anybody, asks no database."""
+    """Answers everybody, without a query."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
@@ -30,11 +30,11 @@ class OpenView(APIView):
 
 
 class HealthView(OpenView):
-    """For load balancers."""
+    """Liveness, for load balancers."""
 
     @extend_schema(
         operation_id="health",
-        summary="Whether the server answers",
+        summary="Liveness check",
         responses={
             200: inline_serializer("Health", {"status": serializers.CharField()}),
         },
@@ -47,13 +47,13 @@ class HealthView(OpenView):
 
 
 class ReadyView(OpenView):
-    """For an orchestrator: whether requests can be served. Asks the master."""
+    """Readiness, for orchestrators. Queries the master."""
 
     asks_no_database = False
 
     @extend_schema(
         operation_id="ready",
-        summary="Whether the master database answers and the stored credentials can be read",
+        summary="Readiness check: master database and stored credentials",
         responses={
             200: inline_serializer("Ready", {"status": serializers.CharField()}),
         },
@@ -64,20 +64,20 @@ class ReadyView(OpenView):
     def get(self, request: Request) -> Response:
         found = credentials.sample()
         if found.unreadable and not found.any_readable:
-            # The keys are others than those that sealed them.
+            # CREDENTIAL_KEYS are wrong.
             raise CredentialUnreadable(found.unreadable[0])
         return Response({"status": "ready"})
 
 
 class RootView(OpenView):
-    """Where to go from here."""
+    """The front page."""
 
     def get_view_name(self) -> str:
         return "Home"
 
     @extend_schema(
         operation_id="root",
-        summary="Name, version and where the documentation is",
+        summary="Name, version and links to the documentation",
         responses={
             200: inline_serializer(
                 "Root",

@@ -12,11 +12,11 @@ from organizations.tenancy import guard
 
 
 def limit_connections() -> None:
-    """Give each connection that this process opens from now on the two limits.
+    """Set both timeouts for all connections that this process opens from now on.
 
-    As a startup parameter: it costs no statement, and RESET returns to it. The organizations'
-    connections take it over from the master's entry (provisioning/database.py); an organization
-    could lift it, so the client has its own for those (organizations/tenancy/guard.py).
+    As a startup parameter: it costs no statement, and RESET returns to it. Organizations'
+    connections copy it from the master's entry (provisioning/database.py). An organization could
+    lift it, so the client also has its own timeout (organizations/tenancy/guard.py).
     """
     guard.serve_requests()
     milliseconds = {

@@ -23,7 +23,9 @@ class TenantFilter(logging.Filter):
     """Stamps each record with the active organization's alias and the request's id, or `-`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not hasattr(record, "tenant"):  # Given where a failed request is logged at its end.
+        if not hasattr(
+            record, "tenant"
+        ):  # Already set for a failed request, which is logged at its end.
             tenant = tenancy.peek()
             record.tenant = "-" if tenant is None else tenant.alias
         record.request_id = trail.origin().request_id or "-"
@@ -43,7 +45,7 @@ class LineFormatter(logging.Formatter):
         error = record.exc_info[1] if record.exc_info else None
         if error is None or self._is_due(_cause(error)):
             return super().format(record)
-        record = copy.copy(record)  # Other handlers have it too.
+        record = copy.copy(record)  # Other handlers share it.
         record.exc_info = record.exc_text = None
         record.error = _sentence(error)
         return super().format(record)

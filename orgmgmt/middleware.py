@@ -22,8 +22,8 @@ from organizations.tenancy import NoTenant
 from .exceptions import body, domain_answer, respond
 from .health import HealthView, ReadyView
 
-# Written without a slash at the end. `/admin/login` is not among them: with a slash it is the
-# login page of Django admin.
+# Without a trailing slash. `/admin/login` is not among them: with a slash it is Django admin's
+# login page.
 SLASHLESS = frozenset(
     {"/org/create", "/org/get", "/health", "/ready", "/docs", "/redoc", "/openapi.json"}
 )
@@ -33,18 +33,18 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 class FreshContextMiddleware:
-    """Each request in a context of its own: what it activates for its thread ends with it.
+    """Runs each request in its own context, so that what it activates ends with it.
 
-    The time zone, the language, the URL configuration, and whatever else is kept in an asgiref
-    Local or a ContextVar. A thread serves many requests; an asynchronous server has a task for
-    each.
+    This covers the time zone, the language, the URL configuration, and everything else in an
+    asgiref Local or a ContextVar. A thread serves many requests; an asynchronous server has a task
+    for each.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        # Whatever the thread itself was left in: the request's own end would not reach it.
+        # Reset what is left in the thread itself, outside the request's context.
         tenancy.reset()
         context = copy_context()
         response = context.run(self.get_response, request)
@@ -55,7 +55,7 @@ class FreshContextMiddleware:
 
 
 def _steps(context: Context, content: Iterator[bytes]) -> Iterator[bytes]:
-    """A streamed body, made in its request's context."""
+    """Produce a streamed body in its request's context."""
     end = object()
     try:
         while (part := context.run(next, content, end)) is not end:
@@ -65,9 +65,9 @@ def _steps(context: Context, content: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class EdgeMiddleware:
-    """Answers what no view should have to, and lets a path be spelled with or without a slash.
+    """Handles invalid requests and /health, and accepts paths with or without a trailing slash.
 
-    Rewrites the path and does not redirect: a redirected POST loses its body.
+    Rewrites the path instead of redirecting: a redirected POST loses its body.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -80,27 +80,27 @@ class EdgeMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._answer(request)
         if isinstance(response, HttpResponseNotAllowed) and not response.content:
-            # Of a view outside DRF.
+            # From a view outside DRF.
             allowed = response["Allow"]
             detail = f"Method {request.method} is not allowed. Use {allowed}."
             response = respond(request, 405, body(detail, "method_not_allowed"))
             response["Allow"] = allowed
         if request.method == "HEAD" and isinstance(response, HttpResponse):
-            # The length stays as it was counted; gunicorn warns of a body that it drops.
+            # Keep the Content-Length; gunicorn warns about a body that it drops.
             response.content = b""
         return response
 
     def _answer(self, request: HttpRequest) -> HttpResponseBase:
         if probe := self.probes.get(request.path_info.removesuffix("/")):
-            # A load balancer asks by address, whatever ALLOWED_HOSTS says, and often.
+            # Load balancers ask by IP address, whatever ALLOWED_HOSTS says, and often.
             response = probe(request)
             response.render()
             return response
         if refusal := _refusal(request):
             return refusal
         try:
-            # All of it, before anybody looks at who sends it: a body that is held back must not
-            # hold a login open that ends in the meantime.
+            # Read all of it before checking the login: a withheld body must not keep alive a login
+            # that ends meanwhile.
             _ = request.body
         except UnreadablePostError:
             detail = "The body is shorter than its Content-Length. Send it again."
@@ -112,10 +112,10 @@ class EdgeMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponseBase | None:
-        """What a view outside DRF raises, in the one shape, where it is no bug."""
+        """Turn an error of a view outside DRF into our JSON format, unless it is a bug."""
         refused = getattr(request, "credential", None)
         if isinstance(exc, NoTenant) and isinstance(refused, Exception):
-            # No organization is active, because the login is not good: that is the answer.
+            # No organization is active because the login is invalid: answer with that.
             exc = refused
         answer = domain_answer(exc, request)
         return None if answer is None else respond(request, *answer)
@@ -128,7 +128,7 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
         detail = "Unknown host. Add it to ALLOWED_HOSTS."
         return respond(request, 400, body(detail, "unknown_host"))
     if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
-        # Django reads CONTENT_LENGTH alone, and would take the body for an empty one.
+        # Django reads only CONTENT_LENGTH, and would see an empty body.
         detail = "Send a Content-Length. Chunked bodies are not accepted."
         return respond(request, 411, body(detail, "length_required"))
     length = request.META.get("CONTENT_LENGTH") or "0"
@@ -136,7 +136,7 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
     if not (length.isascii() and length.isdigit()) or int(length) > limit:
         detail = f"The body is too large. Send at most {limit} bytes."
         return respond(request, 413, body(detail, "too_large"))
-    # In a query the API's own fields say which of them holds one; Django admin asks the database.
+    # In a query string the API names the field; Django admin would query the database with it.
     in_query = "%00" in request.META.get("QUERY_STRING", "") and _is_django_admin(request)
     if in_query or "\x00" in request.path_info:
         return respond(request, 400, body("The URL contains a NUL character.", "bad_request"))
@@ -144,7 +144,7 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
         return respond(request, 400, body("A cookie contains a NUL character.", "bad_request"))
     charset = request.content_params.get("charset", "utf-8") if request.content_params else "utf-8"
     if charset.strip().lower() not in _CHARSETS:
-        # Python would decode with whatever codec this names, the query string too.
+        # Python would decode with any codec named here, also the query string.
         detail = "This charset is not supported. Send UTF-8."
         return respond(request, 415, body(detail, "unsupported_media_type"))
     return None

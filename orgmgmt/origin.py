@@ -18,9 +18,9 @@ HEADER = "X-Request-ID"
 
 
 class OriginMiddleware:
-    """What is recorded during a request is the act of whoever sent it.
+    """Attributes everything recorded during a request to its sender.
 
-    The request's id is the client's (or a proxy's) where it is one, and is sent back.
+    The request's id is the client's (or a proxy's) if it is valid, and is returned.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -42,7 +42,7 @@ class OriginMiddleware:
 
 
 def _keep_for_streaming(response: HttpResponseBase, origin: Origin) -> None:
-    """A streamed body is produced after this middleware: it is the same person's doing."""
+    """A streamed body is produced after this middleware: keep its origin."""
     if not isinstance(response, StreamingHttpResponse):
         return
     content = response.streaming_content
@@ -53,7 +53,7 @@ def _keep_for_streaming(response: HttpResponseBase, origin: Origin) -> None:
 
 
 def _iterate(origin: Origin, content: Iterable[bytes]) -> Iterator[bytes]:
-    # Entered anew for each step: between two of them the caller runs.
+    # Entered for each step: the caller runs in between.
     with trail.acting(origin):
         iterator = iter(content)
     while True:

@@ -15,18 +15,18 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-untyped]
 
-# The contract's paths, with `/admin/login` without a slash: with one it is a page.
+# The first edition's paths, with `/admin/login` without a slash: with one it is a page.
 _BODIES_ALONE = frozenset({"/org/create", "/admin/login"})
 
 
 def is_no_page(request: HttpRequest) -> bool:
-    """Whether it carries a token to the API, or is of the contract, which asks for no cookie.
+    """Whether it is an API request with a token, or for the first edition, which needs no cookie.
 
-    By the path above all: Django admin asks for a user whatever the headers say.
+    Decided by the path first: Django admin needs a user whatever the headers say.
     """
     path = request.path_info
     if path == "/org/get":
-        # Otherwise it looks for a login, of staff too.
+        # Otherwise it needs a login, possibly staff's.
         return bool(settings.ORG_PUBLIC_LOOKUP == "on")
     if path.startswith("/api/v1/"):
         scheme: str = request.META.get("HTTP_AUTHORIZATION", "")[:7]
@@ -48,12 +48,12 @@ class Files(_ForPages, WhiteNoiseMiddleware):  # type: ignore[misc]
 
 
 class Session(_ForPages, SessionMiddleware):
-    """The staff's session."""
+    """Staff sessions."""
 
 
 class Authentication(_ForPages, AuthenticationMiddleware):
-    """`request.user`, of staff."""
+    """`request.user` for staff."""
 
 
 class Messages(_ForPages, MessageMiddleware):
-    """What a page tells once."""
+    """One-time messages on pages."""

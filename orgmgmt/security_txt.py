@@ -9,12 +9,12 @@ from django.views import View
 
 from . import exceptions
 
-# RFC 9116 advises against a year or more. Each answer counts anew.
+# RFC 9116 advises less than a year. Renewed with each response.
 _GOOD_FOR = timedelta(days=180)
 
 
 class SecurityTxtView(View):
-    """SECURITY_CONTACT in the form that tools look for; 404 where there is none."""
+    """SECURITY_CONTACT in the standard format; 404 if unset."""
 
     http_method_names = ["get", "head"]
 

@@ -14,7 +14,7 @@ from .docs import RedocView, SchemaView, SwaggerView
 from .health import HealthView, ReadyView, RootView
 from .security_txt import SecurityTxtView
 
-# DRF's templates look for the names `login` and `logout` here.
+# DRF's templates use the names `login` and `logout`.
 browser_urlpatterns = (
     [
         path("login/", browser.LoginView.as_view(), name="login"),
@@ -23,7 +23,7 @@ browser_urlpatterns = (
     "rest_framework",
 )
 
-# Where the links of mails lead.
+# The targets of mailed links.
 link_urlpatterns = [
     path("password-reset/", link_pages.PasswordResetPage.as_view(), name="password-reset"),
     path(

