@@ -115,7 +115,7 @@ def test_a_server_that_the_system_does_not_list_is_not_started_twice(
     with socket.socket(socket.AF_UNIX) as elsewhere:
         elsewhere.bind(str(server.socket_dir / ".s.PGSQL.5432"))
         elsewhere.listen()
-        with pytest.raises(EmbeddedError, match="perhaps one in a container, uses .*; stop it"):
+        with pytest.raises(EmbeddedError, match="perhaps one in a container, uses .* Stop it"):
             server.acquire()
     (server.socket_dir / ".s.PGSQL.5432").unlink()
 
