@@ -73,7 +73,7 @@ def code_of(answer: HttpResponse) -> str:
         return ""
 
 
-@attempt(FAMILY, "A's login in a credential made out to B, well signed", over=kinds)
+@attempt(FAMILY, "A's login in a credential for B, correctly signed", over=kinds)
 def misdirected(stage: Stage, name: str) -> str:
     kind = kind_named(name)
     expect_accepted(kind, stage.theirs)
@@ -82,7 +82,7 @@ def misdirected(stage: Stage, name: str) -> str:
     return refusal(kind.present(stage.theirs.visitor(), raw), stage.theirs)
 
 
-@attempt(FAMILY, "A's credential used inside B, where a login of the same id runs", over=kinds)
+@attempt(FAMILY, "A's credential used inside B, which has a login with the same id", over=kinds)
 def used_inside(stage: Stage, name: str) -> str:
     kind = kind_named(name)
     raw = kind.issue(stage.ours)
@@ -98,7 +98,7 @@ def used_inside(stage: Stage, name: str) -> str:
     raise Crossed("it found B's login")
 
 
-@attempt(FAMILY, "A's credential with B's number written into it", over=kinds)
+@attempt(FAMILY, "A's credential with B's id written into it", over=kinds)
 def tampered(stage: Stage, name: str) -> str:
     kind = kind_named(name)
     expect_accepted(kind, stage.ours)
@@ -123,7 +123,7 @@ def with_organization(raw: str, organization_id: int) -> str:
     raise Broken("no organization could be found in it")
 
 
-@attempt(FAMILY, "A token for B that nobody has signed (alg none)")
+@attempt(FAMILY, "An unsigned token for B (alg none)")
 def unsigned(stage: Stage, subject: str) -> str:
     expect_accepted(all_kinds()["access token"], stage.theirs)
     good = stage.theirs.tokens()[0]
@@ -137,7 +137,7 @@ def _by_bearer(side: Side, raw: str) -> HttpResponse:
     return all_kinds()["access token"].present(side.visitor(), raw)
 
 
-@attempt(FAMILY, "A token that names a person and no organization")
+@attempt(FAMILY, "A token that names a user but no organization")
 def nobodys(stage: Stage, subject: str) -> str:
     how = set()
     good = jwt.decode(stage.theirs.tokens()[0], options={"verify_signature": False})
@@ -172,7 +172,7 @@ def without_csrf(stage: Stage, subject: str) -> str:
     return refusal(answer, stage.theirs)  # type: ignore[arg-type]
 
 
-@attempt(FAMILY, "A's refresh token used twice: A's login ends and B's of the same id goes on")
+@attempt(FAMILY, "A's refresh token used twice: A's login ends, B's with the same id continues")
 def reused(stage: Stage, subject: str) -> str:
     kind, raw = all_kinds()["refresh token"], stage.ours.tokens()[1]
     answers = [kind.present(stage.ours.visitor(), raw).status_code for _ in range(2)]
@@ -181,7 +181,7 @@ def reused(stage: Stage, subject: str) -> str:
     return goes_on(stage)
 
 
-@attempt(FAMILY, "A's log-out: A's login ends and B's of the same id goes on")
+@attempt(FAMILY, "A's log-out: A's login ends, B's with the same id continues")
 def logged_out(stage: Stage, subject: str) -> str:
     answer = stage.ours.by_token().post("/api/v1/auth/logout/", {}, content_type="application/json")
     with tenancy.override(stage.ours.tenant):
@@ -232,7 +232,7 @@ def asks_for_a_mail(stage: Stage, key: str) -> bool:
 
 @attempt(
     FAMILY,
-    "A's address where B's people have a link sent",
+    "A's address in B's requests for a mailed link",
     over=lambda stage: [key for key in logins(stage) if asks_for_a_mail(stage, key)],
 )
 def mailed(stage: Stage, key: str) -> str:

@@ -154,7 +154,7 @@ def ended(stage: Stage, key: str) -> str:
 
 @attempt(
     FAMILY,
-    "A's password or refresh token beside a header that names B",
+    "A's password or refresh token with a header that names B",
     over=lambda stage: with_audience("login", "refresh"),
 )
 def header_beside_a_body(stage: Stage, key: str) -> str:
@@ -176,7 +176,7 @@ def header_beside_a_body(stage: Stage, key: str) -> str:
     return "403, names another organization"
 
 
-@attempt(FAMILY, "A header that names B and no credential", over=everything)
+@attempt(FAMILY, "A header that names B without a credential", over=everything)
 def header_alone(stage: Stage, key: str) -> str:
     call, how = call_of(key), set()
     forwarded = dict.fromkeys(_FORWARDED, f"{stage.theirs.tenant.slug}.invalid")
@@ -194,7 +194,7 @@ def header_alone(stage: Stage, key: str) -> str:
     return f"{', '.join(sorted(how))}, nothing of B's"
 
 
-@attempt(FAMILY, "A credential made out to B over a login of A's", over=needing_a_login)
+@attempt(FAMILY, "A credential for B that names a login of A's", over=needing_a_login)
 def misdirected(stage: Stage, key: str) -> str:
     how = set()
     kinds = all_kinds()
@@ -236,7 +236,7 @@ def _listed(answer: HttpResponse) -> object:
 
 @attempt(
     FAMILY,
-    "A's admin in the staff's admin",
+    "A's admin user in Django admin",
     over=lambda stage: ["/admin/", "/admin/organizations/organization/"],
 )
 def staff_admin(stage: Stage, path: str) -> str:

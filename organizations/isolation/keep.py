@@ -28,7 +28,7 @@ def _refused_outside_of_theirs(stage: Stage, *acts: Callable[[], object]) -> str
     return "WrongTenant, NoTenant"
 
 
-@attempt(FAMILY, "What a query set fetched in B, read in A", over=models)
+@attempt(FAMILY, "Rows fetched by a query set in B, read in A", over=models)
 def fetched(stage: Stage, label: str) -> str:
     model = model_named(label)
     with tenancy.override(stage.theirs.tenant):
@@ -56,7 +56,7 @@ def fetched(stage: Stage, label: str) -> str:
     return "WrongTenant, NoTenant"
 
 
-@attempt(FAMILY, "An instance of B in an answer of A's", over=models)
+@attempt(FAMILY, "An instance of B in a response of A's", over=models)
 def answered(stage: Stage, label: str) -> str:
     model = model_named(label)
     instance = of(stage.theirs, model)

@@ -20,7 +20,7 @@ FAMILY = "keys"
 
 @attempt(
     FAMILY,
-    "A's reading and deleting under B's cache key",
+    "A reads and deletes B's cache key",
     over=lambda _: sorted({*settings.CACHES} - {counters.ALIAS}),
 )
 def cached(stage: Stage, alias: str) -> str:
@@ -79,7 +79,7 @@ ADDRESS_LIMITS = {f"THROTTLE_{name}" for name in ("SIGNUP", "LOOKUP", "REFRESH")
 }
 
 
-@attempt(FAMILY, "B slowed down by what A does, one limit at a time", over=lambda _: [*LIMITS])
+@attempt(FAMILY, "B limited by A's requests, one limit at a time", over=lambda _: [*LIMITS])
 def throttled(stage: Stage, name: str) -> str:
     """At B a person with the same id, and the same address for limits by address."""
     act, address = LIMITS[name], f"{secrets.token_hex(8)}@example.invalid"

@@ -132,7 +132,7 @@ def in_bulk(stage: Stage, label: str) -> str:
     return in_theirs(stage, *acts, lambda: manager(model).bulk_create([instance]))
 
 
-@attempt(FAMILY, "An instance of A given to B's queries and forms", over=models)
+@attempt(FAMILY, "An instance of A used in B's queries and forms", over=models)
 def given(stage: Stage, label: str) -> str:
     """Code that does not ask the router uses the key, and B has a row with the same one."""
     model, alias = model_named(label), stage.theirs.tenant.alias

@@ -54,7 +54,7 @@ def ends(side: Side, model: type[Model], field: Relation) -> tuple[Any, Any]:
         return start, getattr(start, field.name) or of(side, target)
 
 
-@attempt(FAMILY, "A row of B set as a relation of A's, and sought by one", over=relations)
+@attempt(FAMILY, "A row of B set as a relation in A, or used in a query", over=relations)
 def related(stage: Stage, name: str) -> str:
     model, field = relation_named(name)
     (mine, own), (_, target) = (ends(side, model, field) for side in (stage.ours, stage.theirs))
@@ -121,7 +121,7 @@ def _all(instance: Any, name: str) -> list[Any]:
     return list(found.all()) if hasattr(found, "all") else [found]
 
 
-@attempt(FAMILY, "What a relation led to in B, read in A", over=relations)
+@attempt(FAMILY, "Related objects loaded in B, read in A", over=relations)
 def kept(stage: Stage, name: str) -> str:
     model, field = relation_named(name)
     ways = [(model, field.name)]

@@ -114,7 +114,7 @@ def another_role(stage: Stage, whose: str) -> str:
     raise Crossed("connected: pg_hba.conf asks for no password")
 
 
-@attempt(FAMILY, "A's role has an attribute that reaches further")
+@attempt(FAMILY, "A's role has an additional attribute")
 def attributes(stage: Stage, subject: str) -> str:
     found = stage.server.connection.execute(
         "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolcanlogin "
@@ -140,7 +140,7 @@ def memberships(stage: Stage, subject: str) -> str:
     return "of none"
 
 
-@attempt(FAMILY, "A's role owns a database besides its own")
+@attempt(FAMILY, "A's role owns another database")
 def ownership(stage: Stage, subject: str) -> str:
     found = stage.server.connection.execute(
         "SELECT datname FROM pg_database WHERE datdba = %s::regrole",
@@ -155,7 +155,7 @@ def ownership(stage: Stage, subject: str) -> str:
     return "its own alone"
 
 
-@attempt(FAMILY, "A function of another role's rights (SECURITY DEFINER) can be called")
+@attempt(FAMILY, "A SECURITY DEFINER function of another role can be called")
 def definer_functions(stage: Stage, subject: str) -> str:
     """In A's database, where all functions must be A's; and in the master, if A can connect."""
     listed = (

@@ -67,7 +67,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
 }
 
 
-@attempt(FAMILY, "A statement in a raw query of A's", over=lambda _: [*STATEMENTS])
+@attempt(FAMILY, "SQL injected into a raw query of A's", over=lambda _: [*STATEMENTS])
 def statement(stage: Stage, name: str) -> str:
     text, *also = STATEMENTS[name]
     with stage.theirs.direct() as there:
@@ -164,7 +164,7 @@ def notified(stage: Stage, subject: str) -> str:
     return "B hears its own alone"
 
 
-@attempt(FAMILY, "An advisory lock, a temporary table and a large object of A's in B")
+@attempt(FAMILY, "A's advisory lock, temporary table or large object seen in B")
 def left_about(stage: Stage, subject: str) -> str:
     number = secrets.randbelow(2**62)
     lock = b"SELECT pg_try_advisory_lock(%s)"
@@ -192,7 +192,7 @@ def left_about(stage: Stage, subject: str) -> str:
     return "each database has its own"
 
 
-@attempt(FAMILY, "That B has sessions, and its counters", by_nature=True)
+@attempt(FAMILY, "B's session count and statistics", by_nature=True)
 def counters(stage: Stage, subject: str) -> str:
     database = stage.theirs.organization.database_name
     with stage.theirs.direct(), stage.ours.direct() as here:

@@ -11,7 +11,7 @@ from organizations.tenancy.transaction import refuse_early_commit, uncovered
 
 
 class _Blocks(list[Atomic]):
-    """The blocks that are open, and the activation that each of them does not cover.
+    """The open atomic blocks, each with the activation that it does not cover.
 
     Relies on Django 5.2, db/transaction.py: Atomic appends itself here, and is popped.
     """
@@ -30,21 +30,21 @@ class _Blocks(list[Atomic]):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own, but for CONN_HEALTH_CHECKS, and with an eye on organizations' transactions.
+    """Django's own, with a cheaper health check, and checks for organizations' transactions.
 
-    Django asks `SELECT 1` before the first statement of each request: a fifth of a short request's
-    time. What a server does to an idle session is end it, and that shows on the socket.
+    For CONN_HEALTH_CHECKS Django sends `SELECT 1` before the first statement of each request: a
+    fifth of a short request's time. An idle session that the server has ended shows on the socket.
     """
 
     def is_usable(self) -> bool:
-        """Whether the connection can be used; after an error the server is asked."""
+        """Whether the connection can be used; queries the server only after an error."""
         if self.errors_occurred:
             return super().is_usable()
         return is_quiet(self.connection)
 
     @property
     def atomic_blocks(self) -> list[Atomic]:
-        """Django's list, which it makes anew with each connection."""
+        """Django's list, which it creates for each connection."""
         return self._blocks
 
     @atomic_blocks.setter
@@ -52,11 +52,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._blocks = _Blocks(blocks)
 
     def begun_in(self) -> list[object | None]:
-        """For each open block the activation whose writes it does not cover, or None."""
+        """For each open block, the activation whose writes it does not cover, or None."""
         return self._blocks.begun_in
 
     def on_commit(self, func: Callable[[], Any], robust: bool = False) -> None:
-        """Raises WrongTransaction inside an organization's transaction."""
+        """As Django's. Raises WrongTransaction inside an organization's transaction."""
         if not self.in_atomic_block:
             refuse_early_commit()
         super().on_commit(func, robust)

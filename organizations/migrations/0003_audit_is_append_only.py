@@ -1,12 +1,12 @@
-"""The database itself refuses to change the audit trail.
+"""Makes the audit trail append-only in the database.
 
-Triggers, and not rights alone: the application's role owns the table unless `manage.py server_sql`
-has set up an owner, and a superuser has every right.
+By triggers, not only by privileges: the application's role owns the table unless
+`manage.py server_sql` has set up an owner, and a superuser has all privileges.
 """
 
 from django.db import migrations
 
-# 42501 is what PostgreSQL answers to who may not do something.
+# 42501 is PostgreSQL's SQLSTATE for insufficient privileges.
 REFUSE = """
 CREATE FUNCTION public.audit_entries_refuse() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -18,9 +18,9 @@ END
 $$;
 """
 
-# For each statement: it is refused where it matches no row too, and TRUNCATE has no other kind.
-# For each row: a statement on a table that audit_entries was made to inherit from fires no
-# statement trigger here. ALWAYS: session_replication_role=replica passes over others.
+# FOR EACH STATEMENT: refused even if it matches no row, and the only kind for TRUNCATE. FOR EACH
+# ROW: a statement on a parent table of audit_entries fires no statement trigger here. ALWAYS:
+# session_replication_role=replica skips others.
 TRIGGERS = """
 CREATE TRIGGER audit_entries_no_update BEFORE UPDATE ON public.audit_entries
     FOR EACH STATEMENT EXECUTE FUNCTION public.audit_entries_refuse();
@@ -39,8 +39,8 @@ ALTER TABLE public.audit_entries ENABLE ALWAYS TRIGGER audit_entries_no_row_upda
 ALTER TABLE public.audit_entries ENABLE ALWAYS TRIGGER audit_entries_no_row_delete;
 """
 
-# One batch in one transaction: writers wait while the triggers are off, and not for long. Who
-# holds the table for more than five seconds keeps pruning out, and not everybody else.
+# One batch per transaction: writers wait only briefly while the triggers are off. A lock on the
+# table for more than five seconds stops pruning, but does not block everybody else.
 PRUNE = """
 CREATE FUNCTION public.audit_prune(before timestamptz) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
@@ -69,7 +69,7 @@ $$;
 REVOKE ALL ON FUNCTION public.audit_prune(timestamptz) FROM PUBLIC;
 """
 
-# What server_sql has prepared, if it was run before this: the owner takes the trail over.
+# If server_sql was run before this migration, the owner takes the trail over.
 HAND_OVER = """
 DO $$
 BEGIN

@@ -10,20 +10,17 @@ from django.http.multipartparser import MultiPartParserError
 
 from .context import Tenant
 
-# Some proxies add the port they were called from: 192.0.2.1:4711, [2001:db8::1]:4711.
+# Some proxies add the client's port: 192.0.2.1:4711, [2001:db8::1]:4711.
 _WITH_PORT = re.compile(r"([0-9.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?")
 # Headers that clients and proxies of multi-tenant systems commonly send: X-Organization, X-Org-Id…
 _NAMING_HEADER = re.compile(r"X-(Org|Organization|Tenant)(-.*)?", re.IGNORECASE)
-# The hidden field by which a form names the organization that it was made for, by its id.
+# The hidden form field with the id of the organization that the form was made for.
 FORM_FIELD = "_organization"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def other_organization(request: HttpRequest, tenant: Tenant) -> str | None:
-    """The header or host that names another organization than `tenant`, or None.
-
-    An organization is named by its slug or its id.
-    """
+    """The header or host that names another organization than `tenant`, by slug or id; or None."""
     accepted = {tenant.slug, str(tenant.organization_id)}
     for source, named in _named(request):
         if named not in accepted:
@@ -32,13 +29,13 @@ def other_organization(request: HttpRequest, tenant: Tenant) -> str | None:
 
 
 def is_form_of_another(request: HttpRequest, tenant: Tenant) -> bool:
-    """Whether a form was posted that names another organization than `tenant`."""
+    """Whether the posted form names another organization than `tenant`."""
     if request.method != "POST" or request.content_type not in _FORMS:
         return False
     try:
         named = request.POST.get(FORM_FIELD)
     except MultiPartParserError:
-        return False  # The view's parser says so.
+        return False  # The view's parser will report it.
     return named is not None and named != str(tenant.organization_id)
 
 
@@ -54,10 +51,10 @@ def _named(request: HttpRequest) -> Iterator[tuple[str, str]]:
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """The address the request comes from; None over a unix socket, or where a proxy sent nonsense.
+    """The client's IP address; None over a unix socket, or if a proxy sent an invalid one.
 
     With TRUSTED_PROXY_HOPS proxies in front, each of which appends to X-Forwarded-For, the entry
-    that the outermost of them wrote: what a client put before it is not believed.
+    written by the outermost: earlier entries are the client's and ignored.
     """
     hops: int = settings.TRUSTED_PROXY_HOPS
     text = request.META.get("REMOTE_ADDR", "")

@@ -1,9 +1,10 @@
 from django.db import migrations
 
-# What waits to be told is one queue of the whole server: whoever listens in a transaction of any
-# database, and tells much, fills it. Then NOTIFY fails at COMMIT, and a job could not be asked for.
-# Without it a worker finds the job by looking (JOB_POLL_SECONDS). Procrastinate's triggers
-# otherwise, by their names, so that its own migrations find them.
+# The server has one NOTIFY queue for all databases. A session that LISTENs inside a long
+# transaction and sends many notifications can fill it; then NOTIFY fails at COMMIT, and no job can
+# be enqueued. So jobs skip NOTIFY when it is half full, and workers find them by polling
+# (JOB_POLL_SECONDS). Otherwise these are Procrastinate's triggers, with their names, so that its
+# own migrations find them.
 _ROOM = "pg_notification_queue_usage() < 0.5"
 _INSERTED = """
 DROP TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1 ON procrastinate_jobs;

@@ -23,7 +23,7 @@ from orgmgmt.health import RootView
 
 from .conftest import Try
 
-SIGNED_IN = "A's credential used inside B, where a login of the same id runs"
+SIGNED_IN = "A's credential used inside B, which has a login with the same id"
 
 
 def test_every_kind_of_credential_is_tried() -> None:

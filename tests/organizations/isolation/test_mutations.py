@@ -58,9 +58,9 @@ SUBJECTS = {
     "A login of A's that has ended": (ME,),
     "A's call after the same call of B's, in one process": (ME, LIST),
     "A's call that names B in path and body": (ME, LIST, "GET /api/v1/organizations/"),
-    "A header that names B and no credential": (ME, "GET /api/v1/organizations/"),
+    "A header that names B without a credential": (ME, "GET /api/v1/organizations/"),
     "A's lists, filtered and searched for B": (LIST,),
-    "A statement in a raw query of A's": (
+    "SQL injected into a raw query of A's": (
         "SET ROLE to B's",
         "CREATE ROLE",
         "COPY FROM a file",
@@ -102,7 +102,7 @@ def test_a_router_without_its_guard_is_found(try_: Try, monkeypatch: Patch) -> N
     names = (
         "An instance of A saved in B",
         "An instance of A deleted or refreshed in B",
-        "A row of B set as a relation of A's, and sought by one",
+        "A row of B set as a relation in A, or used in a query",
     )
     refused(try_, *names)
     monkeypatch.setattr(router, "refuse_other_tenant", lambda instance, alias: None)
@@ -119,7 +119,7 @@ def test_a_router_that_falls_back_is_found(try_: Try, monkeypatch: Patch) -> Non
 def test_a_login_that_is_looked_up_without_comparing_the_claim_is_found(
     try_: Try, monkeypatch: Patch
 ) -> None:
-    name = "A's credential used inside B, where a login of the same id runs"
+    name = "A's credential used inside B, which has a login with the same id"
     kinds = ("access token", "refresh token", "session cookie")
     assert {result.outcome for result in try_(name, *kinds)} == {"refused"}
     without(monkeypatch, services, services.session_of, CLAIM_CHECK)
@@ -128,8 +128,8 @@ def test_a_login_that_is_looked_up_without_comparing_the_claim_is_found(
 
 def test_a_link_that_is_not_compared_with_the_user_is_found(try_: Try, monkeypatch: Patch) -> None:
     names = (
-        "A's credential used inside B, where a login of the same id runs",
-        "A's login in a credential made out to B, well signed",
+        "A's credential used inside B, which has a login with the same id",
+        "A's login in a credential for B, correctly signed",
     )
     kinds = ("link for a new password", "link that verifies an address")
     for name in names:
@@ -140,7 +140,7 @@ def test_a_link_that_is_not_compared_with_the_user_is_found(try_: Try, monkeypat
 
 
 def test_a_mail_to_whomever_a_stranger_names_is_found(try_: Try, monkeypatch: Patch) -> None:
-    name = "A's address where B's people have a link sent"
+    name = "A's address in B's requests for a mailed link"
     refused(try_, name)
     unwanted = "    if not wanted:\n        return None, user\n"
     without(monkeypatch, letters, letters._write, unwanted)
@@ -155,7 +155,7 @@ def test_a_middleware_that_compares_no_header_is_found(try_: Try, monkeypatch: P
 
 
 def test_a_log_in_that_compares_no_header_is_found(try_: Try, monkeypatch: Patch) -> None:
-    name = "A's password or refresh token beside a header that names B"
+    name = "A's password or refresh token with a header that names B"
     refused(try_, name)
     for module in (logins, link_flows):
         monkeypatch.setattr(module, "other_organization", lambda request, tenant: None)
@@ -203,7 +203,7 @@ def test_a_bulk_write_without_the_look_at_its_objects_is_found(
 
 
 def test_a_filter_without_the_look_at_its_value_is_found(try_: Try, monkeypatch: Patch) -> None:
-    name = "A row of B set as a relation of A's, and sought by one"
+    name = "A row of B set as a relation in A, or used in a query"
     refused(try_, name)
     guarded: Any = related_lookups.get_normalized_value
     monkeypatch.setattr(related_lookups, "get_normalized_value", guarded.__wrapped__)
@@ -214,9 +214,9 @@ def test_a_filter_without_the_look_at_its_value_is_found(try_: Try, monkeypatch:
     crossed(try_, name)
 
 
-KEPT = "What a query set fetched in B, read in A"
-GIVEN = "An instance of A given to B's queries and forms"
-ANSWERED = "An instance of B in an answer of A's"
+KEPT = "Rows fetched by a query set in B, read in A"
+GIVEN = "An instance of A used in B's queries and forms"
+ANSWERED = "An instance of B in a response of A's"
 UNCOVERED = "A write of A's inside a bare transaction.atomic()"
 BEHIND = "A's call after the same call of B's, in one process"
 
@@ -253,7 +253,7 @@ def test_a_way_of_an_instance_without_the_look_at_it_is_found(
 
 
 def test_an_update_without_the_look_at_its_value_is_found(try_: Try, monkeypatch: Patch) -> None:
-    name = "A row of B set as a relation of A's, and sought by one"
+    name = "A row of B set as a relation in A, or used in a query"
     refused(try_, name)
     looked: Any = Model.prepare_database_save
     monkeypatch.setattr(Model, "prepare_database_save", looked.__wrapped__)
@@ -305,7 +305,7 @@ def test_a_view_that_keeps_its_query_set_is_found(try_: Try, monkeypatch: Patch)
 
 
 def test_a_cookie_whose_signature_is_not_checked_is_found(try_: Try, monkeypatch: Patch) -> None:
-    name = "A's credential with B's number written into it"
+    name = "A's credential with B's id written into it"
     refused(try_, name)
     monkeypatch.setattr(
         signing,
@@ -317,8 +317,8 @@ def test_a_cookie_whose_signature_is_not_checked_is_found(try_: Try, monkeypatch
 
 def test_tokens_whose_signature_is_not_checked_are_found(try_: Try, monkeypatch: Patch) -> None:
     names = (
-        "A's credential with B's number written into it",
-        "A token for B that nobody has signed (alg none)",
+        "A's credential with B's id written into it",
+        "An unsigned token for B (alg none)",
     )
     refused(try_, *names)
     monkeypatch.setattr(
@@ -339,7 +339,7 @@ def test_a_browser_that_needs_no_csrf_token_is_found(try_: Try, monkeypatch: Pat
 
 
 def test_cache_keys_without_compartments_are_found(try_: Try, monkeypatch: Patch) -> None:
-    name = "A's reading and deleting under B's cache key"
+    name = "A reads and deletes B's cache key"
     refused(try_, name)
     cache = caches["default"]
     monkeypatch.setattr(cache, "key_func", lambda key, prefix, version: f"{version}:{key}")
@@ -350,7 +350,7 @@ def test_cache_keys_without_compartments_are_found(try_: Try, monkeypatch: Patch
 def test_a_limit_that_does_not_count_by_organization_is_found(
     try_: Try, monkeypatch: Patch, name: str
 ) -> None:
-    attempt = "B slowed down by what A does, one limit at a time"
+    attempt = "B limited by A's requests, one limit at a time"
     assert [result.outcome for result in try_(attempt, f"THROTTLE_{name}")] == ["refused"]
     take = limits.take
 
@@ -362,7 +362,7 @@ def test_a_limit_that_does_not_count_by_organization_is_found(
 
 
 def test_an_endpoint_that_anybody_may_ask_is_found(try_: Try, monkeypatch: Patch) -> None:
-    name = "A header that names B and no credential"
+    name = "A header that names B without a credential"
     refused(try_, name)
     monkeypatch.setattr(IsMember, "has_permission", lambda self, request, view: True)
     monkeypatch.setattr(permissions.StaffMay, "has_permission", lambda self, request, view: True)
@@ -402,7 +402,7 @@ def breach(superuser: Superuser) -> Iterator[Callable[[str, str], None]]:
 
 CONNECTS = "A's role connects to another database"
 CATALOG = "The catalog lets A's role connect to another database"
-STATEMENT = "A statement in a raw query of A's"
+STATEMENT = "SQL injected into a raw query of A's"
 
 
 def quoted(name: str) -> str:
@@ -456,7 +456,7 @@ def test_a_template_that_is_left_to_public_is_found(
 def test_a_role_that_may_do_more_is_found(
     stage: Stage, try_: Try, breach: Callable[[str, str], None]
 ) -> None:
-    names = ("A's role has an attribute that reaches further", STATEMENT)
+    names = ("A's role has an additional attribute", STATEMENT)
     refused(try_, *names)
     role = quoted(stage.ours.organization.role_name)
     breach(f"ALTER ROLE {role} CREATEROLE", f"ALTER ROLE {role} NOCREATEROLE")
@@ -496,7 +496,7 @@ def test_a_role_with_a_right_over_the_server_is_found(
 def test_a_function_with_anothers_rights_is_found(
     try_: Try, breach: Callable[[str, str], None]
 ) -> None:
-    name = "A function of another role's rights (SECURITY DEFINER) can be called"
+    name = "A SECURITY DEFINER function of another role can be called"
     refused(try_, name)
     # In the master, where A could call it as soon as it got in.
     master = {**SERVER.superuser_parameters(), "dbname": "master_org_db"}

@@ -21,18 +21,18 @@ OVER_MODELS = (
     "An instance of A saved in B",
     "An instance of A deleted or refreshed in B",
     "Instances of A written in bulk in B",
-    "An instance of A given to B's queries and forms",
+    "An instance of A used in B's queries and forms",
     "A query in B that names A's alias: using=",
     "A query in A that names B's alias: using=",
     "A query set made in B and read in A",
     "A query while no organization is active",
-    "What a query set fetched in B, read in A",
-    "An instance of B in an answer of A's",
+    "Rows fetched by a query set in B, read in A",
+    "An instance of B in a response of A's",
     "A write of A's inside a bare transaction.atomic()",
 )
-RELATED = "A row of B set as a relation of A's, and sought by one"
+RELATED = "A row of B set as a relation in A, or used in a query"
 FOLLOWED = "A relation of A's followed in B, forwards and backwards"
-KEPT = "What a relation led to in B, read in A"
+KEPT = "Related objects loaded in B, read in A"
 
 
 @pytest.fixture(scope="module")
