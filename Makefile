@@ -43,6 +43,7 @@ test: venv ## Run the tests in parallel, on PostgreSQLs of their own (ARGS: more
 lint: venv ## Check style, types, migrations and production's deployment checks
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
+	@.venv/bin/lint-imports --no-logo --no-cache
 	@$(MAKE) types
 	@PYTHONPATH=. $(PY) scripts/production.py \
 		"manage.py makemigrations --check --dry-run" \
