@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from .server import Connection, master_parameters
+from .server import Connection, lock_limit, master_parameters
 
 MINIMUM_SERVER_VERSION = 160000
 
@@ -29,7 +29,8 @@ def usable_connection() -> Iterator[Connection]:
 
     Raises Unusable, also if the connection breaks inside the block.
     """
-    parameters = master_parameters()
+    # A check that waits for a lock must not hold up the command that it precedes.
+    parameters = {**master_parameters(), "options": lock_limit()}
     database, user = parameters.get("dbname", ""), parameters.get("user", "")
     where = (
         f"host {parameters.get('host') or 'localhost'}, port {parameters.get('port') or 5432}, "

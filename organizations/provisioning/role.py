@@ -1,6 +1,8 @@
 """Creates, resets and drops an organization's login role."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from django.conf import settings
@@ -117,7 +119,8 @@ def drop_role(session: ServerSession, *, role: str) -> None:
         return
     name = sql.Identifier(role)
     try:
-        session.execute(sql.SQL("DROP ROLE {}").format(name))
+        with _short_lock_wait(session):
+            session.execute(sql.SQL("DROP ROLE {}").format(name))
     except psycopg.Error as error:
         if session.connection.closed:
             raise
@@ -162,8 +165,7 @@ def drop_disabled(session: ServerSession) -> list[str]:
     if not found:
         return []
     dropped = []
-    session.value("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
-    try:
+    with _short_lock_wait(session):
         for role in found:
             try:
                 session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
@@ -173,7 +175,15 @@ def drop_disabled(session: ServerSession) -> list[str]:
                 logger.warning("role still cannot be dropped", extra={"role": role}, exc_info=error)
             else:
                 dropped.append(str(role))
+    return dropped
+
+
+@contextmanager
+def _short_lock_wait(session: ServerSession) -> Iterator[None]:
+    """Whoever holds a lock on the role must not hold up the rest: it is dropped later."""
+    session.value("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
+    try:
+        yield
     finally:
         if not session.connection.closed:
             session.execute(sql.SQL("RESET lock_timeout"))
-    return dropped

@@ -9,14 +9,15 @@ no attack where its own organization did not feel it. Exit code 1 for either.
 """
 
 import argparse
+import multiprocessing
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import psycopg
@@ -104,23 +105,7 @@ class Siege(RealServer):
         return psycopg.connect(**self.where, autocommit=True, connect_timeout=5, options=options)
 
     def users(self, name: str) -> int:
-        """The status of a list of users; 0 without an answer."""
-        with suppress(OSError, HTTPException):
-            return self._ask_as(name, "/api/v1/users/")
-        return 0
-
-    def _ask_as(self, name: str, path: str) -> int:
-        from http.client import HTTPConnection
-
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            headers = {"Authorization": f"Bearer {self.tokens[name]}", "Accept": "application/json"}
-            connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
-            response.read()
-            return response.status
-        finally:
-            connection.close()
+        return _users(self.port, self.tokens[name])
 
     def others(self, requests: int) -> Answers:
         """So many requests of the two others, half each, at the same time."""
@@ -137,30 +122,56 @@ class Siege(RealServer):
         return Answers(tuple(a for a, _ in answers), tuple(b for _, b in answers))
 
     @contextmanager
-    def crowd(self) -> Iterator[list[int]]:
-        """The attacker's people ask without a pause, more of them than there are threads."""
-        is_over = threading.Event()
-        statuses: list[int] = []
+    def crowd(self) -> Iterator[Collection[int]]:
+        """The attacker's people ask without a pause, more of them than there are threads.
 
-        def ask() -> None:
-            while not is_over.is_set():
-                statuses.append(self.users(ATTACKER))
-                time.sleep(0.5)  # It is their SQL that attacks, and not their number.
+        In a process of its own: here they would take their turns from those that are measured.
+        """
+        processes = multiprocessing.get_context("spawn")
+        with processes.Manager() as manager:
+            statuses = manager.list()
+            crowd = processes.Process(
+                target=_crowd, args=(self.port, self.tokens[ATTACKER], statuses)
+            )
+            crowd.start()
+            try:
+                yield statuses
+            finally:
+                crowd.terminate()
+                crowd.join()
 
-        threads = [threading.Thread(target=ask) for _ in range(CROWD)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield statuses
-        finally:
-            is_over.set()
-            for thread in threads:
-                thread.join()
-
-    def refused(self, statuses: list[int]) -> None:
+    def refused(self, statuses: Collection[int]) -> None:
         """Raises NoEffect unless the attacker's own people were refused."""
         if not any(status >= 500 for status in statuses):
             raise NoEffect(f"its own requests were answered {sorted(set(statuses))}")
+
+
+def _users(port: int, token: str) -> int:
+    """The status of a list of users; 0 without an answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    try:
+        connection.request("GET", "/api/v1/users/", headers=headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    except (OSError, HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def _crowd(port: int, token: str, statuses: MutableSequence[int]) -> None:
+    def ask() -> None:
+        while True:
+            statuses.append(_users(port, token))
+            time.sleep(0.5)  # It is their SQL that attacks, and not their number.
+
+    threads = [threading.Thread(target=ask) for _ in range(CROWD)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 # --- The attacks --------------------------------------------------------------------------------

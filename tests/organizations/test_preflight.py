@@ -4,9 +4,11 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.db import connections
 from psycopg import sql
+from pytest_django import Settings
 
 from organizations.provisioning import preflight
 from tests.plugin import SERVER
@@ -157,6 +159,18 @@ def test_a_server_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_host_that_has_no_address(configure: Callable[..., None]) -> None:
     configure(HOST="no-such-host.invalid")
     assert "the host name cannot be resolved. Set MASTER_DB_HOST." in sentence()
+
+
+def test_a_check_that_meets_a_lock_gives_up(superuser: Superuser, settings: Settings) -> None:
+    settings.LOCK_TIMEOUT_SECONDS = 1
+    with psycopg.connect(**SERVER.superuser_parameters("master_org_db")) as other:  # type: ignore[arg-type]
+        other.execute("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE")
+        with (
+            pytest.raises(preflight.Unusable) as unusable,
+            preflight.usable_connection() as connection,
+        ):
+            connection.execute("SET statement_timeout = '20s'; TABLE organizations")
+    assert isinstance(unusable.value.__cause__, psycopg.errors.LockNotAvailable)
 
 
 def test_manage_py_says_it_in_one_line_and_ends_with_1() -> None:
