@@ -17,7 +17,7 @@ from django.test import Client
 from organizations import services
 from organizations.isolation import Side
 from organizations.isolation.calls import all_calls, send
-from organizations.tenancy.registry import ALIAS_PREFIX
+from organizations.tenancy.tenant import ALIAS_PREFIX
 from tests.conftest import PASSWORD
 
 pytest_plugins = ["tests.isolation.fixtures"]

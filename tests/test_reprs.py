@@ -32,7 +32,7 @@ HARMLESS = {
     "organizations.provisioning.inspection.Seen.key",
     "organizations.provisioning.inspection.Stock.key",
     "organizations.provisioning.installation.Standing.key",
-    "organizations.tenancy.context.Tenant.key",
+    "organizations.tenancy.tenant.Tenant.key",
 }
 OWN_MODELS = [
     model

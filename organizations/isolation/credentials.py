@@ -17,9 +17,10 @@ from organizations import tenancy
 from organizations.errors import InvalidLink, InvalidToken
 
 from . import rows
+from .attempts import attempt
 from .calls import all_calls, send
 from .kinds import Kind, all_kinds, untried
-from .outcome import Broken, Crossed, attempt
+from .outcome import Broken, Crossed
 from .sides import Side
 from .stage import Stage
 

@@ -13,10 +13,11 @@ from django.utils import timezone
 from accounts.models import LoginSession
 from organizations import tenancy
 
+from .attempts import attempt
 from .calls import Call, all_calls, endpoints, pointing_headers, send
 from .credentials import asks_for_a_mail, code_of, refusal, refuse_errors, written_to
 from .kinds import all_kinds
-from .outcome import Broken, Crossed, attempt
+from .outcome import Broken, Crossed
 from .stage import Stage
 
 FAMILY = "http"

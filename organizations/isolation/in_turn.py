@@ -1,9 +1,10 @@
 """Isolation attempts: B's request, then A's, in one process, to catch views that keep state."""
 
+from .attempts import attempt
 from .calls import send
 from .credentials import refuse_errors
 from .http import FAMILY, call_of, everything, expect
-from .outcome import Crossed, attempt
+from .outcome import Crossed
 from .stage import Stage
 
 

@@ -12,8 +12,9 @@ from rest_framework import serializers
 from organizations import tenancy
 from organizations.tenancy import NoTenant, WrongTenant, WrongTransaction
 
+from .attempts import attempt
 from .objects import FAMILY, manager, model_named, models, of, refused, works_at_home
-from .outcome import Broken, attempt
+from .outcome import Broken
 from .stage import Stage
 
 

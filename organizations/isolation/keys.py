@@ -11,7 +11,8 @@ from django.test.utils import override_settings
 from organizations import tenancy
 from organizations.tenancy import counters
 
-from .outcome import Broken, Crossed, attempt
+from .attempts import attempt
+from .outcome import Broken, Crossed
 from .sides import Side
 from .stage import Stage
 

@@ -13,7 +13,8 @@ from organizations import tenancy
 from organizations.tenancy import NoTenant, TenancyError, WrongTenant
 
 from . import rows
-from .outcome import Broken, Crossed, attempt
+from .attempts import attempt
+from .outcome import Broken, Crossed
 from .sides import Side
 from .stage import Stage
 

@@ -10,8 +10,8 @@ from organizations import tenancy
 from organizations.tenancy import WrongTenant
 
 from . import rows
+from .attempts import attempt
 from .objects import FAMILY, in_theirs, manager, model_named, of, refused, works_at_home
-from .outcome import attempt
 from .sides import Side
 from .stage import Stage
 

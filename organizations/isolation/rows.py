@@ -9,21 +9,16 @@ rows of both sides are related.
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.apps import apps
-from django.db import DatabaseError
 from django.db.models import ForeignKey, Model
 from django.utils import timezone
-from psycopg import sql
 
 from accounts.models import LoginSession, User
 from organizations import tenancy
 
 from .extensions import merged
-
-if TYPE_CHECKING:
-    from .sides import Side
 
 TOKEN_SESSION = uuid.UUID(int=1)
 BROWSER_SESSION = uuid.UUID(int=2)
@@ -91,29 +86,7 @@ def uncovered_models(models: list[type[Model]]) -> set[str]:
     return {model._meta.label for model in models if not model._meta.auto_created} - set(makers())
 
 
-def plant(side: "Side", password_hash: str) -> None:
-    """Empty the organization's tables, and make the rows of ROWS; keys start at 1.
-
-    For test organizations only: deletes everything in it. Bypasses the router, but as the
-    organization's own role, so that no bug here can reach another's database.
-    """
-    tables = sql.SQL(", ").join(
-        sql.Identifier(model._meta.db_table) for model in tenant_models() if model._meta.managed
-    )
-    with side.direct() as connection:
-        connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(tables))
-    with tenancy.override(side.tenant):
-        for label, make in makers().items():
-            try:
-                make(side.domain, password_hash)
-            except DatabaseError as error:
-                raise RowsNotMade(label, error) from error
-        for model in tenant_models():
-            if model._meta.auto_created:
-                _put_together(model)
-
-
-def _put_together(through: type[Model]) -> None:
+def put_together(through: type[Model]) -> None:
     """Add a row to a many-to-many's own table, unless there is one, or nothing to relate."""
     values = {}
     for key in through._meta.concrete_fields:

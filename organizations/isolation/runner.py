@@ -17,7 +17,8 @@ from organizations.tenancy.mailroom import Order
 
 # Importing a family registers its attempts.
 from . import credentials, http, in_turn, keep, keys, objects, relations, server, statements
-from .outcome import ATTEMPTS, Attempt, Broken, Crossed, Result, Word
+from .attempts import ATTEMPTS, Attempt
+from .outcome import Broken, Crossed, Result, Word
 from .stage import Stage
 
 _FAMILIES = [

@@ -7,7 +7,8 @@ import psycopg
 
 from organizations.naming import RESERVED_PREFIX
 
-from .outcome import Broken, Crossed, attempt
+from .attempts import attempt
+from .outcome import Broken, Crossed
 from .stage import Stage
 
 FAMILY = "server"

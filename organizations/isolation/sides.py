@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
+from django.db import DatabaseError
 from django.test import Client
 from psycopg import sql
 
@@ -88,6 +89,27 @@ class Side:
         """A connection to its database as its role, bypassing the code under test."""
         with psycopg.connect(**self.parameters(), autocommit=True) as connection:
             yield connection
+
+    def plant(self, password_hash: str) -> None:
+        """Empty its tables, and make the rows of ROWS; keys start at 1.
+
+        For test organizations only: deletes everything in it. Bypasses the router, but as the
+        organization's own role, so that no bug here can reach another's database.
+        """
+        models = rows.tenant_models()
+        tables = [sql.Identifier(m._meta.db_table) for m in models if m._meta.managed]
+        empty = sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(sql.SQL(", ").join(tables))
+        with self.direct() as connection:
+            connection.execute(empty)
+        with tenancy.override(self.tenant):
+            for label, make in rows.makers().items():
+                try:
+                    make(self.domain, password_hash)
+                except DatabaseError as error:
+                    raise rows.RowsNotMade(label, error) from error
+            for model in models:
+                if model._meta.auto_created:
+                    rows.put_together(model)
 
     def contents(self) -> Contents:
         """Every row of its database."""

@@ -14,7 +14,6 @@ from organizations import services
 from organizations.models import Organization
 from organizations.provisioning.server import ServerSession, open_session
 
-from . import rows
 from .outcome import Crossed
 from .sides import Connection, Contents, Side, contents
 
@@ -48,7 +47,7 @@ class Stage:
     def plant(self) -> None:
         """Put equal rows with equal primary keys into both."""
         for side in (self.ours, self.theirs):
-            rows.plant(side, self.password_hash)
+            side.plant(self.password_hash)
         self._before = self._now()
 
     def forgive(self) -> None:

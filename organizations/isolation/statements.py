@@ -10,7 +10,8 @@ from psycopg import sql
 
 from organizations import tenancy
 
-from .outcome import Broken, Crossed, attempt
+from .attempts import attempt
+from .outcome import Broken, Crossed
 from .stage import Stage
 
 FAMILY = "sql"

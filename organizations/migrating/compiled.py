@@ -23,7 +23,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.recorder import MigrationRecorder
 from psycopg import sql
 
-from organizations.tenancy.registry import ALIAS_PREFIX
+from organizations.tenancy.tenant import ALIAS_PREFIX
 
 from .rehearsal import Change, Step
 

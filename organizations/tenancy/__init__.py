@@ -4,7 +4,7 @@ with tenancy.override(tenant):
     Invoice.objects.create(...)      # in that organization's database, or not at all
 """
 
-from .context import Place, Tenant, bind, get, override, peek, reset
+from .context import bind, get, override, peek, reset
 from .errors import (
     ConnectionsExhausted,
     DirectoryMissing,
@@ -21,6 +21,7 @@ from .errors import (
 from .guard import time_limit
 from .router import TenantRouter, is_tenant_model, tenant_labels
 from .streaming import aiterate, iterate
+from .tenant import Place, Tenant
 from .transaction import atomic, connection, on_commit
 
 __all__ = [

@@ -10,45 +10,15 @@ import threading
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import wraps
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from . import registry
 from .errors import NoTenant
+from .tenant import Tenant
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an organization's database is, and its role. The password is encrypted."""
-
-    database_name: str
-    role_name: str
-    sealed_password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """An organization as tenant code sees it, without credentials.
-
-    key: 32 random hexadecimal digits, never reused, unlike an id after a restore of the master.
-    Identifies what is stored outside the databases (files, cache entries). place: from the query
-    that found the tenant, to save another one; None if that is long ago: then whoever connects
-    must ask the master.
-    """
-
-    organization_id: int
-    slug: str
-    key: str = field(default="", compare=False)
-    place: Place | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def alias(self) -> str:
-        """The key in django.db.connections; made from the id, never from a name."""
-        return f"{registry.ALIAS_PREFIX}{self.organization_id}"
 
 
 class _Entry:

@@ -3,12 +3,10 @@
 So this package and the tenant apps can find an organization without importing its models.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from .errors import DirectoryMissing
-
-if TYPE_CHECKING:
-    from .context import Tenant
+from .tenant import Tenant
 
 
 class Directory(Protocol):
@@ -17,15 +15,15 @@ class Directory(Protocol):
     Except connection_settings for a tenant found here, since such a tenant knows its place.
     """
 
-    def tenant_by_id(self, organization_id: int) -> "Tenant":
+    def tenant_by_id(self, organization_id: int) -> Tenant:
         """The tenant of a usable organization. Raises an OrganizationError."""
         ...
 
-    def tenant_by_name(self, name: str) -> "Tenant":
+    def tenant_by_name(self, name: str) -> Tenant:
         """The same by any spelling of the name."""
         ...
 
-    def display_name(self, tenant: "Tenant") -> str:
+    def display_name(self, tenant: Tenant) -> str:
         """The organization's name."""
         ...
 
@@ -36,7 +34,7 @@ class Directory(Protocol):
         """
         ...
 
-    def connection_settings(self, tenant: "Tenant") -> dict[str, Any]:
+    def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry for the tenant's database."""
         ...
 

@@ -22,7 +22,7 @@ from django.forms import ModelChoiceField
 
 from . import router
 from .context import get, peek
-from .registry import ALIAS_PREFIX
+from .tenant import ALIAS_PREFIX
 
 # Methods of the instance itself.
 OF_THEMSELVES = (

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from django.conf import settings
 from django.core.signals import request_finished
@@ -25,17 +25,11 @@ from django.db.backends.signals import connection_created
 
 from . import directory, pool
 from .errors import RegistryFull
-
-if TYPE_CHECKING:
-    from .context import Place, Tenant
-
-# Always a prefix and a number: aliases become attributes of asgiref's Local, which one named
-# `_storage` would break.
-ALIAS_PREFIX = "org_"
+from .tenant import ALIAS_PREFIX, Place, Tenant
 
 _lock = threading.Lock()
 # Registered aliases, least recently used first, with the place of each if it is known.
-_recency: OrderedDict[str, "Place | None"] = OrderedDict()
+_recency: OrderedDict[str, Place | None] = OrderedDict()
 _pins: Counter[str] = Counter()  # by alias, over all threads
 _stale: set[str] = set()  # to be dropped when the last pin goes
 _forgets = 0  # how often forget() was called
@@ -125,7 +119,7 @@ class Pin:
     pinned, and what the directory raises for a deleted organization.
     """
 
-    def __init__(self, tenant: "Tenant") -> None:
+    def __init__(self, tenant: Tenant) -> None:
         self._alias: str | None = None
         self._thread = threading.get_ident()
         _register_and_pin(tenant)
@@ -162,7 +156,7 @@ class Pin:
         self.release()
 
 
-def _register_and_pin(tenant: "Tenant") -> None:
+def _register_and_pin(tenant: Tenant) -> None:
     alias = tenant.alias
     place = tenant.place
     while True:
@@ -191,11 +185,11 @@ def _register_and_pin(tenant: "Tenant") -> None:
             return
 
 
-def _is_current(alias: str, place: "Place | None") -> bool:
+def _is_current(alias: str, place: Place | None) -> bool:
     return alias in _recency and alias not in _stale and (place is None or place == _recency[alias])
 
 
-def _settings_of(tenant: "Tenant") -> dict[str, Any]:
+def _settings_of(tenant: Tenant) -> dict[str, Any]:
     """The directory's settings; also from an async task, where the ORM refuses calls."""
     try:
         asyncio.get_running_loop()

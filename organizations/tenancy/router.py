@@ -9,7 +9,7 @@ from django.db.models import Model
 
 from .context import peek
 from .errors import NoTenant, WrongTenant
-from .registry import ALIAS_PREFIX
+from .tenant import ALIAS_PREFIX
 
 MASTER = "default"
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Generic, Self, TypeVar
 
 from . import registry
-from .context import Tenant, override
+from .context import override
+from .tenant import Tenant
 
 T = TypeVar("T")
 

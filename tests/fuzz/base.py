@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from organizations import tenancy
-from organizations.isolation import Side, rows
+from organizations.isolation import Side
 from organizations.tenancy import (
     ConnectionsExhausted,
     NoTenant,
@@ -58,7 +58,7 @@ class World:
 
     def __post_init__(self) -> None:
         for side in self.sides:
-            rows.plant(side, "!")
+            side.plant("!")
             parameters: dict[str, Any] = {
                 **SERVER.superuser_parameters(),
                 "dbname": side.organization.database_name,

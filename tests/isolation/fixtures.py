@@ -8,7 +8,7 @@ from django.contrib.auth.hashers import make_password
 from pytest_django import DjangoDbBlocker
 
 from organizations import services
-from organizations.isolation import Side, rows
+from organizations.isolation import Side
 from tests.conftest import PASSWORD
 
 
@@ -38,7 +38,7 @@ def _password_hash() -> str:
 def sides(_database: None, _twins: tuple[Side, Side], _password_hash: str) -> tuple[Side, Side]:
     """alpha and beta, with equal rows under equal primary keys."""
     for side in _twins:
-        rows.plant(side, _password_hash)
+        side.plant(_password_hash)
     return _twins
 
 

@@ -7,7 +7,8 @@ import pytest
 from pytest_django import DjangoDbBlocker
 
 from organizations.isolation import runner
-from organizations.isolation.outcome import Attempt, Result
+from organizations.isolation.attempts import Attempt
+from organizations.isolation.outcome import Result
 from organizations.isolation.stage import Stage, staged
 
 Try = Callable[..., list[Result]]

@@ -9,7 +9,7 @@ import pytest
 from accounts.models import User
 from organizations import services, tenancy
 from organizations.isolation import Broken, Crossed, Side, rows, runner
-from organizations.isolation.outcome import Attempt
+from organizations.isolation.attempts import Attempt
 from organizations.isolation.stage import (
     AnotherRun,
     Stage,
@@ -83,7 +83,7 @@ def test_two_runs_do_not_remove_each_other(stage: Stage) -> None:
 def test_emptying_reaches_no_other_organizations_tables(stage: Stage, alpha: Company) -> None:
     before = Side(alpha.organization, "alpha.example", PASSWORD).contents()
     with tenancy.override(alpha.tenant):
-        rows.plant(stage.ours, "x")
+        stage.ours.plant("x")
     assert Side(alpha.organization, "alpha.example", PASSWORD).contents() == before
 
 

@@ -1,0 +1,37 @@
+"""Tenant: an organization as tenant code sees it. Place: where its database is."""
+
+from dataclasses import dataclass, field
+
+# Always a prefix and a number: aliases become attributes of asgiref's Local, which one named
+# `_storage` would break.
+ALIAS_PREFIX = "org_"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an organization's database is, and its role. The password is encrypted."""
+
+    database_name: str
+    role_name: str
+    sealed_password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """An organization as tenant code sees it, without credentials.
+
+    key: 32 random hexadecimal digits, never reused, unlike an id after a restore of the master.
+    Identifies what is stored outside the databases (files, cache entries). place: from the query
+    that found the tenant, to save another one; None if that is long ago: then whoever connects
+    must ask the master.
+    """
+
+    organization_id: int
+    slug: str
+    key: str = field(default="", compare=False)
+    place: Place | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def alias(self) -> str:
+        """The key in django.db.connections; made from the id, never from a name."""
+        return f"{ALIAS_PREFIX}{self.organization_id}"
