@@ -16,7 +16,7 @@ from .helpers import work
 def test_mails_of_a_users_table_that_sleeps_hold_one_of_two_threads(
     alpha: Company, beta: Company, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.STATEMENT_TIMEOUT_SECONDS = 0.8
+    settings.STATEMENT_TIMEOUT_SECONDS = 2
     monkeypatch.setattr(guard, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
     for company in (*[alpha] * 4, beta):
