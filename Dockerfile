@@ -1,5 +1,5 @@
 # Two stages: the first installs and collects, the second runs. Every path lies below /app, so that
-# scripts/run_dockerfile.py can do the same in plain folders where no Docker is at hand. The images
+# deploy/run_dockerfile.py can do the same in plain folders where no Docker is at hand. The images
 # are named by digest, so that each build begins with the same ones: docs/deployment.md says how to
 # move on.
 

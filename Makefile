@@ -45,7 +45,7 @@ lint: venv ## Check style, types, migrations and production's deployment checks
 	@$(PY) -m ruff format --check
 	@.venv/bin/lint-imports --no-logo --no-cache
 	@$(MAKE) types
-	@PYTHONPATH=. $(PY) scripts/production.py \
+	@PYTHONPATH=. $(PY) deploy/production.py \
 		"manage.py makemigrations --check --dry-run" \
 		"manage.py migrate --verbosity 0" \
 		"manage.py check --deploy --fail-level WARNING --database default"
@@ -59,7 +59,7 @@ test-browser: venv need-chromium ## Run the tests in a browser (chromium)
 	@$(PY) -m pytest -m browser tests/browser $(ARGS)
 
 check-isolation: venv ## Attack one organization from another in every known way
-	@PYTHONPATH=. $(PY) scripts/production.py \
+	@PYTHONPATH=. $(PY) deploy/production.py \
 		"manage.py migrate --verbosity 0" "manage.py check_isolation $(ARGS)"
 
 compose-secrets: ## Make random secrets for docker compose; existing ones stay
@@ -166,16 +166,16 @@ help: ## Print this list
 		/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
 
 venv: ## Make .venv and install requirements/dev.txt, if needed
-	@PYTHON='$(PYTHON)' sh scripts/venv.sh
+	@PYTHON='$(PYTHON)' sh requirements/venv.sh
 
 types: venv ## Check types with mypy; part of lint
 	@$(MYPY_ENV) $(PY) -m mypy
 
 docker-check: venv ## Build, start and use what the Dockerfile says, without Docker
-	@PYTHONPATH=. $(PY) scripts/run_dockerfile.py
+	@PYTHONPATH=. $(PY) deploy/run_dockerfile.py
 
 audit-dependencies: venv ## Ask pip-audit whether a pinned package has a known vulnerability
-	@$(PY) scripts/audit_dependencies.py $(ARGS)
+	@$(PY) requirements/audit_dependencies.py $(ARGS)
 
 upgrade-requirements: ## Pin the newest versions that fit
 	@$(MAKE) requirements UPGRADE=--upgrade
@@ -183,15 +183,15 @@ upgrade-requirements: ## Pin the newest versions that fit
 # What the targets above need.
 
 need-chromium:
-	@sh scripts/debian_package.sh /usr/bin/chromium chromium
+	@sh requirements/debian_package.sh /usr/bin/chromium chromium
 
 need-postgresql:
-	@sh scripts/debian_package.sh '/usr/lib/postgresql/*/bin/postgres' postgresql
+	@sh requirements/debian_package.sh '/usr/lib/postgresql/*/bin/postgres' postgresql
 
 need-wrk:
-	@sh scripts/debian_package.sh /usr/bin/wrk wrk
+	@sh requirements/debian_package.sh /usr/bin/wrk wrk
 
-# Beside dev's in .venv; the copy says that it is there, as scripts/venv.sh does it.
+# Beside dev's in .venv; the copy says that it is there, as requirements/venv.sh does it.
 define beside
 	@cmp -s requirements/$(1).txt .venv/installed-$(1).txt || { \
 		echo "Installing requirements/$(1).txt into .venv"; \
@@ -213,10 +213,10 @@ need-clients: venv need-npm
 		cp tests/clients/package-lock.json .venv/clients/installed.json; }
 
 need-npm:
-	@sh scripts/debian_package.sh /usr/bin/npm npm
+	@sh requirements/debian_package.sh /usr/bin/npm npm
 
 need-haproxy:
-	@sh scripts/debian_package.sh /usr/sbin/haproxy haproxy
+	@sh requirements/debian_package.sh /usr/sbin/haproxy haproxy
 
 need-redis:
-	@sh scripts/debian_package.sh /usr/bin/redis-server redis-server
+	@sh requirements/debian_package.sh /usr/bin/redis-server redis-server

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _SPEC = importlib.util.spec_from_file_location(
-    "audit_dependencies", ROOT / "scripts" / "audit_dependencies.py"
+    "audit_dependencies", ROOT / "requirements" / "audit_dependencies.py"
 )
 assert _SPEC is not None and _SPEC.loader is not None
 audit = importlib.util.module_from_spec(_SPEC)

@@ -19,7 +19,7 @@ def test_every_package_has_its_hashes(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Makefile", "Dockerfile", "scripts/venv.sh", "docs/deployment.md"]
+    "name", ["Makefile", "Dockerfile", "requirements/venv.sh", "docs/deployment.md"]
 )
 def test_nothing_is_installed_without_asking_for_them(name: str) -> None:
     text = (ROOT / name).read_text().replace("\\\n", " ")

@@ -1,6 +1,6 @@
 """Production settings with random secrets, and a new, empty PostgreSQL for as long as needed.
 
-scripts/production.py "manage.py check --deploy" …: run each command of this project so, in order;
+deploy/production.py "manage.py check --deploy" …: run each command of this project so, in order;
 the first that fails decides the exit code.
 """
 

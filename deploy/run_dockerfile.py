@@ -25,7 +25,7 @@ from production import PROJECT, master_database, random_secrets, reachable_folde
 from relay import relay
 
 # What a container never gets.
-FORBIDDEN = (".git", ".env", ".venv", ".data", ".ci", "deploy", "scripts", "secrets", "tests")
+FORBIDDEN = (".git", ".env", ".venv", ".data", ".ci", "deploy", "secrets", "tests")
 # Not the address that HEALTHCHECK connects to: in production that is seldom allowed as a host.
 PUBLIC_HOST = "api.example.com"
 START_SECONDS = 90.0
