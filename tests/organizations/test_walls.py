@@ -12,6 +12,7 @@ from organizations.isolation.rows import tenant_models
 from organizations.naming import name_key
 from organizations.provisioning.database import sizes_bytes
 from organizations.provisioning.server import open_session
+from organizations.provisioning.warm import stock
 from organizations.sealing import unseal
 from tests.conftest import PASSWORD, Company
 from tests.plugin import SERVER
@@ -207,6 +208,7 @@ def test_the_verifier_of_an_organizations_role_has_one_iteration(
 
 def test_the_servers_log_never_sees_a_password(superuser: Superuser) -> None:
     log = Path(str(SERVER._server._log))
+    stock.close()  # A session of before may not have been told yet.
     superuser.execute("ALTER SYSTEM SET log_statement = 'all'")
     reload_configuration(superuser)
     try:
