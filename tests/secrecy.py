@@ -46,9 +46,9 @@ class Secrets:
         self._by_key: dict[str, dict[str, str]] = defaultdict(dict)
 
     def add(self, kind: str, value: object) -> None:
-        """Note a secret; a short one could be a word that means something else."""
+        """Note a secret; a short one, or one letter many times, could mean something else."""
         text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        if len(text) >= KEY_LENGTH:
+        if len(text) >= KEY_LENGTH and len(set(text)) > 1:
             self._by_key[text[-KEY_LENGTH:]][text] = kind
 
     def kinds_in(self, text: str) -> set[str]:
