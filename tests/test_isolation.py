@@ -28,10 +28,6 @@ pytest_plugins = ["tests.isolation.fixtures"]
 LOG_INS: list[Callable[[Side], Client]] = [Side.by_token, Side.by_cookie]
 log_ins = pytest.mark.parametrize("log_in", LOG_INS, ids=["token", "cookie"])
 CALLS = all_calls()
-every_call = pytest.mark.parametrize("key", CALLS)
-# Those that look for a login.
-AUTHENTICATED = [key for key, call in CALLS.items() if call.audience in ("member", "staff")]
-BODY_CREDENTIALS = [key for key, call in CALLS.items() if call.audience in ("login", "refresh")]
 
 
 # --- Nothing is left out ------------------------------------------------------------------------
