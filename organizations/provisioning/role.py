@@ -118,15 +118,15 @@ def drop_role(session: ServerSession, *, role: str) -> None:
     if not session.role_exists(role):
         return
     name = sql.Identifier(role)
-    try:
-        with _short_lock_wait(session):
+    with _short_lock_wait(session):
+        try:
             session.execute(sql.SQL("DROP ROLE {}").format(name))
-    except psycopg.Error as error:
-        if session.connection.closed:
-            raise
-        # This waits for no lock that another role can hold.
-        session.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(name))
-        logger.warning("role not dropped, login disabled", extra={"role": role}, exc_info=error)
+        except psycopg.Error as error:
+            if session.connection.closed:
+                raise
+            # This waits for no lock that another role can hold.
+            session.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(name))
+            logger.warning("role not dropped, login disabled", extra={"role": role}, exc_info=error)
 
 
 # Roles that nothing refers to any more, as far as this transaction sees. One with a row, or that

@@ -54,7 +54,10 @@ def ensure(session: ServerSession) -> Template | None:
     if time.monotonic() < _not_before or obstacles() or not session.try_lock(LOCK):
         return None
     try:
-        return ready() or (None if obstacles() else build(session))
+        if (template := ready()) is not None or obstacles():
+            return template
+        drop_unfinished(session)
+        return build(session)
     except Exception as error:
         if trouble.is_servers(error):
             raise
@@ -119,7 +122,6 @@ def build(session: ServerSession) -> Template | None:
     """
     began = time.perf_counter()
     code.refuse_problem()
-    drop_unfinished(session)
     master = session.connection.info.dbname
     template = Template.objects.create(
         server=Server.of_master(),

@@ -19,6 +19,8 @@ from organizations.errors import (
     TookTooLong,
 )
 from organizations.models import Organization
+from organizations.provisioning.role import drop_role
+from organizations.provisioning.server import open_session
 from tests import processes
 from tests.conftest import PASSWORD, leftovers
 from tests.plugin import SERVER
@@ -227,6 +229,20 @@ def test_a_step_waits_for_no_lock_for_ever_and_leaves_nothing(
             sign_up()
     services.reconcile_organizations()  # What it could not take back, for the lock.
     assert_nothing_is_left_and_the_name_is_free(superuser)
+
+
+@pytest.mark.timeout(30)
+def test_a_role_that_cannot_be_dropped_now_holds_nobody_up(
+    superuser: Superuser, settings: Settings
+) -> None:
+    organization = sign_up()
+    settings.LOCK_TIMEOUT_SECONDS = 60
+    with psycopg.connect(**SERVER.superuser_parameters()) as blocker, open_session() as session:  # type: ignore[arg-type]
+        blocker.execute("LOCK TABLE pg_authid IN SHARE ROW EXCLUSIVE MODE")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            drop_role(session, role=organization.role_name)
+    services.delete_organization(organization)
+    assert leftovers(superuser) == (set(), set())
 
 
 # --- Killed -------------------------------------------------------------------------------------
