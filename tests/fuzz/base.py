@@ -277,7 +277,8 @@ class Base(RuleBasedStateMachine):
     def _what_is_in_use_is_pinned_and_nothing_else(self) -> None:
         registered = registry.registered()
         pinned = {self.alias(number): count for number, count in self.model.pinned().items()}
-        assert dict(+registry._pins) == pinned
+        found = dict(+registry._pins)
+        assert found == pinned, f"pinned: {found}, and must be {pinned}"
         assert set(pinned) <= set(registered), "an alias in use was evicted"
         assert pool.shared.open <= MOST_CONNECTIONS
 
