@@ -14,7 +14,7 @@ from organizations.models import SpareDatabase
 
 from . import spares
 from .server import ServerSession, open_session
-from .trouble import is_servers
+from .trouble import cause_of, is_servers
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) 
                 except DatabaseKept as error:
                     failures[surplus[0].pk] = error
                 except (psycopg.Error, DatabaseError) as error:
-                    if session.connection.closed or is_servers(error):
+                    if session.connection.closed or _is_for_all(error):
                         raise
                     failures[surplus[0].pk] = error
             elif spares.missing():
@@ -55,6 +55,12 @@ def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) 
     if failures:
         raise next(iter(failures.values()))
     return made, dropped
+
+
+def _is_for_all(error: BaseException) -> bool:
+    """Whether it would be the same for the next one. Nobody works in a spare database, so a lock
+    that holds up its drop holds up every drop."""
+    return is_servers(error) or isinstance(cause_of(error), psycopg.errors.LockNotAvailable)
 
 
 def _surplus(failures: Collection[int]) -> list[SpareDatabase]:

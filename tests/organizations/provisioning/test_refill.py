@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 from pytest_django import Settings
 
 from organizations import services
-from organizations.errors import OrganizationError
+from organizations.errors import OrganizationError, TookTooLong
 from organizations.models import SpareDatabase, Template
 from organizations.provisioning import refill, templates
 from organizations.provisioning.server import open_session
@@ -27,6 +28,7 @@ from tests.organizations.helpers import (
     together,
     wait_for,
 )
+from tests.plugin import SERVER
 
 KILLED_AT = """
 import os, signal, sys
@@ -221,6 +223,18 @@ def test_a_refill_that_fails_is_tried_again_less_and_less_often(
 
 # --- The commands --------------------------------------------------------------------------------
 @pytest.mark.usefixtures("none_wanted_here", "template")
+def test_a_lock_that_holds_up_every_drop_is_waited_for_once(
+    spares: list[SpareDatabase], settings: Settings
+) -> None:
+    settings.LOCK_TIMEOUT_SECONDS = 1
+    settings.ORG_SPARE_DATABASES = 0
+    with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
+        blocker.execute("LOCK TABLE pg_database IN SHARE ROW EXCLUSIVE MODE")
+        with pytest.raises(TookTooLong), open_session() as session:
+            refill.fill(session)
+    assert SpareDatabase.objects.filter(ready=True).count() == len(spares) - 1
+
+
 def test_without_loop_it_says_what_it_did_and_ends(superuser: Superuser) -> None:
     filled = manage("refill_spares", ORG_SPARE_DATABASES="2")
     assert (filled.returncode, filled.stdout) == (0, "2 wanted: 2 made, 0 dropped.\n")
