@@ -27,7 +27,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz fuzz-small kill-storm job-storm migrate-storm hostile hostile-small faults faults-small login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz fuzz-small kill-storm job-storm migrate-storm hostile hostile-small faults faults-small mutants login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
@@ -132,6 +132,9 @@ job-storm: venv ## Kill (-9) a worker during each kind of job, KILLS times each,
 
 migrate-storm: venv ## Kill (-9) migrate_orgs half-way, spoil one organization's data, and count
 	@$(PY) -m tests.faults.migrate_storm $(ARGS)
+
+mutants: venv ## Break the product in 120 named ways, and see the tests of each fail (minutes)
+	@$(PY) -m tests.mutants $(ARGS)
 
 ##@ Measurements
 
