@@ -19,8 +19,8 @@ from organizations.errors import MailRefused, MailServerUnavailable
 from organizations.tenancy import Tenant, directory, trail
 from organizations.tenancy.mailroom import Order
 
-from . import links
-from .links import Purpose
+from . import link_tokens
+from .link_tokens import Purpose
 from .models import User
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def _write(order: Order, *, admin_email: str) -> tuple[EmailMessage | None, User
     page = reverse(PAGES.get(kind, "password-reset")).removeprefix(get_script_prefix())
     query = ""
     if kind.purpose is not None:
-        query = "?" + urlencode({"token": links.token_for(addressee, purpose=kind.purpose)})
+        query = "?" + urlencode({"token": link_tokens.token_for(addressee, purpose=kind.purpose)})
     mail = compose(
         kind,
         organization=_plain(directory.get().display_name(tenant), tenant.slug),

@@ -19,19 +19,12 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from organizations import tenancy
-from organizations.errors import (
-    AdminRequired,
-    InvalidCredentials,
-    LoginDelayed,
-    OrganizationMismatch,
-    OrganizationNotFound,
-    OrganizationSuspended,
-    TooManyRequests,
-)
+from organizations.errors import OrganizationMismatch, OrganizationNotFound, OrganizationSuspended
 from organizations.tenancy import counters, directory, trail
 from organizations.tenancy.counters import Reservation
 from organizations.tenancy.http import client_address
 
+from .errors import AdminRequired, InvalidCredentials, LoginDelayed, TooManyRequests
 from .models import email_key
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

@@ -7,10 +7,6 @@ from django.http import HttpRequest
 
 from organizations import tenancy
 from organizations.errors import (
-    AccountError,
-    AdminRequired,
-    InvalidCredentials,
-    InvalidToken,
     OrganizationMigrating,
     OrganizationMismatch,
     OrganizationNotFound,
@@ -20,6 +16,7 @@ from organizations.tenancy import Tenant, directory, trail
 from organizations.tenancy.http import is_form_of_another, other_organization
 
 from . import limits, services
+from .errors import AccountError, AdminRequired, InvalidCredentials, InvalidToken
 from .models import LoginSession, User
 from .tokens import Credential
 

@@ -14,11 +14,11 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from organizations import tenancy
-from organizations.errors import TooManyRequests
 from organizations.tenancy import Tenant, mailroom, trail
 from organizations.tenancy.mailroom import Order
 
 from . import limits
+from .errors import TooManyRequests
 from .letters import Kind
 from .models import User
 

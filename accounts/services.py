@@ -14,16 +14,10 @@ from django.utils import timezone
 from rest_framework_simplejwt.settings import api_settings
 
 from organizations import tenancy
-from organizations.errors import (
-    InvalidCredentials,
-    InvalidToken,
-    LastAdmin,
-    UserExists,
-    UserGone,
-)
 from organizations.tenancy import trail
 from organizations.tenancy.constraints import broken_unique, lacks_parent
 
+from .errors import InvalidCredentials, InvalidToken, LastAdmin, UserExists, UserGone
 from .hashers import readable
 from .models import LoginSession, User, email_key
 from .tokens import Credential

@@ -15,9 +15,9 @@ from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
-from organizations.errors import InvalidToken
 from organizations.tenancy import Tenant
 
+from .errors import InvalidToken
 from .models import LoginSession
 from .signing_keys import KeyRingBackend
 

@@ -25,7 +25,7 @@ from psycopg_pool import ConnectionPool
 
 from organizations.tenancy import pool
 from organizations.tenancy.guard import Connection
-from orgmgmt.embedded import EmbeddedPostgres
+from orgmgmt.embedded.postgres import EmbeddedPostgres
 
 THREADS = 4
 ROUNDS = 3

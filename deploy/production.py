@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orgmgmt.embedded import EmbeddedPostgres
+from orgmgmt.embedded.postgres import EmbeddedPostgres
 
 PROJECT = Path(__file__).resolve().parent.parent
 

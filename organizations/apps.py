@@ -7,24 +7,21 @@ class OrganizationsConfig(AppConfig):
     name = "organizations"
 
     def ready(self) -> None:
-        from . import (  # noqa: F401 - registers the system checks
-            audit_checks,
-            checks,
-            edge_checks,
-            migration_checks,
-            staff_acts,
-        )
+        from .api.serializing import guard_serializers
         from .audit import MasterTrail
+        from .background.mails import MailJobs
+        from .checks import audit, edge, jobs, migrations, server  # noqa: F401 - registers them
         from .directory import MasterDirectory
-        from .serializing import guard_serializers
+        from .staff import record
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise
-        from .tenancy import directory, trail
+        from .tenancy import directory, mailroom, trail
         from .tenancy.instances import guard_instances
         from .tenancy.querysets import guard_query_sets
 
         directory.install(MasterDirectory())
         trail.install(MasterTrail())
+        mailroom.install(MailJobs())
         guard_instances()
         guard_query_sets()
         guard_serializers()
-        staff_acts.connect()
+        record.connect()

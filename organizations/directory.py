@@ -8,9 +8,9 @@ from .errors import OrganizationNotFound, OrganizationSuspended
 from .migrating.skew import refuse_outdated
 from .models import Organization
 from .naming import name_digest, name_digests
-from .provisioning import backends, installation
-from .provisioning.database import settings_for
-from .provisioning.server import open_session
+from .postgres import backends, installation
+from .postgres.databases import settings_for
+from .postgres.sessions import open_session
 from .tenancy import Place, Tenant
 
 

@@ -1,10 +1,8 @@
-"""All domain errors: one class per cause, for organizations and accounts.
+"""Errors about organizations: one class per cause. Those about accounts are in accounts/errors.py.
 
 Each message says which organization and what to do. `code` is what the API and `--json` show. Only
-orgmgmt/exceptions.py maps them to HTTP status codes.
+orgmgmt/edge/exceptions.py maps them to HTTP status codes.
 """
-
-import math
 
 
 class OrganizationError(Exception):
@@ -410,94 +408,3 @@ UNAVAILABLE = (
 OUR_FAULT = (
     "Something went wrong on our side. Nothing was created. The error was logged; try again later."
 )
-
-
-class AccountError(Exception):
-    """Base class of the errors about user accounts."""
-
-    code = "account_error"
-
-
-class InvalidCredentials(AccountError):
-    """Wrong e-mail, wrong password or inactive user: the same answer for all three."""
-
-    code = "invalid_credentials"
-
-    def __init__(self) -> None:
-        super().__init__("The e-mail or password is wrong, or the account is not active.")
-
-
-class AdminRequired(AccountError):
-    """The user is not an admin of the organization."""
-
-    code = "admin_required"
-
-    def __init__(self) -> None:
-        super().__init__("Only the organization's admins may do this.")
-
-
-class TooManyRequests(AccountError):
-    """Rate limit exceeded; `seconds` until the next request is allowed."""
-
-    code = "throttled"
-
-    def __init__(self, seconds: float, what: str = "requests") -> None:
-        self.seconds = max(1, math.ceil(seconds))
-        unit = "second" if self.seconds == 1 else "seconds"
-        super().__init__(f"Too many {what}. Try again in {self.seconds} {unit}.")
-
-
-class LoginDelayed(TooManyRequests):
-    """Too many failed logins for this account; none is tried until `seconds` have passed."""
-
-    code = "login_delayed"
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds, "failed logins")
-
-
-class InvalidToken(AccountError):
-    """The token is malformed, expired, revoked, of the wrong kind or of another organization."""
-
-    code = "invalid_token"
-
-    def __init__(self) -> None:
-        super().__init__("The token is invalid, expired or revoked. Log in again.")
-
-
-class InvalidLink(AccountError):
-    """A mailed link that is malformed, expired, used or somebody else's: one answer for all."""
-
-    code = "invalid_link"
-
-    def __init__(self) -> None:
-        super().__init__("This link is invalid or has expired. Request a new one.")
-
-
-class UserExists(AccountError):
-    """The e-mail address is taken in this organization."""
-
-    code = "user_exists"
-
-    def __init__(self, email: str) -> None:
-        super().__init__(f"A user with the e-mail address {email} already exists.")
-
-
-class UserGone(AccountError):
-    """The user was removed during this request."""
-
-    code = "user_gone"
-
-    def __init__(self) -> None:
-        super().__init__("This user has been removed. Reload the list.")
-
-
-class LastAdmin(AccountError):
-    """The change would leave the organization without an active admin."""
-
-    code = "last_admin"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "This is the organization's last active admin. Make another user an admin first."
-        )

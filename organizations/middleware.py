@@ -12,11 +12,12 @@ from django.urls import Resolver404, resolve
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from accounts import services, tokens
+from accounts.errors import AccountError
 from accounts.logins import tenant_of
 from accounts.models import LoginSession
 
 from . import tenancy
-from .errors import AccountError, OrganizationError
+from .errors import OrganizationError
 from .tenancy import trail
 
 # Errors of a credential or of resolving it that are no bugs.
@@ -40,7 +41,7 @@ class TenantMiddleware:
 
     It sets on the request `credential_kind`; `credential`, a Credential or its error; and `login`,
     the LoginSession with its user, or None. An invalid credential activates nothing and is not
-    answered here: accounts.authentication raises its error if a login is needed, and
+    answered here: accounts.api.authentication raises its error if a login is needed, and
     EdgeMiddleware answers with it if a plain view queries the database.
     """
 

@@ -1,6 +1,6 @@
 """Models of the master database: organizations, servers, staff, templates, audit trail, counters.
 
-organizations/services.py is the only writer of Organization, except for migration records
+organizations/lifecycle.py is the only writer of Organization, except for migration records
 (migrating/records.py).
 """
 
@@ -294,7 +294,7 @@ class SpareDatabase(models.Model):
 
 
 class AuditEntry(models.Model):
-    """An entry of the audit trail, written by organizations/audit.py. The database refuses changes.
+    """An entry of the audit trail, written by organizations/audit. The database refuses changes.
 
     organization_id is no foreign key: an entry outlives the row. Persons are identified by primary
     key and by a hash under their organization's key, never by name or address.

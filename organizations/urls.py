@@ -3,7 +3,7 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from . import audit_views, sign_up_views, views
+from .api import audit, sign_ups, views
 
 router = SimpleRouter()
 router.register("organizations", views.OrganizationViewSet, basename="organizations")
@@ -12,13 +12,13 @@ contract_urlpatterns = [
     path("org/create", views.CreateOrganizationView.as_view(), name="org-create"),
     path(
         "org/create/status/<str:token>",
-        sign_up_views.SignUpStatusView.as_view(),
+        sign_ups.SignUpStatusView.as_view(),
         name="sign-up-status",
     ),
     path("org/get", views.GetOrganizationView.as_view(), name="org-get"),
 ]
 urlpatterns = [
     path("organization/", views.OwnOrganizationView.as_view(), name="organization"),
-    path("audit/", audit_views.AuditView.as_view(), name="audit"),
+    path("audit/", audit.AuditView.as_view(), name="audit"),
     *router.urls,
 ]

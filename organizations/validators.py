@@ -1,8 +1,11 @@
-"""Validates organization names."""
+"""Validates organization names, and the input of a sign-up. Asks no database."""
 
 import unicodedata
 
 from django.core.exceptions import ValidationError
+
+from accounts.models import User
+from accounts.validators import check_email, check_fields, check_new_password
 
 from .naming import display_name, name_key
 
@@ -25,3 +28,13 @@ def validate_name(name: str) -> None:
             raise ValidationError("Remove control characters and unassigned characters.")
     if not any(unicodedata.category(character)[0] in "LNS" for character in name_key(name)):
         raise ValidationError("Use a name with at least one letter, digit or symbol.")
+
+
+def validate_sign_up(*, name: str, email: str, password: str) -> None:
+    """Raise ValidationError, by field, with all that is wrong at once."""
+    email = email.strip()
+    check_fields(
+        organization_name=lambda: validate_name(name),
+        email=lambda: check_email(email),
+        password=lambda: check_new_password(password, user=User(email=email)),
+    )

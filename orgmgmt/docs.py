@@ -8,7 +8,7 @@ from drf_spectacular.renderers import OpenApiJsonRenderer
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 from rest_framework.request import Request
 
-from .headers import policy_of
+from .edge.headers import policy_of
 
 
 class _SchemaRenderer(OpenApiJsonRenderer):

@@ -16,7 +16,7 @@ try:
 except ImproperlyConfigured as error:
     sys.exit(f"Configuration: {error}")
 
-worker_class = "orgmgmt.worker.Worker"
+worker_class = "orgmgmt.edge.worker.Worker"
 workers = settings.WEB_CONCURRENCY
 threads = settings.WEB_THREADS
 # For a worker whose main thread hangs; a request has REQUEST_TIMEOUT_SECONDS.

@@ -33,12 +33,12 @@ def database_ready(*, waits: bool = False) -> Iterator[None]:
         with _explained():
             yield
         return
-    from orgmgmt import embedded
+    from .embedded import postgres
 
-    server = embedded.EmbeddedPostgres(settings.DATA_DIR)
+    server = postgres.EmbeddedPostgres(settings.DATA_DIR)
     try:
         server.acquire()
-    except embedded.EmbeddedError as error:
+    except postgres.EmbeddedError as error:
         sys.exit(f"Embedded PostgreSQL: {error}")
     try:
         # For `dbshell`, and for psql in a `shell`.
@@ -61,7 +61,7 @@ def _limit_waiting() -> None:
     """
     from django.db import connections
 
-    from organizations.provisioning.server import lock_limit
+    from organizations.postgres.sessions import lock_limit
 
     entry = connections.settings["default"]
     entry["OPTIONS"] = {**entry.get("OPTIONS", {}), "options": lock_limit()}
@@ -132,7 +132,7 @@ def _explained() -> Iterator[None]:
 def _exit_on_problem(*, waits: bool = False) -> None:
     import django
 
-    from organizations.provisioning import preflight
+    from organizations.postgres import preflight
 
     pause = _FIRST_PAUSE_SECONDS
     while (found := preflight.look()) is not None:

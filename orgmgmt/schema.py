@@ -11,7 +11,7 @@ from rest_framework.parsers import JSONParser
 from rest_framework.permissions import AllowAny
 from rest_framework.views import APIView
 
-from .exceptions import body
+from .edge.exceptions import body
 
 
 class ErrorOutput(serializers.Serializer[Any]):
@@ -82,7 +82,7 @@ _RETRY_AFTER = {
 
 
 class _Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "accounts.authentication.BearerAuthentication"
+    target_class = "accounts.api.authentication.BearerAuthentication"
     name = "bearer"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class _Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
 
 
 class _BrowserSession(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "accounts.authentication.BrowserSessionAuthentication"
+    target_class = "accounts.api.authentication.BrowserSessionAuthentication"
     name = "browserSession"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class _BrowserSession(OpenApiAuthenticationExtension):  # type: ignore[no-untype
 
 
 class _StaffSession(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "organizations.authentication.StaffSessionAuthentication"
+    target_class = "organizations.api.authentication.StaffSessionAuthentication"
     name = "staffSession"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class Operation(AutoSchema):
         return _may_be_empty(super()._get_pagination_parameters())  # type: ignore[no-untyped-call]
 
     def _error_statuses(self) -> set[int]:
-        # 400: an unknown host. Unreadable requests: orgmgmt/worker.py.
+        # 400: an unknown host. Unreadable requests: orgmgmt/edge/worker.py.
         statuses = {400, 414, 431, *getattr(self.view, "error_statuses", ())}
         if not getattr(self.view, "asks_no_database", False):
             statuses.add(503)

@@ -50,7 +50,7 @@ class _DevelopmentServer(BaseApplication):
 
         options = {
             "bind": settings.BIND,
-            "worker_class": "orgmgmt.worker.Worker",
+            "worker_class": "orgmgmt.edge.worker.Worker",
             "workers": settings.WEB_CONCURRENCY,
             "threads": settings.WEB_THREADS,
             "timeout": 60,
@@ -134,7 +134,7 @@ def _prepare() -> None:
     from django.core.management import CommandError, call_command
     from django.db import connections
 
-    from organizations.provisioning.warm import stock
+    from organizations.postgres.warm import stock
     from organizations.tenancy import pool
 
     try:

@@ -324,30 +324,30 @@ def database_url(name: str) -> dict[str, Any]:
 
 def embedded_programs() -> str:
     """The folder of the embedded PostgreSQL's programs; empty without them."""
-    from orgmgmt import embedded, embedded_system
+    from .embedded import postgres, system
 
-    if not embedded.available():
+    if not postgres.available():
         return ""
-    return str(embedded_system.wheel_folder() / "pginstall" / "bin")
+    return str(system.wheel_folder() / "pginstall" / "bin")
 
 
 def embedded_database() -> dict[str, Any]:
-    """The DATABASES entry of the embedded PostgreSQL (orgmgmt/embedded.py)."""
-    from orgmgmt import embedded
+    """The DATABASES entry of the embedded PostgreSQL (orgmgmt/embedded/postgres.py)."""
+    from .embedded import postgres
 
     missing = ImproperlyConfigured(
         "No database is configured. Set DATABASE_URL, or MASTER_DB_HOST and the like. For "
         "development, `make run` sets up its own PostgreSQL."
     )
-    if not DEBUG or not embedded.available():
+    if not DEBUG or not postgres.available():
         raise missing
-    server = embedded.EmbeddedPostgres(DATA_DIR)
+    server = postgres.EmbeddedPostgres(DATA_DIR)
     try:
         if _DEVELOPMENT_SETUP and not server.is_initialised():
             with server:
                 pass
         parameters = server.connection_parameters()
-    except embedded.EmbeddedError as error:
+    except postgres.EmbeddedError as error:
         if _DEVELOPMENT_SETUP:
             raise ImproperlyConfigured(str(error)) from error
         raise missing from error
@@ -448,7 +448,7 @@ WORKER_STOP_SECONDS = number("WORKER_STOP_SECONDS", default=25, at_most=3_600)
 
 # --- Applications -------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "organizations.admin_config.PlatformAdminConfig",  # django.contrib.admin
+    "organizations.staff.config.PlatformAdminConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -467,19 +467,19 @@ INSTALLED_APPS = [
 ]
 AUTH_USER_MODEL = "organizations.Staff"
 MIDDLEWARE = [
-    "orgmgmt.middleware.FreshContextMiddleware",
-    "orgmgmt.headers.SecurityHeadersMiddleware",
-    "orgmgmt.origin.OriginMiddleware",
+    "orgmgmt.edge.middleware.FreshContextMiddleware",
+    "orgmgmt.edge.headers.SecurityHeadersMiddleware",
+    "orgmgmt.edge.origin.OriginMiddleware",
     # Outside EdgeMiddleware: allowed origins must be able to read its refusals too.
     "corsheaders.middleware.CorsMiddleware",
-    "orgmgmt.middleware.EdgeMiddleware",
+    "orgmgmt.edge.middleware.EdgeMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "orgmgmt.pages.Files",
-    "orgmgmt.pages.Session",
+    "orgmgmt.edge.pages.Files",
+    "orgmgmt.edge.pages.Session",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "orgmgmt.pages.Authentication",
-    "orgmgmt.pages.Messages",
+    "orgmgmt.edge.pages.Authentication",
+    "orgmgmt.edge.pages.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "organizations.middleware.TenantMiddleware",
 ]
@@ -512,9 +512,9 @@ PORT = number("PORT", default=8000, at_most=65_535)
 BIND = f"[{HOST}]:{PORT}" if ":" in HOST else f"{HOST}:{PORT}"
 WEB_CONCURRENCY = number("WEB_CONCURRENCY", default=2, at_most=1_000)
 WEB_THREADS = number("WEB_THREADS", default=4, at_most=1_000)
-# From a request's first byte to its response's last (orgmgmt/worker.py).
+# From a request's first byte to its response's last (orgmgmt/edge/worker.py).
 REQUEST_TIMEOUT_SECONDS = number("REQUEST_TIMEOUT_SECONDS", default=60, at_most=3_600)
-# For one statement, and for its wait for a lock (orgmgmt/limits.py).
+# For one statement, and for its wait for a lock (orgmgmt/edge/timeouts.py).
 STATEMENT_TIMEOUT_SECONDS = number("STATEMENT_TIMEOUT_SECONDS", default=8, at_most=3_600)
 LOCK_TIMEOUT_SECONDS = number("LOCK_TIMEOUT_SECONDS", default=5, at_most=3_600)
 # The number of hosts that run these processes.
@@ -538,7 +538,7 @@ ORG_MAX_ANSWER_BYTES = number(
 # --- The edge -----------------------------------------------------------------------------------
 ALLOWED_HOSTS = names("ALLOWED_HOSTS", default=f"localhost,127.0.0.1,[::1],{HOST}" if DEBUG else "")
 CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
-CSRF_FAILURE_VIEW = "orgmgmt.exceptions.csrf_failure"
+CSRF_FAILURE_VIEW = "orgmgmt.edge.exceptions.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = number("MAX_BODY_BYTES", default=1_000_000, at_most=1_000_000_000)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
@@ -630,7 +630,7 @@ def caches() -> dict[str, dict[str, Any]]:
     # Without CACHE_URL `default` is local to each process: organizations' data must not be in the
     # master database.
     default: dict[str, Any] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    throttles: dict[str, Any] = {"BACKEND": "organizations.counters.MasterCounters"}
+    throttles: dict[str, Any] = {"BACKEND": "organizations.throttling.master.MasterCounters"}
     if url := redis_url():
         from redis.backoff import NoBackoff
         from redis.retry import Retry
@@ -643,7 +643,7 @@ def caches() -> dict[str, dict[str, Any]]:
         }
         redis = {"LOCATION": url, "OPTIONS": options}
         default = redis | {"BACKEND": "django.core.cache.backends.redis.RedisCache"}
-        throttles = redis | {"BACKEND": "organizations.redis_counters.RedisCounters"}
+        throttles = redis | {"BACKEND": "organizations.throttling.redis.RedisCounters"}
     return {
         "default": default | {"KEY_FUNCTION": "organizations.tenancy.cache.make_key"},
         "throttles": throttles | {"KEY_FUNCTION": "organizations.tenancy.counters.hashed_key"},
@@ -783,30 +783,30 @@ AUDIT_RETENTION_DAYS = number("AUDIT_RETENTION_DAYS", default=400, at_least=30, 
 # --- The API ------------------------------------------------------------------------------------
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "accounts.authentication.BearerAuthentication",
-        "accounts.authentication.BrowserSessionAuthentication",
-        "organizations.authentication.StaffSessionAuthentication",
+        "accounts.api.authentication.BearerAuthentication",
+        "accounts.api.authentication.BrowserSessionAuthentication",
+        "organizations.api.authentication.StaffSessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.IsMember"],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.api.permissions.IsMember"],
     "DEFAULT_THROTTLE_CLASSES": [
-        "accounts.throttling.MemberThrottle",
-        "accounts.throttling.OrganizationThrottle",
+        "accounts.api.throttling.MemberThrottle",
+        "accounts.api.throttling.OrganizationThrottle",
     ],
     "DEFAULT_PARSER_CLASSES": [
-        "accounts.parsers.StrictJSONParser",
+        "accounts.api.parsers.StrictJSONParser",
         "rest_framework.parsers.FormParser",
         "rest_framework.parsers.MultiPartParser",
     ],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "accounts.renderers.BrowsableAPIRenderer",
+        "accounts.api.renderers.BrowsableAPIRenderer",
     ],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.negotiation.PageOrJson",
-    "DEFAULT_PAGINATION_CLASS": "accounts.pagination.Pages",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.api.negotiation.PageOrJson",
+    "DEFAULT_PAGINATION_CLASS": "accounts.api.pagination.Pages",
     # An organization's file has no URL, but a view that checks access.
     "UPLOADED_FILES_USE_URL": False,
     "DEFAULT_SCHEMA_CLASS": "orgmgmt.schema.Operation",
-    "EXCEPTION_HANDLER": "orgmgmt.exceptions.handle",
+    "EXCEPTION_HANDLER": "orgmgmt.edge.exceptions.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {

@@ -4,15 +4,16 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from accounts import browser, link_pages
-from accounts.login_views import AdminLoginView
+from accounts.api import browser
+from accounts.api.logins import AdminLoginView
+from accounts.links import pages
 from organizations.urls import contract_urlpatterns
 
-from . import exceptions
 from .api_root import ApiRootView
 from .docs import RedocView, SchemaView, SwaggerView
-from .health import HealthView, ReadyView, RootView
-from .security_txt import SecurityTxtView
+from .edge import exceptions
+from .edge.health import HealthView, ReadyView, RootView
+from .edge.security_txt import SecurityTxtView
 
 # DRF's templates use the names `login` and `logout`.
 browser_urlpatterns = (
@@ -25,13 +26,13 @@ browser_urlpatterns = (
 
 # The targets of mailed links.
 link_urlpatterns = [
-    path("password-reset/", link_pages.PasswordResetPage.as_view(), name="password-reset"),
+    path("password-reset/", pages.PasswordResetPage.as_view(), name="password-reset"),
     path(
         "password-reset/confirm/",
-        link_pages.PasswordResetConfirmPage.as_view(),
+        pages.PasswordResetConfirmPage.as_view(),
         name="password-reset-confirm",
     ),
-    path("email/verify/", link_pages.EmailVerifyPage.as_view(), name="email-verify"),
+    path("email/verify/", pages.EmailVerifyPage.as_view(), name="email-verify"),
 ]
 
 urlpatterns = [

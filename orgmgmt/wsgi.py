@@ -7,7 +7,7 @@ from typing import Any
 import django
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 
-from .limits import limit_connections
+from .edge.timeouts import limit_connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
 

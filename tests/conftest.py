@@ -14,7 +14,7 @@ from django.test import Client
 from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.hashers import Argon2idHasher
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.models import Organization, SpareDatabase, Staff, Template
 from organizations.provisioning import templates
 from organizations.tenancy import Tenant
@@ -112,7 +112,7 @@ def cast(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> tuple[Com
         companies: list[Company] = []
         for name in ("Acme Corp", "Acme-Corp 2"):
             email = f"admin@{'alpha' if not companies else 'beta'}.example"
-            made = services.create_organization(name=name, email=email, password=PASSWORD)
+            made = lifecycle.create_organization(name=name, email=email, password=PASSWORD)
             companies.append(Company(made.organization, email))
         return companies[0], companies[1]
 
@@ -134,7 +134,7 @@ def company() -> Iterator[Callable[..., Company]]:
 
     def make(name: str | None = None, *, email: str = "admin@test.com") -> Company:
         name = name or f"Company {secrets.token_hex(4)}"
-        created = services.create_organization(name=name, email=email, password=PASSWORD)
+        created = lifecycle.create_organization(name=name, email=email, password=PASSWORD)
         made.append(created.organization)
         return Company(created.organization, email)
 
@@ -142,8 +142,8 @@ def company() -> Iterator[Callable[..., Company]]:
     for organization in made:
         organization.refresh_from_db()
         if organization.status == Organization.Status.SUSPENDED:
-            services.resume_organization(organization)
-        services.delete_organization(organization)
+            lifecycle.resume_organization(organization)
+        lifecycle.delete_organization(organization)
 
 
 @pytest.fixture

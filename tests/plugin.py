@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from orgmgmt.embedded import EmbeddedPostgres
+from orgmgmt.embedded.postgres import EmbeddedPostgres
 
 pytest_plugins = ["tests.secrecy"]
 

@@ -27,7 +27,7 @@ from urllib.parse import urlencode
 
 from cryptography.fernet import Fernet
 
-from orgmgmt.embedded import EmbeddedPostgres
+from orgmgmt.embedded.postgres import EmbeddedPostgres
 
 from . import secrecy
 

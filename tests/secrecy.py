@@ -119,7 +119,8 @@ def _listen() -> None:
     from django.core.signing import Signer
     from django.test.client import ClientHandler
 
-    from organizations.errors import AccountError, OrganizationError
+    from accounts.errors import AccountError
+    from organizations.errors import OrganizationError
     from organizations.tenancy import TenancyError
 
     def sealed(result: object, self: object, secret: bytes, *args: Any, **kwargs: Any) -> None:

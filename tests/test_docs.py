@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory, force_authenticate
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.models import Organization
 from tests import processes
 from tests.conftest import Company
@@ -99,7 +99,7 @@ def tidy() -> Iterator[None]:
     before = set(Organization.objects.values_list("pk", flat=True))
     yield
     for organization in Organization.objects.live().exclude(pk__in=before):
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
 
 
 @pytest.mark.usefixtures("tidy")

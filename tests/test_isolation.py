@@ -16,9 +16,9 @@ from django.test import Client
 from django.test.utils import isolate_apps
 
 from accounts import services, tokens
+from accounts.errors import InvalidToken
 from accounts.models import LoginSession, User
 from organizations import tenancy
-from organizations.errors import InvalidToken
 from organizations.isolation import Side, rows
 from organizations.isolation.calls import all_calls, endpoints, send
 from tests.conftest import PASSWORD

@@ -14,7 +14,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 from django.test import Client
 
-from organizations import services
+from organizations import lifecycle
 from organizations.isolation import Side
 from organizations.isolation.calls import all_calls, send
 from organizations.tenancy.tenant import ALIAS_PREFIX
@@ -147,6 +147,6 @@ def test_a_sign_up_asks_as_little_as_it_can(client: Client) -> None:
         with counted() as found:
             response = client.post("/org/create", body, content_type="application/json")
         assert response.status_code == 201
-        services.delete_organization(services.find_organization(name))
+        lifecycle.delete_organization(lifecycle.find_organization(name))
         counts.append((len(found["master"]), len(found["organization"])))
     assert counts[-1] == (14, 4), found

@@ -27,11 +27,11 @@ HARMLESS = {
     "accounts.tokens.Credential.jti",
     "organizations.migrating.engine.MigrationSQL.key",  # app label and name
     # Random keys that tell rows apart, and that every role of the server can read.
-    "organizations.provisioning.identity.Expected.key",
-    "organizations.provisioning.identity.Identity.key",
-    "organizations.provisioning.inspection.Seen.key",
-    "organizations.provisioning.inspection.Stock.key",
-    "organizations.provisioning.installation.Standing.key",
+    "organizations.postgres.identity.Expected.key",
+    "organizations.postgres.identity.Identity.key",
+    "organizations.inspecting.catalog.Seen.key",
+    "organizations.inspecting.catalog.Stock.key",
+    "organizations.postgres.installation.Standing.key",
     "organizations.tenancy.tenant.Tenant.key",
 }
 OWN_MODELS = [

@@ -15,7 +15,7 @@ import psycopg
 from cryptography.fernet import Fernet
 from psycopg import sql
 
-from orgmgmt.embedded import APPLICATION_ROLE, EmbeddedPostgres
+from orgmgmt.embedded.postgres import APPLICATION_ROLE, EmbeddedPostgres
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 # A thousand schemas of django-tenants take minutes.

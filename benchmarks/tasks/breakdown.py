@@ -17,12 +17,12 @@ from benchmarks.harness.contract import PASSWORD, email_of
 
 def main(names: Sequence[str]) -> int:
     django.setup()
-    from organizations import services
+    from organizations import lifecycle
 
     told = []
     for name in names:
         began = time.perf_counter()
-        created = services.create_organization(name=name, email=email_of(name), password=PASSWORD)
+        created = lifecycle.create_organization(name=name, email=email_of(name), password=PASSWORD)
         told.append(
             {
                 "path": str(getattr(created.report, "path", "plain")),

@@ -17,13 +17,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", type=int, default=1)
     options = parser.parse_args(arguments)
     django.setup()
-    from organizations import services
+    from organizations import lifecycle
     from organizations.models import Organization
 
     for organization in Organization.objects.usable().filter(name__startswith=options.prefix):
         # By its key, and not by its place in the list: the parts list them at different moments.
         if organization.pk % options.parts == options.part:
-            services.delete_organization(organization)
+            lifecycle.delete_organization(organization)
     return 0
 
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     django.setup()
     from organizations.models import Organization
-    from organizations.provisioning.database import settings_for
+    from organizations.postgres.databases import settings_for
 
     chosen = Organization.objects.usable().filter(
         name__gte=SEEDED, name__lt=f"{SEEDED}{options.count:05d}"

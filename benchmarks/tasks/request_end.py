@@ -60,10 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _rows(count: int) -> list[Any]:
-    from organizations.keys import new_audit_key
     from organizations.models import Organization, Server
     from organizations.naming import name_digest
-    from organizations.sealing import seal
+    from organizations.secrets import new_audit_key, seal
 
     server = Server.objects.get_or_create(name=Server.DEFAULT)[0]
     sealed, audit_key = seal("x" * 43), new_audit_key()

@@ -22,13 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", type=int, default=1)
     options = parser.parse_args(arguments)
     django.setup()
-    from organizations import services
+    from organizations import lifecycle
     from organizations.models import Organization
 
     there = set(Organization.objects.usable().values_list("name", flat=True))
     for name in seeded(options.count)[options.part :: options.parts]:
         if name not in there:
-            services.create_organization(name=name, email=email_of(name), password=PASSWORD)
+            lifecycle.create_organization(name=name, email=email_of(name), password=PASSWORD)
     return 0
 
 

@@ -14,7 +14,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from accounts.links import Purpose
+from accounts.link_tokens import Purpose
 from organizations import tenancy
 
 from .extensions import merged

@@ -12,9 +12,9 @@ from django.core import mail
 from django.http import HttpResponse
 
 from accounts import tokens
+from accounts.errors import InvalidLink, InvalidToken
 from accounts.models import LoginSession
 from organizations import tenancy
-from organizations.errors import InvalidLink, InvalidToken
 
 from . import rows
 from .attempts import attempt

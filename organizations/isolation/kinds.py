@@ -18,8 +18,9 @@ from django.http import HttpResponse
 from django.test import Client
 from rest_framework_simplejwt.tokens import Token
 
-from accounts import link_services, links, services, tokens
-from accounts.links import Purpose
+from accounts import link_tokens, services, tokens
+from accounts.link_tokens import Purpose
+from accounts.links import services as link_services
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.tenancy import Tenant
@@ -108,7 +109,7 @@ def _new_password() -> str:
 
 def _link_for(ours: Side, theirs: Side, purpose: Purpose) -> str:
     """A's link with B's id, signed again, with the fingerprint of A's user and password."""
-    signer = links._signer(purpose)
+    signer = link_tokens._signer(purpose)
     content = signer.unsign_object(ours.link(purpose))
     return signer.sign_object({**content, "org": theirs.tenant.organization_id})
 
@@ -118,7 +119,7 @@ def _at(path: str, client: Client, body: dict[str, str]) -> HttpResponse:
 
 
 def _use_reset(raw: str) -> object:
-    link = links.read(raw, purpose=Purpose.RESET)
+    link = link_tokens.read(raw, purpose=Purpose.RESET)
     return link_services.reset_password(link, new_password=_new_password())
 
 
@@ -161,7 +162,7 @@ KINDS: dict[str, Kind] = {
         lambda a, b: _link_for(a, b, Purpose.VERIFICATION),
         lambda client, raw: _at(_VERIFY, client, {"token": raw}),
         204,
-        lambda raw: link_services.verify_email(links.read(raw, purpose=Purpose.VERIFICATION)),
+        lambda raw: link_services.verify_email(link_tokens.read(raw, purpose=Purpose.VERIFICATION)),
     ),
 }
 
@@ -185,7 +186,7 @@ def existing() -> set[str]:
     purpose of a mailed link.
     """
     found = {f"login:{kind.value}" for kind in LoginSession.Kind}
-    found |= {f"link:{purpose.value}" for purpose in links.Purpose}
+    found |= {f"link:{purpose.value}" for purpose in link_tokens.Purpose}
     for package in (*settings.TENANT_APPS, *_PACKAGES):
         for module in _modules(package):
             found |= set(_token_classes(module)) | set(_salts(module))

@@ -11,13 +11,13 @@ from django.db import DatabaseError
 from django.test import Client
 from psycopg import sql
 
-from accounts import links, tokens
-from accounts.links import Purpose
+from accounts import link_tokens, tokens
+from accounts.link_tokens import Purpose
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.models import Organization
-from organizations.provisioning.server import master_parameters
-from organizations.sealing import unseal
+from organizations.postgres.sessions import master_parameters
+from organizations.secrets import unseal
 from organizations.tenancy import Tenant
 
 from . import rows
@@ -55,7 +55,7 @@ class Side:
     def link(self, purpose: Purpose) -> str:
         """The token of a link mailed to the admin."""
         with tenancy.override(self.tenant):
-            return links.token_for(User.objects.get(pk=rows.ADMIN), purpose=purpose)
+            return link_tokens.token_for(User.objects.get(pk=rows.ADMIN), purpose=purpose)
 
     def cookie(self) -> str:
         """The admin's browser session."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from django.contrib.auth.hashers import make_password
 from django.db import connections
 
-from organizations import services
+from organizations import lifecycle
 from organizations.models import Organization
-from organizations.provisioning.server import ServerSession, open_session
+from organizations.postgres.sessions import ServerSession, open_session
 
 from .outcome import Crossed
 from .sides import Connection, Contents, Side, contents
@@ -113,7 +113,7 @@ def remove_leftovers() -> list[str]:
     connections.close_all()
     for organization in Organization.objects.live().filter(name__startswith=_PREFIX):
         if is_throw_away(organization):
-            services.delete_organization(organization)
+            lifecycle.delete_organization(organization)
             removed.append(organization.name)
     return removed
 
@@ -129,7 +129,7 @@ def is_throw_away(organization: Organization) -> bool:
 def _make(word: str, password: str) -> Side:
     token = secrets.token_hex(6)
     domain = _DOMAIN.format(word, token)
-    organization = services.create_organization(
+    organization = lifecycle.create_organization(
         name=f"{_PREFIX}{word} {token}", email=f"admin@{domain}", password=password
     ).organization
     return Side(organization, domain, password)

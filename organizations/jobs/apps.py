@@ -7,11 +7,3 @@ class JobsConfig(AppConfig):
     name = "organizations.jobs"
     label = "jobs"
     verbose_name = "Jobs"
-
-    def ready(self) -> None:
-        from organizations.tenancy import mailroom
-
-        from . import checks  # noqa: F401 - registers the system checks
-        from .mails import MailJobs
-
-        mailroom.install(MailJobs())

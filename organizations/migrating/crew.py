@@ -10,7 +10,7 @@ from psycopg import sql
 
 from organizations.errors import ServerUnavailable, TookTooLong
 from organizations.models import Organization
-from organizations.provisioning.server import ServerSession, open_session
+from organizations.postgres.sessions import ServerSession, open_session
 
 from .engine import Engine
 from .results import Kind, Result

@@ -15,7 +15,8 @@ from django.db import connections
 from django.db.models import Count, Q, QuerySet
 
 from organizations.models import Organization
-from organizations.provisioning import code, installation
+from organizations.postgres import installation
+from organizations.provisioning import code
 
 from .crew import Crew
 from .engine import Engine, Target

@@ -12,8 +12,8 @@ from django.db.models import F
 from organizations import tenancy
 from organizations.models import Organization, SchemaVersion
 from organizations.naming import name_key as key_of
+from organizations.postgres.sessions import ServerSession, lock_number
 from organizations.provisioning import code
-from organizations.provisioning.server import ServerSession, lock_number
 from organizations.tenancy import Place, Tenant
 
 from .results import Kind, Result

@@ -10,7 +10,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from psycopg import sql
 
 from organizations.errors import HistoryUnreadable
-from organizations.provisioning.database import settings_for
+from organizations.postgres.databases import settings_for
 from organizations.tenancy import Tenant, directory, guard, time_limit
 
 from .rehearsal import Key

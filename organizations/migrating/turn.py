@@ -20,7 +20,7 @@ from organizations.errors import (
 )
 from organizations.models import Organization
 from organizations.naming import name_key as key_of
-from organizations.provisioning.server import ServerSession, open_session
+from organizations.postgres.sessions import ServerSession, open_session
 from organizations.tenancy import Tenant, registry
 
 from . import records

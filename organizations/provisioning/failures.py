@@ -9,12 +9,12 @@ from django.db import Error as DatabaseError
 
 from organizations.errors import DatabaseKept, OrganizationError, ProvisioningFailed
 from organizations.models import Organization
+from organizations.postgres import trouble
+from organizations.postgres.databases import DatabaseTaken
+from organizations.postgres.sessions import ServerSession
 from organizations.tenancy import TenancyError
 
-from . import trouble
-from .database import DatabaseTaken
 from .migrations import migration_of
-from .server import ServerSession
 
 logger = logging.getLogger(__name__)
 

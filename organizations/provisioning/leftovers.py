@@ -1,13 +1,22 @@
-"""Drops half-made templates and spare databases. Leaves alone what no row names."""
+"""Removes what is left: half-made templates and spare databases, files of deleted organizations.
+
+Leaves alone what no row names.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
 
 from organizations.errors import OrganizationBusy
-from organizations.models import SpareDatabase, Template
+from organizations.models import Organization, SpareDatabase, Template
+from organizations.postgres import identity
+from organizations.postgres.sessions import ServerSession
+from organizations.tenancy import storage
 
 from . import spares, templates
 from .failures import noted
-from .server import ServerSession
 
 Names = list[str]
+_PAGE = 1_000
 
 
 def clean(session: ServerSession, *, wait_seconds: float) -> tuple[Names, Names, Names]:
@@ -49,3 +58,38 @@ def _templates(session: ServerSession, dropped: Names, failed: Names) -> None:
         if session.database_owner(template.database_name) is None:
             templates.distrust(template)
     dropped += [f"template {name}" for name in templates.drop_unfinished(session, failed)]
+
+
+def remove_files() -> tuple[list[str], list[str]]:
+    """Remove files that the deletion of their organization could not remove.
+
+    Returns descriptions of those removed, and of those not removed.
+    """
+    removed: list[str] = []
+    failed: list[str] = []
+    for key, name in files():
+        if name is not None:
+            (removed if storage.remove(key) else failed).append(f"files of {name}")
+    return removed, failed
+
+
+def files() -> Iterator[tuple[str, str | None]]:
+    """Folders without a live organization: the key, and the deleted organization's name.
+
+    None: no row has that key. They may belong to an organization that this master does not know,
+    if it was restored from an older backup.
+    """
+    keys = storage.keys()
+    while page := list(islice(keys, _PAGE)):
+        rows = Organization.objects.filter(key__in=page).values_list("key", "name", "status")
+        known = {key: (name, status) for key, name, status in rows}
+        tombstones = {
+            key: name
+            for key, (name, status) in known.items()
+            if status == Organization.Status.DELETED
+        }
+        # A restored master has tombstones of organizations that were restored since.
+        living = identity.living_keys() if tombstones else set()
+        for key in page:
+            if key in tombstones or key not in known:
+                yield key, None if key in living else tombstones.get(key)

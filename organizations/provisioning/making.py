@@ -11,16 +11,17 @@ from psycopg import sql
 
 from organizations import tenancy
 from organizations.models import Organization, Template
-from organizations.sealing import unseal
+from organizations.postgres import identity
+from organizations.postgres.databases import drop, ensure_database
+from organizations.postgres.identity import Expected
+from organizations.postgres.roles import ensure_role
+from organizations.postgres.sessions import ServerSession
+from organizations.secrets import unseal
 from organizations.tenancy import Place, Tenant, registry
 
-from . import code, identity, templates
-from .database import drop, ensure_database
-from .identity import Expected
+from . import code, templates
 from .migrations import migrate_tenant
 from .report import Path, Report
-from .role import ensure_role
-from .server import ServerSession
 
 logger = logging.getLogger(__name__)
 Step = Organization.Step

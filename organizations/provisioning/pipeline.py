@@ -6,10 +6,10 @@ from dataclasses import replace
 from accounts.services import ensure_admin
 from organizations import tenancy
 from organizations.models import Organization
+from organizations.postgres.sessions import ServerSession
 
 from .making import make
 from .report import Path, Report
-from .server import ServerSession
 
 Step = Organization.Step
 

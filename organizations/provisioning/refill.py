@@ -11,10 +11,10 @@ from psycopg import sql
 
 from organizations.errors import DatabaseKept, OrganizationError
 from organizations.models import SpareDatabase
+from organizations.postgres.sessions import ServerSession, open_session
+from organizations.postgres.trouble import cause_of, is_servers
 
 from . import spares
-from .server import ServerSession, open_session
-from .trouble import cause_of, is_servers
 
 logger = logging.getLogger(__name__)
 

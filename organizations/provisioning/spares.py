@@ -20,14 +20,16 @@ from psycopg import sql
 
 from organizations.models import Server, SpareDatabase, Template
 from organizations.naming import role_name, system_database_name
-from organizations.sealing import seal
+from organizations.postgres import databases as database
+from organizations.postgres import identity
+from organizations.postgres.identity import Expected, Identity
+from organizations.postgres.sessions import ServerSession
+from organizations.secrets import seal
 from organizations.tenancy import Tenant, registry
 
-from . import code, database, identity, templates
-from .identity import Expected, Identity
+from . import code, templates
 from .making import make as make_database
 from .report import Report
-from .server import ServerSession
 
 logger = logging.getLogger(__name__)
 

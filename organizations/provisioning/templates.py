@@ -16,17 +16,18 @@ from psycopg import sql
 
 from organizations.models import Server, Template, UncopyableSchema
 from organizations.naming import RESERVED_PREFIX, system_database_name
-from organizations.sealing import seal
+from organizations.postgres import identity, trouble
+from organizations.postgres.databases import drop, ensure_database
+from organizations.postgres.identity import Expected
+from organizations.postgres.roles import ensure_role
+from organizations.postgres.sessions import ServerSession
+from organizations.secrets import seal
 from organizations.tenancy import Place, Tenant, registry
 
-from . import code, identity, trouble
-from .database import drop, ensure_database
+from . import code
 from .failures import noted
-from .identity import Expected
 from .migrations import migrate_tenant
 from .obstacles import Obstacle, Watch
-from .role import ensure_role
-from .server import ServerSession
 
 logger = logging.getLogger(__name__)
 

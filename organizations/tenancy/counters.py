@@ -1,6 +1,6 @@
 """Protocol for rate-limit counters shared by all processes (the cache `throttles`).
 
-Implemented in the master database (organizations/counters.py) and in Redis (redis_counters.py).
+Implemented in organizations/throttling: in the master database, and in Redis.
 """
 
 from typing import NamedTuple, Protocol, cast

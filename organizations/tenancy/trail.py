@@ -1,6 +1,6 @@
 """Records audit events, with who acted, from where and in which request.
 
-The master side installs where the entries go (organizations/audit.py), so that tenant apps can
+The master side installs where the entries go (organizations/audit), so that tenant apps can
 record events without importing its models.
 """
 

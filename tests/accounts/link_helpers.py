@@ -8,8 +8,8 @@ from django.core import mail
 from django.core.mail import EmailMessage
 from django.test import Client
 
-from accounts import links
-from accounts.links import Purpose
+from accounts import link_tokens
+from accounts.link_tokens import Purpose
 from accounts.models import User
 from organizations import tenancy
 from tests.conftest import Company
@@ -51,7 +51,7 @@ def token_in(message: EmailMessage) -> str:
 def token_of(company: Company, user: User, purpose: Purpose = Purpose.RESET) -> str:
     """The token of a link, without its mail."""
     with tenancy.override(company.tenant):
-        return links.token_for(User.objects.get(pk=user.pk), purpose=purpose)
+        return link_tokens.token_for(User.objects.get(pk=user.pk), purpose=purpose)
 
 
 def confirm(token: str, password: str = NEW_PASSWORD, **headers: Any) -> Any:

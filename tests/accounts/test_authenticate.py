@@ -6,9 +6,9 @@ import pytest
 from django.contrib.auth.hashers import make_password
 
 from accounts import services
+from accounts.errors import InvalidCredentials
 from accounts.models import User
 from organizations import tenancy
-from organizations.errors import InvalidCredentials
 from organizations.tenancy import NoTenant
 from tests.conftest import PASSWORD, Company
 

@@ -7,9 +7,9 @@ import pytest
 from django.test import Client
 
 from accounts import services
+from accounts.errors import InvalidCredentials
 from accounts.models import User
 from organizations import tenancy
-from organizations.errors import InvalidCredentials
 from tests.conftest import PASSWORD, Company
 
 from .helpers import send, stored

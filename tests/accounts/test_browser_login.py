@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from accounts import services, tokens
 from accounts.models import LoginSession, User
-from organizations import services as organization_services
+from organizations import lifecycle as organization_services
 from organizations import tenancy
 from tests.conftest import PASSWORD, Company
 

@@ -10,9 +10,9 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts import services
-from accounts.links import Purpose
+from accounts.link_tokens import Purpose
 from accounts.models import User
-from organizations import services as organization_services
+from organizations import lifecycle as organization_services
 from organizations import tenancy
 from organizations.models import AuditEntry, Organization
 from tests.conftest import PASSWORD, Company

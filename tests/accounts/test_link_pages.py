@@ -8,9 +8,9 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from accounts.links import Purpose
+from accounts.link_tokens import Purpose
 from accounts.models import User
-from organizations import services as organization_services
+from organizations import lifecycle as organization_services
 from tests.conftest import PASSWORD, Company
 
 from .helpers import stored

@@ -11,7 +11,7 @@ from django.test import Client
 from accounts import services
 from accounts.models import User
 from accounts.signing_keys import key_id
-from organizations import services as organization_services
+from organizations import lifecycle as organization_services
 from organizations import tenancy
 from tests.conftest import PASSWORD, Company
 

@@ -13,8 +13,8 @@ from django.test import Client, RequestFactory, override_settings
 from pytest_django import Settings
 
 from accounts import limits, services
+from accounts.errors import LoginDelayed, TooManyRequests
 from accounts.models import User
-from organizations.errors import LoginDelayed, TooManyRequests
 from organizations.models import AuditEntry, Organization, ThrottleCounter
 from organizations.tenancy import directory
 from tests.conftest import PASSWORD, Company
@@ -144,7 +144,7 @@ def test_the_trail_is_told_once_in_a_window(alpha: Company, throttles: Settings)
 
 def test_without_the_counters_nobody_is_let_in(alpha: Company, throttles: Settings) -> None:
     gone = {
-        "BACKEND": "organizations.redis_counters.RedisCounters",
+        "BACKEND": "organizations.throttling.redis.RedisCounters",
         "LOCATION": f"redis://127.0.0.1:{free_port()}/0",
         "KEY_FUNCTION": "organizations.tenancy.counters.hashed_key",
     }

@@ -18,10 +18,10 @@ from pytest_django import Settings
 
 from accounts import services
 from accounts.models import User
-from organizations import services as organization_services
+from organizations import lifecycle as organization_services
 from organizations import tenancy
+from organizations.background.mails import forget_addresses
 from organizations.jobs import enqueueing
-from organizations.jobs.mails import forget_addresses
 from organizations.jobs.models import JobProgress, SealedAddress
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company
@@ -334,6 +334,6 @@ def test_a_mail_that_cannot_be_asked_for_undoes_nothing(
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError("somebody@test.com")
 
-    monkeypatch.setattr("organizations.jobs.mails.MailJobs.take", refuse)
+    monkeypatch.setattr("organizations.background.mails.MailJobs.take", refuse)
     email = unique_email("added")
     json_of(send(by_admin, "post", "/api/v1/users/", {"email": email, "password": PASSWORD}), 201)

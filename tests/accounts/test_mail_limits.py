@@ -6,7 +6,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company
 
@@ -90,4 +90,4 @@ def test_a_sign_up_with_an_address_that_has_had_its_mails_brings_none_and_succee
         made.append(json_of(send(Client(), "post", "/org/create", body), 201)["id"])
     assert receivers() == [victim]
     for organization in Organization.objects.filter(pk__in=made):
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)

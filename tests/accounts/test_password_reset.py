@@ -9,9 +9,9 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts import services
-from accounts.links import Purpose
+from accounts.link_tokens import Purpose
 from accounts.models import LoginSession, User
-from organizations import services as organization_services
+from organizations import lifecycle as organization_services
 from organizations import tenancy
 from tests.conftest import PASSWORD, Company
 

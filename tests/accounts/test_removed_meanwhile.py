@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from accounts import services
+from accounts.errors import InvalidCredentials, UserGone
 from accounts.models import LoginSession, User
 from organizations import tenancy
-from organizations.errors import InvalidCredentials, UserGone
 from tests.conftest import PASSWORD, Company
 
 

@@ -10,9 +10,9 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from accounts import services
+from accounts.errors import InvalidToken, LastAdmin, UserExists
 from accounts.models import LoginSession, User, email_key
 from organizations import tenancy
-from organizations.errors import InvalidToken, LastAdmin, UserExists
 from tests.conftest import PASSWORD, Company
 
 from .helpers import at_once, client_of, send, unique_email

@@ -14,11 +14,11 @@ from django.test import Client
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
 from accounts import services, tokens
+from accounts.errors import InvalidToken
 from accounts.models import LoginSession, User
 from accounts.signing_keys import key_id
-from organizations import services as organization_services
+from organizations import lifecycle as organization_services
 from organizations import tenancy
-from organizations.errors import InvalidToken
 from organizations.models import Staff
 from tests.conftest import PASSWORD, Company
 

@@ -7,9 +7,9 @@ import pytest
 from django.test import Client
 
 from accounts import services
+from accounts.errors import LastAdmin
 from accounts.models import User
 from organizations import tenancy
-from organizations.errors import LastAdmin
 from tests.conftest import PASSWORD, Company
 
 from .helpers import client_of, json_of, log_in, send, stored, unique_email

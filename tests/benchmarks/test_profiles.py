@@ -7,8 +7,8 @@ GRAPH = '<text id="title" y="24.00">/home/somebody/py-spy record</text>' + "".jo
     FRAME.format(name, width, begin, width)
     for name, begin, width in (
         ("run (threading.py:1)", 0, 100),
-        ("call (orgmgmt/pages.py:40)", 0, 60),
-        ("call (orgmgmt/pages.py:41)", 10, 40),
+        ("call (orgmgmt/edge/pages.py:40)", 0, 60),
+        ("call (orgmgmt/edge/pages.py:41)", 10, 40),
         ("wait (psycopg/connection.py:5)", 70, 10),
         ("wait (psycopg/connection.py:5)", 90, 10),
     )
@@ -17,7 +17,7 @@ GRAPH = '<text id="title" y="24.00">/home/somebody/py-spy record</text>' + "".jo
 
 def test_samples_of_a_frame_that_lies_above_itself_count_once() -> None:
     assert widest(GRAPH) == [
-        ("call (orgmgmt/pages.py)", 60.0),
+        ("call (orgmgmt/edge/pages.py)", 60.0),
         ("wait (psycopg/connection.py)", 20.0),
     ]
 

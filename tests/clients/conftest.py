@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from organizations import services
+from organizations import lifecycle
 from organizations.models import Organization
 from tests.http.server import WebServer, serving
 
@@ -29,4 +29,4 @@ def schema(server: WebServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _tidy(_database: None) -> Iterator[None]:
     yield
     for organization in Organization.objects.live().filter(name__startswith="Generated"):
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)

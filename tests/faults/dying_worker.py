@@ -31,11 +31,12 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.worker import Worker
 
 from accounts.models import LoginSession, User
-from organizations import services, tenancy
-from organizations.jobs import enqueueing, frame, sign_ups
-from organizations.jobs.worker import JobWorker
+from organizations import lifecycle, tenancy
+from organizations.background import sign_ups
+from organizations.background.worker import JobWorker
+from organizations.jobs import enqueueing, frame
 from organizations.models import Organization, SpareDatabase
-from organizations.provisioning.server import open_session
+from organizations.postgres.sessions import open_session
 from tests.faults.job_storm import EMAIL, MIGRATION_BEFORE, PASSWORD, name_of
 
 _SILENT = "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
@@ -81,9 +82,9 @@ def refill_spares(number: int) -> None:
 
 
 def reconcile(number: int) -> None:
-    made = services.create_organization(name=f"Doomed {number}", email=EMAIL, password=PASSWORD)
+    made = lifecycle.create_organization(name=f"Doomed {number}", email=EMAIL, password=PASSWORD)
     with open_session() as session:
-        services._begin_deletion(session, made.organization)
+        lifecycle._begin_deletion(session, made.organization)
     enqueueing.platform_job("reconcile")
 
 

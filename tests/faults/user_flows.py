@@ -93,8 +93,9 @@ def logout(world: World) -> Attempt:
 
 # --- Links --------------------------------------------------------------------------------------
 _TOKEN = (
-    "from accounts import links, models; "
-    "print(links.token_for(models.User.objects.get(pk={}), purpose=links.Purpose.{}))"
+    "from accounts import link_tokens, models; "
+    "print(link_tokens.token_for(models.User.objects.get(pk={}), "
+    "purpose=link_tokens.Purpose.{}))"
 )
 
 

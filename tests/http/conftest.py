@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from organizations import services
+from organizations import lifecycle
 from organizations.models import Organization
 
 from .server import WebServer, assert_no_traceback, serving
@@ -41,4 +41,4 @@ def _tidy(_database: None) -> Iterator[None]:
     before = set(Organization.objects.values_list("pk", flat=True))
     yield
     for organization in Organization.objects.live().exclude(pk__in=before):
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)

@@ -8,7 +8,7 @@ import pytest
 from django.db import connections
 from psycopg import sql
 
-from orgmgmt.embedded import APPLICATION_ROLE
+from orgmgmt.embedded.postgres import APPLICATION_ROLE
 from tests.conftest import Company
 
 from .server import WebServer, assert_one_shape, serving

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orgmgmt.headers import ALWAYS, NOTHING
+from orgmgmt.edge.headers import ALWAYS, NOTHING
 from tests.conftest import PASSWORD, Company
 
 from .server import WebServer, assert_one_shape

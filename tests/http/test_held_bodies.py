@@ -8,7 +8,7 @@ import pytest
 
 from accounts import services as accounts
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from tests.accounts.helpers import log_in
 from tests.conftest import PASSWORD, Company
 
@@ -31,7 +31,7 @@ def demote(company: Company, user: User) -> None:
 
 
 def suspend(company: Company, user: User) -> None:
-    services.suspend_organization(company.organization)
+    lifecycle.suspend_organization(company.organization)
 
 
 @pytest.mark.parametrize(

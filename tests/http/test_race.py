@@ -7,7 +7,7 @@ import psycopg
 import requests
 
 from organizations.models import Organization
-from organizations.provisioning.server import open_session
+from organizations.postgres.sessions import open_session
 from tests.conftest import leftovers
 
 from .server import WebServer, assert_one_shape

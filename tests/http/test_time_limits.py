@@ -11,7 +11,7 @@ from psycopg import sql
 
 from organizations import tenancy
 from organizations.provisioning.migrations import unhurried
-from orgmgmt.embedded import APPLICATION_ROLE
+from orgmgmt.embedded.postgres import APPLICATION_ROLE
 from tests.conftest import Company, leftovers
 from tests.plugin import SERVER
 

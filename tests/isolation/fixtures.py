@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from pytest_django import DjangoDbBlocker
 
-from organizations import services
+from organizations import lifecycle
 from organizations.isolation import Side
 from tests.conftest import PASSWORD
 
@@ -20,13 +20,13 @@ def _twins(
         made: list[Side] = []
         for word in ("ours", "theirs"):
             domain = f"{word}-{secrets.token_hex(4)}.example"
-            organization = services.create_organization(
+            organization = lifecycle.create_organization(
                 name=f"Twin {domain}", email=f"admin@{domain}", password=PASSWORD
             ).organization
             made.append(Side(organization, domain, PASSWORD))
         yield made[0], made[1]
         for side in made:
-            services.delete_organization(side.organization)
+            lifecycle.delete_organization(side.organization)
 
 
 @pytest.fixture(scope="session")

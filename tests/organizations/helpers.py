@@ -15,10 +15,10 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
-from organizations import services
+from organizations import lifecycle
 from organizations.models import Organization
-from organizations.provisioning.server import open_session
-from organizations.sealing import unseal
+from organizations.postgres.sessions import open_session
+from organizations.secrets import unseal
 from tests import processes
 from tests.plugin import SERVER
 
@@ -51,7 +51,7 @@ def together(*acts: Callable[[], object]) -> list[object]:
 def begin_deletion(organization: Organization) -> None:
     """As a process that dies before it has dropped anything."""
     with open_session() as session:
-        services._begin_deletion(session, organization)
+        lifecycle._begin_deletion(session, organization)
 
 
 def process_environment(**changes: str) -> dict[str, str]:

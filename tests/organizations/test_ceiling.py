@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from organizations.checks import check_server
+from organizations.checks.server import check_server
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company
 

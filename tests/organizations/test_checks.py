@@ -12,8 +12,8 @@ from django.db import connections
 from psycopg import sql
 from pytest_django import Settings
 
-from organizations.audit_checks import check_trail
-from organizations.checks import (
+from organizations.checks.audit import check_trail
+from organizations.checks.server import (
     check_aliases,
     check_database_password,
     check_mails,
@@ -54,8 +54,8 @@ def test_a_superuser_as_the_applications_role_is_warned_of(
 @pytest.mark.parametrize(
     ("part", "check"),
     [
-        ("organizations.checks._budget", check_server),
-        ("organizations.audit_checks._trail", check_trail),
+        ("organizations.checks.server._budget", check_server),
+        ("organizations.checks.audit._trail", check_trail),
     ],
 )
 def test_a_server_that_goes_away_in_the_middle_of_a_check_is_a_sentence(

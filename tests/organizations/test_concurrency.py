@@ -2,22 +2,22 @@
 
 from functools import partial
 
-from organizations import services
+from organizations import lifecycle
 from organizations.errors import OrganizationBusy, OrganizationExists
+from organizations.lifecycle import Created
 from organizations.models import Organization
 from organizations.naming import name_key, slug_for
-from organizations.services import Created
 from tests.conftest import PASSWORD, leftovers
 
 from .helpers import Superuser, together
 
 
 def sign_up(name: str) -> Created:
-    return services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
+    return lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
 
 
 def delete(created: Created) -> None:
-    services.delete_organization(Organization.objects.get(pk=created.organization.pk))
+    lifecycle.delete_organization(Organization.objects.get(pk=created.organization.pk))
 
 
 def test_of_twenty_identical_sign_ups_at_once_one_is_made_and_nineteen_are_refused(
@@ -51,7 +51,7 @@ def test_names_whose_slugs_collide_at_once_both_get_in() -> None:
 
 
 def test_reconciling_during_sign_ups_takes_nothing_from_them(superuser: Superuser) -> None:
-    reconcile = partial(services.reconcile_organizations, wait_seconds=0.01)
+    reconcile = partial(lifecycle.reconcile_organizations, wait_seconds=0.01)
     acts = [partial(sign_up, f"Swept {number}") for number in range(4)]
     results = together(*acts, *[reconcile] * 4)
     created = [result for result in results if isinstance(result, Created)]
@@ -70,7 +70,7 @@ def test_deleting_and_reconciling_and_signing_up_at_once_end_in_a_clear_state(
         results = together(
             partial(delete, first),
             partial(delete, first),
-            partial(services.reconcile_organizations, wait_seconds=5),
+            partial(lifecycle.reconcile_organizations, wait_seconds=5),
             partial(sign_up, "contested-ltd"),
         )
         errors = [result for result in results if isinstance(result, Exception)]
@@ -79,4 +79,4 @@ def test_deleting_and_reconciling_and_signing_up_at_once_end_in_a_clear_state(
         assert leftovers(superuser) == (set(), set())
         for survivor in Organization.objects.live().named("Contested Ltd"):
             assert survivor.status == Organization.Status.ACTIVE, survivor
-            services.delete_organization(survivor)
+            lifecycle.delete_organization(survivor)

@@ -9,9 +9,9 @@ from django.core.management import call_command
 from django.db.models import F
 from pytest_django import Settings
 
-from organizations.counters import MasterCounters
 from organizations.models import ThrottleCounter
 from organizations.tenancy import counters
+from organizations.throttling.master import MasterCounters
 from tests.accounts.helpers import at_once
 
 KEY = "a key of this test"

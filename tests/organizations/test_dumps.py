@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from organizations.sealing import unseal
+from organizations.secrets import unseal
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of
 from tests.plugin import SERVER

@@ -10,9 +10,10 @@ from django.apps import apps
 from django.db import connections
 
 from accounts import services as people
+from accounts.errors import UserExists
 from accounts.models import User
-from organizations import services, tenancy
-from organizations.errors import OrganizationExists, UserExists
+from organizations import lifecycle, tenancy
+from organizations.errors import OrganizationExists
 from organizations.models import Organization, Server
 from organizations.tenancy import directory
 from tests.conftest import PASSWORD, Company
@@ -60,7 +61,7 @@ def found(name: str) -> set[int]:
     assert by_query is not None
     in_master = directory.get().counted_as(name)[0]
     assert in_master is not None
-    return {services.find_organization(name).pk, by_query.pk, in_master}
+    return {lifecycle.find_organization(name).pk, by_query.pk, in_master}
 
 
 def test_an_older_row_is_found_by_each_spelling_after_the_migration(
@@ -91,7 +92,7 @@ def test_a_sign_up_under_another_spelling_is_refused(company: Callable[..., Comp
     for spelling in ("PARLAK IŞIK", "parlak ışık", "Parlak işik"):
         assert found(spelling) == {made.organization.pk}
         with pytest.raises(OrganizationExists):
-            services.create_organization(name=spelling, email="a@test.com", password=PASSWORD)
+            lifecycle.create_organization(name=spelling, email="a@test.com", password=PASSWORD)
 
 
 def test_a_user_of_before_is_found_and_has_the_key_of_today_after_a_login(alpha: Company) -> None:

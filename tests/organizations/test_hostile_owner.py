@@ -12,7 +12,7 @@ from django.test import Client
 from psycopg import sql
 from pytest_django import Settings
 
-from organizations import services
+from organizations import lifecycle
 from organizations.errors import OrganizationError
 from organizations.models import Organization, Template
 from organizations.provisioning import templates
@@ -107,8 +107,8 @@ def test_others_are_deleted_and_reconciled_whatever_an_owner_does(
     mallory, victim, dying = (company().organization for _ in range(3))
     begin_deletion(dying)
     with attacked(mallory, attack):
-        services.delete_organization(victim)
-        outcome = services.reconcile_organizations(wait_seconds=0.1)
+        lifecycle.delete_organization(victim)
+        outcome = lifecycle.reconcile_organizations(wait_seconds=0.1)
         assert (outcome["deleted"], outcome["failed"]) == ([dying.name], [])
         assert memberships(superuser, mallory.role_name) == []
         for gone in (victim, dying):
@@ -119,8 +119,8 @@ def test_others_are_deleted_and_reconciled_whatever_an_owner_does(
                 (gone.role_name,),
             ).fetchone()
             assert login in (None, (False, None))
-    services.delete_organization(mallory)
-    services.reconcile_organizations(wait_seconds=0.1)
+    lifecycle.delete_organization(mallory)
+    lifecycle.reconcile_organizations(wait_seconds=0.1)
     assert leftovers(superuser) == (set(), set())
 
 
@@ -143,8 +143,8 @@ def test_a_killed_deletion_leaves_no_membership_in_another_organizations_role(
     assert memberships(superuser, mallory.role_name) == []
     victim.refresh_from_db()
     assert victim.status == Status.DELETED
-    services.delete_organization(mallory)
-    assert f"role {victim.role_name}" in services.reconcile_organizations()["undone"]
+    lifecycle.delete_organization(mallory)
+    assert f"role {victim.role_name}" in lifecycle.reconcile_organizations()["undone"]
 
 
 # --- What an owner does against its own end ------------------------------------------------------
@@ -166,7 +166,7 @@ def test_an_owner_cannot_keep_its_database_from_being_dropped(
     with suppress(psycopg.OperationalError), as_role_of(mallory) as injected:
         statement = obstacle.format(database=mallory.database_name, role=mallory.role_name)
         injected.execute(statement.encode())
-        services.delete_organization(mallory)
+        lifecycle.delete_organization(mallory)
     mallory.refresh_from_db()
     assert mallory.status == Status.DELETED
     assert leftovers(superuser) == (set(), set())
@@ -191,12 +191,12 @@ def test_a_database_that_cannot_be_dropped_leaves_all_else_alone(
         begin_deletion(organization)
     with visited(held.database_name):
         with pytest.raises(OrganizationError, match="No data is lost: end that session"):
-            services.delete_organization(held)
-        outcome = services.reconcile_organizations(wait_seconds=0.1)
+            lifecycle.delete_organization(held)
+        outcome = lifecycle.reconcile_organizations(wait_seconds=0.1)
         assert outcome["deleted"] == [dying.name]
         assert outcome["failed"] == [held.name]
         assert memberships(superuser, held.role_name) == []
-    outcome = services.reconcile_organizations(wait_seconds=0.1)
+    outcome = lifecycle.reconcile_organizations(wait_seconds=0.1)
     assert (outcome["deleted"], outcome["failed"]) == ([held.name], [])
     assert leftovers(superuser) == (set(), set())
 
@@ -214,7 +214,7 @@ def test_a_template_that_cannot_be_dropped_keeps_no_new_one_from_being_built(
         assert made.organization.status == Status.ACTIVE
         new = templates.ready()
         assert new is not None and new.pk != old.pk
-    services.reconcile_organizations(wait_seconds=0.1)
+    lifecycle.reconcile_organizations(wait_seconds=0.1)
     assert not Template.objects.filter(pk=old.pk).exists()
 
 

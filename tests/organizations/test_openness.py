@@ -12,10 +12,10 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
-from organizations import services
-from organizations.checks import check_openness
+from organizations import lifecycle
+from organizations.api.serializers import masked
+from organizations.checks.server import check_openness
 from organizations.models import Organization, ThrottleCounter
-from organizations.serializers import masked
 from tests.accounts.helpers import bearer, headers_of, json_of, send
 from tests.conftest import PASSWORD, Company
 
@@ -28,7 +28,7 @@ STAFF_LIST = "/api/v1/organizations/"
 def _tidy() -> Iterator[None]:
     yield
     for organization in Organization.objects.live().named(NAME):
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_suspended_organization_is_answered_as_a_wrong_password(
     log_in: Callable[[str, str], Any],
 ) -> None:
     suspended = company()
-    services.suspend_organization(suspended.organization)
+    lifecycle.suspend_organization(suspended.organization)
     known, other = (log_in(each.name, each.email) for each in (alpha, suspended))
     assert other.status_code == known.status_code
     assert other.content == known.content

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from organizations import services
+from organizations import lifecycle
 from organizations.models import Organization
-from organizations.sealing import unseal
+from organizations.secrets import unseal
 from tests.conftest import PASSWORD, Company
 
 PATH = "/api/v1/organizations/"
@@ -73,9 +73,9 @@ def test_no_answer_holds_a_credential(staff_client: Client, alpha: Company) -> N
 
 def test_the_slug_of_a_reused_name_is_the_living_ones(staff_client: Client) -> None:
     for _ in range(2):
-        made = services.create_organization(name="Reborn Ltd", email="a@b.com", password=PASSWORD)
+        made = lifecycle.create_organization(name="Reborn Ltd", email="a@b.com", password=PASSWORD)
         answer = get(staff_client, f"{PATH}reborn-ltd/")
-        services.delete_organization(made.organization)
+        lifecycle.delete_organization(made.organization)
         assert answer["id"] == made.organization.pk
     assert staff_client.get(f"{PATH}reborn-ltd/").status_code == 404
     assert get(staff_client, f"{PATH}{made.organization.pk}/")["status"] == "deleted"
@@ -90,7 +90,7 @@ def test_what_is_no_organization_is_not_found(staff_client: Client, which: str) 
 
 def test_staff_create_an_organization(staff_client: Client) -> None:
     response = staff_client.post(PATH, sign_up("Staffed Ltd"), "application/json")
-    services.delete_organization(services.find_organization("Staffed Ltd"))
+    lifecycle.delete_organization(lifecycle.find_organization("Staffed Ltd"))
     assert response.status_code == 201, response.content
     assert set(response.json()) == STAFF_FIELDS
     assert response.json()["status"] == "active"

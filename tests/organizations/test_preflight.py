@@ -10,7 +10,7 @@ from django.db import connections
 from psycopg import sql
 from pytest_django import Settings
 
-from organizations.provisioning import preflight
+from organizations.postgres import preflight
 from tests.plugin import SERVER
 
 from .helpers import Superuser, manage, reload_configuration

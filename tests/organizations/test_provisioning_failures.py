@@ -11,7 +11,7 @@ from psycopg import sql
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.errors import (
     OrganizationError,
     ProvisioningFailed,
@@ -19,8 +19,8 @@ from organizations.errors import (
     TookTooLong,
 )
 from organizations.models import Organization
-from organizations.provisioning.role import drop_role
-from organizations.provisioning.server import open_session
+from organizations.postgres.roles import drop_role
+from organizations.postgres.sessions import open_session
 from tests import processes
 from tests.conftest import PASSWORD, leftovers
 from tests.plugin import SERVER
@@ -37,7 +37,7 @@ def _plain_way(settings: Settings) -> None:
 
 
 def sign_up() -> Organization:
-    made = services.create_organization(name=NAME, email="admin@test.com", password=PASSWORD)
+    made = lifecycle.create_organization(name=NAME, email="admin@test.com", password=PASSWORD)
     return made.organization
 
 
@@ -47,7 +47,7 @@ def assert_nothing_is_left_and_the_name_is_free(superuser: Superuser) -> None:
     organization = sign_up()
     with tenancy.override(organization.tenant):
         assert User.objects.get().email == "admin@test.com"
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
     assert leftovers(superuser) == (set(), set())
 
 
@@ -227,7 +227,7 @@ def test_a_step_waits_for_no_lock_for_ever_and_leaves_nothing(
         blocker.execute(f"LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE".encode())
         with pytest.raises(TookTooLong):
             sign_up()
-    services.reconcile_organizations()  # What it could not take back, for the lock.
+    lifecycle.reconcile_organizations()  # What it could not take back, for the lock.
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
@@ -241,7 +241,7 @@ def test_a_role_that_cannot_be_dropped_now_holds_nobody_up(
         blocker.execute("LOCK TABLE pg_authid IN SHARE ROW EXCLUSIVE MODE")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             drop_role(session, role=organization.role_name)
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
     assert leftovers(superuser) == (set(), set())
 
 
@@ -251,19 +251,19 @@ import os, signal, sys
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
 import django
 django.setup()
-from organizations import services
+from organizations import lifecycle
 step, name, password = sys.argv[1:]
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
-record, provision = services._record_step, services.provision
+record, provision = lifecycle._record_step, lifecycle.provision
 def record_and_die(session, organization, reached):
     record(session, organization, reached)
     if reached == step:
         die()
-services._record_step = record_and_die
+lifecycle._record_step = record_and_die
 if step == "nothing":
-    services.provision = lambda *args, **kwargs: die()
-services.create_organization(name=name, email="admin@test.com", password=password)
+    lifecycle.provision = lambda *args, **kwargs: die()
+lifecycle.create_organization(name=name, email="admin@test.com", password=password)
 """
 
 
@@ -284,11 +284,11 @@ def test_what_kill_9_leaves_behind_each_step_is_undone_by_reconcile(
     kill_a_sign_up_behind(step, templates=templates)
     row = Organization.objects.live().named(NAME).get()
     assert (row.status, row.provisioned) == (Organization.Status.PROVISIONING, step)
-    assert services.reconcile_organizations()["undone"] == [NAME]
+    assert lifecycle.reconcile_organizations()["undone"] == [NAME]
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
 def test_a_sign_up_finishes_the_story_of_one_that_was_killed(superuser: Superuser) -> None:
     kill_a_sign_up_behind("schema")
-    services.delete_organization(sign_up())
+    lifecycle.delete_organization(sign_up())
     assert leftovers(superuser) == (set(), set())

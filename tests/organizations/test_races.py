@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationBusy
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Superuser, leftovers
@@ -17,7 +17,7 @@ Status = Organization.Status
 
 
 def sign_up(name: str) -> Organization:
-    return services.create_organization(
+    return lifecycle.create_organization(
         name=name, email="admin@test.com", password=PASSWORD
     ).organization
 
@@ -32,32 +32,32 @@ def test_reconciling_keeps_what_was_activated_just_now(monkeypatch: pytest.Monke
         Organization.objects.filter(pk=organization.pk).update(status=Status.ACTIVE)
 
     monkeypatch.setattr(Organization, "refresh_from_db", activated_behind_the_look)
-    services.reconcile_organizations()
+    lifecycle.reconcile_organizations()
     monkeypatch.undo()
     organization.refresh_from_db()
     assert organization.status == Status.ACTIVE
     with tenancy.override(organization.tenant), tenancy.connection().cursor() as cursor:
         cursor.execute("SELECT count(*) FROM users")
         assert cursor.fetchone() == (1,), "the database of an active organization is gone"
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
 
 
 def test_a_deletion_overtaken_by_a_suspension_deletes_all_the_same() -> None:
     organization = sign_up("Overtaken")
     stale = Organization.objects.get(pk=organization.pk)
-    services.suspend_organization(organization)
-    services.delete_organization(stale)
+    lifecycle.suspend_organization(organization)
+    lifecycle.delete_organization(stale)
     organization.refresh_from_db()
     assert organization.status == Status.DELETED
 
 
 def test_a_deletion_that_could_not_begin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     organization = sign_up("Not Begun")
-    monkeypatch.setattr(services, "_move", lambda *args, **kwargs: False)
+    monkeypatch.setattr(lifecycle, "_move", lambda *args, **kwargs: False)
     with pytest.raises(OrganizationBusy, match="Try again shortly"):
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
     monkeypatch.undo()
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
 
 
 def test_what_another_organizations_role_granted_keeps_a_role_without_login_for_as_long(
@@ -72,12 +72,12 @@ def test_what_another_organizations_role_granted_keeps_a_role_without_login_for_
         names = [sql.Identifier(name) for name in (mallory.database_name, victim.role_name)]
         injected.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(*names))
         injected.execute(sql.SQL("GRANT SELECT ON users TO {}").format(names[1]))
-    services.delete_organization(victim)
+    lifecycle.delete_organization(victim)
     assert victim.status == Status.DELETED
     assert leftovers(superuser) == (set(), {victim.role_name})
-    assert services.reconcile_organizations()["failed"] == [], "it is nothing to worry about"
-    services.delete_organization(mallory)
-    assert services.reconcile_organizations()["undone"] == [f"role {victim.role_name}"]
+    assert lifecycle.reconcile_organizations()["failed"] == [], "it is nothing to worry about"
+    lifecycle.delete_organization(mallory)
+    assert lifecycle.reconcile_organizations()["undone"] == [f"role {victim.role_name}"]
     assert leftovers(superuser) == (set(), set())
 
 
@@ -98,7 +98,7 @@ def test_a_session_of_a_stranger_that_ends_by_itself_does_not_stop_a_deletion(
     visit = psycopg.connect(**parameters)
     leaving = threading.Timer(0.5, visit.close)
     leaving.start()
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
     leaving.join()
     assert organization.status == Status.DELETED
     superuser.execute("DROP ROLE visitor")

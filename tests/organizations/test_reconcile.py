@@ -4,14 +4,14 @@ import pytest
 from psycopg import sql
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.errors import ProvisioningFailed
 from organizations.models import Organization
 from organizations.naming import name_key
-from organizations.provisioning.database import ensure_database
-from organizations.provisioning.role import ensure_role
-from organizations.provisioning.server import open_session
-from organizations.undoing import move
+from organizations.postgres.databases import ensure_database
+from organizations.postgres.roles import ensure_role
+from organizations.postgres.sessions import open_session
+from organizations.provisioning.undoing import move
 from tests.conftest import PASSWORD, Company, leftovers
 
 from .helpers import Superuser, begin_deletion
@@ -23,30 +23,30 @@ IN_ORDER: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "f
 def half_made(name: str) -> Organization:
     """What is there when a process died behind the step `database`."""
     with open_session() as session:
-        row = services._insert(session, name=name, email="admin@test.com")
+        row = lifecycle._insert(session, name=name, email="admin@test.com")
         ensure_role(session, role=row.role_name, password="x", key=row.key)
         ensure_database(session, database=row.database_name, role=row.role_name, key=row.key)
-        services._record_step(session, row, Organization.Step.DATABASE)
+        lifecycle._record_step(session, row, Organization.Step.DATABASE)
     return row
 
 
 def half_deleted(name: str) -> Organization:
     """What is there when a process died before it dropped the database."""
-    made = services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
+    made = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     begin_deletion(made.organization)
     return made.organization
 
 
 def test_a_sign_up_that_died_is_undone(superuser: Superuser) -> None:
     row = half_made("Dead Ltd")
-    assert services.reconcile_organizations() == IN_ORDER | {"undone": ["Dead Ltd"]}
+    assert lifecycle.reconcile_organizations() == IN_ORDER | {"undone": ["Dead Ltd"]}
     assert not Organization.objects.filter(pk=row.pk).exists()
     assert leftovers(superuser) == (set(), set())
 
 
 def test_a_deletion_that_died_is_finished(superuser: Superuser) -> None:
     row = half_deleted("Dying Ltd")
-    assert services.reconcile_organizations() == IN_ORDER | {"deleted": ["Dying Ltd"]}
+    assert lifecycle.reconcile_organizations() == IN_ORDER | {"deleted": ["Dying Ltd"]}
     row.refresh_from_db()
     assert (row.status, row.sealed_password) == (Status.DELETED, "")
     assert leftovers(superuser) == (set(), set())
@@ -58,13 +58,13 @@ def test_a_deletion_that_died_behind_the_drop_is_finished(superuser: Superuser) 
         sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(row.database_name))
     )
     superuser.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(row.role_name)))
-    assert services.reconcile_organizations()["deleted"] == ["Dropped Ltd"]
+    assert lifecycle.reconcile_organizations()["deleted"] == ["Dropped Ltd"]
 
 
 def test_one_that_failed_is_undone(superuser: Superuser) -> None:
     row = half_made("Failed Ltd")
     move(row, Status.FAILED, only_from=(Status.PROVISIONING,), reason="the disk is full")
-    assert services.reconcile_organizations()["undone"] == ["Failed Ltd"]
+    assert lifecycle.reconcile_organizations()["undone"] == ["Failed Ltd"]
     assert leftovers(superuser) == (set(), set())
 
 
@@ -72,30 +72,30 @@ def test_one_that_somebody_is_at_work_on_is_skipped(superuser: Superuser) -> Non
     row = half_made("Working Ltd")
     with open_session() as other:
         assert other.try_lock(name_key("Working Ltd"))
-        outcome = services.reconcile_organizations(wait_seconds=0.05)
+        outcome = lifecycle.reconcile_organizations(wait_seconds=0.05)
         assert outcome == IN_ORDER | {"skipped": ["Working Ltd"]}
         row.refresh_from_db()
         assert row.status == Status.PROVISIONING
-    assert services.reconcile_organizations()["undone"] == ["Working Ltd"]
+    assert lifecycle.reconcile_organizations()["undone"] == ["Working Ltd"]
 
 
 @pytest.mark.parametrize("suspended", [False, True])
 def test_one_that_is_in_order_is_left_alone(alpha: Company, suspended: bool) -> None:
     if suspended:
-        services.suspend_organization(alpha.organization)
+        lifecycle.suspend_organization(alpha.organization)
     try:
-        assert services.reconcile_organizations() == IN_ORDER
+        assert lifecycle.reconcile_organizations() == IN_ORDER
         with tenancy.override(alpha.tenant):
             assert User.objects.count() == 1
     finally:
         if suspended:
-            services.resume_organization(alpha.organization)
+            lifecycle.resume_organization(alpha.organization)
 
 
 def test_a_second_run_finds_nothing_to_do() -> None:
     half_made("Once Ltd")
-    services.reconcile_organizations()
-    assert services.reconcile_organizations() == IN_ORDER
+    lifecycle.reconcile_organizations()
+    assert lifecycle.reconcile_organizations() == IN_ORDER
 
 
 def test_one_that_cannot_be_undone_does_not_keep_the_others_waiting(superuser: Superuser) -> None:
@@ -104,13 +104,13 @@ def test_one_that_cannot_be_undone_does_not_keep_the_others_waiting(superuser: S
     role = sql.Identifier(stuck.role_name)
     superuser.execute(sql.SQL("REVOKE ADMIN OPTION FOR {} FROM orgmgmt").format(role))
     try:
-        outcome = services.reconcile_organizations()
+        outcome = lifecycle.reconcile_organizations()
         assert outcome == IN_ORDER | {"undone": ["Other Ltd"], "failed": ["Stuck Ltd"]}
         assert not Organization.objects.filter(pk=other.pk).exists(), "the second waits"
         assert Organization.objects.filter(pk=stuck.pk).exists(), "the row knows what is left"
     finally:
         superuser.execute(sql.SQL("GRANT {} TO orgmgmt WITH ADMIN TRUE").format(role))
-        assert services.reconcile_organizations()["undone"] == ["Stuck Ltd"]
+        assert lifecycle.reconcile_organizations()["undone"] == ["Stuck Ltd"]
 
 
 def test_a_role_that_cannot_go_stays_without_its_login(superuser: Superuser) -> None:
@@ -119,7 +119,7 @@ def test_a_role_that_cannot_go_stays_without_its_login(superuser: Superuser) -> 
     role = sql.Identifier(row.role_name)
     superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(role))
     try:
-        assert services.reconcile_organizations()["undone"] == ["Held Ltd"]
+        assert lifecycle.reconcile_organizations()["undone"] == ["Held Ltd"]
         can_login = superuser.execute(
             "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (row.role_name,)
         ).fetchone()
@@ -131,10 +131,10 @@ def test_a_role_that_cannot_go_stays_without_its_login(superuser: Superuser) -> 
 
 def test_a_process_that_lost_its_row_to_reconcile_cannot_open_it_any_more() -> None:
     row = half_made("Late Ltd")
-    services.reconcile_organizations()
+    lifecycle.reconcile_organizations()
     with (
         open_session() as session,
         pytest.raises(ProvisioningFailed, match="cleaned up while it was being created"),
     ):
-        services._activate(session, row)
+        lifecycle._activate(session, row)
     assert not Organization.objects.named("Late Ltd").exists()

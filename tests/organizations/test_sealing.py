@@ -6,11 +6,12 @@ from django.apps import apps
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import credentials, tenancy
+from organizations import tenancy
 from organizations.errors import CredentialUnreadable
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization
-from organizations.sealing import reseal, seal, unseal
+from organizations.recovery import credentials
+from organizations.secrets import reseal, seal, unseal
 from organizations.tenancy import registry
 from tests.conftest import Company
 

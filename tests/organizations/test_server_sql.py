@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from organizations.provisioning.server_sql import master_statements, server_statements
+from organizations.postgres.superuser_sql import master_statements, server_statements
 from tests.plugin import SERVER
 
 from .helpers import REPOSITORY, Superuser, manage

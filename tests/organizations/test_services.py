@@ -7,7 +7,7 @@ from django.db import transaction
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.errors import (
     OrganizationBusy,
     OrganizationExists,
@@ -18,8 +18,8 @@ from organizations.errors import (
 )
 from organizations.models import Organization
 from organizations.naming import name_key, slug_for
-from organizations.provisioning.role import ensure_role
-from organizations.provisioning.server import ServerSession, open_session
+from organizations.postgres.roles import ensure_role
+from organizations.postgres.sessions import ServerSession, open_session
 from tests.conftest import PASSWORD, Company, leftovers
 
 from .helpers import Superuser, as_role_of, names
@@ -28,7 +28,7 @@ Status = Organization.Status
 
 
 def sign_up(name: str, *, email: str = "admin@test.com", password: str = PASSWORD) -> Organization:
-    return services.create_organization(name=name, email=email, password=password).organization
+    return lifecycle.create_organization(name=name, email=email, password=password).organization
 
 
 # --- Creating -----------------------------------------------------------------------------------
@@ -47,8 +47,8 @@ def test_a_sign_up_makes_its_first_admin_and_nobody_else(alpha: Company) -> None
 
 
 def test_a_sign_up_reports_the_time_of_each_step_in_order() -> None:
-    created = services.create_organization(name="Timed", email="a@test.com", password=PASSWORD)
-    services.delete_organization(created.organization)
+    created = lifecycle.create_organization(name="Timed", email="a@test.com", password=PASSWORD)
+    lifecycle.delete_organization(created.organization)
     making = ["template", "role", "database", "schema"]
     ending = ["connect", "hash", "admin", "activation"]
     assert list(created.report.seconds) == ["lock", "row", *making, *ending]
@@ -59,7 +59,7 @@ def test_the_name_and_the_address_are_kept_without_the_spaces_around_them() -> N
     organization = sign_up("  Spacious \t Ltd ", email=" Boss@Test.com ")
     with tenancy.override(organization.tenant):
         assert User.objects.get().email == "Boss@Test.com"
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
     assert organization.name == "Spacious Ltd"
 
 
@@ -67,22 +67,22 @@ def test_the_name_and_the_address_are_kept_without_the_spaces_around_them() -> N
 def test_a_name_that_is_taken_in_any_spelling_is_refused(alpha: Company, spelling: str) -> None:
     with pytest.raises(OrganizationExists, match="is taken"):
         sign_up(spelling)
-    assert services.find_organization(spelling).pk == alpha.organization.pk
+    assert lifecycle.find_organization(spelling).pk == alpha.organization.pk
 
 
 def test_the_name_of_a_suspended_organization_is_taken(alpha: Company) -> None:
-    services.suspend_organization(alpha.organization)
+    lifecycle.suspend_organization(alpha.organization)
     try:
         with pytest.raises(OrganizationExists):
             sign_up(alpha.name)
     finally:
-        services.resume_organization(alpha.organization)
+        lifecycle.resume_organization(alpha.organization)
 
 
 def test_two_names_of_200_characters_that_differ_at_the_end_are_two_organizations() -> None:
     first, second = (sign_up("Long " + "n" * 194 + end) for end in "xy")
     for organization in (first, second):
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
     assert first.database_name != second.database_name
     assert first.slug != second.slug
 
@@ -112,7 +112,7 @@ def test_a_hostile_name_gets_a_database_of_its_own(
         assert after - before == {organization.database_name}
         assert before <= after, "no other database was touched"
     finally:
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
     with tenancy.override(alpha.tenant):
         assert User.objects.get().email == alpha.email
 
@@ -121,7 +121,7 @@ def test_a_readable_name_that_squats_on_a_hashed_slug_does_not_keep_the_other_ou
     squatter = sign_up(slug_for(name_key("株式会社")))
     victim = sign_up("株式会社")
     for organization in (squatter, victim):
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
     assert squatter.slug == slug_for(name_key("株式会社"))
     assert victim.slug.startswith(squatter.slug)
     assert victim.database_name != squatter.database_name
@@ -130,7 +130,7 @@ def test_a_readable_name_that_squats_on_a_hashed_slug_does_not_keep_the_other_ou
 def test_opaque_database_names_do_not_tell_who_the_customer_is(settings: Settings) -> None:
     settings.ORG_DATABASE_NAMES = "opaque"
     organization = sign_up("Secretive Ltd")
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
     assert organization.database_name.startswith("org_")
     assert "secretive" not in organization.database_name
     assert organization.slug == "secretive-ltd"
@@ -154,14 +154,14 @@ def test_what_is_wrong_is_said_by_field_and_nothing_is_made(
 ) -> None:
     fine = {"name": "Invalid Ltd", "email": "admin@test.com", "password": PASSWORD}
     with pytest.raises(ValidationError) as caught:
-        services.create_organization(**(fine | wrong))
+        lifecycle.create_organization(**(fine | wrong))
     assert set(caught.value.message_dict) == {field}
     assert leftovers(superuser) == (set(), set())
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(ValidationError) as caught:
-        services.create_organization(name="", email="", password="")
+        lifecycle.create_organization(name="", email="", password="")
     assert set(caught.value.message_dict) == {"organization_name", "email", "password"}
 
 
@@ -170,7 +170,7 @@ def test_a_foreign_database_of_the_wanted_name_is_left_alone(superuser: Superuse
     try:
         organization = sign_up("Foreign Ltd")
         assert organization.database_name.startswith("org_foreign_ltd_")
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
         assert leftovers(superuser) == ({"org_foreign_ltd"}, set())
     finally:
         superuser.execute("DROP DATABASE org_foreign_ltd")
@@ -201,11 +201,11 @@ def test_a_sign_up_while_somebody_has_the_name_in_hand_is_refused(superuser: Sup
 
 def test_a_sign_up_takes_over_the_name_of_one_that_died(superuser: Superuser) -> None:
     with open_session() as session:
-        dead = services._insert(session, name="Lazarus Ltd", email="dead@test.com")
+        dead = lifecycle._insert(session, name="Lazarus Ltd", email="dead@test.com")
         ensure_role(session, role=dead.role_name, password="x", key=dead.key)
     organization = sign_up("lazarus ltd")
     assert not Organization.objects.filter(pk=dead.pk).exists()
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
     assert leftovers(superuser) == (set(), set())
 
 
@@ -215,22 +215,22 @@ def test_nothing_is_provisioned_inside_a_transaction(alpha: Company, act: str) -
         if act == "create":
             sign_up("Atomic Ltd")
         elif act == "delete":
-            services.delete_organization(alpha.organization)
+            lifecycle.delete_organization(alpha.organization)
         else:
-            services.reconcile_organizations()
+            lifecycle.reconcile_organizations()
     assert not Organization.objects.named("Atomic Ltd").exists()
 
 
 @pytest.mark.parametrize("name", ["Nobody Ltd", "", "\x00", "\ud800"])
 def test_looking_up_what_is_no_organization_says_so(name: str) -> None:
     with pytest.raises(OrganizationNotFound, match="There is no organization"):
-        services.find_organization(name)
+        lifecycle.find_organization(name)
 
 
 # --- Deleting -----------------------------------------------------------------------------------
 def test_a_deletion_leaves_a_tombstone_without_address_or_credential(superuser: Superuser) -> None:
     organization = sign_up("Mortal Ltd")
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
     row = Organization.objects.get(pk=organization.pk)
     assert row.status == Status.DELETED
     assert (row.admin_email, row.sealed_password) == ("", "")
@@ -239,27 +239,27 @@ def test_a_deletion_leaves_a_tombstone_without_address_or_credential(superuser: 
 
 def test_the_name_of_a_deleted_organization_can_be_used_again() -> None:
     first = sign_up("Phoenix Ltd")
-    services.delete_organization(first)
+    lifecycle.delete_organization(first)
     second = sign_up("phoenix-ltd")
-    services.delete_organization(second)
+    lifecycle.delete_organization(second)
     assert second.pk != first.pk
     assert second.database_name == first.database_name
 
 
 def test_deleting_again_is_no_error_and_leaves_a_successor_alone() -> None:
     first = sign_up("Twice Ltd")
-    services.delete_organization(first)
+    lifecycle.delete_organization(first)
     second = sign_up("Twice Ltd")
-    services.delete_organization(first)
+    lifecycle.delete_organization(first)
     with tenancy.override(second.tenant):
         assert User.objects.count() == 1, "the successor has its database"
-    services.delete_organization(second)
+    lifecycle.delete_organization(second)
 
 
 def test_an_organization_is_deleted_though_somebody_is_connected() -> None:
     organization = sign_up("Connected Ltd")
     with as_role_of(organization) as connection:
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
 
@@ -268,32 +268,32 @@ def test_a_deletion_while_somebody_has_the_organization_in_hand_is_refused(alpha
     with open_session() as other:
         assert other.try_lock(name_key(alpha.name))
         with pytest.raises(OrganizationBusy, match="right now"):
-            services.delete_organization(alpha.organization)
-    assert services.find_organization(alpha.name).status == Status.ACTIVE
+            lifecycle.delete_organization(alpha.organization)
+    assert lifecycle.find_organization(alpha.name).status == Status.ACTIVE
 
 
 # --- Suspending ---------------------------------------------------------------------------------
 def test_a_suspended_organization_is_found_with_its_reason_and_can_resume() -> None:
     organization = sign_up("Pausing Ltd")
     try:
-        services.suspend_organization(organization, reason="unpaid")
-        row = services.find_organization("Pausing Ltd")
+        lifecycle.suspend_organization(organization, reason="unpaid")
+        row = lifecycle.find_organization("Pausing Ltd")
         assert (row.status, row.status_reason) == (Status.SUSPENDED, "unpaid")
-        services.resume_organization(organization)
+        lifecycle.resume_organization(organization)
         row.refresh_from_db()
         assert (row.status, row.status_reason) == (Status.ACTIVE, "")
     finally:
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
 
 
 def test_only_what_is_active_is_suspended_and_only_what_is_suspended_resumes(
     alpha: Company,
 ) -> None:
     with pytest.raises(WrongState, match="is active; it must be suspended"):
-        services.resume_organization(alpha.organization)
-    services.suspend_organization(alpha.organization)
+        lifecycle.resume_organization(alpha.organization)
+    lifecycle.suspend_organization(alpha.organization)
     try:
         with pytest.raises(WrongState, match="is suspended; it must be active"):
-            services.suspend_organization(alpha.organization)
+            lifecycle.suspend_organization(alpha.organization)
     finally:
-        services.resume_organization(alpha.organization)
+        lifecycle.resume_organization(alpha.organization)

@@ -7,13 +7,13 @@ import pytest
 from django.conf import settings
 from psycopg import sql
 
-from organizations import services
+from organizations import lifecycle
 from organizations.isolation.rows import tenant_models
 from organizations.naming import name_key
-from organizations.provisioning.database import sizes_bytes
-from organizations.provisioning.server import open_session
-from organizations.provisioning.warm import stock
-from organizations.sealing import unseal
+from organizations.postgres.databases import sizes_bytes
+from organizations.postgres.sessions import open_session
+from organizations.postgres.warm import stock
+from organizations.secrets import unseal
 from tests.conftest import PASSWORD, Company
 from tests.plugin import SERVER
 
@@ -180,8 +180,8 @@ def test_no_membership_outlives_an_organization(superuser: Superuser) -> None:
         "AND roleid::regrole::text LIKE 'orgrole%'"
     )
     before = superuser.execute(count.encode()).fetchone()
-    made = services.create_organization(name="Brief", email="a@test.com", password=PASSWORD)
-    services.delete_organization(made.organization)
+    made = lifecycle.create_organization(name="Brief", email="a@test.com", password=PASSWORD)
+    lifecycle.delete_organization(made.organization)
     assert superuser.execute(count.encode()).fetchone() == before
 
 
@@ -214,9 +214,9 @@ def test_the_servers_log_never_sees_a_password(superuser: Superuser) -> None:
     try:
         with open_session() as session:
             assert session.value("SHOW log_statement") == "all"
-        made = services.create_organization(name="Logged", email="a@test.com", password=PASSWORD)
+        made = lifecycle.create_organization(name="Logged", email="a@test.com", password=PASSWORD)
         secret = unseal(made.organization.sealed_password, owner="")
-        services.delete_organization(made.organization)
+        lifecycle.delete_organization(made.organization)
     finally:
         superuser.execute("ALTER SYSTEM RESET log_statement")
         reload_configuration(superuser)

@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver
 from organizations.isolation import Side
 from organizations.isolation.calls import endpoints, send
 from organizations.models import Staff
-from orgmgmt.headers import ALWAYS, NOTHING, SecurityHeadersMiddleware, policy_of
+from orgmgmt.edge.headers import ALWAYS, NOTHING, SecurityHeadersMiddleware, policy_of
 from tests.conftest import Company
 
 pytest_plugins = ["tests.isolation.fixtures"]
@@ -120,7 +120,7 @@ def test_a_bug_is_answered_with_the_headers(
     def broken(*args: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("orgmgmt.health.RootView.get", broken)
+    monkeypatch.setattr("orgmgmt.edge.health.RootView.get", broken)
     client.raise_request_exception = False
     response = client.get("/")
     assert response.status_code == 500
@@ -204,6 +204,6 @@ def test_the_headers_are_put_on_by_the_outermost_middleware(settings: object) ->
     middleware: list[str] = settings.MIDDLEWARE  # type: ignore[attr-defined]
     # But for the one that runs each request in a context of its own, and answers nothing.
     assert middleware[:2] == [
-        "orgmgmt.middleware.FreshContextMiddleware",
-        "orgmgmt.headers.SecurityHeadersMiddleware",
+        "orgmgmt.edge.middleware.FreshContextMiddleware",
+        "orgmgmt.edge.headers.SecurityHeadersMiddleware",
     ]

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 
 from organizations.errors import OrganizationNotFound
-from orgmgmt.middleware import EdgeMiddleware
+from orgmgmt.edge.middleware import EdgeMiddleware
 
 factory = RequestFactory()
 

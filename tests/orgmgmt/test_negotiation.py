@@ -7,7 +7,7 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from organizations import services
+from organizations import lifecycle
 from tests.conftest import Company
 
 # As Chromium, Firefox and Safari send it, cut after what counts.
@@ -107,7 +107,7 @@ def test_a_browser_in_a_suspended_organization_is_told_so_on_a_page(
 ) -> None:
     made = company()
     headers = {"Authorization": f"Bearer {made.token(client)}", "Accept": BROWSER}
-    services.suspend_organization(made.organization, reason="unpaid")
+    lifecycle.suspend_organization(made.organization, reason="unpaid")
     response = client.get("/api/v1/users/", headers=headers)
     assert (response.status_code, kind(response)) == (403, "text/html")
     assert "is suspended" in response.content.decode()
@@ -121,7 +121,7 @@ def test_a_bug_is_a_page_for_a_browser_and_json_for_a_program(
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("accounts.views.MeView.get", broken)
+    monkeypatch.setattr("accounts.api.views.MeView.get", broken)
     client.raise_request_exception = False
     for accept, wanted in ((BROWSER, "text/html"), ("*/*", "application/json")):
         response = client.get("/api/v1/me/", headers={**headers, "Accept": accept})

@@ -14,8 +14,8 @@ from pytest_django import Settings
 
 from organizations.tenancy import trail
 from organizations.tenancy.trail import Origin
+from orgmgmt.edge.origin import OriginMiddleware
 from orgmgmt.logging import TenantFilter
-from orgmgmt.origin import OriginMiddleware
 
 factory = RequestFactory()
 

@@ -73,9 +73,8 @@ def test_an_ipv6_address_is_bound_in_brackets(host: str, bind: str) -> None:
 
 def test_without_a_cache_url_no_tenants_data_are_cached_in_the_master() -> None:
     backends = "[c['BACKEND'] for c in s.CACHES.values()]"
-    assert value(backends) == (
-        "['django.core.cache.backends.locmem.LocMemCache', 'organizations.counters.MasterCounters']"
-    )
+    local = "django.core.cache.backends.locmem.LocMemCache"
+    assert value(backends) == f"['{local}', 'organizations.throttling.master.MasterCounters']"
 
 
 def test_a_cache_url_puts_both_caches_into_redis() -> None:

@@ -24,7 +24,7 @@ SLOW = {"free": 2, "longest": 900, "memory": 3600}
 @pytest.fixture
 def counted(redis_server: RedisServer) -> Iterator[Any]:
     configured = {
-        "BACKEND": "organizations.redis_counters.RedisCounters",
+        "BACKEND": "organizations.throttling.redis.RedisCounters",
         "LOCATION": redis_server.url,
         "KEY_FUNCTION": "organizations.tenancy.counters.hashed_key",
     }

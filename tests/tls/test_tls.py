@@ -13,7 +13,7 @@ pytestmark = pytest.mark.tls
 _HOW_CONNECTED = "SELECT ssl, version, current_user FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 MASTER = f"""
 import json, psycopg
-from organizations.provisioning.server import master_parameters
+from organizations.postgres.sessions import master_parameters
 parameters = master_parameters()
 with psycopg.connect(**parameters) as connection:
     row = connection.execute("{_HOW_CONNECTED}").fetchone()
@@ -33,7 +33,7 @@ from django.core.management import call_command
 from django.db import connection, connections
 from organizations import tenancy
 from organizations.models import Organization, Server
-from organizations.sealing import seal
+from organizations.secrets import seal
 call_command("migrate", verbosity=0)
 with connection.cursor() as cursor:
     cursor.execute("CREATE ROLE orgrole_tls LOGIN PASSWORD 'secret of one'")
@@ -52,7 +52,7 @@ with tenancy.override(organization.tenant) as tenant:
     print(json.dumps([wrapper.settings_dict["OPTIONS"]["sslmode"], *row]))
 """
 PROBLEM = """
-from organizations.provisioning import preflight
+from organizations.postgres import preflight
 print(preflight.problem())
 """
 TLS_SENTENCE = (

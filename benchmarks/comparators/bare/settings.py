@@ -8,7 +8,7 @@ import os
 from benchmarks.comparators.common import persistent
 from orgmgmt import settings as product
 
-# What orgmgmt/gunicorn.py and orgmgmt/worker.py ask for.
+# What orgmgmt/gunicorn.py and orgmgmt/edge/worker.py ask for.
 BIND = product.BIND
 WEB_CONCURRENCY = product.WEB_CONCURRENCY
 WEB_THREADS = product.WEB_THREADS

@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 from accounts import tokens
 from benchmarks.comparators.plain.stack import TokenMiddleware
 from organizations.models import Organization
-from organizations.sealing import unseal
+from organizations.secrets import unseal
 
 _here = threading.local()
 

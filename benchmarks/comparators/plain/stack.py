@@ -16,8 +16,8 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from accounts import limits, tokens
+from accounts.errors import AccountError, InvalidToken
 from accounts.models import LoginSession, User
-from organizations.errors import AccountError, InvalidToken
 from organizations.tenancy import trail
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import adopting
 from organizations.errors import OrganizationError
+from organizations.recovery import adopting
 
 from .create_org import sentence
 

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations.errors import OrganizationError
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import templates
-from organizations.provisioning.server import open_session
 
 _WAIT_SECONDS = 600.0
 

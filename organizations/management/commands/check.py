@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.commands.check import Command as DjangoCommand
 
-from organizations.provisioning import preflight
+from organizations.postgres import preflight
 
 
 class Command(DjangoCommand):

@@ -12,12 +12,12 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from organizations import checking
-from organizations.checking import Finding
 from organizations.errors import OrganizationError, OrganizationNotFound
+from organizations.inspecting import checking
+from organizations.inspecting.checking import Finding
+from organizations.inspecting.verdicts import Kind, Problem
 from organizations.models import Organization
 from organizations.provisioning import code
-from organizations.provisioning.verdicts import Kind, Problem
 
 # Most problems of one kind in the table; --json has all.
 _MOST_OF_A_KIND = 20

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import claiming
 from organizations.errors import NothingToClaim, OrganizationError
-from organizations.provisioning import installation
+from organizations.postgres import installation
+from organizations.recovery import claiming
 
 
 class Command(BaseCommand):

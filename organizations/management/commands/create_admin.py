@@ -7,10 +7,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.errors import AccountError
 from accounts.models import User, email_key
 from accounts.services import create_user, update_user
-from organizations import services, tenancy
-from organizations.errors import AccountError, OrganizationError
+from organizations import lifecycle, tenancy
+from organizations.errors import OrganizationError
 
 from .create_org import password_for, sentence
 
@@ -38,7 +39,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            organization = services.find_organization(options["name"])
+            organization = lifecycle.find_organization(options["name"])
             password = password_for("the admin", from_stdin=options["password_stdin"])
             with tenancy.override(organization.tenant):
                 user = _make(options["email"], password, is_there=options["existing"])

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import services
+from organizations import lifecycle
 from organizations.errors import OrganizationError
 from organizations.provisioning.report import Path
 
@@ -40,7 +40,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         password = password_for("the first admin", from_stdin=options["password_stdin"])
         try:
-            created = services.create_organization(
+            created = lifecycle.create_organization(
                 name=options["name"], email=options["email"], password=password
             )
         except ValidationError as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import services
+from organizations import lifecycle
 from organizations.errors import OrganizationError
 from organizations.models import Organization
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
             if typed.strip() != organization.name:
                 raise CommandError("The name does not match. Nothing was deleted.")
         try:
-            services.delete_organization(organization)
+            lifecycle.delete_organization(organization)
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Deleted organization {organization.name}.")

@@ -7,10 +7,11 @@ from django.core.management.commands.migrate import Command as DjangoCommand
 from django.db import connections
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 
-from organizations import claiming, tenancy
+from organizations import tenancy
 from organizations.errors import OrganizationError
 from organizations.migrating import concurrently, master, records
-from organizations.provisioning.server import open_session
+from organizations.postgres.sessions import open_session
+from organizations.recovery import claiming
 
 _WAIT_SECONDS = 600.0
 

@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationError
 from organizations.jobs import enqueueing
 from organizations.migrating import arguments, fleet, planning
@@ -101,7 +101,7 @@ class Command(BaseCommand):
         organizations: QuerySet[Organization] = Organization.objects.reachable()
         names = self._options["names"]
         if names:
-            found = [services.find_organization(name).pk for name in names]
+            found = [lifecycle.find_organization(name).pk for name in names]
             organizations = organizations.filter(pk__in=found)
         return organizations
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management import call_command, get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationError
 from organizations.tenancy import trail
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            organization = services.find_organization(options["name"])
+            organization = lifecycle.find_organization(options["name"])
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         name, arguments = options["command"], list(options["arguments"])

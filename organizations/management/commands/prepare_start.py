@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations.errors import OrganizationError
-from organizations.keys import note_signing_keys
-from organizations.provisioning.database import close_master
-from organizations.provisioning.server import open_session
+from organizations.postgres.databases import close_master
+from organizations.postgres.sessions import open_session
+from organizations.secrets import note_signing_keys
 
 
 class Command(BaseCommand):

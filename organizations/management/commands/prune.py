@@ -10,9 +10,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
 from accounts.expiry import prune_sessions
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
+from organizations.background import pruning
 from organizations.errors import OrganizationError
-from organizations.jobs import enqueueing, old
+from organizations.jobs import enqueueing
 from organizations.models import Organization
 from organizations.tenancy import registry
 
@@ -39,7 +40,7 @@ class Command(BaseCommand):
         if options["parallel"] < 1:
             raise CommandError("--parallel must be 1 or more.")
         try:
-            chosen = [services.find_organization(name).pk for name in options["names"]]
+            chosen = [lifecycle.find_organization(name).pk for name in options["names"]]
             organizations = Organization.objects.reachable()
             if chosen:
                 organizations = organizations.filter(pk__in=chosen)
@@ -47,7 +48,7 @@ class Command(BaseCommand):
                 self._enqueue(organizations, with_master=not chosen)
                 return
             if not chosen:
-                old.prune()
+                pruning.prune()
         except (OrganizationError, DatabaseError) as error:
             raise CommandError(f"{type(error).__name__}: {error}") from error
         with ThreadPoolExecutor(options["parallel"], thread_name_prefix="prune") as threads:

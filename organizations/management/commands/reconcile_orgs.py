@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import services
+from organizations import lifecycle
 from organizations.errors import OrganizationError
 from organizations.jobs import enqueueing
 from organizations.tenancy import counters
@@ -31,7 +31,7 @@ class Command(BaseCommand):
             if options["enqueue"]:
                 self.stdout.write(enqueueing.said(enqueueing.platform_job("reconcile")))
                 return
-            outcome = services.reconcile_organizations(wait_seconds=options["wait"])
+            outcome = lifecycle.reconcile_organizations(wait_seconds=options["wait"])
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         counters.get().prune()

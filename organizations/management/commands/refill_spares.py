@@ -12,8 +12,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations.errors import OrganizationError
 from organizations.jobs import enqueueing
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import code, refill
-from organizations.provisioning.server import open_session
 
 
 class Command(BaseCommand):

@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import credentials
 from organizations.errors import OrganizationError
+from organizations.recovery import credentials
 
 
 class Command(BaseCommand):

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import credentials
 from organizations.errors import OrganizationError, OrganizationNotFound
 from organizations.models import Organization
+from organizations.recovery import credentials
 
 
 class Command(BaseCommand):

@@ -27,12 +27,12 @@ from rich.progress import (
 )
 
 from accounts.services import hash_password
-from organizations import services
+from organizations import lifecycle
 from organizations.errors import OrganizationError, OrganizationExists
 from organizations.migrating.fleet import parallel
 from organizations.models import Organization
-from organizations.sign_up import validate_sign_up
 from organizations.tenancy import registry
+from organizations.validators import validate_sign_up
 
 from .create_org import given_password, sentence
 
@@ -152,7 +152,7 @@ class _Seeds:
             with self._lock:
                 name = next(self._names)
             try:
-                created = services.create_organization(
+                created = lifecycle.create_organization(
                     name=name, email=EMAIL, password=self._password, password_hash=self._hash
                 )
             except OrganizationExists:

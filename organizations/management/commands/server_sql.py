@@ -5,8 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from organizations import checks
-from organizations.provisioning.server_sql import (
+from organizations.checks import server
+from organizations.postgres.superuser_sql import (
     OWNER_ROLE,
     connect_command,
     master_statements,
@@ -40,7 +40,7 @@ class Command(BaseCommand):
         self.stdout.write(
             "-- Connections reserved for the application, after the next restart of the server "
             "(on a managed\n-- server, change the setting elsewhere):\n"
-            f"-- ALTER SYSTEM SET reserved_connections = {checks.own_connections()};"
+            f"-- ALTER SYSTEM SET reserved_connections = {server.own_connections()};"
         )
         self.stdout.write(connect_command(database))
         for statement in master_statements(application_role=role):

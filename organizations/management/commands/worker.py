@@ -9,9 +9,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from organizations.background.worker import JobWorker
 from organizations.errors import InstallationUnclaimed
-from organizations.jobs.tasks import QUEUES
-from organizations.jobs.worker import JobWorker
+from organizations.tasks import QUEUES
 
 
 class Command(BaseCommand):

@@ -11,9 +11,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from organizations import services
+from organizations import lifecycle
 from organizations.models import Organization, Staff
-from organizations.sealing import unseal
+from organizations.secrets import unseal
 from tests.conftest import PASSWORD, Company, leftovers
 from tests.organizations.helpers import Superuser, names
 
@@ -74,11 +74,11 @@ def test_the_search_finds_by_name_slug_address_and_database(
 def test_the_list_is_filtered_by_status(
     staff_client: Client, alpha: Company, beta: Company
 ) -> None:
-    services.suspend_organization(beta.organization)
+    lifecycle.suspend_organization(beta.organization)
     try:
         html = page(staff_client, LIST, status__exact="suspended")
     finally:
-        services.resume_organization(beta.organization)
+        lifecycle.resume_organization(beta.organization)
     assert change_page(beta) in html
     assert change_page(alpha) not in html
 
@@ -94,7 +94,7 @@ def test_a_deleted_organization_shows_no_size_of_a_successor(
     staff_client: Client, company: Callable[..., Company]
 ) -> None:
     first = company("Resized Ltd")
-    services.delete_organization(first.organization)
+    lifecycle.delete_organization(first.organization)
     company("Resized Ltd")
     html = page(staff_client, change_page(first))
     size = re.search(r'field-size.*?readonly">(.*?)</div>', html, re.S)
@@ -106,8 +106,8 @@ def test_a_deleted_organization_shows_no_size_of_a_successor(
 def test_adding_makes_an_organization_and_shows_each_step(staff_client: Client) -> None:
     data = {"organization_name": "Added Ltd", "email": "boss@test.com", "password": PASSWORD}
     response = staff_client.post(ADD, data, follow=True)
-    organization = services.find_organization("Added Ltd")
-    services.delete_organization(organization)
+    organization = lifecycle.find_organization("Added Ltd")
+    lifecycle.delete_organization(organization)
     assert response.redirect_chain == [(f"{LIST}{organization.pk}/change/", 302)]
     html = unescape(response.content.decode())
     assert re.search(
@@ -208,15 +208,15 @@ def test_nothing_can_be_deleted_here(staff_client: Client, alpha: Company) -> No
     path = change_page(alpha).replace("change", "delete")
     assert staff_client.post(path, {"post": "yes"}).status_code == 403
     assert "delete_selected" not in page(staff_client, LIST)
-    assert services.find_organization(alpha.name).status == Status.ACTIVE
+    assert lifecycle.find_organization(alpha.name).status == Status.ACTIVE
 
 
 # --- Suspending and resuming --------------------------------------------------------------------
 def test_the_actions_suspend_and_resume(staff_client: Client, alpha: Company) -> None:
     assert "Suspended Acme Corp." in run_action(staff_client, "suspend", alpha)
-    assert services.find_organization(alpha.name).status == Status.SUSPENDED
+    assert lifecycle.find_organization(alpha.name).status == Status.SUSPENDED
     assert "Resumed Acme Corp." in run_action(staff_client, "resume", alpha)
-    assert services.find_organization(alpha.name).status == Status.ACTIVE
+    assert lifecycle.find_organization(alpha.name).status == Status.ACTIVE
 
 
 def test_an_action_that_the_state_forbids_says_so(staff_client: Client, alpha: Company) -> None:
@@ -262,7 +262,7 @@ def test_staff_without_the_permission_to_change_cannot_suspend(
     client.force_login(staff)
     run_action(client, "suspend", alpha)
     staff.delete()
-    status = services.find_organization(alpha.name).status
+    status = lifecycle.find_organization(alpha.name).status
     if status == Status.SUSPENDED:
-        services.resume_organization(alpha.organization)
+        lifecycle.resume_organization(alpha.organization)
     assert status == Status.ACTIVE

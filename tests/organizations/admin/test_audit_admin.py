@@ -12,8 +12,8 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from organizations.audit_admin import COLUMNS
 from organizations.models import AuditEntry, Organization, Staff
+from organizations.staff.audit import COLUMNS
 from organizations.tenancy import trail
 from organizations.tenancy.trail import Origin
 from tests.conftest import PASSWORD, Company

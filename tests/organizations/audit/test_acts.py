@@ -11,10 +11,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import services, tenancy
-from organizations.acts import ACTS
+from organizations import lifecycle, tenancy
+from organizations.audit.events import ACTS
 from organizations.models import AuditEntry, Organization
-from organizations.sealing import unseal
+from organizations.secrets import unseal
 from tests.accounts.helpers import bearer, client_of, unique_email
 from tests.conftest import PASSWORD, Company
 from tests.organizations.helpers import REPOSITORY
@@ -131,11 +131,11 @@ def test_a_limit_that_somebody_runs_into_elsewhere_is_not_filed_there_either(
 def test_a_login_of_a_suspended_organization_is_told_of_with_its_id(
     alpha: Company, request_id: str, told: Callable[[], Entries]
 ) -> None:
-    services.suspend_organization(alpha.organization)
+    lifecycle.suspend_organization(alpha.organization)
     try:
         assert log_in(Client(), alpha, request_id).status_code == 403
     finally:
-        services.resume_organization(alpha.organization)
+        lifecycle.resume_organization(alpha.organization)
     (entry,) = told()
     assert entry.facts == {"reason": "organization_suspended"}
     assert entry.organization_id == alpha.organization.pk

@@ -8,9 +8,10 @@ import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
 
-from organizations import audit, credentials, services
+from organizations import audit, lifecycle
 from organizations.errors import OrganizationError
 from organizations.models import AuditEntry, Organization, Staff
+from organizations.recovery import credentials
 from tests.conftest import PASSWORD, Company
 from tests.organizations.helpers import Superuser, manage
 
@@ -22,10 +23,10 @@ def test_the_life_of_an_organization_is_told_from_sign_up_to_its_end(request_id:
     name, email = f"Told {request_id}", f"{request_id}@test.com"
     body = {"organization_name": name, "email": email, "password": PASSWORD}
     assert post(Client(), "/org/create", body, request_id).status_code == 201
-    organization = services.find_organization(name)
-    services.suspend_organization(organization)
-    services.resume_organization(organization)
-    services.delete_organization(organization)
+    organization = lifecycle.find_organization(name)
+    lifecycle.suspend_organization(organization)
+    lifecycle.resume_organization(organization)
+    lifecycle.delete_organization(organization)
     # The mail to the first admin is told of as well, whenever it is sent.
     entries = [each for each in of(organization) if each.act != "email.verification_sent"]
     assert acts(entries) == [
@@ -48,7 +49,7 @@ def test_a_sign_up_that_fails_is_told_of_and_so_is_its_end(superuser: Superuser)
     superuser.execute("ALTER ROLE orgmgmt NOCREATEDB")
     try:
         with pytest.raises(OrganizationError):
-            services.create_organization(name=name, email="a@test.com", password=PASSWORD)
+            lifecycle.create_organization(name=name, email="a@test.com", password=PASSWORD)
     finally:
         superuser.execute("ALTER ROLE orgmgmt CREATEDB")
     undone, failed = AuditEntry.objects.order_by("-id")[:2]
@@ -103,7 +104,7 @@ def test_what_staff_do_in_the_admin_and_on_the_api_is_theirs(
     try:
         client.post("/admin/organizations/organization/", data, headers=headers)
     finally:
-        services.resume_organization(alpha.organization)
+        lifecycle.resume_organization(alpha.organization)
     (entry,) = told()
     assert (entry.act, entry.actor, entry.actor_id) == (
         "organization.suspended",
@@ -113,7 +114,7 @@ def test_what_staff_do_in_the_admin_and_on_the_api_is_theirs(
     body = {"organization_name": "---", "email": "a@test.com", "password": PASSWORD}
     name = f"By staff {request_id}"
     answer = post(client, "/api/v1/organizations/", body | {"organization_name": name}, request_id)
-    services.delete_organization(Organization.objects.get(pk=answer.json()["id"]))
+    lifecycle.delete_organization(Organization.objects.get(pk=answer.json()["id"]))
     assert {(entry.actor, entry.actor_id) for entry in told()} == {("staff", staff.pk)}
 
 

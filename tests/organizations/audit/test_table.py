@@ -10,9 +10,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from organizations import audit
-from organizations.audit_checks import check_trail
+from organizations.checks.audit import check_trail
 from organizations.models import AuditEntry
-from organizations.provisioning.server_sql import master_statements, server_statements
+from organizations.postgres.superuser_sql import master_statements, server_statements
 from organizations.tenancy import trail
 from tests.organizations.helpers import Superuser, manage
 from tests.plugin import SERVER

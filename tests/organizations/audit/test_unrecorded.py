@@ -10,7 +10,7 @@ from django.test import Client
 
 from accounts import services as people
 from accounts.models import LoginSession, User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationError
 from organizations.models import AuditEntry, Organization, Staff
 from tests.accounts.helpers import send, unique_email
@@ -89,7 +89,7 @@ def test_a_sign_up_that_cannot_be_recorded_leaves_nothing(
         superuser.execute("ALTER ROLE orgmgmt NOCREATEDB")
     try:
         with pytest.raises(OrganizationError):
-            services.create_organization(name=name, email="a@test.com", password=PASSWORD)
+            lifecycle.create_organization(name=name, email="a@test.com", password=PASSWORD)
     finally:
         superuser.execute("ALTER ROLE orgmgmt CREATEDB")
     assert not Organization.objects.named(name).exists()
@@ -101,23 +101,23 @@ def test_a_deletion_or_suspension_that_cannot_be_recorded_is_not_done(
 ) -> None:
     broken_trail("organization.deleting")
     with pytest.raises(DatabaseError):
-        services.delete_organization(Organization.objects.get(pk=alpha.organization.pk))
+        lifecycle.delete_organization(Organization.objects.get(pk=alpha.organization.pk))
     broken_trail("organization.suspended")
     with pytest.raises(DatabaseError):
-        services.suspend_organization(Organization.objects.get(pk=alpha.organization.pk))
-    assert services.find_organization(alpha.name).status == Organization.Status.ACTIVE
+        lifecycle.suspend_organization(Organization.objects.get(pk=alpha.organization.pk))
+    assert lifecycle.find_organization(alpha.name).status == Organization.Status.ACTIVE
 
 
 def test_a_suspension_that_cannot_be_recorded_leaves_no_trace_on_the_object_either(
     alpha: Company, broken_trail: Callable[[str], None]
 ) -> None:
-    organization = services.find_organization(alpha.name)
+    organization = lifecycle.find_organization(alpha.name)
     before = dict(vars(organization))
     broken_trail("organization.suspended")
     with pytest.raises(DatabaseError):
-        services.suspend_organization(organization, reason="unpaid")
+        lifecycle.suspend_organization(organization, reason="unpaid")
     assert vars(organization) == before
-    assert services.find_organization(alpha.name).status == Organization.Status.ACTIVE
+    assert lifecycle.find_organization(alpha.name).status == Organization.Status.ACTIVE
 
 
 def test_what_another_process_was_faster_with_is_not_recorded_as_done_here(
@@ -128,7 +128,7 @@ def test_what_another_process_was_faster_with_is_not_recorded_as_done_here(
     told = AuditEntry.objects.filter(organization_id=organization.pk)
     before = told.count()
     with pytest.raises(OrganizationError, match="suspended"):
-        services.suspend_organization(organization)  # It says that it is active.
+        lifecycle.suspend_organization(organization)  # It says that it is active.
 
     look = Organization.refresh_from_db
 
@@ -139,6 +139,6 @@ def test_what_another_process_was_faster_with_is_not_recorded_as_done_here(
     with monkeypatch.context() as patch:
         patch.setattr(Organization, "refresh_from_db", overtaken)
         with pytest.raises(OrganizationError):
-            services.delete_organization(organization)
+            lifecycle.delete_organization(organization)
     assert told.count() == before
     Organization.objects.filter(pk=organization.pk).update(status="active")

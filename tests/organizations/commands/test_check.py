@@ -3,7 +3,7 @@
 import pytest
 from django.core.management import call_command
 
-from organizations.provisioning.server_sql import server_statements
+from organizations.postgres.superuser_sql import server_statements
 from tests.conftest import Superuser
 from tests.plugin import SERVER
 

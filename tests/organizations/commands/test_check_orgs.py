@@ -11,14 +11,15 @@ from django.core.management import CommandError, call_command
 from psycopg import sql
 from pytest_django import DjangoAssertNumQueries, DjangoDbBlocker
 
-from organizations import checking, services
-from organizations.checking import Finding
+from organizations import lifecycle
+from organizations.inspecting import catalog, checking
+from organizations.inspecting.checking import Finding
+from organizations.inspecting.verdicts import Kind
 from organizations.models import Organization, SchemaVersion, Server, SpareDatabase
 from organizations.naming import name_key, role_name, system_database_name
-from organizations.provisioning import inspection, spares
-from organizations.provisioning.role import ensure_role
-from organizations.provisioning.server import open_session
-from organizations.provisioning.verdicts import Kind
+from organizations.postgres.roles import ensure_role
+from organizations.postgres.sessions import open_session
+from organizations.provisioning import spares
 from organizations.tenancy import registry
 from tests.conftest import PASSWORD, Company, Superuser
 
@@ -29,10 +30,10 @@ Ruin = Callable[[str], None]
 def _made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Organization]:
     with django_db_blocker.unblock():
         name = f"Checked [red] {secrets.token_hex(3)}"
-        made = services.create_organization(name=name, email="a@test.com", password=PASSWORD)
+        made = lifecycle.create_organization(name=name, email="a@test.com", password=PASSWORD)
         registry.forget(made.organization.tenant.alias)  # A database that is in use has its name.
         yield made.organization
-        services.delete_organization(made.organization)
+        lifecycle.delete_organization(made.organization)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_the_questions_are_as_many_whether_there_are_few_or_many(
 def test_pages_hold_each_organization_once(
     alpha: Company, beta: Company, one: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "PAGE", 1)
+    monkeypatch.setattr(catalog, "PAGE", 1)
     seen = [found.subject for found in checking.check() if found.seen is not None]
     assert seen == list(Organization.objects.live().order_by("pk").values_list("name", flat=True))
 
@@ -274,11 +275,11 @@ def test_a_database_that_is_behind_by_its_record_is_told(
 @contextmanager
 def half_made(name: str) -> Iterator[Organization]:
     with open_session() as session:
-        row = services._insert(session, name=name, email="admin@test.com")
+        row = lifecycle._insert(session, name=name, email="admin@test.com")
     try:
         yield row
     finally:
-        services.reconcile_organizations()
+        lifecycle.reconcile_organizations()
 
 
 def test_one_that_is_being_made_is_no_problem_and_one_that_died_is(one: Organization) -> None:

@@ -7,15 +7,15 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company, leftovers
 from tests.organizations.helpers import Superuser, manage
 
 
 def delete(name: str) -> Organization:
-    organization = services.find_organization(name)
-    services.delete_organization(organization)
+    organization = lifecycle.find_organization(name)
+    lifecycle.delete_organization(organization)
     return organization
 
 
@@ -41,10 +41,10 @@ def test_json_from_a_process_with_the_password_on_standard_input() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     facts = json.loads(ended.stdout)
-    organization = services.find_organization("株式会社 Piped")
+    organization = lifecycle.find_organization("株式会社 Piped")
     with tenancy.override(organization.tenant):
         assert User.objects.get().check_password(PASSWORD), "the line's end is no part of it"
-    services.delete_organization(organization)
+    lifecycle.delete_organization(organization)
     assert facts["id"] == organization.pk
     assert (facts["name"], facts["slug"]) == ("株式会社 Piped", organization.slug)
     assert facts["database"] == organization.database_name

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from django.core.management import CommandError, call_command
 
-from organizations import services
+from organizations import lifecycle
 from organizations.models import Organization
 from tests.conftest import Company, leftovers
 from tests.organizations.helpers import Superuser, manage
@@ -53,7 +53,7 @@ def test_yes_asks_nothing(company: Callable[..., Company]) -> None:
 
 def test_a_suspended_organization_can_be_deleted(company: Callable[..., Company]) -> None:
     made = company("Paused Ltd")
-    services.suspend_organization(made.organization)
+    lifecycle.suspend_organization(made.organization)
     call_command("delete_org", "Paused Ltd", yes=True, stdout=io.StringIO())
     assert status_of(made) == "deleted"
 

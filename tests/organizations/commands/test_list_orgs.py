@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management import call_command
 
-from organizations import services
+from organizations import lifecycle
 from tests.conftest import Company
 from tests.organizations.helpers import manage
 
@@ -54,7 +54,7 @@ def test_a_text_chooses_by_name_in_any_spelling_slug_database_and_address(
 
 def test_tombstones_are_listed_on_demand_alone(company: Callable[..., Company]) -> None:
     made = company("Gone Ltd")
-    services.delete_organization(made.organization)
+    lifecycle.delete_organization(made.organization)
     assert "Gone Ltd" not in listed()
     assert "Gone Ltd" in listed(all=True)
     assert "Gone Ltd" in listed(status="deleted")

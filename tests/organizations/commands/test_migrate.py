@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from organizations import tenancy
-from organizations.provisioning.server import open_session
+from organizations.postgres.sessions import open_session
 from tests.conftest import Company
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from tests.conftest import Company
 from tests.organizations.helpers import manage
 
@@ -72,9 +72,9 @@ def test_an_unknown_organization_ends_the_process_with_1() -> None:
 def test_staff_can_work_in_a_suspended_organization(
     alpha: Company, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    services.suspend_organization(alpha.organization)
+    lifecycle.suspend_organization(alpha.organization)
     try:
         call_command("org_command", alpha.name, "shell", "-c", SHELL)
     finally:
-        services.resume_organization(alpha.organization)
+        lifecycle.resume_organization(alpha.organization)
     assert alpha.email in capsys.readouterr().out

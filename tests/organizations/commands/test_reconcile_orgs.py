@@ -5,17 +5,17 @@ import io
 from django.core.management import call_command
 from psycopg import sql
 
-from organizations import services
+from organizations import lifecycle
 from organizations.models import Organization
 from organizations.naming import name_key
-from organizations.provisioning.role import ensure_role
-from organizations.provisioning.server import open_session
+from organizations.postgres.roles import ensure_role
+from organizations.postgres.sessions import open_session
 from tests.organizations.helpers import Superuser, manage
 
 
 def half_made(name: str) -> Organization:
     with open_session() as session:
-        row = services._insert(session, name=name, email="admin@test.com")
+        row = lifecycle._insert(session, name=name, email="admin@test.com")
         ensure_role(session, role=row.role_name, password="x", key=row.key)
         return row
 
@@ -39,7 +39,7 @@ def test_it_waits_as_long_as_it_is_told_and_skips() -> None:
         assert other.try_lock(name_key("Held Ltd"))
         call_command("reconcile_orgs", wait=0.05, stdout=out)
     assert out.getvalue() == "skipped: Held Ltd\n"
-    services.reconcile_organizations()
+    lifecycle.reconcile_organizations()
 
 
 def test_what_could_not_be_undone_has_an_exit_code_of_its_own(superuser: Superuser) -> None:
@@ -50,6 +50,6 @@ def test_what_could_not_be_undone_has_an_exit_code_of_its_own(superuser: Superus
         ended = manage("reconcile_orgs")
     finally:
         superuser.execute(sql.SQL("GRANT {} TO orgmgmt WITH ADMIN TRUE").format(role))
-        services.reconcile_organizations()
+        lifecycle.reconcile_organizations()
     assert (ended.returncode, ended.stdout) == (2, "failed: Stuck Ltd\n")
     assert ended.stderr.strip().endswith("Some could not be cleaned up. See the log.")

@@ -6,9 +6,9 @@ import psycopg
 from cryptography.fernet import Fernet
 from django.conf import settings
 
-from organizations import credentials
 from organizations.models import Organization
-from organizations.sealing import seal
+from organizations.recovery import credentials
+from organizations.secrets import seal
 from tests.conftest import Company
 from tests.organizations.helpers import Superuser, manage, wait_for
 from tests.plugin import SERVER

@@ -9,11 +9,12 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from pytest_django import Settings
 
-from organizations import checking, credentials
-from organizations.checks import check_server
+from organizations.checks.server import check_server
+from organizations.inspecting import checking
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization
-from organizations.sealing import seal
+from organizations.recovery import credentials
+from organizations.secrets import seal
 from tests.conftest import Company
 from tests.organizations.helpers import as_role_of
 

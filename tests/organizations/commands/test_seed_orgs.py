@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from pytest_django import Settings
 
-from organizations import services
+from organizations import lifecycle
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company
 from tests.organizations.helpers import together
@@ -28,7 +28,7 @@ def _development(settings: Settings) -> Iterator[None]:
     settings.DEBUG = True
     yield
     for organization in seeded():
-        services.delete_organization(organization)
+        lifecycle.delete_organization(organization)
 
 
 def seed(*arguments: str) -> str:
@@ -64,7 +64,7 @@ def test_what_fails_is_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("a step that fails")
 
-    monkeypatch.setattr(services, "_activate", fail)
+    monkeypatch.setattr(lifecycle, "_activate", fail)
     with pytest.raises(CommandError, match="^1 failed: The organization 'Seed 000001' could not"):
         seed("1")
     assert names() == []

@@ -19,7 +19,7 @@ from accounts import tokens
 from accounts.models import LoginSession
 from organizations.isolation import calls, keys, kinds, rows, runner
 from orgmgmt import urls
-from orgmgmt.health import RootView
+from orgmgmt.edge.health import RootView
 
 from .conftest import Try
 

@@ -24,18 +24,20 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from accounts import letters, limits, link_flows, links, logins, services
-from accounts.authentication import BrowserSessionAuthentication
+from accounts import letters, limits, link_tokens, logins, services
+from accounts.api.authentication import BrowserSessionAuthentication
+from accounts.api.permissions import IsMember
+from accounts.api.serializers import UserOutput
+from accounts.api.views import UserViewSet
+from accounts.links import flows
 from accounts.models import User
-from accounts.permissions import IsMember
-from accounts.serializers import UserOutput
 from accounts.signing_keys import KeyRingBackend
-from accounts.views import UserViewSet
-from organizations import middleware, permissions
+from organizations import middleware
+from organizations.api import permissions
 from organizations.isolation.stage import Stage
 from organizations.models import SpareDatabase
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import refill, templates
-from organizations.provisioning.server import open_session
 from organizations.tenancy import router, transaction
 from organizations.tenancy.backend.base import DatabaseWrapper
 from tests.conftest import Superuser
@@ -134,7 +136,7 @@ def test_a_link_that_is_not_compared_with_the_user_is_found(try_: Try, monkeypat
     kinds = ("link for a new password", "link that verifies an address")
     for name in names:
         assert {result.outcome for result in try_(name, *kinds)} == {"refused"}
-    monkeypatch.setattr(links, "fits", lambda link, user: link.user_id == user.pk)
+    monkeypatch.setattr(link_tokens, "fits", lambda link, user: link.user_id == user.pk)
     for name in names:
         assert {result.outcome for result in try_(name, *kinds)} == {"crossed"}
 
@@ -157,7 +159,7 @@ def test_a_middleware_that_compares_no_header_is_found(try_: Try, monkeypatch: P
 def test_a_log_in_that_compares_no_header_is_found(try_: Try, monkeypatch: Patch) -> None:
     name = "A's password or refresh token with a header that names B"
     refused(try_, name)
-    for module in (logins, link_flows):
+    for module in (logins, flows):
         monkeypatch.setattr(module, "other_organization", lambda request, tenant: None)
     assert outcomes(try_, name) == {"crossed"}
 

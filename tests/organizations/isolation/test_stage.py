@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.isolation import Broken, Crossed, Side, rows, runner
 from organizations.isolation.attempts import Attempt
 from organizations.isolation.stage import (
@@ -39,7 +39,7 @@ def test_nothing_is_left_when_the_block_raises() -> None:
 def test_what_a_killed_run_has_left_is_removed_by_the_next() -> None:
     before = live()
     token = "0123456789ab"
-    left = services.create_organization(
+    left = lifecycle.create_organization(
         name=f"Isolation check ours {token}",
         email=f"admin@ours-{token}.invalid",
         password=PASSWORD,

@@ -9,9 +9,9 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.tasks import Task
 
+from organizations.background.worker import JobWorker
 from organizations.jobs.models import JobProgress
 from organizations.jobs.retries import Backoff
-from organizations.jobs.worker import JobWorker
 
 
 def work(*, concurrency: int = 2) -> None:

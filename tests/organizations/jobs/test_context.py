@@ -4,8 +4,8 @@ from typing import Any
 
 from accounts.models import User
 from organizations import tenancy
+from organizations.background import control
 from organizations.errors import JobNotFound
-from organizations.jobs import control
 from organizations.jobs.frame import Progress, lock_of, organization_job, platform_job
 from organizations.models import Organization
 from tests.conftest import Company

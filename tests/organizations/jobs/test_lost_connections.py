@@ -8,8 +8,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
 
+from organizations.background.worker import JobWorker
 from organizations.jobs.frame import Progress, platform_job
-from organizations.jobs.worker import JobWorker
 
 from .helpers import task
 

@@ -11,9 +11,10 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 from pytest_django import Settings
 
-from organizations import services
+from organizations import lifecycle
+from organizations.background import control, pruning, sign_ups
 from organizations.errors import ProvisioningFailed, ServerUnavailable
-from organizations.jobs import control, enqueueing, old, sign_ups
+from organizations.jobs import enqueueing
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company
@@ -33,7 +34,7 @@ def sign_up(client: Client, *, prefer: str = "respond-async", **changes: str):  
 def _deleted_again():  # type: ignore[no-untyped-def]
     yield
     for made in Organization.objects.usable().named(BODY["organization_name"]):
-        services.delete_organization(made)
+        lifecycle.delete_organization(made)
 
 
 def test_a_sign_up_is_accepted_and_done_by_a_worker(client: Client) -> None:
@@ -109,7 +110,7 @@ def test_a_failure_that_no_retry_helps_frees_the_name(
 
     url = sign_up(client).headers["Location"]
     with monkeypatch.context() as patch:
-        patch.setattr(services, "provision", fail)
+        patch.setattr(lifecycle, "provision", fail)
         work()
     answer = client.get(url).json()
     assert (answer["state"], answer["error"]["code"]) == ("failed", "provisioning_failed")
@@ -128,7 +129,7 @@ def test_an_outage_is_tried_again_and_then_given_up(
     settings.JOB_TRIES = 2
     url = sign_up(client).headers["Location"]
     pending = PendingSignUp.objects.get()
-    monkeypatch.setattr(services, "provision", fail)
+    monkeypatch.setattr(lifecycle, "provision", fail)
     work()
     first = job(pending.job_id or 0)
     assert (first.status, first.attempts) == ("todo", 1)
@@ -185,13 +186,13 @@ def test_one_that_is_cancelled_while_it_runs_is_undone(
 ) -> None:
     url = sign_up(client).headers["Location"]
     number = PendingSignUp.objects.get().job_id or 0
-    activate = services._activate
+    activate = lifecycle._activate
 
     def cancelled_before(*args: Any) -> None:
         control.cancel(number)
         activate(*args)
 
-    monkeypatch.setattr(services, "_activate", cancelled_before)
+    monkeypatch.setattr(lifecycle, "_activate", cancelled_before)
     work()
     assert client.get(url).json()["error"]["code"] == "sign_up_cancelled"
     assert job(number).status == "failed"
@@ -243,7 +244,7 @@ def test_the_time_is_the_installations_own(client: Client, settings: Settings) -
     settings.ORG_SIGNUP_EXPIRY_MINUTES = 5
     url = sign_up(client).headers["Location"]
     _grow_old(6)
-    old.prune()
+    pruning.prune()
     assert not PendingSignUp.objects.open().exists()
     assert client.get(url).json()["error"]["code"] == "sign_up_expired"
 

@@ -16,15 +16,16 @@ from django.db import OperationalError, connections
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from pytest_django import Settings
 
+from organizations.background import control, stalled
+from organizations.background.worker import JobWorker, _threads
 from organizations.errors import JobWrongState, ServerUnavailable
-from organizations.jobs import control, enqueueing, stalled
+from organizations.jobs import enqueueing
 from organizations.jobs.frame import Progress, lock_of, organization_job, platform_job
 from organizations.jobs.models import JobProgress
 from organizations.jobs.retries import pause_seconds
-from organizations.jobs.worker import JobWorker, _threads
 from organizations.models import Organization, SpareDatabase
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import refill, spares
-from organizations.provisioning.server import open_session
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import REPOSITORY, process_environment, wait_for
 from tests.plugin import SERVER

@@ -8,7 +8,7 @@ import pytest
 from django.db.models import QuerySet
 from pytest_django import DjangoDbBlocker, Settings
 
-from organizations import services
+from organizations import lifecycle
 from organizations.migrating import fleet, records
 from organizations.migrating.engine import Target
 from organizations.migrating.results import Report
@@ -45,7 +45,7 @@ class Fleet:
 def _made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Fleet]:
     with django_db_blocker.unblock():
         made = [
-            services.create_organization(
+            lifecycle.create_organization(
                 name=f"Fleet {number} {secrets.token_hex(3)}",
                 email="admin@fleet.example",
                 password=PASSWORD,
@@ -54,7 +54,7 @@ def _made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator
         ]
         yield Fleet(made)
         for organization in made:
-            services.delete_organization(organization)
+            lifecycle.delete_organization(organization)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from django.test import override_settings
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.migrating import by_django
 from organizations.migrating.engine import Engine, Target
 from organizations.migrating.session import Session
@@ -150,7 +150,7 @@ def made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[
     """Two organizations, before there are synthetic migrations."""
     with django_db_blocker.unblock():
         made = [
-            services.create_organization(
+            lifecycle.create_organization(
                 name=f"Equal {number} {secrets.token_hex(3)}",
                 email="admin@equal.example",
                 password=PASSWORD,
@@ -159,7 +159,7 @@ def made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[
         ]
         yield made
         for organization in made:
-            services.delete_organization(organization)
+            lifecycle.delete_organization(organization)
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from organizations import services
+from organizations import lifecycle
 from organizations.errors import MigrationUnknown
 from organizations.migrating import crew, fleet, records, turn
 from organizations.migrating.engine import Engine, Target
 from organizations.migrating.results import Kind, Progress, Report, Result, Stopped
 from organizations.models import Organization, SchemaVersion
 from organizations.naming import name_key
+from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning import code
-from organizations.provisioning.server import ServerSession, open_session
 from tests.organizations.helpers import Superuser, as_role_of, together, wait_for
 
 from .added import ADD_FIELD, STRICT_ADDRESSES
@@ -93,11 +93,11 @@ def test_who_signs_up_while_the_run_lasts_has_a_turn_too(
 
 def test_suspended_ones_are_migrated_too(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
-    services.suspend_organization(four.rows[0])
+    lifecycle.suspend_organization(four.rows[0])
     try:
         assert four.run().counts == {Kind.MIGRATED: 4}
     finally:
-        services.resume_organization(four.rows[0])
+        lifecycle.resume_organization(four.rows[0])
 
 
 def test_an_unknown_target_is_said_before_anything_is_done(four: Fleet) -> None:

@@ -7,11 +7,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from organizations.jobs import migrating
+from organizations.background import migrating
 from organizations.jobs.models import JobProgress
 from organizations.naming import name_key
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import code
-from organizations.provisioning.server import open_session
 from tests.organizations.jobs.helpers import clear, work
 
 from .added import ADD_FIELD, STRICT_ADDRESSES

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from organizations import services
+from organizations import lifecycle
 from organizations.migrating import records
 from organizations.provisioning import code
 from tests.conftest import PASSWORD
@@ -98,7 +98,7 @@ def test_a_sign_up_during_a_deploy_gets_the_fingerprint_of_its_code(add: Add) ->
     found = []
     for operations in ({}, {"note": ADD_FIELD}):
         add(**operations)
-        made = services.create_organization(
+        made = lifecycle.create_organization(
             name=f"Deploy {secrets.token_hex(4)}", email=EMAIL, password=PASSWORD
         ).organization
         try:
@@ -106,7 +106,7 @@ def test_a_sign_up_during_a_deploy_gets_the_fingerprint_of_its_code(add: Add) ->
             assert made.fingerprint == code.current().fingerprint
             found.append(records.migrations_of(made.fingerprint))
         finally:
-            services.delete_organization(made)
+            lifecycle.delete_organization(made)
     assert found[1] - found[0] == {"accounts.0004_note"}  # type: ignore[operator]
 
 

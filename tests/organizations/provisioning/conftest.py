@@ -7,8 +7,8 @@ import pytest
 from pytest_django import Settings
 
 from organizations.models import SpareDatabase, Template
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import refill, templates
-from organizations.provisioning.server import open_session
 from tests.organizations.helpers import Code
 
 

@@ -7,13 +7,15 @@ import pytest
 from django.core.management import call_command
 from pytest_django import Settings
 
-from organizations import checking, services, twins
+from organizations import lifecycle
+from organizations.inspecting import checking
+from organizations.inspecting.verdicts import Kind
+from organizations.lifecycle import Created
 from organizations.models import Organization, SpareDatabase, Template, UncopyableSchema
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import obstacles, refill, templates
 from organizations.provisioning.obstacles import Obstacle
-from organizations.provisioning.server import open_session
-from organizations.provisioning.verdicts import Kind
-from organizations.services import Created
+from organizations.recovery import twins
 from tests.conftest import PASSWORD, leftovers
 from tests.organizations.helpers import Code, Superuser, as_role_of
 
@@ -81,11 +83,11 @@ COPIED = """
 @contextmanager
 def signed_up(name: str) -> Iterator[Created]:
     """Deleted behind the block."""
-    created = services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
+    created = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     try:
         yield created
     finally:
-        services.delete_organization(created.organization)
+        lifecycle.delete_organization(created.organization)
 
 
 @pytest.fixture(autouse=True)

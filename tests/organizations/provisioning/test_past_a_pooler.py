@@ -7,7 +7,7 @@ from django.conf import settings as configured
 from django.db import connections
 from pytest_django import Settings
 
-from organizations import services
+from organizations import lifecycle
 from organizations.directory import MasterDirectory
 from tests.conftest import PASSWORD, Company
 from tests.organizations.helpers import Superuser, manage
@@ -27,9 +27,9 @@ def pooled(settings: Settings) -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_template", "pooled")
 def test_a_sign_up_and_its_template_are_made_on_direct_sessions(superuser: Superuser) -> None:
-    made = services.create_organization(name="Past It", email="a@test.com", password=PASSWORD)
+    made = lifecycle.create_organization(name="Past It", email="a@test.com", password=PASSWORD)
     assert made.report.path == "template"
-    services.delete_organization(made.organization)
+    lifecycle.delete_organization(made.organization)
 
 
 @pytest.mark.usefixtures("pooled")

@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from pytest_django import Settings
 
-from organizations import services
+from organizations import lifecycle
 from organizations.errors import OrganizationError, TookTooLong
 from organizations.models import SpareDatabase, Template
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import refill, templates
-from organizations.provisioning.server import open_session
 from tests import processes
 from tests.conftest import PASSWORD, leftovers
 from tests.organizations.helpers import (
@@ -36,7 +36,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
 import django
 django.setup()
 from organizations.provisioning import making, refill, spares, templates
-from organizations.provisioning.server import ServerSession, open_session
+from organizations.postgres.sessions import ServerSession, open_session
 module, name, when, statement = sys.argv[1:]
 where = {"making": making, "spares": spares, "templates": templates, "session": ServerSession}
 real = getattr(where[module], name)
@@ -85,7 +85,7 @@ def test_what_kill_9_leaves_of_a_spare_is_cleaned_by_reconcile(
     kill_a_refill(*at)
     (row,) = SpareDatabase.objects.all()
     assert not row.ready
-    assert services.reconcile_organizations()["undone"] == [f"spare database {row.database_name}"]
+    assert lifecycle.reconcile_organizations()["undone"] == [f"spare database {row.database_name}"]
     assert not SpareDatabase.objects.exists()
     assert leftovers(superuser) == (set(), set())
     assert templates.ready() == template, "the template is as good as before"
@@ -97,7 +97,7 @@ def test_what_kill_9_leaves_of_a_template_is_cleaned_by_reconcile(
     superuser: Superuser, at: tuple[str, ...]
 ) -> None:
     kill_a_refill(*at)
-    services.reconcile_organizations()
+    lifecycle.reconcile_organizations()
     assert not SpareDatabase.objects.exists()
     assert not Template.objects.filter(ready=False).exists()
     assert leftovers(superuser) == (set(), set())
@@ -157,13 +157,13 @@ def test_the_loop_refills_when_one_is_taken_and_ends_when_it_is_told(
     with running() as process:
         wait_until_ready(2)
         settings.ORG_SPARE_DATABASES = 2
-        created = services.create_organization(name="Taken", email="a@test.com", password=PASSWORD)
+        created = lifecycle.create_organization(name="Taken", email="a@test.com", password=PASSWORD)
         settings.ORG_SPARE_DATABASES = 0
         assert created.report.path == "spare"
         wait_until_ready(2)
         process.send_signal(number)
         assert process.wait(10) == 0, process.communicate()[1]
-    services.delete_organization(created.organization)
+    lifecycle.delete_organization(created.organization)
     assert leftovers(superuser) == (set(), set())
 
 
@@ -287,9 +287,9 @@ def test_drop_of_a_spare_that_was_taken_meanwhile_leaves_the_organization_alone(
     with open_session() as session:
         refill.fill(session)
         spare = SpareDatabase.objects.get()
-        created = services.create_organization(name="Quick", email="a@test.com", password=PASSWORD)
+        created = lifecycle.create_organization(name="Quick", email="a@test.com", password=PASSWORD)
         assert spares.drop(session, spare) is False
         row = session.database_owner(created.organization.database_name)
     assert row == spare.role_name
-    services.delete_organization(created.organization)
+    lifecycle.delete_organization(created.organization)
     settings.ORG_SPARE_DATABASES = 0

@@ -9,14 +9,14 @@ from psycopg import sql
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import services, tenancy
-from organizations.credentials import reseal_credentials
+from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationExists
+from organizations.lifecycle import Created
 from organizations.models import Organization, SpareDatabase, Template
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import refill
 from organizations.provisioning import spares as spares_of
-from organizations.provisioning.server import open_session
-from organizations.services import Created
+from organizations.recovery.credentials import reseal_credentials
 from organizations.tenancy import registry
 from tests.conftest import PASSWORD, leftovers
 from tests.organizations.helpers import Code, Superuser, as_role_of, names, together
@@ -24,12 +24,12 @@ from tests.plugin import SERVER
 
 
 def sign_up(name: str = "Taken Ltd") -> Created:
-    return services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
+    return lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
 
 
 def end(*made: Created) -> None:
     for created in made:
-        services.delete_organization(created.organization)
+        lifecycle.delete_organization(created.organization)
 
 
 # --- Taken ---------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_a_database_of_the_wanted_name_that_appears_meanwhile_is_left_alone(
     try:
         with open_session() as session:
             row = Organization(name="Foreign Ltd", database_name="org_foreign_ltd")
-            assert services._claim_spare(session, row) is None
+            assert lifecycle._claim_spare(session, row) is None
         assert "spare database not usable" in [record.message for record in caplog.records]
         assert SpareDatabase.objects.filter(ready=True).count() == len(spares)
         assert not Organization.objects.live().filter(name="Foreign Ltd").exists()
@@ -278,7 +278,7 @@ def test_reconciling_drops_one_that_is_half_made(
 ) -> None:
     SpareDatabase.objects.filter(pk=spares[1].pk).update(ready=False)
     name = spares[1].database_name
-    assert services.reconcile_organizations()["undone"] == [f"spare database {name}"]
+    assert lifecycle.reconcile_organizations()["undone"] == [f"spare database {name}"]
     assert leftovers(superuser) == (set(), set())
 
 
@@ -287,7 +287,7 @@ def test_reconciling_drops_the_row_of_one_whose_database_is_gone(
 ) -> None:
     name = sql.Identifier(spares[1].database_name)
     superuser.execute(sql.SQL("DROP DATABASE {}").format(name))
-    services.reconcile_organizations()
+    lifecycle.reconcile_organizations()
     assert {spare.pk for spare in SpareDatabase.objects.all()} == {spares[0].pk, spares[2].pk}
     assert leftovers(superuser) == (set(), set())
 
@@ -295,7 +295,7 @@ def test_reconciling_drops_the_row_of_one_whose_database_is_gone(
 def test_one_that_no_row_knows_is_kept(spares: list[SpareDatabase], superuser: Superuser) -> None:
     """It may be a customer's, of whom a restored master has not heard."""
     SpareDatabase.objects.filter(pk=spares[1].pk).delete()
-    assert services.reconcile_organizations()["undone"] == []
+    assert lifecycle.reconcile_organizations()["undone"] == []
     database, role = spares[1].database_name, spares[1].role_name
     assert leftovers(superuser) == ({database}, {role})
     superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(database)))
@@ -306,7 +306,7 @@ def test_reconciling_leaves_another_installations_alone(superuser: Superuser) ->
     """Another master on the same server, of the same role: its rows are not here."""
     superuser.execute("CREATE DATABASE orgmgmt_spare_ffffff_0123456789abcdef OWNER orgmgmt")
     try:
-        assert services.reconcile_organizations()["undone"] == []
+        assert lifecycle.reconcile_organizations()["undone"] == []
         assert leftovers(superuser)[0] == {"orgmgmt_spare_ffffff_0123456789abcdef"}
     finally:
         superuser.execute("DROP DATABASE orgmgmt_spare_ffffff_0123456789abcdef")
@@ -315,7 +315,7 @@ def test_reconciling_leaves_another_installations_alone(superuser: Superuser) ->
 def test_reconciling_does_not_wait_for_ever_for_who_makes_one() -> None:
     with open_session() as other:
         assert other.try_lock(spares_of.LOCK)
-        outcome = services.reconcile_organizations(wait_seconds=0.05)
+        outcome = lifecycle.reconcile_organizations(wait_seconds=0.05)
     assert outcome["skipped"] == ["spare databases"]
 
 

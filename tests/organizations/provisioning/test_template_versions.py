@@ -7,11 +7,11 @@ import psycopg
 import pytest
 from django.utils import timezone
 
-from organizations import services
+from organizations import lifecycle
+from organizations.lifecycle import Created
 from organizations.models import Template
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import templates
-from organizations.provisioning.server import open_session
-from organizations.services import Created
 from tests.conftest import PASSWORD, leftovers
 from tests.organizations.helpers import Code, Superuser, together, wait_for
 from tests.plugin import SERVER
@@ -33,7 +33,7 @@ def test_a_new_migration_gets_a_template_of_its_own_while_sign_ups_go_on(
             if stop.is_set():
                 return
             made.append(
-                services.create_organization(
+                lifecycle.create_organization(
                     name=f"Rolling {thread} {number}", email="admin@test.com", password=PASSWORD
                 )
             )
@@ -56,7 +56,7 @@ def test_a_new_migration_gets_a_template_of_its_own_while_sign_ups_go_on(
         with as_superuser(created.organization.database_name) as connection:
             found = connection.execute("SELECT to_regclass('added') IS NOT NULL").fetchone()
         has_table[created.organization.name] = found == (True,)
-        services.delete_organization(created.organization)
+        lifecycle.delete_organization(created.organization)
     assert set(has_table.values()) == {True, False}
     assert Template.objects.filter(ready=True).count() == 2
     assert leftovers(superuser) == (set(), set())
@@ -67,10 +67,10 @@ def test_one_of_other_code_is_dropped_when_it_was_not_used_for_a_day(
     template: Template, code: Code
 ) -> None:
     code.add("CREATE TABLE newer (id int)")
-    services.reconcile_organizations()
+    lifecycle.reconcile_organizations()
     assert Template.objects.filter(pk=template.pk).exists(), "two versions run at once for a time"
     Template.objects.update(used_at=timezone.now() - timedelta(days=1, minutes=1))
-    services.reconcile_organizations()
+    lifecycle.reconcile_organizations()
     assert not Template.objects.exists()
 
 
@@ -111,7 +111,7 @@ def test_a_build_that_is_cut_leaves_nothing_behind_the_next(superuser: Superuser
     _, error = together(cut, build)
     assert isinstance(error, Exception)
     assert Template.objects.filter(ready=False).exists(), "its row knows what is left"
-    outcome = services.reconcile_organizations()
+    outcome = lifecycle.reconcile_organizations()
     assert [name for name in outcome["undone"] if name.startswith("template orgmgmt_building_")]
     assert not Template.objects.exists()
     assert leftovers(superuser) == (set(), set())

@@ -10,13 +10,13 @@ from psycopg import sql
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.errors import ProvisioningFailed
+from organizations.lifecycle import Created
 from organizations.models import Organization, SpareDatabase, Template
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import code as code_of
 from organizations.provisioning import templates
-from organizations.provisioning.server import open_session
-from organizations.services import Created
 from tests.conftest import PASSWORD, leftovers
 from tests.organizations.helpers import Code, Superuser, as_role_of, together
 from tests.plugin import SERVER
@@ -25,13 +25,13 @@ from tests.plugin import SERVER
 @contextmanager
 def signed_up(name: str = "Copied Ltd") -> Iterator[Created]:
     """Deleted behind the block; before it, its admin is there."""
-    created = services.create_organization(name=name, email="admin@test.com", password=PASSWORD)
+    created = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     try:
         with tenancy.override(created.organization.tenant):
             assert User.objects.get().email == "admin@test.com"
         yield created
     finally:
-        services.delete_organization(created.organization)
+        lifecycle.delete_organization(created.organization)
 
 
 def as_superuser(database: str) -> psycopg.Connection[tuple[Any, ...]]:
@@ -52,7 +52,7 @@ def test_the_first_sign_up_builds_it_and_copies_it() -> None:
 @pytest.mark.usefixtures("no_template")
 def test_of_many_first_sign_ups_one_builds_it_and_nobody_waits_for_it() -> None:
     def sign_up(number: int) -> Any:
-        return services.create_organization(
+        return lifecycle.create_organization(
             name=f"Crowd {number}", email="admin@test.com", password=PASSWORD
         )
 
@@ -60,7 +60,7 @@ def test_of_many_first_sign_ups_one_builds_it_and_nobody_waits_for_it() -> None:
     assert all(isinstance(each, Created) for each in made), made
     for each in made:
         assert isinstance(each, Created)
-        services.delete_organization(each.organization)
+        lifecycle.delete_organization(each.organization)
     assert Template.objects.filter(ready=True).count() == 1
     assert not Template.objects.filter(ready=False).exists()
 
@@ -94,7 +94,7 @@ def test_one_that_cannot_be_built_leaves_nothing_and_is_not_tried_at_each_sign_u
     code.add("SELECT 1 / 0")
     for _ in range(2):
         with pytest.raises(ProvisioningFailed, match="step after 'database' failed"):
-            services.create_organization(name="Never", email="a@test.com", password=PASSWORD)
+            lifecycle.create_organization(name="Never", email="a@test.com", password=PASSWORD)
     assert [record.message for record in caplog.records].count("template not built") == 1
     assert not Template.objects.exists()
     assert leftovers(superuser) == (set(), set())

@@ -6,8 +6,8 @@ import pytest
 from pytest_django import Settings
 
 from organizations.errors import ServerUnavailable
-from organizations.provisioning.server import open_session
-from organizations.provisioning.warm import stock
+from organizations.postgres.sessions import open_session
+from organizations.postgres.warm import stock
 from tests.organizations.helpers import Superuser
 
 

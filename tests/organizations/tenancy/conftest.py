@@ -12,7 +12,7 @@ from asgiref.sync import SyncToAsync
 from pytest_django import DjangoDbBlocker
 
 from accounts.models import User
-from organizations import services, tenancy
+from organizations import lifecycle, tenancy
 from organizations.tenancy import pool, registry
 from tests.conftest import PASSWORD, Company, Superuser
 
@@ -98,11 +98,11 @@ def several(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterat
         made = []
         for number in range(6):
             name, email = f"Several {number} {secrets.token_hex(3)}", f"{number}@several.example"
-            created = services.create_organization(name=name, email=email, password=PASSWORD)
+            created = lifecycle.create_organization(name=name, email=email, password=PASSWORD)
             made.append(Company(created.organization, email))
         yield made
         for company in made:
-            services.delete_organization(company.organization)
+            lifecycle.delete_organization(company.organization)
 
 
 @pytest.fixture

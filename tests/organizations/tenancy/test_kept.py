@@ -14,9 +14,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
+from accounts.api.permissions import IsMember
+from accounts.api.serializers import UserOutput
 from accounts.models import LoginSession, User
-from accounts.permissions import IsMember
-from accounts.serializers import UserOutput
 from organizations import tenancy
 from organizations.models import Organization
 from organizations.tenancy import NoTenant, WrongTenant

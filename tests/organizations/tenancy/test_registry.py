@@ -15,7 +15,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from organizations import tenancy
-from organizations.provisioning.database import settings_for
+from organizations.postgres.databases import settings_for
 from organizations.tenancy import RegistryFull, Tenant, directory, registry
 from tests.conftest import Company
 

@@ -15,9 +15,10 @@ from django.db.models.fields.files import FieldFile
 from django.test.utils import isolate_apps
 from pytest_django import Settings
 
-from organizations import checking, services, tenancy
+from organizations import lifecycle, tenancy
+from organizations.inspecting import checking
+from organizations.inspecting.verdicts import Kind
 from organizations.models import Organization
-from organizations.provisioning.verdicts import Kind
 from organizations.tenancy import storage
 from organizations.tenancy.checks import check_files
 from tests.conftest import PASSWORD, Company
@@ -203,13 +204,13 @@ def test_no_url_of_the_project_serves_the_folder(alpha: Company, client: object)
 
 # --- With the organization ------------------------------------------------------------------------
 def test_files_go_with_their_organization_and_nobody_elses(media: Path, alpha: Company) -> None:
-    gone = services.create_organization(
+    gone = lifecycle.create_organization(
         name="Files Ltd", email="a@test.com", password=PASSWORD
     ).organization
     for tenant in (alpha.tenant, gone.tenant):
         with tenancy.override(tenant):
             default_storage.save("deep/er/plan.txt", ContentFile(b"x"))
-    services.delete_organization(gone)
+    lifecycle.delete_organization(gone)
     assert [each.name for each in media.iterdir()] == [alpha.tenant.key]
     assert storage.remove(gone.key), "it may be called again"
 
@@ -217,7 +218,7 @@ def test_files_go_with_their_organization_and_nobody_elses(media: Path, alpha: C
 def test_files_that_could_not_be_removed_are_named_and_tried_again(
     media: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = services.create_organization(
+    made = lifecycle.create_organization(
         name="Sticky Ltd", email="a@test.com", password=PASSWORD
     ).organization
     with tenancy.override(made.tenant):
@@ -228,18 +229,18 @@ def test_files_that_could_not_be_removed_are_named_and_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "unlink", refuse)
-        services.delete_organization(made)
+        lifecycle.delete_organization(made)
         made.refresh_from_db()
         assert made.status == Organization.Status.DELETED, "its name is free all the same"
         assert "files not removed" in [record.message for record in caplog.records]
-        outcome = services.reconcile_organizations()
+        outcome = lifecycle.reconcile_organizations()
         assert outcome["failed"] == ["files of Sticky Ltd"]
         found = [each for each in checking.check() if each.subject == str(media / made.key)]
         [problem] = found[0].problems
         assert problem.kind == Kind.FILES
         assert "files of Sticky Ltd, which is deleted" in problem.what
         assert problem.remedy == "manage.py reconcile_orgs"
-    assert services.reconcile_organizations()["undone"] == ["files of Sticky Ltd"]
+    assert lifecycle.reconcile_organizations()["undone"] == ["files of Sticky Ltd"]
     assert list(media.iterdir()) == []
 
 
@@ -247,7 +248,7 @@ def test_files_of_nobody_that_is_known_are_kept_and_named(media: Path) -> None:
     """The master may be older than they are."""
     (media / ("0a" * 16)).mkdir(parents=True)
     (media / "lost+found").mkdir()
-    assert services.reconcile_organizations()["undone"] == []
+    assert lifecycle.reconcile_organizations()["undone"] == []
     [found] = [each for each in checking.check() if str(media) in each.subject]
     assert found.subject == str(media / ("0a" * 16))
     assert "does not know" in found.problems[0].what

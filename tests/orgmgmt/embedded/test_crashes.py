@@ -12,8 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from orgmgmt import embedded_server, embedded_system
-from orgmgmt.embedded import EmbeddedError, EmbeddedPostgres
+from orgmgmt.embedded import server as embedded_server
+from orgmgmt.embedded import system
+from orgmgmt.embedded.postgres import EmbeddedError, EmbeddedPostgres
 
 from .helpers import User, ask, linux, make, postmaster_pid, wait_for_end, wait_until
 
@@ -75,7 +76,7 @@ def test_a_process_id_that_another_program_has_by_now_is_no_hindrance(
         pid = postmaster_pid(server)
         os.kill(pid, signal.SIGKILL)
         wait_for_end(pid)
-        account = embedded_system.Account.of(server.data_dir / "postgres")
+        account = system.Account.of(server.data_dir / "postgres")
         user = account.uid if os.geteuid() == 0 else None
         data = server.data_dir / "postgres"
         other = subprocess.Popen(["sleep", "60"], user=user, cwd=data)

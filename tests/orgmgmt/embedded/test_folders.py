@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orgmgmt import embedded_server, embedded_system
-from orgmgmt.embedded import EmbeddedError, EmbeddedPostgres
+from orgmgmt.embedded import server as embedded_server
+from orgmgmt.embedded import system
+from orgmgmt.embedded.postgres import EmbeddedError, EmbeddedPostgres
 
 from .helpers import AWKWARD, User, as_root, ask, make, postmaster_pid
 
@@ -28,7 +29,7 @@ def test_a_folder_the_server_cannot_reach_is_refused_and_left_alone(tmp_path: Pa
 
 @as_root
 def test_missing_parents_are_made_so_that_the_server_reaches_them(folder: Path) -> None:
-    account = embedded_system.Account.of(folder / "none")
+    account = system.Account.of(folder / "none")
     before = os.umask(0o077)
     try:
         account.make_folders(folder / "a" / "b")
@@ -87,11 +88,11 @@ def test_a_socket_folder_put_there_by_somebody_else_is_refused(folder: Path, kin
 def test_programs_the_server_cannot_reach_are_copied_once(
     server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wheel = embedded_system.wheel_folder()
+    wheel = system.wheel_folder()
     for name in (wheel.name, f"{wheel.name}.libs"):
         (tmp_path / name).symlink_to(wheel.with_name(name))
     tmp_path.chmod(0o700)
-    monkeypatch.setattr(embedded_system, "wheel_folder", lambda: tmp_path / wheel.name)
+    monkeypatch.setattr(system, "wheel_folder", lambda: tmp_path / wheel.name)
     (server.data_dir / "postgresql-17.0.0").mkdir()
     with server:
         assert ask(server.connection_parameters(), "SELECT 1") == 1
@@ -109,7 +110,7 @@ def test_programs_the_server_cannot_reach_are_copied_once(
 def test_a_path_that_a_shell_would_read_is_refused_for_a_copy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_system.Programs, "_major_version", lambda *_: None)
+    monkeypatch.setattr(system.Programs, "_major_version", lambda *_: None)
     with pytest.raises(EmbeddedError, match="one of .* Set DATA_DIR to another folder"):
         make(folder / "my $HOME").acquire()
 

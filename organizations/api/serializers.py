@@ -1,0 +1,124 @@
+"""Serializers for organizations, sign-ups and audit entries."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from accounts.api.fields import PasswordField, StrictCharField
+from accounts.api.serializers import ChecksPerson
+from organizations.models import AuditEntry, Organization
+from organizations.validators import validate_name
+
+
+class SignUpInput(ChecksPerson):
+    """The input of a sign-up."""
+
+    email = StrictCharField(max_length=254, help_text="The first admin's address.")
+    password = PasswordField(help_text="The first admin's password.")
+    organization_name = StrictCharField(max_length=255)
+
+    def validate_organization_name(self, name: str) -> str:
+        validate_name(name)
+        return name
+
+
+class NameInput(serializers.Serializer[Any]):
+    """An organization by its name."""
+
+    organization_name = StrictCharField(max_length=255)
+
+
+class OrganizationOutput(serializers.ModelSerializer[Organization]):
+    """An organization in the first edition's format."""
+
+    class Meta:
+        model = Organization
+        fields = ("id", "name", "admin_email", "created_at")
+        read_only_fields = fields
+
+
+class MaskedOrganizationOutput(OrganizationOutput):
+    """The same for strangers, with the address masked."""
+
+    def to_representation(self, instance: Organization) -> dict[str, Any]:
+        shown: dict[str, Any] = super().to_representation(instance)
+        return {**shown, "admin_email": masked(instance.admin_email)}
+
+
+def masked(email: str) -> str:
+    """`a***@company.com`: still a valid address."""
+    local, at, domain = email.rpartition("@")
+    # Not the first character of a quoted one: the result would not be an address.
+    first = local[:1] if local[:1].isalnum() else ""
+    return f"{first}***@{domain}" if at else ""
+
+
+class FailureOutput(serializers.Serializer[Any]):
+    """Why it failed, in the format of all errors."""
+
+    detail = serializers.CharField()
+    code = serializers.CharField()
+
+
+class SignUpStatusOutput(serializers.Serializer[Any]):
+    """The state of a sign-up."""
+
+    state = serializers.ChoiceField(choices=["waiting", "running", "done", "failed"])
+    step = serializers.CharField(help_text="The last step done; empty before the first.")
+    status_url = serializers.CharField(required=False, help_text="Only in the 202 response.")
+    organization = OrganizationOutput(required=False, allow_null=True, help_text="Once done.")
+    error = FailureOutput(required=False, help_text="If it failed.")
+
+
+class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
+    """An organization as its users see it; without where its database is."""
+
+    class Meta:
+        model = Organization
+        fields = ("id", "name", "slug", "admin_email", "status", "created_at")
+        read_only_fields = fields
+
+
+class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
+    """An organization as staff see it, with server and database."""
+
+    server = serializers.CharField(source="server.name", read_only=True)
+    # No EmailField: the schema would promise an address.
+    admin_email = serializers.CharField(read_only=True, help_text="Empty if deleted.")
+
+    class Meta:
+        model = Organization
+        fields = (
+            "id",
+            "name",
+            "slug",
+            "admin_email",
+            "status",
+            "status_reason",
+            "server",
+            "database_name",
+            "created_at",
+        )
+        read_only_fields = fields
+
+
+class AuditEntryOutput(serializers.ModelSerializer[AuditEntry]):
+    """One audit entry."""
+
+    facts = serializers.DictField(read_only=True, help_text="Further facts about the event.")
+
+    class Meta:
+        model = AuditEntry
+        fields = (
+            "id",
+            "at",
+            "act",
+            "actor",
+            "actor_id",
+            "user_id",
+            "person",
+            "address",
+            "request_id",
+            "facts",
+        )
+        read_only_fields = fields

@@ -1,0 +1,56 @@
+"""Sends e-mails as jobs. A job names people by id, since staff can read its arguments."""
+
+from dataclasses import asdict
+from typing import Any
+
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts import letters
+from organizations.jobs import enqueueing
+from organizations.jobs.models import SealedAddress
+from organizations.migrating.skew import refuse_outdated
+from organizations.models import Organization
+from organizations.secrets import seal, unseal
+from organizations.tenancy.mailroom import Order
+from organizations.tenancy.trail import Origin
+
+TASK = "send_mail"
+
+
+class MailJobs:
+    """Stores each order as a job, which sends the mail."""
+
+    def take(self, order: Order) -> None:
+        """Write one row in the master, also for nobody. Raises ServerUnavailable."""
+        facts = asdict(order)
+        address = facts.pop("address")
+        del facts["by"]["address"]
+        with enqueueing.in_master():
+            job_id = app.tasks[TASK].defer(**facts)
+            if address:
+                SealedAddress.objects.create(job_id=job_id, sealed_address=seal(address))
+
+
+def send(organization: Organization, job_id: int, **facts: Any) -> None:
+    """Send a job's mail in the active organization, if it is still wanted.
+
+    Raises as accounts.letters does, OrganizationMigrating and CredentialUnreadable.
+    """
+    refuse_outdated(
+        organization.fingerprint, name=organization.name, organization_id=organization.pk
+    )
+    kept = SealedAddress.objects.filter(job_id=job_id).first()
+    order = Order(
+        **facts | {"organization_id": organization.pk, "by": Origin(**facts["by"])},
+        address=unseal(kept.sealed_address, owner=organization.name) if kept else "",
+    )
+    letters.deliver(order, admin_email=organization.admin_email)
+    if kept is not None:
+        kept.delete()
+
+
+def forget_addresses() -> None:
+    """Delete the addresses of jobs that ended without sending."""
+    waiting = ProcrastinateJob.objects.filter(status__in=("todo", "doing"), task_name=TASK)
+    SealedAddress.objects.exclude(job_id__in=waiting.values("pk")).delete()

@@ -1,0 +1,38 @@
+"""Prunes expired rows in the master database: jobs, sign-ups, sessions, counters, audit entries."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.db import connections
+from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from organizations import audit
+from organizations.jobs.models import JobProgress, PendingSignUp
+from organizations.tenancy import counters
+
+_ENDED = ["succeeded", "failed", "cancelled", "aborted"]
+# A job's last event is when it ended; its events go with it (ON DELETE CASCADE).
+_PRUNE_JOBS = """
+DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]) AND NOT EXISTS (
+    SELECT FROM procrastinate_events AS event WHERE event.job_id = procrastinate_jobs.id
+    AND event.at > now() - make_interval(hours => %s))
+"""
+
+
+def prune() -> None:
+    """Delete jobs and sign-ups that ended JOB_RETENTION_HOURS ago, expired staff sessions, expired
+    counters, and audit entries older than AUDIT_RETENTION_DAYS. Fails sign-ups that have waited
+    too long. Raises what the database raises."""
+    PendingSignUp.objects.all().expire()
+    now = timezone.now()
+    before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
+    with connections["default"].cursor() as cursor:
+        cursor.execute(_PRUNE_JOBS, (_ENDED, settings.JOB_RETENTION_HOURS))
+    known = ProcrastinateJob.objects.values("pk")
+    JobProgress.objects.filter(updated_at__lt=before).exclude(job_id__in=known).delete()
+    PendingSignUp.objects.filter(ended_at__lt=before).delete()
+    Session.objects.filter(expire_date__lt=now).delete()
+    counters.get().prune()
+    audit.prune()

@@ -1,0 +1,336 @@
+"""Judges an organization's database and role: problems, remedies and the SQL that repairs them."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from django.conf import settings
+from psycopg import sql
+
+from organizations.errors import CredentialUnreadable
+from organizations.models import Organization
+from organizations.naming import RESERVED_PREFIX, ROLE_PATTERN
+from organizations.postgres.identity import Identity, State, disagreement, expected_of
+from organizations.postgres.roles import role_settings
+from organizations.secrets import unseal
+
+from .catalog import Orphan, Seen, Stock
+
+
+class Kind(StrEnum):
+    """The kind of a problem."""
+
+    INSTALLATION = "installation"
+    IDENTITY = "identity"
+    UNFINISHED = "unfinished"
+    DATABASE = "database"
+    OWNER = "owner"
+    PRIVILEGES = "privileges"
+    SETTINGS = "settings"
+    ROLE = "role"
+    MEMBERSHIP = "membership"
+    SCHEMA = "schema"
+    ORPHAN_DATABASE = "orphan database"
+    ORPHAN_ROLE = "orphan role"
+    STOCK = "stock"
+    FILES = "files"
+    SHARED_ROWS = "shared rows"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """remedy: what a person should do. statements: the SQL that repairs it without risk to data, if
+    there is any."""
+
+    kind: Kind
+    what: str
+    remedy: str
+    statements: tuple[sql.Composed, ...] = ()
+
+
+FIX = "manage.py check_orgs --fix"
+RECONCILE = "manage.py reconcile_orgs"
+IDENTIFY = "manage.py identify_orgs"
+NEWER = "the server is newer than the master"
+CLAIM = "manage.py claim_installation --help"
+
+
+def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Problem]:
+    """Differences between the server and what provisioning made.
+
+    application: the application's role. installation: this one's key. An organization that is not
+    usable is reported as unfinished, and nothing else.
+    """
+    if seen.status not in Organization.Status.usable():
+        yield _unfinished(seen, installation)
+        return
+    doubts = list(_identity(seen, installation))
+    yield from doubts
+    if seen.identity is not None and _disagreement(seen, installation):
+        return  # Another installation's problems are neither reported nor repaired.
+    is_certain = seen.attributes is not None and not doubts
+    for problem in (*_database(seen, application), *_role(seen, application)):
+        yield problem if is_certain else _if_it_is_ours(problem)
+
+
+def _if_it_is_ours(problem: Problem) -> Problem:
+    """For a person to decide: the database may belong to somebody else."""
+    if not problem.statements:
+        return problem
+    remedy = f"if it is the organization's, as a superuser: {text(*problem.statements)}"
+    return replace(problem, remedy=remedy, statements=())
+
+
+def _disagreement(seen: Seen, installation: str) -> str:
+    expected = expected_of(
+        seen.name,
+        key=seen.key,
+        role=seen.role,
+        database=seen.database,
+        status=seen.status,
+        deletion=seen.deletion,
+    )
+    return disagreement(seen.identity, expected, installation=installation)
+
+
+def _unfinished(seen: Seen, installation: str) -> Problem:
+    why = _disagreement(seen, installation)
+    if seen.attributes is None or not why:
+        return Problem(
+            Kind.UNFINISHED, f"{seen.status}, and no process is working on it", RECONCILE
+        )
+    if seen.identity is not None and seen.identity.state == State.LET_IN:
+        return Problem(Kind.IDENTITY, f"{NEWER}: {seen.status}, and {why}", adopt(seen.database))
+    return Problem(Kind.IDENTITY, f"{seen.status}, and {why}", _look_into(seen.database))
+
+
+def _identity(seen: Seen, installation: str) -> Iterator[Problem]:
+    if seen.attributes is None:
+        return
+    identity = seen.identity
+    if identity is None:
+        yield Problem(Kind.IDENTITY, f"the role {seen.role} has no identity yet", IDENTIFY)
+        return
+    if why := _disagreement(seen, installation):
+        yield Problem(Kind.IDENTITY, why, _look_into(seen.database))
+    elif seen.oid is not None and seen.oid not in identity.databases:
+        again = shlex.join(["manage.py", "identify_orgs", seen.name])
+        yield Problem(
+            Kind.IDENTITY,
+            f"{seen.database} is not the database that was created (was it restored?)",
+            f"if it is the organization's: {again}",
+        )
+
+
+def adopt(database: str) -> str:
+    """The command that adopts a database that the master does not know."""
+    return f"{shlex.join(['manage.py', 'adopt_org', database])} --name … --email …"
+
+
+def _look_into(database: str) -> str:
+    return f'it is kept. Look at what is in {database}; see docs/operations.md, "Identity"'
+
+
+def of_stock(stock: Stock, *, installation: str) -> Problem | None:
+    """The problem with a template or a spare database, if any."""
+    identity = Identity.read(stock.comment)
+    if identity is not None:
+        why = disagreement(identity, stock.expected, installation=installation)
+        if why and identity.state != State.MADE:
+            return Problem(
+                Kind.IDENTITY,
+                f"{NEWER}: an organization has this {stock.kind}",
+                "adopt_org restores the organization; this row is not used",
+            )
+        if why:
+            return Problem(Kind.IDENTITY, f"a {stock.kind}, and {why}", "it is kept")
+    if not stock.is_ready or not stock.is_there:
+        what = f"a {stock.kind} that is {'half made' if stock.is_there else 'gone'}"
+        return Problem(Kind.STOCK, what, RECONCILE)
+    if identity is None:
+        return Problem(Kind.IDENTITY, f"a {stock.kind} without an identity", IDENTIFY)
+    return None
+
+
+def of_orphan(orphan: Orphan) -> Problem:
+    """The problem with a database that no row names. It is always kept."""
+    drop = text(sql.SQL("DROP DATABASE {}").format(sql.Identifier(orphan.database)))
+    if orphan.of_database is not None:
+        what = f"belongs to the role of {orphan.of}, whose database is {orphan.of_database}"
+        return Problem(
+            Kind.ORPHAN_DATABASE, what, f"look at what is in it. To drop it, as a superuser: {drop}"
+        )
+    if orphan.identity is not None and orphan.identity.state == State.LET_IN:
+        return Problem(
+            Kind.ORPHAN_DATABASE,
+            f"{NEWER}: it was in use, and no row names it",
+            adopt(orphan.database),
+        )
+    if orphan.identity is not None and orphan.identity.state == State.MOVED:
+        what = "adopt_org moved its content into another database"
+    elif orphan.database.startswith(RESERVED_PREFIX):
+        what = "a template or spare database that no row names"
+    else:
+        whose = f" (the deleted {orphan.of}'s)" if orphan.of else ""
+        what = f"no organization's; its owner is {orphan.owner}{whose}"
+    remedy = f"it may contain data. If nobody needs it, as a superuser: {drop}"
+    return Problem(Kind.ORPHAN_DATABASE, what, remedy)
+
+
+def is_ours(role: str) -> bool:
+    """Whether the name is one that provisioning gives to roles."""
+    return re.fullmatch(ROLE_PATTERN, role) is not None
+
+
+def _database(seen: Seen, application: str) -> Iterator[Problem]:
+    database, role = sql.Identifier(seen.database), sql.Identifier(seen.role)
+    if seen.owner is None:
+        remedy = f"restore {seen.database} from a backup, or give it up: {_delete(seen)}"
+        yield Problem(Kind.DATABASE, f"the database {seen.database} is missing", remedy)
+        return
+    if not seen.is_whole:
+        yield Problem(
+            Kind.DATABASE,
+            f"the database {seen.database} is broken: its DROP DATABASE was interrupted",
+            f"drop it, restore it from a backup, or give it up: {_delete(seen)}",
+        )
+        return
+    if not seen.accepts:
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database)
+        yield Problem(
+            Kind.DATABASE,
+            f"the database {seen.database} accepts no connections",
+            f"unless that is intended, as a superuser: {text(allow)}",
+        )
+    if seen.owner != seen.role and seen.attributes is not None:
+        owner = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, role)
+        # With another owner it may be another database that has the name of ours.
+        is_safe = seen.owner == application or is_ours(seen.owner)
+        yield Problem(
+            Kind.OWNER,
+            f"the database {seen.database} belongs to {seen.owner}, not to {seen.role}",
+            FIX if is_safe else f"if it is the organization's, as a superuser: {text(owner)}",
+            (owner,) if is_safe else (),
+        )
+    yield from _ways_in(seen)
+    yield from _privileges(seen, application)
+
+
+def _ways_in(seen: Seen) -> Iterator[Problem]:
+    """Settings by which the owner can lock others, or itself, out of the database."""
+    database, role = sql.Identifier(seen.database), sql.Identifier(seen.role)
+    if seen.is_template:
+        no_template = sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(database)
+        what = f"the database {seen.database} is a template, which others can copy"
+        yield Problem(Kind.SETTINGS, what, FIX, (no_template,))
+    if seen.connection_limit != -1:
+        unlimited = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(database)
+        what = f"the database {seen.database} accepts at most {seen.connection_limit} connections"
+        yield Problem(Kind.SETTINGS, what, FIX, (unlimited,))
+    for of, name, value in seen.settings:
+        setting = sql.Identifier(*name.split("."))
+        if of == "database":
+            what = f"the database {seen.database} has a {name} of its own"
+            reset = sql.SQL("ALTER DATABASE {} RESET {}").format(database, setting)
+        elif of == "both":
+            what = f"the role {seen.role} has a {name} of its own in {seen.database}"
+            reset = sql.SQL("ALTER ROLE {} IN DATABASE {} RESET {}").format(role, database, setting)
+        elif (made := role_settings().get(name)) is None:
+            what = f"the role {seen.role} has a {name} of its own"
+            reset = sql.SQL("ALTER ROLE {} RESET {}").format(role, setting)
+        elif value != made:
+            what = f"the role {seen.role} has a {name} of {value}, not of {made}"
+            reset = sql.SQL("ALTER ROLE {} SET {} = {}").format(role, setting, sql.Literal(made))
+        else:
+            continue
+        yield Problem(Kind.SETTINGS, what, FIX, (reset,))
+
+
+def _privileges(seen: Seen, application: str) -> Iterator[Problem]:
+    """Grants to other organizations and PUBLIC. Grants to foreign roles are left alone."""
+    database = sql.Identifier(seen.database)
+    granted: dict[str, list[str]] = {}
+    for grantee, privilege in seen.grants:
+        granted.setdefault(grantee, []).append(privilege)
+    for grantee, privileges in granted.items():
+        if grantee and (grantee in (seen.role, seen.owner) or not is_ours(grantee)):
+            continue
+        whom = sql.Identifier(grantee) if grantee else sql.SQL("PUBLIC")
+        yield Problem(
+            Kind.PRIVILEGES,
+            f"{grantee or 'PUBLIC'} has {' and '.join(privileges)} on {seen.database}",
+            FIX,
+            (sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, whom),),
+        )
+    # A new owner gets the privileges of the old one.
+    theirs = seen.role if seen.owner == seen.role else None
+    for role, needed in ((theirs, ("CONNECT", "CREATE", "TEMPORARY")), (application, ("CONNECT",))):
+        lacking = [each for each in needed if role and each not in granted.get(role, [])]
+        if role is not None and lacking:
+            privileges_sql = sql.SQL(", ").join(map(sql.SQL, lacking))
+            grant = sql.SQL("GRANT {} ON DATABASE {} TO {}")
+            yield Problem(
+                Kind.PRIVILEGES,
+                f"{role} lacks {' and '.join(lacking)} on {seen.database}",
+                FIX,
+                (grant.format(privileges_sql, database, sql.Identifier(role)),),
+            )
+
+
+def _role(seen: Seen, application: str) -> Iterator[Problem]:
+    role = sql.Identifier(seen.role)
+    if seen.attributes is None:
+        yield Problem(
+            Kind.ROLE,
+            f"the role {seen.role} is missing",
+            "restore the server's roles from a backup (pg_dumpall --roles-only), or give it up: "
+            + _delete(seen),
+        )
+        return
+    try:
+        unseal(seen.sealed_password, owner=seen.name)
+    except CredentialUnreadable:
+        yield Problem(
+            Kind.ROLE,
+            f"no key of CREDENTIAL_KEYS can decrypt the stored password of {seen.role}",
+            "add the key that encrypted it; if it is lost: "
+            + shlex.join(["manage.py", "reset_credentials", "--", seen.name]),
+        )
+    for attribute in seen.attributes:
+        opposite = "LOGIN" if attribute == "NOLOGIN" else f"NO{attribute}"
+        what = "cannot log in" if attribute == "NOLOGIN" else f"has {attribute}"
+        statement = sql.SQL("ALTER ROLE {} {}").format(role, sql.SQL(opposite))
+        yield Problem(Kind.ROLE, f"the role {seen.role} {what}", FIX, (statement,))
+    if seen.role_limit != (most := settings.ORG_CONNECTION_LIMIT):
+        few = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role, sql.Literal(most))
+        has = "any number of" if seen.role_limit == -1 else str(seen.role_limit)
+        what = f"the role {seen.role} may have {has} connections, not {most}"
+        yield Problem(Kind.ROLE, what, FIX, (few,))
+    for other, grantor in seen.member_of:
+        revoke = sql.SQL("REVOKE {} FROM {} GRANTED BY {}")
+        names = map(sql.Identifier, (other, seen.role, grantor))
+        yield Problem(
+            Kind.MEMBERSHIP,
+            f"the role {seen.role} is a member of {other}",
+            FIX,
+            (revoke.format(*names),),
+        )
+    if seen.is_open_to_application:
+        me = sql.Identifier(application)
+        yield Problem(
+            Kind.MEMBERSHIP,
+            f"{application} is still a member of {seen.role}",
+            FIX,
+            (sql.SQL("REVOKE {} FROM {} GRANTED BY {}").format(role, me, me),),
+        )
+
+
+def text(*statements: sql.Composed) -> str:
+    """The statements as typed in psql."""
+    return " ".join(f"{statement.as_string()};" for statement in statements)
+
+
+def _delete(seen: Seen) -> str:
+    return shlex.join(["manage.py", "delete_org", "--", seen.name])

@@ -1,0 +1,437 @@
+"""What can be done with an organization: create, delete, suspend, resume, reconcile.
+
+REST, commands and the admin call these. Organization is written here and in provisioning only,
+except for its sealed secrets (secrets.py) and migration records (migrating/records.py).
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import IntegrityError, InterfaceError, OperationalError, connections
+from psycopg import sql
+
+from accounts.services import hash_password
+
+from . import ceiling
+from .audit import record_failure, recorded
+from .errors import (
+    DatabaseKept,
+    OrganizationBusy,
+    OrganizationError,
+    OrganizationExists,
+    OrganizationNotFound,
+    ProvisioningFailed,
+    ProvisioningInTransaction,
+    WrongState,
+)
+from .jobs.models import PendingSignUp
+from .migrating import records
+from .models import Organization, Server, SpareDatabase, random_key
+from .naming import (
+    database_name_for,
+    display_name,
+    name_digest,
+    name_digests,
+    role_name,
+    slug_for,
+    slug_variant,
+)
+from .naming import name_key as key_of
+from .postgres import identity
+from .postgres.roles import drop_disabled
+from .postgres.sessions import ServerSession, answers, open_session
+from .provisioning import code, leftovers, spares
+from .provisioning.failures import explained
+from .provisioning.pipeline import Step, provision
+from .provisioning.report import Report
+from .provisioning.undoing import compensate, expected, take_back_row
+from .provisioning.undoing import move as _move
+from .provisioning.undoing import undo as _undo
+from .secrets import new_audit_key, seal
+from .tenancy.constraints import broken_unique
+from .validators import validate_sign_up
+
+logger = logging.getLogger(__name__)
+
+Status = Organization.Status
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new organization, and the time of each step."""
+
+    organization: Organization
+    report: Report
+
+
+def find_organization(name: str) -> Organization:
+    """The usable organization by any spelling of its name. Raises OrganizationNotFound."""
+    digests = name_digests(name)
+    found = Organization.objects.raw(_BY_NAME, [digests, *Status.usable(), digests])
+    organization: Organization | None = next(iter(found), None)
+    if organization is None:
+        raise OrganizationNotFound(name)
+    return organization
+
+
+# Raw SQL: look-ups are frequent, and the ORM takes longer to build the query than to run it.
+_BY_NAME = (
+    "SELECT * FROM organizations WHERE name_digest = ANY(%s) AND status IN (%s, %s) "
+    "ORDER BY array_position(%s, name_digest::text) LIMIT 1"
+)
+
+
+def create_organization(
+    *, name: str, email: str, password: str, password_hash: str | None = None
+) -> Created:
+    """Create an organization with its role, database, tables and first admin.
+
+    password_hash: the password's, if already known; otherwise it is computed.
+    Raises ValidationError by field (organization_name, email, password), MigrationsIncoherent,
+    OrganizationExists, TooManyOrganizations, ServerUnavailable, ProvisioningFailed,
+    ProvisioningInTransaction. When it raises, everything was undone; if even that was impossible,
+    the row says so, and reconcile_orgs does it.
+    """
+    _refuse_in_transaction()
+    validate_sign_up(name=name, email=email, password=password)
+    code.refuse_problem()
+    name, email = display_name(name), email.strip()
+    if Organization.objects.usable().named(name).exists():
+        raise OrganizationExists(name)
+    ceiling.refuse_above()
+    report = Report()
+    # Only the holder of this lock creates, deletes or cleans up this name.
+    with open_session() as session, ThreadPoolExecutor(max_workers=1) as worker:
+        with report.step("lock"):
+            if not session.try_lock(key_of(name)):
+                raise OrganizationExists(name)
+        # In parallel: hashing takes about as long as the rest, and releases the GIL.
+        hashed = worker.submit(lambda: password_hash or hash_password(password))
+        return _create(session, report, name=name, email=email, password_hash=hashed.result)
+
+
+def create_reserved_organization(
+    pending: PendingSignUp, *, password_hash: str, on_step: Callable[[str], None]
+) -> Created | None:
+    """Create the organization of an accepted sign-up: its name is reserved, its password hashed.
+
+    None if an earlier try succeeded, or the sign-up was given up. on_step: called with each
+    finished step. The sign-up ends in the commit that activates the organization. Raises as
+    create_organization does, and OrganizationBusy while another process works on the name.
+    """
+    _refuse_in_transaction()
+    code.refuse_problem()
+    report = Report()
+    with open_session() as session:
+        with report.step("lock"):
+            session.lock(key_of(pending.name), name=pending.name, timeout_seconds=_RESERVED_WAIT)
+        if not PendingSignUp.objects.open().filter(pk=pending.pk).exists():
+            return None
+        return _create(
+            session,
+            report,
+            name=pending.name,
+            email=pending.email,
+            password_hash=lambda: password_hash,
+            pending=pending,
+            on_step=on_step,
+        )
+
+
+# A worker wrongly taken for dead still holds the lock, until its session ends.
+_RESERVED_WAIT = 10.0
+
+
+def _create(
+    session: ServerSession,
+    report: Report,
+    *,
+    name: str,
+    email: str,
+    password_hash: Callable[[], str],
+    pending: PendingSignUp | None = None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Created:
+    """Create it under the name's lock, which the session holds."""
+
+    def done(step: Step) -> None:
+        _record_step(session, organization, step)
+        on_step(step)
+
+    try:
+        with report.step("row"):
+            organization = _insert(session, name=name, email=email, pending=pending)
+    except (OperationalError, InterfaceError) as error:
+        take_back_row(session, name, error)
+        raise
+    try:
+        provision(session, organization, password_hash=password_hash, report=report, done=done)
+        with report.step("activation"):
+            _activate(session, organization, pending)
+    except BaseException as error:
+        record_failure(organization, error)
+        compensate(session, organization)
+        reason = explained(organization, error)
+        if reason is error:
+            raise
+        raise reason from error
+    logger.info(
+        "organization created", extra={"organization": organization.pk, "path": str(report.path)}
+    )
+    return Created(organization, report)
+
+
+def _insert(
+    session: ServerSession, *, name: str, email: str, pending: PendingSignUp | None = None
+) -> Organization:
+    """The row, committed before anything exists that would be an orphan without it.
+
+    If a spare database is ready, the same commit assigns it.
+    """
+    reserved = PendingSignUp.objects.open().named(name)
+    if pending is not None:
+        reserved = reserved.exclude(pk=pending.pk)
+    # No worker is processing an expired one: we hold the name's lock.
+    if reserved.exists() and not reserved.expire():
+        raise OrganizationExists(name)
+    for leftover in Organization.objects.live().named(name):
+        if leftover.is_usable:
+            raise OrganizationExists(name)
+        # We hold its lock, so its maker is dead: undo that first.
+        try:
+            _undo(session, leftover)
+        except DatabaseKept as error:
+            logger.error("name kept", extra={"organization": leftover.pk}, exc_info=error)
+            raise OrganizationExists(name) from error
+    opaque = settings.ORG_DATABASE_NAMES == "opaque"
+    slug = slug_for(key_of(name))
+    # A readable slug can look like a hashed one, and the server can have foreign databases:
+    # neither is a reason to refuse this name.
+    for _ in range(3):
+        database = database_name_for(slug, opaque=opaque)
+        if not session.database_owner(database):
+            row = Organization(
+                name=name,
+                name_digest=name_digest(name),
+                slug=slug,
+                admin_email=email,
+                database_name=database,
+                sealed_audit_key=new_audit_key(),
+            )
+            try:
+                return _claim_spare(session, row) or _save_new(row)
+            except IntegrityError as error:
+                if broken_unique(error) not in _TAKEN_MEANWHILE:
+                    raise
+        slug = slug_variant(slug_for(key_of(name)))
+    raise OrganizationExists(name)
+
+
+_TAKEN_MEANWHILE = frozenset(
+    f"organizations_{field}_live" for field in ("name_digest", "slug", "database_name")
+)
+
+
+def _save_new(row: Organization) -> Organization:
+    row.server = Server.of_master()
+    row.role_name = role_name()
+    row.sealed_password = seal(secrets.token_urlsafe(32))
+    row.save(force_insert=True)
+    return row
+
+
+def _claim_spare(session: ServerSession, row: Organization) -> Organization | None:
+    """The row with a spare database, committed; None if there is none."""
+
+    def insert(spare: SpareDatabase) -> None:
+        row.server_id = spare.server_id
+        row.role_name = spare.role_name
+        row.sealed_password = spare.sealed_password
+        row.key = spare.key
+        row.provisioned = Step.SCHEMA
+        row.save(force_insert=True)
+
+    if spares.claim(session, name=row.database_name, insert=insert):
+        return row
+    row.pk, row.key, row.provisioned = None, random_key(), Step.NOTHING
+    return None
+
+
+def _record_step(session: ServerSession, organization: Organization, step: Step) -> None:
+    """Record it in the session that did it, so that both are flushed to disk in order."""
+    organization.provisioned = step
+    statement = sql.SQL("UPDATE organizations SET provisioned = %s WHERE id = %s")
+    session.execute(statement, (step, organization.pk))
+
+
+def _activate(
+    session: ServerSession, organization: Organization, pending: PendingSignUp | None = None
+) -> None:
+    """Activate the organization. Fails if reconcile_orgs took the row over meanwhile.
+
+    Template, spare database and migrations were this code's, so the fingerprint is too. In the same
+    commit its waiting sign-up ends, if there is one: a later retry finds nothing to do.
+    """
+    fingerprint = records.remember_code()
+    made = expected(organization)
+    with recorded("organization.created", organization):
+        if pending is not None and not pending.finish(organization.pk):
+            raise ProvisioningFailed(organization.name, "its sign-up was cancelled.")
+        if not _move(
+            organization,
+            Status.ACTIVE,
+            only_from=(Status.PROVISIONING,),
+            fingerprint=fingerprint,
+        ):
+            reason = "it was cleaned up while it was being created."
+            raise ProvisioningFailed(organization.name, reason)
+        identity.change(session, made, state=identity.State.LET_IN, organization=organization.pk)
+
+
+def delete_organization(organization: Organization) -> None:
+    """Drop the organization's database and role. The row stays as a tombstone; the name is free.
+
+    Raises OrganizationNotFound, OrganizationBusy, DatabaseKept, InstallationUnclaimed,
+    ServerUnavailable, ServerRefused and ProvisioningInTransaction. May be called again.
+    """
+    _refuse_in_transaction()
+    with open_session() as session:
+        if not session.try_lock(key_of(organization.name)):
+            raise OrganizationBusy(organization.name)
+        try:
+            organization.refresh_from_db()
+        except Organization.DoesNotExist as error:
+            raise OrganizationNotFound(organization.name) from error
+        if organization.status == Status.DELETED:
+            return
+        if organization.is_usable:
+            _begin_deletion(session, organization)
+        _undo(session, organization)
+        if organization.is_usable:
+            # Suspended or resumed between the two statements above.
+            raise OrganizationBusy(organization.name)
+
+
+def _begin_deletion(session: ServerSession, organization: Organization) -> None:
+    """Mark row and identity as being deleted, in one commit, before anything is dropped.
+
+    A deletion that cannot be recorded does not start, nor one of a database that is not certainly
+    the row's.
+    """
+    let_in = expected(organization)
+    found = identity.certain(session, let_in)
+    deletion = random_key()
+    with recorded("organization.deleting", organization):
+        moved = _move(organization, Status.DELETING, only_from=Status.usable(), deletion=deletion)
+        if not moved:
+            raise OrganizationBusy(organization.name)
+        if found.role is not None:
+            identity.change(session, let_in, state=identity.State.DELETING, deletion=deletion)
+
+
+def suspend_organization(organization: Organization, *, reason: str = "") -> None:
+    """Block all access, from the next request on. Raises WrongState unless it is active."""
+    with recorded("organization.suspended", organization):
+        if not _move(organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason):
+            raise _wrong_state(organization, wanted=Status.ACTIVE)
+    logger.info("organization suspended", extra={"organization": organization.pk})
+
+
+def resume_organization(organization: Organization) -> None:
+    """Restore access. Raises WrongState unless it is suspended.
+
+    Raises DatabaseKept if its database is another installation's (claim_installation --new).
+    """
+    with open_session() as session:
+        found = identity.find(
+            session, role=organization.role_name, database=organization.database_name
+        )
+        let_in = expected(organization)
+        if organization.status == Status.SUSPENDED and found.identity is not None:
+            why = identity.disagreement(found.identity, let_in, installation=session.installation)
+            if why:
+                raise DatabaseKept(organization.name, why)
+    with recorded("organization.resumed", organization):
+        if not _move(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
+            raise _wrong_state(organization, wanted=Status.SUSPENDED)
+    logger.info("organization resumed", extra={"organization": organization.pk})
+
+
+def _wrong_state(organization: Organization, *, wanted: Status) -> OrganizationError:
+    """The error for the organization's current status in the master."""
+    now = Organization.objects.filter(pk=organization.pk).values_list("status", flat=True).first()
+    if now is None:
+        return OrganizationNotFound(organization.name)
+    return WrongState(organization.name, status=now, wanted=wanted)
+
+
+def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
+    """Finish or undo interrupted work. Returns names under undone, deleted, skipped and failed.
+
+    Organizations first, then templates and spare databases, then roles left over by deletions.
+    A row whose lock is held is being worked on: waits `wait_seconds` for it, then skips it. A
+    failure does not affect the others, and is retried next time. Raises only if the server is
+    unavailable.
+    """
+    _refuse_in_transaction()
+    outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
+    with open_session() as session:
+        _ = session.installation  # Nothing is done in a copy.
+    for organization in Organization.objects.unfinished():
+        done: str | None = "failed"
+        with _others_go_on("organization not reconciled", organization=organization.pk):
+            try:
+                done = _reconcile_one(organization, wait_seconds=wait_seconds)
+            except OrganizationBusy:
+                done = "skipped"
+        if done:
+            outcome[done].append(organization.name)
+    failed = ["templates and spare databases"]
+    with _others_go_on("templates and spare databases not reconciled"), open_session() as session:
+        dropped, skipped, failed = leftovers.clean(session, wait_seconds=wait_seconds)
+        outcome["undone"] += dropped
+        outcome["skipped"] += skipped
+    outcome["failed"] += failed
+    with _others_go_on("files not reconciled"):
+        removed, left = leftovers.remove_files()
+        outcome["undone"] += removed
+        outcome["failed"] += left
+    with _others_go_on("roles not reconciled"), open_session() as session:
+        outcome["undone"] += [f"role {role}" for role in drop_disabled(session)]
+    return outcome
+
+
+@contextmanager
+def _others_go_on(message: str, **extra: object) -> Iterator[None]:
+    """Log the block's error and continue, unless the server is unavailable for the others too."""
+    try:
+        yield
+    except (OrganizationError, DatabaseError) as error:
+        # Django would keep its cut connection.
+        connections["default"].close()
+        if not answers():
+            raise
+        logger.error(message, extra=extra, exc_info=error)
+
+
+def _reconcile_one(organization: Organization, *, wait_seconds: float) -> str | None:
+    """What was done about it; None if its maker finished it meanwhile."""
+    key = key_of(organization.name)
+    with open_session() as session:
+        session.lock(key, name=organization.name, timeout_seconds=wait_seconds)
+        if not Organization.objects.unfinished().filter(pk=organization.pk).exists():
+            return None
+        was_deleting = organization.status == Status.DELETING
+        _undo(session, organization)
+        return "deleted" if was_deleting else "undone"
+
+
+def _refuse_in_transaction() -> None:
+    if connections["default"].in_atomic_block:
+        raise ProvisioningInTransaction

@@ -1,0 +1,200 @@
+"""Creates, closes and drops an organization's database."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import connection, connections
+from psycopg import sql
+
+from organizations.secrets import unseal
+from organizations.tenancy import Place
+
+from .identity import Certain, Identity
+from .roles import drop_role, end_sessions
+from .sessions import CONNECT_TIMEOUT_SECONDS, ServerSession, libpq_options
+
+
+def settings_for(place: Place, *, owner: str, is_direct: bool = False) -> dict[str, Any]:
+    """A DATABASES entry for the database at `place`, with its own role.
+
+    owner: named when the credential cannot be read. is_direct: bypass a pooler, if
+    MASTER_DB_DIRECT_URL does. Code that makes and migrates databases sets limits for its session,
+    and a connection kept by a pooler would block DROP, copies and renames of the database.
+    Raises CredentialUnreadable.
+    """
+    entry = settings.DATABASES["default"]
+    if is_direct and settings.MASTER_DB_DIRECT:
+        entry = settings.MASTER_DB_DIRECT
+    return {
+        "ENGINE": "organizations.tenancy.backend",
+        "HOST": entry.get("HOST", ""),
+        "PORT": entry.get("PORT", ""),
+        "NAME": place.database_name,
+        "USER": place.role_name,
+        "PASSWORD": unseal(place.sealed_password, owner=owner),
+        "OPTIONS": {
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            **libpq_options(entry),
+            "options": _options(),
+        },
+        "CONN_MAX_AGE": 0,
+        "DISABLE_SERVER_SIDE_CURSORS": settings.MASTER_DB_DIRECT is not None and not is_direct,
+    }
+
+
+# Overrides settings that the owner can make for its database and role and that would break a
+# session: missing libraries, and read-only transactions.
+_AGAINST_SETTINGS = "-c local_preload_libraries= -c default_transaction_read_only=off"
+
+
+def _options() -> str:
+    """What a session starts with, and returns to after each block (DISCARD ALL): the time limits
+    of this process's master connections, if any, and the time zone that Django would SET, which
+    also overrides the role's own settings."""
+    limits = connections.settings["default"].get("OPTIONS", {}).get("options", "")
+    zone = "UTC" if settings.USE_TZ else settings.TIME_ZONE
+    return f"{limits} {_AGAINST_SETTINGS} -c TimeZone={zone}".strip()
+
+
+class DatabaseTaken(Exception):
+    """A database of this name exists and is not ours; it is left alone."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(f"A database named {database} already exists and is not ours.")
+
+
+def ensure_database(
+    session: ServerSession, *, database: str, role: str, key: str, template: str | None = None
+) -> None:
+    """Create the database with `role` as its owner, or continue where an earlier try stopped.
+
+    key: of the row that it is made for. template: the database to copy; none: an empty one. Nobody
+    can connect before its OID is in the role's identity and CONNECT is revoked from PUBLIC. The
+    application's role may connect, only to read the size; it owns nothing inside. Raises
+    DatabaseTaken.
+    """
+    owner = session.database_owner(database)
+    if owner not in (None, role):
+        raise DatabaseTaken(database)
+    name, me = sql.Identifier(database), sql.Identifier(session.user)
+    with session.membership(role):
+        if owner is None:
+            # WAL_LOG: FILE_COPY would make the whole server write a checkpoint.
+            kind = sql.SQL("TEMPLATE template0 ENCODING 'UTF8'").format()
+            if template is not None:
+                kind = sql.SQL("TEMPLATE {} STRATEGY WAL_LOG").format(sql.Identifier(template))
+            session.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {} {} ALLOW_CONNECTIONS false").format(
+                    name, sql.Identifier(role), kind
+                )
+            )
+        oid = session.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (database,))
+        session.batch(
+            Identity(session.installation, key, databases=(oid,)).comment(role),
+            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name),
+            sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, me),
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
+        )
+
+
+def drop(session: ServerSession, certain: Certain) -> None:
+    """Drop the database and then the role, whichever was found. Ends the sessions on it."""
+    if certain.database is not None and certain.owner is not None:
+        if certain.owner == session.user:
+            _drop(session, certain.database, certain.owner)
+        else:
+            with session.membership(certain.owner):
+                _drop(session, certain.database, certain.owner)
+    if certain.role is not None:
+        drop_role(session, role=certain.role)
+
+
+# A DROP waits until every back end on the server has processed its barrier: one that does not, or
+# is half logged in, would block it for ever.
+_DROP_SECONDS = 60.0
+
+
+def _drop(session: ServerSession, database: str, role: str) -> None:
+    with session.limited(_DROP_SECONDS):
+        make_droppable(session, database=database, role=role)
+        _drop_ready(session, database)
+
+
+def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
+    """Undo what the database's owner may have set, and let nobody in any more.
+
+    The owner can make it a template, give it a connection limit and settings, and hold locks in an
+    endless transaction: so its sessions end first. The session is a member of the role.
+    """
+    if role != session.user:
+        end_sessions(session, role)
+        session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        # Those that were logging in at that moment.
+        end_sessions(session, role)
+    whole = session.value(
+        "SELECT datconnlimit <> -2 FROM pg_database WHERE datname = %s", (database,)
+    )
+    if not whole:
+        return  # A DROP of it was interrupted: it can only be dropped.
+    reset_settings(session, database, is_open=False)
+
+
+def _drop_ready(session: ServerSession, database: str) -> None:
+    name = sql.Identifier(database)
+    try:
+        session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+    except psycopg.errors.InsufficientPrivilege:
+        # FORCE gives up, and ends no session, if one is not of our roles: an autovacuum worker, or
+        # a back end that has just started. The plain DROP waits 5 s for those, and cancels
+        # autovacuum.
+        session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
+
+
+def reset_settings(session: ServerSession, database: str, *, is_open: bool) -> None:
+    """Undo what the owner may have set on its database. The session is a member of the owner.
+
+    is_open: whether connections are allowed afterwards.
+    """
+    name = sql.Identifier(database)
+    session.batch(
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {} IS_TEMPLATE false").format(
+            name, sql.Literal(is_open)
+        ),
+        sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name),
+        sql.SQL("ALTER DATABASE {} RESET ALL").format(name),
+    )
+
+
+def close_master(session: ServerSession) -> None:
+    """Revoke CONNECT on the master from PUBLIC, if the application's role may do that.
+
+    It may as the owner or as a superuser. It cannot close `postgres` and `template1`:
+    `manage.py server_sql` prints the SQL for that, and the check organizations.W003 says what is
+    open.
+    """
+    open_and_ours = session.value(
+        "SELECT true FROM pg_database WHERE datname = current_database() "
+        "AND pg_has_role(datdba, 'USAGE') AND EXISTS (SELECT FROM "
+        "aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl "
+        "WHERE acl.grantee = 0 AND acl.privilege_type = 'CONNECT')"
+    )
+    if open_and_ours:
+        master = sql.Identifier(session.connection.info.dbname)
+        me = sql.Identifier(session.connection.info.user)
+        grant = sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}")
+        session.execute(grant.format(master, me))
+        revoke = sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC")
+        session.execute(revoke.format(master))
+
+
+def sizes_bytes(databases: Iterable[str]) -> dict[str, int]:
+    """Size on disk in bytes of each existing database, by one query."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname = ANY(%s) "
+            "AND has_database_privilege(oid, 'CONNECT')",
+            [list(databases)],
+        )
+        return dict(cursor.fetchall())

@@ -1,0 +1,145 @@
+"""Deletes organizations and rolls back unfinished ones. Called by lifecycle.py."""
+
+import logging
+from collections.abc import Collection
+
+import psycopg
+from django.db import Error as DatabaseError
+from django.db import connections
+from django.utils import timezone
+
+from organizations.audit import recorded
+from organizations.models import Organization
+from organizations.naming import name_key as key_of
+from organizations.postgres import identity
+from organizations.postgres.databases import drop
+from organizations.postgres.identity import Expected
+from organizations.postgres.sessions import ServerSession, open_session
+from organizations.postgres.trouble import is_servers
+from organizations.tenancy import registry, storage
+
+logger = logging.getLogger(__name__)
+
+Status = Organization.Status
+
+
+def move(
+    organization: Organization,
+    status: Organization.Status,
+    *,
+    only_from: Collection[str],
+    reason: str = "",
+    **facts: str,
+) -> bool:
+    """Change the status in one statement, if it is still one of those expected.
+
+    facts: other fields to set with it.
+    """
+    now = timezone.now()
+    moved = Organization.objects.filter(pk=organization.pk, status__in=only_from).update(
+        status=status, status_reason=reason, status_changed_at=now, **facts
+    )
+    if moved:
+        organization.status, organization.status_reason = status, reason
+        organization.status_changed_at = now
+        for name, value in facts.items():
+            setattr(organization, name, value)
+    return bool(moved)
+
+
+def compensate(session: ServerSession, organization: Organization) -> None:
+    """Undo what was created; never raises, since the caller reports the cause."""
+    try:
+        try:
+            undo(session, organization)
+        except (psycopg.Error, DatabaseError) as error:
+            if not is_servers(error):
+                raise  # It was refused, and would be again.
+            # A cut session is noticed only when used, and its lock is gone with it. Django keeps
+            # its cut connection until the request ends.
+            session.connection.close()
+            connections["default"].close()
+            with open_session(new=True) as fresh:
+                fresh.lock(key_of(organization.name), name=organization.name, timeout_seconds=5)
+                undo(fresh, organization)
+    except Exception:
+        # The row stays, and reconcile_orgs or the next sign-up under this name finishes it.
+        logger.exception("compensation failed", extra={"organization": organization.pk})
+
+
+def take_back_row(session: ServerSession, name: str, cause: BaseException) -> None:
+    """Remove the row of an INSERT whose answer was lost, since it may have been committed."""
+    if not is_servers(cause):
+        return
+    session.connection.close()
+    connections["default"].close()
+    try:
+        with open_session(new=True) as fresh:
+            fresh.lock(key_of(name), name=name, timeout_seconds=5)
+            for row in Organization.objects.unfinished().named(name):
+                undo(fresh, row)
+    except Exception:
+        # It stays, as above.
+        logger.exception("compensation failed", extra={"step": Organization.Step.NOTHING})
+
+
+def undo(session: ServerSession, organization: Organization) -> None:
+    """Undo an unfinished organization, or finish a deletion. The lock must be held.
+
+    Raises DatabaseKept if server and row disagree; then nothing is done.
+    """
+    organization.refresh_from_db()
+    if organization.is_usable or organization.status == Status.DELETED:
+        return
+    if organization.status == Status.DELETING:
+        _finish_deletion(session, organization)
+        return
+    # Checked before the row is changed: an organization that was in use does not change.
+    identity.certain(session, expected(organization))
+    # Claims the row: a provisioning that lost its lock and still runs can no longer activate it,
+    # and one that did so just now keeps what it made.
+    reason = organization.status_reason or f"stopped after step {organization.provisioned!r}"
+    if not move(organization, Status.FAILED, only_from=(organization.status,), reason=reason):
+        return
+    _tear_down(session, organization)
+    with recorded("organization.undone", organization):
+        Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
+    logger.info("organization undone", extra={"organization": organization.pk})
+
+
+def expected(organization: Organization) -> Expected:
+    """What the row says about its database."""
+    return identity.expected_of(
+        organization.name,
+        key=organization.key,
+        role=organization.role_name,
+        database=organization.database_name,
+        status=organization.status,
+        deletion=organization.deletion,
+    )
+
+
+def _tear_down(session: ServerSession, organization: Organization) -> None:
+    found = identity.certain(session, expected(organization))
+    registry.forget(organization.tenant.alias)
+    drop(session, found)
+
+
+def _finish_deletion(session: ServerSession, organization: Organization) -> None:
+    _tear_down(session, organization)
+    # reconcile_orgs later removes what cannot be removed now: leftovers.py.
+    # Not the files of an organization that was restored under this key, which an older master does
+    # not know.
+    if organization.key not in identity.living_keys():
+        storage.remove(organization.key)
+    now = timezone.now()
+    with recorded("organization.deleted", organization):
+        Organization.objects.filter(pk=organization.pk).update(
+            status=Status.DELETED,
+            status_changed_at=now,
+            sealed_password="",
+            sealed_audit_key="",
+            admin_email="",
+        )
+    organization.status = Status.DELETED
+    logger.info("organization deleted", extra={"organization": organization.pk})

@@ -1,0 +1,214 @@
+"""Restores an organization whose database exists but whose row is missing (adopt_org).
+
+The content is copied into a new database with a new role. What the old owner left there (functions
+that run as their owner, grants, settings) had its rights, and loses them. The old database is
+kept, closed.
+"""
+
+import logging
+import secrets
+from dataclasses import dataclass, replace
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import connections, transaction
+from psycopg import sql
+
+from accounts.services import check_email_and_password
+from organizations.audit import recorded
+from organizations.errors import AdoptionRefused, OrganizationBusy, OrganizationExists
+from organizations.models import Organization, Server, random_key
+from organizations.naming import (
+    database_name_for,
+    display_name,
+    name_digest,
+    role_name,
+    slug_for,
+    slug_variant,
+)
+from organizations.naming import name_key as key_of
+from organizations.postgres import identity, transfer
+from organizations.postgres.databases import ensure_database, reset_settings
+from organizations.postgres.identity import Identity, State
+from organizations.postgres.roles import end_sessions, ensure_role, set_password
+from organizations.postgres.sessions import ServerSession, open_session
+from organizations.provisioning.undoing import compensate, expected, move
+from organizations.secrets import new_audit_key, seal
+from organizations.validators import validate_name
+
+logger = logging.getLogger(__name__)
+Status = Organization.Status
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The database to adopt, and whose it is by its role's identity."""
+
+    database: str
+    role: str
+    identity: Identity
+
+
+def adopt_organization(
+    *, database: str, name: str, email: str, undelete: bool = False
+) -> Organization:
+    """The database's organization, restored into a new database, with this name and address.
+
+    undelete: also a deleted one. Users, passwords and logins are kept, and the id unless it is
+    taken. Raises ValidationError by field, OrganizationExists, AdoptionRefused, OrganizationBusy,
+    CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and ServerRefused. If it
+    raises, the old database is unchanged, except for its role's password.
+    """
+    _validate(name=name, email=email)
+    name, email = display_name(name), email.strip()
+    with open_session() as session:
+        if not session.try_lock(key_of(name)):
+            raise OrganizationExists(name)
+        # No organization has this key. If two processes adopt one database, the second fails.
+        if not session.try_lock(f"\x00{database}"):
+            raise OrganizationBusy(name)
+        source = _find(session, database, undelete=undelete)
+        for program in ("pg_dump", "pg_restore"):
+            transfer.program(program)
+        row = _insert(session, source, name=name, email=email)
+        try:
+            _fill(session, row, source)
+            _open(session, row, source)
+        except BaseException:
+            compensate(session, row)
+            raise
+    logger.info("organization adopted", extra={"organization": row.pk})
+    return row
+
+
+def _validate(*, name: str, email: str) -> None:
+    errors = {}
+    try:
+        validate_name(name)
+    except ValidationError as error:
+        errors["organization_name"] = error.error_list
+    try:
+        check_email_and_password(email=email.strip(), password=secrets.token_urlsafe(32))
+    except ValidationError as error:
+        errors.update(error.error_dict)
+    if errors:
+        raise ValidationError(errors)
+
+
+def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
+    owner = session.database_owner(database)
+    if owner is None:
+        raise AdoptionRefused(database, "there is no such database")
+    found = identity.find(session, role=owner, database=database)
+    whose = found.identity
+    if whose is None:
+        raise AdoptionRefused(database, f"its owner {owner} has no identity")
+    if whose.installation != session.installation:
+        raise AdoptionRefused(database, "it belongs to another installation")
+    if found.oid not in whose.databases:
+        raise AdoptionRefused(database, "it is not the database that was created")
+    if whose.state == State.MADE:
+        raise AdoptionRefused(database, "it was never in use: it is half made, or a spare")
+    if whose.state == State.MOVED:
+        raise AdoptionRefused(database, "its content was already moved")
+    row = Organization.objects.filter(key=whose.key).first()
+    if row is not None and not session.try_lock(key_of(row.name)):
+        raise OrganizationBusy(row.name)
+    if row is not None and row.is_usable and _is_in_order(session, row):
+        raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is fine")
+    was_deleted = whose.state == State.DELETING or (
+        row is not None and row.status in (Status.DELETED, Status.DELETING)
+    )
+    if was_deleted and not undelete:
+        raise AdoptionRefused(
+            database, "its organization was deleted. Use --undelete to restore it"
+        )
+    return _Source(database, owner, whose)
+
+
+def _is_in_order(session: ServerSession, row: Organization) -> bool:
+    """Whether the row's database exists and is its own. A restored row can name a moved one."""
+    found = identity.find(session, role=row.role_name, database=row.database_name)
+    why = identity.disagreement(found.identity, expected(row), installation=session.installation)
+    return found.owner == row.role_name and not why
+
+
+def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -> Organization:
+    """The row of the new database, which reconcile_orgs removes if this process dies."""
+    live = Organization.objects.live()
+    if live.named(name).exclude(key=source.identity.key).exists():
+        raise OrganizationExists(name)
+    slug = slug_for(key_of(name))
+    if live.filter(slug=slug).exclude(key=source.identity.key).exists():
+        slug = slug_variant(slug)
+    row = Organization(
+        name=name,
+        name_digest=name_digest(name),
+        slug=slug,
+        admin_email=email,
+        key=source.identity.key,
+        server=Server.of_master(),
+        role_name=role_name(),
+        sealed_password=seal(secrets.token_urlsafe(32)),
+        database_name=_free_name(session, slug),
+        sealed_audit_key=new_audit_key(),
+    )
+    with transaction.atomic(using="default"):
+        # An older row of it: an unfinished sign-up that the backup caught, or a tombstone, which
+        # stays under its own key.
+        stale = Organization.objects.filter(key=source.identity.key)
+        stale.filter(status=Status.DELETED).update(key=random_key())
+        stale.exclude(status=Status.DELETED).delete()
+        number = source.identity.organization
+        if number is not None and not Organization.objects.filter(pk=number).exists():
+            row.pk = number  # Issued tokens and links name it.
+        row.save(force_insert=True)
+        with connections["default"].cursor() as cursor:
+            cursor.execute(
+                "SELECT setval(pg_get_serial_sequence('organizations', 'id'), "
+                "greatest((SELECT last_value FROM organizations_id_seq), %s))",
+                [row.pk],
+            )
+    return row
+
+
+def _free_name(session: ServerSession, slug: str) -> str:
+    is_opaque = settings.ORG_DATABASE_NAMES == "opaque"
+    name = database_name_for(slug, opaque=is_opaque)
+    while session.database_owner(name) is not None:
+        name = database_name_for(slug_variant(slug), opaque=is_opaque)
+    return name
+
+
+def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
+    """Create role and database, copy the content. The old role gets a new password meanwhile."""
+    password, old_password = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    row.sealed_password = seal(password)
+    row.save(update_fields=["sealed_password"])
+    ensure_role(session, role=row.role_name, password=password, key=row.key)
+    ensure_database(session, database=row.database_name, role=row.role_name, key=row.key)
+    set_password(session, role=source.role, password=old_password)
+    with session.membership(source.role):
+        end_sessions(session, source.role)
+        reset_settings(session, source.database, is_open=True)
+    transfer.copy(
+        row.name,
+        transfer.parameters(source.database, source.role, old_password),
+        transfer.parameters(row.database_name, row.role_name, password),
+    )
+
+
+def _open(session: ServerSession, row: Organization, source: _Source) -> None:
+    """In one commit, the new database becomes the organization's, and the old one nobody's."""
+    made = expected(row)
+    closed = replace(source.identity, state=State.MOVED, deletion="")
+    names = (sql.Identifier(source.database), sql.Identifier(source.role))
+    with recorded("organization.adopted", row):
+        if not move(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint=""):
+            raise OrganizationBusy(row.name)  # The lock was lost, and the row undone.
+        identity.change(session, made, state=State.LET_IN, organization=row.pk)
+        closed.write(source.role)
+    # From here on it is an ordinary organization; the rest closes the old database.
+    with session.membership(source.role):
+        session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(names[0]))
+    session.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(names[1]))
