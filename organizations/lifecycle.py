@@ -5,56 +5,41 @@ except for its sealed secrets (secrets.py) and migration records (migrating/reco
 """
 
 import logging
-import secrets
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, InterfaceError, OperationalError, connections
-from psycopg import sql
+from django.db import connections
 
 from accounts.services import hash_password
 
 from . import ceiling
-from .audit import record_failure, recorded
+from .audit import recorded
 from .errors import (
     DatabaseKept,
     OrganizationBusy,
     OrganizationError,
     OrganizationExists,
     OrganizationNotFound,
-    ProvisioningFailed,
     ProvisioningInTransaction,
     WrongState,
 )
 from .jobs.models import PendingSignUp
-from .migrating import records
-from .models import Organization, Server, SpareDatabase, random_key
+from .models import Organization, random_key
 from .naming import (
-    database_name_for,
     display_name,
-    name_digest,
     name_digests,
-    role_name,
-    slug_for,
-    slug_variant,
 )
 from .naming import name_key as key_of
 from .postgres import identity
 from .postgres.roles import drop_disabled
 from .postgres.sessions import ServerSession, answers, open_session
-from .provisioning import code, leftovers, spares
-from .provisioning.failures import explained
-from .provisioning.pipeline import Step, provision
+from .provisioning import code, leftovers, making
+from .provisioning.making import Wanted
 from .provisioning.report import Report
-from .provisioning.undoing import compensate, expected, take_back_row
-from .provisioning.undoing import move as _move
-from .provisioning.undoing import undo as _undo
-from .secrets import new_audit_key, seal
-from .tenancy.constraints import broken_unique
+from .provisioning.undoing import expected, move, undo
 from .validators import validate_sign_up
 
 logger = logging.getLogger(__name__)
@@ -113,185 +98,31 @@ def create_organization(
                 raise OrganizationExists(name)
         # In parallel: hashing takes about as long as the rest, and releases the GIL.
         hashed = worker.submit(lambda: password_hash or hash_password(password))
-        return _create(session, report, name=name, email=email, password_hash=hashed.result)
+        return Created(making.make(session, Wanted(name, email, hashed), report), report)
 
 
-def create_reserved_organization(
-    pending: PendingSignUp, *, password_hash: str, on_step: Callable[[str], None]
-) -> Created | None:
+def create_reserved_organization(pending: PendingSignUp, *, password_hash: str) -> Created | None:
     """Create the organization of an accepted sign-up: its name is reserved, its password hashed.
 
-    None if an earlier try succeeded, or the sign-up was given up. on_step: called with each
-    finished step. The sign-up ends in the commit that activates the organization. Raises as
-    create_organization does, and OrganizationBusy while another process works on the name.
+    None if an earlier try succeeded, or the sign-up was given up. The sign-up ends in the commit
+    that activates the organization. Raises as create_organization does, and OrganizationBusy while
+    another process works on the name.
     """
     _refuse_in_transaction()
     code.refuse_problem()
-    report = Report()
+    report, hashed = Report(), Future[str]()
+    hashed.set_result(password_hash)
     with open_session() as session:
         with report.step("lock"):
             session.lock(key_of(pending.name), name=pending.name, timeout_seconds=_RESERVED_WAIT)
         if not PendingSignUp.objects.open().filter(pk=pending.pk).exists():
             return None
-        return _create(
-            session,
-            report,
-            name=pending.name,
-            email=pending.email,
-            password_hash=lambda: password_hash,
-            pending=pending,
-            on_step=on_step,
-        )
+        wanted = Wanted(pending.name, pending.email, hashed, pending)
+        return Created(making.make(session, wanted, report), report)
 
 
 # A worker wrongly taken for dead still holds the lock, until its session ends.
 _RESERVED_WAIT = 10.0
-
-
-def _create(
-    session: ServerSession,
-    report: Report,
-    *,
-    name: str,
-    email: str,
-    password_hash: Callable[[], str],
-    pending: PendingSignUp | None = None,
-    on_step: Callable[[str], None] = lambda step: None,
-) -> Created:
-    """Create it under the name's lock, which the session holds."""
-
-    def done(step: Step) -> None:
-        _record_step(session, organization, step)
-        on_step(step)
-
-    try:
-        with report.step("row"):
-            organization = _insert(session, name=name, email=email, pending=pending)
-    except (OperationalError, InterfaceError) as error:
-        take_back_row(session, name, error)
-        raise
-    try:
-        provision(session, organization, password_hash=password_hash, report=report, done=done)
-        with report.step("activation"):
-            _activate(session, organization, pending)
-    except BaseException as error:
-        record_failure(organization, error)
-        compensate(session, organization)
-        reason = explained(organization, error)
-        if reason is error:
-            raise
-        raise reason from error
-    logger.info(
-        "organization created", extra={"organization": organization.pk, "path": str(report.path)}
-    )
-    return Created(organization, report)
-
-
-def _insert(
-    session: ServerSession, *, name: str, email: str, pending: PendingSignUp | None = None
-) -> Organization:
-    """The row, committed before anything exists that would be an orphan without it.
-
-    If a spare database is ready, the same commit assigns it.
-    """
-    reserved = PendingSignUp.objects.open().named(name)
-    if pending is not None:
-        reserved = reserved.exclude(pk=pending.pk)
-    # No worker is processing an expired one: we hold the name's lock.
-    if reserved.exists() and not reserved.expire():
-        raise OrganizationExists(name)
-    for leftover in Organization.objects.live().named(name):
-        if leftover.is_usable:
-            raise OrganizationExists(name)
-        # We hold its lock, so its maker is dead: undo that first.
-        try:
-            _undo(session, leftover)
-        except DatabaseKept as error:
-            logger.error("name kept", extra={"organization": leftover.pk}, exc_info=error)
-            raise OrganizationExists(name) from error
-    opaque = settings.ORG_DATABASE_NAMES == "opaque"
-    slug = slug_for(key_of(name))
-    # A readable slug can look like a hashed one, and the server can have foreign databases:
-    # neither is a reason to refuse this name.
-    for _ in range(3):
-        database = database_name_for(slug, opaque=opaque)
-        if not session.database_owner(database):
-            row = Organization(
-                name=name,
-                name_digest=name_digest(name),
-                slug=slug,
-                admin_email=email,
-                database_name=database,
-                sealed_audit_key=new_audit_key(),
-            )
-            try:
-                return _claim_spare(session, row) or _save_new(row)
-            except IntegrityError as error:
-                if broken_unique(error) not in _TAKEN_MEANWHILE:
-                    raise
-        slug = slug_variant(slug_for(key_of(name)))
-    raise OrganizationExists(name)
-
-
-_TAKEN_MEANWHILE = frozenset(
-    f"organizations_{field}_live" for field in ("name_digest", "slug", "database_name")
-)
-
-
-def _save_new(row: Organization) -> Organization:
-    row.server = Server.of_master()
-    row.role_name = role_name()
-    row.sealed_password = seal(secrets.token_urlsafe(32))
-    row.save(force_insert=True)
-    return row
-
-
-def _claim_spare(session: ServerSession, row: Organization) -> Organization | None:
-    """The row with a spare database, committed; None if there is none."""
-
-    def insert(spare: SpareDatabase) -> None:
-        row.server_id = spare.server_id
-        row.role_name = spare.role_name
-        row.sealed_password = spare.sealed_password
-        row.key = spare.key
-        row.provisioned = Step.SCHEMA
-        row.save(force_insert=True)
-
-    if spares.claim(session, name=row.database_name, insert=insert):
-        return row
-    row.pk, row.key, row.provisioned = None, random_key(), Step.NOTHING
-    return None
-
-
-def _record_step(session: ServerSession, organization: Organization, step: Step) -> None:
-    """Record it in the session that did it, so that both are flushed to disk in order."""
-    organization.provisioned = step
-    statement = sql.SQL("UPDATE organizations SET provisioned = %s WHERE id = %s")
-    session.execute(statement, (step, organization.pk))
-
-
-def _activate(
-    session: ServerSession, organization: Organization, pending: PendingSignUp | None = None
-) -> None:
-    """Activate the organization. Fails if reconcile_orgs took the row over meanwhile.
-
-    Template, spare database and migrations were this code's, so the fingerprint is too. In the same
-    commit its waiting sign-up ends, if there is one: a later retry finds nothing to do.
-    """
-    fingerprint = records.remember_code()
-    made = expected(organization)
-    with recorded("organization.created", organization):
-        if pending is not None and not pending.finish(organization.pk):
-            raise ProvisioningFailed(organization.name, "its sign-up was cancelled.")
-        if not _move(
-            organization,
-            Status.ACTIVE,
-            only_from=(Status.PROVISIONING,),
-            fingerprint=fingerprint,
-        ):
-            reason = "it was cleaned up while it was being created."
-            raise ProvisioningFailed(organization.name, reason)
-        identity.change(session, made, state=identity.State.LET_IN, organization=organization.pk)
 
 
 def delete_organization(organization: Organization) -> None:
@@ -312,7 +143,7 @@ def delete_organization(organization: Organization) -> None:
             return
         if organization.is_usable:
             _begin_deletion(session, organization)
-        _undo(session, organization)
+        undo(session, organization)
         if organization.is_usable:
             # Suspended or resumed between the two statements above.
             raise OrganizationBusy(organization.name)
@@ -328,7 +159,7 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
     found = identity.certain(session, let_in)
     deletion = random_key()
     with recorded("organization.deleting", organization):
-        moved = _move(organization, Status.DELETING, only_from=Status.usable(), deletion=deletion)
+        moved = move(organization, Status.DELETING, only_from=Status.usable(), deletion=deletion)
         if not moved:
             raise OrganizationBusy(organization.name)
         if found.role is not None:
@@ -338,7 +169,7 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
     """Block all access, from the next request on. Raises WrongState unless it is active."""
     with recorded("organization.suspended", organization):
-        if not _move(organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason):
+        if not move(organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason):
             raise _wrong_state(organization, wanted=Status.ACTIVE)
     logger.info("organization suspended", extra={"organization": organization.pk})
 
@@ -358,7 +189,7 @@ def resume_organization(organization: Organization) -> None:
             if why:
                 raise DatabaseKept(organization.name, why)
     with recorded("organization.resumed", organization):
-        if not _move(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
+        if not move(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
             raise _wrong_state(organization, wanted=Status.SUSPENDED)
     logger.info("organization resumed", extra={"organization": organization.pk})
 
@@ -428,7 +259,7 @@ def _reconcile_one(organization: Organization, *, wait_seconds: float) -> str | 
         if not Organization.objects.unfinished().filter(pk=organization.pk).exists():
             return None
         was_deleting = organization.status == Status.DELETING
-        _undo(session, organization)
+        undo(session, organization)
         return "deleted" if was_deleting else "undone"
 
 

@@ -14,9 +14,8 @@ from organizations.models import Organization
 from organizations.provisioning import code, refill
 
 from . import lifecycle
-from .background import mails, pruning, sign_ups
+from .background import enqueueing, mails, pruning, sign_ups
 from .background.migrating import migrate
-from .jobs import enqueueing
 from .jobs.frame import Progress, organization_job, platform_job
 from .jobs.retries import Backoff, Patience
 from .postgres.sessions import open_session

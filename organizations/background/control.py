@@ -6,8 +6,8 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from organizations import tenancy
+from organizations.background import enqueueing
 from organizations.errors import JobNotFound, JobWrongState
-from organizations.jobs import enqueueing
 from organizations.jobs.frame import lock_of
 from organizations.jobs.models import PendingSignUp
 

@@ -7,7 +7,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts import letters
-from organizations.jobs import enqueueing
+from organizations.background import enqueueing
 from organizations.jobs.models import SealedAddress
 from organizations.migrating.skew import refuse_outdated
 from organizations.models import Organization

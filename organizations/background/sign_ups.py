@@ -16,6 +16,7 @@ from procrastinate.exceptions import JobAborted
 from accounts import mails
 from accounts.services import hash_password
 from organizations import ceiling, lifecycle
+from organizations.background import enqueueing
 from organizations.errors import (
     FOR_OPERATORS,
     OUR_FAULT,
@@ -24,7 +25,6 @@ from organizations.errors import (
     ProvisioningInTransaction,
     SignUpUnknown,
 )
-from organizations.jobs import enqueueing
 from organizations.jobs.frame import Progress
 from organizations.jobs.models import PendingSignUp
 from organizations.jobs.retries import pause_seconds
@@ -107,18 +107,12 @@ def carry_out(sign_up_id: int, progress: Progress) -> None:
     if pending is None:
         return  # Expired, or an earlier try succeeded and its worker died before saying so.
 
-    def on_step(step: str) -> None:
-        progress.tell(step)
-        PendingSignUp.objects.open().filter(pk=pending.pk).update(step=step)
-
     try:
         progress.stop_if_asked()
         rows = PendingSignUp.objects.open().filter(pk=pending.pk)
         rows.update(state=PendingSignUp.State.RUNNING, step="lock")
         password_hash = unseal(pending.sealed_password_hash, owner=pending.name)
-        created = lifecycle.create_reserved_organization(
-            pending, password_hash=password_hash, on_step=on_step
-        )
+        created = lifecycle.create_reserved_organization(pending, password_hash=password_hash)
     except Exception as error:
         stopped = isinstance(error, JobAborted)
         if not stopped and pause_seconds(error, attempts=progress.attempts) is None:

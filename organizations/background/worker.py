@@ -21,7 +21,7 @@ from procrastinate.contrib.django.db_cleanup import with_db_cleanup
 from procrastinate.contrib.django.models import ProcrastinateEvent
 from procrastinate.exceptions import ConnectorException
 
-from organizations.jobs import enqueueing
+from organizations.background import enqueueing
 from organizations.postgres import installation
 from organizations.postgres.sessions import master_parameters
 from organizations.provisioning import code, refill

@@ -10,13 +10,12 @@ import psycopg
 from psycopg import sql
 
 from organizations.lifecycle import reconcile_organizations
-from organizations.migrating import records
 from organizations.models import Organization
 from organizations.naming import name_key as key_of
 from organizations.postgres import installation
 from organizations.postgres.databases import sizes_bytes
 from organizations.postgres.sessions import ServerSession, open_session
-from organizations.provisioning import code, leftovers, spares, templates
+from organizations.provisioning import code, leftovers, spares, templates, versions
 from organizations.recovery import twins
 from organizations.tenancy import storage
 
@@ -258,10 +257,10 @@ def _lacking(fingerprint: str) -> tuple[str, str] | None:
     """
     if not fingerprint:
         return "its database's migrations are not recorded", "--verify"
-    has = records.migrations_of(fingerprint)
+    has = versions.migrations_of(fingerprint)
     if has is None:
         return "its recorded fingerprint is unknown", "--verify"
-    missing = records.lacking(has)
+    missing = versions.lacking(has)
     if not missing:
         return None
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -35,7 +35,6 @@ class Progress:
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
-        self._rows = _rows(context)
 
     @property
     def job_id(self) -> int:
@@ -49,7 +48,7 @@ class Progress:
 
     def tell(self, step: str, *, done: int = 0, total: int | None = None) -> None:
         """Record where the job is."""
-        self._rows.update(step=step, done=done, total=total, updated_at=timezone.now())
+        tell(self.job_id, step, done=done, total=total)
 
     def goes_on(self) -> bool:
         """False if the job was cancelled, or its worker is stopping and waits no longer."""
@@ -59,6 +58,13 @@ class Progress:
         """Raise JobAborted then. Call it between two complete steps."""
         if not self.goes_on():
             raise JobAborted
+
+
+def tell(job_id: int | None, step: str, *, done: int = 0, total: int | None = None) -> None:
+    """Record where the job is."""
+    JobProgress.objects.filter(job_id=job_id or 0).update(
+        step=step, done=done, total=total, updated_at=timezone.now()
+    )
 
 
 def lock_of(organization_id: int) -> str:

@@ -3,9 +3,7 @@
 from django.conf import settings
 
 from organizations.errors import OrganizationMigrating
-from organizations.provisioning import code
-
-from . import records
+from organizations.provisioning import code, versions
 
 
 def refuse_outdated(fingerprint: str, *, name: str, organization_id: int) -> None:
@@ -18,7 +16,7 @@ def refuse_outdated(fingerprint: str, *, name: str, organization_id: int) -> Non
         return
     if fingerprint == code.current().fingerprint:
         return
-    has = records.migrations_of(fingerprint)
+    has = versions.migrations_of(fingerprint)
     # Only missing ones count: a database that is ahead still serves the old code of a deploy.
-    if has is not None and records.lacking(has):
+    if has is not None and versions.lacking(has):
         raise OrganizationMigrating(name, organization_id=organization_id)

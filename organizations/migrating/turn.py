@@ -21,6 +21,7 @@ from organizations.errors import (
 from organizations.models import Organization
 from organizations.naming import name_key as key_of
 from organizations.postgres.sessions import ServerSession, open_session
+from organizations.provisioning import versions
 from organizations.tenancy import Tenant, registry
 
 from . import records
@@ -127,8 +128,8 @@ def _schema(there: Outcome, recorded: str) -> dict[str, Any]:
     code that knew them, it stays.
     """
     names = frozenset(there.migrations)
-    is_newer = not names.issubset(records.code_migrations())
-    stays = is_newer and recorded and records.migrations_of(recorded) == names
+    is_newer = not names.issubset(versions.code_migrations())
+    stays = is_newer and recorded and versions.migrations_of(recorded) == names
     fingerprint = recorded if stays else there.fingerprint
     return {"fingerprint": fingerprint, "migrations": there.migrations}
 

@@ -1,54 +1,194 @@
-"""Creates a role, a database and its tables, as a copy of the template or by running migrations.
+"""Makes an organization, from top to bottom: row, role, database, tables, first admin, activation.
 
-Each step can be repeated."""
+Each step can be repeated. The organization's row says which was the last; whoever finds it
+unfinished undoes it (undoing.py).
+"""
 
 import logging
-from collections.abc import Callable
+import secrets
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
-import psycopg
 from django.conf import settings
-from psycopg import sql
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, transaction
 
+from accounts.services import ensure_admin
 from organizations import tenancy
-from organizations.models import Organization, Template
+from organizations.audit import record_failure, recorded
+from organizations.errors import DatabaseKept, OrganizationExists, ProvisioningFailed
+from organizations.jobs.models import PendingSignUp
+from organizations.models import Organization, Server, random_key
+from organizations.naming import (
+    database_name_for,
+    name_digest,
+    name_key,
+    role_name,
+    slug_for,
+    slug_variant,
+)
 from organizations.postgres import identity
 from organizations.postgres.databases import drop, ensure_database
 from organizations.postgres.identity import Expected
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession
-from organizations.secrets import unseal
+from organizations.secrets import new_audit_key, seal, unseal
 from organizations.tenancy import Place, Tenant, registry
+from organizations.tenancy.constraints import broken_unique
 
-from . import code, templates
+from . import copying, spares, templates, versions
+from .failures import explained
 from .migrations import migrate_tenant
-from .report import Path, Report
+from .report import Path, Record, Report
+from .undoing import compensate, expected, move, take_back_row, undo
 
 logger = logging.getLogger(__name__)
+
+Status = Organization.Status
 Step = Organization.Step
-Done = Callable[[Step], None]
 
-# PostgreSQL's errors when the template is gone, in use, without its role, or half dropped.
-_TEMPLATE_AT_FAULT = (
-    psycopg.errors.InvalidCatalogName,
-    psycopg.errors.ObjectInUse,
-    psycopg.errors.ObjectNotInPrerequisiteState,
-    psycopg.errors.UndefinedObject,
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.InsufficientPrivilege,
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A sign-up. pending: the row that reserved its name, if it was accepted to be made later."""
+
+    name: str
+    email: str
+    password_hash: Future[str]
+    pending: PendingSignUp | None = None
+
+
+def make(session: ServerSession, wanted: Wanted, report: Report) -> Organization:
+    """Make the organization, under its name's lock, which the session holds.
+
+    Raises what lifecycle.create_organization raises. Then everything was undone; if even that was
+    impossible, the row says so.
+    """
+    try:
+        with report.step("row"):
+            organization = _insert(session, wanted)
+    except (OperationalError, InterfaceError) as error:
+        take_back_row(session, wanted.name, error)
+        raise
+    record = Record(session, organization, wanted.pending)
+    try:
+        tenant = replace(organization.tenant, place=organization.place)
+        if organization.provisioned == Step.SCHEMA:
+            report.path = Path.SPARE
+        else:
+            make_database(session, tenant, owner=organization.name, report=report, record=record)
+        _make_first_admin(organization, tenant, wanted, report)
+        record.reached(Step.ADMIN)
+        with report.step("activation"):
+            _activate(session, organization, wanted.pending)
+    except BaseException as error:
+        record_failure(organization, error)
+        compensate(session, organization)
+        reason = explained(organization, error)
+        if reason is error:
+            raise
+        raise reason from error
+    logger.info(
+        "organization created", extra={"organization": organization.pk, "path": str(report.path)}
+    )
+    return organization
+
+
+# --- The row ----------------------------------------------------------------------------------
+def _insert(session: ServerSession, wanted: Wanted) -> Organization:
+    """The row, committed before anything exists that would be an orphan without it.
+
+    If a spare database is ready, the same commit assigns it.
+    """
+    name = wanted.name
+    _free_name(session, wanted)
+    slug = slug_for(name_key(name))
+    # A readable slug can look like a hashed one, and the server can have foreign databases:
+    # neither is a reason to refuse this name.
+    for _ in range(3):
+        database = database_name_for(slug, opaque=settings.ORG_DATABASE_NAMES == "opaque")
+        if not session.database_owner(database):
+            row = Organization(
+                name=name,
+                name_digest=name_digest(name),
+                slug=slug,
+                admin_email=wanted.email,
+                database_name=database,
+                sealed_audit_key=new_audit_key(),
+            )
+            try:
+                return _insert_with_spare(session, row) or _insert_alone(row)
+            except IntegrityError as error:
+                if broken_unique(error) not in _TAKEN_MEANWHILE:
+                    raise
+        slug = slug_variant(slug_for(name_key(name)))
+    raise OrganizationExists(name)
+
+
+_TAKEN_MEANWHILE = frozenset(
+    f"organizations_{field}_live" for field in ("name_digest", "slug", "database_name")
 )
-# Rebuilding the template would not help.
-_FOR_NOW = (psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege)
 
 
-class TemplateUnusable(Exception):
-    """The template cannot be copied, or its copy lacks tables."""
+def _free_name(session: ServerSession, wanted: Wanted) -> None:
+    """Undo what a dead process left under the name. Raises OrganizationExists."""
+    reserved = PendingSignUp.objects.open().named(wanted.name)
+    if wanted.pending is not None:
+        reserved = reserved.exclude(pk=wanted.pending.pk)
+    # No worker is processing an expired one: we hold the name's lock.
+    if reserved.exists() and not reserved.expire():
+        raise OrganizationExists(wanted.name)
+    for leftover in Organization.objects.live().named(wanted.name):
+        if leftover.is_usable:
+            raise OrganizationExists(wanted.name)
+        try:
+            undo(session, leftover)
+        except DatabaseKept as error:
+            logger.error("name kept", extra={"organization": leftover.pk}, exc_info=error)
+            raise OrganizationExists(wanted.name) from error
 
 
-def make(session: ServerSession, tenant: Tenant, *, owner: str, report: Report, done: Done) -> None:
-    """Create what tenant.place names; call `done` after each step.
+def _insert_alone(row: Organization) -> Organization:
+    row.server = Server.of_master()
+    row.role_name = role_name()
+    row.sealed_password = seal(secrets.token_urlsafe(32))
+    row.save(force_insert=True)
+    return row
 
-    owner: named when the credential cannot be read. With an unusable template it falls back to the
-    migrations. Raises what PostgreSQL and Django raise; nothing is undone here.
+
+def _insert_with_spare(session: ServerSession, row: Organization) -> Organization | None:
+    """The row with a spare database, both or neither; None if there is no usable one."""
+    if not settings.ORG_SPARE_DATABASES:
+        return None
+    spare = None
+    try:
+        with transaction.atomic(using="default"):
+            spare = spares.choose(session)
+            if spare is None:
+                return None
+            row.server_id = spare.server_id
+            row.role_name = spare.role_name
+            row.sealed_password = spare.sealed_password
+            row.key = spare.key
+            row.provisioned = Step.SCHEMA
+            row.save(force_insert=True)
+            spares.hand_out(session, spare, row.database_name)
+    except DatabaseError as error:
+        if spare is None or not spares.is_at_fault(spare, error):
+            raise
+        row.pk, row.key, row.provisioned = None, random_key(), Step.NOTHING
+        return None
+    spares.say_that_one_is_taken()
+    return row
+
+
+# --- Role, database and tables ----------------------------------------------------------------
+def make_database(
+    session: ServerSession, tenant: Tenant, *, owner: str, report: Report, record: Record
+) -> None:
+    """Create what tenant.place names, as a copy of the template or by running the migrations.
+
+    owner: named when the credential cannot be read. Raises what PostgreSQL and Django raise;
+    nothing is undone here.
     """
     place = tenant.place
     assert place is not None  # noqa: S101 - a caller's mistake
@@ -57,102 +197,75 @@ def make(session: ServerSession, tenant: Tenant, *, owner: str, report: Report, 
         template = templates.ensure(session) if settings.ORG_TEMPLATES else None
     if template is not None:
         try:
-            _copy(session, tenant, place, template, password, report, done)
+            copying.copy(session, tenant, place, template, password, report, record)
             report.path = Path.TEMPLATE
             return
-        except (TemplateUnusable, *_TEMPLATE_AT_FAULT) as error:
+        except copying.AT_FAULT as error:
             if session.connection.closed:
                 raise
             logger.warning("template not usable", extra={"template": template.pk}, exc_info=error)
-            if not isinstance(error, _FOR_NOW):
+            if not isinstance(error, copying.FOR_NOW):
                 templates.distrust(template)
         registry.forget(tenant.alias)
         half_made = Expected(
             owner, tenant.key, place.role_name, place.database_name, identity.State.MADE
         )
         drop(session, identity.certain(session, half_made))
-    _make_plainly(session, tenant, place, password, report, done)
+    _make_by_migrations(session, tenant, place, password, report, record)
 
 
-def _make_plainly(
+def _make_by_migrations(
     session: ServerSession,
     tenant: Tenant,
     place: Place,
     password: str,
     report: Report,
-    done: Done,
+    record: Record,
 ) -> None:
     with report.step("role"):
         ensure_role(session, role=place.role_name, password=password, key=tenant.key)
-    done(Step.ROLE)
+    record.reached(Step.ROLE)
     with report.step("database"):
         ensure_database(session, database=place.database_name, role=place.role_name, key=tenant.key)
-    done(Step.DATABASE)
+    record.reached(Step.DATABASE)
     with report.step("schema"):
         migrate_tenant(tenant)
-    done(Step.SCHEMA)
+    record.reached(Step.SCHEMA)
 
 
-def _copy(
-    session: ServerSession,
-    tenant: Tenant,
-    place: Place,
-    template: Template,
-    password: str,
-    report: Report,
-    done: Done,
+# --- First admin and activation ---------------------------------------------------------------
+def _make_first_admin(
+    organization: Organization, tenant: Tenant, wanted: Wanted, report: Report
 ) -> None:
-    with report.step("role"):
-        # Membership in the template's role, to take over its tables. It ends below, before anybody
-        # can use the role.
-        ensure_role(
-            session,
-            role=place.role_name,
-            password=password,
-            key=tenant.key,
-            member_of=template.role_name,
-        )
-    done(Step.ROLE)
-    with report.step("database"):
-        ensure_database(
-            session,
-            database=place.database_name,
-            role=place.role_name,
-            key=tenant.key,
-            template=template.database_name,
-        )
-    done(Step.DATABASE)
-    with report.step("schema"):
-        _take_over(tenant, template.role_name, place.role_name)
-        revoke = sql.SQL("REVOKE {} FROM {}")
-        session.execute(
-            revoke.format(sql.Identifier(template.role_name), sql.Identifier(place.role_name))
-        )
-    done(Step.SCHEMA)
+    with tenancy.override(tenant):
+        # Connect while the hash is still being computed.
+        with report.step("connect"):
+            tenancy.connection().ensure_connection()
+        with report.step("hash"):
+            hashed = wanted.password_hash.result()
+        with report.step("admin"):
+            ensure_admin(email=organization.admin_email, password_hash=hashed)
 
 
-def _take_over(tenant: Tenant, tables_role: str, role: str) -> None:
-    """Give the copy's tables to the organization's role, in its own session.
+def _activate(
+    session: ServerSession, organization: Organization, pending: PendingSignUp | None
+) -> None:
+    """Activate the organization. Fails if reconcile_orgs took the row over meanwhile.
 
-    Never from the application's role: REASSIGN OWNED also takes shared objects, and that role owns
-    the templates. Raises TemplateUnusable if one of the code's tables is missing.
+    Template, spare database and migrations were this code's, so the fingerprint is too. In the same
+    commit its waiting sign-up ends, if there is one: a later retry finds nothing to do.
     """
-    statement = sql.SQL("REASSIGN OWNED BY {} TO {}").format(
-        sql.Identifier(tables_role), sql.Identifier(role)
-    )
-    try:
-        with tenancy.override(tenant), tenancy.connection().cursor() as cursor:
-            cursor.execute(statement.as_string())
-            cursor.execute(
-                "SELECT count(*) FROM unnest(%s::text[]) AS name LEFT JOIN pg_class "
-                "ON relname = name AND relnamespace = 'public'::regnamespace "
-                "AND relowner = %s::regrole WHERE oid IS NULL",
-                [list(code.current().tables), role],
-            )
-            (missing,) = cursor.fetchone()
-    except Exception as error:
-        if isinstance(error.__cause__, _TEMPLATE_AT_FAULT):
-            raise TemplateUnusable(type(error.__cause__).__name__) from error
-        raise
-    if missing:
-        raise TemplateUnusable(f"{missing} tables are missing")
+    fingerprint = versions.remember_code()
+    made = expected(organization)
+    with recorded("organization.created", organization):
+        if pending is not None and not pending.finish(organization.pk):
+            raise ProvisioningFailed(organization.name, "its sign-up was cancelled.")
+        if not move(
+            organization,
+            Status.ACTIVE,
+            only_from=(Status.PROVISIONING,),
+            fingerprint=fingerprint,
+        ):
+            reason = "it was cleaned up while it was being created."
+            raise ProvisioningFailed(organization.name, reason)
+        identity.change(session, made, state=identity.State.LET_IN, organization=organization.pk)

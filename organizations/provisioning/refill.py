@@ -1,6 +1,7 @@
 """Keeps ORG_SPARE_DATABASES spare databases ready."""
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Collection
 
@@ -10,17 +11,61 @@ from django.db import connections
 from psycopg import sql
 
 from organizations.errors import DatabaseKept, OrganizationError
-from organizations.models import SpareDatabase
+from organizations.models import Server, SpareDatabase
+from organizations.naming import role_name, system_database_name
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.postgres.trouble import cause_of, is_servers
+from organizations.secrets import seal
+from organizations.tenancy import Tenant, registry
 
-from . import spares
+from . import code, spares
+from .making import make_database
+from .report import Record, Report
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _WAIT_SECONDS = 600.0
+
+
+def make(session: ServerSession) -> SpareDatabase:
+    """Make one. The lock must be held. Raises what PostgreSQL and Django raise; then only what an
+    unready row names is left."""
+    code.refuse_problem()
+    spare = SpareDatabase.objects.create(
+        server=Server.of_master(),
+        database_name=system_database_name("spare", master=session.connection.info.dbname),
+        role_name=role_name(),
+        sealed_password=seal(secrets.token_urlsafe(32)),
+        fingerprint=code.current().fingerprint,
+    )
+    # No organization has a negative id.
+    tenant = Tenant(-spare.pk, "spare", spare.key, spare.place)
+    report = Report()
+    try:
+        try:
+            make_database(
+                session, tenant, owner="a spare database", report=report, record=Record(session)
+            )
+        finally:
+            registry.forget(tenant.alias)  # Also closes its connections.
+        if not session.is_superuser:
+            grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
+            names = (sql.Identifier(spare.role_name), sql.Identifier(session.user))
+            session.execute(grant.format(*names))
+        SpareDatabase.objects.filter(pk=spare.pk).update(ready=True)
+    except BaseException:
+        try:
+            spares.drop(session, spare)
+        except Exception:
+            # Its row stays; the next round or reconcile_orgs drops it.
+            logger.exception("spare database not dropped", extra={"spare": spare.pk})
+        raise
+    spare.ready = True
+    seconds = round(report.total_seconds, 3)
+    logger.info("spare database made", extra={"spare": spare.pk, "seconds": seconds})
+    return spare
 
 
 def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) -> tuple[int, int]:
@@ -47,7 +92,7 @@ def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) 
                         raise
                     failures[surplus[0].pk] = error
             elif spares.missing():
-                spares.make(session)
+                make(session)
                 made += 1
         finally:
             if not session.connection.closed:

@@ -1,10 +1,19 @@
-"""Timing of provisioning: how a database was made, and the seconds of each step."""
+"""What is reported of provisioning: the steps done, on the rows, and the seconds of each."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from psycopg import sql
+
+from organizations.jobs import frame
+from organizations.jobs.models import PendingSignUp
+from organizations.models import Organization
+from organizations.postgres.sessions import ServerSession
+
+Step = Organization.Step
 
 
 class Path(StrEnum):
@@ -35,3 +44,23 @@ class Report:
     @property
     def total_seconds(self) -> float:
         return sum(self.seconds.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The rows that say how far an organization has come. A spare database has none."""
+
+    session: ServerSession
+    organization: Organization | None = None
+    pending: PendingSignUp | None = None
+
+    def reached(self, step: Step) -> None:
+        """Record it in the session that did it, so that both are flushed to disk in order."""
+        if self.organization is None:
+            return
+        self.organization.provisioned = step
+        statement = sql.SQL("UPDATE organizations SET provisioned = %s WHERE id = %s")
+        self.session.execute(statement, (step, self.organization.pk))
+        if self.pending is not None:
+            PendingSignUp.objects.open().filter(pk=self.pending.pk).update(step=step)
+            frame.tell(self.pending.job_id, step)

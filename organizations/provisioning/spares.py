@@ -5,31 +5,24 @@ requires its owner's rights, inside the transaction that takes it.
 """
 
 import logging
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connections, transaction
+from django.db import connections
 from django.utils import timezone
 from psycopg import sql
 
 from organizations.models import Server, SpareDatabase, Template
-from organizations.naming import role_name, system_database_name
 from organizations.postgres import databases as database
 from organizations.postgres import identity
 from organizations.postgres.identity import Expected, Identity
 from organizations.postgres.sessions import ServerSession
-from organizations.secrets import seal
-from organizations.tenancy import Tenant, registry
 
 from . import code, templates
-from .making import make as make_database
-from .report import Report
 
 logger = logging.getLogger(__name__)
 
@@ -47,45 +40,6 @@ _SPARE_AT_FAULT = (
     psycopg.errors.InsufficientPrivilege,
 )
 _BAD_LUCK = (psycopg.errors.ObjectInUse, psycopg.errors.DuplicateDatabase)
-
-
-def make(session: ServerSession) -> SpareDatabase:
-    """Make one. The lock must be held. Raises what PostgreSQL and Django raise; then only what an
-    unready row names is left."""
-    code.refuse_problem()
-    spare = SpareDatabase.objects.create(
-        server=Server.of_master(),
-        database_name=system_database_name("spare", master=session.connection.info.dbname),
-        role_name=role_name(),
-        sealed_password=seal(secrets.token_urlsafe(32)),
-        fingerprint=code.current().fingerprint,
-    )
-    # No organization has a negative id.
-    tenant = Tenant(-spare.pk, "spare", spare.key, spare.place)
-    report = Report()
-    try:
-        try:
-            make_database(
-                session, tenant, owner="a spare database", report=report, done=lambda _: None
-            )
-        finally:
-            registry.forget(tenant.alias)  # Also closes its connections.
-        if not session.is_superuser:
-            grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
-            names = (sql.Identifier(spare.role_name), sql.Identifier(session.user))
-            session.execute(grant.format(*names))
-        SpareDatabase.objects.filter(pk=spare.pk).update(ready=True)
-    except BaseException:
-        try:
-            drop(session, spare)
-        except Exception:
-            # Its row stays; the next round or reconcile_orgs drops it.
-            logger.exception("spare database not dropped", extra={"spare": spare.pk})
-        raise
-    spare.ready = True
-    seconds = round(report.total_seconds, 3)
-    logger.info("spare database made", extra={"spare": spare.pk, "seconds": seconds})
-    return spare
 
 
 def drop(session: ServerSession, spare: SpareDatabase) -> bool:
@@ -164,36 +118,17 @@ def missing() -> int:
     return max(0, int(settings.ORG_SPARE_DATABASES) - ready.count())
 
 
-def claim(session: ServerSession, *, name: str, insert: Callable[[SpareDatabase], None]) -> bool:
-    """Give a spare database to the organization whose row `insert` writes; `name`: its new name.
-
-    In one transaction: the row, the new name, the end of the spare's row and of the application's
-    membership. False if there is no usable spare. Raises what `insert` raises, and for an
-    unavailable server.
-    """
-    if not settings.ORG_SPARE_DATABASES:
+def is_at_fault(spare: SpareDatabase, error: DatabaseError) -> bool:
+    """Whether this spare could not be handed out. If it never can be, it is not offered again."""
+    if not isinstance(error.__cause__, _SPARE_AT_FAULT + _BAD_LUCK):
         return False
-    spare: SpareDatabase | None = None
-    try:
-        with transaction.atomic(using="default"):
-            spare = _choose()
-            if spare is None or not _is_ours(session, spare):
-                return False
-            insert(spare)
-            spare.delete()
-            _hand_out(session, spare, name)
-    except DatabaseError as error:
-        if spare is None or not isinstance(error.__cause__, _SPARE_AT_FAULT + _BAD_LUCK):
-            raise
-        logger.warning("spare database not usable", extra={"spare": spare.pk}, exc_info=error)
-        if isinstance(error.__cause__, _SPARE_AT_FAULT):
-            SpareDatabase.objects.filter(database_name=spare.database_name).update(ready=False)
-        return False
-    _say_that_one_is_taken()
+    logger.warning("spare database not usable", extra={"spare": spare.pk}, exc_info=error)
+    if isinstance(error.__cause__, _SPARE_AT_FAULT):
+        SpareDatabase.objects.filter(database_name=spare.database_name).update(ready=False)
     return True
 
 
-def _say_that_one_is_taken() -> None:
+def say_that_one_is_taken() -> None:
     """NOTIFY after the commit. A failure does not matter: any organization can fill the server's
     queue, and the refill also polls once a second."""
     try:
@@ -203,8 +138,14 @@ def _say_that_one_is_taken() -> None:
         logger.warning("refill not notified", exc_info=error)
 
 
-def _choose() -> SpareDatabase | None:
-    """One that nobody else has chosen, and without sessions: a rename would wait 5 s for them."""
+def choose(session: ServerSession) -> SpareDatabase | None:
+    """A usable one that nobody else has chosen. Its row is locked by the caller's transaction."""
+    found = _unlocked()
+    return found if found is not None and _is_ours(session, found) else None
+
+
+def _unlocked() -> SpareDatabase | None:
+    """One without sessions: a rename would wait 5 s for them."""
     query = (
         "SELECT s.*, (SELECT shobj_description(r.oid, 'pg_authid') FROM pg_roles AS r "
         "WHERE r.rolname = s.role_name) AS comment FROM spare_databases AS s "
@@ -227,7 +168,10 @@ def _is_ours(session: ServerSession, spare: SpareDatabase) -> bool:
     return not why
 
 
-def _hand_out(session: ServerSession, spare: SpareDatabase, database: str) -> None:
+def hand_out(session: ServerSession, spare: SpareDatabase, database: str) -> None:
+    """In the transaction that chose it: its new name, the end of its row and of the application's
+    membership."""
+    spare.delete()
     role, me = sql.Identifier(spare.role_name), sql.Identifier(session.user)
     statements = [
         sql.SQL("ALTER DATABASE {} RENAME TO {}").format(

@@ -20,8 +20,8 @@ from accounts import services
 from accounts.models import User
 from organizations import lifecycle as organization_services
 from organizations import tenancy
+from organizations.background import enqueueing
 from organizations.background.mails import forget_addresses
-from organizations.jobs import enqueueing
 from organizations.jobs.models import JobProgress, SealedAddress
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company

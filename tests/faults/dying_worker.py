@@ -32,9 +32,9 @@ from procrastinate.worker import Worker
 
 from accounts.models import LoginSession, User
 from organizations import lifecycle, tenancy
-from organizations.background import sign_ups
+from organizations.background import enqueueing, sign_ups
 from organizations.background.worker import JobWorker
-from organizations.jobs import enqueueing, frame
+from organizations.jobs import frame
 from organizations.models import Organization, SpareDatabase
 from organizations.postgres.sessions import open_session
 from tests.faults.job_storm import EMAIL, MIGRATION_BEFORE, PASSWORD, name_of

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.models import Organization
-from organizations.postgres.sessions import open_session
+from organizations.postgres.sessions import ServerSession, open_session
+from organizations.provisioning import making
+from organizations.provisioning.making import Wanted
 from organizations.secrets import unseal
 from tests import processes
 from tests.plugin import SERVER
@@ -46,6 +49,11 @@ def together(*acts: Callable[[], object]) -> list[object]:
     for thread in threads:
         thread.join()
     return results
+
+
+def insert_row(session: ServerSession, name: str) -> Organization:
+    """What is there when the process died after its first step."""
+    return making._insert(session, Wanted(name, "admin@test.com", Future()))
 
 
 def begin_deletion(organization: Organization) -> None:

@@ -252,17 +252,19 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
 import django
 django.setup()
 from organizations import lifecycle
+from organizations.provisioning import making
+from organizations.provisioning.report import Record
 step, name, password = sys.argv[1:]
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
-record, provision = lifecycle._record_step, lifecycle.provision
-def record_and_die(session, organization, reached):
-    record(session, organization, reached)
+record = Record.reached
+def record_and_die(self, reached):
+    record(self, reached)
     if reached == step:
         die()
-lifecycle._record_step = record_and_die
+Record.reached = record_and_die
 if step == "nothing":
-    lifecycle.provision = lambda *args, **kwargs: die()
+    making.make_database = lambda *args, **kwargs: die()
 lifecycle.create_organization(name=name, email="admin@test.com", password=password)
 """
 

@@ -11,10 +11,12 @@ from organizations.naming import name_key
 from organizations.postgres.databases import ensure_database
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import open_session
+from organizations.provisioning import making
+from organizations.provisioning.report import Record
 from organizations.provisioning.undoing import move
 from tests.conftest import PASSWORD, Company, leftovers
 
-from .helpers import Superuser, begin_deletion
+from .helpers import Superuser, begin_deletion, insert_row
 
 Status = Organization.Status
 IN_ORDER: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
@@ -23,10 +25,10 @@ IN_ORDER: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "f
 def half_made(name: str) -> Organization:
     """What is there when a process died behind the step `database`."""
     with open_session() as session:
-        row = lifecycle._insert(session, name=name, email="admin@test.com")
+        row = insert_row(session, name)
         ensure_role(session, role=row.role_name, password="x", key=row.key)
         ensure_database(session, database=row.database_name, role=row.role_name, key=row.key)
-        lifecycle._record_step(session, row, Organization.Step.DATABASE)
+        Record(session, row).reached(Organization.Step.DATABASE)
     return row
 
 
@@ -136,5 +138,5 @@ def test_a_process_that_lost_its_row_to_reconcile_cannot_open_it_any_more() -> N
         open_session() as session,
         pytest.raises(ProvisioningFailed, match="cleaned up while it was being created"),
     ):
-        lifecycle._activate(session, row)
+        making._activate(session, row, None)
     assert not Organization.objects.named("Late Ltd").exists()

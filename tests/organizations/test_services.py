@@ -22,7 +22,7 @@ from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession, open_session
 from tests.conftest import PASSWORD, Company, leftovers
 
-from .helpers import Superuser, as_role_of, names
+from .helpers import Superuser, as_role_of, insert_row, names
 
 Status = Organization.Status
 
@@ -201,7 +201,7 @@ def test_a_sign_up_while_somebody_has_the_name_in_hand_is_refused(superuser: Sup
 
 def test_a_sign_up_takes_over_the_name_of_one_that_died(superuser: Superuser) -> None:
     with open_session() as session:
-        dead = lifecycle._insert(session, name="Lazarus Ltd", email="dead@test.com")
+        dead = insert_row(session, "Lazarus Ltd")
         ensure_role(session, role=dead.role_name, password="x", key=dead.key)
     organization = sign_up("lazarus ltd")
     assert not Organization.objects.filter(pk=dead.pk).exists()

@@ -14,8 +14,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
 from organizations import lifecycle, tenancy
+from organizations.background import enqueueing
 from organizations.errors import OrganizationError
-from organizations.jobs import enqueueing
 from organizations.migrating import arguments, fleet, planning
 from organizations.migrating.engine import Engine, Target
 from organizations.migrating.progress import Document, Lines, Terminal, View

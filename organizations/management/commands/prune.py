@@ -11,9 +11,8 @@ from django.db import DatabaseError, connections
 
 from accounts.expiry import prune_sessions
 from organizations import lifecycle, tenancy
-from organizations.background import pruning
+from organizations.background import enqueueing, pruning
 from organizations.errors import OrganizationError
-from organizations.jobs import enqueueing
 from organizations.models import Organization
 from organizations.tenancy import registry
 

@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations import lifecycle
+from organizations.background import enqueueing
 from organizations.errors import OrganizationError
-from organizations.jobs import enqueueing
 from organizations.tenancy import counters
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from organizations.background import enqueueing
 from organizations.errors import OrganizationError
-from organizations.jobs import enqueueing
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import code, refill
 

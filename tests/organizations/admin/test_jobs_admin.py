@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission
 from django.db import connections
 from django.test import Client
 
-from organizations.jobs import enqueueing
+from organizations.background import enqueueing
 from organizations.jobs.models import Job, JobProgress
 from organizations.models import AuditEntry, Organization, Staff
 from tests.conftest import PASSWORD, Company

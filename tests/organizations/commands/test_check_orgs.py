@@ -22,6 +22,7 @@ from organizations.postgres.sessions import open_session
 from organizations.provisioning import spares
 from organizations.tenancy import registry
 from tests.conftest import PASSWORD, Company, Superuser
+from tests.organizations.helpers import insert_row
 
 Ruin = Callable[[str], None]
 
@@ -275,7 +276,7 @@ def test_a_database_that_is_behind_by_its_record_is_told(
 @contextmanager
 def half_made(name: str) -> Iterator[Organization]:
     with open_session() as session:
-        row = lifecycle._insert(session, name=name, email="admin@test.com")
+        row = insert_row(session, name)
     try:
         yield row
     finally:

@@ -10,12 +10,12 @@ from organizations.models import Organization
 from organizations.naming import name_key
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import open_session
-from tests.organizations.helpers import Superuser, manage
+from tests.organizations.helpers import Superuser, insert_row, manage
 
 
 def half_made(name: str) -> Organization:
     with open_session() as session:
-        row = lifecycle._insert(session, name=name, email="admin@test.com")
+        row = insert_row(session, name)
         ensure_role(session, role=row.role_name, password="x", key=row.key)
         return row
 

@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.models import Organization
+from organizations.provisioning import making
 from tests.conftest import PASSWORD, Company
 from tests.organizations.helpers import together
 
@@ -64,7 +65,7 @@ def test_what_fails_is_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("a step that fails")
 
-    monkeypatch.setattr(lifecycle, "_activate", fail)
+    monkeypatch.setattr(making, "_activate", fail)
     with pytest.raises(CommandError, match="^1 failed: The organization 'Seed 000001' could not"):
         seed("1")
     assert names() == []

@@ -6,8 +6,7 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from organizations.background import control
-from organizations.jobs import enqueueing
+from organizations.background import control, enqueueing
 from tests.accounts.link_helpers import ask, sent
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of

@@ -12,11 +12,11 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from pytest_django import Settings
 
 from organizations import lifecycle
-from organizations.background import control, pruning, sign_ups
+from organizations.background import control, enqueueing, pruning, sign_ups
 from organizations.errors import ProvisioningFailed, ServerUnavailable
-from organizations.jobs import enqueueing
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization
+from organizations.provisioning import making
 from tests.conftest import PASSWORD, Company
 
 from .helpers import job, work
@@ -110,7 +110,7 @@ def test_a_failure_that_no_retry_helps_frees_the_name(
 
     url = sign_up(client).headers["Location"]
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "provision", fail)
+        patch.setattr(making, "make_database", fail)
         work()
     answer = client.get(url).json()
     assert (answer["state"], answer["error"]["code"]) == ("failed", "provisioning_failed")
@@ -129,7 +129,7 @@ def test_an_outage_is_tried_again_and_then_given_up(
     settings.JOB_TRIES = 2
     url = sign_up(client).headers["Location"]
     pending = PendingSignUp.objects.get()
-    monkeypatch.setattr(lifecycle, "provision", fail)
+    monkeypatch.setattr(making, "make_database", fail)
     work()
     first = job(pending.job_id or 0)
     assert (first.status, first.attempts) == ("todo", 1)
@@ -186,13 +186,13 @@ def test_one_that_is_cancelled_while_it_runs_is_undone(
 ) -> None:
     url = sign_up(client).headers["Location"]
     number = PendingSignUp.objects.get().job_id or 0
-    activate = lifecycle._activate
+    activate = making._activate
 
     def cancelled_before(*args: Any) -> None:
         control.cancel(number)
         activate(*args)
 
-    monkeypatch.setattr(lifecycle, "_activate", cancelled_before)
+    monkeypatch.setattr(making, "_activate", cancelled_before)
     work()
     assert client.get(url).json()["error"]["code"] == "sign_up_cancelled"
     assert job(number).status == "failed"

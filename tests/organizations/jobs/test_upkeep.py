@@ -13,8 +13,8 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.models import LoginSession, User
 from organizations import tenancy
+from organizations.background import enqueueing
 from organizations.checks.jobs import check_workers
-from organizations.jobs import enqueueing
 from organizations.models import Organization
 from organizations.tenancy import registry
 from tests.conftest import Company

@@ -16,10 +16,9 @@ from django.db import OperationalError, connections
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from pytest_django import Settings
 
-from organizations.background import control, stalled
+from organizations.background import control, enqueueing, stalled
 from organizations.background.worker import JobWorker, _threads
 from organizations.errors import JobWrongState, ServerUnavailable
-from organizations.jobs import enqueueing
 from organizations.jobs.frame import Progress, lock_of, organization_job, platform_job
 from organizations.jobs.models import JobProgress
 from organizations.jobs.retries import pause_seconds

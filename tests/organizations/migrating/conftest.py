@@ -9,10 +9,11 @@ from django.db.models import QuerySet
 from pytest_django import DjangoDbBlocker, Settings
 
 from organizations import lifecycle
-from organizations.migrating import fleet, records
+from organizations.migrating import fleet
 from organizations.migrating.engine import Target
 from organizations.migrating.results import Report
 from organizations.models import Organization
+from organizations.provisioning import versions
 from tests.conftest import PASSWORD
 
 from . import added
@@ -81,4 +82,4 @@ def four(_made: Fleet, add: Add) -> Iterator[Fleet]:
     report = _made.run(target=Target("accounts", REAL), verify=False)
     assert not report.failures
     _made.query.update(migration_attempts=0, migration_error="")
-    records._known.clear()
+    versions._known.clear()

@@ -7,8 +7,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from organizations import lifecycle
-from organizations.migrating import records
-from organizations.provisioning import code
+from organizations.provisioning import code, versions
 from tests.conftest import PASSWORD
 
 from .added import ADD_FIELD
@@ -104,7 +103,7 @@ def test_a_sign_up_during_a_deploy_gets_the_fingerprint_of_its_code(add: Add) ->
         try:
             made.refresh_from_db()
             assert made.fingerprint == code.current().fingerprint
-            found.append(records.migrations_of(made.fingerprint))
+            found.append(versions.migrations_of(made.fingerprint))
         finally:
             lifecycle.delete_organization(made)
     assert found[1] - found[0] == {"accounts.0004_note"}  # type: ignore[operator]
@@ -122,5 +121,5 @@ def test_a_squashed_migration_is_there_where_those_it_replaces_are(
     has: set[str], lacks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replacing = {"a.0001": (), "a.0002": (), "a.0001_squashed": ("a.0001", "a.0002")}
-    monkeypatch.setattr(records, "_replacing", lambda: replacing)
-    assert records.lacking(frozenset(has)) == lacks
+    monkeypatch.setattr(versions, "_replacing", lambda: replacing)
+    assert versions.lacking(frozenset(has)) == lacks

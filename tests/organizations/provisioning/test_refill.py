@@ -35,10 +35,11 @@ import os, signal, sys
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
 import django
 django.setup()
-from organizations.provisioning import making, refill, spares, templates
+from organizations.provisioning import copying, refill, templates
 from organizations.postgres.sessions import ServerSession, open_session
 module, name, when, statement = sys.argv[1:]
-where = {"making": making, "spares": spares, "templates": templates, "session": ServerSession}
+where = {"copying": copying, "refill": refill, "templates": templates}
+where["session"] = ServerSession
 real = getattr(where[module], name)
 def dying(*args, **kwargs):
     if when == "before" and statement in repr(args):
@@ -52,13 +53,13 @@ with open_session() as session:
 """
 # Of a spare database, from its row to the moment before it is ready, and of a template likewise.
 STEPS = [
-    ("spares", "make_database", "before", ""),
-    ("making", "ensure_role", "behind", ""),
+    ("refill", "make_database", "before", ""),
+    ("copying", "ensure_role", "behind", ""),
     ("session", "execute", "before", "CREATE DATABASE"),
     ("session", "execute", "behind", "CREATE DATABASE"),
-    ("making", "ensure_database", "behind", ""),
-    ("making", "_take_over", "behind", ""),
-    ("spares", "make_database", "behind", ""),
+    ("copying", "ensure_database", "behind", ""),
+    ("copying", "_take_over", "behind", ""),
+    ("refill", "make_database", "behind", ""),
     ("session", "execute", "behind", "WITH INHERIT TRUE, SET FALSE"),
 ]
 TEMPLATE_STEPS = [
@@ -106,7 +107,7 @@ def test_what_kill_9_leaves_of_a_template_is_cleaned_by_reconcile(
 def test_the_next_refill_cleans_up_too(
     superuser: Superuser, template: Template, settings: Settings
 ) -> None:
-    kill_a_refill("making", "ensure_database", "behind", "")
+    kill_a_refill("copying", "ensure_database", "behind", "")
     settings.ORG_SPARE_DATABASES = 1
     with open_session() as session:
         assert refill.fill(session) == (1, 1)

@@ -14,7 +14,7 @@ from organizations.errors import OrganizationExists
 from organizations.lifecycle import Created
 from organizations.models import Organization, SpareDatabase, Template
 from organizations.postgres.sessions import open_session
-from organizations.provisioning import refill
+from organizations.provisioning import making, refill
 from organizations.provisioning import spares as spares_of
 from organizations.recovery.credentials import reseal_credentials
 from organizations.tenancy import registry
@@ -130,7 +130,7 @@ def test_one_that_somebody_is_connected_to_is_passed_over(spares: list[SpareData
 def test_one_that_somebody_connects_to_in_the_last_moment_is_fallen_back_from(
     spares: list[SpareDatabase], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(spares_of, "_choose", lambda: SpareDatabase.objects.earliest("pk"))
+    monkeypatch.setattr(spares_of, "_unlocked", lambda: SpareDatabase.objects.earliest("pk"))
     monkeypatch.setattr(spares_of, "_is_ours", lambda session, spare: True)
     with psycopg.connect(**parameters(spares[0].database_name)):
         created = sign_up()
@@ -162,7 +162,7 @@ def test_a_database_of_the_wanted_name_that_appears_meanwhile_is_left_alone(
     try:
         with open_session() as session:
             row = Organization(name="Foreign Ltd", database_name="org_foreign_ltd")
-            assert lifecycle._claim_spare(session, row) is None
+            assert making._insert_with_spare(session, row) is None
         assert "spare database not usable" in [record.message for record in caplog.records]
         assert SpareDatabase.objects.filter(ready=True).count() == len(spares)
         assert not Organization.objects.live().filter(name="Foreign Ltd").exists()

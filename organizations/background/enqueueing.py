@@ -14,10 +14,9 @@ from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job
 
 from organizations.errors import ServerUnavailable
+from organizations.jobs.frame import lock_of
+from organizations.jobs.models import JobProgress
 from organizations.provisioning import code, spares
-
-from .frame import lock_of
-from .models import JobProgress
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
