@@ -1,245 +1,45 @@
-"""All settings. The only file that reads the environment.
+"""All settings. env.py reads the environment for them."""
 
-Order, first found wins: the process's environment, `.env` beside manage.py, and for development
-`development.env` in DATA_DIR, which `make run` writes. Each name also works as <NAME>_FILE, a file
-that holds the value. An invalid value stops the start with one sentence.
-"""
-
-import os
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import environ
 from corsheaders.defaults import default_headers
-from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
-from orgmgmt import __version__, development
+from orgmgmt import __version__
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-
-env = environ.FileAwareEnv()
-env.read_env(BASE_DIR / ".env")
-
-
-def text(name: str, *, default: str = "") -> str:
-    """The value, or that of <NAME>_FILE without its final newline."""
-    try:
-        # Not env.str(): it takes a value starting with a dollar sign for another variable.
-        value: str = env.ENVIRON.get(name, default)
-    except (OSError, UnicodeError):
-        # `from None`: the undecodable bytes may be the secret.
-        raise ImproperlyConfigured(
-            f"{name}_FILE names a file that cannot be read as text."
-        ) from None
-    return value.rstrip("\r\n")
-
-
-def boolean(name: str, *, default: bool) -> bool:
-    """on/off, true/false, yes/no, 1/0; any other value stops the start."""
-    raw = text(name).strip().lower()
-    if raw in {"on", "true", "yes", "1"}:
-        return True
-    if raw in {"off", "false", "no", "0"}:
-        return False
-    if raw:
-        raise ImproperlyConfigured(f"{name} is {raw!r}. Set it to on or off.")
-    return default
-
-
-def number(name: str, *, default: int, at_most: int, at_least: int = 1) -> int:
-    """A whole number from `at_least` to `at_most`; any other value stops the start."""
-    raw = text(name).strip() or str(default)
-    plausible = raw.isascii() and raw.isdigit() and len(raw) < 12
-    if not plausible or not at_least <= int(raw) <= at_most:
-        raise ImproperlyConfigured(
-            f"{name} is {raw[:40]!r}. Set it to a whole number from {at_least} to {at_most}."
-        )
-    return int(raw)
-
-
-def choice(name: str, *, default: str, among: tuple[str, ...]) -> str:
-    """One of a few words; any other value stops the start. on/off also have their synonyms."""
-    raw = text(name).strip() or default
-    if {"on", "off"} <= set(among):
-        raw = {"true": "on", "yes": "on", "1": "on", "false": "off", "no": "off", "0": "off"}.get(
-            raw.lower(), raw
-        )
-    if raw not in among:
-        raise ImproperlyConfigured(f"{name} is {raw!r}. Set it to one of: {', '.join(among)}.")
-    return raw
-
-
-def rate(name: str, *, default: str = "off", development: str = "off") -> str | None:
-    """A rate such as `100/min`, or None for `off`; any other value stops the start.
-
-    development: the default with DEBUG on.
-    """
-    raw = text(name).strip() or (development if DEBUG else default)
-    if raw == "off":
-        return None
-    if not re.fullmatch(r"[1-9][0-9]{0,8}/(s|sec|m|min|h|hour|d|day)", raw):
-        raise ImproperlyConfigured(
-            f"{name} is {raw[:40]!r}. Set it to a rate like 100/min, or off."
-        )
-    return raw
-
-
-def names(name: str, *, default: str = "") -> list[str]:
-    """A comma-separated list."""
-    return [part.strip() for part in text(name, default=default).split(",") if part.strip()]
-
-
-def origins(name: str) -> list[str]:
-    """Comma-separated origins as a browser sends them; any other value stops the start."""
-    found = names(name)
-    for origin in found:
-        shaped = re.fullmatch(
-            r"(https?)://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?", origin
-        )
-        port = int(shaped[2] or 0) if shaped else 0
-        if not shaped or port > 65_535 or (shaped[1], port) in (("http", 80), ("https", 443)):
-            raise ImproperlyConfigured(
-                f"{name} has {origin[:80]!r}. Write each origin as https://app.example.com: in "
-                "lower case, with a port only if it is not the default, and with nothing after it. "
-                "Patterns are not supported: name each origin."
-            )
-    return found
-
-
-def contacts(name: str) -> list[str]:
-    """Comma-separated addresses as RFC 9116 wants them; any other value stops the start."""
-    found = names(name)
-    for contact in found:
-        if not re.fullmatch(r"(mailto:[^@\s]+@[^@\s]+|https://\S+|tel:\+?[0-9.()-]+)", contact):
-            raise ImproperlyConfigured(
-                f"{name} contains {contact[:80]!r}. Write mailto:security@example.com, an https:// "
-                "address, or tel: and a number."
-            )
-    return found
-
+from .connections import (
+    caches,
+    database_url,
+    embedded_programs,
+    mail_settings,
+    master_database,
+    public_url,
+)
+from .env import (
+    BASE_DIR,
+    DATA_DIR,
+    DATABASE_CONFIGURED,
+    DEBUG,
+    boolean,
+    choice,
+    contacts,
+    names,
+    number,
+    origins,
+    rate,
+    sealing_keys,
+    signing_secret,
+    signing_secrets,
+    text,
+)
 
 # --- Development or production ------------------------------------------------------------------
-DATA_DIR = Path(text("DATA_DIR") or BASE_DIR / ".data").absolute()
-_DATABASE_CONFIGURED = any(
-    text(name)
-    for name in (
-        "DATABASE_URL",
-        *(f"MASTER_DB_{part}" for part in ("HOST", "PORT", "NAME", "USER")),
-    )
-)
-# `make run` sets it: first create what a checkout lacks, its own keys and an embedded server.
-_DEVELOPMENT_SETUP = boolean("DEVELOPMENT_SETUP", default=False)
-_DEBUG_WANTED = boolean("DEBUG", default=_DEVELOPMENT_SETUP)
-if _DEVELOPMENT_SETUP and _DEBUG_WANTED:
-    development.ensure_environment(DATA_DIR)
-# With a database configured, a leftover `development.env` must not switch DEBUG on.
-if _DEBUG_WANTED or (not _DATABASE_CONFIGURED and boolean("DEBUG", default=True)):
-    _development_file = DATA_DIR / development.FILE_NAME
-    if _development_file.exists() and not os.access(_development_file, os.R_OK):
-        raise ImproperlyConfigured(
-            f"{_development_file} belongs to {_development_file.owner()}, and you may not read it. "
-            "Run as that user, or set DATA_DIR to another folder."
-        )
-    env.read_env(_development_file)
-
-DEBUG = boolean("DEBUG", default=False)
 # Off only for plain http with DEBUG off: a trial on one's own machine.
 HTTPS_ONLY = boolean("HTTPS_ONLY", default=not DEBUG)
 
 # --- Secrets ------------------------------------------------------------------------------------
-_WELL_KNOWN = (
-    "your-super-secret-key-change-this-in-production",
-    "change-me",
-    "changeme",
-    "change-this",
-    "change_me",
-    "django-insecure",
-    "your-secret-key",
-    "your_secret_key",
-    "replace-me",
-    "insecure",
-    "secretkey",
-)
-
-
-_PLACEHOLDERS = frozenset({"change-me", "changeme", "change_me", "replace-me", "your-password"})
-
-
-_RANDOM_CHARACTERS = "50 random characters or more, for example from `openssl rand -base64 48`"
-
-
-def signing_secret() -> str:
-    """SECRET_KEY, or an error that says what to set."""
-    secret: str = text("SECRET_KEY")
-    if not secret:
-        raise ImproperlyConfigured(
-            f"SECRET_KEY is missing. Set SECRET_KEY to {_RANDOM_CHARACTERS}; for development "
-            "use `make run`."
-        )
-    refuse_weak("SECRET_KEY", secret)
-    return secret
-
-
-def refuse_weak(name: str, secret: str) -> None:
-    """With DEBUG off, stop the start if the signing key is guessable."""
-    how = f"Set {name} to {_RANDOM_CHARACTERS}"
-    if DEBUG:
-        return
-    if any(word in secret.lower() for word in _WELL_KNOWN):
-        raise ImproperlyConfigured(f"{name} is a well-known example value. {how}.")
-    if len(secret) < 32 or len(set(secret)) < 8:
-        raise ImproperlyConfigured(f"{name} is too weak to sign tokens. {how}.")
-
-
-def signing_secrets(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
-    """A comma-separated list of secrets, none of them weak."""
-    secrets = names(name)
-    for secret in secrets:
-        refuse_weak(name, secret)
-    return secrets or list(default)
-
-
-def sealing_keys() -> list[str]:
-    """CREDENTIAL_KEYS: Fernet keys; the first encrypts, all decrypt."""
-    how = (
-        "Set CREDENTIAL_KEYS to the output of `python -c 'from cryptography.fernet import Fernet; "
-        "print(Fernet.generate_key().decode())'`"
-    )
-    keys = names("CREDENTIAL_KEYS")
-    if not keys:
-        raise ImproperlyConfigured(
-            f"CREDENTIAL_KEYS is missing. {how}, and keep it safe: without it the organizations' "
-            "database passwords cannot be decrypted. For development use `make run`."
-        )
-    for key in keys:
-        try:
-            Fernet(key)
-        except ValueError as error:
-            raise ImproperlyConfigured(f"CREDENTIAL_KEYS has an invalid key. {how}.") from error
-        if not DEBUG and len(set(key)) < 12:
-            raise ImproperlyConfigured(f"CREDENTIAL_KEYS contains a guessable key. {how}.")
-    return keys
-
-
-def database_password() -> str:
-    """MASTER_DB_PASSWORD, unless it is an example's placeholder."""
-    password = text("MASTER_DB_PASSWORD")
-    refuse_placeholder("MASTER_DB_PASSWORD", password)
-    return password
-
-
-def refuse_placeholder(name: str, password: str) -> None:
-    """With DEBUG off, stop the start if an example was copied and not filled in."""
-    if not DEBUG and password.lower() in _PLACEHOLDERS:
-        raise ImproperlyConfigured(
-            f"{name} is still an example's placeholder. Set it to the database role's password."
-        )
-
-
 SECRET_KEY = signing_secret()
 # Still accepted for cookies and links; new ones are signed with SECRET_KEY.
 SECRET_KEY_FALLBACKS = signing_secrets("SECRET_KEY_FALLBACKS")
@@ -249,118 +49,7 @@ CREDENTIAL_KEYS = sealing_keys()
 
 
 # --- The master database ------------------------------------------------------------------------
-# Query parameters allowed in a DATABASE_URL: how to connect, not where or as whom.
-_URL_OPTIONS = frozenset(
-    {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding", "connect_timeout"}
-    | {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"}
-    | {"tcp_user_timeout", "target_session_attrs"}
-)
-
-
-def tls_options() -> dict[str, str]:
-    """libpq's TLS options: MASTER_DB_SSLMODE and MASTER_DB_SSLROOTCERT."""
-    sslmode = choice(
-        "MASTER_DB_SSLMODE",
-        default="prefer",
-        among=("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
-    )
-    options = {"sslmode": sslmode}
-    if root_certificate := text("MASTER_DB_SSLROOTCERT"):
-        options["sslrootcert"] = root_certificate
-    return options
-
-
-def master_database() -> dict[str, Any]:
-    """The `default` entry: from DATABASE_URL, from MASTER_DB_*, or the embedded server's."""
-    common = {
-        "ENGINE": "organizations.master_backend",
-        "CONN_MAX_AGE": 60,
-        "CONN_HEALTH_CHECKS": True,
-    }
-    if text("DATABASE_URL"):
-        return database_url("DATABASE_URL") | common
-    if _DATABASE_CONFIGURED:
-        return common | {
-            "HOST": text("MASTER_DB_HOST", default="localhost"),
-            "PORT": str(number("MASTER_DB_PORT", default=5432, at_most=65_535)),
-            "NAME": text("MASTER_DB_NAME", default="master_org_db"),
-            "USER": text("MASTER_DB_USER", default="postgres"),
-            "PASSWORD": database_password(),
-            "OPTIONS": tls_options(),
-        }
-    return common | embedded_database()
-
-
-def database_url(name: str) -> dict[str, Any]:
-    """A DATABASES entry without engine, from the URL in a setting."""
-    url = text(name)
-    if not url.startswith(("postgres://", "postgresql://")):
-        raise ImproperlyConfigured(
-            f"{name} does not name a PostgreSQL database, and no other kind is supported, such "
-            "as SQLite: each organization gets its own database and role. Write "
-            "postgres://USER:PASSWORD@HOST:PORT/NAME."
-        )
-    try:
-        parsed: dict[str, Any] = env.db_url_config(url)
-    except Exception:
-        # `from None`: the parser's error can contain the password.
-        raise ImproperlyConfigured(
-            f"{name} cannot be parsed. Write postgres://USER:PASSWORD@HOST:PORT/NAME, with "
-            "special characters in the password percent-encoded."
-        ) from None
-    if not parsed.get("NAME"):
-        raise ImproperlyConfigured(
-            f"{name} names no database. Write postgres://USER:PASSWORD@HOST:PORT/NAME."
-        )
-    refuse_placeholder(name, parsed.get("PASSWORD") or "")
-    unknown = set(parsed.get("OPTIONS", {})) - _URL_OPTIONS
-    if unknown:
-        raise ImproperlyConfigured(
-            f"{name} has unknown query parameters: {', '.join(sorted(unknown))}. Allowed are: "
-            f"{', '.join(sorted(_URL_OPTIONS))}."
-        )
-    return {**parsed, "OPTIONS": {**tls_options(), **parsed.get("OPTIONS", {})}}
-
-
-def embedded_programs() -> str:
-    """The folder of the embedded PostgreSQL's programs; empty without them."""
-    from .embedded import postgres, system
-
-    if not postgres.available():
-        return ""
-    return str(system.wheel_folder() / "pginstall" / "bin")
-
-
-def embedded_database() -> dict[str, Any]:
-    """The DATABASES entry of the embedded PostgreSQL (orgmgmt/embedded/postgres.py)."""
-    from .embedded import postgres
-
-    missing = ImproperlyConfigured(
-        "No database is configured. Set DATABASE_URL, or MASTER_DB_HOST and the like. For "
-        "development, `make run` sets up its own PostgreSQL."
-    )
-    if not DEBUG or not postgres.available():
-        raise missing
-    server = postgres.EmbeddedPostgres(DATA_DIR)
-    try:
-        if _DEVELOPMENT_SETUP and not server.is_initialised():
-            with server:
-                pass
-        parameters = server.connection_parameters()
-    except postgres.EmbeddedError as error:
-        if _DEVELOPMENT_SETUP:
-            raise ImproperlyConfigured(str(error)) from error
-        raise missing from error
-    return {
-        "HOST": parameters["host"],
-        "PORT": str(parameters["port"]),
-        "NAME": parameters["dbname"],
-        "USER": parameters["user"],
-        "PASSWORD": parameters["password"],
-    }
-
-
-EMBEDDED_POSTGRES = not _DATABASE_CONFIGURED
+EMBEDDED_POSTGRES = not DATABASE_CONFIGURED
 DATABASES = {"default": master_database()}
 # The same database bypassing a transaction pooler, which loses advisory locks and LISTEN. None:
 # `default` is a direct connection.
@@ -604,52 +293,6 @@ STORAGES = {
 
 
 # --- Caches -------------------------------------------------------------------------------------
-def redis_url() -> str:
-    """CACHE_URL, which names a Redis; empty if unset."""
-    url = text("CACHE_URL").strip()
-    how = "Write redis://:PASSWORD@HOST:PORT/NUMBER, or rediss:// for TLS"
-    if url and not url.startswith(("redis://", "rediss://")):
-        raise ImproperlyConfigured(f"CACHE_URL does not name a Redis. {how}.")
-    try:
-        parts = urlsplit(url)
-        complete = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        complete = False
-    if url and not (complete and re.fullmatch(r"(/[0-9]{0,3})?", parts.path)):
-        # Without quoting it: it can contain the password.
-        raise ImproperlyConfigured(
-            f"CACHE_URL cannot be parsed. {how}, with special characters percent-encoded."
-        )
-    if url:
-        refuse_placeholder("CACHE_URL", unquote(parts.password or ""))
-    return url
-
-
-def caches() -> dict[str, dict[str, Any]]:
-    """`default` for the apps, and `throttles`, the counters shared by all processes."""
-    # Without CACHE_URL `default` is local to each process: organizations' data must not be in the
-    # master database.
-    default: dict[str, Any] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    throttles: dict[str, Any] = {"BACKEND": "organizations.throttling.master.MasterCounters"}
-    if url := redis_url():
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        # If Redis is down, answer 503 at once instead of waiting.
-        options = {
-            "socket_timeout": 2,
-            "socket_connect_timeout": 2,
-            "retry": Retry(NoBackoff(), 1),
-        }
-        redis = {"LOCATION": url, "OPTIONS": options}
-        default = redis | {"BACKEND": "django.core.cache.backends.redis.RedisCache"}
-        throttles = redis | {"BACKEND": "organizations.throttling.redis.RedisCounters"}
-    return {
-        "default": default | {"KEY_FUNCTION": "organizations.tenancy.cache.make_key"},
-        "throttles": throttles | {"KEY_FUNCTION": "organizations.tenancy.counters.hashed_key"},
-    }
-
-
 CACHES = caches()
 
 # --- Throttles (accounts/limits.py) -------------------------------------------------------------
@@ -720,61 +363,11 @@ EMAIL_VERIFICATION_HOURS = number("EMAIL_VERIFICATION_HOURS", default=72, at_mos
 
 
 # --- Mails --------------------------------------------------------------------------------------
-def mail_settings() -> dict[str, Any]:
-    """Django's EMAIL_* from EMAIL_URL. Unset: print mails in development, send none otherwise."""
-    url = text("EMAIL_URL")
-    if not url:
-        kind = "console" if DEBUG else "dummy"
-        return {"EMAIL_BACKEND": f"django.core.mail.backends.{kind}.EmailBackend"}
-    how = (
-        "Write smtp+tls://USER:PASSWORD@HOST:587 (STARTTLS), smtp+ssl://…:465 or smtp://HOST:25, "
-        "with special characters in the password percent-encoded; consolemail:// prints mails, "
-        "filemail:///FOLDER keeps them, dummymail:// drops them"
-    )
-    try:
-        parsed: dict[str, Any] = env.email_url_config(url)
-    except Exception:
-        # `from None`: the parser's error can contain the password.
-        raise ImproperlyConfigured(f"EMAIL_URL cannot be parsed. {how}.") from None
-    scheme = url.partition(":")[0].lower()
-    is_smtp = scheme.startswith("smtp")
-    if parsed.pop("OPTIONS", None) or (is_smtp and not parsed["EMAIL_HOST"]):
-        raise ImproperlyConfigured(f"EMAIL_URL names no mail server. {how}.")
-    if scheme == "filemail":
-        parsed["EMAIL_FILE_PATH"] = f"/{parsed['EMAIL_FILE_PATH']}"
-    ports = {"smtp": 25, "smtps": 587, "smtp+tls": 587, "smtp+ssl": 465}
-    parsed["EMAIL_PORT"] = parsed["EMAIL_PORT"] or ports.get(scheme, 25)
-    return parsed
-
-
-def public_url() -> str:
-    """PUBLIC_URL without a trailing slash: the base of links in mails."""
-    url = text("PUBLIC_URL").strip().rstrip("/")
-    if url and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
-        raise ImproperlyConfigured(
-            f"PUBLIC_URL is {url[:80]!r}. Set it to an address such as https://app.example.com."
-        )
-    host = re.sub(r"(:\d+)?(/.*)?$", "", url.partition("://")[2]).lower()
-    below = ORG_BASE_DOMAIN and host.endswith(f".{ORG_BASE_DOMAIN}")
-    if below and not host.startswith("{organization}."):
-        raise ImproperlyConfigured(
-            f"PUBLIC_URL is below ORG_BASE_DOMAIN, where a host names an organization: its links "
-            f"would be refused. Set it to https://{{organization}}.{ORG_BASE_DOMAIN}, or to a host "
-            "outside that domain."
-        )
-    if not url and not DEBUG and "*" in ALLOWED_HOSTS and text("EMAIL_URL"):
-        raise ImproperlyConfigured(
-            "PUBLIC_URL is missing, and ALLOWED_HOSTS accepts any host: a stranger could make "
-            "mailed links lead to their own host. Set PUBLIC_URL, or list the hosts."
-        )
-    return url
-
-
 globals().update(mail_settings())
 # If a mail server hangs, so does the one thread that sends.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = text("DEFAULT_FROM_EMAIL") or "webmaster@localhost"
-PUBLIC_URL = public_url()
+PUBLIC_URL = public_url(base_domain=ORG_BASE_DOMAIN, allowed_hosts=ALLOWED_HOSTS)
 
 # --- The audit trail ----------------------------------------------------------------------------
 # The database enforces the minimum: its prune function refuses younger entries.

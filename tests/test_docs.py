@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.parse
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ _READERS = {
     *("text", "boolean", "number", "choice", "rate", "names", "signing_secrets"),
     *("origins", "contacts"),
 }
+_READING = ("settings", "env", "connections")
 # Written as settings are, and none of settings.py's.
 _NO_SETTINGS = {
     *("TENANT_APPS", "MASTER_APPS", "ATOMIC_REQUESTS"),
@@ -73,9 +75,10 @@ def shape(value: Any) -> Any:
 
 
 def settings_names() -> set[str]:
-    """Every name that settings.py reads from the environment."""
+    """Every name that the settings read from the environment."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / "orgmgmt" / "settings.py").read_text())):
+    read = [ast.parse((ROOT / "orgmgmt" / f"{name}.py").read_text()) for name in _READING]
+    for node in chain.from_iterable(ast.walk(tree) for tree in read):
         if not isinstance(node, ast.Call) or not node.args:
             continue
         called = node.func
