@@ -303,8 +303,11 @@ def _record_update(user: User, fields: list[str]) -> None:
 
 
 def _lock(user: User) -> User:
-    """The current user row, locked until the transaction ends. Raises UserGone."""
-    now = User.objects.select_for_update().filter(pk=user.pk).first()
+    """The current user row, locked until the transaction ends. Raises UserGone.
+
+    no_key: a login of the user, which refers to the row, does not wait.
+    """
+    now = User.objects.select_for_update(no_key=True).filter(pk=user.pk).first()
     if now is None:
         raise UserGone
     return now
@@ -317,7 +320,7 @@ def _refuse_if_last_admin(user: User) -> None:
     the result of the first. Locked in a fixed order, to avoid deadlocks.
     """
     admins = list(
-        User.objects.select_for_update()
+        User.objects.select_for_update(no_key=True)
         .filter(is_admin=True, is_active=True)
         .order_by("id")
         .values_list("id", flat=True)

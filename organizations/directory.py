@@ -68,22 +68,23 @@ class MasterDirectory:
         return backends.limit_met(role=role, database=database)
 
 
+_USABLE = [str(status) for status in Organization.Status.usable()]
 # One of these runs per request. Raw SQL: the ORM takes longer to build it than the server to
 # answer.
 _BY_ID = (
     "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE id = %(value)s AND status IN ('active', 'suspended')"
+    "FROM organizations WHERE id = %(value)s AND status = ANY(%(usable)s)"
 )
 _BY_NAME = (
     "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE name_digest = ANY(%(value)s) AND status IN ('active', 'suspended') "
+    "FROM organizations WHERE name_digest = ANY(%(value)s) AND status = ANY(%(usable)s) "
     "ORDER BY array_position(%(value)s, name_digest::text) LIMIT 1"
 )
 
 
 def _tenant(query: str, value: int | list[str], *, named: str) -> Tenant:
     with connections["default"].cursor() as cursor:
-        cursor.execute(query, {"value": value})
+        cursor.execute(query, {"value": value, "usable": _USABLE})
         row = cursor.fetchone()
     if row is None:
         raise OrganizationNotFound(named)

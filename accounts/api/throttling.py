@@ -6,6 +6,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from accounts import limits
+from accounts.errors import TooManyRequests
 from accounts.models import User
 from organizations import tenancy
 
@@ -13,36 +14,59 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 
-class MemberThrottle(BaseThrottle):
+class _Throttle(BaseThrottle):
+    """Counts a request against THROTTLE_<name>."""
+
+    name: str
+    seconds: float | None = None
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        counted_by = self.counted_by(request)
+        if counted_by is None:
+            return True
+        try:
+            limits.take(self.name, *counted_by)
+        except TooManyRequests as error:
+            self.seconds = error.seconds
+            return False
+        return True
+
+    def wait(self) -> float | None:
+        return self.seconds
+
+    def counted_by(self, request: Request) -> tuple[str | int, ...] | None:
+        """What shares one count; None: the request is not counted."""
+        raise NotImplementedError
+
+
+class MemberThrottle(_Throttle):
     """THROTTLE_MEMBER requests for each user of each organization.
 
     The organization is part of the key: primary keys repeat across organizations.
     """
 
-    def allow_request(self, request: Request, view: "APIView") -> bool:
-        if isinstance(request.user, User):
-            limits.take("MEMBER", tenancy.get().key, request.user.pk)
-        return True
+    name = "MEMBER"
+
+    def counted_by(self, request: Request) -> tuple[str | int, ...] | None:
+        return (tenancy.get().key, request.user.pk) if isinstance(request.user, User) else None
 
 
-class OrganizationThrottle(BaseThrottle):
+class OrganizationThrottle(_Throttle):
     """THROTTLE_ORGANIZATION requests for all users of an organization together."""
 
-    def allow_request(self, request: Request, view: "APIView") -> bool:
-        if isinstance(request.user, User):
-            limits.take("ORGANIZATION", tenancy.get().key)
-        return True
+    name = "ORGANIZATION"
+
+    def counted_by(self, request: Request) -> tuple[str | int, ...] | None:
+        return (tenancy.get().key,) if isinstance(request.user, User) else None
 
 
-class _AddressThrottle(BaseThrottle):
+class _AddressThrottle(_Throttle):
     """A limit per client address."""
 
-    name: str
-
-    def allow_request(self, request: Request, view: "APIView") -> bool:
-        if request.method not in ("HEAD", "OPTIONS"):
-            limits.take(self.name, limits.client_key(request._request))
-        return True
+    def counted_by(self, request: Request) -> tuple[str | int, ...] | None:
+        if request.method in ("HEAD", "OPTIONS"):
+            return None
+        return (limits.client_key(request._request),)
 
 
 class SignUpThrottle(_AddressThrottle):

@@ -60,7 +60,7 @@ def _user_of(link: Link, *, lock: bool) -> User:
     Of concurrent requests with one link only one succeeds: the others wait for the row, and find it
     changed.
     """
-    users = User.objects.select_for_update() if lock else User.objects.all()
+    users = User.objects.select_for_update(no_key=True) if lock else User.objects.all()
     user = users.filter(pk=link.user_id, is_active=True).first()
     if user is None or not link_tokens.fits(link, user):
         raise InvalidLink

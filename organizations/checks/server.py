@@ -180,11 +180,13 @@ def _limits_of_roles(connection: psycopg.Connection[Any]) -> Iterator[checks.Che
         )
     if connection.execute("SELECT to_regclass('organizations')").fetchone() == (None,):
         return
+    from organizations.models import Organization
+
     row = connection.execute(
         "SELECT count(*) FROM organizations AS o JOIN pg_roles AS r "
         "ON r.rolname = o.role_name::name "
-        "WHERE o.status IN ('active', 'suspended') AND r.rolconnlimit <> %s",
-        (limit,),
+        "WHERE o.status = ANY(%s) AND r.rolconnlimit <> %s",
+        ([str(status) for status in Organization.Status.usable()], limit),
     ).fetchone()
     if row and row[0]:
         yield checks.Warning(

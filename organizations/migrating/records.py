@@ -25,16 +25,17 @@ def distrust(tenant: Tenant) -> None:
 # next one looks at the database instead of trusting the fingerprint. The lock is taken first, in
 # the same round trip. UPDATE uses the newest version of a row that changed in between (PostgreSQL,
 # "Read Committed Isolation Level").
+_USABLE = [str(status) for status in Organization.Status.usable()]
 _BEGIN = b"""
 WITH held AS MATERIALIZED (SELECT pg_try_advisory_lock(%s) AS yes), begun AS (
     UPDATE organizations SET migration_attempts = migration_attempts + 1 FROM held
-    WHERE held.yes AND id = %s AND status IN ('active', 'suspended')
+    WHERE held.yes AND id = %s AND status = ANY(%s)
     RETURNING fingerprint, migration_error, database_name, role_name, sealed_password
 )
 SELECT held.yes, begun.* FROM held LEFT JOIN begun ON true"""
 _LOOK = b"""
 SELECT fingerprint, migration_error, database_name, role_name, sealed_password
-FROM organizations WHERE id = %s AND status IN ('active', 'suspended')"""
+FROM organizations WHERE id = %s AND status = ANY(%s)"""
 _DONE = b"""
 UPDATE organizations SET fingerprint = %s, migration_attempts = 0, migration_error = '',
     migration_seconds = %s, migrated_at = now()
@@ -68,9 +69,9 @@ def begin(
     if looks_only:
         if not session.try_lock(key):
             return False, None
-        row = session.connection.execute(_LOOK, (pk,)).fetchone()
+        row = session.connection.execute(_LOOK, (pk, _USABLE)).fetchone()
     else:
-        found = session.connection.execute(_BEGIN, (lock_number(key), pk)).fetchone()
+        found = session.connection.execute(_BEGIN, (lock_number(key), pk, _USABLE)).fetchone()
         is_held, *row = found or (False, None)
         if not is_held:
             return False, None

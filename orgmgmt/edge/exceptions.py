@@ -82,6 +82,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
         exc = drf.NotFound("There is nothing here. Check the path.")
     elif isinstance(exc, PermissionDenied):
         exc = drf.PermissionDenied()
+    elif isinstance(exc, drf.Throttled):
+        exc = account_errors.TooManyRequests(getattr(exc, "wait", None) or 1)
     request = context["request"]._request if "request" in context else None
     answer = domain_answer(exc, request)
     if answer is not None:
