@@ -77,13 +77,6 @@ def check_openness(
             "the addresses.",
             id="organizations.W032",
         )
-    if settings.SECURE_PROXY_SSL_HEADER and not settings.TRUSTED_PROXY_HOPS:
-        yield checks.Warning(
-            "There is a proxy in front (TRUST_X_FORWARDED_PROTO), but TRUSTED_PROXY_HOPS is 0: "
-            "all clients appear with the proxy's address and share its rate limits.",
-            hint="Set TRUSTED_PROXY_HOPS to the number of proxies that append to X-Forwarded-For.",
-            id="organizations.W033",
-        )
 
 
 # The master's, and a direct session for provisioning.

@@ -1,7 +1,6 @@
 """Output of `migrate_orgs`: progress bar, log lines or JSON."""
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Protocol
 
@@ -17,6 +16,8 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
+
+from organizations.document import Document
 
 from .results import Kind, Progress, Report, Result
 
@@ -158,13 +159,11 @@ class Terminal:
             self._console.print(table)
 
 
-class Document:
+class Json:
     """Output as one JSON document, streamed."""
 
     def __init__(self, out: Write, facts: dict[str, Any]) -> None:
-        self._out = out
-        self._first = True
-        out(json.dumps(facts, ensure_ascii=False)[:-1] + ', "organizations": [')
+        self._document = Document(out, "organizations", facts)
 
     def show(self, progress: Progress) -> None:
         result = progress.latest
@@ -181,8 +180,7 @@ class Document:
             "error": result.error,
             "seconds": round(result.seconds, 4),
         }
-        self._out(("  " if self._first else ", ") + json.dumps(facts, ensure_ascii=False))
-        self._first = False
+        self._document.add(facts)
 
     def pause(self) -> None:
         pass
@@ -194,4 +192,4 @@ class Document:
             "stopped": report.stopped and report.stopped.value,
             "seconds": round(report.seconds, 3),
         }
-        self._out("], " + json.dumps(facts, ensure_ascii=False)[1:])
+        self._document.end(facts)

@@ -4,12 +4,10 @@ tenancy/counters.py documents the methods.
 """
 
 import secrets
-from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.cache.backends.base import BaseCache
 from django.db import connections
-from django.utils import timezone
 
 from organizations.models import ThrottleCounter
 from organizations.tenancy.counters import Hit, Reservation
@@ -65,12 +63,11 @@ DELETE FROM throttle_counters WHERE key IN (
 
 
 class MasterCounters(BaseCache):
-    """Counters in the table throttle_counters. As a cache it stores only integers."""
+    """Counters in the table throttle_counters. It counts, and stores nothing else."""
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
 
-    # --- Counting -------------------------------------------------------------------------------
     def hit(self, key: str, *, seconds: int) -> Hit:
         if secrets.randbelow(_PRUNE_ONE_IN) == 0:
             self.prune()
@@ -112,44 +109,9 @@ class MasterCounters(BaseCache):
             cursor.execute(statement, values)
             return int(cursor.rowcount)
 
-    # --- As any cache ---------------------------------------------------------------------------
-    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        name = self.make_and_validate_key(key, version)
-        rows = ThrottleCounter.objects.filter(key=name, expires_at__gt=timezone.now())
-        count = rows.values_list("count", flat=True).first()
-        return default if count is None else count
-
-    def set(
-        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
-    ) -> None:
-        name = self.make_and_validate_key(key, version)
-        ThrottleCounter.objects.update_or_create(
-            key=name, defaults={"count": int(value), "expires_at": self._end(timeout)}
-        )
-
-    def add(
-        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
-    ) -> bool:
-        name = self.make_and_validate_key(key, version)
-        ThrottleCounter.objects.filter(key=name, expires_at__lte=timezone.now()).delete()
-        _, made = ThrottleCounter.objects.get_or_create(
-            key=name, defaults={"count": int(value), "expires_at": self._end(timeout)}
-        )
-        return made
-
-    def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        name = self.make_and_validate_key(key, version)
-        rows = ThrottleCounter.objects.filter(key=name, expires_at__gt=timezone.now())
-        return bool(rows.update(expires_at=self._end(timeout)))
-
     def delete(self, key: Any, version: int | None = None) -> bool:
         name = self.make_and_validate_key(key, version)
         return bool(ThrottleCounter.objects.filter(key=name).delete()[0])
 
     def clear(self) -> None:
         ThrottleCounter.objects.all().delete()
-
-    def _end(self, timeout: Any) -> datetime:
-        seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
-        # A counter without an end would never be removed.
-        return timezone.now() + timedelta(seconds=3600 if seconds is None else seconds)

@@ -10,6 +10,7 @@ from django.core.cache import caches
 from django.db.models import F
 from django.http import HttpRequest
 from django.test import Client, RequestFactory, override_settings
+from django.utils import timezone
 from pytest_django import Settings
 
 from accounts import limits, services
@@ -41,9 +42,20 @@ def statuses(times: int, *credentials: str) -> list[int]:
     return [attempt(*credentials).status_code for _ in range(times)]
 
 
+def count_failures(key: str, failures: int) -> None:
+    """As `failures` attempts that were refused, the last one's delay just over."""
+    ThrottleCounter.objects.update_or_create(
+        key=caches["throttles"].make_key(key),
+        defaults={
+            "count": failures,
+            "expires_at": timezone.now() + timedelta(seconds=limits.MEMORY_SECONDS),
+        },
+    )
+
+
 def after(failures: int, name: str, email: str) -> None:
     """So many attempts have failed, and the last one's delay has just ended."""
-    caches["throttles"].set(_failures(name, email), failures, limits.MEMORY_SECONDS)
+    count_failures(_failures(name, email), failures)
 
 
 def _failures(name: str, email: str) -> str:

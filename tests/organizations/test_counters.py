@@ -138,19 +138,3 @@ def test_a_key_is_stored_as_a_keyed_hash(counted: MasterCounters, settings: Sett
     assert ThrottleCounter.objects.count() == 2
     assert len(first) == 64
     assert KEY not in first
-
-
-def test_it_is_a_cache_of_whole_numbers(counted: MasterCounters) -> None:
-    assert counted.get(KEY, 7) == 7
-    counted.set(KEY, 3, 60)
-    assert counted.get(KEY) == 3
-    assert not counted.add(KEY, 4, 60)
-    assert counted.touch(KEY, 100)
-    pass_time(70)
-    assert counted.get(KEY) == 3
-    pass_time(70)
-    assert counted.get(KEY) is None
-    assert not counted.touch(KEY)
-    assert counted.add(KEY, 5, None)
-    assert counted.delete(KEY)
-    assert not counted.delete(KEY)

@@ -287,10 +287,6 @@ def test_what_strangers_may_do_is_warned_of(settings: Settings) -> None:
     assert ids() == ["organizations.W031", "organizations.W032"]
     settings.ORG_SIGNUP, settings.ORG_PUBLIC_LOOKUP = "staff", "masked"
     assert ids() == []
-    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    assert ids() == ["organizations.W033"]
-    settings.TRUSTED_PROXY_HOPS = 1
-    assert ids() == []
 
 
 def test_throttles_off_is_refused_by_check_deploy(settings: Settings) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from organizations.document import Document
 from organizations.errors import OrganizationError
 from organizations.isolation import runner, stage
 from organizations.isolation.outcome import Result
 from organizations.isolation.rows import RowsNotMade
-from organizations.management.document import Document
 
 _BUSY = "Another check_isolation is running on this installation. Wait for it."
 

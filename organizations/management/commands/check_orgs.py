@@ -1,6 +1,5 @@
 """`manage.py check_orgs [ORG…]`: compares the master with the server, and repairs."""
 
-import json
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from organizations.document import Document
 from organizations.errors import OrganizationError, OrganizationNotFound
 from organizations.inspecting import checking
 from organizations.inspecting.checking import Finding
@@ -63,9 +63,9 @@ class Command(BaseCommand):
         if counts["problems"]:
             raise CommandError(f"{_number(counts['problems'], 'problem')} left.")
 
-    def _view(self, *, lists: bool, as_json: bool) -> "_Document | _Lines":
+    def _view(self, *, lists: bool, as_json: bool) -> "_Json | _Lines":
         if as_json:
-            return _Document(self.stdout.write, lists=lists)
+            return _Json(self.stdout.write, lists=lists)
         if self.stdout.isatty():
             return _Terminal(self.stdout.write, cast(IO[str], self.stdout._out), lists=lists)
         return _Lines(self.stdout.write, lists=lists)
@@ -148,14 +148,12 @@ class _Terminal(_Lines):
         super().end(counts)
 
 
-class _Document:
+class _Json:
     """Output as JSON, streamed. organization is null for what belongs to none."""
 
     def __init__(self, write: Write, *, lists: bool) -> None:
-        self._write = write
+        self._document = Document(write, "findings")
         self._lists = lists
-        self._separator = "  "
-        self._write('{"findings": [')
 
     def show(self, finding: Finding) -> None:
         seen = finding.seen
@@ -179,12 +177,11 @@ class _Document:
             },
             "problems": problems,
         }
-        self._write(self._separator + json.dumps(facts, ensure_ascii=False))
-        self._separator = ", "
+        self._document.add(facts)
 
     def end(self, counts: "Counter[str]") -> None:
         names = ("organizations", "connections", "problems", "fixed")
-        self._write("], " + json.dumps({"counts": {name: counts[name] for name in names}})[1:])
+        self._document.end({"counts": {name: counts[name] for name in names}})
 
 
 def _facts(problem: Problem, *, fixed: bool) -> dict[str, object]:

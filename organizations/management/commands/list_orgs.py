@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db.models import Q
 
-from organizations.management.document import Document
+from organizations.document import Document
 from organizations.models import Organization
 from organizations.naming import name_digest
 

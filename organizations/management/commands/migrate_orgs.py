@@ -18,7 +18,7 @@ from organizations.background import enqueueing
 from organizations.errors import OrganizationError
 from organizations.migrating import arguments, fleet, planning
 from organizations.migrating.engine import Engine, Target
-from organizations.migrating.progress import Document, Lines, Terminal, View
+from organizations.migrating.progress import Json, Lines, Terminal, View
 from organizations.migrating.results import Report, Stopped
 from organizations.models import Organization
 
@@ -201,7 +201,7 @@ class Command(BaseCommand):
     def _view(self) -> View:
         if self._options["json"]:
             target = {"app": self._target.label, "migration": self._target.name}
-            return Document(self.stdout.write, {"target": target})
+            return Json(self.stdout.write, {"target": target})
         if self.stdout.isatty():
             # The stream itself: OutputWrapper.write ends what it writes with a new line
             # (django/core/management/base.py).

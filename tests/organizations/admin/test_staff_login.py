@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.cache import caches
 from django.test import Client
 from pytest_django import Settings
 
 from accounts import limits
 from organizations.models import Staff
-from tests.accounts.test_login_limits import pass_time
+from tests.accounts.test_login_limits import count_failures, pass_time
 from tests.conftest import PASSWORD
 
 PAGE = "/admin/login/"
@@ -27,7 +26,7 @@ def staff() -> Iterator[Staff]:
 def after(failures: int, username: str) -> None:
     """So many attempts have failed, and the last one's delay has just ended."""
     key = limits._key("FAILURES", "staff", username)
-    caches["throttles"].set(key, failures, limits.MEMORY_SECONDS)
+    count_failures(key, failures)
 
 
 def log_in(username: str, password: str = "wrong", address: str = "192.0.2.1") -> Any:
