@@ -28,7 +28,7 @@ from tests.faults.world import World
 from tests.real_server import PROJECT
 
 XML = PROJECT / "test-results" / "faults.xml"
-PAGE = PROJECT / "docs" / "faults.md"
+PAGE = PROJECT / "tests" / "faults" / "RESULTS.md"
 BATCH_SECONDS = 120.0
 # A batch that could not be brought to its step is tried once more, in a new world.
 TRIES = 2
@@ -259,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         PAGE.write_text(report.render(path))
     failed = report.failures(path)
     print(f"{len(cells)} cells, {failed} failed, {seconds:.0f} s, PostgreSQL's data {done.disk}")
-    print(f"{path.relative_to(PROJECT)}{' and docs/faults.md' if whole else ''} written")
+    print(f"{path.relative_to(PROJECT)}{' and tests/faults/RESULTS.md' if whole else ''} written")
     return 1 if failed or not cells else 0
 
 

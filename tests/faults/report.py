@@ -1,6 +1,6 @@
-"""The matrix as JUnit XML, and docs/faults.md made of that XML.
+"""The matrix as JUnit XML, and tests/faults/RESULTS.md made of that XML.
 
-python -m tests.faults.report test-results/faults.xml docs/faults.md
+python -m tests.faults.report test-results/faults.xml tests/faults/RESULTS.md
 """
 
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.faults import faults, flows, steps
 from tests.faults.cells import Cell
 
-_TEXT = Path(__file__).with_name("faults.md.txt")
+_TEXT = Path(__file__).with_name("RESULTS.md.txt")
 
 
 def write(
@@ -68,7 +68,7 @@ def failures(path: Path) -> int:
 
 
 def render(path: Path) -> str:
-    """docs/faults.md."""
+    """tests/faults/RESULTS.md."""
     suite = ET.parse(path).getroot().find("testsuite")  # noqa: S314
     assert suite is not None, f"{path} holds no testsuite"
     properties = _properties(suite)
