@@ -90,7 +90,7 @@ class AuditView(ListAPIView[AuditEntry]):
         description="Newest first. Follow `next` for older entries; none is repeated or skipped "
         "while new ones arrive. Users appear by id and by a hash, which `email` searches for.",
         examples=examples.AUDIT,
-        tags=["organization"],
+        tags=["organizations"],
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return self.list(request, *args, **kwargs)

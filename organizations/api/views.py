@@ -142,7 +142,7 @@ class OwnOrganizationView(GenericAPIView[Organization]):
         operation_id="organization_retrieve",
         summary="Your organization",
         examples=examples.OWN,
-        tags=["organization"],
+        tags=["organizations"],
     )
     def get(self, request: Request) -> Response:
         organization = get_object_or_404(Organization, pk=tenancy.get().organization_id)
