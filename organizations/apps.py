@@ -10,7 +10,7 @@ class OrganizationsConfig(AppConfig):
         from .api.serializing import guard_serializers
         from .audit import MasterTrail
         from .background.mails import MailJobs
-        from .checks import audit, edge, jobs, migrations, server  # noqa: F401 - registers them
+        from .checks import audit, edge, jobs, migrations, openness, server  # noqa: F401 - registers them
         from .directory import MasterDirectory
         from .staff import record
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise

@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.api.serializers import masked
-from organizations.checks.server import check_openness
+from organizations.checks.openness import check_openness
 from organizations.models import Organization, ThrottleCounter
 from tests.accounts.helpers import bearer, headers_of, json_of, send
 from tests.conftest import PASSWORD, Company
