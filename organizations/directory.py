@@ -51,8 +51,7 @@ class MasterDirectory:
         """
         installation.require()
         if tenant.place is not None:
-            # Only in provisioning.
-            return settings_for(tenant.place, owner=tenant.slug, is_direct=True)
+            return settings_for(tenant.place, owner=tenant.slug)
         organization = Organization.objects.live().filter(pk=tenant.organization_id).first()
         if organization is None:
             raise OrganizationNotFound(tenant.slug)

@@ -9,7 +9,6 @@ from django.conf import settings
 from django.core import checks
 from django.db import Error as DatabaseError
 
-
 # The master's, and a direct session for provisioning.
 CONNECTIONS_PER_THREAD = 2
 # A worker's, besides its jobs': Procrastinate's three (jobs/worker.py), and one to look for dead

@@ -10,7 +10,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from psycopg import sql
 
 from organizations.errors import HistoryUnreadable
-from organizations.postgres.databases import settings_for
+from organizations.postgres.databases import past_pooler, settings_for
 from organizations.tenancy import Tenant, directory, guard, time_limit
 
 from .rehearsal import Key
@@ -42,7 +42,7 @@ class Session:
         if tenant.place is None:
             entry = directory.get().connection_settings(tenant)
         else:
-            entry = settings_for(tenant.place, owner=owner, is_direct=True)
+            entry = settings_for(past_pooler(tenant.place), owner=owner)
         named = ("host", "port", "user", "password")
         self._parameters: dict[str, Any] = {name: entry[name.upper()] for name in named}
         self._parameters |= {"dbname": entry["NAME"], **entry["OPTIONS"]}

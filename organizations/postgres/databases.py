@@ -1,6 +1,7 @@
 """Creates, closes and drops an organization's database."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -16,16 +17,13 @@ from .roles import drop_role, end_sessions
 from .sessions import CONNECT_TIMEOUT_SECONDS, ServerSession, libpq_options
 
 
-def settings_for(place: Place, *, owner: str, is_direct: bool = False) -> dict[str, Any]:
+def settings_for(place: Place, *, owner: str) -> dict[str, Any]:
     """A DATABASES entry for the database at `place`, with its own role.
 
-    owner: named when the credential cannot be read. is_direct: bypass a pooler, if
-    MASTER_DB_DIRECT_URL does. Code that makes and migrates databases sets limits for its session,
-    and a connection kept by a pooler would block DROP, copies and renames of the database.
-    Raises CredentialUnreadable.
+    owner: named when the credential cannot be read. Raises CredentialUnreadable.
     """
     entry = settings.DATABASES["default"]
-    if is_direct and settings.MASTER_DB_DIRECT:
+    if place.is_direct and settings.MASTER_DB_DIRECT:
         entry = settings.MASTER_DB_DIRECT
     return {
         "ENGINE": "organizations.tenancy.backend",
@@ -40,8 +38,17 @@ def settings_for(place: Place, *, owner: str, is_direct: bool = False) -> dict[s
             "options": _options(),
         },
         "CONN_MAX_AGE": 0,
-        "DISABLE_SERVER_SIDE_CURSORS": settings.MASTER_DB_DIRECT is not None and not is_direct,
+        "DISABLE_SERVER_SIDE_CURSORS": bool(settings.MASTER_DB_DIRECT) and not place.is_direct,
     }
+
+
+def past_pooler(place: Place) -> Place:
+    """The same place without a pooler, for code that makes and migrates databases.
+
+    It sets limits for its session, and a connection kept by a pooler would block DROP, copies and
+    renames of the database.
+    """
+    return replace(place, is_direct=settings.MASTER_DB_DIRECT is not None)
 
 
 # Overrides settings that the owner can make for its database and role and that would break a

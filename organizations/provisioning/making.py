@@ -27,7 +27,7 @@ from organizations.naming import (
     slug_variant,
 )
 from organizations.postgres import identity
-from organizations.postgres.databases import drop, ensure_database
+from organizations.postgres.databases import drop, ensure_database, past_pooler
 from organizations.postgres.identity import Expected
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession
@@ -71,7 +71,7 @@ def make(session: ServerSession, wanted: Wanted, report: Report) -> Organization
         raise
     record = Record(session, organization, wanted.pending)
     try:
-        tenant = replace(organization.tenant, place=organization.place)
+        tenant = replace(organization.tenant, place=past_pooler(organization.place))
         if organization.provisioned == Step.SCHEMA:
             report.path = Path.SPARE
         else:

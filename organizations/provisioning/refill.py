@@ -13,6 +13,7 @@ from psycopg import sql
 from organizations.errors import DatabaseKept, OrganizationError
 from organizations.models import Server, SpareDatabase
 from organizations.naming import role_name, system_database_name
+from organizations.postgres.databases import past_pooler
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.postgres.trouble import cause_of, is_servers
 from organizations.secrets import seal
@@ -41,7 +42,7 @@ def make(session: ServerSession) -> SpareDatabase:
         fingerprint=code.current().fingerprint,
     )
     # No organization has a negative id.
-    tenant = Tenant(-spare.pk, "spare", spare.key, spare.place)
+    tenant = Tenant(-spare.pk, "spare", spare.key, past_pooler(spare.place))
     report = Report()
     try:
         try:

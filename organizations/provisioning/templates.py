@@ -17,7 +17,7 @@ from psycopg import sql
 from organizations.models import Server, Template, UncopyableSchema
 from organizations.naming import RESERVED_PREFIX, system_database_name
 from organizations.postgres import identity, trouble
-from organizations.postgres.databases import drop, ensure_database
+from organizations.postgres.databases import drop, ensure_database, past_pooler
 from organizations.postgres.identity import Expected
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession
@@ -152,7 +152,7 @@ def build(session: ServerSession) -> Template | None:
 def _make(session: ServerSession, template: Template) -> list[Obstacle]:
     password = secrets.token_urlsafe(32)
     database, role = template.database_name, template.role_name
-    tenant = Tenant(0, "template", template.key, Place(database, role, seal(password)))
+    tenant = Tenant(0, "template", template.key, past_pooler(Place(database, role, seal(password))))
     try:
         ensure_role(session, role=role, password=password, key=template.key)
         ensure_database(session, database=database, role=role, key=template.key)

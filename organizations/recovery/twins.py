@@ -79,8 +79,8 @@ def _organizations() -> Iterator[tuple[int, str, Place]]:
             .order_by("pk")
             .values_list("pk", "name", "database_name", "role_name", "sealed_password")[:_PAGE]
         )
-        for number, name, *place in page:
-            yield number, name, Place(*place)
+        for number, name, database, role, sealed in page:
+            yield number, name, Place(database, role, sealed)
         if len(page) < _PAGE:
             return
         last = page[-1][0]

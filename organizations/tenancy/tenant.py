@@ -9,21 +9,25 @@ ALIAS_PREFIX = "org_"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an organization's database is, and its role. The password is encrypted."""
+    """Where an organization's database is, and its role. The password is encrypted.
+
+    is_direct: bypass a pooler.
+    """
 
     database_name: str
     role_name: str
     sealed_password: str = field(repr=False)
+    is_direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """An organization as tenant code sees it, without credentials.
+    """An organization as tenant code sees it, without a readable password.
 
     key: 32 random hexadecimal digits, never reused, unlike an id after a restore of the master.
     Identifies what is stored outside the databases (files, cache entries). place: from the query
-    that found the tenant, to save another one; None if that is long ago: then whoever connects
-    must ask the master.
+    that found the tenant, which saves a second one; None if made from an Organization: then
+    whoever connects asks the master.
     """
 
     organization_id: int

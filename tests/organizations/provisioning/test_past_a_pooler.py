@@ -33,9 +33,11 @@ def test_a_sign_up_and_its_template_are_made_on_direct_sessions(superuser: Super
 
 
 @pytest.mark.usefixtures("pooled")
-def test_no_cursor_of_the_servers_is_used_through_a_pooler(alpha: Company) -> None:
-    entry = MasterDirectory().connection_settings(alpha.tenant)
-    assert (entry["HOST"], entry["DISABLE_SERVER_SIDE_CURSORS"]) == ("/nowhere", True)
+def test_a_request_goes_through_the_pooler_and_uses_no_server_side_cursor(alpha: Company) -> None:
+    directory = MasterDirectory()
+    for tenant in (alpha.tenant, directory.tenant_by_id(alpha.organization.pk)):
+        entry = directory.connection_settings(tenant)
+        assert (entry["HOST"], entry["DISABLE_SERVER_SIDE_CURSORS"]) == ("/nowhere", True)
 
 
 def test_the_masters_iterators_use_none_either() -> None:
