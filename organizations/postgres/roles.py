@@ -118,7 +118,7 @@ def drop_role(session: ServerSession, *, role: str) -> None:
     if not session.role_exists(role):
         return
     name = sql.Identifier(role)
-    with _short_lock_wait(session):
+    with _short_lock_wait(session, _DROP_WAIT):
         try:
             session.execute(sql.SQL("DROP ROLE {}").format(name))
         except psycopg.Error as error:
@@ -145,7 +145,8 @@ AND NOT EXISTS (SELECT FROM spare_databases WHERE role_name = rolname)
 AND NOT EXISTS (SELECT FROM templates WHERE role_name = rolname)
 ORDER BY rolname
 """
-_LOCK_WAIT = "100ms"
+# To drop a role now, and each that an earlier drop had to leave.
+_DROP_WAIT, _LEFT_WAIT = "1s", "100ms"
 
 
 def _is_unwanted(comment: str | None, installation: str) -> bool:
@@ -165,7 +166,7 @@ def drop_disabled(session: ServerSession) -> list[str]:
     if not found:
         return []
     dropped = []
-    with _short_lock_wait(session):
+    with _short_lock_wait(session, _LEFT_WAIT):
         for role in found:
             try:
                 session.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
@@ -179,9 +180,9 @@ def drop_disabled(session: ServerSession) -> list[str]:
 
 
 @contextmanager
-def _short_lock_wait(session: ServerSession) -> Iterator[None]:
+def _short_lock_wait(session: ServerSession, wait: str) -> Iterator[None]:
     """Whoever holds a lock on the role must not hold up the rest: it is dropped later."""
-    session.value("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
+    session.value("SELECT set_config('lock_timeout', %s, false)", (wait,))
     try:
         yield
     finally:
