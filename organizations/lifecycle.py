@@ -28,19 +28,15 @@ from .errors import (
 )
 from .jobs.models import PendingSignUp
 from .models import Organization, random_key
-from .naming import (
-    display_name,
-    name_digests,
-)
+from .naming import name_digests
 from .naming import name_key as key_of
 from .postgres import identity
 from .postgres.roles import drop_disabled
 from .postgres.sessions import ServerSession, answers, open_session
 from .provisioning import code, leftovers, making
-from .provisioning.making import Wanted
 from .provisioning.report import Report
 from .provisioning.undoing import expected, move, undo
-from .validators import validate_sign_up
+from .validators import SignUp, validate_sign_up
 
 logger = logging.getLogger(__name__)
 
@@ -78,27 +74,34 @@ def create_organization(
     """Create an organization with its role, database, tables and first admin.
 
     password_hash: the password's, if already known; otherwise it is computed.
-    Raises ValidationError by field (organization_name, email, password), MigrationsIncoherent,
-    OrganizationExists, TooManyOrganizations, ServerUnavailable, ProvisioningFailed,
-    ProvisioningInTransaction. When it raises, everything was undone; if even that was impossible,
-    the row says so, and reconcile_orgs does it.
+    Raises as check_sign_up does, ServerUnavailable and ProvisioningFailed. When it raises,
+    everything was undone; if that was impossible, the row says so, and reconcile_orgs undoes it.
     """
-    _refuse_in_transaction()
-    validate_sign_up(name=name, email=email, password=password)
-    code.refuse_problem()
-    name, email = display_name(name), email.strip()
-    if Organization.objects.usable().named(name).exists():
-        raise OrganizationExists(name)
-    ceiling.refuse_above()
+    sign_up = check_sign_up(SignUp(name, email, password))
     report = Report()
     # Only the holder of this lock creates, deletes or cleans up this name.
     with open_session() as session, ThreadPoolExecutor(max_workers=1) as worker:
         with report.step("lock"):
-            if not session.try_lock(key_of(name)):
-                raise OrganizationExists(name)
+            if not session.try_lock(key_of(sign_up.name)):
+                raise OrganizationExists(sign_up.name)
         # In parallel: hashing takes about as long as the rest, and releases the GIL.
-        hashed = worker.submit(lambda: password_hash or hash_password(password))
-        return Created(making.make(session, Wanted(name, email, hashed), report), report)
+        hashed = worker.submit(lambda: password_hash or hash_password(sign_up.password))
+        return Created(making.make(session, sign_up, hashed, report), report)
+
+
+def check_sign_up(sign_up: SignUp) -> SignUp:
+    """The validated and normalised sign-up.
+
+    Raises ValidationError by field (organization_name, email, password), MigrationsIncoherent,
+    OrganizationExists, TooManyOrganizations and ProvisioningInTransaction.
+    """
+    _refuse_in_transaction()
+    sign_up = validate_sign_up(sign_up)
+    code.refuse_problem()
+    if Organization.objects.usable().named(sign_up.name).exists():
+        raise OrganizationExists(sign_up.name)
+    ceiling.refuse_above()
+    return sign_up
 
 
 def create_reserved_organization(pending: PendingSignUp, *, password_hash: str) -> Created | None:
@@ -117,8 +120,8 @@ def create_reserved_organization(pending: PendingSignUp, *, password_hash: str) 
             session.lock(key_of(pending.name), name=pending.name, timeout_seconds=_RESERVED_WAIT)
         if not PendingSignUp.objects.open().filter(pk=pending.pk).exists():
             return None
-        wanted = Wanted(pending.name, pending.email, hashed, pending)
-        return Created(making.make(session, wanted, report), report)
+        sign_up = SignUp(pending.name, pending.email, password="")
+        return Created(making.make(session, sign_up, hashed, report, pending), report)
 
 
 # A worker wrongly taken for dead still holds the lock, until its session ends.

@@ -1,6 +1,7 @@
-"""Validates organization names, and the input of a sign-up. Asks no database."""
+"""Validates organization names and sign-ups. Makes no database query."""
 
 import unicodedata
+from dataclasses import dataclass, field
 
 from django.core.exceptions import ValidationError
 
@@ -30,11 +31,21 @@ def validate_name(name: str) -> None:
         raise ValidationError("Use a name with at least one letter, digit or symbol.")
 
 
-def validate_sign_up(*, name: str, email: str, password: str) -> None:
-    """Raise ValidationError, by field, with all that is wrong at once."""
-    email = email.strip()
+@dataclass(frozen=True, slots=True)
+class SignUp:
+    """The input of a sign-up: the organization's name, its first admin's address and password."""
+
+    name: str
+    email: str
+    password: str = field(repr=False)
+
+
+def validate_sign_up(sign_up: SignUp) -> SignUp:
+    """The normalised sign-up. Raises ValidationError, by field, with all problems at once."""
+    email = sign_up.email.strip()
     check_fields(
-        organization_name=lambda: validate_name(name),
+        organization_name=lambda: validate_name(sign_up.name),
         email=lambda: check_email(email),
-        password=lambda: check_new_password(password, user=User(email=email)),
+        password=lambda: check_new_password(sign_up.password, user=User(email=email)),
     )
+    return SignUp(display_name(sign_up.name), email, sign_up.password)

@@ -15,7 +15,8 @@ class SignUpInput(ChecksPerson):
 
     email = StrictCharField(max_length=254, help_text="The first admin's address.")
     password = PasswordField(help_text="The first admin's password.")
-    organization_name = StrictCharField(max_length=255)
+    # source: as in validators.SignUp.
+    organization_name = StrictCharField(max_length=255, source="name")
 
     def validate_organization_name(self, name: str) -> str:
         validate_name(name)

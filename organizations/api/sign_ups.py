@@ -13,6 +13,7 @@ from accounts.api.first_edition import ContractView
 from organizations.background import sign_ups
 from organizations.errors import SignUpUnknown
 from organizations.models import Organization
+from organizations.validators import SignUp
 
 from . import examples, serializers
 
@@ -38,14 +39,9 @@ def wants_async(request: Request) -> bool:
     return any(each.split(";")[0].strip().lower() == PREFERENCE for each in preferences)
 
 
-def accept(request: Request, data: dict[str, Any]) -> Response:
+def accept(request: Request, sign_up: SignUp) -> Response:
     """The 202 response. Raises the errors that make a sign-up fail at once."""
-    token = sign_ups.accept(
-        name=data["organization_name"],
-        email=data["email"],
-        password=data["password"],
-        base_url=mails.base_url(request._request),
-    )
+    token = sign_ups.accept(sign_up, base_url=mails.base_url(request._request))
     url = reverse("sign-up-status", kwargs={"token": token})
     body = {"state": "waiting", "step": "", "status_url": url}
     headers = {

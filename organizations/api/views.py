@@ -25,6 +25,7 @@ from accounts.api.throttling import LookupThrottle, SignUpThrottle
 from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationNotFound, SignUpClosed
 from organizations.models import Organization
+from organizations.validators import SignUp
 
 from . import examples, serializers, sign_ups
 from .authentication import StaffSessionAuthentication
@@ -118,12 +119,8 @@ def _sign_up(view: GenericAPIView[Any], request: Request) -> Organization | Resp
     data = view.get_serializer(data=request.data)
     data.is_valid(raise_exception=True)
     if sign_ups.wants_async(request):
-        return sign_ups.accept(request, data.validated_data)
-    organization = lifecycle.create_organization(
-        name=data.validated_data["organization_name"],
-        email=data.validated_data["email"],
-        password=data.validated_data["password"],
-    ).organization
+        return sign_ups.accept(request, SignUp(**data.validated_data))
+    organization = lifecycle.create_organization(**data.validated_data).organization
     mails.verify_first_admin(
         mails.base_url(request._request),
         organization_id=organization.pk,

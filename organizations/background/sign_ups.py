@@ -8,57 +8,49 @@ import hashlib
 import logging
 import secrets
 
-from django.db import IntegrityError, connections
+from django.db import IntegrityError
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import JobAborted
 
 from accounts import mails
 from accounts.services import hash_password
-from organizations import ceiling, lifecycle
+from organizations import lifecycle
 from organizations.background import enqueueing
 from organizations.errors import (
     FOR_OPERATORS,
     OUR_FAULT,
     OrganizationError,
     OrganizationExists,
-    ProvisioningInTransaction,
     SignUpUnknown,
 )
 from organizations.jobs.frame import Progress
 from organizations.jobs.models import PendingSignUp
 from organizations.jobs.retries import pause_seconds
 from organizations.models import Organization
-from organizations.naming import display_name, name_digest
+from organizations.naming import name_digest
 from organizations.naming import name_key as key_of
 from organizations.postgres.sessions import open_session
-from organizations.provisioning import code
 from organizations.secrets import seal, unseal
 from organizations.tenancy.constraints import broken_unique
-from organizations.validators import validate_sign_up
+from organizations.validators import SignUp
 
 logger = logging.getLogger(__name__)
 
 _TOKEN_BYTES = 32
 
 
-def accept(*, name: str, email: str, password: str, base_url: str) -> str:
+def accept(sign_up: SignUp, *, base_url: str) -> str:
     """Reserve the name and enqueue the sign-up; returns the status URL's token, stored only hashed.
 
-    base_url: of the links in the first mail. Raises ValidationError by field, MigrationsIncoherent,
-    OrganizationExists, ServerUnavailable and ProvisioningInTransaction, like a full sign-up.
+    base_url: of the links in the first mail. Raises as lifecycle.check_sign_up does, and
+    ServerUnavailable.
     """
-    if connections["default"].in_atomic_block:
-        raise ProvisioningInTransaction
-    validate_sign_up(name=name, email=email, password=password)
-    code.refuse_problem()
-    name, email = display_name(name), email.strip()
-    if Organization.objects.usable().named(name).exists():
-        raise OrganizationExists(name)
-    ceiling.refuse_above()
-    sealed, token = seal(hash_password(password)), secrets.token_urlsafe(_TOKEN_BYTES)
+    sign_up = lifecycle.check_sign_up(sign_up)
+    name = sign_up.name
+    sealed, token = seal(hash_password(sign_up.password)), secrets.token_urlsafe(_TOKEN_BYTES)
     with open_session() as session:
-        # As in services: the lock's holder alone creates, deletes or cleans up this name.
+        # As in lifecycle.py: only the holder of this lock creates, deletes or cleans up this name.
         if not session.try_lock(key_of(name)):
             raise OrganizationExists(name)
         if Organization.objects.usable().named(name).exists():
@@ -70,7 +62,7 @@ def accept(*, name: str, email: str, password: str, base_url: str) -> str:
                     token_digest=_digest(token),
                     name=name,
                     name_digest=name_digest(name),
-                    email=email,
+                    email=sign_up.email,
                     sealed_password_hash=sealed,
                     base_url=base_url,
                 )

@@ -7,7 +7,7 @@ unfinished undoes it (undoing.py).
 import logging
 import secrets
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, transaction
@@ -34,6 +34,7 @@ from organizations.postgres.sessions import ServerSession
 from organizations.secrets import new_audit_key, seal, unseal
 from organizations.tenancy import Place, Tenant, registry
 from organizations.tenancy.constraints import broken_unique
+from organizations.validators import SignUp
 
 from . import copying, spares, templates, versions
 from .failures import explained
@@ -47,39 +48,37 @@ Status = Organization.Status
 Step = Organization.Step
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A sign-up. pending: the row that reserved its name, if it was accepted to be made later."""
-
-    name: str
-    email: str
-    password_hash: Future[str]
-    pending: PendingSignUp | None = None
-
-
-def make(session: ServerSession, wanted: Wanted, report: Report) -> Organization:
+def make(
+    session: ServerSession,
+    sign_up: SignUp,
+    password_hash: Future[str],
+    report: Report,
+    pending: PendingSignUp | None = None,
+) -> Organization:
     """Make the organization, under its name's lock, which the session holds.
 
+    password_hash: the first admin's; may still be being computed. pending: the row that reserved
+    the name, for a sign-up that was answered 202.
     Raises what lifecycle.create_organization raises. Then everything was undone; if even that was
     impossible, the row says so.
     """
     try:
         with report.step("row"):
-            organization = _insert(session, wanted)
+            organization = _insert(session, sign_up, pending)
     except (OperationalError, InterfaceError) as error:
-        take_back_row(session, wanted.name, error)
+        take_back_row(session, sign_up.name, error)
         raise
-    record = Record(session, organization, wanted.pending)
+    record = Record(session, organization, pending)
     try:
         tenant = replace(organization.tenant, place=past_pooler(organization.place))
         if organization.provisioned == Step.SCHEMA:
             report.path = Path.SPARE
         else:
             make_database(session, tenant, owner=organization.name, report=report, record=record)
-        _make_first_admin(organization, tenant, wanted, report)
+        _make_first_admin(organization, tenant, password_hash, report)
         record.reached(Step.ADMIN)
         with report.step("activation"):
-            _activate(session, organization, wanted.pending)
+            _activate(session, organization, pending)
     except BaseException as error:
         record_failure(organization, error)
         compensate(session, organization)
@@ -94,13 +93,15 @@ def make(session: ServerSession, wanted: Wanted, report: Report) -> Organization
 
 
 # --- The row ----------------------------------------------------------------------------------
-def _insert(session: ServerSession, wanted: Wanted) -> Organization:
+def _insert(
+    session: ServerSession, sign_up: SignUp, pending: PendingSignUp | None = None
+) -> Organization:
     """The row, committed before anything exists that would be an orphan without it.
 
     If a spare database is ready, the same commit assigns it.
     """
-    name = wanted.name
-    _free_name(session, wanted)
+    name = sign_up.name
+    _free_name(session, name, pending)
     slug = slug_for(name_key(name))
     # A readable slug can look like a hashed one, and the server can have foreign databases:
     # neither is a reason to refuse this name.
@@ -111,7 +112,7 @@ def _insert(session: ServerSession, wanted: Wanted) -> Organization:
                 name=name,
                 name_digest=name_digest(name),
                 slug=slug,
-                admin_email=wanted.email,
+                admin_email=sign_up.email,
                 database_name=database,
                 sealed_audit_key=new_audit_key(),
             )
@@ -129,22 +130,22 @@ _TAKEN_MEANWHILE = frozenset(
 )
 
 
-def _free_name(session: ServerSession, wanted: Wanted) -> None:
+def _free_name(session: ServerSession, name: str, pending: PendingSignUp | None) -> None:
     """Undo what a dead process left under the name. Raises OrganizationExists."""
-    reserved = PendingSignUp.objects.open().named(wanted.name)
-    if wanted.pending is not None:
-        reserved = reserved.exclude(pk=wanted.pending.pk)
+    reserved = PendingSignUp.objects.open().named(name)
+    if pending is not None:
+        reserved = reserved.exclude(pk=pending.pk)
     # No worker is processing an expired one: we hold the name's lock.
     if reserved.exists() and not reserved.expire():
-        raise OrganizationExists(wanted.name)
-    for leftover in Organization.objects.live().named(wanted.name):
+        raise OrganizationExists(name)
+    for leftover in Organization.objects.live().named(name):
         if leftover.is_usable:
-            raise OrganizationExists(wanted.name)
+            raise OrganizationExists(name)
         try:
             undo(session, leftover)
         except DatabaseKept as error:
             logger.error("name kept", extra={"organization": leftover.pk}, exc_info=error)
-            raise OrganizationExists(wanted.name) from error
+            raise OrganizationExists(name) from error
 
 
 def _insert_alone(row: Organization) -> Organization:
@@ -235,14 +236,14 @@ def _make_by_migrations(
 
 # --- First admin and activation ---------------------------------------------------------------
 def _make_first_admin(
-    organization: Organization, tenant: Tenant, wanted: Wanted, report: Report
+    organization: Organization, tenant: Tenant, password_hash: Future[str], report: Report
 ) -> None:
     with tenancy.override(tenant):
         # Connect while the hash is still being computed.
         with report.step("connect"):
             tenancy.connection().ensure_connection()
         with report.step("hash"):
-            hashed = wanted.password_hash.result()
+            hashed = password_hash.result()
         with report.step("admin"):
             ensure_admin(email=organization.admin_email, password_hash=hashed)
 

@@ -37,6 +37,7 @@ from organizations.background.worker import JobWorker
 from organizations.jobs import frame
 from organizations.models import Organization, SpareDatabase
 from organizations.postgres.sessions import open_session
+from organizations.validators import SignUp
 from tests.faults.job_storm import EMAIL, MIGRATION_BEFORE, PASSWORD, name_of
 
 _SILENT = "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
@@ -50,9 +51,7 @@ def _one(number: int) -> Any:
 
 
 def sign_up(number: int) -> None:
-    sign_ups.accept(
-        name=name_of(number), email=EMAIL, password=PASSWORD, base_url="http://127.0.0.1"
-    )
+    sign_ups.accept(SignUp(name_of(number), EMAIL, PASSWORD), base_url="http://127.0.0.1")
 
 
 def migrate_organization(number: int) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from organizations import lifecycle
 from organizations.models import Organization
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning import making
-from organizations.provisioning.making import Wanted
 from organizations.secrets import unseal
+from organizations.validators import SignUp
 from tests import processes
 from tests.plugin import SERVER
 
@@ -53,7 +52,7 @@ def together(*acts: Callable[[], object]) -> list[object]:
 
 def insert_row(session: ServerSession, name: str) -> Organization:
     """What is there when the process died after its first step."""
-    return making._insert(session, Wanted(name, "admin@test.com", Future()))
+    return making._insert(session, SignUp(name, "admin@test.com", password=""))
 
 
 def begin_deletion(organization: Organization) -> None:

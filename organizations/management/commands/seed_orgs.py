@@ -32,7 +32,7 @@ from organizations.errors import OrganizationError, OrganizationExists
 from organizations.migrating.fleet import parallel
 from organizations.models import Organization
 from organizations.tenancy import registry
-from organizations.validators import validate_sign_up
+from organizations.validators import SignUp, validate_sign_up
 
 from .create_org import given_password, sentence
 
@@ -72,7 +72,7 @@ class Command(BaseCommand):
         given = given_password(from_stdin=options["password_stdin"])
         password = given or secrets.token_urlsafe(12)
         try:
-            validate_sign_up(name=_NAME.format(1), email=EMAIL, password=password)
+            validate_sign_up(SignUp(_NAME.format(1), EMAIL, password))
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
         seeds = _Seeds(options["number"], password)
