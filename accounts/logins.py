@@ -62,17 +62,19 @@ def log_in(
                 raise
 
 
-def tenant_of(request: HttpRequest, credential: Credential) -> Tenant:
+def tenant_of_credential(request: HttpRequest, credential: Credential) -> Tenant:
     """The credential's tenant. Raises InvalidToken if it was deleted, OrganizationSuspended,
     OrganizationMigrating, and OrganizationMismatch if a header, the host or a page's form names
     another."""
-    tenant = tenant_by_id(request, credential.organization_id, gone=InvalidToken)
+    tenant = tenant_for_request(request, credential.organization_id, gone=InvalidToken)
     if credential.kind == LoginSession.Kind.BROWSER and is_form_of_another(request, tenant):
         raise OrganizationMismatch("The form")
     return tenant
 
 
-def tenant_by_id(request: HttpRequest, organization_id: int, *, gone: type[AccountError]) -> Tenant:
+def tenant_for_request(
+    request: HttpRequest, organization_id: int, *, gone: type[AccountError]
+) -> Tenant:
     """A signed value's tenant. Raises `gone` if it was deleted (then it reveals no more than a
     forged one), OrganizationSuspended, OrganizationMigrating, and OrganizationMismatch if a header
     or the host names another."""

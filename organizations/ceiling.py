@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 _WARNED_FROM = 0.9
 
 
-def refuse_above() -> None:
+def refuse_when_full() -> None:
     """Raise TooManyOrganizations if ORG_MAX_ORGANIZATIONS is reached."""
     if not settings.ORG_MAX_ORGANIZATIONS:
         return

@@ -35,7 +35,7 @@ from .postgres.roles import drop_disabled
 from .postgres.sessions import ServerSession, answers, open_session
 from .provisioning import code, leftovers, making
 from .provisioning.report import Report
-from .provisioning.undoing import expected, move, undo
+from .provisioning.undoing import change_status, expected, undo
 from .validators import SignUp, validate_sign_up
 
 logger = logging.getLogger(__name__)
@@ -97,10 +97,10 @@ def check_sign_up(sign_up: SignUp) -> SignUp:
     """
     _refuse_in_transaction()
     sign_up = validate_sign_up(sign_up)
-    code.refuse_problem()
+    code.refuse_incoherent_migrations()
     if Organization.objects.usable().named(sign_up.name).exists():
         raise OrganizationExists(sign_up.name)
-    ceiling.refuse_above()
+    ceiling.refuse_when_full()
     return sign_up
 
 
@@ -112,7 +112,7 @@ def create_reserved_organization(pending: PendingSignUp, *, password_hash: str) 
     another process works on the name.
     """
     _refuse_in_transaction()
-    code.refuse_problem()
+    code.refuse_incoherent_migrations()
     report, hashed = Report(), Future[str]()
     hashed.set_result(password_hash)
     with open_session() as session:
@@ -162,7 +162,9 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
     found = identity.certain(session, let_in)
     deletion = random_key()
     with recorded("organization.deleting", organization):
-        moved = move(organization, Status.DELETING, only_from=Status.usable(), deletion=deletion)
+        moved = change_status(
+            organization, Status.DELETING, only_from=Status.usable(), deletion=deletion
+        )
         if not moved:
             raise OrganizationBusy(organization.name)
         if found.role is not None:
@@ -172,7 +174,9 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
     """Block all access, from the next request on. Raises WrongState unless it is active."""
     with recorded("organization.suspended", organization):
-        if not move(organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason):
+        if not change_status(
+            organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason
+        ):
             raise _wrong_state(organization, wanted=Status.ACTIVE)
     logger.info("organization suspended", extra={"organization": organization.pk})
 
@@ -192,7 +196,7 @@ def resume_organization(organization: Organization) -> None:
             if why:
                 raise DatabaseKept(organization.name, why)
     with recorded("organization.resumed", organization):
-        if not move(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
+        if not change_status(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
             raise _wrong_state(organization, wanted=Status.SUSPENDED)
     logger.info("organization resumed", extra={"organization": organization.pk})
 

@@ -13,7 +13,7 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from accounts import services, tokens
 from accounts.errors import AccountError
-from accounts.logins import tenant_of
+from accounts.logins import tenant_of_credential
 from accounts.models import LoginSession
 
 from . import tenancy
@@ -76,7 +76,9 @@ class TenantMiddleware:
             credential = read()
             if name not in _LOGOUT:
                 with ExitStack() as entered:
-                    entered.enter_context(tenancy.override(tenant_of(request, credential)))
+                    entered.enter_context(
+                        tenancy.override(tenant_of_credential(request, credential))
+                    )
                     _log_in(request, credential)
                     # Only now: with a revoked login the organization is left again.
                     scope.push(entered.pop_all())

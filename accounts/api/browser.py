@@ -19,7 +19,7 @@ from django.views.decorators.http import require_POST
 
 from accounts import services, tokens
 from accounts.errors import AccountError, TooManyRequests
-from accounts.logins import log_in, tenant_of
+from accounts.logins import log_in, tenant_of_credential
 from accounts.models import LoginSession
 from organizations import tenancy
 from organizations.errors import OrganizationError
@@ -94,7 +94,7 @@ def log_out(request: HttpRequest) -> HttpResponse:
         # The session has already ended.
         with (
             suppress(AccountError, OrganizationError),
-            tenancy.override(tenant_of(request, credential)),
+            tenancy.override(tenant_of_credential(request, credential)),
         ):
             services.end_session(services.session_of(credential))
     response = HttpResponseRedirect(reverse("rest_framework:login"))

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from accounts import limits, mails, services, tokens
 from accounts.errors import InvalidToken
 from accounts.letters import Kind
-from accounts.logins import Login, log_in, tenant_of
+from accounts.logins import Login, log_in, tenant_of_credential
 from accounts.models import LoginSession, User
 from organizations import tenancy
 
@@ -133,7 +133,7 @@ class TokenRefreshView(GenericAPIView[Any]):
         data = self.get_serializer(data=request.data)
         data.is_valid(raise_exception=True)
         credential = tokens.read_refresh(data.validated_data["refresh"])
-        tenant = tenant_of(request._request, credential)
+        tenant = tenant_of_credential(request._request, credential)
         with tenancy.override(tenant):
             session = services.rotate(credential)
         return Response(token_pair(tenant, session))
@@ -164,13 +164,13 @@ class LogoutView(GenericAPIView[Any]):
         response = Response(status=status.HTTP_204_NO_CONTENT)
         if raw := data.validated_data.get("refresh"):
             credential = tokens.read_refresh(raw)
-            with tenancy.override(tenant_of(request._request, credential)):
+            with tenancy.override(tenant_of_credential(request._request, credential)):
                 services.end_session(services.session_of(credential))
             return response
         found = request._request.credential  # type: ignore[attr-defined]
         if not isinstance(found, tokens.Credential):
             raise found or InvalidToken
-        with tenancy.override(tenant_of(request._request, found)):
+        with tenancy.override(tenant_of_credential(request._request, found)):
             session: LoginSession = request.auth  # type: ignore[assignment]
             services.end_session(session)
         if session.kind == LoginSession.Kind.BROWSER:

@@ -10,7 +10,7 @@ from accounts import limits, link_tokens, mails
 from accounts.errors import InvalidLink
 from accounts.letters import Kind
 from accounts.link_tokens import Link, Purpose
-from accounts.logins import tenant_by_id
+from accounts.logins import tenant_for_request
 from organizations import tenancy
 from organizations.errors import OrganizationError, OrganizationMismatch
 from organizations.tenancy import Tenant, directory, trail
@@ -94,7 +94,7 @@ def _read(request: HttpRequest, token: str, purpose: Purpose) -> tuple[Tenant, L
     # A link is a credential, so each try counts like a login.
     limits.take("LOGIN_ADDRESS", limits.client_key(request))
     link = link_tokens.read(token, purpose=purpose)
-    return tenant_by_id(request, link.organization_id, gone=InvalidLink), link
+    return tenant_for_request(request, link.organization_id, gone=InvalidLink), link
 
 
 def _record_refusal(token: str, purpose: Purpose) -> None:

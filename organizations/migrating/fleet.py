@@ -76,7 +76,7 @@ def run(
     began = time.monotonic()
     # Before any query: an unknown target, or code that no database can be migrated to, is an error
     # even when nothing is outdated.
-    code.refuse_problem()
+    code.refuse_incoherent_migrations()
     engine = None if options.target == Target() else Engine(options.target)
     chosen = select(options, engine)
     numbers = organizations.order_by().aggregate(

@@ -45,7 +45,7 @@ class Graph:
 
     def __init__(self, target: Target) -> None:
         """Raises MigrationsIncoherent and MigrationUnknown."""
-        code.refuse_problem()
+        code.refuse_incoherent_migrations()
         self._target = target
         self.labels = sorted(tenancy.tenant_labels())
         # Once: load_disk reloads modules, which is not thread-safe.

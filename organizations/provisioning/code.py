@@ -45,7 +45,7 @@ def problem() -> str | None:
     return _problem(*_key())
 
 
-def refuse_problem() -> None:
+def refuse_incoherent_migrations() -> None:
     """Raise MigrationsIncoherent if there is a problem."""
     if sentence := problem():
         raise MigrationsIncoherent(sentence)

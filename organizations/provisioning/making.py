@@ -40,7 +40,7 @@ from . import copying, spares, templates, versions
 from .failures import explained
 from .migrations import migrate_tenant
 from .report import Path, Record, Report
-from .undoing import compensate, expected, move, take_back_row, undo
+from .undoing import change_status, compensate, expected, take_back_row, undo
 
 logger = logging.getLogger(__name__)
 
@@ -261,7 +261,7 @@ def _activate(
     with recorded("organization.created", organization):
         if pending is not None and not pending.finish(organization.pk):
             raise ProvisioningFailed(organization.name, "its sign-up was cancelled.")
-        if not move(
+        if not change_status(
             organization,
             Status.ACTIVE,
             only_from=(Status.PROVISIONING,),

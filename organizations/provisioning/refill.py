@@ -33,7 +33,7 @@ _WAIT_SECONDS = 600.0
 def make(session: ServerSession) -> SpareDatabase:
     """Make one. The lock must be held. Raises what PostgreSQL and Django raise; then only what an
     unready row names is left."""
-    code.refuse_problem()
+    code.refuse_incoherent_migrations()
     spare = SpareDatabase.objects.create(
         server=Server.of_master(),
         database_name=system_database_name("spare", master=session.connection.info.dbname),

@@ -122,7 +122,7 @@ def build(session: ServerSession) -> Template | None:
     Raises what PostgreSQL and Django raise. In both cases nothing is left of it.
     """
     began = time.perf_counter()
-    code.refuse_problem()
+    code.refuse_incoherent_migrations()
     master = session.connection.info.dbname
     template = Template.objects.create(
         server=Server.of_master(),

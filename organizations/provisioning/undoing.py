@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 Status = Organization.Status
 
 
-def move(
+def change_status(
     organization: Organization,
     status: Organization.Status,
     *,
@@ -99,7 +99,9 @@ def undo(session: ServerSession, organization: Organization) -> None:
     # Claims the row: a provisioning that lost its lock and still runs can no longer activate it,
     # and one that did so just now keeps what it made.
     reason = organization.status_reason or f"stopped after step {organization.provisioned!r}"
-    if not move(organization, Status.FAILED, only_from=(organization.status,), reason=reason):
+    if not change_status(
+        organization, Status.FAILED, only_from=(organization.status,), reason=reason
+    ):
         return
     _tear_down(session, organization)
     with recorded("organization.undone", organization):

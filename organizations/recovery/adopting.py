@@ -32,7 +32,7 @@ from organizations.postgres.databases import ensure_database, reset_settings
 from organizations.postgres.identity import Identity, State
 from organizations.postgres.roles import end_sessions, ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
-from organizations.provisioning.undoing import compensate, expected, move
+from organizations.provisioning.undoing import change_status, compensate, expected
 from organizations.secrets import new_audit_key, seal
 from organizations.validators import validate_name
 
@@ -204,7 +204,7 @@ def _open(session: ServerSession, row: Organization, source: _Source) -> None:
     closed = replace(source.identity, state=State.MOVED, deletion="")
     names = (sql.Identifier(source.database), sql.Identifier(source.role))
     with recorded("organization.adopted", row):
-        if not move(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint=""):
+        if not change_status(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint=""):
             raise OrganizationBusy(row.name)  # The lock was lost, and the row undone.
         identity.change(session, made, state=State.LET_IN, organization=row.pk)
         closed.write(source.role)

@@ -181,7 +181,7 @@ def _bind(lookup: Any) -> None:
     def as_sql(self: Any, compiler: Any, connection: Any) -> Any:
         tenant = peek()
         if self.tenant_alias is not None and tenant is not None:
-            router.refuse_other_home("This condition", self.tenant_alias, tenant.alias)
+            router.refuse_other_alias("This condition", self.tenant_alias, tenant.alias)
         return compile_(self, compiler, connection)
 
     lookup.get_prep_lookup, lookup.as_sql = get_prep_lookup, as_sql

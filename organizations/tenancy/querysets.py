@@ -72,7 +72,7 @@ def _refuse(queryset: Any, home: str) -> None:
     what = f"What this query set of {queryset.model._meta.label} has fetched"
     if tenant is None:
         raise NoTenant(what)
-    router.refuse_other_home(what, home, tenant.alias)
+    router.refuse_other_alias(what, home, tenant.alias)
 
 
 def _stepwise(method: Callable[..., Iterator[Any]]) -> Any:

@@ -135,7 +135,7 @@ class Pin:
             # Released elsewhere (end of a task, garbage collector): the thread's own connection
             # is left to the thread's reaper.
             if self._thread == threading.get_ident():
-                _leave(alias)
+                _unpin(alias)
         finally:
             _released.put(alias)
             if _lock.acquire(blocking=False):
@@ -163,25 +163,27 @@ def _register_and_pin(tenant: Tenant) -> None:
         with _lock:
             _count_releases()
             if _is_current(alias, place):
-                _take(alias)
+                _pin(alias)
                 return
             # Registered with a different place: the master decides which is right.
-            asks = alias in _recency
+            asks_master = alias in _recency
             forgets = _forgets
         # Outside the lock: the directory may query the master database.
-        config = _configured(alias, _settings_of(replace(tenant, place=None) if asks else tenant))
+        config = _configured(
+            alias, _settings_of(replace(tenant, place=None) if asks_master else tenant)
+        )
         with _lock:
             if forgets != _forgets:
                 continue  # forget() was called meanwhile: the settings may be outdated.
             _count_releases()
             if alias not in _recency:
                 _evict_until_one_fits()
-            if asks or not _is_current(alias, place):
+            if asks_master or not _is_current(alias, place):
                 _retire(alias)
                 _aliases().organizations[alias] = config
                 _recency[alias] = place
             _stale.discard(alias)
-            _take(alias)
+            _pin(alias)
             return
 
 
@@ -216,7 +218,7 @@ def _configured(alias: str, config: dict[str, Any]) -> pool.DatabaseEntry:
     return entry
 
 
-def _take(alias: str) -> None:
+def _pin(alias: str) -> None:
     _recency.move_to_end(alias)
     _pins[alias] += 1
 
@@ -235,7 +237,7 @@ def _count_releases() -> None:
                 _drop(alias)
 
 
-def _leave(alias: str) -> None:
+def _unpin(alias: str) -> None:
     if _here.pins[alias] > 1:
         _here.pins[alias] -= 1
     else:

@@ -74,10 +74,10 @@ class TenantRouter:
 
 def refuse_other_tenant(instance: Model, alias: str) -> None:
     """Raise WrongTenant if the instance was loaded from or saved to another database."""
-    refuse_other_home(f"This {type(instance)._meta.label}", instance._state.db, alias)
+    refuse_other_alias(f"This {type(instance)._meta.label}", instance._state.db, alias)
 
 
-def refuse_other_home(what: str, home: str | None, alias: str) -> None:
-    """Raise WrongTenant if something of `home` is used while `alias` is active."""
+def refuse_other_alias(what: str, home: str | None, alias: str) -> None:
+    """Raise WrongTenant if something of the alias `home` is used while `alias` is active."""
     if home is not None and home != alias:
         raise WrongTenant(what, belongs_to=home, active=alias)

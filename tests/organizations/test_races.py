@@ -53,7 +53,7 @@ def test_a_deletion_overtaken_by_a_suspension_deletes_all_the_same() -> None:
 
 def test_a_deletion_that_could_not_begin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     organization = sign_up("Not Begun")
-    monkeypatch.setattr(lifecycle, "move", lambda *args, **kwargs: False)
+    monkeypatch.setattr(lifecycle, "change_status", lambda *args, **kwargs: False)
     with pytest.raises(OrganizationBusy, match="Try again shortly"):
         lifecycle.delete_organization(organization)
     monkeypatch.undo()

@@ -13,7 +13,7 @@ from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import making
 from organizations.provisioning.report import Record
-from organizations.provisioning.undoing import move
+from organizations.provisioning.undoing import change_status
 from tests.conftest import PASSWORD, Company, leftovers
 
 from .helpers import Superuser, begin_deletion, insert_row
@@ -65,7 +65,7 @@ def test_a_deletion_that_died_behind_the_drop_is_finished(superuser: Superuser) 
 
 def test_one_that_failed_is_undone(superuser: Superuser) -> None:
     row = half_made("Failed Ltd")
-    move(row, Status.FAILED, only_from=(Status.PROVISIONING,), reason="the disk is full")
+    change_status(row, Status.FAILED, only_from=(Status.PROVISIONING,), reason="the disk is full")
     assert lifecycle.reconcile_organizations()["undone"] == ["Failed Ltd"]
     assert leftovers(superuser) == (set(), set())
 

@@ -63,7 +63,7 @@ class Command(BaseCommand):
 
     def _once(self) -> None:
         try:
-            code.refuse_problem()
+            code.refuse_incoherent_migrations()
             with open_session() as session:
                 made, dropped = refill.fill(session)
         except OrganizationError as error:

@@ -76,7 +76,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._cursors: list[weakref.ref[Any]] = []
         self.execute_wrappers.append(refuse_uncovered_write)
 
-    def _refuse_strangers(self) -> None:
+    def _require_active(self) -> None:
         tenant = peek()
         if tenant is None:
             raise NoTenant(f"The database {self.alias}")
@@ -204,12 +204,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def cursor(self) -> Any:
         """A cursor. Raises NoTenant or WrongTenant."""
-        self._refuse_strangers()
+        self._require_active()
         return super().cursor()
 
     def chunked_cursor(self) -> Any:
         """A server-side cursor. Raises NoTenant or WrongTenant."""
-        self._refuse_strangers()
+        self._require_active()
         # Other wrappers have used the session, and their names for cursors.
         self._named_cursor_idx = next(_cursor_names)
         return super().chunked_cursor()

@@ -178,7 +178,9 @@ def test_a_header_that_is_obeyed_is_found(stage: Stage, try_: Try, monkeypatch: 
         "A's call that names B in path and body",
     )
     refused(try_, *names)
-    monkeypatch.setattr(middleware, "tenant_of", lambda request, credential: stage.theirs.tenant)
+    monkeypatch.setattr(
+        middleware, "tenant_of_credential", lambda request, credential: stage.theirs.tenant
+    )
     without(monkeypatch, services, services.session_of, CLAIM_CHECK)
     crossed(try_, *names)
 
@@ -190,7 +192,7 @@ def test_a_database_wrapper_without_its_guard_is_found(try_: Try, monkeypatch: P
         "connections[B's alias] while A is active",
     )
     refused(try_, *names)
-    monkeypatch.setattr(DatabaseWrapper, "_refuse_strangers", lambda self: None)
+    monkeypatch.setattr(DatabaseWrapper, "_require_active", lambda self: None)
     crossed(try_, *names)
 
 

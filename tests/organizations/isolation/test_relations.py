@@ -98,7 +98,7 @@ def test_every_attempt_on_relations_of_every_kind_is_refused(
 def test_relations_that_nobody_looks_at_are_found(
     app: Relations, try_: Try, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router, "refuse_other_home", lambda what, home, alias: None)
+    monkeypatch.setattr(router, "refuse_other_alias", lambda what, home, alias: None)
     for name in (RELATED, FOLLOWED, KEPT):
         found = outcomes_of(try_, name)
         assert {found[key] for key in ("accounts.Club.members", "accounts.Visit.person")} == {
