@@ -7,10 +7,10 @@ class OrganizationsConfig(AppConfig):
     name = "organizations"
 
     def ready(self) -> None:
-        from .api.serializing import guard_serializers
+        from .api.serializer_guard import guard_serializers
         from .audit import MasterTrail
         from .background.mails import MailJobs
-        from .checks import audit, edge, jobs, migrations, openness, server  # noqa: F401 - registers them
+        from .checks import audit, jobs, migrations, openness, server, settings  # noqa: F401 - registers them
         from .directory import MasterDirectory
         from .staff import record
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise

@@ -8,7 +8,7 @@ from .api import audit, sign_ups, views
 router = SimpleRouter()
 router.register("organizations", views.OrganizationViewSet, basename="organizations")
 
-contract_urlpatterns = [
+first_edition_urlpatterns = [
     path("org/create", views.CreateOrganizationView.as_view(), name="org-create"),
     path(
         "org/create/status/<str:token>",

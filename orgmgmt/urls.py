@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 from accounts.api import browser
 from accounts.api.logins import AdminLoginView
 from accounts.links import pages
-from organizations.urls import contract_urlpatterns
+from organizations.urls import first_edition_urlpatterns
 
 from .api_root import ApiRootView
 from .docs import RedocView, SchemaView, SwaggerView
@@ -43,7 +43,7 @@ urlpatterns = [
     path("docs", SwaggerView.as_view(url_name="schema"), name="docs"),
     path("redoc", RedocView.as_view(url_name="schema"), name="redoc"),
     path(".well-known/security.txt", SecurityTxtView.as_view(), name="security-txt"),
-    *contract_urlpatterns,
+    *first_edition_urlpatterns,
     path("admin/login", AdminLoginView.as_view(), name="admin-login"),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),

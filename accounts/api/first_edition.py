@@ -10,7 +10,7 @@ from rest_framework.throttling import BaseThrottle
 from .negotiation import JSON_ONLY, JsonAlways
 
 
-class ContractView(GenericAPIView[Any]):
+class FirstEditionView(GenericAPIView[Any]):
     """A path of the first edition: needs no login, JSON in and out."""
 
     authentication_classes = ()

@@ -20,7 +20,7 @@ from accounts.models import LoginSession, User
 from organizations import tenancy
 
 from . import examples, serializers
-from .first_edition import ContractView
+from .first_edition import FirstEditionView
 from .permissions import IsMember
 from .throttling import RefreshThrottle
 
@@ -43,7 +43,7 @@ def login_answer(login: Login) -> dict[str, Any]:
     return {**token_pair(login.tenant, login.session), "user": user_output}
 
 
-class AdminLoginView(ContractView):
+class AdminLoginView(FirstEditionView):
     """Admin login, at the path and in the format of the first edition."""
 
     serializer_class = serializers.CredentialsInput

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from accounts.api.fields import PasswordField, StrictCharField
@@ -29,7 +30,9 @@ class NameInput(serializers.Serializer[Any]):
     organization_name = StrictCharField(max_length=255)
 
 
-class OrganizationOutput(serializers.ModelSerializer[Organization]):
+# component_name: generated clients have a class of this name.
+@extend_schema_serializer(component_name="OrganizationOutput")
+class FirstEditionOrganizationOutput(serializers.ModelSerializer[Organization]):
     """An organization in the first edition's format."""
 
     class Meta:
@@ -38,7 +41,7 @@ class OrganizationOutput(serializers.ModelSerializer[Organization]):
         read_only_fields = fields
 
 
-class MaskedOrganizationOutput(OrganizationOutput):
+class MaskedOrganizationOutput(FirstEditionOrganizationOutput):
     """The same for strangers, with the address masked."""
 
     def to_representation(self, instance: Organization) -> dict[str, Any]:
@@ -67,7 +70,9 @@ class SignUpStatusOutput(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=["waiting", "running", "done", "failed"])
     step = serializers.CharField(help_text="The last step done; empty before the first.")
     status_url = serializers.CharField(required=False, help_text="Only in the 202 response.")
-    organization = OrganizationOutput(required=False, allow_null=True, help_text="Once done.")
+    organization = FirstEditionOrganizationOutput(
+        required=False, allow_null=True, help_text="Once done."
+    )
     error = FailureOutput(required=False, help_text="If it failed.")
 
 

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import limits, mails
-from accounts.api.first_edition import ContractView
+from accounts.api.first_edition import FirstEditionView
 from organizations.background import sign_ups
 from organizations.errors import SignUpUnknown
 from organizations.models import Organization
@@ -58,7 +58,7 @@ def _retry_after() -> str:
     return str(max(_RETRY_AFTER_SECONDS, limits.pause_seconds("LOOKUP")))
 
 
-class SignUpStatusView(ContractView):
+class SignUpStatusView(FirstEditionView):
     """The status of a sign-up, for whoever has the URL. Issues no login."""
 
     serializer_class = serializers.SignUpStatusOutput
@@ -88,5 +88,5 @@ class SignUpStatusView(ContractView):
             body["error"] = pending.error
         else:
             made = Organization.objects.usable().filter(pk=pending.organization_id or 0).first()
-            body["organization"] = made and serializers.OrganizationOutput(made).data
+            body["organization"] = made and serializers.FirstEditionOrganizationOutput(made).data
         return Response(body, headers=headers)

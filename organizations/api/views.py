@@ -19,7 +19,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
 from accounts import mails
-from accounts.api.first_edition import ContractView
+from accounts.api.first_edition import FirstEditionView
 from accounts.api.permissions import IsMember
 from accounts.api.throttling import LookupThrottle, SignUpThrottle
 from organizations import lifecycle, tenancy
@@ -32,7 +32,7 @@ from .authentication import StaffSessionAuthentication
 from .permissions import MayLookUp, SignUpIsOpen, StaffMay, StaffMaySee
 
 
-class CreateOrganizationView(ContractView):
+class CreateOrganizationView(FirstEditionView):
     """Sign-up, if ORG_SIGNUP is open."""
 
     permission_classes = (SignUpIsOpen,)
@@ -44,7 +44,7 @@ class CreateOrganizationView(ContractView):
         operation_id="org_create",
         summary="Sign up: create an organization with its own database",
         parameters=[sign_ups.PREFER],
-        responses={201: serializers.OrganizationOutput, 202: sign_ups.ACCEPTED},
+        responses={201: serializers.FirstEditionOrganizationOutput, 202: sign_ups.ACCEPTED},
         examples=examples.CREATE,
         tags=["organizations"],
         auth=[],
@@ -54,11 +54,12 @@ class CreateOrganizationView(ContractView):
         if isinstance(organization, Response):
             return organization
         return Response(
-            serializers.OrganizationOutput(organization).data, status=status.HTTP_201_CREATED
+            serializers.FirstEditionOrganizationOutput(organization).data,
+            status=status.HTTP_201_CREATED,
         )
 
 
-class GetOrganizationView(ContractView):
+class GetOrganizationView(FirstEditionView):
     """Look-up by name: public, unless ORG_PUBLIC_LOOKUP is off. With `masked`, strangers see the
     first admin's address masked."""
 
@@ -86,7 +87,7 @@ class GetOrganizationView(ContractView):
         summary="Get an organization by name",
         description="An installation can mask the first admin's address as `a***@company.com`; the "
         "organization's users and staff always see it in full.",
-        responses={200: serializers.OrganizationOutput},
+        responses={200: serializers.FirstEditionOrganizationOutput},
         examples=examples.GET,
         tags=["organizations"],
         auth=[],
@@ -106,7 +107,7 @@ class GetOrganizationView(ContractView):
             and not self._is_staff(request)
         ):
             return Response(serializers.MaskedOrganizationOutput(organization).data)
-        return Response(serializers.OrganizationOutput(organization).data)
+        return Response(serializers.FirstEditionOrganizationOutput(organization).data)
 
     def _is_staff(self, request: Request) -> bool:
         with suppress(APIException):  # A form that has expired, say.

@@ -120,49 +120,6 @@ def _limits_of_roles(connection: psycopg.Connection[Any]) -> Iterator[checks.Che
         )
 
 
-@checks.register(checks.Tags.security, deploy=True)
-def check_shares(
-    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
-) -> Iterable[checks.CheckMessage]:
-    """No organization's database may block a whole process."""
-    if settings.ORG_MAX_THREADS >= settings.WEB_THREADS:
-        yield checks.Warning(
-            f"ORG_MAX_THREADS is {settings.ORG_MAX_THREADS} of {settings.WEB_THREADS} threads: one "
-            "organization with a slow database can block a whole process.",
-            hint="Lower it, or raise WEB_THREADS.",
-            id="organizations.W006",
-        )
-
-
-@checks.register
-def check_aliases(
-    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
-) -> Iterable[checks.CheckMessage]:
-    """Each thread of a process can work for another organization at the same time, and each
-    connection needs an alias."""
-    threads = settings.WEB_THREADS
-    for name, least, why in (
-        ("ORG_MAX_CONNECTIONS", threads, _THREADS.format(settings.WEB_THREADS)),
-        ("ORG_MAX_ALIASES", threads, _THREADS.format(settings.WEB_THREADS)),
-        (
-            "ORG_MAX_ALIASES",
-            settings.ORG_MAX_CONNECTIONS,
-            f"ORG_MAX_CONNECTIONS is {settings.ORG_MAX_CONNECTIONS}: connections will be closed "
-            "for lack of an alias.",
-        ),
-    ):
-        if getattr(settings, name) < least:
-            yield checks.Warning(
-                f"{name} is {getattr(settings, name)}, and {why}",
-                hint=f"Set it to at least {least}.",
-                id="organizations.W005",
-            )
-            return
-
-
-_THREADS = "a process has {} threads: requests will wait, or be answered 503."
-
-
 @checks.register(checks.Tags.database)
 def check_server(
     app_configs: Sequence[AppConfig] | None = None,

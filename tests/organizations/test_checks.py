@@ -14,7 +14,8 @@ from pytest_django import Settings
 
 from organizations.checks.audit import check_trail
 from organizations.checks.openness import check_database_password, check_mails
-from organizations.checks.server import check_aliases, check_server, check_shares
+from organizations.checks.server import check_server
+from organizations.checks.settings import check_aliases, check_shares
 from tests.conftest import Company
 from tests.plugin import SERVER
 

@@ -7,7 +7,7 @@ from django.conf import settings as configured
 from django.core import checks
 from pytest_django import Settings
 
-from organizations.checks import edge
+from organizations.checks import settings as edge
 
 
 def said(check: Callable[[], Iterable[checks.CheckMessage]]) -> list[str]:

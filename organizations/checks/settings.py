@@ -1,4 +1,4 @@
-"""System checks of security settings: keys, TLS, CORS origins, hosts, proxies, time limits."""
+"""System checks of settings: keys, TLS, CORS origins, hosts, proxies, time limits, threads."""
 
 import ipaddress
 from collections.abc import Iterable, Sequence
@@ -165,3 +165,40 @@ def check_time_limits(app_configs: AppConfigs = None, **kwargs: Any) -> Messages
             hint="Make each less than the next.",
             id="organizations.W028",
         )
+
+
+@checks.register(checks.Tags.security, deploy=True)
+def check_shares(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
+    """No organization's database may block a whole process."""
+    if settings.ORG_MAX_THREADS >= settings.WEB_THREADS:
+        yield checks.Warning(
+            f"ORG_MAX_THREADS is {settings.ORG_MAX_THREADS} of {settings.WEB_THREADS} threads: one "
+            "organization with a slow database can block a whole process.",
+            hint="Lower it, or raise WEB_THREADS.",
+            id="organizations.W006",
+        )
+
+
+@checks.register
+def check_aliases(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
+    """Each thread of a process can work for another organization at the same time, and each
+    connection needs an alias."""
+    threads = settings.WEB_THREADS
+    why_threads = f"a process has {threads} threads: requests will wait, or be answered 503."
+    for name, least, why in (
+        ("ORG_MAX_CONNECTIONS", threads, why_threads),
+        ("ORG_MAX_ALIASES", threads, why_threads),
+        (
+            "ORG_MAX_ALIASES",
+            settings.ORG_MAX_CONNECTIONS,
+            f"ORG_MAX_CONNECTIONS is {settings.ORG_MAX_CONNECTIONS}: connections will be closed "
+            "for lack of an alias.",
+        ),
+    ):
+        if getattr(settings, name) < least:
+            yield checks.Warning(
+                f"{name} is {getattr(settings, name)}, and {why}",
+                hint=f"Set it to at least {least}.",
+                id="organizations.W005",
+            )
+            return
