@@ -14,6 +14,9 @@ from django.utils import timezone
 
 from organizations.tenancy.folding import folded
 
+# In characters; longer ones cannot receive mail (RFC 3696, erratum 1690).
+MAX_EMAIL_LENGTH = 254
+
 
 def email_key(email: str) -> str:
     """The normalised form for comparing addresses: trimmed, case and compatibility forms folded.
@@ -54,8 +57,8 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser):
     """A person in one organization. Not the AUTH_USER_MODEL: that is organizations.Staff."""
 
-    email = models.EmailField(max_length=254)
-    email_key = models.CharField(max_length=254, unique=True, editable=False)
+    email = models.EmailField(max_length=MAX_EMAIL_LENGTH)
+    email_key = models.CharField(max_length=MAX_EMAIL_LENGTH, unique=True, editable=False)
     password = models.CharField("password", max_length=255, db_column="hashed_password")
     is_admin = models.BooleanField(default=False, db_default=False)
     is_active = models.BooleanField(default=True, db_default=True)

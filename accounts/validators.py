@@ -6,7 +6,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
-from .models import User, email_key
+from .models import MAX_EMAIL_LENGTH, User, email_key
 
 # Hashing takes time linear in the length, and nobody types more.
 MAX_PASSWORD_LENGTH = 1024
@@ -34,8 +34,8 @@ def check_email_and_password(*, email: str, password: str) -> None:
 
 def check_email(email: str) -> None:
     """Raise ValidationError unless the address is valid and can be stored."""
-    if len(email) > 254 or len(email_key(email)) > 254:
-        raise ValidationError("Enter an e-mail address of at most 254 characters.")
+    if len(email) > MAX_EMAIL_LENGTH or len(email_key(email)) > MAX_EMAIL_LENGTH:
+        raise ValidationError(f"Enter an e-mail address of at most {MAX_EMAIL_LENGTH} characters.")
     validate_email(email)
     # Django allows control characters between quotes, and bidirectional and line-ending ones in a
     # host. No mail reaches such an address, and it would be shown in lists and logs.

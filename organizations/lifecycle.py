@@ -1,7 +1,6 @@
 """What can be done with an organization: create, delete, suspend, resume, reconcile.
 
-REST, commands and the admin call these. Organization is written here and in provisioning only,
-except for its sealed secrets (secrets.py) and migration records (migrating/records.py).
+REST, commands and the admin call these.
 """
 
 import logging

@@ -80,7 +80,8 @@ class TenantMiddleware:
                         tenancy.override(tenant_of_credential(request, credential))
                     )
                     _log_in(request, credential)
-                    # Only now: with a revoked login the organization is left again.
+                    # Keep the organization active for the view. If the login is invalid, the inner
+                    # stack has already left it.
                     scope.push(entered.pop_all())
             request.credential = credential  # type: ignore[attr-defined]
         except _REFUSALS as error:

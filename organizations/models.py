@@ -1,8 +1,4 @@
-"""Models of the master database: organizations, servers, staff, templates, audit trail, counters.
-
-organizations/lifecycle.py is the only writer of Organization, except for migration records
-(migrating/records.py).
-"""
+"""Models of the master database: organizations, servers, staff, templates, audit trail and more."""
 
 import secrets
 from typing import ClassVar
@@ -12,9 +8,11 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from accounts.models import MAX_EMAIL_LENGTH
+
 from .naming import name_digests
 from .tenancy import Place, Tenant
-from .validators import MAX_NAME_LENGTH
+from .tenancy.tenant import MAX_NAME_LENGTH
 
 
 def random_key() -> str:
@@ -26,7 +24,7 @@ class Installation(models.Model):
     """This installation, and the recorded location of its master database.
 
     One row. If the server or the database differs, this master is a copy, and changes nothing until
-    `manage.py claim_installation` (provisioning/installation.py).
+    `manage.py claim_installation` (postgres/installation.py).
     key: written into the identity of each role that this installation makes.
     """
 
@@ -109,7 +107,11 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
 
 
 class Organization(models.Model):
-    """A customer: its name, and where its database is."""
+    """A customer: its name, and where its database is.
+
+    Written by lifecycle.py, through provisioning/, and by recovery/. Two more write single columns:
+    secrets.py the audit key, migrating/records.py the migration record.
+    """
 
     class Status(models.TextChoices):
         PROVISIONING = "provisioning"
@@ -138,7 +140,7 @@ class Organization(models.Model):
     # SHA-256 of the name key, unique. The key itself can be too long for an index entry.
     name_digest = models.CharField(max_length=64, editable=False)
     slug = models.CharField(max_length=50)
-    admin_email = models.EmailField(max_length=254)
+    admin_email = models.EmailField(max_length=MAX_EMAIL_LENGTH)
     created_at = models.DateTimeField(default=timezone.now)
     status = models.CharField(max_length=20, choices=Status, default=Status.PROVISIONING)
     status_reason = models.TextField(blank=True)

@@ -9,8 +9,8 @@ from accounts.models import User
 from accounts.validators import check_email, check_fields, check_new_password
 
 from .naming import display_name, name_key
+from .tenancy.tenant import MAX_NAME_LENGTH
 
-MAX_NAME_LENGTH = 255
 # Bidirectional control characters: with them two different names could look the same.
 _BIDI_CONTROLS = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

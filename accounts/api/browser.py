@@ -20,17 +20,20 @@ from django.views.decorators.http import require_POST
 from accounts import services, tokens
 from accounts.errors import AccountError, TooManyRequests
 from accounts.logins import log_in, tenant_of_credential
-from accounts.models import LoginSession
+from accounts.models import MAX_EMAIL_LENGTH, LoginSession
 from organizations import tenancy
 from organizations.errors import OrganizationError
+from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 
 class LoginForm(forms.Form):
     """Organization, e-mail and password."""
 
-    organization = forms.CharField(max_length=255)
+    organization = forms.CharField(max_length=MAX_NAME_LENGTH)
     email = forms.CharField(
-        label="E-mail", max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "username"})
+        label="E-mail",
+        max_length=MAX_EMAIL_LENGTH,
+        widget=forms.EmailInput(attrs={"autocomplete": "username"}),
     )
     password = forms.CharField(
         strip=False,

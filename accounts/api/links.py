@@ -12,9 +12,10 @@ from rest_framework.response import Response
 from accounts import limits, mails
 from accounts.link_tokens import MAX_LENGTH
 from accounts.links import flows
-from accounts.models import User
+from accounts.models import MAX_EMAIL_LENGTH, User
 from accounts.validators import check_new_password
 from organizations import tenancy
+from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 from . import examples
 from .fields import PasswordField, StrictCharField
@@ -24,8 +25,8 @@ from .permissions import IsMember
 class ResetInput(serializers.Serializer[Any]):
     """Whose password to reset. An invalid address gets the same answer as an unknown one."""
 
-    organization = StrictCharField(max_length=255)
-    email = StrictCharField(max_length=254)
+    organization = StrictCharField(max_length=MAX_NAME_LENGTH)
+    email = StrictCharField(max_length=MAX_EMAIL_LENGTH)
 
 
 class ResetConfirmInput(serializers.Serializer[Any]):

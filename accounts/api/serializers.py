@@ -5,12 +5,10 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts import validators
-from accounts.models import User
+from accounts.models import MAX_EMAIL_LENGTH, User
+from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 from .fields import PasswordField, StrictBooleanField, StrictCharField
-
-# What the column holds.
-_EMAIL_LENGTH = 254
 
 
 class ChecksPerson(serializers.Serializer[Any]):
@@ -51,14 +49,14 @@ class LoginUserOutput(serializers.ModelSerializer[User]):
 class CredentialsInput(serializers.Serializer[Any]):
     """E-mail and password. Accepts any text: an invalid address is just a wrong one."""
 
-    email = StrictCharField(max_length=_EMAIL_LENGTH)
+    email = StrictCharField(max_length=MAX_EMAIL_LENGTH)
     password = PasswordField()
 
 
 class TokenInput(CredentialsInput):
     """A login at v1."""
 
-    organization = StrictCharField(max_length=255)
+    organization = StrictCharField(max_length=MAX_NAME_LENGTH)
 
 
 class RefreshInput(serializers.Serializer[Any]):
@@ -83,7 +81,7 @@ class PasswordInput(serializers.Serializer[Any]):
 class MeInput(serializers.Serializer[Any]):
     """What users may change about themselves."""
 
-    email = StrictCharField(max_length=_EMAIL_LENGTH)
+    email = StrictCharField(max_length=MAX_EMAIL_LENGTH)
     current_password = PasswordField(
         required=False, help_text="Required to change the e-mail: password resets go there."
     )
@@ -98,7 +96,7 @@ class NewUserInput(ChecksPerson, CredentialsInput):
 class UserInput(ChecksPerson):
     """What an admin may change about a user."""
 
-    email = StrictCharField(max_length=_EMAIL_LENGTH)
+    email = StrictCharField(max_length=MAX_EMAIL_LENGTH)
     password = PasswordField(required=False)
     is_admin = StrictBooleanField(required=False)
     is_active = StrictBooleanField(required=False)
@@ -132,4 +130,4 @@ class LoginOutput(serializers.Serializer[Any]):
 class OrganizationNameInput(serializers.Serializer[Any]):
     """The query parameter of `/admin/login`."""
 
-    organization_name = StrictCharField(max_length=255)
+    organization_name = StrictCharField(max_length=MAX_NAME_LENGTH)

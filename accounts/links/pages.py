@@ -21,8 +21,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts.errors import AccountError, InvalidLink, TooManyRequests
 from accounts.link_tokens import MAX_LENGTH, Purpose
+from accounts.models import MAX_EMAIL_LENGTH
 from accounts.services import MAX_PASSWORD_LENGTH
 from organizations.errors import OrganizationError
+from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 from . import flows
 
@@ -30,9 +32,11 @@ from . import flows
 class ResetForm(forms.Form):
     """Organization and e-mail."""
 
-    organization = forms.CharField(max_length=255)
+    organization = forms.CharField(max_length=MAX_NAME_LENGTH)
     email = forms.CharField(
-        label="E-mail", max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "username"})
+        label="E-mail",
+        max_length=MAX_EMAIL_LENGTH,
+        widget=forms.EmailInput(attrs={"autocomplete": "username"}),
     )
 
 

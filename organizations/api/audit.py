@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from accounts.api.pagination import NewestFirst
 from accounts.api.permissions import IsAdmin, IsMember
+from accounts.models import MAX_EMAIL_LENGTH
 from organizations import audit, tenancy
 from organizations.audit.events import ACTORS
 from organizations.models import AuditEntry
@@ -57,7 +58,9 @@ class AuditFilter(filters.FilterSet):
     since = MomentFilter("at", lookup_expr="gte", label="From this time on.")
     until = MomentFilter("at", lookup_expr="lt", label="Until before this time.")
     email = filters.CharFilter(
-        method="about", max_length=254, label="About the user with this e-mail address."
+        method="about",
+        max_length=MAX_EMAIL_LENGTH,
+        label="About the user with this e-mail address.",
     )
 
     class Meta:

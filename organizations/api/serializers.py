@@ -7,17 +7,19 @@ from rest_framework import serializers
 
 from accounts.api.fields import PasswordField, StrictCharField
 from accounts.api.serializers import ChecksPerson
+from accounts.models import MAX_EMAIL_LENGTH
 from organizations.models import AuditEntry, Organization
+from organizations.tenancy.tenant import MAX_NAME_LENGTH
 from organizations.validators import validate_name
 
 
 class SignUpInput(ChecksPerson):
     """The input of a sign-up."""
 
-    email = StrictCharField(max_length=254, help_text="The first admin's address.")
+    email = StrictCharField(max_length=MAX_EMAIL_LENGTH, help_text="The first admin's address.")
     password = PasswordField(help_text="The first admin's password.")
     # source: as in validators.SignUp.
-    organization_name = StrictCharField(max_length=255, source="name")
+    organization_name = StrictCharField(max_length=MAX_NAME_LENGTH, source="name")
 
     def validate_organization_name(self, name: str) -> str:
         validate_name(name)
@@ -27,7 +29,7 @@ class SignUpInput(ChecksPerson):
 class NameInput(serializers.Serializer[Any]):
     """An organization by its name."""
 
-    organization_name = StrictCharField(max_length=255)
+    organization_name = StrictCharField(max_length=MAX_NAME_LENGTH)
 
 
 # component_name: generated clients have a class of this name.

@@ -8,8 +8,9 @@ from django.db import models
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.models import MAX_EMAIL_LENGTH
 from organizations.naming import name_digests
-from organizations.validators import MAX_NAME_LENGTH
+from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 
 class Job(ProcrastinateJob):
@@ -112,7 +113,7 @@ class PendingSignUp(models.Model):
     token_digest = models.CharField(max_length=64, unique=True, editable=False)
     name = models.CharField(max_length=MAX_NAME_LENGTH)
     name_digest = models.CharField(max_length=64, editable=False)
-    email = models.EmailField(max_length=254, blank=True)
+    email = models.EmailField(max_length=MAX_EMAIL_LENGTH, blank=True)
     sealed_password_hash = models.TextField(editable=False, blank=True)
     base_url = models.TextField(blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.WAITING)

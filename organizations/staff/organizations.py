@@ -1,4 +1,4 @@
-"""Django admin for organizations and servers. Read-only, except actions that call services."""
+"""Django admin for organizations and servers. Read-only, except actions that call lifecycle.py."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,13 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
+from accounts.models import MAX_EMAIL_LENGTH
 from accounts.services import MAX_PASSWORD_LENGTH
 from organizations import lifecycle
 from organizations.errors import FOR_OPERATORS, UNAVAILABLE, OrganizationError
 from organizations.models import Organization, Server
 from organizations.postgres.databases import sizes_bytes
-from organizations.validators import MAX_NAME_LENGTH
+from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 from .lookups import OfferedLookups
 
@@ -39,7 +40,7 @@ class NewOrganizationForm(forms.Form):
     """The fields of a sign-up."""
 
     organization_name = forms.CharField(label="Name", max_length=MAX_NAME_LENGTH)
-    email = forms.EmailField(label="First admin's e-mail", max_length=254)
+    email = forms.EmailField(label="First admin's e-mail", max_length=MAX_EMAIL_LENGTH)
     password = forms.CharField(
         label="First admin's password",
         strip=False,

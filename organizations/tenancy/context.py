@@ -64,7 +64,7 @@ def get() -> Tenant:
     """The active tenant. Raises NoTenant when there is none."""
     tenant = peek()
     if tenant is None:
-        raise NoTenant("This code")
+        raise NoTenant
     return tenant
 
 

@@ -6,13 +6,19 @@ class TenancyError(Exception):
 
 
 class NoTenant(TenancyError):
-    """A tenant app was queried while no organization was active."""
+    """Something of an organization was used while none was active.
 
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what} belongs to an organization, but none is active. "
-            "Wrap the code in tenancy.override(tenant)."
+    A query, an instance, fetched rows, a cursor, a cache, a file, or code that needs the tenant;
+    often in a thread or after the block had ended. what: empty for such code.
+    """
+
+    def __init__(self, what: str = "") -> None:
+        cause = (
+            f"{what} belongs to an organization, but none is active."
+            if what
+            else "This code needs an active organization."
         )
+        super().__init__(f"{cause} Wrap the code in tenancy.override(tenant).")
 
 
 class WrongTenant(TenancyError):

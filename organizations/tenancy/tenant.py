@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 # Always a prefix and a number: aliases become attributes of asgiref's Local, which one named
 # `_storage` would break.
 ALIAS_PREFIX = "org_"
+# Of an organization's name, in characters.
+MAX_NAME_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)

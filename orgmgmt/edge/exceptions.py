@@ -36,6 +36,7 @@ _SUSPICIOUS = "The request was refused. Check its Host header, its size and its 
 _WRONG_SCHEME = (
     "This Authorization scheme is not supported. Send `Authorization: Bearer` and an access token."
 )
+# Not here: NoTenant and WrongTenant. They are bugs, so Django answers 500 and logs them.
 _STATUS: dict[type[Exception], int] = {
     **dict.fromkeys(errors.UNAVAILABLE, 503),
     errors.OrganizationNotFound: 404,

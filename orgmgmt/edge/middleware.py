@@ -1,4 +1,4 @@
-"""First middleware: fresh context per request, host, size and path checks, JSON errors."""
+"""FreshContextMiddleware: a fresh context per request. EdgeMiddleware: checks and JSON errors."""
 
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
