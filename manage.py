@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Django's command line, with a sentence instead of a traceback where a setting is wrong."""
+"""Django's command line. Prints a sentence instead of a traceback if a setting is wrong."""
 
 import os
 import sys
 
-# They ask no database, so they run where there is none.
+# Commands that need no database, so they also run without one.
 WITHOUT_DATABASE = frozenset(
     {
         "check",
@@ -23,9 +23,10 @@ WITHOUT_DATABASE = frozenset(
         "version",
     }
 )
-# Of those, the ones that say more where there is one: the embedded server is started for them.
-ASK_WHERE_THERE_IS_ONE = frozenset({"check", "makemigrations"})
-# They change nothing; every other command that meets a database is an entry of the audit trail.
+# Of those, commands that report more with a database: the embedded server is started for them.
+BETTER_WITH_DATABASE = frozenset({"check", "makemigrations"})
+# Commands that change nothing. Every other command that uses a database is recorded in the audit
+# trail.
 READ_ONLY = WITHOUT_DATABASE | {
     "findstatic",
     "inspectdb",
@@ -38,7 +39,7 @@ READ_ONLY = WITHOUT_DATABASE | {
 
 
 def main() -> None:
-    """Run the command in sys.argv, and end as a program should that is interrupted."""
+    """Run the command in sys.argv. If interrupted, exit with the code that shells expect."""
     try:
         try:
             _run()
@@ -47,13 +48,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Who reads has read enough, as `head` does. Python flushes once more when it ends.
+        # The reader closed the pipe, as `head` does. Python flushes once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
 
 def _run() -> None:
-    """Start the embedded server for the command where that is configured."""
+    """Run the command, with the embedded server if that is configured and needed."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
@@ -66,8 +67,8 @@ def _run() -> None:
     try:
         from django.conf import settings
 
-        # The first look at the settings: what is wrong in them is said below.
-        if settings.EMBEDDED_POSTGRES and command in ASK_WHERE_THERE_IS_ONE:
+        # The first access to the settings: an error in them is reported below.
+        if settings.EMBEDDED_POSTGRES and command in BETTER_WITH_DATABASE:
             needs_database = True
         if not needs_database:
             execute_from_command_line(sys.argv)
@@ -82,7 +83,7 @@ def _run() -> None:
 
 
 def _runs_on(words: list[str]) -> bool:
-    """Whether the command goes on until it is told to end."""
+    """Whether the command runs until it is stopped."""
     options = set(words[2:])
     worker = words[1] == "worker" and "--once" not in options
     return worker or (words[1] == "refill_spares" and "--loop" in options)

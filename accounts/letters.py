@@ -83,7 +83,7 @@ _MAX_NAME_LENGTH = 80
 
 
 def deliver(order: Order, *, admin_email: str) -> bool:
-    """Write and send the order's mail in the active organization; whether one was sent.
+    """Write and send the order's mail in the active organization. Returns whether one was sent.
 
     admin_email: the first admin's. Sends nothing when it is too late, when there is no recipient,
     or when the address has changed since: the change ordered its own mails. Raises
@@ -181,7 +181,7 @@ def _send(mail: EmailMessage) -> None:
         kind = type(error).__name__
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = {"error": kind, "where": f"{frame.filename}:{frame.lineno}"}
-        if _can_be_better(error):
+        if _is_temporary(error):
             logger.warning("mail not sent, will retry", extra=where)
             # `from None`: the error's text can hold an address or a link.
             raise MailServerUnavailable(kind) from None
@@ -189,8 +189,8 @@ def _send(mail: EmailMessage) -> None:
         raise MailRefused(kind) from None
 
 
-def _can_be_better(error: Exception) -> bool:
-    """Whether a retry can succeed: False when the server rejects this mail or recipient for good.
+def _is_temporary(error: Exception) -> bool:
+    """Whether a retry can succeed. False if the server rejects this mail or recipient for good.
 
     The operator can fix a refused log-in or sender, so those are retried.
     """

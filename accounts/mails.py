@@ -30,7 +30,7 @@ _NOBODY = 0
 def request_reset(request: HttpRequest, tenant: Tenant, *, email: str) -> None:
     """Order a password-reset mail to the active user with this address, if there is one.
 
-    One query and one order in every case, so that the time does not tell.
+    One query and one order in every case, so that the response time reveals nothing.
     """
     with tenancy.override(tenant):
         user = User.objects.addressed(email).only("pk", "email_version").first()
@@ -62,12 +62,12 @@ def request_verification(request: HttpRequest, user: User) -> None:
     )
 
 
-# --- Mails that are part of another act ----------------------------------------------------------
-# The act is already done, and stays done if a limit is reached or the order fails.
+# --- Mails that are part of another action -------------------------------------------------------
+# The action is already done, and stays so if a limit is reached or the order fails.
 def verify_beside(request: HttpRequest, user: User) -> None:
     """request_verification for a new address, if the limits allow it."""
     organization_id = tenancy.get().organization_id
-    with _part_of_an_act():
+    with _part_of_an_action():
         limits.mail_beside(
             request, organization_id=organization_id, user_id=user.pk, email=user.email
         )
@@ -79,7 +79,7 @@ def verify_first_admin(host_url: str, *, organization_id: int, email: str) -> No
 
     host_url: base_url() of the request. email: the admin's, only for counting.
     """
-    with _part_of_an_act():
+    with _part_of_an_action():
         limits.mail_beside(None, organization_id=organization_id, user_id=None, email=email)
         _order(Kind.VERIFICATION, organization_id, None, host_url=host_url)
 
@@ -90,7 +90,7 @@ def tell_of_change(request: HttpRequest, before: User, *, kind: Kind) -> None:
     For a confirmed address it has its own limit, which nobody can use up first.
     """
     organization_id = tenancy.get().organization_id
-    with _part_of_an_act():
+    with _part_of_an_action():
         limits.news(
             organization_id=organization_id,
             user_id=before.pk,
@@ -101,7 +101,7 @@ def tell_of_change(request: HttpRequest, before: User, *, kind: Kind) -> None:
 
 
 @contextmanager
-def _part_of_an_act() -> Iterator[None]:
+def _part_of_an_action() -> Iterator[None]:
     try:
         yield
     except TooManyRequests:

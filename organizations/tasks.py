@@ -34,7 +34,7 @@ def sign_up(progress: Progress, *, sign_up_id: int) -> None:
 
 # Without the lock: mails and other jobs of the organization do not wait for each other.
 @app.task(name="send_mail", queue=MAILS, priority=5, retry=Patience(), pass_context=True)
-@partial(organization_job, alone=False)
+@partial(organization_job, exclusive=False)
 def send_mail(organization: Organization, progress: Progress, **facts: Any) -> None:
     """Send an ordered mail, if it is still wanted."""
     progress.tell("sending")

@@ -117,7 +117,7 @@ class Operation(AutoSchema):
     """spectacular's own, with our errors added to each operation's responses.
 
     A view adds its own: `error_statuses`, `conflicting_actions` (the actions of a viewset that can
-    answer 409), and `asks_no_database` if it needs no server.
+    answer 409), and `needs_no_database` if it needs no server.
     """
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Operation(AutoSchema):
     def _error_statuses(self) -> set[int]:
         # 400: an unknown host. Unreadable requests: orgmgmt/edge/worker.py.
         statuses = {400, 414, 431, *getattr(self.view, "error_statuses", ())}
-        if not getattr(self.view, "asks_no_database", False):
+        if not getattr(self.view, "needs_no_database", False):
             statuses.add(503)
         if self.method in ("POST", "PUT", "PATCH") and self.get_request_serializer() is not None:
             statuses |= {411, 413, 415}

@@ -13,7 +13,7 @@ from organizations.jobs.models import PendingSignUp
 
 from . import sign_ups
 
-_TRIES_ANEW = "UPDATE procrastinate_jobs SET attempts = 0 WHERE id = %s"
+_RESET_ATTEMPTS = "UPDATE procrastinate_jobs SET attempts = 0 WHERE id = %s"
 _CANCELLED = "The sign-up was cancelled. Nothing was created; the name is free."
 _STOPPED = (
     "The sign-up was cancelled while it was being created. What was created is being removed; then "
@@ -61,7 +61,7 @@ def retry(job_id: int) -> None:
 
     with enqueueing.in_master(), connections["default"].cursor() as cursor:
         cursor.execute("SELECT procrastinate_retry_job_v2(%s, now(), NULL, NULL, NULL)", (job_id,))
-        cursor.execute(_TRIES_ANEW, (job_id,))
+        cursor.execute(_RESET_ATTEMPTS, (job_id,))
 
 
 def _find(job_id: int) -> ProcrastinateJob:

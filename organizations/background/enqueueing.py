@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from organizations.models import Organization
 
 _AT_A_TIME = 500
-_PAUSE_BEHIND_FAILURE_SECONDS = 60.0
+_PAUSE_AFTER_FAILURE_SECONDS = 60.0
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def migrations(
     name: str | None = None,
     fingerprint: str = "",
 ) -> int:
-    """Enqueue the migration of each, to the newest by default; the number of new jobs.
+    """Enqueue a migration of each, to the newest by default. Returns the number of new jobs.
 
     fingerprint: what each has afterwards; a worker with other code leaves the job to the others. An
     organization with the same job waiting gets no second one.
@@ -56,7 +56,7 @@ def migrations(
 
 
 def clean_up(organizations: "QuerySet[Organization]") -> int:
-    """Enqueue the clean-up of each one's database; the number of new jobs."""
+    """Enqueue a clean-up of each one's database. Returns the number of new jobs."""
     return _fan_out("clean_up_organization", organizations, {}, key="clean_up")
 
 
@@ -68,7 +68,7 @@ def platform_job(task_name: str) -> int | None:
 
 
 def said(number: int | None) -> str:
-    """platform_job's result as a message."""
+    """The message for platform_job's result."""
     return "A job is already waiting." if number is None else f"Job {number} enqueued."
 
 
@@ -98,7 +98,7 @@ def refill_if_due() -> None:
     )
     if jobs.filter(status__in=("todo", "doing")).exists():
         return
-    lately = timezone.now() - timedelta(seconds=_PAUSE_BEHIND_FAILURE_SECONDS)
+    lately = timezone.now() - timedelta(seconds=_PAUSE_AFTER_FAILURE_SECONDS)
     failed = jobs.filter(status="failed").values("pk")
     if not JobProgress.objects.filter(job_id__in=failed, updated_at__gt=lately).exists():
         refill()
@@ -128,7 +128,7 @@ def _job(task_name: str, organization_id: int, arguments: dict[str, str], *, key
 
 
 def _defer(jobs: list[Job]) -> int:
-    """How many were new. All at once, or one by one if there is a duplicate."""
+    """Enqueue all at once, or one by one if there is a duplicate. Returns how many were new."""
     with suppress(AlreadyEnqueued), in_master():
         app.job_manager.batch_defer_jobs(jobs)
         return len(jobs)

@@ -1,4 +1,4 @@
-"""Wraps each job: enters its organization, tracks progress, records errors, cleans up.
+"""Wraps each job: activates its organization, tracks progress, records errors, cleans up.
 
 Jobs are plain functions that run in the worker's threads.
 """
@@ -27,11 +27,11 @@ from .models import JobProgress
 
 logger = logging.getLogger(__name__)
 
-_NO_DOUBLES = "UPDATE procrastinate_jobs SET queueing_lock = NULL WHERE id = %s"
+_CLEAR_QUEUEING_LOCK = "UPDATE procrastinate_jobs SET queueing_lock = NULL WHERE id = %s"
 
 
 class Progress:
-    """A running job's progress; readable at once from anywhere."""
+    """A running job's progress, committed at each step so that staff can read it."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
@@ -55,7 +55,7 @@ class Progress:
         return not self._context.should_abort()
 
     def stop_if_asked(self) -> None:
-        """Raise JobAborted then. Call it between two complete steps."""
+        """Raise JobAborted unless `goes_on`. Call it between two complete steps."""
         if not self.goes_on():
             raise JobAborted
 
@@ -72,17 +72,18 @@ def lock_of(organization_id: int) -> str:
     return f"organization:{organization_id}"
 
 
-def organization_job(work: Callable[..., None], *, alone: bool = True) -> Callable[..., None]:
+def organization_job(work: Callable[..., None], *, exclusive: bool = True) -> Callable[..., None]:
     """Run `work(organization, progress, …)` with the job's organization active.
 
-    alone: require the organization's lock.
+    exclusive: require the organization's lock.
     """
 
     @functools.wraps(work)
     def run(context: JobContext, **arguments: Any) -> None:
         arguments.pop("timestamp", None)
         with _framed(context) as progress:
-            organization = _named_by(context, arguments.pop("organization_id", None), alone=alone)
+            organization_id = arguments.pop("organization_id", None)
+            organization = _named_by(context, organization_id, exclusive=exclusive)
             if organization is None:
                 progress.tell("nothing to do: the organization was deleted")
                 return
@@ -104,11 +105,13 @@ def platform_job(work: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _named_by(context: JobContext, organization_id: object, *, alone: bool) -> Organization | None:
+def _named_by(
+    context: JobContext, organization_id: object, *, exclusive: bool
+) -> Organization | None:
     """The organization; None if it was deleted meanwhile. Raises JobRefused."""
     if type(organization_id) is not int:
         raise JobRefused("it names no organization.")
-    if context.job.lock != (lock_of(organization_id) if alone else None):
+    if context.job.lock != (lock_of(organization_id) if exclusive else None):
         raise JobRefused("it names another organization than its lock does.")
     _rows(context).update(organization_id=organization_id)
     return Organization.objects.usable().filter(pk=organization_id).first()
@@ -144,7 +147,7 @@ def _begin(context: JobContext) -> None:
     with connections["default"].cursor() as cursor:
         # The queueing lock prevents duplicates in the queue, which this job left. If kept, a retry
         # would fail when another was enqueued meanwhile (procrastinate_jobs_queueing_lock_idx).
-        cursor.execute(_NO_DOUBLES, (context.job.id,))
+        cursor.execute(_CLEAR_QUEUEING_LOCK, (context.job.id,))
 
 
 def _note(context: JobContext, error: str) -> None:
@@ -157,7 +160,7 @@ def _note(context: JobContext, error: str) -> None:
 
 
 def told(error: BaseException) -> str:
-    """The error for staff: ours contain no secrets, of others only the type."""
+    """The error as staff see it: our own, which contain no secrets; of others only the type."""
     kind = type(error).__name__
     if isinstance(error, JobAborted):
         return "stopped: cancelled, or its worker was stopped"

@@ -13,7 +13,7 @@ ALIAS = "default"
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def tenant_apps_hidden() -> Iterator[None]:
     """Hide the tenant apps' migrations inside the block.
 
     Otherwise Django's commands print "Applying … OK" and "[X]" for them, although the router allows

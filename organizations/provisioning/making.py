@@ -1,7 +1,7 @@
 """Makes an organization, from top to bottom: row, role, database, tables, first admin, activation.
 
-Each step can be repeated. The organization's row says which was the last; whoever finds it
-unfinished undoes it (undoing.py).
+Each step can be repeated. The organization's row says which was the last; an
+unfinished organization is undone (undoing.py).
 """
 
 import logging
@@ -57,9 +57,9 @@ def make(
 ) -> Organization:
     """Make the organization, under its name's lock, which the session holds.
 
-    password_hash: the first admin's; may still be being computed. pending: the row that reserved
+    password_hash: the first admin's; may not be computed yet. pending: the row that reserved
     the name, for a sign-up that was answered 202.
-    Raises what lifecycle.create_organization raises. Then everything was undone; if even that was
+    Raises what lifecycle.create_organization raises. Then everything was undone; if that was
     impossible, the row says so.
     """
     try:
@@ -178,7 +178,7 @@ def _insert_with_spare(session: ServerSession, row: Organization) -> Organizatio
             raise
         row.pk, row.key, row.provisioned = None, random_key(), Step.NOTHING
         return None
-    spares.say_that_one_is_taken()
+    spares.notify_taken()
     return row
 
 

@@ -39,7 +39,7 @@ _SPARE_AT_FAULT = (
     psycopg.errors.UndefinedObject,
     psycopg.errors.InsufficientPrivilege,
 )
-_BAD_LUCK = (psycopg.errors.ObjectInUse, psycopg.errors.DuplicateDatabase)
+_PASSING = (psycopg.errors.ObjectInUse, psycopg.errors.DuplicateDatabase)
 
 
 def drop(session: ServerSession, spare: SpareDatabase) -> bool:
@@ -48,7 +48,7 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
     If an organization unknown to this master has it, only the row is deleted. Raises DatabaseKept
     if it must be kept for another reason.
     """
-    # From here on nobody can take it; whoever is just doing so holds the row, and is waited for.
+    # From here on nobody can take it. A process that is taking it holds the row: this waits for it.
     if not SpareDatabase.objects.filter(pk=spare.pk).update(ready=False):
         return False
     found = identity.find(session, role=spare.role_name, database=spare.database_name)
@@ -120,7 +120,7 @@ def missing() -> int:
 
 def is_at_fault(spare: SpareDatabase, error: DatabaseError) -> bool:
     """Whether this spare could not be handed out. If it never can be, it is not offered again."""
-    if not isinstance(error.__cause__, _SPARE_AT_FAULT + _BAD_LUCK):
+    if not isinstance(error.__cause__, _SPARE_AT_FAULT + _PASSING):
         return False
     logger.warning("spare database not usable", extra={"spare": spare.pk}, exc_info=error)
     if isinstance(error.__cause__, _SPARE_AT_FAULT):
@@ -128,7 +128,7 @@ def is_at_fault(spare: SpareDatabase, error: DatabaseError) -> bool:
     return True
 
 
-def say_that_one_is_taken() -> None:
+def notify_taken() -> None:
     """NOTIFY after the commit. A failure does not matter: any organization can fill the server's
     queue, and the refill also polls once a second."""
     try:
@@ -169,8 +169,8 @@ def _is_ours(session: ServerSession, spare: SpareDatabase) -> bool:
 
 
 def hand_out(session: ServerSession, spare: SpareDatabase, database: str) -> None:
-    """In the transaction that chose it: its new name, the end of its row and of the application's
-    membership."""
+    """Rename it, delete its row and end the application's membership, in the transaction that chose
+    it."""
     spare.delete()
     role, me = sql.Identifier(spare.role_name), sql.Identifier(session.user)
     statements = [

@@ -18,14 +18,14 @@ from orgmgmt import __version__
 
 
 class OpenView(APIView):
-    """Answers everybody, without a query."""
+    """Needs no login, and makes no query."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
     throttle_classes = ()
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = JsonAlways
-    asks_no_database = True
+    needs_no_database = True
 
 
 class HealthView(OpenView):
@@ -48,7 +48,7 @@ class HealthView(OpenView):
 class ReadyView(OpenView):
     """Readiness, for orchestrators. Queries the master."""
 
-    asks_no_database = False
+    needs_no_database = False
 
     @extend_schema(
         operation_id="ready",

@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-untyped]
 
 # The first edition's paths, with `/admin/login` without a slash: with one it is a page.
-_BODIES_ALONE = frozenset({"/org/create", "/admin/login"})
+_FIRST_EDITION = frozenset({"/org/create", "/admin/login"})
 
 
 def is_no_page(request: HttpRequest) -> bool:
@@ -31,7 +31,7 @@ def is_no_page(request: HttpRequest) -> bool:
     if path.startswith("/api/v1/"):
         scheme: str = request.META.get("HTTP_AUTHORIZATION", "")[:7]
         return scheme.lower() == "bearer "
-    return path in _BODIES_ALONE
+    return path in _FIRST_EDITION
 
 
 class _ForPages:

@@ -25,7 +25,7 @@ class Command(DjangoCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["database"] != master.ALIAS:
             if options["app_label"] not in tenancy.tenant_labels():
-                # Else it would record the master's apps as applied, without their tables.
+                # Otherwise it would record the master's apps as applied, without their tables.
                 raise CommandError(
                     "Name a tenant app, as in `migrate accounts`. For all of them: manage.py "
                     "migrate_orgs."
@@ -43,7 +43,7 @@ class Command(DjangoCommand):
                 session.lock(
                     "migration of the master", name="master", timeout_seconds=_WAIT_SECONDS
                 )
-                with master.alone():
+                with master.tenant_apps_hidden():
                     self._migrate(*args, **options)
                 if not options["plan"] and not options["check_unapplied"]:
                     master.forget_tenant_apps()

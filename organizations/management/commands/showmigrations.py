@@ -25,7 +25,7 @@ class Command(DjangoCommand):
             return
         if wanted & tenant_labels:
             raise CommandError(f"{', '.join(sorted(wanted & tenant_labels))}: {_ELSEWHERE}")
-        with master.alone():
+        with master.tenant_apps_hidden():
             super().handle(*args, **options)
         self.stdout.write(f"{', '.join(sorted(tenant_labels))}: {_ELSEWHERE}")
 
