@@ -10,11 +10,10 @@ import secrets
 from dataclasses import dataclass, replace
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import connections, transaction
 from psycopg import sql
 
-from accounts.services import check_email_and_password
+from accounts.validators import check_email, check_fields
 from organizations.audit import recorded
 from organizations.errors import AdoptionRefused, OrganizationBusy, OrganizationExists
 from organizations.models import Organization, Server, random_key
@@ -52,7 +51,7 @@ class _Source:
 def adopt_organization(
     *, database: str, name: str, email: str, undelete: bool = False
 ) -> Organization:
-    """The database's organization, restored into a new database, with this name and address.
+    """Restore the database's organization into a new database, with this name and address.
 
     undelete: also a deleted one. Users, passwords and logins are kept, and the id unless it is
     taken. Raises ValidationError by field, OrganizationExists, AdoptionRefused, OrganizationBusy,
@@ -82,17 +81,9 @@ def adopt_organization(
 
 
 def _validate(*, name: str, email: str) -> None:
-    errors = {}
-    try:
-        validate_name(name)
-    except ValidationError as error:
-        errors["organization_name"] = error.error_list
-    try:
-        check_email_and_password(email=email.strip(), password=secrets.token_urlsafe(32))
-    except ValidationError as error:
-        errors.update(error.error_dict)
-    if errors:
-        raise ValidationError(errors)
+    check_fields(
+        organization_name=lambda: validate_name(name), email=lambda: check_email(email.strip())
+    )
 
 
 def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
