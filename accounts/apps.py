@@ -2,6 +2,6 @@ from django.apps import AppConfig
 
 
 class AccountsConfig(AppConfig):
-    """The people of an organization, in the organization's own database."""
+    """The users and logins of an organization, in its own database."""
 
     name = "accounts"

@@ -11,15 +11,15 @@ from .models import LoginSession
 logger = logging.getLogger(__name__)
 
 _AT_A_TIME = 1_000
-# The rest is left to the next night.
+# The next night continues.
 _LONGEST_SECONDS = 600.0
 
 
 def prune_sessions(*, goes_on: Callable[[], bool] = lambda: True) -> int:
-    """Delete the active organization's expired logins; how many.
+    """Delete the active organization's expired logins. Returns how many.
 
     An ended login stays until it would have expired, so that reuse of its token is recognised. In
-    batches, so that nobody waits long; goes_on is asked before each. Stops when a batch deletes
+    batches, so that nobody waits long; goes_on is called before each. Stops when a batch deletes
     nothing, or time is up: a trigger in the organization's database can keep rows, or a view add
     new ones.
     """

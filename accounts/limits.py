@@ -1,7 +1,7 @@
 """Rate limits and login back-off, shared by all processes.
 
     limits.take("SIGNUP", limits.client_key(request))          # or TooManyRequests
-    with limits.login(request, organization=…, email=…):  # around what compares the password
+    with limits.login(request, organization=…, email=…):  # around the password check
 
 Each limit is a setting, THROTTLE_<name>. A request is counted before its work starts. Only hashes
 are stored: tenancy/counters.py.
@@ -94,7 +94,7 @@ def pause_seconds(name: str) -> int:
 
 
 def _word(organization_id: int) -> str:
-    """The directory's counted_as key; asks the master when another organization is active."""
+    """The same as directory.counted_as; queries the master if the organization is not active."""
     tenant = tenancy.peek()
     if tenant is None or tenant.organization_id != organization_id:
         tenant = directory.get().tenant_by_id(organization_id)
@@ -129,7 +129,7 @@ def login(request: HttpRequest, *, organization: str, email: str) -> Iterator[No
 def own_password(request: HttpRequest, *, organization_id: int, email: str) -> Iterator[None]:
     """Wraps a check of the current password, which the thief of a token would try to guess.
 
-    Errors in other fields are no failed attempt. Raises as `login`.
+    Errors in other fields do not count as failed attempts. Raises as `login` does.
     """
     if not settings.THROTTLES:
         yield
@@ -209,7 +209,7 @@ def news(*, organization_id: int, user_id: int, email: str, is_confirmed: bool) 
 def _take_mail_of(user_id: int | None, *, organization_id: int, email: str) -> None:
     name = _word(organization_id)
     if user_id is not None:
-        # One user's address can be changed to many.
+        # A user's address can be changed again and again.
         take("MAIL_ACCOUNT", "user", name, user_id, organization_id=organization_id)
     _take_mail(name, organization_id=organization_id, email=email)
 
@@ -273,7 +273,7 @@ def _reserve(key: str) -> Reservation:
 def even_time(*, for_success: bool = False) -> Iterator[None]:
     """With ORG_PUBLIC_LOOKUP off, a failed login inside takes at least LOGIN_FLOOR_MS.
 
-    Otherwise the time would tell whether the organization exists: that costs one connection more.
+    Otherwise the time would tell whether the organization exists, which takes one connection more.
     for_success: delay successes too.
     """
     began = time.monotonic()

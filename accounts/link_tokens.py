@@ -57,13 +57,13 @@ def token_for(user: User, *, purpose: Purpose) -> str:
 
 
 def read(token: str, *, purpose: Purpose) -> Link:
-    """Decode the token. Raises InvalidLink; no query."""
+    """Decode the token, without a query. Raises InvalidLink."""
     if len(token) > MAX_LENGTH:
         raise InvalidLink
     try:
         content = _signer(purpose).unsign_object(token, max_age=purpose.lifetime_seconds)
         return Link(purpose, int(content["org"]), int(content["user"]), str(content["fits"]))
-    # The same answer for everything that can be wrong with a stranger's input.
+    # One error for everything that can be wrong with a token.
     except (signing.BadSignature, KeyError, ValueError, TypeError) as error:
         raise InvalidLink from error
 

@@ -106,7 +106,7 @@ def _tenant(organization: str, *, password: str) -> Tenant:
 
 
 def _record_failure(email: str, error: AccountError | OrganizationMismatch) -> None:
-    # One query and one entry in every case, so that the time does not tell.
+    # One query and one entry in every case, so that the response time reveals nothing.
     user_id = User.objects.addressed(email).values_list("pk", flat=True).first()
     act = "login.admin_required" if isinstance(error, AdminRequired) else "login.failed"
     trail.record(act, user_id=user_id, email=email, facts={"reason": error.code})

@@ -67,8 +67,8 @@ def ensure_admin(*, email: str, password_hash: str) -> None:
 def authenticate(*, email: str, password: str) -> User:
     """The active user with this e-mail and password. Raises InvalidCredentials.
 
-    One hash and one query in every case, so that the time does not tell what was wrong. A hash
-    with other parameters is renewed.
+    One hash and one query in every case, so that the response time does not reveal what was wrong.
+    A hash with other parameters is renewed.
     """
     if len(password) > MAX_PASSWORD_LENGTH:
         raise InvalidCredentials
@@ -136,7 +136,7 @@ def start_session(user: User, *, kind: LoginSession.Kind) -> LoginSession:
 
 
 def session_of(credential: Credential) -> LoginSession:
-    """The credential's valid session, with its active user, by one query.
+    """The credential's valid session, with its active user, in one query.
 
     Raises InvalidToken, also if the credential is of another organization than the active one.
     """
@@ -158,7 +158,7 @@ def session_of(credential: Credential) -> LoginSession:
 
 
 def rotate(credential: Credential) -> LoginSession:
-    """Use up a refresh token; the session, with a new refresh_jti.
+    """Use up a refresh token. Returns its session, with a new refresh_jti.
 
     Raises InvalidToken. A token used before ends its session.
     """

@@ -103,7 +103,7 @@ def _read(kind: type[Token], raw: str) -> Credential:
             kind=LoginSession.Kind.TOKEN,
             jti=uuid.UUID(payload["jti"]) if kind is OrgRefreshToken else None,
         )
-    # The same answer for everything that can be wrong with a stranger's input.
+    # One error for everything that can be wrong with a token.
     except _MALFORMED as error:
         raise InvalidToken from error
 

@@ -1,4 +1,4 @@
-"""Validation of e-mail addresses and passwords. No database queries."""
+"""Validates e-mail addresses and passwords. Makes no database query."""
 
 from collections.abc import Callable
 
@@ -52,5 +52,5 @@ def check_new_password(password: str, *, user: User) -> None:
     if len(password) > MAX_PASSWORD_LENGTH:
         # Before the validators, which take long to compare 100 kB with an address.
         raise ValidationError(f"Choose a password of at most {MAX_PASSWORD_LENGTH} characters.")
-    # Django's annotation names the AUTH_USER_MODEL; the validators read attributes alone.
+    # Django's annotation names the AUTH_USER_MODEL; the validators only read attributes.
     validate_password(password, user=user)  # type: ignore[arg-type]

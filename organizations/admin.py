@@ -1,3 +1,3 @@
-"""Where Django looks for a project's admin classes; ours are in staff/."""
+"""Imports the admin classes from staff/, since Django looks for them here."""
 
 from .staff import audit, jobs, organizations, people  # noqa: F401 - registers them

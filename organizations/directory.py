@@ -47,7 +47,7 @@ class MasterDirectory:
         Raises OrganizationNotFound, CredentialUnreadable and InstallationUnclaimed.
 
         A tenant without a place is looked up in the master, in any state except deleted, since
-        provisioning asks too.
+        provisioning needs it too.
         """
         installation.require()
         if tenant.place is not None:
@@ -58,12 +58,15 @@ class MasterDirectory:
         return settings_for(organization.place, owner=organization.name)
 
     def end_session(self, *, role: str, database: str, pid: int) -> bool:
-        """Terminate it; whether there was one. Raises ServerUnavailable and ServerRefused."""
+        """End the role's session. Returns whether there was one.
+
+        Raises ServerUnavailable and ServerRefused.
+        """
         with open_session() as session:
             return backends.end(session, role=role, database=database, pid=pid)
 
     def limit_met(self, *, role: str, database: str) -> str | None:
-        """The reached limit; None also if connections were closed meanwhile."""
+        """The connection limit that is reached; None if there is room again."""
         return backends.limit_met(role=role, database=database)
 
 

@@ -201,7 +201,7 @@ class MasterStillThere(OrganizationError):
 
 
 class NothingToClaim(OrganizationError):
-    """The master is no copy; a claim would only suspend its own organizations."""
+    """The master is not a copy; a claim would only suspend its own organizations."""
 
     code = "nothing_to_claim"
 
@@ -269,7 +269,7 @@ class SignUpClosed(OrganizationError):
 
 
 class CredentialUnreadable(OrganizationError):
-    """None of CREDENTIAL_KEYS opens the organization's stored password."""
+    """None of CREDENTIAL_KEYS decrypts the organization's stored password."""
 
     code = "credential_unreadable"
 

@@ -1,6 +1,6 @@
-"""What can be done with an organization: create, delete, suspend, resume, reconcile.
+"""Creates, deletes, suspends, resumes and reconciles organizations.
 
-REST, commands and the admin call these.
+The API, the commands and Django admin call these functions.
 """
 
 import logging
@@ -154,8 +154,7 @@ def delete_organization(organization: Organization) -> None:
 def _begin_deletion(session: ServerSession, organization: Organization) -> None:
     """Mark row and identity as being deleted, in one commit, before anything is dropped.
 
-    A deletion that cannot be recorded does not start, nor one of a database that is not certainly
-    the row's.
+    Nothing starts if it cannot be recorded, or if the database is not certainly the row's.
     """
     let_in = expected(organization)
     found = identity.certain(session, let_in)

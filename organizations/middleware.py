@@ -104,7 +104,7 @@ def _name_of(path: str, urlconf: str) -> str:
 
 
 def _log_in(request: HttpRequest, credential: tokens.Credential) -> None:
-    """Check by one query that the login is still valid. Raises InvalidToken."""
+    """Check in one query that the login is still valid. Raises InvalidToken."""
     session = services.session_of(credential)
     request.login = session  # type: ignore[attr-defined]
     trail.identify("user", session.user_id)
@@ -142,7 +142,7 @@ def _keep_from_caches(request: HttpRequest, response: HttpResponseBase) -> None:
 
 
 def _keep_for_streaming(response: HttpResponseBase) -> None:
-    """A streamed body is produced after this middleware: activate its organization per step."""
+    """Activate the organization for each step of a streamed body, which is produced later."""
     tenant = tenancy.peek()
     if tenant is None or not isinstance(response, StreamingHttpResponse):
         return

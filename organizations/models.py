@@ -232,7 +232,7 @@ class Template(models.Model):
     role_name = models.CharField(max_length=63, unique=True)
     ready = models.BooleanField(default=False)
     built_at = models.DateTimeField(default=timezone.now)
-    # To the hour: one of other code that was not used for a day is dropped.
+    # Accurate to the hour. A template of other code is dropped when unused for a day.
     used_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -298,8 +298,8 @@ class SpareDatabase(models.Model):
 class AuditEntry(models.Model):
     """An entry of the audit trail, written by organizations/audit. The database refuses changes.
 
-    organization_id is no foreign key: an entry outlives the row. Persons are identified by primary
-    key and by a hash under their organization's key, never by name or address.
+    organization_id is not a foreign key: an entry outlives the row. Persons are identified by
+    primary key and by a hash under their organization's key, never by name or address.
     """
 
     at = models.DateTimeField(default=timezone.now, db_default=Now())

@@ -1,4 +1,4 @@
-"""Names: normalisation, slugs, database and role names. Pure functions, no database."""
+"""Normalises names; makes slugs, database names and role names. Makes no database query."""
 
 import hashlib
 import re
@@ -93,7 +93,7 @@ def _is_invisible(character: str) -> bool:
 def slug_for(key: str) -> str:
     """An ASCII slug for a name's key: the key itself if possible, else with a hash appended.
 
-    At most 50 characters of a-z, 0-9 and hyphens, never digits alone (those are ids).
+    At most 50 characters of a-z, 0-9 and hyphens, never only digits (those are ids).
     """
     if len(key) <= _MAX_SLUG and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", key) and not key.isdigit():
         return key

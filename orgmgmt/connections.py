@@ -1,4 +1,4 @@
-"""Reads for settings.py where the database, the cache and the mail server are, and PUBLIC_URL."""
+"""Reads the settings of the master database, caches, e-mail and PUBLIC_URL for settings.py."""
 
 import re
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from .edge.headers import policy_of
 
 
 class _SchemaRenderer(OpenApiJsonRenderer):
-    """With the content type that every client can read, and that errors have too."""
+    """JSON as application/json, which every client can read."""
 
     media_type = "application/json"
 

@@ -12,7 +12,7 @@ from django.conf import settings
 
 logger = logging.getLogger(__name__)
 
-# One of these is missing when the master was not migrated.
+# One of these is missing if the master was not migrated.
 _FIRST_TABLES = ("organizations", "audit_entries")
 # Between two checks for an unreachable master.
 _FIRST_PAUSE_SECONDS = 0.5
@@ -21,7 +21,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 
 @contextmanager
 def database_ready(*, waits: bool = False) -> Iterator[None]:
-    """Run the block with the configured database, reachable and sufficient.
+    """Run the block once the configured database can be used.
 
     Starts the embedded server if no other is configured, and stops it afterwards unless another
     process uses it. Exits with one sentence if the database cannot be used; with `waits` it waits
@@ -57,7 +57,7 @@ def database_ready(*, waits: bool = False) -> Iterator[None]:
 def _limit_waiting() -> None:
     """Limit how long a statement of this process waits for a lock.
 
-    For migrations above all: while one waits, everybody else queues after it.
+    Above all for migrations: while one waits, all other queries queue after it.
     """
     from django.db import connections
 
@@ -71,9 +71,9 @@ def _limit_waiting() -> None:
 def command_recorded(name: str, *, changes: bool) -> Iterator[None]:
     """Attribute audit entries written inside the block to whoever runs this command.
 
-    A command that can change something gets an entry of its own, written first and by its name
-    alone, since arguments hold names, addresses and passwords. The `migrate` that makes the audit
-    table is recorded afterwards.
+    A command that can change something is itself recorded first, without its arguments, which can
+    contain names, addresses and passwords. The `migrate` that creates the audit table is recorded
+    afterwards.
     """
     import django
     from django.core.management import get_commands
@@ -99,7 +99,7 @@ def command_recorded(name: str, *, changes: bool) -> Iterator[None]:
 
 
 def _trail_exists() -> bool:
-    """Not where `migrate` went to a point before it, or printed its plan."""
+    """False if `migrate` went back to before the audit table, or only printed its plan."""
     from django.db import connections
 
     return "audit_entries" in connections["default"].introspection.table_names()
@@ -109,7 +109,7 @@ def _trail_exists() -> bool:
 def _explained() -> Iterator[None]:
     """Exit with one sentence if the database is gone, busy or without tables.
 
-    The server's own words go to the log: they name hosts, databases and roles.
+    The server's message goes to the log, since it names hosts, databases and roles.
     """
     from django.db import InterfaceError, OperationalError, ProgrammingError
     from psycopg.errors import UndefinedTable

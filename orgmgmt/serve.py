@@ -72,7 +72,7 @@ class _DevelopmentServer(BaseApplication):
 
 
 def _hurry(server: Any, worker: Any) -> None:
-    # After the same time the master kills it, and says "Perhaps out of memory?".
+    # After the same time gunicorn's master kills it, and logs "Perhaps out of memory?".
     worker.cfg.set("graceful_timeout", _GRACE_SECONDS - 2)
 
 
@@ -117,7 +117,7 @@ def _working() -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == me:  # gunicorn's forked workers leave by here too.
+        if os.getpid() == me:  # gunicorn's forked workers come here too.
             _stop(worker)
 
 

@@ -79,7 +79,7 @@ MASTER_APPS = [
 ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off"))
 # Maximum number of organizations, including waiting sign-ups; 0: unlimited.
 ORG_MAX_ORGANIZATIONS = number("ORG_MAX_ORGANIZATIONS", default=0, at_least=0, at_most=10_000_000)
-# What strangers learn from a name: `on` what the first edition told, `masked` all but the first
+# What strangers learn from a name: `on` what the first edition showed, `masked` all but the first
 # admin's address, `off` not even whether the organization exists.
 ORG_PUBLIC_LOOKUP = choice("ORG_PUBLIC_LOOKUP", default="on", among=("on", "masked", "off"))
 # Per process: maximum open connections to organizations' databases, how long an idle one stays

@@ -13,7 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
 
 
 class Request(WSGIRequest):
-    """Django's own, but survives a charset that is no text encoding.
+    """Django's own, but survives a charset that is not a text encoding.
 
     Django decodes the query string with it at once, before any middleware could refuse it (5.2,
     django/http/request.py, HttpRequest.encoding). EdgeMiddleware then answers 415.

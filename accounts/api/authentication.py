@@ -1,6 +1,7 @@
 """DRF authentication by bearer token or browser session.
 
-TenantMiddleware has already read the credential, looked up its login and entered its organization.
+TenantMiddleware has already read the credential, looked up its login and activated its
+organization.
 """
 
 from rest_framework.authentication import BaseAuthentication, CSRFCheck

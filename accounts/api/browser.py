@@ -1,4 +1,4 @@
-"""Login and logout pages of the browsable API, by a session cookie for one organization."""
+"""Login and logout pages of the browsable API. They set and delete one organization's cookie."""
 
 from contextlib import suppress
 from typing import Any

@@ -148,7 +148,7 @@ class LogoutView(GenericAPIView[Any]):
     error_statuses = (401, 403)
 
     def perform_authentication(self, request: Request) -> None:
-        """Not yet: a client that logs out by refresh token may also send a stale access token."""
+        """Does nothing: a client may log out by refresh token and also send an old access token."""
 
     @extend_schema(
         operation_id="logout",

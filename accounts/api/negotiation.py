@@ -12,7 +12,7 @@ from .parsers import StrictJSONParser
 
 # Media types accepted by the paths of the first edition.
 JSON_ONLY = (StrictJSONParser,)
-# No real header has more, and each costs time.
+# Real headers have fewer. Parsing each takes time.
 _MOST_TYPES = 64
 
 

@@ -71,7 +71,7 @@ class Pages(_Strict, PageNumberPagination):
 
 
 def _in_one_order(rows: Any) -> Any:
-    """Add the primary key to the order, or ties could appear on two pages or on none."""
+    """Also order by primary key: otherwise tied rows could appear on two pages or on none."""
     if not isinstance(rows, QuerySet):
         return rows
     query = rows.query

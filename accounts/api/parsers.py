@@ -64,7 +64,7 @@ def _refuse_unstorable(value: Any, depth: int) -> None:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ParseError("The JSON contains a lone surrogate, which is no text.") from None
+            raise ParseError("The JSON contains a lone surrogate (invalid text).") from None
     elif isinstance(value, dict):
         for key, item in value.items():
             _refuse_unstorable(key, depth - 1)

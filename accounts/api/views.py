@@ -88,8 +88,8 @@ def _update(request: Request, user: User, changes: dict[str, Any]) -> User:
 
 
 def _refuse_own(user: User, changes: dict[str, Any]) -> None:
-    """One's own password and address change elsewhere, with the current password: a stolen token
-    must not be enough to take over the account."""
+    """Refuse changes to the caller's own password and address. Those need the current password, at
+    other paths: a stolen token must not be enough to take over the account."""
     errors = {}
     if "password" in changes:
         errors["password"] = "Change your own password at /api/v1/me/password/."  # noqa: S105
@@ -101,7 +101,7 @@ def _refuse_own(user: User, changes: dict[str, Any]) -> None:
 
 @extend_schema_field(OpenApiTypes.BOOL)
 class FlagFilter(django_filters.ChoiceFilter):
-    """true, false or nothing; anything else is a 400, which BooleanFilter would ignore."""
+    """true, false or nothing; anything else is answered 400. BooleanFilter would ignore it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(choices=(("true", "true"), ("false", "false")), **kwargs)

@@ -1,6 +1,6 @@
 """Password reset and e-mail verification, as used by both the API and the web pages.
 
-Runs outside any organization, or inside another one: a browser may be logged in elsewhere.
+Runs outside any organization, or inside another one: the browser may be logged in to it.
 """
 
 from django.conf import settings
@@ -18,7 +18,7 @@ from organizations.tenancy.http import other_organization
 
 from . import services
 
-# The same answer for every address.
+# The same for every address.
 RESET_REQUESTED = "If an account has this address, we have sent an e-mail with a link."
 
 

@@ -79,8 +79,8 @@ class _Page(View):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = super().dispatch(request, *args, **kwargs)
-        # Keep the token in the address from other sites. Not `no-referrer`: browsers then post the
-        # form with the origin `null`, which the CSRF check refuses.
+        # Hide the token in the URL from other sites. Not `no-referrer`: browsers then post the form
+        # with the origin `null`, which the CSRF check refuses.
         response["Referrer-Policy"] = "strict-origin"
         return response
 

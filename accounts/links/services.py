@@ -68,5 +68,5 @@ def _user_of(link: Link, *, lock: bool) -> User:
 
 
 def _acting_as(user: User) -> AbstractContextManager[None]:
-    """Attribute the act to the user, since the link is the credential."""
+    """Attribute the action to the user, since the link is the credential."""
     return trail.acting(replace(trail.origin(), actor="user", actor_id=user.pk))

@@ -79,7 +79,7 @@ class SignUpStatusOutput(serializers.Serializer[Any]):
 
 
 class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
-    """An organization as its users see it; without where its database is."""
+    """An organization as its users see it, without the location of its database."""
 
     class Meta:
         model = Organization

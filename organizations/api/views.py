@@ -110,7 +110,7 @@ class GetOrganizationView(FirstEditionView):
         return Response(serializers.FirstEditionOrganizationOutput(organization).data)
 
     def _is_staff(self, request: Request) -> bool:
-        with suppress(APIException):  # A form that has expired, say.
+        with suppress(APIException):  # For example, an expired CSRF token.
             return StaffMaySee().has_permission(request, self)
         return False
 

@@ -81,7 +81,7 @@ def person(organization_id: int | None, email: str) -> str:
 
 
 def prune() -> int:
-    """Delete entries older than AUDIT_RETENTION_DAYS; how many.
+    """Delete entries older than AUDIT_RETENTION_DAYS. Returns how many.
 
     In batches, so that writers do not wait long. An entry about it is written first: what cannot
     be recorded is not done.

@@ -22,7 +22,7 @@ class MailJobs:
     """Stores each order as a job, which sends the mail."""
 
     def take(self, order: Order) -> None:
-        """Write one row in the master, also for nobody. Raises ServerUnavailable."""
+        """Write one row in the master, even if nobody gets the mail. Raises ServerUnavailable."""
         facts = asdict(order)
         address = facts.pop("address")
         del facts["by"]["address"]

@@ -19,7 +19,7 @@ def migrate(
     """
     engine = _engine(label, name)
     if fingerprint not in ("", engine.fingerprint):
-        raise OtherCode  # Else it would succeed, and leave the organization outdated.
+        raise OtherCode  # Otherwise it would succeed, and leave the organization outdated.
     result = migrate_one(organization, engine)
     if result.kind == Kind.BUSY:
         raise OrganizationBusy(organization.name)
@@ -29,5 +29,5 @@ def migrate(
 
 @lru_cache(maxsize=4)
 def _engine(label: str | None, name: str | None) -> Engine:
-    # Of the code that this process runs: it loads it once.
+    # Cached, since a process loads its code once.
     return Engine(Target(label, name))

@@ -117,7 +117,7 @@ def carry_out(sign_up_id: int, progress: Progress) -> None:
 
 
 def fail(pending: PendingSignUp, error: BaseException) -> None:
-    """Mark it failed for good, with the error as a stranger may read it."""
+    """Mark it failed for good, with an error message that strangers may read."""
     if isinstance(error, OrganizationError) and not isinstance(error, FOR_OPERATORS):
         pending.fail(detail=str(error), code=error.code)
         return

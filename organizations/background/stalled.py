@@ -21,7 +21,7 @@ WHERE job.status = 'doing' AND (
 )
 ORDER BY job.id FOR UPDATE OF job
 """
-# Clears the queueing lock: a second job with it may be waiting by now, and both shall run.
+# Clears the queueing lock: a second job with it may be waiting by now, and both must run.
 _HAND_BACK = """
 UPDATE procrastinate_jobs SET queueing_lock = NULL WHERE id = %(id)s;
 SELECT procrastinate_retry_job_v2(%(id)s, now(), NULL, NULL, NULL)
@@ -30,7 +30,7 @@ _FAIL = "SELECT procrastinate_finish_job_v1(%(id)s, 'failed', false)"
 
 
 def hand_back() -> list[int]:
-    """Return the jobs of workers silent for JOB_STALLED_SECONDS to the queue; the jobs' ids.
+    """Requeue the jobs of workers that were silent for JOB_STALLED_SECONDS. Returns their ids.
 
     A job abandoned 3 × JOB_TRIES times fails: it may be what kills its workers. Raises
     what the database raises.

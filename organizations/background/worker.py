@@ -38,7 +38,7 @@ _BEATS = 4
 
 
 class JobWorker:
-    """Runs jobs until `goes_on` says no; then finishes running ones, or requeues them.
+    """Runs jobs until `goes_on` returns False; then finishes running ones, or requeues them.
 
     queues: their names; empty for all. once: exit when no job waits; otherwise it also enqueues a
     refill when a spare database is taken, and looks for dead workers. Waits for an unreachable
@@ -194,7 +194,7 @@ def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
 def _app(*, is_periodic: bool) -> App:
     """The tasks, with the worker's own connection, direct to the server if that is configured.
 
-    Through a pooler LISTEN hears nothing, and the worker polls. What a job enqueues goes through
+    Through a pooler LISTEN receives nothing, and the worker polls. What a job enqueues goes through
     Django's connection, in its transaction.
     """
     # prepare_threshold: a pooler may run the next statement in another session.

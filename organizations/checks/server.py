@@ -11,8 +11,8 @@ from django.db import Error as DatabaseError
 
 # The master's, and a direct session for provisioning.
 CONNECTIONS_PER_THREAD = 2
-# A worker's, besides its jobs': Procrastinate's three (jobs/worker.py), and one to look for dead
-# workers.
+# A worker's, besides its jobs': Procrastinate's three (background/worker.py), and one to look for
+# dead workers.
 CONNECTIONS_OF_WORKER = 4
 # Its watch over the spare databases: the master's, and a direct session.
 CONNECTIONS_FOR_SPARES = 2
@@ -51,7 +51,7 @@ def _budget(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage
     ).fetchone()
     server, role, database, superuser = row if row else (0, None, None, False)
     own = own_connections()
-    # Those are other roles', to their own databases.
+    # Plus connections of the organizations' roles, to their own databases.
     web: int = settings.WEB_HOSTS * settings.WEB_CONCURRENCY
     everything = own + web * settings.ORG_MAX_CONNECTIONS + settings.WORKER_CONCURRENCY
     threads = "WEB_CONCURRENCY or WEB_THREADS"
@@ -204,7 +204,7 @@ def _open_to_all(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMe
 
 
 def _prepared_transactions(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
-    """A prepared transaction outlives its session, and DROP DATABASE refuses then."""
+    """A prepared transaction outlives its session, and DROP DATABASE fails while there is one."""
     row = connection.execute("SELECT current_setting('max_prepared_transactions')::int").fetchone()
     if row and row[0]:
         yield checks.Warning(

@@ -246,7 +246,7 @@ class _Check:
             yield Finding(twin.name, None, (Problem(Kind.SHARED_ROWS, what, remedy),))
 
 
-# What an act under the organization's lock brings about, and ends itself.
+# Temporary while another process works on the organization, under its lock.
 _OF_AN_ACT = (Kind.UNFINISHED, Kind.MEMBERSHIP, Kind.SCHEMA)
 
 

@@ -1,7 +1,7 @@
 """Attacks one test organization from another in every known way: `manage.py check_isolation`.
 
-Two throw-away organizations are made, and A tries to reach B in every way that is listed here. A
-tenant app adds its own by a module `isolation`, with ROWS, CALLS and KINDS as it needs:
+Makes two throw-away organizations; A tries to reach B in every way that is listed here. A tenant
+app adds attempts in a module `isolation`, with ROWS, CALLS and KINDS as needed:
 
     from organizations.isolation import ADMIN, Call, Side
 """

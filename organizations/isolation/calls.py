@@ -71,7 +71,7 @@ def _address(ours: Side, theirs: Side) -> dict[str, Any]:
     return {"organization": ours.organization.name, "email": ours.admin_email}
 
 
-_NEW_PASSWORD = "another good passphrase"  # noqa: S105 - of people who exist to be attacked
+_NEW_PASSWORD = "another good passphrase"  # noqa: S105 - of throw-away users
 
 
 def _reset(ours: Side, theirs: Side) -> dict[str, Any]:

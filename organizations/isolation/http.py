@@ -161,7 +161,7 @@ def ended(stage: Stage, key: str) -> str:
 def header_beside_a_body(stage: Stage, key: str) -> str:
     before = stage.ours.contents()
     if settings.ORG_PUBLIC_LOOKUP == "off" and asks_for_a_mail(stage, key):
-        # There strangers are told neither about organizations nor about a mismatch.
+        # Then strangers learn neither about organizations nor about a mismatch.
         if written_to(lambda: _with_each_header(stage, key)):
             raise Crossed("a mail was written")
         return "no mail"
@@ -227,7 +227,7 @@ def filtered(stage: Stage, key: str) -> str:
         if stage.theirs.traces_in(listed):
             raise Crossed(f"{', '.join(query)}: rows of B's")
         expect(call_of(key), answer)
-    return f"{answer.status_code} {code_of(answer)}, A's rows alone".replace(" ,", ",")
+    return f"{answer.status_code} {code_of(answer)}, only A's rows".replace(" ,", ",")
 
 
 def _listed(answer: HttpResponse) -> object:

@@ -82,7 +82,7 @@ ADDRESS_LIMITS = {f"THROTTLE_{name}" for name in ("SIGNUP", "LOOKUP", "REFRESH")
 
 @attempt(FAMILY, "B limited by A's requests, one limit at a time", over=lambda _: [*LIMITS])
 def throttled(stage: Stage, name: str) -> str:
-    """At B a person with the same id, and the same address for limits by address."""
+    """B is tried with a user of the same id and with the same address."""
     act, address = LIMITS[name], f"{secrets.token_hex(8)}@example.invalid"
     limits = dict.fromkeys([*LIMITS, *ADDRESS_LIMITS]) | {"LOGIN_FREE_FAILURES": 1_000}
     limits[name] = 1 if name == "LOGIN_FREE_FAILURES" else "1/min"
@@ -94,4 +94,4 @@ def throttled(stage: Stage, name: str) -> str:
         raise Crossed("B is slowed down too")
     if answer >= 500:
         raise Broken(f"B is answered {answer}")
-    return "A alone is slowed down"
+    return "only A is slowed down"

@@ -1,7 +1,7 @@
 """Isolation attempts: the list of all kinds of credentials and how each is tried at B.
 
 A new kind gets an entry in KINDS, here or in the tenant app's module `isolation`. `existing()`
-reads off the code which kinds there are.
+finds all kinds in the code.
 """
 
 import ast

@@ -85,7 +85,7 @@ def _said(error: Exception) -> str:
 
 
 class _AtOnce:
-    """Writes each mail here at once: a worker of the installation would send it."""
+    """Writes each mail here and at once. A job would be run by the installation's own worker."""
 
     def take(self, order: Order) -> None:
         organization = Organization.objects.usable().filter(pk=order.organization_id).first()

@@ -15,7 +15,7 @@ FAMILY = "server"
 # PostgreSQL's messages, since libpq gives no SQLSTATE for a failed connect. For a server in another
 # language the catalog is used.
 _NO_PRIVILEGE = "permission denied for database"
-_WRONG_PASSWORD = "password authentication failed"  # noqa: S105 - words of the server's
+_WRONG_PASSWORD = "password authentication failed"  # noqa: S105 - the server's words
 
 
 def other_databases(stage: Stage) -> Sequence[str]:
@@ -47,7 +47,7 @@ def connects(stage: Stage, database: str) -> str:
         _enter(stage, stage.ours.organization.database_name)  # The server still answers.
         if _says_no(stage, database, str(error)):
             return "no CONNECT privilege, by the catalog"
-        raise Broken("refused, but not for want of the CONNECT privilege") from error
+        raise Broken("refused, but not because the CONNECT privilege is missing") from error
     raise Crossed("connected")
 
 
@@ -73,7 +73,7 @@ def _says_no(stage: Stage, database: str, words: str) -> bool:
 
 @attempt(FAMILY, "The catalog lets A's role connect to another database")
 def by_the_catalog(stage: Stage, subject: str) -> str:
-    """All by one query, including those that a sample leaves out.
+    """One query for all databases, including those that a sample leaves out.
 
     A database that accepts no connections is closed whatever its privileges: template0, and an
     organization's that is being created. But a template must be closed in both ways.
@@ -112,7 +112,7 @@ def another_role(stage: Stage, whose: str) -> str:
             "refused, but not for the password (or in another language: set the server's "
             "lc_messages to C)"
         ) from error
-    raise Crossed("connected: pg_hba.conf asks for no password")
+    raise Crossed("connected: pg_hba.conf requires no password")
 
 
 @attempt(FAMILY, "A's role has an additional attribute")
@@ -127,7 +127,7 @@ def attributes(stage: Stage, subject: str) -> str:
     names = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
     if has := [name for name, set_ in zip(names, found[:-1], strict=True) if set_]:
         raise Crossed(", ".join(has))
-    return "LOGIN alone"
+    return "only LOGIN"
 
 
 @attempt(FAMILY, "A's role is a member of another role")
@@ -153,7 +153,7 @@ def ownership(stage: Stage, subject: str) -> str:
         raise Broken("it does not own its own")
     if names != {own}:
         raise Crossed(", ".join(sorted(names - {own})))
-    return "its own alone"
+    return "only its own"
 
 
 @attempt(FAMILY, "A SECURITY DEFINER function of another role can be called")

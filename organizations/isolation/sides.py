@@ -1,4 +1,4 @@
-"""One of the two test organizations. Their rows differ only in whose they are."""
+"""One of the two test organizations. Both have the same rows, except for their domain."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

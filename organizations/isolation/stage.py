@@ -99,7 +99,7 @@ def staged(*, sample: int | None = None) -> Iterator[Stage]:
 
 
 def clean() -> list[str]:
-    """Remove what a killed run left; the names. Raises AnotherRun."""
+    """Remove what a killed run left. Returns the names. Raises AnotherRun."""
     with open_session() as session:
         if not session.try_lock(_LOCK):
             raise AnotherRun
@@ -107,7 +107,7 @@ def clean() -> list[str]:
 
 
 def remove_leftovers() -> list[str]:
-    """Delete all organizations made by this module, and no others; their names."""
+    """Delete all organizations made by this module, and no others. Returns their names."""
     removed = []
     # An interrupt during a query can have left a broken connection.
     connections.close_all()

@@ -162,7 +162,7 @@ def notified(stage: Stage, subject: str) -> str:
         raise Broken("B does not hear its own")
     if heard(stage.ours.direct):
         raise Crossed("B heard it")
-    return "B hears its own alone"
+    return "B hears only its own"
 
 
 @attempt(FAMILY, "A's advisory lock, temporary table or large object seen in B")

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class JobsConfig(AppConfig):
-    """What Procrastinate's tables do not hold: progress, and sign-ups that wait."""
+    """Job progress and waiting sign-ups, beside Procrastinate's tables."""
 
     name = "organizations.jobs"
     label = "jobs"

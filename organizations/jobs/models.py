@@ -33,7 +33,7 @@ class Job(ProcrastinateJob):
 class JobProgress(models.Model):
     """A job's progress, and why its last try failed. Written while it runs, in separate commits.
 
-    job_id is no foreign key, since Procrastinate owns its tables. Holds no secrets.
+    job_id is not a foreign key, since Procrastinate owns its tables. Holds no secrets.
     """
 
     job_id = models.BigIntegerField(primary_key=True)
@@ -75,7 +75,7 @@ class PendingSignUpQuerySet(models.QuerySet["PendingSignUp"]):
         return self.filter(state__in=PendingSignUp.State.open())
 
     def expire(self) -> int:
-        """Fail those that no worker completed in ORG_SIGNUP_EXPIRY_MINUTES; how many."""
+        """Fail those that no worker completed in ORG_SIGNUP_EXPIRY_MINUTES. Returns how many."""
         oldest = timezone.now() - timedelta(minutes=settings.ORG_SIGNUP_EXPIRY_MINUTES)
         detail = "The sign-up was not processed in time. The name is free: sign up again."
         return self.filter(created_at__lt=oldest).end(
@@ -83,7 +83,7 @@ class PendingSignUpQuerySet(models.QuerySet["PendingSignUp"]):
         )
 
     def end(self, **facts: object) -> int:
-        """End those that have not ended, and delete their secrets; how many."""
+        """End those that have not ended, and delete their secrets. Returns how many."""
         emptied = {"sealed_password_hash": "", "email": "", "base_url": ""}
         return self.open().update(**emptied, **facts, ended_at=timezone.now())
 
@@ -96,8 +96,8 @@ class PendingSignUp(models.Model):
     """A sign-up that was answered 202. While it is open nobody else gets the name.
 
     token_digest: SHA-256 of the status URL's token. sealed_password_hash: encrypted; emptied by the
-    statement that ends the sign-up. base_url: of the links in the first mail. organization_id is no
-    foreign key: the row outlives a deleted organization.
+    statement that ends the sign-up. base_url: of the links in the first mail. organization_id is
+    not a foreign key: the row outlives a deleted organization.
     """
 
     class State(models.TextChoices):

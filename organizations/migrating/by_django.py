@@ -36,7 +36,7 @@ class _Executor(MigrationExecutor):
 def run(step: Step, state: ProjectState, tenant: Tenant) -> None:
     """Apply or unapply one migration. Raises what it raises, and django.db.Error.
 
-    state: the step's, rendered for this run alone. Closes its connection afterwards. Raises
+    state: the step's, rendered for this run only. Closes its connection afterwards. Raises
     MigrationHalfDone for one that is not atomic.
     """
     try:

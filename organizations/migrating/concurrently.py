@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
 _COMMENTS = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
-# They wait for older transactions without blocking anybody: a lock_timeout would help nobody, and
+# They wait for older transactions without blocking anybody: a lock_timeout would only
 # leave an invalid index.
 _CONCURRENTLY = re.compile(
     _COMMENTS + r"(?:CREATE\s+(?:UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX\b[^;]*?|"

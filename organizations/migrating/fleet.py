@@ -47,8 +47,8 @@ class Canary:
 class Options:
     """The options of a run.
 
-    parallel, 0: twice the cores, as far as the server has room. goes_on: asked once the canaries
-    are done. is_interrupted: asked all the time; True ends the run after what is under way.
+    parallel, 0: twice the cores, as far as the server has room. goes_on: called once the
+    canaries are done. is_interrupted: called often; True ends the run after the running ones.
     """
 
     target: Target = Target()  # noqa: RUF009 - frozen
@@ -69,8 +69,8 @@ def run(
 ) -> Report:
     """Migrate the outdated of `organizations` to the target; with `verify`, look at all of them.
 
-    One query when none is outdated. A failed organization stays where it was and does not affect
-    the others. Raises MigrationsIncoherent, MigrationUnknown, InstallationUnclaimed,
+    Makes one query if none is outdated. A failed organization stays where it was and does not
+    affect the others. Raises MigrationsIncoherent, MigrationUnknown, InstallationUnclaimed,
     ServerUnavailable and what the master's database raises.
     """
     began = time.monotonic()
@@ -84,7 +84,7 @@ def run(
         in_step=Count("pk", filter=~_outdated(engine)),
     )
     report = Report(considered=numbers["chosen"])
-    if not options.verify:  # Else these have a turn too.
+    if not options.verify:  # With it these have a turn too.
         report.in_step_before = numbers["in_step"]
     if numbers["chosen"]:
         installation.require()

@@ -18,7 +18,7 @@ _BY_TIME = "state = 'active' AND query_start < now() - make_interval(secs => %s)
 
 
 def end(session: ServerSession, *, role: str, database: str, pid: int) -> bool:
-    """Terminate the role's session with this process id; whether there was one.
+    """Terminate the role's session with this process id. Returns whether there was one.
 
     As a member of the role, in a transaction that is rolled back: nobody else sees the membership,
     existing ones stay, and a crash leaves none.

@@ -77,7 +77,7 @@ def ensure_database(
 ) -> None:
     """Create the database with `role` as its owner, or continue where an earlier try stopped.
 
-    key: of the row that it is made for. template: the database to copy; none: an empty one. Nobody
+    key: of the row that it is made for. template: the database to copy; None: an empty one. Nobody
     can connect before its OID is in the role's identity and CONNECT is revoked from PUBLIC. The
     application's role may connect, only to read the size; it owns nothing inside. Raises
     DatabaseTaken.
@@ -130,7 +130,7 @@ def _drop(session: ServerSession, database: str, role: str) -> None:
 
 
 def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
-    """Undo what the database's owner may have set, and let nobody in any more.
+    """Undo what the database's owner may have set, and refuse new connections.
 
     The owner can make it a template, give it a connection limit and settings, and hold locks in an
     endless transaction: so its sessions end first. The session is a member of the role.
@@ -197,7 +197,7 @@ def close_master(session: ServerSession) -> None:
 
 
 def sizes_bytes(databases: Iterable[str]) -> dict[str, int]:
-    """Size on disk in bytes of each existing database, by one query."""
+    """Size on disk in bytes of each existing database, in one query."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname = ANY(%s) "

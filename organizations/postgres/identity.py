@@ -1,4 +1,4 @@
-"""Identity: proof of whose a database is, stored where its owner cannot change it.
+"""Identity: proof of which row a database belongs to, stored where its owner cannot change it.
 
 It is the COMMENT ON ROLE of the role that owns the database, in a catalog that all databases of the
 server share. Only a superuser, or a role with CREATEROLE and the ADMIN option on it, may write it
@@ -48,7 +48,7 @@ class Identity:
 
     @classmethod
     def read(cls, comment: str | None) -> "Identity | None":
-        """The identity in a role's comment; None if it is no identity."""
+        """The identity in a role's comment; None if it holds none."""
         try:
             said = json.loads(comment or "null")
             if said["orgmgmt"] != _FORMAT:

@@ -44,7 +44,7 @@ class Standing:
 
 
 def standing() -> Standing:
-    """The current standing, by a query."""
+    """The current standing. Makes one query."""
     with connections["default"].cursor() as cursor:
         cursor.execute(STATEMENT)
         row = cursor.fetchone()

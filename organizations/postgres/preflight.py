@@ -14,8 +14,8 @@ MINIMUM_SERVER_VERSION = 160000
 class Unusable(Exception):
     """One sentence that says why the server cannot be used, and what to do.
 
-    It names host, port and database, never a password. passes: it may resolve by itself in a
-    moment, as far as the server's words tell.
+    It names host, port and database, never a password. passes: by the server's
+    message it may resolve by itself.
     """
 
     def __init__(self, sentence: str, *, passes: bool = False) -> None:

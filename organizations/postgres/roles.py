@@ -41,7 +41,7 @@ def ensure_role(
     verb = "ALTER" if exists else "CREATE"
     name = sql.Identifier(role)
     statements = [
-        # The one limit that it cannot change itself: else it could use up the server's.
+        # The one limit that it cannot change itself. Without it, it could use up the server's.
         sql.SQL(
             verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE PASSWORD {} CONNECTION LIMIT {}"
         ).format(name, sql.Literal(verifier), sql.Literal(settings.ORG_CONNECTION_LIMIT))
@@ -110,8 +110,8 @@ def drop_role(session: ServerSession, *, role: str) -> None:
     """Drop the role if it exists; it must own no database any more.
 
     Another organization's role can have granted it something, or do so at any time. That grant is
-    in the other organization's database, which nobody enters on another's behalf. Then the role
-    stays without login and password, and drop_disabled() tries again. Raises if the server is
+    in the other organization's database, which is not entered for this one. Then the role stays
+    without login and password, and drop_disabled() tries again. Raises if the server is
     unavailable, or not even the login can be removed.
     """
     # Not IF EXISTS: PostgreSQL requires CREATEROLE even if there is nothing to drop.
@@ -157,9 +157,9 @@ def _is_unwanted(comment: str | None, installation: str) -> bool:
 
 
 def drop_disabled(session: ServerSession) -> list[str]:
-    """Drop the roles that drop_role() had to keep and that nothing refers to now; their names.
+    """Drop the roles that drop_role() had to keep and that nothing refers to now.
 
-    One that still cannot be dropped does not affect the others.
+    Returns their names. One that still cannot be dropped does not affect the others.
     """
     rows = session.connection.execute(_DISABLED, (ROLE_PATTERN,)).fetchall()
     found = [role for role, comment in rows if _is_unwanted(comment, session.installation)]

@@ -137,7 +137,7 @@ class ServerSession:
         return None if row is None else row[0]
 
     def try_lock(self, organization_key: str) -> bool:
-        """Take the organization's lock if it is free; whether it was."""
+        """Take the organization's lock if it is free. Returns whether it was."""
         taken = self.value("SELECT pg_try_advisory_lock(%s)", (lock_number(organization_key),))
         return bool(taken)
 
@@ -200,7 +200,7 @@ def lock_number(organization_key: str) -> int:
 
 @contextmanager
 def open_session(*, new: bool = False) -> Iterator[ServerSession]:
-    """A session with the server for this block alone; its locks end with it.
+    """A session with the server for this block only; its locks end with it.
 
     new: do not reuse an open session, because sessions are being cut and a stored one could be
     next. Raises ServerUnavailable if it cannot be opened or breaks, and for other PostgreSQL errors

@@ -1,6 +1,6 @@
 """SQL that a superuser runs once on the server: revokes CONNECT, sets up roles and owners.
 
-Imports psycopg alone: the embedded server runs it before Django is set up.
+Imports only psycopg: the embedded server runs it before Django is set up.
 """
 
 from psycopg import sql

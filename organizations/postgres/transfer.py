@@ -59,7 +59,7 @@ def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
         ThreadPoolExecutor(max_workers=2) as listeners,
     ):
         assert reading.stdout is not None  # noqa: S101 - a pipe
-        # Keep the pipe only in pg_restore: else pg_dump would wait for ever after that has ended.
+        # Keep the pipe only in pg_restore: otherwise pg_dump would wait for ever after its end.
         reading.stdout.close()
         try:
             words = list(listeners.map(_last_words, (reading, writing)))

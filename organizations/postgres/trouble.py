@@ -1,4 +1,4 @@
-"""Tells an unavailable server from one that refused a single statement.
+"""Tells whether the server is unavailable, or only refused one statement.
 
 psycopg raises OperationalError for both: a broken connection, and a lock that timed out, a
 cancelled statement, a database in use.

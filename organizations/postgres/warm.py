@@ -26,7 +26,7 @@ IDLE_SECONDS = 300.0
 
 
 class Stock:
-    """At most one per thread, since a thread uses one session at a time.
+    """Idle sessions, at most one per thread, since a thread uses one at a time.
 
     Sessions are reset before reuse: no settings, locks or transaction. Safe from any thread.
     """

@@ -52,10 +52,10 @@ def refuse_incoherent_migrations() -> None:
 
 
 def fingerprint_of(migrations: Iterable[str]) -> str:
-    """The fingerprint of a database with these, as `app.name`; with all, it is the code's own.
+    """The fingerprint of a database with these migrations, as `app.name`; with all: the code's own.
 
-    One that the code does not know counts by its name; but one whose file is gone, since
-    another that is there replaces it, does not count: Django keeps its row.
+    One that the code does not know counts by its name, unless the code has deleted it and one of
+    these replaces it: Django keeps its row.
     """
     return _fingerprint_of(*_key(), frozenset(migrations))
 
@@ -95,7 +95,7 @@ def _problem(labels: tuple[str, ...], modules: Modules) -> str | None:
 def _sources(
     labels: tuple[str, ...], modules: Modules
 ) -> tuple[Mapping[str, bytes], Mapping[str, set[str]]]:
-    """The source of each migration, and for each replaced one, by which."""
+    """The source of each migration, and for each replaced one the names that replace it."""
     # The source, not only the name: in development migrations get edited.
     found, replacing = {}, defaultdict[str, set[str]](set)
     for (label, name), migration in disk_migrations().items():
@@ -109,7 +109,7 @@ def _sources(
 
 def _digest(sources: Mapping[str, bytes], names: Iterable[str]) -> str:
     digest = hashlib.sha256(django.get_version().encode())
-    # By label and name, not by the two as one word: `a_b.0001` sorts after `a.0001`.
+    # By label and name, not by the joined text: `a_b.0001` sorts after `a.0001`.
     for name in sorted(names, key=lambda each: each.split(".", 1)):
         content = sources.get(name)
         if content is None:

@@ -1,6 +1,6 @@
-"""Removes what is left: half-made templates and spare databases, files of deleted organizations.
+"""Removes leftovers: half-made templates and spare databases, files of deleted organizations.
 
-Leaves alone what no row names.
+Does not touch what no row names.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ _PAGE = 1_000
 
 
 def clean(session: ServerSession, *, wait_seconds: float) -> tuple[Names, Names, Names]:
-    """Drop what is half made; the names of what was dropped, skipped and failed.
+    """Drop what is half made. Returns the names of what was dropped, skipped and failed.
 
-    What another process still works on after the wait is skipped: that one cleans up itself. What
+    What another process still works on after the wait is skipped: that process cleans up. What
     cannot be dropped does not affect the others.
     """
     dropped: list[str] = []

@@ -70,10 +70,10 @@ def make(session: ServerSession) -> SpareDatabase:
 
 
 def fill(session: ServerSession, *, goes_on: Callable[[], bool] = lambda: True) -> tuple[int, int]:
-    """Make missing spares and drop surplus ones; how many of each.
+    """Make missing spares and drop surplus ones. Returns how many of each.
 
     One process at a time makes or drops one; a second waits for it and looks again. goes_on is
-    asked before each. One that cannot be dropped does not affect the others; its error is raised
+    called before each. One that cannot be dropped does not affect the others; its error is raised
     at the end.
     """
     _ = session.installation  # Raises in a copy of a master, even if there is nothing to make.
@@ -119,7 +119,7 @@ def run(
     pause: Callable[[float], None] = time.sleep,
     instead: Callable[[], None] | None = None,
 ) -> None:
-    """Fill up, and again whenever one is taken, until `goes_on` says no.
+    """Fill up, and again whenever one is taken, until `goes_on` returns False.
 
     Waits for an unavailable server; failures are retried with growing pauses. instead: called
     instead of filling up.

@@ -1,4 +1,4 @@
-"""What is reported of provisioning: the steps done, on the rows, and the seconds of each."""
+"""Reports provisioning: records each step on the rows, and measures its seconds."""
 
 import time
 from collections.abc import Iterator

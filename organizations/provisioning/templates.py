@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 LOCK = "\x00templates"
 KEPT_UNUSED = timedelta(days=1)
 _USE_IS_NOTED = timedelta(hours=1)
-# The pause after a failed build: else every sign-up would try again, and take twice as long.
+# The pause after a failed build: otherwise every sign-up would try again, and take twice as long.
 _PAUSE_SECONDS = 60.0
 _not_before = 0.0
 
@@ -116,7 +116,7 @@ def distrust(template: Template) -> None:
 
 
 def build(session: ServerSession) -> Template | None:
-    """Build a template of this code. The lock must be held, and none be ready.
+    """Build a template of this code. The lock must be held, and no template be ready.
 
     None if a copy would differ from what the migrations make: that is recorded, and logged once.
     Raises what PostgreSQL and Django raise. In both cases nothing is left of it.
@@ -205,7 +205,7 @@ def _publish(session: ServerSession, template: Template) -> None:
 
 
 def drop_unfinished(session: ServerSession, failed: list[str] | None = None) -> list[str]:
-    """Drop unready templates, and those of other code unused for a day; their names.
+    """Drop unready templates, and those of other code unused for a day. Returns their names.
 
     The lock must be held, so the maker of an unready one is dead. failed: collects the names of
     those that cannot be dropped now.

@@ -1,4 +1,4 @@
-"""Deletes organizations and rolls back unfinished ones. Called by lifecycle.py."""
+"""Deletes organizations, rolls back unfinished ones, and changes their status."""
 
 import logging
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Schema versions: the migrations behind a fingerprint, and those that only the code has."""
+"""Schema versions: which migrations a fingerprint stands for, and which a database lacks."""
 
 import threading
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ def remember(fingerprint: str, migrations: Iterable[str]) -> None:
     if fingerprint in _known:
         return
     names = sorted(migrations)
-    # Raw: get_or_create would query first, and two processes may write it at the same time.
+    # Not get_or_create, which would query first; and two processes may write it at the same time.
     SchemaVersion.objects.bulk_create(
         [SchemaVersion(fingerprint=fingerprint, migrations=names)], ignore_conflicts=True
     )

@@ -140,9 +140,9 @@ class Claimed:
 def claim_installation(*, new: bool) -> Claimed:
     """Put this copy of a master into use.
 
-    new: as a separate installation beside the original; else in its place. All processes of the
-    application must be stopped. All in one transaction. Raises MasterStillThere if the original is
-    on this server and `new` is false, and NothingToClaim in a master that is no copy.
+    new: as a separate installation beside the original; otherwise in its place. All processes of
+    the application must be stopped. All in one transaction. Raises MasterStillThere if the original
+    is on this server and `new` is false, and NothingToClaim in a master that is not a copy.
     """
     before = installation.standing()
     if not before.is_copy:
@@ -230,7 +230,7 @@ def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
 
 
 def _number_on() -> int:
-    """Raise the id sequence so that no organization gets a used id; the next id."""
+    """Raise the id sequence so that no organization gets a used id. Returns the next id."""
     highest = max((each.organization or 0 for _, each, _ in _identities()), default=0)
     with connections["default"].cursor() as cursor:
         cursor.execute(

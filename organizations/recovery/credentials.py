@@ -30,10 +30,11 @@ _WAIT_SECONDS = 10.0
 
 # --- Changed ------------------------------------------------------------------------------------
 def reseal_credentials() -> int:
-    """Re-encrypt all stored secrets with the first of CREDENTIAL_KEYS; of how many organizations.
+    """Re-encrypt all stored secrets with the first of CREDENTIAL_KEYS.
 
     All fields of the master named `sealed_…`: of organizations, spare databases, waiting sign-ups.
-    Raises CredentialUnreadable for one that no key decrypts; those before it are done.
+    Returns the number of organizations. Raises CredentialUnreadable for a secret that no key
+    decrypts; those before it are done.
     """
     count = 0
     for model, names in _sealed():
@@ -150,7 +151,7 @@ def _update(session: ServerSession, organization: Organization, facts: dict[str,
 
 
 def forget_the_rest() -> tuple[int, int]:
-    """Discard spare databases and waiting sign-ups that no key decrypts; how many of each.
+    """Discard spare databases and waiting sign-ups that no key decrypts. Returns how many of each.
 
     The next refill replaces the spares. A sign-up's password hash is lost, so its name is freed.
     """

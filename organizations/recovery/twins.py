@@ -1,7 +1,7 @@
 """Finds organizations that share random values copied from an earlier template.
 
 Compares the tables in which a migration leaves rows, by the values that look random: 16 characters
-or more without a space and with a digit, but no time. UUIDs, keys, tokens and hashes do; a
+or more without a space and with a digit, but not a time. UUIDs, keys, tokens and hashes do; a
 country's name does not, and it does not matter whether it is the same everywhere.
 
 The databases are untrusted: what is read is bounded, and timed by this side's clock.
@@ -113,6 +113,6 @@ def _values(connection: guard.Connection, table: tuple[str, str]) -> set[bytes]:
         with time_limit(_SECONDS):
             rows = connection.execute(query).fetchall()
     except psycopg.ProgrammingError:
-        # A missing table, or something that is no table, has no rows of the template.
+        # A missing table, or something that is not a table, has no rows of the template.
         return set()
     return {hashlib.sha256(str(value).encode()).digest()[:16] for (value,) in rows}

@@ -23,7 +23,7 @@ from .lookups import OfferedLookups
 
 if TYPE_CHECKING:
     _AuditEntryAdmin = admin.ModelAdmin[AuditEntry]
-else:  # Generic in the stubs alone.
+else:  # Generic only in the stubs.
     _AuditEntryAdmin = admin.ModelAdmin
 
 COLUMNS = (

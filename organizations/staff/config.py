@@ -4,6 +4,6 @@ from django.contrib.admin.apps import AdminConfig
 
 
 class PlatformAdminConfig(AdminConfig):
-    """Django admin, with a login page that is limited and a site that tells the audit trail."""
+    """Django admin, with a rate-limited login page, and a site that writes to the audit trail."""
 
     default_site = "organizations.staff.record.PlatformAdminSite"

@@ -7,14 +7,14 @@ from django.http import HttpRequest
 
 if TYPE_CHECKING:
     _ModelAdmin = ModelAdmin[Any]
-else:  # Generic in the stubs alone.
+else:  # Generic only in the stubs.
     _ModelAdmin = ModelAdmin
 
 
 class OfferedLookups(_ModelAdmin):
     """Allows filtering a list by its key and its own filters only.
 
-    Django would allow any column of the model in the address: whoever may see the list could read
+    Django would allow any column of the model in the URL: whoever may see the list could read
     a hidden column, character by character.
     """
 
@@ -29,7 +29,7 @@ class OfferedLookups(_ModelAdmin):
 
 
 def _name(offered: Any) -> str:
-    """A filter's name in the address: a field, a field with its kind, or the filter's own."""
+    """A filter's name in the URL: a field, a field with its kind, or the filter's own."""
     if isinstance(offered, (tuple, list)):
         return str(offered[0])
     return str(getattr(offered, "parameter_name", offered))

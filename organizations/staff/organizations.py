@@ -28,7 +28,7 @@ from .lookups import OfferedLookups
 if TYPE_CHECKING:
     _OrganizationAdmin = admin.ModelAdmin[Organization]
     _ServerAdmin = admin.ModelAdmin[Server]
-else:  # Generic in the stubs alone.
+else:  # Generic only in the stubs.
     _OrganizationAdmin = _ServerAdmin = admin.ModelAdmin
 
 admin.site.site_header = "Organization Management"
@@ -109,7 +109,7 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """The page's rows, with all database sizes fetched by one query."""
+        """The page's rows, with all database sizes fetched in one query."""
         changelist = super().get_changelist_instance(request)
         _note_sizes(list(changelist.result_list))
         return changelist

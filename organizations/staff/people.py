@@ -16,7 +16,7 @@ from .record import RecordedAdmin
 
 if TYPE_CHECKING:
     _UserAdmin = UserAdmin[Staff]
-else:  # Generic in the stubs alone.
+else:  # Generic only in the stubs.
     _UserAdmin = UserAdmin
 
 _RIGHTS = ("is_superuser", "groups", "user_permissions")

@@ -21,7 +21,7 @@ from .login import StaffSite
 
 if TYPE_CHECKING:
     _ModelAdmin = ModelAdmin[Any]
-else:  # Generic in the stubs alone.
+else:  # Generic only in the stubs.
     _ModelAdmin = ModelAdmin
 
 
@@ -50,7 +50,7 @@ class PlatformAdminSite(StaffSite):
 class RecordedAdmin(_ModelAdmin):
     """Records additions, changes and deletions in the audit trail.
 
-    Django calls these after an act, in its transaction, or before a deletion.
+    Django calls these after an action, in its transaction, or before a deletion.
     """
 
     def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:

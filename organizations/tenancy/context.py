@@ -75,7 +75,7 @@ def activation() -> object | None:
 
 
 def reset() -> None:
-    """End all activations of this context, at the edges of a request or job.
+    """End all activations of this context, at the start and end of a request or job.
 
     Blocks that a task was started inside stay active for their own code.
     """

@@ -54,7 +54,7 @@ class Counters(Protocol):
         ...
 
     def release(self, key: str) -> None:
-        """The reserved attempt does not count: it is no failure."""
+        """The reserved attempt does not count: it is not a failure."""
         ...
 
     def forget(self, key: str) -> None:
@@ -62,7 +62,7 @@ class Counters(Protocol):
         ...
 
     def prune(self) -> int:
-        """Remove expired counters, unless the store does so itself; how many."""
+        """Remove expired counters, unless the store does so itself. Returns how many."""
         ...
 
 

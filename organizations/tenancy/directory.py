@@ -39,7 +39,7 @@ class Directory(Protocol):
         ...
 
     def end_session(self, *, role: str, database: str, pid: int) -> bool:
-        """Terminate the back end of the role's session with the database; whether there was one."""
+        """Terminate the role's session with the database. Returns whether there was one."""
         ...
 
     def limit_met(self, *, role: str, database: str) -> str | None:

@@ -184,9 +184,9 @@ class Connection(psycopg.Connection[Any]):
             keeper.end(self.info.user, self.info.dbname, self.pgconn.backend_pid)
         self.pgconn.finish()
 
-    # --- As new for the next ------------------------------------------------------------------
+    # --- Reset for the next holder ------------------------------------------------------------
     def forget(self) -> bool:
-        """Send DISCARD ALL to reset the session; whether the connection can be reused.
+        """Send DISCARD ALL to reset the session. Returns whether the connection can be reused.
 
         Does not wait for the answer, which the next holder reads (`is_as_new`). Through a
         transaction pooler another session would receive it, so there the pooler must do it.

@@ -1,4 +1,4 @@
-"""The organization and the client address that a request names. Compared, never trusted."""
+"""Reads which organization and client address a request names. Compared, never trusted."""
 
 import ipaddress
 import re

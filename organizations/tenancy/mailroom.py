@@ -38,7 +38,7 @@ class Mailroom(Protocol):
     def take(self, order: Order) -> None:
         """Store the order until its mail is sent or no longer worth sending.
 
-        Takes equally long for nobody. Raises what the master's database raises.
+        Takes as long if the recipient is nobody. Raises what the master's database raises.
         """
         ...
 

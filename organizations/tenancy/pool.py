@@ -277,7 +277,7 @@ class Pool:
         return found
 
     def _makes_room_on_server(self, entry: DatabaseEntry, error: psycopg.OperationalError) -> bool:
-        """If the server is full, close one of our idle connections; whether one was closed.
+        """If the server is full, close one of our idle connections. Returns whether one was closed.
 
         Not for the organization's own limit, for which others would pay: that raises
         OrganizationCrowded.

@@ -3,8 +3,8 @@
 The router is asked when a query runs, and never again: the rows stay in `_result_cache`. A view
 that keeps an evaluated query set on its class would show one organization's rows to another.
 Django keeps rows only there, for lists, prefetched relations and pickled query sets (Django 5.2,
-db/models/query.py). So the attribute becomes a descriptor, which remembers who was active when it
-was filled, and hands the rows to nobody else.
+db/models/query.py). So the attribute becomes a descriptor, which remembers which organization was
+active when it was filled, and raises an error in any other.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,7 +22,7 @@ _ROWS, _HOME = "_result_cache", "_result_home"
 
 
 def guard_query_sets() -> None:
-    """Make fetched rows raise WrongTenant, or NoTenant, outside the organization they are of.
+    """Make fetched rows raise WrongTenant, or NoTenant, outside their organization.
 
     Called once, when the apps are ready; later calls do nothing.
     """

@@ -40,7 +40,7 @@ def do_jobs(threads: int) -> Iterator[None]:
 def limit() -> tuple[str, int]:
     """The name and value of the limit on an organization's threads in this process.
 
-    A command has no limit, since it works for nobody else.
+    A command has no limit, since it serves no other organization.
     """
     if guard.serves_requests():
         return "ORG_MAX_THREADS", settings.ORG_MAX_THREADS
@@ -76,7 +76,7 @@ class Share:
         self.lent: dict[int, weakref.ref[guard.Connection]] = {}
 
     def enters(self) -> bool:
-        """Take a place if there is one; whether it did."""
+        """Take a place if there is one. Returns whether it did."""
         _, most = limit()
         if self._taken >= most:
             return False

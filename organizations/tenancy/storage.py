@@ -98,7 +98,7 @@ def keys() -> Iterator[str]:
 
 
 def remove(key: str) -> bool:
-    """Remove all files of the organization with this key; whether none is left.
+    """Remove all files of the organization with this key. Returns whether none is left.
 
     Failures are logged. May be called again.
     """

@@ -29,7 +29,7 @@ class Tenant:
     key: 32 random hexadecimal digits, never reused, unlike an id after a restore of the master.
     Identifies what is stored outside the databases (files, cache entries). place: from the query
     that found the tenant, which saves a second one; None if made from an Organization: then
-    whoever connects asks the master.
+    connecting queries the master.
     """
 
     organization_id: int

@@ -105,7 +105,7 @@ def record(
 
     organization_id: by default the active one; pass None for what concerns no organization, even if
     the request has a token. user_id, email: the person concerned; only a keyed hash of the address
-    is stored. facts: further facts, without secrets and nothing that names a person.
+    is stored. facts: further facts, without secrets and names of persons.
     Writes at once, in the master. As the last statement inside tenancy.atomic() it prevents acts
     that could not be recorded. Raises TrailMissing, and what the database raises.
     """

@@ -1,8 +1,8 @@
 """`atomic`, `on_commit` and `connection` for the active organization's database.
 
 Django's bare ones use the master: a bare `atomic()` around tenant code protects nothing, and one
-inside a library is easily missed. So the master's blocks remember who was active when they began
-(master_backend), and a write that such a block was meant to roll back is refused.
+inside a library is easily missed. So the master's blocks remember which organization was active
+when they began (master_backend), and a write that such a block was meant to roll back is refused.
 """
 
 import logging

@@ -63,7 +63,7 @@ DELETE FROM throttle_counters WHERE key IN (
 
 
 class MasterCounters(BaseCache):
-    """Counters in the table throttle_counters. It counts, and stores nothing else."""
+    """Counters in the table throttle_counters. Implements nothing else of a cache."""
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)

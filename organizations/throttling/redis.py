@@ -38,7 +38,7 @@ end
 
 
 class RedisCounters(RedisCache):
-    """Django's own, which also counts. Redis removes expired keys by itself."""
+    """Django's Redis cache, with counters. Redis removes expired keys by itself."""
 
     def hit(self, key: str, *, seconds: int) -> Hit:
         name, client = self._of(key)

@@ -126,7 +126,7 @@ def domain_answer(
         _note(request, "database too slow", exc)
         exc = errors.TookTooLong()
     if isinstance(exc, OperationalError | InterfaceError):
-        # The server's own words are for the log: they name hosts, databases and roles.
+        # The server's message is for the log: it names hosts, databases and roles.
         _note(request, "database unavailable", exc)
         exc = errors.ServerUnavailable()
     if isinstance(exc, RedisError):

@@ -27,7 +27,7 @@ ALWAYS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _FEATURES),
 }
-# For responses that are no pages: JSON, CSV, files. If shown as a page, nothing in it runs.
+# For responses other than pages: JSON, CSV, files. If shown as a page, nothing in it runs.
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _PAGE = {
     "default-src": ("'none'",),
@@ -99,7 +99,7 @@ class SecurityHeadersMiddleware:
         request.csp = Policy()  # type: ignore[attr-defined]
         response = self.get_response(request)
         for name, value in ALWAYS.items():
-            # A page with a secret in its address sets a stricter policy itself.
+            # A page with a secret in its URL sets a stricter policy itself.
             if name != "Referrer-Policy" or name not in response:
                 response[name] = value
         if request.is_secure() and settings.SECURE_HSTS_SECONDS:

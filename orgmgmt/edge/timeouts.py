@@ -1,7 +1,7 @@
 """Database timeouts for requests: statement_timeout and lock_timeout.
 
-The statement timeout is only for processes that serve requests. Migrations and provisioning take
-as long as they take: they use direct sessions (provisioning/server.py) or lift it
+The statement timeout is only for processes that serve requests. Migrations and provisioning have
+no such limit: they use direct sessions (postgres/sessions.py) or lift it
 (provisioning/migrations.py). The lock timeout is for all.
 """
 
@@ -15,7 +15,7 @@ def limit_connections() -> None:
     """Set both timeouts for all connections that this process opens from now on.
 
     As a startup parameter: it costs no statement, and RESET returns to it. Organizations'
-    connections copy it from the master's entry (provisioning/database.py). An organization could
+    connections copy it from the master's entry (postgres/databases.py). An organization could
     lift it, so the client also has its own timeout (organizations/tenancy/guard.py).
     """
     guard.serve_requests()

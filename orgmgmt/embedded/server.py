@@ -1,6 +1,6 @@
 """Creates, starts and stops the embedded PostgreSQL server.
 
-Callers of what changes it hold the exclusive lock of orgmgmt/embedded/postgres.py.
+Callers that change the server hold the exclusive lock of orgmgmt/embedded/postgres.py.
 """
 
 import contextlib

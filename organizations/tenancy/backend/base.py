@@ -31,7 +31,7 @@ _cursor_names = itertools.count()
 class _Cursor(CursorWrapper):
     """Refuses a result with too many rows, and returns the connection of a thread without a block.
 
-    An iterator fetches a bounded number at a time; any other result is here as a whole.
+    An iterator fetches a bounded number at a time; any other result is in memory as a whole.
     """
 
     db: "DatabaseWrapper"
