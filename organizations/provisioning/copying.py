@@ -1,4 +1,4 @@
-"""Makes a database as a copy of the template, whose tables the organization's role takes over."""
+"""Copies the template database for an organization, whose role takes over the copy's tables."""
 
 import psycopg
 from psycopg import sql

@@ -1,5 +1,5 @@
-// What a page sends says which organization the page was made for. A file, and not in the page: the
-// forms' answers are written into the page's place, where the policy knows no nonce of theirs.
+// Names the organization that the page was made for in each of its requests. A file, not an inline
+// script: DRF replaces the page by a form's response, whose nonce the page's policy does not accept.
 (function () {
   const organization = document.currentScript.dataset.organization;
   $(document).ajaxSend(function (event, xhr) {
