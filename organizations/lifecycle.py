@@ -5,7 +5,7 @@ The API, the commands and Django admin call these functions.
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -85,7 +85,7 @@ def create_organization(
                 raise OrganizationExists(sign_up.name)
         # In parallel: hashing takes about as long as the rest, and releases the GIL.
         hashed = worker.submit(lambda: password_hash or hash_password(sign_up.password))
-        return Created(making.make(session, sign_up, hashed, report), report)
+        return Created(making.make(session, sign_up, hashed.result, report), report)
 
 
 def check_sign_up(sign_up: SignUp) -> SignUp:
@@ -112,15 +112,15 @@ def create_reserved_organization(pending: PendingSignUp, *, password_hash: str) 
     """
     _refuse_in_transaction()
     code.refuse_incoherent_migrations()
-    report, hashed = Report(), Future[str]()
-    hashed.set_result(password_hash)
+    report = Report()
     with open_session() as session:
         with report.step("lock"):
             session.lock(key_of(pending.name), name=pending.name, timeout_seconds=_RESERVED_WAIT)
         if not PendingSignUp.objects.open().filter(pk=pending.pk).exists():
             return None
         sign_up = SignUp(pending.name, pending.email, password="")
-        return Created(making.make(session, sign_up, hashed, report, pending), report)
+        made = making.make(session, sign_up, lambda: password_hash, report, pending)
+        return Created(made, report)
 
 
 # A worker wrongly taken for dead still holds the lock, until its session ends.

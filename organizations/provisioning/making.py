@@ -6,7 +6,7 @@ unfinished organization is undone (undoing.py).
 
 import logging
 import secrets
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import replace
 
 from django.conf import settings
@@ -51,14 +51,14 @@ Step = Organization.Step
 def make(
     session: ServerSession,
     sign_up: SignUp,
-    password_hash: Future[str],
+    password_hash: Callable[[], str],
     report: Report,
     pending: PendingSignUp | None = None,
 ) -> Organization:
     """Make the organization, under its name's lock, which the session holds.
 
-    password_hash: the first admin's; may not be computed yet. pending: the row that reserved
-    the name, for a sign-up that was answered 202.
+    password_hash: waits for the first admin's. pending: the row that reserved the name, for a
+    sign-up that was answered 202.
     Raises what lifecycle.create_organization raises. Then everything was undone; if that was
     impossible, the row says so.
     """
@@ -236,14 +236,14 @@ def _make_by_migrations(
 
 # --- First admin and activation ---------------------------------------------------------------
 def _make_first_admin(
-    organization: Organization, tenant: Tenant, password_hash: Future[str], report: Report
+    organization: Organization, tenant: Tenant, password_hash: Callable[[], str], report: Report
 ) -> None:
     with tenancy.override(tenant):
         # Connect while the hash is still being computed.
         with report.step("connect"):
             tenancy.connection().ensure_connection()
         with report.step("hash"):
-            hashed = password_hash.result()
+            hashed = password_hash()
         with report.step("admin"):
             ensure_admin(email=organization.admin_email, password_hash=hashed)
 
