@@ -231,6 +231,12 @@ def test_a_session_runs_out(logged_in: Client, alpha: Company, member: User) -> 
     assert logged_in.get(ME).status_code == 401
 
 
+def test_a_cookie_is_good_for_so_long_alone(logged_in: Client, settings: Settings) -> None:
+    assert logged_in.get(ME).status_code == 200
+    settings.ORG_SESSION_LIFETIME = -1
+    assert logged_in.get(ME).status_code == 401
+
+
 # --- Writing with a session ---------------------------------------------------------------------
 def test_a_write_with_the_cookie_needs_the_csrf_token(
     logged_in: Client, alpha: Company, member: User

@@ -5,11 +5,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import transaction
 from psycopg import sql
 
 from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationBusy
 from organizations.models import Organization
+from organizations.postgres import identity
+from organizations.postgres.identity import Certain, Expected
+from organizations.postgres.sessions import ServerSession, open_session
+from organizations.provisioning.undoing import expected
 from tests.conftest import PASSWORD, Superuser, leftovers
 from tests.plugin import SERVER
 
@@ -24,16 +29,20 @@ def sign_up(name: str) -> Organization:
 
 def test_reconciling_keeps_what_was_activated_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
     organization = sign_up("Photo Finish")
-    Organization.objects.filter(pk=organization.pk).update(status=Status.PROVISIONING)
-    refresh = Organization.refresh_from_db
+    row = Organization.objects.filter(pk=organization.pk)
+    with open_session() as session, transaction.atomic(using="default"):
+        identity.change(session, expected(organization), state=identity.State.MADE)
+        row.update(status=Status.PROVISIONING)
+    look = identity.certain
 
-    def activated_behind_the_look(self: Organization, *args: Any, **kwargs: Any) -> None:
-        refresh(self, *args, **kwargs)
-        Organization.objects.filter(pk=organization.pk).update(status=Status.ACTIVE)
+    def activated_behind_the_look(session: ServerSession, expected: Expected) -> Certain:
+        found = look(session, expected)
+        monkeypatch.undo()
+        lifecycle._activate(session, row.get())
+        return found
 
-    monkeypatch.setattr(Organization, "refresh_from_db", activated_behind_the_look)
+    monkeypatch.setattr(identity, "certain", activated_behind_the_look)
     lifecycle.reconcile_organizations()
-    monkeypatch.undo()
     organization.refresh_from_db()
     assert organization.status == Status.ACTIVE
     with tenancy.override(organization.tenant), tenancy.connection().cursor() as cursor:

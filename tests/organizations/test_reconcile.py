@@ -63,6 +63,15 @@ def test_a_deletion_that_died_behind_the_drop_is_finished(superuser: Superuser) 
     assert lifecycle.reconcile_organizations()["deleted"] == ["Dropped Ltd"]
 
 
+def test_another_deletion_than_the_rows_is_not_finished() -> None:
+    row = half_deleted("Twice Dying Ltd")
+    rows = Organization.objects.filter(pk=row.pk)
+    rows.update(deletion="0" * 32)
+    assert lifecycle.reconcile_organizations() == IN_ORDER | {"failed": ["Twice Dying Ltd"]}
+    rows.update(deletion=row.deletion)
+    assert lifecycle.reconcile_organizations() == IN_ORDER | {"deleted": ["Twice Dying Ltd"]}
+
+
 def test_one_that_failed_is_undone(superuser: Superuser) -> None:
     row = half_made("Failed Ltd")
     change_status(row, Status.FAILED, only_from=(Status.PROVISIONING,), reason="the disk is full")

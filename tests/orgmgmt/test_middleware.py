@@ -11,6 +11,7 @@ from django.test import Client, RequestFactory, override_settings
 
 from organizations.errors import OrganizationNotFound
 from orgmgmt.edge.middleware import EdgeMiddleware
+from tests.conftest import Company
 
 factory = RequestFactory()
 
@@ -158,9 +159,12 @@ def test_the_documentation_can_be_read_and_nothing_else(client: Client, path: st
     assert client.options(path).status_code == 405
 
 
-def test_what_a_login_answers_is_stored_by_no_cache(client: Client) -> None:
-    response = client.post("/api/v1/auth/token/", {}, content_type="application/json")
-    assert "no-store" in response["Cache-Control"]
+def test_what_is_somebodys_own_is_stored_by_no_cache(alpha: Company, client: Client) -> None:
+    login = client.post("/api/v1/auth/token/", {}, content_type="application/json")
+    ours = {"Authorization": f"Bearer {alpha.token(client)}"}
+    for response in (login, client.get("/api/v1/me/", headers=ours)):
+        assert {"private", "no-store"} <= set(response["Cache-Control"].split(", "))
+        assert {"Authorization", "Cookie"} <= set(response["Vary"].split(", "))
 
 
 def test_a_wrong_method_at_a_page_outside_drf_has_the_one_shape(client: Client) -> None:

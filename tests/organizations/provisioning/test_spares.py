@@ -87,8 +87,11 @@ def test_with_none_left_the_template_serves(spares: list[SpareDatabase]) -> None
     end(*made)
 
 
-def test_a_spare_of_other_code_is_not_taken(spares: list[SpareDatabase]) -> None:
-    SpareDatabase.objects.update(fingerprint="of other code")
+@pytest.mark.parametrize("facts", [{"fingerprint": "of other code"}, {"ready": False}])
+def test_a_spare_of_other_code_or_half_made_is_not_taken(
+    spares: list[SpareDatabase], facts: dict[str, Any]
+) -> None:
+    SpareDatabase.objects.update(**facts)
     created = sign_up()
     assert created.report.path == "template"
     end(created)

@@ -19,7 +19,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from organizations import tenancy
-from organizations.tenancy import ConnectionsExhausted, pool, registry
+from organizations.tenancy import ConnectionsExhausted, guard, pool, registry
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import wait_for
 
@@ -302,8 +302,12 @@ def test_a_lower_ceiling_closes_what_is_above_it(
     assert pool.shared.open == 2
 
 
-def test_a_connect_that_fails_leaves_its_room(alpha: Company, settings: Settings) -> None:
+def test_a_connect_that_fails_leaves_its_room_and_its_organizations_thread(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05
+    settings.ORG_MAX_THREADS = 1
+    monkeypatch.setattr(guard, "_serves_requests", True)
     entry = pool.DatabaseEntry()
 
     def refuse() -> Any:
