@@ -31,7 +31,7 @@ _NOT_COPIED = shutil.ignore_patterns(
     *(".git", ".venv", ".data", ".env", "secrets", "staticfiles", "test-results", "node_modules"),
     *("__pycache__", ".*_cache", ".hypothesis"),
 )
-_TEST_SECONDS, _RUN_SECONDS, _END_SECONDS = 40, 120, 15
+_TEST_SECONDS, _RUN_SECONDS, _END_SECONDS = 60, 150, 15
 _LATE = "from pytest-timeout"
 # Without a test's name it is a module that could not be imported.
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+::.*", re.MULTILINE)
