@@ -14,6 +14,7 @@ from organizations.models import Organization
 from organizations.postgres import identity
 from organizations.postgres.identity import Certain, Expected
 from organizations.postgres.sessions import ServerSession, open_session
+from organizations.provisioning import making
 from organizations.provisioning.undoing import expected
 from tests.conftest import PASSWORD, Superuser, leftovers
 from tests.plugin import SERVER
@@ -38,7 +39,7 @@ def test_reconciling_keeps_what_was_activated_just_now(monkeypatch: pytest.Monke
     def activated_behind_the_look(session: ServerSession, expected: Expected) -> Certain:
         found = look(session, expected)
         monkeypatch.undo()
-        lifecycle._activate(session, row.get())
+        making._activate(session, row.get(), None)
         return found
 
     monkeypatch.setattr(identity, "certain", activated_behind_the_look)
