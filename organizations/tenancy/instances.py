@@ -149,8 +149,8 @@ def _second(method: Any) -> Any:
 def _many(method: Any) -> Any:
     @wraps(method)
     def guarded(self: Any, objs: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
-        if isinstance(self, QuerySet) and router.is_tenant_model(self.model):
-            get()
+        if isinstance(self, QuerySet):
+            router.TenantRouter().db_for_write(self.model)  # Raises NoTenant.
         if not isinstance(objs, QuerySet):
             # The check would use up an iterator.
             objs = list(objs)
