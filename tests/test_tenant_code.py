@@ -37,7 +37,8 @@ def tenant_modules() -> list[Path]:
 def master_modules() -> list[Path]:
     """The master side, but for what makes databases and what tries to reach the wrong one."""
     package = ROOT / "organizations"
-    outside = (package / "provisioning", package / "migrations", package / "isolation")
+    names = ("postgres", "provisioning", "migrations", "isolation")
+    outside = [package / name for name in names]
     return [
         path
         for path in sorted(package.rglob("*.py"))
