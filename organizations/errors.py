@@ -28,7 +28,7 @@ class OrganizationExists(OrganizationError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"The name {name!r} is taken (case, spaces and punctuation are ignored). "
+            f"The name {name!r} is taken (case is ignored, and a hyphen counts as a space). "
             "Choose another name."
         )
 

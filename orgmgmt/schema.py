@@ -40,7 +40,7 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
     409: (
         "Conflict with existing data.",
         body(
-            "The name 'X' is taken (case, spaces and punctuation are ignored). …",
+            "The name 'X' is taken (case is ignored, and a hyphen counts as a space). …",
             "organization_exists",
         ),
     ),

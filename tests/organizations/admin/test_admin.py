@@ -124,7 +124,7 @@ def test_adding_makes_an_organization_and_shows_each_step(staff_client: Client) 
     [
         (
             {"organization_name": "acme_corp"},
-            "is taken (case, spaces and punctuation are ignored). Choose another name.",
+            "is taken (case is ignored, and a hyphen counts as a space). Choose another name.",
         ),
         ({"organization_name": "---"}, "Use a name with at least one letter"),
         ({"password": "12345678"}, "This password is too common."),
