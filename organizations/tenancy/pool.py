@@ -185,10 +185,11 @@ class Pool:
 
     def leave_to_parent(self) -> None:
         """In a forked child, forget the parent's connections; closing would end its sessions."""
-        for connection in self._idle:
+        for connection, (entry, _) in self._idle.items():
             # psycopg warns about a connection collected while open, unless it was in a pool
             # (psycopg 3.3, _connection_base.py, __del__).
             connection._pool = None
+            entry.idle.clear()
         _of_parents.append(self._idle)
         self.__init__()  # type: ignore[misc]
 

@@ -3,9 +3,11 @@ of its own, and a look at the server."""
 
 import os
 import secrets
+import signal
 import subprocess
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +82,70 @@ def manage(
     )
 
 
+class Fork:
+    """A fork of this process that does the act and ends. It starts quicker than a new process.
+
+    Killed, if need be, when the block ends.
+    """
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._code: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            _do_and_end(act)
+
+    def __enter__(self) -> "Fork":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.poll() is None:
+            self.send(signal.SIGKILL)
+            self.wait()
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        if self._code is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if ended else None
+        return self._code
+
+    def wait(self, seconds: float = 30) -> int:
+        deadline = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            assert time.monotonic() < deadline, "it does not end"
+            time.sleep(0.01)
+        return code
+
+
+def _do_and_end(act: Callable[[], object]) -> None:
+    code = 1
+    try:
+        # Its parent's connection is kept, and not used.
+        theirs, connections["default"].connection = connections["default"].connection, None
+        act()
+        del theirs
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def kill_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_in_a_fork(act: Callable[[], object]) -> None:
+    """Do an act that kills its process, in a fork of this one."""
+    with Fork(act) as child:
+        assert child.wait() == -signal.SIGKILL
+
+
 def wait_for(superuser: Superuser, query: str, *parameters: object) -> tuple[object, ...]:
     """The first row of the query, as soon as it has one."""
     deadline = time.monotonic() + 20
@@ -92,7 +158,7 @@ def wait_for(superuser: Superuser, query: str, *parameters: object) -> tuple[obj
 
 
 def reload_configuration(superuser: Superuser) -> None:
-    """Have the server read its files anew; return when sessions that begin now go by them.
+    """Have the server reload its files; return when new sessions use them.
 
     The postmaster reads them before it tells its children (process_reload_request in
     postmaster.c), so that what this session has read, the next one will have.
@@ -117,7 +183,7 @@ def as_role_of(
 
 
 class Code:
-    """The tenant app's migrations, in a package of their own, with others behind them."""
+    """The tenant app's migrations, in a package of their own, with others after them."""
 
     def __init__(self, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder = folder
@@ -125,7 +191,7 @@ class Code:
         self._patch = monkeypatch
 
     def add(self, *statements: str, declared: bool = False) -> None:
-        """Put a migration with each of the statements behind the real ones.
+        """Add a migration with each of the statements after the real ones.
 
         declared: the first one's rows are the same for every organization.
         """

@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from accounts.models import User
 from organizations import tenancy
 from organizations.tenancy import ConnectionsExhausted, guard, pool, registry
 from tests.conftest import Company, Superuser
-from tests.organizations.helpers import wait_for
+from tests.organizations.helpers import Fork, wait_for
 
 from .conftest import lent, visit
 
@@ -133,9 +132,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_who_has_waited_in_vain_is_told_to_try_again(
-    several: list[Company], settings: Settings
-) -> None:
+def test_waiting_in_vain_ends_with_try_again(several: list[Company], settings: Settings) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05
     with tenancy.override(several[0].tenant):
         User.objects.get()
@@ -259,7 +256,7 @@ def test_a_thread_that_ends_with_a_connection_gives_its_room_back(
     assert "was deleted while still open" in str(recwarn.pop(ResourceWarning).message)
 
 
-def test_what_nobody_has_used_for_long_is_closed(
+def test_a_connection_idle_for_long_is_closed(
     alpha: Company, beta: Company, settings: Settings
 ) -> None:
     visit(alpha)
@@ -274,7 +271,7 @@ def test_an_alias_that_goes_takes_its_idle_connections_along(alpha: Company) -> 
     assert pool.shared.open == 0
 
 
-def test_one_that_is_lent_when_its_alias_goes_is_not_kept(alpha: Company) -> None:
+def test_a_connection_in_use_when_its_alias_goes_is_closed_afterwards(alpha: Company) -> None:
     with tenancy.override(alpha.tenant):
         old = backend_here()
         registry.forget(alpha.tenant.alias)
@@ -283,7 +280,7 @@ def test_one_that_is_lent_when_its_alias_goes_is_not_kept(alpha: Company) -> Non
     assert backend(alpha) != old
 
 
-def test_one_of_an_alias_that_was_registered_anew_is_not_kept(alpha: Company) -> None:
+def test_a_connection_of_an_alias_registered_again_is_closed(alpha: Company) -> None:
     with tenancy.override(alpha.tenant):
         old = backend_here()
         registry.forget(alpha.tenant.alias)
@@ -319,17 +316,17 @@ def test_a_connect_that_fails_leaves_its_room_and_its_organizations_thread(
     assert pool.shared.open == 0
 
 
-def test_a_child_of_a_fork_leaves_its_parents_connections_alone(
-    alpha: Company, superuser: Superuser
-) -> None:
+def test_a_child_of_a_fork_opens_its_own_connections(alpha: Company, superuser: Superuser) -> None:
     before = backend(alpha)
-    child = os.fork()
-    if child == 0:
-        left = pool.shared.open
+
+    def visit_and_forget() -> None:
+        assert pool.shared.open == 0, "the child counts its parent's connections"
+        assert backend(alpha) != before, "the child has its parent's session"
+        registry.forget(alpha.tenant.alias)
         gc.collect()
-        os._exit(left)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, "the child counts its parent's connections"
+
+    with Fork(visit_and_forget) as child:
+        assert child.wait() == 0
     assert backend(alpha) == before, "the child has ended its parent's session"
 
 
