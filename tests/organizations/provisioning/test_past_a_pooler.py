@@ -10,7 +10,8 @@ from pytest_django import Settings
 from organizations import lifecycle
 from organizations.directory import MasterDirectory
 from tests.conftest import PASSWORD, Company
-from tests.organizations.helpers import Superuser, manage
+from tests.organizations.helpers import Superuser
+from tests.orgmgmt.environment import settings_of
 
 
 @pytest.fixture
@@ -41,5 +42,5 @@ def test_a_request_goes_through_the_pooler_and_uses_no_server_side_cursor(alpha:
 
 
 def test_the_masters_iterators_use_none_either() -> None:
-    direct = manage("diffsettings", MASTER_DB_DIRECT_URL="postgres://a:b@c/d")
-    assert "'DISABLE_SERVER_SIDE_CURSORS': True" in direct.stdout, direct.stderr
+    made = settings_of(MASTER_DB_DIRECT_URL="postgres://a:b@c/d")
+    assert made.DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] is True
