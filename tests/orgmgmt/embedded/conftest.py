@@ -43,7 +43,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="package")
 def first_start() -> Iterator[tuple[EmbeddedPostgres, list[str]]]:
-    """A server made anew and running, and what programs its making was done by."""
+    """A new server that runs, and the programs that made it."""
     made = make_reachable_folder()
     server, seen = make(made / AWKWARD), []
     real_run = subprocess.run

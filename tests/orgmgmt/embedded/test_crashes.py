@@ -19,13 +19,13 @@ from orgmgmt.embedded.postgres import EmbeddedError, EmbeddedPostgres
 from .helpers import User, ask, linux, make, postmaster_pid, wait_for_end, wait_until
 
 
-@pytest.mark.parametrize("moment", ["postgres.new-*/PG_VERSION", "run/.s.PGSQL.5432"])
-def test_a_first_start_that_is_killed_is_done_again(folder: Path, moment: str) -> None:
+def test_a_first_start_that_is_killed_is_done_again(folder: Path) -> None:
     server = make(folder / "data")
-    user = User(server)
-    wait_until(lambda: any(server.data_dir.glob(moment)))
-    user.kill()
-    assert not server.is_initialised()
+    for moment in ("postgres.new-*/PG_VERSION", "run/.s.PGSQL.5432"):
+        user = User(server)
+        wait_until(lambda moment=moment: any(server.data_dir.glob(moment)))  # type: ignore[misc]
+        user.kill()
+        assert not server.is_initialised()
     with server:
         assert ask(server.connection_parameters(), "SELECT 1") == 1
         assert [*server.data_dir.glob("*.new-*")] == []
@@ -68,7 +68,7 @@ def test_a_start_waits_for_what_a_killed_server_left_alive(server: EmbeddedPostg
 
 
 @linux
-def test_a_process_id_that_another_program_has_by_now_is_no_hindrance(
+def test_a_process_id_that_another_program_has_meanwhile_does_not_stop_a_start(
     server: EmbeddedPostgres,
 ) -> None:
     with server:
@@ -93,7 +93,7 @@ def test_a_process_id_that_another_program_has_by_now_is_no_hindrance(
             other.wait()
 
 
-def test_an_empty_lock_file_is_no_hindrance(server: EmbeddedPostgres) -> None:
+def test_an_empty_lock_file_does_not_stop_a_start(server: EmbeddedPostgres) -> None:
     (server.data_dir / "postgres" / "postmaster.pid").write_text("")
     with server:
         assert ask(server.connection_parameters(), "SELECT 1") == 1
@@ -136,7 +136,7 @@ def test_a_failed_start_says_what_the_log_says_and_leaves_the_server_free(
         assert server.is_running()
 
 
-def test_a_failed_first_start_leaves_nothing_behind(folder: Path) -> None:
+def test_a_failed_first_start_leaves_nothing(folder: Path) -> None:
     wrong = make(folder / "data", no_such_setting="1")
     with pytest.raises(EmbeddedError, match="no_such_setting"):
         wrong.acquire()

@@ -68,7 +68,7 @@ def test_the_longest_path_that_can_hold_the_socket_holds_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["symlink", pytest.param("foreign", marks=as_root)])
-def test_a_socket_folder_put_there_by_somebody_else_is_refused(folder: Path, kind: str) -> None:
+def test_another_users_socket_folder_is_refused(folder: Path, kind: str) -> None:
     server = make(folder / ("y" * 100))
     taken = server.socket_dir
     try:

@@ -1,6 +1,5 @@
 """What a server offers once it is made, and what it asks for before."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from orgmgmt.embedded.postgres import EmbeddedError, EmbeddedPostgres
 from .helpers import REAL_WHEEL_FOLDER, ask, make
 
 
-def test_application_role_is_no_superuser_and_does_not_own_the_master(
+def test_the_applications_role_is_no_superuser_and_does_not_own_the_master(
     running: EmbeddedPostgres,
 ) -> None:
     facts = ask(
@@ -24,15 +23,10 @@ def test_application_role_is_no_superuser_and_does_not_own_the_master(
         *("orgmgmt", "master_org_db", "orgmgmt_owner", "UTF8"),
         *(False, True, True, "é", "C.UTF-8"),
     )
-
-
-def test_superuser_reaches_every_database(running: EmbeddedPostgres) -> None:
     parameters = running.superuser_parameters("master_org_db")
     query = "SELECT current_setting('is_superuser'), current_database()"
     assert ask(parameters, query) == ("on", "master_org_db")
-
-
-def test_connecting_as_the_application_takes_one_round_of_scram(running: EmbeddedPostgres) -> None:
+    # Connecting as the application takes one round of SCRAM.
     query = "SELECT rolpassword FROM pg_authid WHERE rolname = 'orgmgmt'"
     assert ask(running.superuser_parameters(), query).startswith("SCRAM-SHA-256$1:")
 
@@ -46,11 +40,6 @@ def test_settings_win_but_cannot_open_the_network(server: EmbeddedPostgres) -> N
         assert ask(parameters, "SHOW fsync") == "off"
         assert ask(parameters, "SHOW listen_addresses") == ""
         assert ask(parameters, "SHOW timezone") == "UTC"
-
-
-def test_programs_are_those_of_the_wheel(running: EmbeddedPostgres) -> None:
-    shown = subprocess.run([running.bin_dir / "psql", "--version"], capture_output=True, text=True)
-    assert shown.stdout.startswith("psql (PostgreSQL) 18")
 
 
 def test_a_missing_wheel_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

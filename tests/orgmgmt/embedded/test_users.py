@@ -32,7 +32,7 @@ def test_acquiring_twice_registers_once(server: EmbeddedPostgres) -> None:
     assert not server.is_running()
 
 
-def test_stop_stops_whoever_uses_it_and_acquire_starts_it_again(server: EmbeddedPostgres) -> None:
+def test_stop_stops_it_for_all_users_and_acquire_starts_it_again(server: EmbeddedPostgres) -> None:
     with server:
         with psycopg.connect(**server.connection_parameters()):  # type: ignore[arg-type]
             make(server.data_dir).stop()

@@ -12,22 +12,17 @@ from orgmgmt.embedded.postgres import EmbeddedPostgres
 from .helpers import ask
 
 
-@pytest.mark.parametrize("database", ["postgres", "template1", "master_org_db"])
-def test_a_new_role_can_connect_to_no_database(running: EmbeddedPostgres, database: str) -> None:
-    query = f"SELECT has_database_privilege('public', '{database}', 'CONNECT')"
-    assert ask(running.superuser_parameters(), query) is False
-
-
-def test_application_role_cannot_connect_to_the_database_postgres(
+def test_no_database_can_be_connected_to_without_a_right_or_with_a_wrong_password(
     running: EmbeddedPostgres,
 ) -> None:
+    superuser, application = running.superuser_parameters(), running.connection_parameters()
+    for database in ("postgres", "template1", "master_org_db"):
+        query = f"SELECT has_database_privilege('public', '{database}', 'CONNECT')"
+        assert ask(superuser, query) is False, database
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-        ask(running.connection_parameters() | {"dbname": "postgres"}, "SELECT 1")
-
-
-def test_a_wrong_password_is_refused(running: EmbeddedPostgres) -> None:
+        ask(application | {"dbname": "postgres"}, "SELECT 1")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        ask(running.superuser_parameters() | {"password": "wrong"}, "SELECT 1")
+        ask(superuser | {"password": "wrong"}, "SELECT 1")
 
 
 def test_nothing_listens_on_a_network_and_the_socket_wants_scram(
