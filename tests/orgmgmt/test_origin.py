@@ -34,16 +34,13 @@ def pass_through(request: HttpRequest, response: HttpResponseBase | None = None)
     return seen
 
 
-@pytest.mark.parametrize("given", ["a", "A-b_c.9", "x" * 64])
-def test_a_request_id_that_is_one_is_taken_and_sent_back(given: str) -> None:
-    (origin,) = pass_through(factory.get("/", headers={"X-Request-ID": given}))
-    assert origin.request_id == given
-
-
-@pytest.mark.parametrize("given", ["", "x" * 65, "a b", "a\nb", "ä", "<script>", "a;b", "١"])
-def test_another_is_made_instead(given: str) -> None:
-    (origin,) = pass_through(factory.get("/", headers={"X-Request-ID": given}))
-    assert re.fullmatch(r"[0-9a-f]{32}", origin.request_id)
+def test_a_request_id_that_is_one_is_taken_and_another_is_replaced() -> None:
+    for given in ("a", "A-b_c.9", "x" * 64):
+        (origin,) = pass_through(factory.get("/", headers={"X-Request-ID": given}))
+        assert origin.request_id == given
+    for given in ("", "x" * 65, "a b", "a\nb", "ä", "<script>", "a;b", "١"):
+        (origin,) = pass_through(factory.get("/", headers={"X-Request-ID": given}))
+        assert re.fullmatch(r"[0-9a-f]{32}", origin.request_id), given
 
 
 def test_two_requests_have_two_ids_and_are_anonymous() -> None:
@@ -52,31 +49,24 @@ def test_two_requests_have_two_ids_and_are_anonymous() -> None:
     assert (first.actor, first.actor_id, first.address) == ("anonymous", None, "127.0.0.1")
 
 
-def test_behind_a_proxy_the_address_is_what_it_wrote(settings: Settings) -> None:
+def test_with_a_proxy_the_address_is_what_it_wrote(settings: Settings) -> None:
     settings.TRUSTED_PROXY_HOPS = 1
-    headers = {"X-Forwarded-For": "1.1.1.1, 203.0.113.8"}
-    (origin,) = pass_through(factory.get("/", headers=headers))
-    assert origin.address == "203.0.113.8"
-
-
-@pytest.mark.parametrize(
-    ("written", "address"),
-    [
-        ("203.0.113.8:4711", "203.0.113.8"),
-        ("[2001:db8::8]:4711", "2001:db8::8"),
-        ("[2001:db8::8]", "2001:db8::8"),
-        ("2001:db8::8", "2001:db8::8"),
-        ("203.0.113.8:", None),
-        ("[203.0.113.8:1", None),
-        ("unknown", None),
-    ],
-)
-def test_a_proxy_may_write_the_port_too(
-    written: str, address: str | None, settings: Settings
-) -> None:
-    settings.TRUSTED_PROXY_HOPS = 1
-    (origin,) = pass_through(factory.get("/", headers={"X-Forwarded-For": f"1.1.1.1, {written}"}))
-    assert origin.address == address
+    addresses = {
+        "203.0.113.8": "203.0.113.8",
+        "203.0.113.8:4711": "203.0.113.8",
+        "[2001:db8::8]:4711": "2001:db8::8",
+        "[2001:db8::8]": "2001:db8::8",
+        "2001:db8::8": "2001:db8::8",
+        "203.0.113.8:": None,
+        "[203.0.113.8:1": None,
+        "unknown": None,
+    }
+    found = {}
+    for written in addresses:
+        headers = {"X-Forwarded-For": f"1.1.1.1, {written}"}
+        (origin,) = pass_through(factory.get("/", headers=headers))
+        found[written] = origin.address
+    assert found == addresses
 
 
 def test_the_origin_ends_with_a_request_that_raises() -> None:
@@ -89,7 +79,7 @@ def test_the_origin_ends_with_a_request_that_raises() -> None:
     assert trail.origin() == Origin()
 
 
-def test_a_streamed_body_is_the_same_persons_doing_step_by_step() -> None:
+def test_a_streamed_body_is_the_same_persons_act_step_by_step() -> None:
     seen: list[Origin] = []
 
     def body() -> Iterator[bytes]:

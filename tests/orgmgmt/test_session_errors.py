@@ -30,7 +30,7 @@ def full_disk() -> Iterator[None]:
             owner.execute("DROP FUNCTION full_disk CASCADE")
 
 
-def test_a_session_that_cannot_be_saved_is_no_fault_of_the_request() -> None:
+def test_a_session_that_cannot_be_saved_is_503_and_not_400() -> None:
     """Django takes it for one that was deleted meanwhile, and would answer 400."""
     staff = Staff.objects.create_superuser("unlucky", None, PASSWORD)
     with full_disk():
