@@ -153,7 +153,7 @@ def test_a_requests_end_walks_every_alias_of_the_naive_way(cluster: Cluster) -> 
     assert left == (COUNT,), "its rows are removed again"
 
 
-def test_the_references_copy_a_database_and_leave_none_behind(cluster: Cluster) -> None:
+def test_the_references_copy_a_database_and_drop_it(cluster: Cluster) -> None:
     with cluster.superuser() as connection:
         row = connection.execute(
             r"SELECT min(datname) FROM pg_database WHERE datname LIKE 'org\_%'"

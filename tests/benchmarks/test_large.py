@@ -26,29 +26,19 @@ def test_a_part_that_is_done_is_not_made_again_by_the_next_run(tmp_path: Path) -
     assert second.began == first.began
 
 
-def test_it_does_not_begin_without_30_gb_of_disk(
+def test_it_begins_only_with_30_gb_of_disk_of_which_what_it_has_made_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.harness.folders.shutil.disk_usage", lambda path: room(29))
+    def free(byte_count: int) -> None:
+        room = SimpleNamespace(free=byte_count)
+        monkeypatch.setattr("benchmarks.harness.folders.shutil.disk_usage", lambda path: room)
+
+    free(29 * 10**9)
     with pytest.raises(SystemExit, match="has room for 29 GB; 30 are needed"):
         require_disk(tmp_path / "not" / "yet", large.NEEDED_BYTES)
-
-
-def test_what_a_killed_run_has_made_counts_as_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     (tmp_path / "database").write_bytes(b"x" * 100_000)
-    made = size_bytes(tmp_path)
-    assert made >= 100_000
-    less = lambda path: room(30, less=made)  # noqa: E731 - one line is enough
-    monkeypatch.setattr("benchmarks.harness.folders.shutil.disk_usage", less)
-
+    free(30 * 10**9 - size_bytes(tmp_path))
     require_disk(tmp_path, large.NEEDED_BYTES)
-
-
-def room(gigabytes: int, *, less: int = 0) -> SimpleNamespace:
-    """What shutil.disk_usage says."""
-    return SimpleNamespace(free=gigabytes * 10**9 - less)
 
 
 def killed() -> list[Row]:

@@ -5,21 +5,19 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from benchmarks import report
 from benchmarks.harness.rows import Row, Rows
-from benchmarks.reporting import markdown, performance
+from benchmarks.reporting import performance
 from benchmarks.reporting.performance import SECTIONS, fill
 
 SENTENCES = [text for section in SECTIONS for text in section.sentences]
 RESULTS = report.load_all()
 
 
-@pytest.mark.parametrize("text", SENTENCES)
-def test_every_sentence_holds_a_figure_of_a_row(text: str) -> None:
-    assert re.search(r"\{[^{}]+\}", text)
-    assert fill(text, Rows()) == "", "a sentence whose row is missing is left out"
+def test_every_sentence_holds_a_figure_of_a_row() -> None:
+    assert [text for text in SENTENCES if not re.search(r"\{[^{}]+\}", text)] == []
+    # A sentence whose row is missing is left out.
+    assert [text for text in SENTENCES if fill(text, Rows())] == []
 
 
 def test_a_sentence_shows_the_median_with_its_unit_and_the_facts_without() -> None:
@@ -45,54 +43,36 @@ def test_the_page_of_a_result_has_its_machine_its_goals_and_its_figures() -> Non
     assert "With a spare database" not in text, "there is no such row"
 
 
-def test_writing_a_result_elsewhere_leaves_the_page_alone(tmp_path: Path) -> None:
-    before = report.PAGE.read_text() if report.PAGE.exists() else None
+def test_writing_a_result_replaces_its_own_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "bench-routed.svg").write_text("of rows that are gone")
+    (tmp_path / "bench-large-routed.svg").write_text("another's")
+    before = report.PAGE.read_text()
     written = report.write("bench", a_result(), tmp_path)
 
     assert {"bench.json", "bench.md", "bench-sign-up.svg"} == {each.name for each in written}
-    assert before == (report.PAGE.read_text() if report.PAGE.exists() else None)
+    assert {each.name for each in tmp_path.glob("*-routed.svg")} == {"bench-large-routed.svg"}
+    assert before == report.PAGE.read_text()
     assert (
         "| template, sequential | 98.8 ms | 97 to 101 | 3 |" in (tmp_path / "bench.md").read_text()
     )
-
-
-def test_a_plot_whose_rows_are_gone_goes_too(tmp_path: Path) -> None:
-    (tmp_path / "bench-routed.svg").write_text("old")
-    (tmp_path / "bench-large-routed.svg").write_text("another's")
-    report.write("bench", a_result(), tmp_path)
-
-    assert not (tmp_path / "bench-routed.svg").exists()
-    assert (tmp_path / "bench-large-routed.svg").exists()
 
 
 def test_the_committed_page_is_what_the_committed_results_give() -> None:
     assert report.PAGE.read_text() == report.page(RESULTS)
 
 
-@pytest.mark.parametrize("name", list(RESULTS))
-def test_the_committed_medians_and_goals_are_those_of_the_committed_rounds(name: str) -> None:
-    result = RESULTS[name]
-    rows = Rows(Row.from_json(each) for each in result["rows"])
-
-    assert [row.as_json() for row in rows.all()] == result["rows"]
-    told = {key: result[key] for key in result if key not in ("goals", "rows")}
-    assert report.result_of(rows, **told)["goals"] == result["goals"]
-
-
-@pytest.mark.parametrize("name", list(RESULTS))
-def test_every_plot_of_a_committed_result_is_there_and_up_to_date(
-    name: str, tmp_path: Path
-) -> None:
-    for made in report.write(name, RESULTS[name], tmp_path):
-        assert made.read_text() == (report.RESULTS / made.name).read_text(), made.name
-
-
-@pytest.mark.parametrize("name", list(RESULTS))
-def test_a_committed_result_says_what_machine_it_is_of(name: str) -> None:
-    machine = RESULTS[name]["machine"]
-
-    assert machine["postgresql_settings"]["fsync"] == "on"
-    assert {"cores", "cpu", "memory_gb", "kernel", "postgresql", "python"} <= set(machine)
+def test_the_committed_results_are_what_their_rounds_give(tmp_path: Path) -> None:
+    """Medians, goals and plots; and each says what machine it is of."""
+    for name, result in RESULTS.items():
+        rows = Rows(Row.from_json(each) for each in result["rows"])
+        assert [row.as_json() for row in rows.all()] == result["rows"]
+        told = {key: result[key] for key in result if key not in ("goals", "rows")}
+        assert report.result_of(rows, **told)["goals"] == result["goals"]
+        for made in report.write(name, result, tmp_path):
+            assert made.read_text() == (report.RESULTS / made.name).read_text(), made.name
+        machine = result["machine"]
+        assert machine["postgresql_settings"]["fsync"] == "on"
+        assert {"cores", "cpu", "memory_gb", "kernel", "postgresql", "python"} <= set(machine)
 
 
 def a_result() -> dict[str, Any]:
@@ -124,16 +104,3 @@ def a_result() -> dict[str, Any]:
     )
     loaded: dict[str, Any] = json.loads(json.dumps(told))
     return loaded
-
-
-def test_a_variant_of_the_routed_view_has_its_ratios_in_its_line() -> None:
-    key = "routed/100 zipf/ours, ceiling 128"
-    facts = {"hit_rate": 0.998, "connections": 200, "worker_rss_mb": 90.0, "p99_ms": 20.0}
-    rows = [
-        Row(key, "/s", (800.0, 820.0, 840.0), facts | {"errors": 0}),
-        Row(f"{key}/of plain", "ratio", (0.91, 0.93, 0.92)),
-    ]
-    assert markdown.routed_table(rows).splitlines()[2:] == [
-        "| 100 zipf | ours, ceiling 128 | 820 (800 to 840) | 0.92 (0.91 to 0.93) |  | 99.8% | 200 "
-        "| 90 MB | 20 ms | 0 |"
-    ]

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 from benchmarks.harness.rows import Row, Rows
 from benchmarks.reporting import plots
-from benchmarks.reporting.plot import Bar, Line, bars, lines
+from benchmarks.reporting.plot import Bar, bars
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -20,20 +20,6 @@ def test_bars_are_in_proportion_and_named() -> None:
 
     assert abs(second - 2 * first) < 0.2
     assert {"A & B", "ms", "g", "one", "two", "50", "100"} <= set(texts(svg))
-
-
-def test_lines_rise_where_values_do_and_stay_inside() -> None:
-    line = Line("ours", ((10, 1.0), (100, 2.0), (1000, 4.0)))
-    svg = lines("T", "ms", "databases", [line])
-    root = ElementTree.fromstring(svg)  # noqa: S314 - our own
-    path = next(root.iter(f"{_SVG}polyline")).attrib["points"]
-    placed = [tuple(float(each) for each in point.split(",")) for point in path.split()]
-
-    assert [y for _, y in placed] == sorted((y for _, y in placed), reverse=True)
-    assert all(60 <= y <= 290 for _, y in placed)
-    gaps = [right[0] - left[0] for left, right in zip(placed, placed[1:], strict=False)]
-    assert abs(gaps[0] - gaps[1]) < 0.2, "the axis is logarithmic"
-    assert {"1,000", "databases", "ours"} <= set(texts(svg))
 
 
 def test_a_plot_without_rows_is_left_out() -> None:

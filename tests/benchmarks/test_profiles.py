@@ -15,15 +15,12 @@ GRAPH = '<text id="title" y="24.00">/home/somebody/py-spy record</text>' + "".jo
 )
 
 
-def test_samples_of_a_frame_that_lies_above_itself_count_once() -> None:
+def test_a_graph_is_summed_by_frame_and_shown_without_the_command() -> None:
+    # Samples of a frame that lies above itself count once.
     assert widest(GRAPH) == [
         ("call (orgmgmt/edge/pages.py)", 60.0),
         ("wait (psycopg/connection.py)", 20.0),
     ]
-
-
-def test_a_graph_tells_its_load_and_not_the_command() -> None:
     graph = titled(GRAPH, "login")
-
     assert ">login</text>" in graph
     assert "/home/somebody" not in graph

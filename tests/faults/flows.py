@@ -197,8 +197,8 @@ ALL: tuple[Flow, ...] = (
 # What looks as if it wrote, and is no flow; each with its reason.
 NO_FLOWS = {
     "ANY /admin": "a redirect",
-    "adopt_org": "tests/organizations/test_identity.py; reconciling takes back what a killed one "
-    "made, and the old database stays",
+    "adopt_org": "tests/organizations/recovery/test_identity.py; reconciling undoes what a killed "
+    "one made, and the old database stays",
     "claim_installation": "one transaction",
     "identify_orgs": "a comment for each role; the next run does those that were not reached",
     "check": "reads",

@@ -1,72 +1,43 @@
 """The kill storm (make kill-storm) counts what it is there to find."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import psycopg
-import pytest
 from psycopg import sql
 
 from organizations.models import Organization
-from tests.conftest import Company
+from tests.conftest import Company, Superuser
 from tests.faults import kill_storm
 from tests.plugin import SERVER
 
-Superuser = psycopg.Connection[tuple[object, ...]]
+NOTHING: dict[str, list[str]] = {what: [] for what in kill_storm.LEFTOVERS}
 
 
-def found(what: str) -> list[str]:
-    return kill_storm.leftovers(SERVER.superuser_parameters("master_org_db"))[what]
+def found() -> dict[str, list[str]]:
+    return kill_storm.leftovers(SERVER.superuser_parameters("master_org_db"))
 
 
-@pytest.fixture
-def role(superuser: Superuser) -> Iterator[str]:
-    """A role that looks like an organization's, and is nobody's."""
-    name = f"orgrole_{secrets.token_hex(8)}"
-    superuser.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
-    yield name
-    superuser.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-
-
-def test_an_orphan_role_is_counted(role: str) -> None:
-    assert role in found("orphan roles")
-
-
-def test_an_orphan_database_is_counted(superuser: Superuser) -> None:
-    name = f"org_orphan_{secrets.token_hex(4)}"
-    superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+def test_whatever_a_killed_process_leaves_is_counted(
+    company: Callable[..., Company], superuser: Superuser
+) -> None:
+    unfinished, bare = (company().organization for _ in range(2))
+    assert found() == NOTHING, "what belongs to an organization is no fault"
+    orphan = f"orgrole_{secrets.token_hex(8)}"
+    role, database = sql.Identifier(orphan), sql.Identifier("org_orphan")
+    superuser.execute(sql.SQL("CREATE ROLE {}").format(role))
+    superuser.execute(sql.SQL("CREATE DATABASE {}").format(database))
+    Organization.objects.filter(pk=unfinished.pk).update(status="provisioning")
+    Organization.objects.filter(pk=bare.pk).update(database_name="org_that_never_was")
     try:
-        assert name in found("orphan databases")
+        counted = {what: sorted(names) for what, names in found().items()}
+        assert counted == {
+            "orphan databases": sorted(["org_orphan", bare.database_name]),
+            "orphan roles": [orphan],
+            "unfinished rows": [f"{unfinished.name}: provisioning"],
+            "rows without database or role": [bare.name],
+        }
     finally:
-        superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
-
-
-def test_an_unfinished_row_is_counted(company: Callable[..., Company]) -> None:
-    organization = company().organization
-    row = Organization.objects.filter(pk=organization.pk)
-    row.update(status=Organization.Status.PROVISIONING)
-    try:
-        assert f"{organization.name}: provisioning" in found("unfinished rows")
-    finally:
-        row.update(status=Organization.Status.ACTIVE)
-
-
-def test_a_row_whose_database_is_gone_is_counted(company: Callable[..., Company]) -> None:
-    organization = company().organization
-    row = Organization.objects.filter(pk=organization.pk)
-    row.update(database_name="org_that_never_was")
-    try:
-        assert found("rows without database or role") == [organization.name]
-    finally:
-        row.update(database_name=organization.database_name)
-
-
-def test_what_belongs_to_an_organization_is_no_fault(company: Callable[..., Company]) -> None:
-    company()
-
-    assert kill_storm.leftovers(SERVER.superuser_parameters("master_org_db")) == {
-        "orphan databases": [],
-        "orphan roles": [],
-        "unfinished rows": [],
-        "rows without database or role": [],
-    }
+        Organization.objects.filter(pk=bare.pk).update(database_name=bare.database_name)
+        Organization.objects.filter(pk=unfinished.pk).update(status="active")
+        superuser.execute(sql.SQL("DROP DATABASE {}").format(database))
+        superuser.execute(sql.SQL("DROP ROLE {}").format(role))
