@@ -18,10 +18,11 @@ from rest_framework_simplejwt.tokens import Token
 from accounts import tokens
 from accounts.models import LoginSession
 from organizations.isolation import calls, keys, kinds, rows, runner
+from organizations.isolation.stage import Stage
 from orgmgmt import urls
 from orgmgmt.edge.health import RootView
 
-from .conftest import Try
+from .conftest import Try, attempt_named
 
 SIGNED_IN = "A's credential used inside B, which has a login with the same id"
 
@@ -52,14 +53,18 @@ def test_what_exists_is_read_off_the_code() -> None:
     } <= kinds.existing()
 
 
-def test_a_new_class_of_tokens_would_be_noticed(try_: Try, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_class_of_tokens_would_be_noticed(
+    stage: Stage, try_: Try, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class InviteToken(Token):
         token_type = "invite"
 
     monkeypatch.setattr(tokens, "InviteToken", InviteToken, raising=False)
     assert kinds.untried() == {"token:invite"}
-    result = try_(SIGNED_IN)[-1]
-    assert (result.subject, result.outcome) == ("token:invite", "broken")
+    over = attempt_named(SIGNED_IN).over
+    assert over is not None and "token:invite" in over(stage)
+    (result,) = try_(SIGNED_IN, "token:invite")
+    assert result.outcome == "broken"
     assert result.how.startswith("not tried: add it to KINDS in organizations/isolation/kinds.py")
 
 
@@ -73,24 +78,20 @@ def test_a_new_kind_of_login_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -
     assert kinds.untried() == {"login:app"}
 
 
-@pytest.mark.parametrize(
-    ("source", "found"),
-    [
+def test_a_new_salt_would_be_noticed(tmp_path: Path) -> None:
+    module = ModuleType("signs")
+    module.__file__ = str(tmp_path / "signs.py")
+    vars(module)["SALT"] = "named"
+    for source, found in (
         ("dumps(1, salt='new')", "salt:new"),
         ("SALT = 'named'\ndef f(): return dumps(1, salt=SALT)", "salt:named"),
         ("def f(x): return TimestampSigner(salt=x.salt)", "salt:x.salt"),
         ("def f(x): return salted_hmac('positional', x)", "salt:positional"),
         ("def f(x): return signing.dumps(x)", "unsalted:signs"),
         ("def f(x): return signing.Signer().sign(x)", "unsalted:signs"),
-    ],
-)
-def test_a_new_salt_would_be_noticed(tmp_path: Path, source: str, found: str) -> None:
-    module = ModuleType("signs")
-    module.__file__ = str(tmp_path / "signs.py")
-    (tmp_path / "signs.py").write_text(source)
-    if "SALT" in source:
-        vars(module)["SALT"] = "named"
-    assert list(kinds._salts(module)) == [found]
+    ):
+        (tmp_path / "signs.py").write_text(source)
+        assert list(kinds._salts(module)) == [found]
 
 
 def test_a_new_endpoint_would_be_noticed(try_: Try, monkeypatch: pytest.MonkeyPatch) -> None:
