@@ -1,132 +1,11 @@
 """A master that is older than its server, or a copy, destroys nothing: on real dumps by pg_dump."""
 
-import json
-import subprocess
-from collections.abc import Iterator, Mapping
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
-
-import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import PASSWORD
-from tests.faults.command_runner import CommandRunner
-from tests.real_server import RealServer, ServerFailed
+from tests.real_server import ServerFailed
 
-if TYPE_CHECKING:
-    from tests.faults.world import World
-
-ENVIRONMENT = {"ORG_SPARE_DATABASES": "2", "ORG_ADMIN_PASSWORD": PASSWORD}
-NEWER = "the server is newer than the master"
-
-
-class Estate(RealServer):
-    """A server of its own, with a master that is dumped and restored by PostgreSQL's programs."""
-
-    def __enter__(self) -> "Estate":
-        self.postgres.acquire()
-        self._runners: dict[str, CommandRunner] = {}
-        self.manage("migrate", "--verbosity", "0")
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for runner in self._runners.values():
-            runner.stop()
-        super().__exit__(*exc_info)
-
-    def manage(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-        """As manage.py, in a process that is forked from one which has the code loaded."""
-        master = (environment or {}).get("MASTER_DB_NAME", "")
-        if master not in self._runners:
-            where = SimpleNamespace(
-                environment=self.environment | dict(environment or {}), folder=self.folder
-            )
-            runner = self._runners[master] = CommandRunner(cast("World", where))
-            runner.start()
-        code, said = self._runners[master].run(*arguments, timeout_seconds=60)
-        if code != 0:
-            raise ServerFailed(f"manage.py {' '.join(arguments)}:\n{said}")
-        return said
-
-    def create(self, name: str) -> str:
-        """Its database."""
-        said = self.manage("create_org", name, "--email=a@test.com", "--json")
-        return str(document(said, '{"id"')["database"])
-
-    def value(self, query: str, *parameters: Any, database: str = "master_org_db") -> Any:
-        """The first column of the first row, as the superuser."""
-        with self.superuser(database) as connection:
-            row = connection.execute(query.encode(), parameters or None).fetchone()
-        return None if row is None else row[0]
-
-    def superuser(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(**self.postgres.superuser_parameters(database), autocommit=True)  # type: ignore[arg-type]
-
-    def execute(self, *statements: str) -> None:
-        with self.superuser() as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
-
-    def databases(self) -> set[str]:
-        with self.superuser() as connection:
-            return {str(n) for (n,) in connection.execute("SELECT datname FROM pg_database")}
-
-    def dump(self) -> str:
-        """The master's dump, as a folder's path."""
-        path = str(self.folder / "data" / "master.dump")
-        self._run("pg_dump", "--format=custom", f"--file={path}", "master_org_db")
-        return path
-
-    def restore(self, dump: str, database: str = "master_org_db") -> None:
-        """Into a new database of this name; what had it is dropped."""
-        self.execute(
-            f"DROP DATABASE IF EXISTS {database} WITH (FORCE)",
-            f"CREATE DATABASE {database} OWNER orgmgmt",
-        )
-        self._run("pg_restore", f"--dbname={database}", dump)
-
-    def restore_in_place(self, dump: str) -> None:
-        """Into the database as it is, whose OID stays."""
-        self._run("pg_restore", "--clean", "--if-exists", "--dbname=master_org_db", dump)
-
-    def _run(self, program: str, *arguments: str) -> None:
-        parameters = self.postgres.superuser_parameters()
-        environment = {
-            "PGHOST": str(parameters["host"]),
-            "PGPORT": str(parameters["port"]),
-            "PGUSER": str(parameters["user"]),
-            "PGPASSWORD": str(parameters["password"]),
-        }
-        subprocess.run(
-            [str(self.postgres.bin_dir / program), *arguments],
-            env=environment,
-            check=True,
-            capture_output=True,
-        )
-
-    def problems(self) -> dict[str, tuple[str, str]]:
-        """What check_orgs names: the problem and what to do, by whom it is of."""
-        try:
-            said = self.manage("check_orgs", "--json")
-        except ServerFailed as error:
-            said = str(error)
-        return {
-            finding["name"]: (problem["what"], problem["remedy"])
-            for finding in document(said, '{"findings"')["findings"]
-            for problem in finding["problems"]
-        }
-
-
-def document(said: str, beginning: str) -> Any:
-    """The JSON in what was printed; log lines stand before and behind it."""
-    return json.JSONDecoder().raw_decode(said, said.index(beginning))[0]
-
-
-@pytest.fixture(scope="module")
-def estate() -> Iterator[Estate]:
-    with Estate(environment=ENVIRONMENT) as made:
-        yield made
+from .estate import NEWER, Estate, document
 
 
 def test_customers_who_signed_up_since_the_dump_keep_their_databases(estate: Estate) -> None:
@@ -250,6 +129,8 @@ def test_a_rehearsal_beside_production_takes_nothing_of_it(estate: Estate) -> No
     before = estate.databases()
     beside = {"MASTER_DB_NAME": "rehearsal"}
 
+    with pytest.raises(ServerFailed, match="nothing to claim"):
+        estate.manage("claim_installation", "--new", "--yes")
     with pytest.raises(ServerFailed, match="This master database is a copy"):
         estate.manage("reconcile_orgs", environment=beside)
     with pytest.raises(ServerFailed, match="is still on this server"):
@@ -259,6 +140,10 @@ def test_a_rehearsal_beside_production_takes_nothing_of_it(estate: Estate) -> No
     estate.manage("refill_spares", environment=beside)
     with pytest.raises(ServerFailed, match="another installation"):
         estate.manage("delete_org", "Live Ltd", "--yes", environment=beside)
+    arguments = ("org_command", "--org=Live Ltd", "showmigrations", "accounts")
+    with pytest.raises(ServerFailed):
+        estate.manage(*arguments, environment=beside)
+    assert "Live Ltd" not in estate.manage("migrate_orgs", "--verify", environment=beside)
     mine = estate.manage(
         "create_org",
         "Rehearsed",
@@ -269,6 +154,7 @@ def test_a_rehearsal_beside_production_takes_nothing_of_it(estate: Estate) -> No
 
     assert before <= estate.databases()
     assert {live, newest} <= estate.databases()
+    estate.manage("check_orgs", "Live Ltd")
     found = estate.problems()
     assert "Live Ltd" not in found and "Newest Ltd" not in found, "production is as it was"
     assert not any("rehears" in name.lower() for name in found)
@@ -293,7 +179,7 @@ def test_a_restored_deletion_ends_what_was_being_deleted_and_nothing_else(estate
     assert database not in estate.databases()
 
 
-def test_roles_of_before_are_somebodys_until_they_are_identified(estate: Estate) -> None:
+def test_older_roles_are_left_alone_until_they_are_identified(estate: Estate) -> None:
     database = estate.create("Older Ltd")
     role = estate.value("SELECT role_name FROM organizations WHERE name = 'Older Ltd'")
     with estate.superuser() as superuser:

@@ -1,20 +1,13 @@
 """What a master that is older than its server does to databases under the names of its rows."""
 
 import shutil
-from collections.abc import Iterator
 
 import pytest
 from psycopg import sql
 
 from tests.real_server import ServerFailed
 
-from .test_identity import ENVIRONMENT, NEWER, Estate, document
-
-
-@pytest.fixture(scope="module")
-def estate() -> Iterator[Estate]:
-    with Estate(environment=ENVIRONMENT | {"ORG_SPARE_DATABASES": "0"}) as made:
-        yield made
+from .estate import NEWER, Estate, document
 
 
 def role_of(estate: Estate, database: str) -> str:
@@ -122,19 +115,3 @@ def test_what_was_adopted_is_adopted_again_where_the_same_dump_is_restored_again
     assert adopt(estate, third, "Again Ltd", "--undelete") not in (second, third)
     estate.manage("migrate_orgs", "--verify", "--org=Again Ltd")
     estate.manage("check_orgs", "Again Ltd")
-
-
-def test_a_rehearsal_cannot_reach_what_is_productions(estate: Estate) -> None:
-    estate.create("Productive Ltd")
-    with pytest.raises(ServerFailed, match="nothing to claim"):
-        estate.manage("claim_installation", "--new", "--yes")
-    estate.restore(estate.dump(), "rehearsal")
-    beside = {"MASTER_DB_NAME": "rehearsal"}
-    estate.manage("claim_installation", "--new", "--yes", environment=beside)
-    with pytest.raises(ServerFailed):
-        estate.manage(
-            "org_command", "--org=Productive Ltd", "showmigrations", "accounts", environment=beside
-        )
-    said = estate.manage("migrate_orgs", "--verify", environment=beside)
-    assert "Productive Ltd" not in said
-    estate.manage("check_orgs", "Productive Ltd")

@@ -1,0 +1,11 @@
+from collections.abc import Iterator
+
+import pytest
+
+from .estate import ENVIRONMENT, Estate
+
+
+@pytest.fixture(scope="package")
+def estate() -> Iterator[Estate]:
+    with Estate(environment=ENVIRONMENT) as made:
+        yield made

@@ -1,0 +1,121 @@
+"""A server of its own, whose master is dumped and restored by PostgreSQL's programs."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+
+from tests.conftest import PASSWORD
+from tests.faults.command_runner import CommandRunner
+from tests.real_server import RealServer, ServerFailed
+
+if TYPE_CHECKING:
+    from tests.faults.world import World
+
+ENVIRONMENT = {"ORG_SPARE_DATABASES": "2", "ORG_ADMIN_PASSWORD": PASSWORD}
+NEWER = "the server is newer than the master"
+
+
+class Estate(RealServer):
+    """The server, and manage.py on it."""
+
+    def __enter__(self) -> "Estate":
+        self.postgres.acquire()
+        self._runners: dict[str, CommandRunner] = {}
+        self.manage("migrate", "--verbosity", "0")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for runner in self._runners.values():
+            runner.stop()
+        super().__exit__(*exc_info)
+
+    def manage(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        """As manage.py, in a process that is forked from one which has the code loaded."""
+        master = (environment or {}).get("MASTER_DB_NAME", "")
+        if master not in self._runners:
+            where = SimpleNamespace(
+                environment=self.environment | dict(environment or {}), folder=self.folder
+            )
+            runner = self._runners[master] = CommandRunner(cast("World", where))
+            runner.start()
+        code, said = self._runners[master].run(*arguments, timeout_seconds=60)
+        if code != 0:
+            raise ServerFailed(f"manage.py {' '.join(arguments)}:\n{said}")
+        return said
+
+    def create(self, name: str) -> str:
+        """Its database."""
+        said = self.manage("create_org", name, "--email=a@test.com", "--json")
+        return str(document(said, '{"id"')["database"])
+
+    def value(self, query: str, *parameters: Any, database: str = "master_org_db") -> Any:
+        """The first column of the first row, as the superuser."""
+        with self.superuser(database) as connection:
+            row = connection.execute(query.encode(), parameters or None).fetchone()
+        return None if row is None else row[0]
+
+    def superuser(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(**self.postgres.superuser_parameters(database), autocommit=True)  # type: ignore[arg-type]
+
+    def execute(self, *statements: str) -> None:
+        with self.superuser() as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def databases(self) -> set[str]:
+        with self.superuser() as connection:
+            return {str(n) for (n,) in connection.execute("SELECT datname FROM pg_database")}
+
+    def dump(self) -> str:
+        """The master's dump, as a folder's path."""
+        path = str(self.folder / "data" / "master.dump")
+        self._run("pg_dump", "--format=custom", f"--file={path}", "master_org_db")
+        return path
+
+    def restore(self, dump: str, database: str = "master_org_db") -> None:
+        """Into a new database of this name; what had it is dropped."""
+        self.execute(
+            f"DROP DATABASE IF EXISTS {database} WITH (FORCE)",
+            f"CREATE DATABASE {database} OWNER orgmgmt",
+        )
+        self._run("pg_restore", f"--dbname={database}", dump)
+
+    def restore_in_place(self, dump: str) -> None:
+        """Into the database as it is, whose OID stays."""
+        self._run("pg_restore", "--clean", "--if-exists", "--dbname=master_org_db", dump)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        parameters = self.postgres.superuser_parameters()
+        environment = {
+            "PGHOST": str(parameters["host"]),
+            "PGPORT": str(parameters["port"]),
+            "PGUSER": str(parameters["user"]),
+            "PGPASSWORD": str(parameters["password"]),
+        }
+        subprocess.run(
+            [str(self.postgres.bin_dir / program), *arguments],
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+
+    def problems(self) -> dict[str, tuple[str, str]]:
+        """What check_orgs names: the problem and what to do, by whom it is of."""
+        try:
+            said = self.manage("check_orgs", "--json")
+        except ServerFailed as error:
+            said = str(error)
+        return {
+            finding["name"]: (problem["what"], problem["remedy"])
+            for finding in document(said, '{"findings"')["findings"]
+            for problem in finding["problems"]
+        }
+
+
+def document(said: str, beginning: str) -> Any:
+    """The JSON in what was printed; log lines are around it."""
+    return json.JSONDecoder().raw_decode(said, said.index(beginning))[0]
