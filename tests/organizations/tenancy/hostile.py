@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from organizations import tenancy
 from tests.conftest import Company
 
-# It lifts the limit that it was given, and goes on behind each cancel.
+# It lifts its limit, and continues after each cancel.
 FOREVER = """
 CREATE FUNCTION forever() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
     PERFORM set_config('statement_timeout', '0', false);

@@ -68,7 +68,7 @@ def test_a_statement_that_lifts_its_limit_is_cancelled(
     assert active(superuser, alpha) == 0
 
 
-def test_one_that_swallows_the_cancel_is_ended_with_its_back_end(
+def test_a_statement_that_ignores_the_cancel_is_terminated(
     company: object, superuser: Superuser, hurried: Settings
 ) -> None:
     hostile: Company = company()  # type: ignore[operator]
@@ -85,7 +85,7 @@ def test_one_that_swallows_the_cancel_is_ended_with_its_back_end(
     assert row == (0,), "the application has remained a member of the role"
 
 
-def test_its_back_end_is_ended_once_the_master_can_be_asked_again(
+def test_its_back_end_is_terminated_once_the_master_answers_again(
     company: object, superuser: Superuser, hurried: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     hostile: Company = company()  # type: ignore[operator]
@@ -142,7 +142,7 @@ def test_a_block_of_a_request_ends_with_the_request_however_short_its_statements
     assert isinstance(caught.value.__cause__, psycopg.errors.QueryCanceled)
 
 
-def test_an_answer_of_gigabytes_is_refused_and_not_gathered(
+def test_a_result_of_gigabytes_is_refused_and_not_gathered(
     alpha: Company, superuser: Superuser, settings: Settings
 ) -> None:
     settings.ORG_MAX_ANSWER_BYTES = 3_000_000
@@ -160,9 +160,7 @@ def test_an_error_of_megabytes_is_cut_short(alpha: Company) -> None:
     assert len(str(caught.value)) < 20_000
 
 
-def test_more_rows_than_anybody_reads_at_a_time_are_refused(
-    alpha: Company, settings: Settings
-) -> None:
+def test_more_rows_than_the_limit_are_refused(alpha: Company, settings: Settings) -> None:
     settings.ORG_MAX_ANSWER_ROWS = 1_000
     view = "SELECT kept.* FROM kept, generate_series(1, 1001)"
     with replaced(alpha, "users", view), tenancy.override(alpha.tenant):
@@ -211,7 +209,7 @@ def test_a_users_table_that_sleeps_holds_up_its_own_organization_alone(
     assert client.get("/api/v1/me/", headers=theirs).status_code == 200
 
 
-def test_threads_that_think_have_others_of_their_organization_wait_and_not_refused(
+def test_threads_of_one_organization_wait_for_each_other_and_are_not_refused(
     alpha: Company, serving: Settings
 ) -> None:
     serving.ORG_MAX_THREADS = 1
@@ -250,7 +248,7 @@ def expired(alpha: Company) -> Iterator[None]:
 
 @pytest.mark.usefixtures("expired")
 @pytest.mark.timeout(60)
-def test_rows_that_a_trigger_keeps_are_not_pruned_for_ever(alpha: Company) -> None:
+def test_rows_that_a_trigger_keeps_do_not_keep_pruning_busy(alpha: Company) -> None:
     table = LoginSession._meta.db_table
     run(
         alpha,

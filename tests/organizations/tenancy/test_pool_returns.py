@@ -52,28 +52,28 @@ def count_by_iterating() -> int:
     return sum(1 for _ in User.objects.iterator(chunk_size=1))
 
 
-@pytest.mark.parametrize("ask", [count, count_by_hand, count_in_transaction, count_by_iterating])
 def test_threads_of_async_code_keep_no_connection(
-    alpha: Company, beta: Company, settings: Settings, ask: Callable[[], int]
+    alpha: Company, beta: Company, settings: Settings
 ) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 2, 10
     together = threading.Barrier(4)
 
-    def run() -> int:
+    def run(ask: Callable[[], int]) -> int:
         together.wait(30)  # Each in a thread of its own.
         found = ask()
         connections["default"].close()
         return found
 
-    async def gather() -> list[int]:
+    async def gather(ask: Callable[[], int]) -> list[int]:
         asyncio.get_running_loop().set_default_executor(threads)
         with tenancy.override(alpha.tenant):
-            return await asyncio.gather(*(asyncio.to_thread(run) for _ in range(4)))
+            return await asyncio.gather(*(asyncio.to_thread(run, ask) for _ in range(4)))
 
-    with ThreadPoolExecutor(4) as threads:
-        assert asyncio.run(gather()) == [1] * 4
-        assert lent() == 0, "the threads go on holding them"
-        visit(alpha, beta)
+    for ask in (count, count_by_hand, count_in_transaction, count_by_iterating):
+        with ThreadPoolExecutor(4) as threads:
+            assert asyncio.run(gather(ask)) == [1] * 4, ask
+            assert lent() == 0, f"the threads go on holding them: {ask}"
+            visit(alpha, beta)
 
 
 # --- Races ----------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def closing_master(act: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("limit", ["ORG_MAX_CONNECTIONS", "ORG_MAX_THREADS"])
-def test_who_is_interrupted_in_line_takes_nothing_along(
+def test_an_interrupted_wait_holds_nothing(
     alpha: Company, limit: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setattr(settings, limit, 1)
@@ -128,7 +128,7 @@ def test_who_is_interrupted_in_line_takes_nothing_along(
     visit(alpha)
 
 
-def test_what_nobody_asks_for_is_closed_in_time_all_the_same(
+def test_an_idle_connection_is_closed_in_time_without_a_further_request(
     alpha: Company,
     settings: Settings,
     sessions: Callable[[Company, int], None],
@@ -188,7 +188,7 @@ def test_how_a_block_had_its_transactions_begin_ends_with_it(alpha: Company) -> 
         assert cursor.fetchone() == ("read committed",)
 
 
-def test_the_roles_own_time_zone_is_nobodys(alpha: Company) -> None:
+def test_a_roles_own_time_zone_is_ignored(alpha: Company) -> None:
     role = sql.Identifier(alpha.organization.role_name)
     with as_role_of(alpha.organization) as own:
         own.execute(sql.SQL("ALTER ROLE {} SET TimeZone = 'Asia/Tokyo'").format(role))
@@ -203,7 +203,7 @@ def test_the_roles_own_time_zone_is_nobodys(alpha: Company) -> None:
 
 
 # --- The server's limits, and the role's ----------------------------------------------------------
-def test_a_role_that_has_all_it_may_have_is_told_so_and_nobody_makes_room(
+def test_a_role_at_its_connection_limit_takes_no_connection_of_another(
     alpha: Company, beta: Company, superuser: Superuser
 ) -> None:
     role = sql.Identifier(alpha.organization.role_name)

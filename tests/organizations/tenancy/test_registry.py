@@ -1,4 +1,4 @@
-"""Aliases of this process: bounded, pinned while in use, and built anew when next needed."""
+"""Aliases of this process: bounded, pinned while in use, and built again when next needed."""
 
 import contextvars
 import threading
@@ -166,7 +166,7 @@ def test_no_pool_is_opened_for_an_organization(
         assert "pool" not in settings_for(alpha.organization.place, owner="")["OPTIONS"]
 
 
-def test_forget_lets_running_blocks_finish_and_the_next_one_reads_anew(
+def test_forget_lets_running_blocks_finish_and_the_next_one_reads_again(
     alpha: Company, company: Callable[..., Company]
 ) -> None:
     moved = company()
@@ -177,7 +177,7 @@ def test_forget_lets_running_blocks_finish_and_the_next_one_reads_anew(
         registry.forget(alias)
         assert User.objects.get().email == moved.email, "forget ended a running block's alias"
         assert alias in connections.settings
-    assert alias not in registry.registered(), "the forgotten alias stayed behind the last pin"
+    assert alias not in registry.registered(), "the forgotten alias stayed after the last pin"
     with tenancy.override(moved.tenant):
         assert connections.settings[alias] is not before, "the old settings were used again"
         assert User.objects.get().email == moved.email
@@ -222,7 +222,7 @@ def test_where_an_organization_is_is_asked_once(alpha: Company) -> None:
     assert len(asked) == 0, "the master was asked for what the tenant knows"
 
 
-def test_an_alias_of_another_place_is_read_anew(alpha: Company, beta: Company) -> None:
+def test_an_alias_of_another_place_is_read_again(alpha: Company, beta: Company) -> None:
     """Another process has moved the organization, or changed its credential."""
     visit_as(replace(alpha.tenant, place=beta.organization.place), beta)
     now = directory.get().tenant_by_id(alpha.organization.pk)
@@ -232,7 +232,7 @@ def test_an_alias_of_another_place_is_read_anew(alpha: Company, beta: Company) -
     assert len(asked) == 1, "who is right, the master knows"
 
 
-def test_who_does_not_know_where_takes_what_is_registered(alpha: Company) -> None:
+def test_a_tenant_without_a_place_uses_the_registered_alias(alpha: Company) -> None:
     visit_as(directory.get().tenant_by_id(alpha.organization.pk), alpha)
     with CaptureQueriesContext(connections["default"]) as asked:
         visit_as(alpha.tenant, alpha)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 class TellingLock:
-    """A lock that notes where its own thread would have waited for ever, and lets it pass."""
+    """A lock that counts where its own thread would deadlock, and lets it pass."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()

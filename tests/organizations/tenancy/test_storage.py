@@ -244,7 +244,7 @@ def test_files_that_could_not_be_removed_are_named_and_tried_again(
     assert list(media.iterdir()) == []
 
 
-def test_files_of_nobody_that_is_known_are_kept_and_named(media: Path) -> None:
+def test_files_of_an_unknown_organization_are_kept_and_named(media: Path) -> None:
     """The master may be older than they are."""
     (media / ("0a" * 16)).mkdir(parents=True)
     (media / "lost+found").mkdir()
@@ -257,28 +257,22 @@ def test_files_of_nobody_that_is_known_are_kept_and_named(media: Path) -> None:
 
 
 # --- System checks --------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("label", "own", "expected"),
-    [
+def test_a_field_whose_files_are_on_the_wrong_side_is_an_error() -> None:
+    for label, own, expected in (
         ("accounts", None, []),
         ("accounts", storage.TenantStorage(), []),
         ("accounts", FileSystemStorage(), ["tenancy.E006"]),
         ("accounts", lambda: FileSystemStorage(), ["tenancy.E006"]),
         ("organizations", None, ["tenancy.E007"]),
         ("organizations", FileSystemStorage(), []),
-    ],
-)
-def test_a_field_whose_files_are_on_the_wrong_side_is_an_error(
-    label: str, own: object, expected: list[str]
-) -> None:
-    with isolate_apps(label) as apps:
-        assert apps is not None
-        meta = type("Meta", (), {"app_label": label})
-        for number, kind in enumerate((models.FileField, models.ImageField)):
-            fields = {"file": kind(storage=own)}
-            type(f"Note{number}", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
-        found = [message.id for message in check_files(list(apps.get_app_configs()))]
-    assert found == expected * 2
+    ):
+        with isolate_apps(label) as apps:
+            assert apps is not None
+            facts = {"__module__": __name__, "Meta": type("Meta", (), {"app_label": label})}
+            for number, kind in enumerate((models.FileField, models.ImageField)):
+                type(f"Note{number}", (models.Model,), {**facts, "file": kind(storage=own)})
+            found = [message.id for message in check_files(list(apps.get_app_configs()))]
+        assert found == expected * 2, (label, own)
 
 
 def test_the_storage_can_be_written_into_a_migration() -> None:

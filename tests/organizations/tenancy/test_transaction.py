@@ -112,7 +112,7 @@ def test_connection_is_the_active_organizations(alpha: Company, beta: Company) -
 def test_no_request_opens_a_transaction_on_an_organization(
     alpha: Company, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Django opens one on every registered alias that asks for it, whoever the request is for.
+    # Django opens one on every registered alias that has it, for any request.
     monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
     registry.forget(alpha.tenant.alias)
     with tenancy.override(alpha.tenant):
