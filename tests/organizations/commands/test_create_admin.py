@@ -33,7 +33,7 @@ def test_an_organization_gets_another_admin_who_can_log_in(
     assert (entry.actor, entry.organization_id) == ("command", made.organization.pk)
 
 
-def test_somebody_who_is_there_is_let_in_again_and_logged_out_everywhere(
+def test_an_existing_user_becomes_admin_again_and_is_logged_out_everywhere(
     company: Callable[..., Company], client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = company()
@@ -53,24 +53,13 @@ def test_somebody_who_is_there_is_let_in_again_and_logged_out_everywhere(
         assert (user.is_admin, user.is_active, user.email) == (True, True, made.email)
 
 
-@pytest.mark.parametrize(
-    ("name", "email", "password", "existing", "sentence"),
-    [
+def test_what_is_wrong_is_a_sentence(alpha: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, email, password, existing, sentence in (
         ("Nobody Ltd", "a@test.com", NEW, False, "There is no organization called 'Nobody Ltd'"),
         ("Acme Corp", "a@test.com", "12345678", False, "password: This password is too common"),
         ("Acme Corp", "nobody", NEW, False, "email: "),
         ("Acme Corp", "a@test.com", NEW, True, "There is no user with the address a@test.com"),
-    ],
-)
-def test_what_is_wrong_is_a_sentence(
-    alpha: Company,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    email: str,
-    password: str,
-    existing: bool,
-    sentence: str,
-) -> None:
-    monkeypatch.setenv("ORG_ADMIN_PASSWORD", password)
-    with pytest.raises(CommandError, match=sentence):
-        call_command("create_admin", name, email=email, existing=existing)
+    ):
+        monkeypatch.setenv("ORG_ADMIN_PASSWORD", password)
+        with pytest.raises(CommandError, match=sentence):
+            call_command("create_admin", name, email=email, existing=existing)

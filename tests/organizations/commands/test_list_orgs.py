@@ -9,7 +9,6 @@ from django.core.management import call_command
 
 from organizations import lifecycle
 from tests.conftest import Company
-from tests.organizations.helpers import manage
 
 
 def listed(*texts: str, **options: Any) -> str:
@@ -31,9 +30,7 @@ def test_each_organization_is_a_line_and_the_last_one_says_how_many(
 
 
 def test_json_is_one_document(alpha: Company, beta: Company) -> None:
-    ended = manage("list_orgs", "--json")
-    assert ended.returncode == 0, ended.stderr
-    document = json.loads(ended.stdout)
+    document = json.loads(listed(json=True))
     found = {each["name"]: each for each in document["organizations"]}
     assert document["counts"]["organizations"] == len(found)
     assert found["Acme Corp"]["admin_email"] == alpha.email

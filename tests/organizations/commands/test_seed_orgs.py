@@ -38,7 +38,7 @@ def seed(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_it_makes_so_many_that_one_can_log_in_to(
+def test_it_creates_organizations_that_one_can_log_in_to(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = seed("2", "--parallel=2")
@@ -48,7 +48,7 @@ def test_it_makes_so_many_that_one_can_log_in_to(
     assert said is not None, out
     Company(seeded()[0], said[2], said[3]).login(client)
     Company(seeded()[1], said[2], said[3]).login(client)
-    # And it goes on behind what is there, with a password that is given and not shown.
+    # It continues after what is there, with a password that is given and not shown.
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
     assert PASSWORD not in seed("1", "--password-stdin")
     assert names() == ["Seed 000001", "Seed 000002", "Seed 000003"]
@@ -71,15 +71,12 @@ def test_what_fails_is_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None
     assert names() == []
 
 
-def test_a_weak_password_is_refused_before_anything_is_made(
-    monkeypatch: pytest.MonkeyPatch,
+def test_with_debug_off_or_a_weak_password_nothing_is_made(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORG_ADMIN_PASSWORD", "short")
     with pytest.raises(CommandError, match="^password: "):
         seed("1")
-
-
-def test_it_refuses_with_debug_off(settings: Settings) -> None:
     settings.DEBUG = False
     with pytest.raises(CommandError, match="it needs DEBUG on"):
         seed("1")
