@@ -1,7 +1,5 @@
 """An owner that means harm: what SQL does as one organization's role holds up nobody else."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -21,7 +19,7 @@ from orgmgmt import gunicorn
 from tests.conftest import Company, Superuser, leftovers
 from tests.plugin import SERVER
 
-from .helpers import REPOSITORY, as_role_of, begin_deletion, process_environment
+from .helpers import Fork, as_role_of, begin_deletion, process_environment
 
 Status = Organization.Status
 Injected = psycopg.Connection[tuple[object, ...]]
@@ -35,20 +33,15 @@ def _grant(injected: Injected, database: sql.Identifier, roles: list[str]) -> No
         injected.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role))
 
 
-def _and_no_connection(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
+def _and_shut(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
     _grant(injected, database, roles)
-    injected.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 0").format(database))
-
-
-def _and_read_only(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
-    _grant(injected, database, roles)
-    for setting in ("default_transaction_read_only = on", "local_preload_libraries = 'absent'"):
-        injected.execute(f"ALTER DATABASE {database.as_string()} SET {setting}".encode())
-
-
-def _and_a_template(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
-    _grant(injected, database, roles)
-    injected.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(database))
+    for change in (
+        "CONNECTION LIMIT 0",
+        "IS_TEMPLATE true",
+        "SET default_transaction_read_only = on",
+        "SET local_preload_libraries = 'absent'",
+    ):
+        injected.execute(f"ALTER DATABASE {database.as_string()} {change}".encode())
 
 
 def _and_a_lock(injected: Injected, database: sql.Identifier, roles: list[str]) -> None:
@@ -62,15 +55,6 @@ def _policies_not_committed(injected: Injected, database: sql.Identifier, roles:
     for number, role in enumerate(map(sql.Identifier, roles)):
         policy = sql.SQL("CREATE POLICY {} ON users TO {}")
         injected.execute(policy.format(sql.Identifier(f"p{number}"), role))
-
-
-ATTACKS: list[Attack] = [
-    _and_no_connection,
-    _and_read_only,
-    _and_a_template,
-    _and_a_lock,
-    _policies_not_committed,
-]
 
 
 @contextmanager
@@ -100,7 +84,7 @@ def quick_locks(settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("quick_locks")
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", [_and_shut, _and_a_lock, _policies_not_committed])
 def test_others_are_deleted_and_reconciled_whatever_an_owner_does(
     company: Callable[..., Company], superuser: Superuser, attack: Attack
 ) -> None:
@@ -130,15 +114,13 @@ def test_a_killed_deletion_leaves_no_membership_in_another_organizations_role(
     mallory, victim = (company().organization for _ in range(2))
     inside: Any = None
     with attacked(mallory, _and_a_lock):
-        command = [sys.executable, "manage.py", "delete_org", "--yes", "--", victim.name]
-        process = subprocess.Popen(command, cwd=REPOSITORY, env=process_environment())
-        while process.poll() is None and inside is None:
+        deleting = Fork(lambda: lifecycle.delete_organization(victim))
+        while deleting.poll() is None and inside is None:
             inside = superuser.execute(
                 "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND usename = 'orgmgmt'",
                 (mallory.database_name,),
             ).fetchone()
-        process.kill()
-        process.wait()
+        deleting.__exit__()
     assert inside is None, "the application entered the attacker's database"
     assert memberships(superuser, mallory.role_name) == []
     victim.refresh_from_db()
@@ -148,16 +130,15 @@ def test_a_killed_deletion_leaves_no_membership_in_another_organizations_role(
 
 
 # --- What an owner does against its own end ------------------------------------------------------
-OBSTACLES = [
-    "ALTER DATABASE {database} IS_TEMPLATE true",
-    "BEGIN; ALTER DATABASE {database} CONNECTION LIMIT 3",
-    "BEGIN; ALTER ROLE {role} PASSWORD 'another'",
-    "BEGIN; COMMENT ON DATABASE {database} IS 'held'",
-]
-
-
 @pytest.mark.usefixtures("quick_locks")
-@pytest.mark.parametrize("obstacle", OBSTACLES)
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        "ALTER DATABASE {database} IS_TEMPLATE true",
+        "BEGIN; ALTER DATABASE {database} CONNECTION LIMIT 3",
+        "BEGIN; ALTER ROLE {role} PASSWORD 'another'",
+    ],
+)
 def test_an_owner_cannot_keep_its_database_from_being_dropped(
     company: Callable[..., Company], superuser: Superuser, obstacle: str
 ) -> None:
@@ -222,17 +203,11 @@ def test_what_an_owner_sets_keeps_the_application_neither_out_nor_from_writing(
     company: Callable[..., Company], client: Client
 ) -> None:
     made = company()
+    database, role = made.organization.database_name, made.organization.role_name
     with as_role_of(made.organization) as injected:
-        for whose in ("DATABASE {database}", "ROLE {role}"):
-            for setting in (
-                "default_transaction_read_only = on",
-                "local_preload_libraries = 'absent'",
-            ):
-                names = {
-                    "database": made.organization.database_name,
-                    "role": made.organization.role_name,
-                }
-                injected.execute(f"ALTER {whose.format(**names)} SET {setting}".encode())
+        for whose in (f"DATABASE {database}", f"ROLE {role}"):
+            injected.execute(f"ALTER {whose} SET default_transaction_read_only = on".encode())
+            injected.execute(f"ALTER {whose} SET local_preload_libraries = 'absent'".encode())
     registry.forget(made.tenant.alias)
     pool.shared.close_idle()
     assert made.token(client), "a log-in writes"
@@ -248,4 +223,4 @@ def test_a_web_servers_start_touches_no_organization(
     with visited(dying.database_name):
         gunicorn.on_starting(None)
     dying.refresh_from_db()
-    assert dying.status == Status.DELETING, "that is the workers' to finish"
+    assert dying.status == Status.DELETING, "the workers finish it"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django.conf import settings
+from django.test import override_settings
 from psycopg import sql
 from pytest_django import Settings
 
@@ -21,11 +23,12 @@ from organizations.errors import (
 from organizations.models import Organization
 from organizations.postgres.roles import drop_role
 from organizations.postgres.sessions import open_session
-from tests import processes
+from organizations.provisioning import making
+from organizations.provisioning.report import Record
 from tests.conftest import PASSWORD, leftovers
 from tests.plugin import SERVER
 
-from .helpers import REPOSITORY, Code, Superuser, process_environment, wait_for
+from .helpers import Code, Superuser, kill_in_a_fork, kill_this_process, wait_for
 
 NAME = "Doomed Ltd"
 
@@ -44,7 +47,8 @@ def sign_up() -> Organization:
 def assert_nothing_is_left_and_the_name_is_free(superuser: Superuser) -> None:
     assert not Organization.objects.live().named(NAME).exists(), "a row was left"
     assert leftovers(superuser) == (set(), set())
-    organization = sign_up()
+    with override_settings(ORG_TEMPLATES=True):
+        organization = sign_up()
     with tenancy.override(organization.tenant):
         assert User.objects.get().email == "admin@test.com"
     lifecycle.delete_organization(organization)
@@ -66,7 +70,7 @@ def without(superuser: Superuser, attribute: str) -> Iterator[None]:
 def migration(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], None]:
-    """Puts a statement behind the tenant app's migrations, in a package of its own."""
+    """Adds a statement after the tenant app's migrations, in a package of its own."""
     return Code(tmp_path, settings, monkeypatch).add
 
 
@@ -77,14 +81,14 @@ CREATE TRIGGER doom BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION doom();
 
 
 # --- Refused by the server ----------------------------------------------------------------------
-@pytest.mark.parametrize("attribute", ["CREATEROLE", "CREATEDB"])
 def test_a_missing_privilege_fails_with_a_sentence_and_leaves_nothing(
-    superuser: Superuser, attribute: str
+    superuser: Superuser,
 ) -> None:
-    with without(superuser, attribute):
-        with pytest.raises(ProvisioningFailed, match=r"permission denied.*server_sql"):
-            sign_up()
-        assert not Organization.objects.live().named(NAME).exists(), "the row was left"
+    for attribute in ("CREATEROLE", "CREATEDB"):
+        with without(superuser, attribute):
+            with pytest.raises(ProvisioningFailed, match=r"permission denied.*server_sql"):
+                sign_up()
+            assert not Organization.objects.live().named(NAME).exists(), "the row was left"
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
@@ -127,7 +131,7 @@ def cut(
     superuser: Superuser,
     query: str,
     *parameters: object,
-    behind: Callable[[], None] = lambda: None,
+    then: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """Ends the session that the query names, as soon as there is one, from another thread."""
     failures: list[BaseException] = []
@@ -139,7 +143,7 @@ def cut(
         except BaseException as error:
             failures.append(error)
         finally:
-            behind()
+            then()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -150,25 +154,22 @@ def cut(
         assert not failures, failures
 
 
-@pytest.mark.parametrize(
-    ("catalog", "statement"),
-    [("pg_authid", "CREATE ROLE"), ("pg_database", "CREATE DATABASE")],
-)
 def test_a_session_with_the_master_that_is_cut_in_mid_step_leaves_nothing(
-    superuser: Superuser, catalog: str, statement: str
+    superuser: Superuser,
 ) -> None:
     waiting = (
         "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND starts_with(query, %s)"
     )
-    with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
-        # Readers go on; the statement waits, and is cut while it does.
-        blocker.execute(f"LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE".encode())
-        with (
-            cut(superuser, waiting, statement, behind=blocker.rollback),
-            pytest.raises(ServerUnavailable, match="Try again"),
-        ):
-            sign_up()
-    assert_nothing_is_left_and_the_name_is_free(superuser)
+    for catalog, statement in (("pg_authid", "CREATE ROLE"), ("pg_database", "CREATE DATABASE")):
+        with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
+            # Readers go on; the statement waits, and is cut while it does.
+            blocker.execute(f"LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE".encode())
+            with (
+                cut(superuser, waiting, statement, then=blocker.rollback),
+                pytest.raises(ServerUnavailable, match="Try again"),
+            ):
+                sign_up()
+        assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
 @pytest.mark.parametrize("step", ["schema", "admin"])
@@ -187,7 +188,7 @@ def test_a_session_with_the_new_database_that_is_cut_in_mid_step_leaves_nothing(
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
-def test_a_lost_lock_is_taken_anew_before_anything_is_taken_back(
+def test_a_lost_lock_is_taken_again_before_anything_is_undone(
     superuser: Superuser, migration: Callable[[str], None], settings: Settings
 ) -> None:
     """The session with the master dies during `schema`, and then the step fails too."""
@@ -212,27 +213,27 @@ def test_a_connection_of_djangos_that_is_cut_leaves_nothing(superuser: Superuser
     )
     with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
         blocker.execute("LOCK TABLE pg_authid IN SHARE ROW EXCLUSIVE MODE")
-        with cut(superuser, idle, behind=blocker.rollback), pytest.raises(ServerUnavailable):
+        with cut(superuser, idle, then=blocker.rollback), pytest.raises(ServerUnavailable):
             sign_up()
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
 # --- Kept waiting -------------------------------------------------------------------------------
-@pytest.mark.parametrize("catalog", ["pg_authid", "pg_database"])
-def test_a_step_waits_for_no_lock_for_ever_and_leaves_nothing(
-    superuser: Superuser, settings: Settings, catalog: str
+def test_a_step_gives_up_waiting_for_a_lock_and_leaves_nothing(
+    superuser: Superuser, settings: Settings
 ) -> None:
     settings.LOCK_TIMEOUT_SECONDS = 1
-    with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
-        blocker.execute(f"LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE".encode())
-        with pytest.raises(TookTooLong):
-            sign_up()
-    lifecycle.reconcile_organizations()  # What it could not take back, for the lock.
-    assert_nothing_is_left_and_the_name_is_free(superuser)
+    for catalog in ("pg_authid", "pg_database"):
+        with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
+            blocker.execute(f"LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE".encode())
+            with pytest.raises(TookTooLong):
+                sign_up()
+        lifecycle.reconcile_organizations()  # What it could not take back, for the lock.
+        assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
 @pytest.mark.timeout(30)
-def test_a_role_that_cannot_be_dropped_now_holds_nobody_up(
+def test_a_role_that_cannot_be_dropped_is_not_waited_for(
     superuser: Superuser, settings: Settings
 ) -> None:
     organization = sign_up()
@@ -246,51 +247,41 @@ def test_a_role_that_cannot_be_dropped_now_holds_nobody_up(
 
 
 # --- Killed -------------------------------------------------------------------------------------
-KILLED_AT = """
-import os, signal, sys
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
-import django
-django.setup()
-from organizations import lifecycle
-from organizations.provisioning import making
-from organizations.provisioning.report import Record
-step, name, password = sys.argv[1:]
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-record = Record.reached
-def record_and_die(self, reached):
-    record(self, reached)
-    if reached == step:
-        die()
-Record.reached = record_and_die
-if step == "nothing":
-    making.make_database = lambda *args, **kwargs: die()
-lifecycle.create_organization(name=name, email="admin@test.com", password=password)
-"""
+def kill_a_sign_up(name: str, last: str, *, copied: bool = False) -> None:
+    """By SIGKILL after the step. copied: by a template, not by migrations."""
+
+    def sign_up_and_die() -> None:
+        settings.ORG_TEMPLATES = copied
+        record = Record.reached
+
+        def record_and_die(self: Record, step: Organization.Step) -> None:
+            record(self, step)
+            if step == last:
+                kill_this_process()
+
+        Record.reached = record_and_die  # type: ignore[method-assign]
+        if last == "nothing":
+            making.make_database = lambda *args, **kwargs: kill_this_process()
+        lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
+
+    kill_in_a_fork(sign_up_and_die)
 
 
-def kill_a_sign_up_behind(step: str, *, templates: str = "off") -> None:
-    ended = processes.run(
-        *("-c", KILLED_AT, step, NAME, PASSWORD),
-        cwd=REPOSITORY,
-        env=process_environment(ORG_TEMPLATES=templates),
-    )
-    assert ended.returncode == -9, ended.stderr
-
-
-@pytest.mark.parametrize("templates", ["off", "on"])
-@pytest.mark.parametrize("step", Organization.Step.values)
-def test_what_kill_9_leaves_behind_each_step_is_undone_by_reconcile(
-    superuser: Superuser, step: str, templates: str
-) -> None:
-    kill_a_sign_up_behind(step, templates=templates)
-    row = Organization.objects.live().named(NAME).get()
-    assert (row.status, row.provisioned) == (Organization.Status.PROVISIONING, step)
-    assert lifecycle.reconcile_organizations()["undone"] == [NAME]
+def test_what_kill_9_leaves_after_each_step_is_undone_by_reconcile(superuser: Superuser) -> None:
+    left = []
+    for copied in (False, True):
+        for step in Organization.Step.values:
+            name = f"Doomed {step} {copied}"
+            kill_a_sign_up(name, step, copied=copied)
+            left.append((name, Organization.Status.PROVISIONING, step))
+    rows = Organization.objects.filter(name__startswith="Doomed ").exclude(status="deleted")
+    assert [(row.name, row.status, row.provisioned) for row in rows.order_by("pk")] == left
+    undone = lifecycle.reconcile_organizations()["undone"]
+    assert sorted(undone) == sorted(name for name, *_ in left)
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
-def test_a_sign_up_finishes_the_story_of_one_that_was_killed(superuser: Superuser) -> None:
-    kill_a_sign_up_behind("schema")
+def test_a_sign_up_undoes_one_that_was_killed(superuser: Superuser) -> None:
+    kill_a_sign_up(NAME, "schema")
     lifecycle.delete_organization(sign_up())
     assert leftovers(superuser) == (set(), set())

@@ -1,4 +1,4 @@
-"""Templates and spare databases that are gone again behind the test."""
+"""Templates and spare databases that are gone again after the test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +15,12 @@ from tests.organizations.helpers import Code
 @pytest.fixture
 def no_template() -> Iterator[None]:
     """None exists when the test begins, and what it made is dropped."""
-    _drop_templates()
+    drop_templates()
     yield
-    _drop_templates()
+    drop_templates()
 
 
-def _drop_templates() -> None:
+def drop_templates() -> None:
     with open_session() as session:
         session.lock(templates.LOCK, name="template", timeout_seconds=10)
         Template.objects.update(ready=False)
@@ -38,8 +38,8 @@ def template() -> Template:
 
 @pytest.fixture
 def spares(settings: Settings) -> Iterator[list[SpareDatabase]]:
-    """Three, ready."""
-    settings.ORG_SPARE_DATABASES = 3
+    """Two, ready."""
+    settings.ORG_SPARE_DATABASES = 2
     with open_session() as session:
         refill.fill(session)
     yield list(SpareDatabase.objects.order_by("pk"))

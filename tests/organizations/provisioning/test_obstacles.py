@@ -82,7 +82,7 @@ COPIED = """
 
 @contextmanager
 def signed_up(name: str) -> Iterator[Created]:
-    """Deleted behind the block."""
+    """Deleted after the block."""
     created = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     try:
         yield created

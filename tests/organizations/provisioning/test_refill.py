@@ -1,113 +1,110 @@
 """The process that makes databases ahead: killed at any step, stopped, and without a server."""
 
+import io
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
+from django.conf import settings as configured
+from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.errors import OrganizationError, TookTooLong
 from organizations.models import SpareDatabase, Template
-from organizations.postgres.sessions import open_session
-from organizations.provisioning import refill, templates
-from tests import processes
+from organizations.postgres.sessions import ServerSession, open_session
+from organizations.provisioning import copying, refill, templates
 from tests.conftest import PASSWORD, leftovers
 from tests.organizations.helpers import (
-    REPOSITORY,
+    Fork,
     Superuser,
-    manage,
-    process_environment,
+    kill_in_a_fork,
+    kill_this_process,
     together,
     wait_for,
 )
 from tests.plugin import SERVER
 
-KILLED_AT = """
-import os, signal, sys
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orgmgmt.settings")
-import django
-django.setup()
-from organizations.provisioning import copying, refill, templates
-from organizations.postgres.sessions import ServerSession, open_session
-module, name, when, statement = sys.argv[1:]
-where = {"copying": copying, "refill": refill, "templates": templates}
-where["session"] = ServerSession
-real = getattr(where[module], name)
-def dying(*args, **kwargs):
-    if when == "before" and statement in repr(args):
-        os.kill(os.getpid(), signal.SIGKILL)
-    real(*args, **kwargs)
-    if statement in repr(args):
-        os.kill(os.getpid(), signal.SIGKILL)
-setattr(where[module], name, dying)
-with open_session() as session:
-    refill.fill(session)
-"""
+from .conftest import drop_templates
+
 # Of a spare database, from its row to the moment before it is ready, and of a template likewise.
-STEPS = [
-    ("refill", "make_database", "before", ""),
-    ("copying", "ensure_role", "behind", ""),
-    ("session", "execute", "before", "CREATE DATABASE"),
-    ("session", "execute", "behind", "CREATE DATABASE"),
-    ("copying", "ensure_database", "behind", ""),
-    ("copying", "_take_over", "behind", ""),
-    ("refill", "make_database", "behind", ""),
-    ("session", "execute", "behind", "WITH INHERIT TRUE, SET FALSE"),
+Moment = tuple[Any, str, str, str]
+STEPS: list[Moment] = [
+    (refill, "make_database", "before", ""),
+    (copying, "ensure_role", "after", ""),
+    (ServerSession, "execute", "before", "CREATE DATABASE"),
+    (ServerSession, "execute", "after", "CREATE DATABASE"),
+    (copying, "ensure_database", "after", ""),
+    (copying, "_take_over", "after", ""),
+    (refill, "make_database", "after", ""),
+    (ServerSession, "execute", "after", "WITH INHERIT TRUE, SET FALSE"),
 ]
-TEMPLATE_STEPS = [
-    ("templates", "_make", "before", ""),
-    ("templates", "ensure_role", "behind", ""),
-    ("templates", "ensure_database", "behind", ""),
-    ("templates", "migrate_tenant", "behind", ""),
-    ("templates", "_make", "behind", ""),
-    ("templates", "_publish", "behind", ""),
+TEMPLATE_STEPS: list[Moment] = [
+    (templates, "_make", "before", ""),
+    (templates, "ensure_role", "after", ""),
+    (templates, "ensure_database", "after", ""),
+    (templates, "migrate_tenant", "after", ""),
+    (templates, "_make", "after", ""),
+    (templates, "_publish", "after", ""),
 ]
 
 
-def kill_a_refill(*at: str) -> None:
-    ended = processes.run(
-        "-c", KILLED_AT, *at, cwd=REPOSITORY, env=process_environment(ORG_SPARE_DATABASES="1")
-    )
-    assert ended.returncode == -9, ended.stderr
+def kill_a_refill(moment: Moment) -> None:
+    owner, name, when, statement = moment
+
+    def fill_and_die() -> None:
+        real = getattr(owner, name)
+
+        def dying(*args: Any, **kwargs: Any) -> None:
+            if when == "before" and statement in repr(args):
+                kill_this_process()
+            real(*args, **kwargs)
+            if statement in repr(args):
+                kill_this_process()
+
+        setattr(owner, name, dying)
+        configured.ORG_SPARE_DATABASES = 1
+        with open_session() as session:
+            refill.fill(session)
+
+    kill_in_a_fork(fill_and_die)
 
 
-@pytest.mark.parametrize("at", STEPS, ids=lambda at: " ".join(at))
 def test_what_kill_9_leaves_of_a_spare_is_cleaned_by_reconcile(
-    superuser: Superuser, template: Template, at: tuple[str, ...]
+    superuser: Superuser, template: Template
 ) -> None:
-    kill_a_refill(*at)
-    (row,) = SpareDatabase.objects.all()
-    assert not row.ready
-    assert lifecycle.reconcile_organizations()["undone"] == [f"spare database {row.database_name}"]
-    assert not SpareDatabase.objects.exists()
-    assert leftovers(superuser) == (set(), set())
-    assert templates.ready() == template, "the template is as good as before"
+    for moment in STEPS:
+        kill_a_refill(moment)
+        (row,) = SpareDatabase.objects.all()
+        assert not row.ready, moment
+        undone = lifecycle.reconcile_organizations()["undone"]
+        assert undone == [f"spare database {row.database_name}"], moment
+        assert not SpareDatabase.objects.exists(), moment
+        assert leftovers(superuser) == (set(), set()), moment
+        assert templates.ready() == template, "the template is as good as before"
 
 
-@pytest.mark.usefixtures("no_template")
-@pytest.mark.parametrize("at", TEMPLATE_STEPS, ids=lambda at: " ".join(at))
-def test_what_kill_9_leaves_of_a_template_is_cleaned_by_reconcile(
-    superuser: Superuser, at: tuple[str, ...]
-) -> None:
-    kill_a_refill(*at)
-    lifecycle.reconcile_organizations()
-    assert not SpareDatabase.objects.exists()
-    assert not Template.objects.filter(ready=False).exists()
-    assert leftovers(superuser) == (set(), set())
+def test_what_kill_9_leaves_of_a_template_is_cleaned_by_reconcile(superuser: Superuser) -> None:
+    for moment in TEMPLATE_STEPS:
+        drop_templates()
+        kill_a_refill(moment)
+        lifecycle.reconcile_organizations()
+        assert not SpareDatabase.objects.exists(), moment
+        assert not Template.objects.filter(ready=False).exists(), moment
+        assert leftovers(superuser) == (set(), set()), moment
+    drop_templates()
 
 
 def test_the_next_refill_cleans_up_too(
     superuser: Superuser, template: Template, settings: Settings
 ) -> None:
-    kill_a_refill("copying", "ensure_database", "behind", "")
+    kill_a_refill((copying, "ensure_database", "after", ""))
     settings.ORG_SPARE_DATABASES = 1
     with open_session() as session:
         assert refill.fill(session) == (1, 1)
@@ -117,23 +114,23 @@ def test_the_next_refill_cleans_up_too(
 
 
 # --- The loop ------------------------------------------------------------------------------------
+def loop(wanted: int, **options: bool) -> Callable[[], None]:
+    """`refill_spares --loop`."""
+
+    def run() -> None:
+        configured.ORG_SPARE_DATABASES = wanted
+        call_command("refill_spares", loop=True, **options)
+
+    return run
+
+
 @contextmanager
-def running(*arguments: str, through: str = "", wanted: int = 2) -> Iterator[subprocess.Popen[str]]:
-    """`refill_spares --loop` on this test's server; through: a shell's line that starts it."""
-    command = [sys.executable, "manage.py", "refill_spares", "--loop", *arguments]
-    process = subprocess.Popen(
-        ["sh", "-c", through, "sh", *command] if through else command,
-        cwd=REPOSITORY,
-        env=process_environment(ORG_SPARE_DATABASES=str(wanted)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def running(act: Callable[[], object]) -> Iterator[Fork]:
+    """Its spares are dropped after the block."""
     try:
-        yield process
+        with Fork(act) as process:
+            yield process
     finally:
-        process.kill()
-        process.communicate()
         with open_session() as session:
             refill.fill(session)
 
@@ -155,45 +152,48 @@ def none_wanted_here(settings: Settings) -> None:
 def test_the_loop_refills_when_one_is_taken_and_ends_when_it_is_told(
     settings: Settings, superuser: Superuser, number: signal.Signals
 ) -> None:
-    with running() as process:
+    with running(loop(2)) as process:
         wait_until_ready(2)
         settings.ORG_SPARE_DATABASES = 2
         created = lifecycle.create_organization(name="Taken", email="a@test.com", password=PASSWORD)
         settings.ORG_SPARE_DATABASES = 0
         assert created.report.path == "spare"
         wait_until_ready(2)
-        process.send_signal(number)
-        assert process.wait(10) == 0, process.communicate()[1]
+        cut_a_session_of_the_loop(superuser)
+        wait_until_ready(2)
+        process.send(number)
+        assert process.wait(10) == 0
     lifecycle.delete_organization(created.organization)
     assert leftovers(superuser) == (set(), set())
 
 
-@pytest.mark.usefixtures("none_wanted_here", "template")
-def test_the_loop_survives_that_its_sessions_are_cut(superuser: Superuser) -> None:
-    with running() as process:
-        wait_until_ready(2)
-        (pid,) = wait_for(
-            superuser,
-            "SELECT pid FROM pg_stat_activity WHERE starts_with(query, 'LISTEN') "
-            "OR query LIKE '%%pg_advisory%%' AND datname = 'master_org_db' AND pid <> "
-            "pg_backend_pid() AND state = 'idle' ORDER BY backend_start DESC",
-        )
-        superuser.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-        spare = SpareDatabase.objects.first()
-        assert spare is not None
-        SpareDatabase.objects.filter(pk=spare.pk).update(ready=False)
-        wait_until_ready(2)
-        assert process.poll() is None
+def cut_a_session_of_the_loop(superuser: Superuser) -> None:
+    """And take a spare away."""
+    (pid,) = wait_for(
+        superuser,
+        "SELECT pid FROM pg_stat_activity WHERE starts_with(query, 'LISTEN') "
+        "OR query LIKE '%%pg_advisory%%' AND datname = 'master_org_db' AND pid <> "
+        "pg_backend_pid() AND state = 'idle' ORDER BY backend_start DESC",
+    )
+    superuser.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    spare = SpareDatabase.objects.earliest("pk")
+    SpareDatabase.objects.filter(pk=spare.pk).update(ready=False)
 
 
 @pytest.mark.usefixtures("none_wanted_here", "template")
 def test_the_loop_ends_with_the_process_that_started_it() -> None:
-    with running("--with-parent", through='"$@" & echo $! >&2; wait', wanted=1) as shell:
-        assert shell.stderr is not None
-        child = int(shell.stderr.readline())
+    read, write = os.pipe()
+
+    def start_the_loop() -> None:
+        with Fork(loop(1, with_parent=True)) as child:
+            os.write(write, str(child.pid).encode())
+            child.wait()
+
+    with running(start_the_loop) as parent:
+        child = int(os.read(read, 20))
         wait_until_ready(1)
-        shell.kill()
-        shell.wait()
+        parent.send(signal.SIGKILL)
+        assert parent.wait() == -signal.SIGKILL
         deadline = time.monotonic() + 10
         while is_alive(child):
             assert time.monotonic() < deadline, "it outlives its parent"
@@ -236,31 +236,40 @@ def test_a_lock_that_holds_up_every_drop_is_waited_for_once(
     assert SpareDatabase.objects.filter(ready=True).count() == len(spares) - 1
 
 
-def test_without_loop_it_says_what_it_did_and_ends(superuser: Superuser) -> None:
-    filled = manage("refill_spares", ORG_SPARE_DATABASES="2")
-    assert (filled.returncode, filled.stdout) == (0, "2 wanted: 2 made, 0 dropped.\n")
-    emptied = manage("refill_spares", ORG_SPARE_DATABASES="0")
-    assert (emptied.returncode, emptied.stdout) == (0, "0 wanted: 0 made, 2 dropped.\n")
+def said(*words: str) -> str:
+    out = io.StringIO()
+    call_command(*words, stdout=out)
+    return out.getvalue()
+
+
+def test_without_loop_it_says_what_it_did_and_ends(
+    superuser: Superuser, settings: Settings
+) -> None:
+    settings.ORG_SPARE_DATABASES = 2
+    assert said("refill_spares") == "2 wanted: 2 made, 0 dropped.\n"
+    settings.ORG_SPARE_DATABASES = 0
+    assert said("refill_spares") == "0 wanted: 0 made, 2 dropped.\n"
     assert leftovers(superuser) == (set(), set())
 
 
 @pytest.mark.usefixtures("no_template")
-def test_build_template_builds_one_and_says_so_and_another_where_that_is_wanted() -> None:
-    first = manage("build_template")
-    assert first.returncode == 0, first.stderr
+def test_build_template_builds_one_and_says_so_and_another_where_that_is_wanted(
+    settings: Settings,
+) -> None:
+    built = said("build_template")
     template = Template.objects.get()
-    assert first.stdout == f"built: {template.database_name}\n"
-    assert manage("build_template").stdout == f"already exists: {template.database_name}\n"
-    again = manage("build_template", "--rebuild").stdout
+    assert built == f"built: {template.database_name}\n"
+    assert said("build_template") == f"already exists: {template.database_name}\n"
+    again = said("build_template", "--rebuild")
     rebuilt = Template.objects.get()
     assert again == f"dropped: {template.database_name}\nbuilt: {rebuilt.database_name}\n"
     assert rebuilt.pk != template.pk
-    off = manage("build_template", ORG_TEMPLATES="off")
-    assert off.returncode == 1
-    assert "ORG_TEMPLATES is off" in off.stderr
+    settings.ORG_TEMPLATES = False
+    with pytest.raises(CommandError, match="ORG_TEMPLATES is off"):
+        said("build_template")
 
 
-def test_a_session_that_waits_for_its_next_use_is_not_had_by_two(settings: Settings) -> None:
+def test_an_idle_session_is_not_handed_to_two(settings: Settings) -> None:
     seen: list[int] = []
     lock = threading.Lock()
 
@@ -279,7 +288,7 @@ def test_a_session_that_waits_for_its_next_use_is_not_had_by_two(settings: Setti
     assert together(*acts) == [None] * 4
 
 
-def test_drop_of_a_spare_that_was_taken_meanwhile_leaves_the_organization_alone(
+def test_dropping_a_spare_that_was_taken_meanwhile_leaves_the_organization_alone(
     settings: Settings,
 ) -> None:
     from organizations.provisioning import spares

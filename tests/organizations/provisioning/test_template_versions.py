@@ -87,7 +87,7 @@ def test_a_use_is_noted_once_an_hour(template: Template) -> None:
 
 # --- Killed --------------------------------------------------------------------------------------
 @pytest.mark.usefixtures("no_template")
-def test_a_build_that_is_cut_leaves_nothing_behind_the_next(superuser: Superuser) -> None:
+def test_an_interrupted_build_leaves_nothing_after_the_next(superuser: Superuser) -> None:
     """The role is made, and the session with the master dies in CREATE DATABASE."""
     blocked = threading.Event()
 

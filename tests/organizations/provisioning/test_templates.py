@@ -24,7 +24,7 @@ from tests.plugin import SERVER
 
 @contextmanager
 def signed_up(name: str = "Copied Ltd") -> Iterator[Created]:
-    """Deleted behind the block; before it, its admin is there."""
+    """Deleted after the block; before that, its admin is there."""
     created = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     try:
         with tenancy.override(created.organization.tenant):
@@ -50,7 +50,7 @@ def test_the_first_sign_up_builds_it_and_copies_it() -> None:
 
 
 @pytest.mark.usefixtures("no_template")
-def test_of_many_first_sign_ups_one_builds_it_and_nobody_waits_for_it() -> None:
+def test_of_many_first_sign_ups_one_builds_it_and_the_others_do_not_wait() -> None:
     def sign_up(number: int) -> Any:
         return lifecycle.create_organization(
             name=f"Crowd {number}", email="admin@test.com", password=PASSWORD
@@ -65,9 +65,7 @@ def test_of_many_first_sign_ups_one_builds_it_and_nobody_waits_for_it() -> None:
     assert not Template.objects.filter(ready=False).exists()
 
 
-def test_nobody_may_connect_to_it_and_it_holds_no_rows_of_anybody(
-    template: Template, superuser: Superuser
-) -> None:
+def test_nobody_may_connect_to_it(template: Template, superuser: Superuser) -> None:
     row = superuser.execute(
         "SELECT datallowconn, datacl::text, pg_get_userbyid(datdba) FROM pg_database "
         "WHERE datname = %s",
@@ -169,7 +167,7 @@ def assert_a_sign_up_takes_the_plain_way(caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.usefixtures("no_template")
-def test_one_that_somebody_dropped_is_fallen_back_from_and_built_anew(
+def test_a_dropped_one_is_not_copied_and_rebuilt(
     template: Template, superuser: Superuser, caplog: pytest.LogCaptureFixture
 ) -> None:
     superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(template.database_name)))
@@ -180,7 +178,7 @@ def test_one_that_somebody_dropped_is_fallen_back_from_and_built_anew(
 
 
 @pytest.mark.usefixtures("no_template")
-def test_one_that_goes_between_the_look_and_the_copy_is_fallen_back_from(
+def test_one_dropped_just_before_the_copy_is_not_copied(
     template: Template,
     superuser: Superuser,
     monkeypatch: pytest.MonkeyPatch,
@@ -195,7 +193,7 @@ def test_one_that_goes_between_the_look_and_the_copy_is_fallen_back_from(
 
 
 @pytest.mark.usefixtures("no_template")
-def test_one_that_somebody_is_connected_to_is_fallen_back_from_at_once(
+def test_one_with_a_connection_is_not_copied(
     template: Template, superuser: Superuser, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = sql.Identifier(template.database_name)
@@ -204,12 +202,12 @@ def test_one_that_somebody_is_connected_to_is_fallen_back_from_at_once(
         assert_a_sign_up_takes_the_plain_way(caplog)
     superuser.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
     with signed_up() as created:
-        assert created.report.path == "template", "it was not to be built anew"
+        assert created.report.path == "template", "it was rebuilt"
 
 
 @pytest.mark.usefixtures("no_template")
 @pytest.mark.parametrize("table", ["users", "django_migrations"])
-def test_one_that_lacks_a_table_is_fallen_back_from_and_built_anew(
+def test_one_that_lacks_a_table_is_not_copied_and_rebuilt(
     template: Template, superuser: Superuser, caplog: pytest.LogCaptureFixture, table: str
 ) -> None:
     name = sql.Identifier(template.database_name)
@@ -225,7 +223,7 @@ def test_one_that_lacks_a_table_is_fallen_back_from_and_built_anew(
 
 
 @pytest.mark.usefixtures("no_template")
-def test_one_whose_role_is_gone_is_fallen_back_from(
+def test_one_whose_role_is_gone_is_not_copied(
     template: Template, superuser: Superuser, caplog: pytest.LogCaptureFixture
 ) -> None:
     role = sql.Identifier(template.role_name)
@@ -238,13 +236,8 @@ def test_one_whose_role_is_gone_is_fallen_back_from(
 
 @pytest.mark.usefixtures("no_template")
 def test_while_another_process_builds_it_a_sign_up_takes_the_plain_way() -> None:
+    """What takes it with ORG_TEMPLATES off: the test of owners and rights, above."""
     with open_session() as other:
         assert other.try_lock(templates.LOCK)
         with signed_up() as created:
             assert created.report.path == "plain"
-
-
-def test_off_means_the_plain_way(settings: Settings, template: Template) -> None:
-    settings.ORG_TEMPLATES = False
-    with signed_up() as created:
-        assert created.report.path == "plain"

@@ -42,7 +42,7 @@ def test_one_that_the_server_ended_is_not_handed_out(superuser: Superuser) -> No
     assert pid_of_next() != pid
 
 
-def test_who_wants_a_new_one_gets_none_that_was_open_before() -> None:
+def test_a_new_session_on_request_is_none_that_was_open_before() -> None:
     pid = pid_of_next()
     with open_session(new=True) as session:
         assert session.connection.info.backend_pid != pid
