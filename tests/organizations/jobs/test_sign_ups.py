@@ -47,8 +47,11 @@ def test_a_sign_up_is_accepted_and_done_by_a_worker(client: Client) -> None:
     assert (waiting.status_code, waiting.json()["state"]) == (200, "waiting")
     assert int(waiting.headers["Retry-After"]) > 0
 
+    mail.outbox.clear()
     work()
 
+    assert [each.to for each in mail.outbox] == [[BODY["email"]]]
+    assert "http://testserver/api/email/verify/?token=" in mail.outbox[0].body
     done = client.get(url)
     assert done.json()["state"] == "done"
     assert done.json()["organization"]["name"] == "Later Ltd"
@@ -59,26 +62,14 @@ def test_a_sign_up_is_accepted_and_done_by_a_worker(client: Client) -> None:
     assert token.status_code == 200, token.content
 
 
-def test_its_person_gets_the_mail_that_every_sign_up_brings(client: Client) -> None:
-    sign_up(client)
-    mail.outbox.clear()
-    work()
-    assert [each.to for each in mail.outbox] == [[BODY["email"]]]
-    assert "http://testserver/api/email/verify/?token=" in mail.outbox[0].body
-
-
-def test_the_preference_is_found_among_others(client: Client) -> None:
-    assert sign_up(client, prefer="wait=10, Respond-Async; foo=1").status_code == 202
-
-
-def test_without_the_preference_it_is_done_at_once(client: Client) -> None:
-    assert sign_up(client, prefer="wait=10").status_code == 201
-
-
-def test_what_is_wrong_is_answered_at_once(client: Client) -> None:
+def test_only_what_is_right_and_prefers_it_is_done_later(client: Client) -> None:
     answer = sign_up(client, password="short")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
     assert not ProcrastinateJob.objects.exists()
+    assert sign_up(client, prefer="wait=10").status_code == 201
+    other = "Later 2 Ltd"
+    among_others = "wait=10, Respond-Async; foo=1"
+    assert sign_up(client, prefer=among_others, organization_name=other).status_code == 202
 
 
 def test_the_name_of_one_that_waits_is_taken(client: Client) -> None:
@@ -90,7 +81,7 @@ def test_the_name_of_one_that_waits_is_taken(client: Client) -> None:
     assert sign_up(client).status_code == 409
 
 
-def test_nothing_secret_is_in_the_jobs_and_nothing_is_left_behind(client: Client) -> None:
+def test_nothing_secret_is_in_the_jobs_and_nothing_is_left(client: Client) -> None:
     token = sign_up(client).headers["Location"].rsplit("/", 1)[1]
     pending = PendingSignUp.objects.get()
     assert ProcrastinateJob.objects.get().args == {"sign_up_id": pending.pk}
@@ -152,7 +143,7 @@ def test_a_cancelled_one_is_not_made(client: Client) -> None:
     assert not Organization.objects.live().named("Later Ltd").exists()
 
 
-def test_a_second_try_behind_a_success_does_nothing(client: Client) -> None:
+def test_a_second_try_after_a_success_does_nothing(client: Client) -> None:
     url = sign_up(client).headers["Location"]
     work()
     made = client.get(url).json()["organization"]["id"]
@@ -164,11 +155,6 @@ def test_a_second_try_behind_a_success_does_nothing(client: Client) -> None:
     work()
     assert job(number or 0).status == "succeeded"
     assert client.get(url).json()["organization"]["id"] == made
-
-
-def test_a_status_url_that_was_never_given_out_is_unknown(client: Client) -> None:
-    answer = client.get("/org/create/status/guess")
-    assert (answer.status_code, answer.json()["code"]) == (404, "sign_up_not_found")
 
 
 def test_staff_are_answered_the_same_way(staff_client: Client, alpha: Company) -> None:
@@ -217,26 +203,29 @@ def _grow_old(minutes: int) -> None:
     PendingSignUp.objects.update(created_at=timezone.now() - timedelta(minutes=minutes))
 
 
-@pytest.mark.parametrize("state", ["waiting", "running"])
-def test_one_that_no_worker_has_made_in_time_frees_its_name(client: Client, state: str) -> None:
-    url = sign_up(client).headers["Location"]
-    PendingSignUp.objects.update(state=state)
-    _grow_old(59)
-    assert client.get(url).json()["state"] == state
-    assert sign_up(client).status_code == 409
-    _grow_old(61)
-    told = client.get(url)
-    assert (told.json()["state"], told.json()["error"]["code"]) == ("failed", "sign_up_expired")
-    assert "Retry-After" not in told.headers
-    assert not PendingSignUp.objects.get().sealed_password_hash
+def test_one_that_no_worker_has_made_in_time_frees_its_name(client: Client) -> None:
+    for state in ("waiting", "running"):
+        url = sign_up(client).headers["Location"]
+        pending = PendingSignUp.objects.open()
+        pending.update(state=state)
+        _grow_old(59)
+        assert client.get(url).json()["state"] == state
+        assert sign_up(client).status_code == 409
+        _grow_old(61)
+        told = client.get(url)
+        assert (told.json()["state"], told.json()["error"]["code"]) == ("failed", "sign_up_expired")
+        assert "Retry-After" not in told.headers
+        assert not PendingSignUp.objects.exclude(sealed_password_hash="").exists()
 
 
 @pytest.mark.parametrize("prefer", ["respond-async", ""])
-def test_a_name_is_free_behind_its_time_though_nobody_asked(client: Client, prefer: str) -> None:
+def test_a_name_is_free_after_its_time_though_its_status_was_not_requested(
+    client: Client, prefer: str
+) -> None:
     sign_up(client)
     _grow_old(61)
     assert sign_up(client, prefer=prefer).status_code == (202 if prefer else 201)
-    work()  # The job of the first is there still.
+    work()  # The job of the first is still there.
     assert Organization.objects.usable().named("Later Ltd").count() == 1
 
 
@@ -249,7 +238,7 @@ def test_the_time_is_the_installations_own(client: Client, settings: Settings) -
     assert client.get(url).json()["error"]["code"] == "sign_up_expired"
 
 
-def test_who_asks_as_often_as_told_is_never_asked_to_wait(
+def test_polling_as_often_as_retry_after_says_meets_no_limit(
     client: Client, throttles: Settings
 ) -> None:
     throttles.THROTTLE_LOOKUP = "3/min"
@@ -265,13 +254,16 @@ def test_who_asks_as_often_as_told_is_never_asked_to_wait(
     assert client.get(urls[0]).status_code == 429
 
 
-def test_guesses_at_status_urls_are_counted_by_address(client: Client, throttles: Settings) -> None:
+def test_guesses_at_status_urls_are_unknown_and_counted_by_address(
+    client: Client, throttles: Settings
+) -> None:
     throttles.THROTTLE_LOOKUP = "3/min"
     guesses = [client.get(f"/org/create/status/guess-{number}") for number in range(4)]
     assert [answer.status_code for answer in guesses] == [404, 404, 404, 429]
+    assert guesses[0].json()["code"] == "sign_up_not_found"
 
 
-def test_who_cancels_one_that_runs_is_not_told_that_nothing_was_made(client: Client) -> None:
+def test_cancelling_a_running_one_does_not_say_that_nothing_was_created(client: Client) -> None:
     url = sign_up(client).headers["Location"]
     number = PendingSignUp.objects.get().job_id or 0
     with connections["default"].cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The tenant app's real migrations, in a package of their own, with others behind them."""
+"""The tenant app's real migrations, in a package of their own, with others after them."""
 
 from pathlib import Path
 

@@ -60,7 +60,7 @@ def _made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator
 
 @pytest.fixture
 def add(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
-    """Give the code more migrations: each call has all of them anew."""
+    """Give the code more migrations: each call replaces those of the last."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(**operations: str) -> None:

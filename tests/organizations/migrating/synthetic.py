@@ -1,4 +1,4 @@
-"""A tenant app's migrations that use each operation Django 5.2 has, behind the real ones."""
+"""A tenant app's migrations that use each operation Django 5.2 has, after the real ones."""
 
 from pathlib import Path
 

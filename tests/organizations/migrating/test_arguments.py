@@ -9,21 +9,16 @@ from organizations.migrating.fleet import Canary
 LABELS = {"accounts"}
 
 
-@pytest.mark.parametrize(
-    ("words", "names", "target"),
-    [
+def test_an_app_is_told_from_organizations() -> None:
+    for words, names, target in (
         ([], [], Target()),
         (["Acme Corp", "Globex"], ["Acme Corp", "Globex"], Target()),
         (["accounts"], [], Target("accounts")),
         (["accounts", "0003"], [], Target("accounts", "0003")),
         (["Acme Corp", "accounts", "zero"], ["Acme Corp"], Target("accounts", "zero")),
         (["Accounts"], ["Accounts"], Target()),
-    ],
-)
-def test_an_app_is_told_from_organizations(
-    words: list[str], names: list[str], target: Target
-) -> None:
-    assert split(words, labels=LABELS) == (names, target)
+    ):
+        assert split(words, labels=LABELS) == (names, target)
 
 
 def test_an_organization_that_is_called_as_an_app_is_given_by_an_option() -> None:

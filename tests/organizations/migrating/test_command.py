@@ -12,6 +12,7 @@ from rich.console import Console
 
 from organizations.management.commands.migrate_orgs import Command
 from organizations.migrating import progress
+from organizations.migrating.engine import Target
 from organizations.migrating.results import Kind, Progress, Report, Result
 
 from .added import ADD_FIELD, STRICT_ADDRESSES
@@ -48,7 +49,7 @@ def test_the_failed_one_is_named_with_its_error_and_the_command_that_tries_again
     assert again.endswith("--retry-failed --parallel 2")
 
     ask(bad, GOOD)
-    four.query.filter(pk=four.rows[0].pk).update(fingerprint="")  # Behind, and nobody's failure.
+    four.query.filter(pk=four.rows[0].pk).update(fingerprint="")  # Outdated, and nobody's failure.
     out, err = io.StringIO(), io.StringIO()
     call_command("migrate_orgs", *shlex.split(again), stdout=out, stderr=err)
     assert err.getvalue() == ""
@@ -67,22 +68,28 @@ def test_canaries_wait_for_yes(four: Fleet, add: Add) -> None:
     assert all("note" in columns(each) for each in four.rows)
 
 
-@pytest.mark.parametrize("answer", ["y", "n", KeyboardInterrupt, EOFError])
-def test_somebody_at_a_terminal_is_asked(
-    answer: str | type[BaseException], four: Fleet, add: Add, monkeypatch: pytest.MonkeyPatch
+def test_a_person_at_a_terminal_is_asked(
+    four: Fleet, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answers = iter(["n", KeyboardInterrupt(), EOFError(), "y"])
+    questions = []
+
     def say(question: str) -> str:
-        assert (
-            question == "The canaries are done: 1, none failed. Continue with the other 3? [y/N] "
-        )
-        if isinstance(answer, str):
-            return answer
-        raise answer
+        questions.append(question)
+        answer = next(answers)
+        if isinstance(answer, BaseException):
+            raise answer
+        return str(answer)
 
     add(note=ADD_FIELD)
     monkeypatch.setattr("builtins.input", say)
     monkeypatch.setattr(Command, "_asks", lambda self: True)
-    assert Ended(four, "--canary", "1").code == (0 if answer == "y" else 3)
+    # Each time the canary is migrated, and the others wait.
+    assert [Ended(four, "--canary", "1").code for _ in range(3)] == [3, 3, 3]
+    four.run(target=Target("accounts", REAL))
+    assert Ended(four, "--canary", "1").code == 0
+    asked = "The canaries are done: 1, none failed. Continue with the other 3? [y/N] "
+    assert (questions[0], questions[-1]) == (asked, asked)
 
 
 def test_a_plan_shows_the_sql_and_does_nothing(four: Fleet, add: Add) -> None:
@@ -110,7 +117,7 @@ def test_a_rollback_is_said_before_it_is_done(four: Fleet, add: Add) -> None:
     assert out.getvalue().count("accounts.0004_note unapplied") == 4
 
 
-def test_what_somebody_did_by_hand_is_found_by_the_next_run(four: Fleet, add: Add) -> None:
+def test_a_manual_migration_is_found_by_the_next_run(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     Ended(four)
     call_command("org_command", four.rows[0].name, "migrate", "accounts", "0003", verbosity=0)
@@ -127,7 +134,7 @@ def test_json_is_one_document(four: Fleet, add: Add) -> None:
     assert json.loads(Ended(four, "--json").out)["counts"]["in step before"] == 4
 
 
-def test_what_cannot_be_meant_is_said(four: Fleet) -> None:
+def test_a_contradictory_command_is_refused(four: Fleet) -> None:
     assert "--canary takes" in Ended(four, "--canary", "many").error
     assert "must be 1 or more" in Ended(four, "--parallel", "-1").error
     assert "no one migration '0999'" in Ended(four, "accounts", "0999").error

@@ -60,7 +60,7 @@ def migrate(organization: Organization) -> Any:
 
 
 @pytest.mark.parametrize("way", ["migrate_orgs", "migrate"])
-def test_an_index_is_made_behind_a_busy_transaction_however_long_that_lasts(
+def test_an_index_waits_for_a_busy_transaction_however_long_that_lasts(
     way: str, one: Organization, add: Add, settings: Settings, superuser: Superuser
 ) -> None:
     settings.MIGRATION_LOCK_TIMEOUT_SECONDS = 0.05
@@ -108,9 +108,7 @@ def test_an_invalid_index_that_was_left_is_made_again(
     assert "(is_admin)" in definition[0]
 
 
-def test_an_index_that_cannot_be_made_is_not_left_behind(
-    one: Organization, four: Fleet, add: Add
-) -> None:
+def test_an_index_that_cannot_be_made_is_removed(one: Organization, four: Fleet, add: Add) -> None:
     ask(one, "CREATE TABLE twice AS SELECT 1 AS number FROM generate_series(1, 2)")
     add(unique=UNIQUE)
     for _ in range(2):  # The second time it is the same, and no index that exists already.

@@ -278,7 +278,7 @@ PARTS = {
 
 
 def squash(folder: Path) -> None:
-    """Put one behind the real ones that replaces 0004_one and 0005_two."""
+    """Add one after the real ones that replaces 0004_one and 0005_two."""
     (folder / "0006_squashed.py").write_text(
         "from django.db import migrations, models\n"
         "class Migration(migrations.Migration):\n"

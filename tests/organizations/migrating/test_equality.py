@@ -1,4 +1,4 @@
-"""The engine and Django's executor leave the same behind, migration by migration, both ways."""
+"""The engine and Django's executor make the same schema, migration by migration, both ways."""
 
 import secrets
 import subprocess
@@ -69,7 +69,7 @@ class Watched:
         return cursor.fetchall() if cursor.description else []
 
     def look(self, *, compiled: bool) -> None:
-        """Keep what is there, behind the migration whose row has come or gone."""
+        """Keep what is there after the migration whose row has come or gone."""
         before, self._rows = self._rows, self._recorded()
         for name in before ^ self._rows:
             step = (name, name in before)
@@ -183,7 +183,7 @@ def pair(
 
 
 def watch(watched: Watched, patch: pytest.MonkeyPatch) -> None:
-    """Look behind each thing that the engine does."""
+    """Look after each thing that the engine does."""
     send, run = Session.send, by_django.run
 
     def looking(act: Callable[..., None], *, compiled: bool) -> Callable[..., None]:

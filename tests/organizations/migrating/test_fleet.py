@@ -49,7 +49,7 @@ def columns(organization: Organization) -> set[str]:
 
 
 # --- Everybody -----------------------------------------------------------------------------------
-def test_everybody_is_brought_to_the_code_and_the_master_knows(four: Fleet, add: Add) -> None:
+def test_all_are_migrated_to_the_code_and_the_master_knows(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     report = four.run(parallel=2)
 
@@ -71,7 +71,7 @@ def test_nothing_to_do_is_one_query(four: Fleet) -> None:
     assert (report.considered, report.in_step_before) == (0, 4)
 
 
-def test_who_signs_up_while_the_run_lasts_has_a_turn_too(
+def test_an_organization_that_signs_up_during_the_run_is_migrated_too(
     four: Fleet, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(note=ADD_FIELD)
@@ -139,7 +139,7 @@ def test_one_that_fails_stays_where_it_was_and_the_others_are_done(
     assert (four.rows[2].migration_attempts, four.rows[2].migration_error) == (0, "")
 
 
-def test_what_was_done_before_a_failure_is_on_record_and_a_rollback_finds_it(
+def test_what_was_applied_before_a_failure_is_recorded_and_can_be_rolled_back(
     four: Fleet, add: Add
 ) -> None:
     before = four.rows[0].fingerprint
@@ -185,7 +185,7 @@ def test_databases_that_are_ahead_of_the_code_are_asked_once_for_all(
     assert four.run().considered == 0, "the newer code's record was kept"
 
 
-def test_a_session_with_the_master_that_is_cut_costs_nobody_a_turn(
+def test_a_lost_session_with_the_master_skips_no_organization(
     four: Fleet, add: Add, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(note=ADD_FIELD)
@@ -235,7 +235,7 @@ def test_canaries_that_fail_keep_the_migration_from_the_others(four: Fleet, add:
         ask(four.rows[0], GOOD)
 
 
-def test_the_others_wait_behind_the_canaries_until_somebody_says_yes(four: Fleet, add: Add) -> None:
+def test_the_others_wait_after_the_canaries_until_somebody_says_yes(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     report = four.run(canary=fleet.Canary(percent=50), goes_on=lambda report: False)
     assert report.stopped == Stopped.CANARY_WAITS
@@ -243,21 +243,18 @@ def test_the_others_wait_behind_the_canaries_until_somebody_says_yes(four: Fleet
     assert four.run(canary=fleet.Canary(number=1)).counts == {Kind.MIGRATED: 2}
 
 
-@pytest.mark.parametrize(
-    ("canary", "total", "count"),
-    [
+def test_a_share_of_canaries_is_rounded_up() -> None:
+    for canary, total, count in (
         (fleet.Canary(percent=5), 1000, 50),
         (fleet.Canary(percent=5), 30, 2),
         (fleet.Canary(percent=1), 4, 1),
         (fleet.Canary(number=3), 2, 2),
-    ],
-)
-def test_a_share_of_canaries_is_rounded_up(canary: fleet.Canary, total: int, count: int) -> None:
-    assert canary.of(total) == count
+    ):
+        assert canary.of(total) == count
 
 
 # --- Others at work, and stopping ----------------------------------------------------------------
-def test_one_that_somebody_is_at_work_on_is_skipped(four: Fleet, add: Add) -> None:
+def test_one_that_another_process_works_on_is_skipped(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     with open_session() as session:
         assert session.try_lock(name_key(four.rows[1].name))

@@ -37,13 +37,13 @@ def enqueue(fleet: Fleet, *words: str) -> str:
     return out.getvalue().strip()
 
 
-def test_the_workers_bring_everybody_to_the_code_and_back(four: Fleet, add: Add) -> None:
+def test_the_workers_migrate_all_to_the_code_and_back(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     assert enqueue(four) == "4 jobs enqueued."
     assert enqueue(four) == "0 jobs enqueued.", "each waits already"
     work()
     assert {row.fingerprint for row in four.rows} == {code.current().fingerprint}
-    assert enqueue(four) == "0 jobs enqueued.", "nobody is behind"
+    assert enqueue(four) == "0 jobs enqueued.", "none is outdated"
 
     assert enqueue(four, "accounts", REAL, "--yes") == "4 jobs enqueued."
     work()
@@ -56,10 +56,10 @@ def test_a_job_that_fails_says_why_and_leaves_the_others_alone(four: Fleet, add:
     try:
         enqueue(four)
         work()
-        behind = [row for row in four.rows if row.fingerprint != code.current().fingerprint]
-        assert [row.pk for row in behind] == [four.rows[1].pk]
-        assert "CheckViolation" in behind[0].migration_error
-        progress = JobProgress.objects.get(organization_id=behind[0].pk)
+        outdated = [row for row in four.rows if row.fingerprint != code.current().fingerprint]
+        assert [row.pk for row in outdated] == [four.rows[1].pk]
+        assert "CheckViolation" in outdated[0].migration_error
+        progress = JobProgress.objects.get(organization_id=outdated[0].pk)
         assert progress.error.startswith("migration_failed: The database of ")
         assert "CheckViolation" in progress.error
     finally:
@@ -79,7 +79,7 @@ def test_a_worker_with_other_code_leaves_the_job_to_the_others(
     settings.MIGRATION_MODULES = newer
 
 
-def test_one_that_somebody_else_is_at_work_on_is_tried_again(four: Fleet, add: Add) -> None:
+def test_one_that_another_process_works_on_is_retried(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     busy = four.rows[0]
     enqueue(four)
@@ -91,7 +91,7 @@ def test_one_that_somebody_else_is_at_work_on_is_tried_again(four: Fleet, add: A
     assert progress.error.startswith("organization_busy: ")
 
 
-@pytest.mark.parametrize("flag", ["--canary=1", "--max-failures=1", "--parallel=2", "--verify"])
-def test_what_is_about_a_run_does_not_go_with_jobs(four: Fleet, flag: str) -> None:
-    with pytest.raises(CommandError, match="--enqueue cannot be combined"):
-        enqueue(four, flag)
+def test_what_is_about_a_run_does_not_go_with_jobs(four: Fleet) -> None:
+    for flag in ("--canary=1", "--max-failures=1", "--parallel=2", "--verify"):
+        with pytest.raises(CommandError, match="--enqueue cannot be combined"):
+            enqueue(four, flag)

@@ -68,7 +68,7 @@ def stock() -> tuple[int, int, int]:
     )
 
 
-def test_incoherent_migrations_are_said_before_anything_is_made_or_touched(
+def test_incoherent_migrations_are_reported_before_anything_is_changed(
     broken: str,
     four: Fleet,
     client: Client,
@@ -93,6 +93,7 @@ def test_incoherent_migrations_are_said_before_anything_is_made_or_touched(
     assert {(each.migration_attempts, each.migration_error) for each in four.rows} == {(0, "")}
 
 
+@pytest.mark.parametrize("broken", ["a hole"], indirect=True)
 def test_the_server_starts_all_the_same_and_check_says_what_to_do(
     broken: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +108,7 @@ def test_the_server_starts_all_the_same_and_check_says_what_to_do(
     assert told.count(broken) == 1
 
 
-def test_a_history_that_cannot_be_is_a_failure_however_it_is_looked_at(
+def test_an_inconsistent_history_is_a_failure_in_every_kind_of_run(
     four: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = four.rows[1]
@@ -138,7 +139,7 @@ def test_a_history_that_cannot_be_is_a_failure_however_it_is_looked_at(
     assert four.run().counts == {Kind.IN_STEP: 1}
 
 
-def test_of_a_tenant_app_the_master_has_no_migration_and_says_so() -> None:
+def test_the_master_records_no_migration_of_a_tenant_app_and_says_so() -> None:
     with connections["default"].cursor() as cursor:
         # As an earlier version has recorded it.
         cursor.execute(
