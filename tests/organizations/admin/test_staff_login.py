@@ -48,7 +48,7 @@ def test_failures_are_followed_by_a_delay_and_the_page_says_so(
     assert log_in(staff.username).status_code == 200
 
 
-def test_a_name_that_nobody_has_is_delayed_alike(throttles: Settings) -> None:
+def test_an_unknown_name_is_delayed_alike(throttles: Settings) -> None:
     after(30, "nobody")
     assert [log_in("nobody").status_code for _ in range(2)] == [200, 429]
 

@@ -80,7 +80,7 @@ def test_a_login_says_who_where_from_when_and_in_which_request(
     assert entry.facts == {"kind": "token"}
 
 
-def test_a_failed_login_is_told_of_whatever_was_wrong(
+def test_a_failed_login_is_recorded_whatever_was_wrong(
     alpha: Company, request_id: str, told: Callable[[], Entries]
 ) -> None:
     assert log_in(Client(), alpha, request_id, password="wrong").status_code == 401
@@ -96,7 +96,7 @@ def test_a_failed_login_is_told_of_whatever_was_wrong(
     assert nowhere.facts == {"reason": "organization_not_found"}
 
 
-def test_what_somebody_tries_elsewhere_is_not_filed_in_the_trail_of_the_token_they_send(
+def test_what_is_tried_elsewhere_is_not_filed_in_the_trail_of_the_token_sent_along(
     alpha: Company, request_id: str, told: Callable[[], Entries], settings: Settings
 ) -> None:
     settings.ORG_PUBLIC_LOOKUP, settings.LOGIN_FLOOR_MS = "off", 0
@@ -116,7 +116,7 @@ def test_what_somebody_tries_elsewhere_is_not_filed_in_the_trail_of_the_token_th
     ]
 
 
-def test_a_limit_that_somebody_runs_into_elsewhere_is_not_filed_there_either(
+def test_an_exceeded_limit_is_not_filed_in_the_trail_of_the_token_either(
     alpha: Company, request_id: str, told: Callable[[], Entries], throttles: Settings
 ) -> None:
     throttles.THROTTLE_LOGIN_ADDRESS = "1/hour"
@@ -128,7 +128,7 @@ def test_a_limit_that_somebody_runs_into_elsewhere_is_not_filed_there_either(
     assert (exceeded.act, exceeded.organization_id) == ("throttle.exceeded", None)
 
 
-def test_a_login_of_a_suspended_organization_is_told_of_with_its_id(
+def test_a_login_to_a_suspended_organization_is_recorded_with_its_id(
     alpha: Company, request_id: str, told: Callable[[], Entries]
 ) -> None:
     lifecycle.suspend_organization(alpha.organization)
@@ -141,7 +141,7 @@ def test_a_login_of_a_suspended_organization_is_told_of_with_its_id(
     assert entry.organization_id == alpha.organization.pk
 
 
-def test_a_member_who_knocks_at_the_admins_door_is_told_of(
+def test_a_member_who_tries_the_admins_login_is_recorded(
     alpha: Company, member: User, request_id: str, told: Callable[[], Entries]
 ) -> None:
     path = f"/admin/login?organization_name={alpha.name}"
@@ -151,7 +151,7 @@ def test_a_member_who_knocks_at_the_admins_door_is_told_of(
     assert (entry.act, entry.user_id) == ("login.admin_required", member.pk)
 
 
-def test_a_logout_and_a_refresh_token_used_twice_are_told_of(
+def test_a_logout_and_a_refresh_token_used_twice_are_recorded(
     alpha: Company, request_id: str, told: Callable[[], Entries]
 ) -> None:
     refresh = alpha.login(Client())["refresh"]
@@ -169,7 +169,7 @@ def test_a_logout_and_a_refresh_token_used_twice_are_told_of(
 
 
 # --- Users --------------------------------------------------------------------------------------
-def test_what_an_admin_does_with_users_is_told_of_by_names_of_fields(
+def test_an_admins_changes_of_users_are_recorded_by_names_of_fields(
     alpha: Company, request_id: str, told: Callable[[], Entries]
 ) -> None:
     admin = bearer(alpha.token(Client()))
@@ -193,7 +193,7 @@ def test_what_an_admin_does_with_users_is_told_of_by_names_of_fields(
     assert deactivated.facts == {"fields": ["is_active"], "is_active": False}
 
 
-def test_a_change_of_ones_own_password_is_told_of(
+def test_a_change_of_ones_own_password_is_recorded(
     alpha: Company, member: User, request_id: str, told: Callable[[], Entries]
 ) -> None:
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
@@ -241,7 +241,7 @@ def test_a_request_that_changes_nothing_asks_the_master_nothing_more(alpha: Comp
 
 
 # --- Guessing at one's own password -------------------------------------------------------------
-def test_a_wrong_current_password_is_told_of_wherever_it_is_asked_for(
+def test_a_wrong_current_password_is_recorded(
     alpha: Company, member: User, request_id: str, told: Callable[[], Entries]
 ) -> None:
     client = client_of(alpha, member)
