@@ -1,160 +1,164 @@
 """The system checks of the settings that face the world."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
+from unittest.mock import patch
 
-import pytest
 from django.conf import settings as configured
 from django.core import checks
-from pytest_django import Settings
+from django.test import override_settings
 
 from organizations.checks import settings as edge
 
+DEPLOYMENT = (
+    edge.check_tls_to_the_database,
+    edge.check_origins,
+    edge.check_hosts,
+    edge.check_proxies,
+    edge.check_security_contact,
+)
+ALWAYS = (edge.check_keys, edge.check_time_limits)
+Check = Callable[[], Iterable[checks.CheckMessage]]
 
-def said(check: Callable[[], Iterable[checks.CheckMessage]]) -> list[str]:
+
+def said(check: Check) -> list[str]:
     """Ids and messages; each has a hint."""
     messages = list(check())
     assert all(message.hint for message in messages)
     return [f"{message.id} {message.msg}" for message in messages]
 
 
+def assert_each_warns(check: Check, *cases: tuple[dict[str, Any], str]) -> None:
+    """Under each case's settings the check says one thing, which begins so; if empty, nothing."""
+    wrong = {}
+    for changes, beginning in cases:
+        with override_settings(**changes):
+            messages = said(check)
+        if len(messages) != bool(beginning) or not "".join(messages).startswith(beginning):
+            wrong[str(changes)] = messages
+    assert wrong == {}
+
+
 def test_the_settings_of_a_test_run_give_no_cause() -> None:
-    for check in (
-        edge.check_keys,
-        edge.check_tls_to_the_database,
-        edge.check_origins,
-        edge.check_hosts,
-        edge.check_proxies,
-        edge.check_security_contact,
-        edge.check_time_limits,
-    ):
-        assert said(check) == []
-
-
-@pytest.mark.parametrize("secret", ["short", "a" * 60, "abcabc" * 10])
-@pytest.mark.parametrize("name", ["SECRET_KEY", "SECRET_KEY_FALLBACKS", "SIGNING_KEYS"])
-def test_a_weak_signing_key_is_warned_of(name: str, secret: str, settings: Settings) -> None:
-    setattr(settings, name, secret if name == "SECRET_KEY" else [secret])
-    assert said(edge.check_keys) == [f"organizations.W020 {name} is too weak to sign with."]
-
-
-def test_a_guessable_sealing_key_is_warned_of(settings: Settings) -> None:
-    settings.CREDENTIAL_KEYS = ["0" * 43 + "="]
-    assert said(edge.check_keys) == ["organizations.W020 CREDENTIAL_KEYS contains a guessable key."]
-
-
-def test_one_key_for_both_is_warned_of(settings: Settings) -> None:
-    settings.SECRET_KEY = settings.CREDENTIAL_KEYS[0].rstrip("=")
-    (message,) = said(edge.check_keys)
-    assert message.startswith("organizations.W021 SECRET_KEY contains one of CREDENTIAL_KEYS")
-
-
-@pytest.mark.parametrize("host", ["db.example", "10.0.0.7", "2001:db8::7", "/run/pg,db.example"])
-@pytest.mark.parametrize("mode", ["disable", "prefer", "require", "verify-ca"])
-def test_a_remote_server_without_proof_of_who_it_is_is_warned_of(
-    host: str, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(configured.DATABASES["default"], "HOST", host)
-    monkeypatch.setitem(configured.DATABASES["default"], "OPTIONS", {"sslmode": mode})
-    (message,) = said(edge.check_tls_to_the_database)
-    assert message.startswith("organizations.W022 The database server ")
-    assert f"sslmode {mode}" in message
-
-
-@pytest.mark.parametrize(
-    ("host", "mode"),
-    [
-        ("db.example", "verify-full"),
-        ("localhost", "prefer"),
-        ("127.0.0.9", "prefer"),
-        ("::1", "disable"),
-        ("/run/postgresql", "prefer"),
-        ("", "prefer"),
-    ],
-)
-def test_a_server_that_is_here_or_has_proved_itself_is_not(
-    host: str, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(configured.DATABASES["default"], "HOST", host)
-    monkeypatch.setitem(configured.DATABASES["default"], "OPTIONS", {"sslmode": mode})
-    assert said(edge.check_tls_to_the_database) == []
-
-
-def test_origins_that_nobody_named_are_warned_of(settings: Settings) -> None:
-    settings.CORS_ALLOW_ALL_ORIGINS = True
-    assert said(edge.check_origins) == [
-        "organizations.W023 CORS allows unlisted origins: all of them."
-    ]
-    settings.CORS_ALLOW_ALL_ORIGINS = False
-    settings.CORS_ALLOWED_ORIGIN_REGEXES = [r".*"]
-    (message,) = said(edge.check_origins)
-    assert message.endswith("those that match a pattern.")
-
-
-def test_a_pattern_in_the_origins_of_forms_is_warned_of(settings: Settings) -> None:
-    settings.CSRF_TRUSTED_ORIGINS = ["https://*.example.com"]
-    (message,) = said(edge.check_origins)
-    assert message.startswith("organizations.W023 CSRF_TRUSTED_ORIGINS contains the pattern")
-
-
-@pytest.mark.parametrize("name", ["CORS_ALLOWED_ORIGINS", "CSRF_TRUSTED_ORIGINS"])
-def test_an_origin_without_tls_is_warned_of(name: str, settings: Settings) -> None:
-    setattr(settings, name, ["https://a.example", "http://b.example"])
-    (message,) = said(edge.check_origins)
-    assert message.startswith(f"organizations.W024 {name} contains http://b.example")
-
-
-def test_a_host_of_any_name_is_warned_of(settings: Settings) -> None:
-    settings.ALLOWED_HOSTS = ["*"]
-    (message,) = said(edge.check_hosts)
-    assert message.startswith("organizations.W025 ALLOWED_HOSTS contains *")
-
-
-PROTO = ("HTTP_X_FORWARDED_PROTO", "https")
-
-
-@pytest.mark.parametrize(
-    ("hops", "header", "redirect", "warned"),
-    [
-        (0, None, True, False),
-        (1, PROTO, True, False),
-        (1, None, False, False),
-        (0, PROTO, True, True),
-        (1, None, True, True),
-    ],
-)
-def test_half_a_proxy_is_warned_of(
-    hops: int, header: object, redirect: bool, warned: bool, settings: Settings
-) -> None:
-    settings.TRUSTED_PROXY_HOPS, settings.SECURE_PROXY_SSL_HEADER = hops, header
-    settings.SECURE_SSL_REDIRECT = redirect
-    messages = said(edge.check_proxies)
-    assert [message[:18] for message in messages] == ["organizations.W026"] * warned
-
-
-def test_nobody_to_tell_about_a_hole_is_warned_of(settings: Settings) -> None:
-    settings.SECURITY_CONTACT = []
-    (message,) = said(edge.check_security_contact)
-    assert message.startswith("organizations.W027 /.well-known/security.txt names no contact")
-
-
-@pytest.mark.parametrize(("lock", "statement", "request_"), [(30, 30, 60), (5, 60, 60), (9, 8, 7)])
-def test_a_limit_that_can_never_be_met_is_warned_of(
-    lock: int, statement: int, request_: int, settings: Settings
-) -> None:
-    settings.LOCK_TIMEOUT_SECONDS, settings.STATEMENT_TIMEOUT_SECONDS = lock, statement
-    settings.REQUEST_TIMEOUT_SECONDS = request_
-    (message,) = said(edge.check_time_limits)
-    assert message.startswith("organizations.W028 LOCK_TIMEOUT_SECONDS is ")
+    assert [message for check in (*DEPLOYMENT, *ALWAYS) for message in said(check)] == []
 
 
 def test_what_only_a_deployment_needs_is_said_by_check_deploy_alone() -> None:
-    for check in (
-        edge.check_tls_to_the_database,
-        edge.check_origins,
-        edge.check_hosts,
-        edge.check_proxies,
-        edge.check_security_contact,
+    assert checks.registry.registry.deployment_checks >= {*DEPLOYMENT}
+    assert checks.registry.registry.registered_checks >= {*ALWAYS}
+
+
+def test_weak_and_shared_keys_are_warned_of() -> None:
+    sealing = configured.CREDENTIAL_KEYS[0]
+    assert_each_warns(
+        edge.check_keys,
+        *(
+            ({name: secret}, f"organizations.W020 {name} is too weak to sign with.")
+            for name, secret in (
+                ("SECRET_KEY", "short"),
+                ("SECRET_KEY", "abcabc" * 10),
+                ("SECRET_KEY_FALLBACKS", ["a" * 60]),
+                ("SIGNING_KEYS", ["a" * 60]),
+            )
+        ),
+        (
+            {"CREDENTIAL_KEYS": ["0" * 43 + "="]},
+            "organizations.W020 CREDENTIAL_KEYS contains a guessable key.",
+        ),
+        (
+            {"SECRET_KEY": sealing.rstrip("=")},
+            "organizations.W021 SECRET_KEY contains one of CREDENTIAL_KEYS",
+        ),
+    )
+
+
+def test_a_remote_database_server_must_prove_who_it_is() -> None:
+    wrong = {}
+    for host, mode, remote in (
+        ("db.example", "disable", "db.example"),
+        ("10.0.0.7", "prefer", "10.0.0.7"),
+        ("2001:db8::7", "require", "2001:db8::7"),
+        ("db.example", "verify-ca", "db.example"),
+        ("/run/pg,db.example", "prefer", "db.example"),
+        ("db.example", "verify-full", ""),
+        *((host, "prefer", "") for host in ("localhost", "127.0.0.9", "::1", "/run/pg", "")),
     ):
-        assert check in checks.registry.registry.deployment_checks
-    for check in (edge.check_keys, edge.check_time_limits):
-        assert check in checks.registry.registry.registered_checks
+        entry = {"HOST": host, "OPTIONS": {"sslmode": mode}}
+        with patch.dict(configured.DATABASES["default"], entry):
+            messages = said(edge.check_tls_to_the_database)
+        expected = f"organizations.W022 The database server {remote} is reached with sslmode {mode}"
+        if [each.partition(": an attacker")[0] for each in messages] != [expected] * bool(remote):
+            wrong[host, mode] = messages
+    assert wrong == {}
+
+
+def test_unlisted_origins_and_hosts_are_warned_of() -> None:
+    assert_each_warns(
+        edge.check_origins,
+        (
+            {"CORS_ALLOW_ALL_ORIGINS": True},
+            "organizations.W023 CORS allows unlisted origins: all of them.",
+        ),
+        (
+            {"CORS_ALLOWED_ORIGIN_REGEXES": [r".*"]},
+            "organizations.W023 CORS allows unlisted origins: those that match a pattern.",
+        ),
+        (
+            {"CSRF_TRUSTED_ORIGINS": ["https://*.example.com"]},
+            "organizations.W023 CSRF_TRUSTED_ORIGINS contains the pattern",
+        ),
+        *(
+            (
+                {name: ["https://a.example", "http://b.example"]},
+                f"organizations.W024 {name} contains http://b.example",
+            )
+            for name in ("CORS_ALLOWED_ORIGINS", "CSRF_TRUSTED_ORIGINS")
+        ),
+    )
+    assert_each_warns(
+        edge.check_hosts,
+        ({"ALLOWED_HOSTS": ["*"]}, "organizations.W025 ALLOWED_HOSTS contains *"),
+    )
+
+
+def test_half_a_proxy_is_warned_of() -> None:
+    def proxy(hops: int, header: object, redirect: bool) -> dict[str, Any]:
+        return {
+            "TRUSTED_PROXY_HOPS": hops,
+            "SECURE_PROXY_SSL_HEADER": header,
+            "SECURE_SSL_REDIRECT": redirect,
+        }
+
+    proto = ("HTTP_X_FORWARDED_PROTO", "https")
+    assert_each_warns(
+        edge.check_proxies,
+        (proxy(0, None, True), ""),
+        (proxy(1, proto, True), ""),
+        (proxy(1, None, False), ""),
+        (proxy(0, proto, True), "organizations.W026 TRUST_X_FORWARDED_PROTO is on"),
+        (proxy(1, None, True), "organizations.W026 TRUSTED_PROXY_HOPS is 1"),
+    )
+
+
+def test_a_missing_security_contact_is_warned_of() -> None:
+    assert_each_warns(
+        edge.check_security_contact,
+        ({"SECURITY_CONTACT": []}, "organizations.W027 /.well-known/security.txt names no contact"),
+    )
+
+
+def test_a_time_limit_that_can_never_be_met_is_warned_of() -> None:
+    assert_each_warns(
+        edge.check_time_limits,
+        *(
+            (
+                {
+                    "LOCK_TIMEOUT_SECONDS": lock,
+                    "STATEMENT_TIMEOUT_SECONDS": statement,
+                    "REQUEST_TIMEOUT_SECONDS": request,
+                },
+                f"organizations.W028 LOCK_TIMEOUT_SECONDS is {lock}",
+            )
+            for lock, statement, request in ((30, 30, 60), (5, 60, 60), (9, 8, 7))
+        ),
+    )

@@ -95,7 +95,7 @@ def test_a_sign_up_under_another_spelling_is_refused(company: Callable[..., Comp
             lifecycle.create_organization(name=spelling, email="a@test.com", password=PASSWORD)
 
 
-def test_a_user_of_before_is_found_and_has_the_key_of_today_after_a_login(alpha: Company) -> None:
+def test_a_user_with_an_older_key_is_found_and_gets_todays_by_a_login(alpha: Company) -> None:
     before, other = "fıkret@test.com", "FIKRET@TEST.COM"
     with tenancy.override(alpha.tenant):
         user = people.create_user(email=before, password=PASSWORD)
@@ -107,7 +107,7 @@ def test_a_user_of_before_is_found_and_has_the_key_of_today_after_a_login(alpha:
         user.delete()
 
 
-def test_two_users_of_before_whose_addresses_become_one_both_log_in(alpha: Company) -> None:
+def test_two_older_users_whose_addresses_become_one_both_log_in(alpha: Company) -> None:
     dotless, dotted = "ılhan@test.com", "ilhan@test.com"
     with tenancy.override(alpha.tenant):
         first = people.create_user(email=dotted, password=PASSWORD)

@@ -25,7 +25,7 @@ def last_statement(superuser: Superuser, pid: int) -> str:
     return str(row[0]) if row else ""
 
 
-def test_one_that_lives_is_used_again_and_asked_nothing(superuser: Superuser) -> None:
+def test_a_live_one_is_reused_without_a_query(superuser: Superuser) -> None:
     pid = backend()
     close_old_connections()
     connection.close_if_health_check_failed()
@@ -33,7 +33,7 @@ def test_one_that_lives_is_used_again_and_asked_nothing(superuser: Superuser) ->
     assert backend() == pid
 
 
-def test_one_that_the_server_ended_is_opened_anew(
+def test_one_that_the_server_ended_is_reopened(
     superuser: Superuser, alpha: Company, client: Client
 ) -> None:
     token = alpha.token(client)
@@ -43,7 +43,7 @@ def test_one_that_the_server_ended_is_opened_anew(
     assert response.status_code == 200, "the end of its connection cost a request"
 
 
-def test_behind_an_error_the_server_is_asked(superuser: Superuser) -> None:
+def test_after_an_error_the_server_is_asked(superuser: Superuser) -> None:
     pid = backend()
     with pytest.raises(DatabaseError), connection.cursor() as cursor:
         cursor.execute("SELECT nothing")

@@ -1,9 +1,6 @@
 """From what was typed to slugs and database names."""
 
 import re
-import unicodedata
-
-import pytest
 
 from accounts.models import email_key
 from organizations.naming import (
@@ -25,8 +22,6 @@ AWKWARD_NAMES = (
     "Ünïcödé GmbH & Co. KG",
     'O\'Reilly "Q"; DROP DATABASE postgres; --',
     "n?dbname=org_acme_corp",
-    "x' dbname='org_acme_corp",
-    "a\tTEMPLATE\t'org_acme_corp'",
     "2024",
     "１２３",
     "٣٤٥",
@@ -39,78 +34,87 @@ AWKWARD_NAMES = (
 )
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        "acme-corp",
-        "ACME_CORP",
-        " acme  corp ",
-        "Acme\tCorp",
-        "Acme\u00a0Corp",
-        "Acme\u2014Corp",
-        "ＡＣＭＥ＿Corp",
-        "Acme\u00ad Corp",
-        "Acme\u200b Corp",
-        "-Acme Corp-",
-    ],
-)
-def test_spellings_that_a_person_would_confuse_have_one_key(spelling: str) -> None:
-    assert name_key(spelling) == name_key("Acme Corp")
-    assert name_digest(spelling) == name_digest("Acme Corp")
+def test_spellings_that_a_person_would_confuse_have_one_key() -> None:
+    spellings = (
+        ("Acme Corp", "acme-corp", "ACME_CORP", " acme  corp ", "Acme\tCorp", "-Acme Corp-"),
+        # Other spaces and hyphens, full width, and characters that show nothing.
+        ("Acme Corp", "Acme\u00a0Corp", "Acme\u2014Corp", "acme\u2212corp", "acme\u2043corp"),
+        ("Acme Corp", "ＡＣＭＥ＿Corp", "Acme\u00ad Corp", "Acme\u200b Corp", "ACME\u034f CORP"),
+        ("Acme Corp", *(f"Acme{blank} Corp" for blank in "\u3164\u115f\u1160\uffa0\u180b\ufe0f")),
+        # Between a letter and its accent too.
+        ("Café", *(f"Cafe{between}\u0301" for between in ("", "\u00ad", "\u200b", "\u200d"))),
+    )
+    wrong = {
+        spelling
+        for first, *others in spellings
+        for spelling in others
+        if name_key(spelling) != name_key(first) or name_digest(spelling) != name_digest(first)
+    }
+    assert wrong == set()
 
 
-@pytest.mark.parametrize("blank", ["\u3164", "\u115f", "\u1160", "\uffa0", "\u034f", "\u180b"])
-def test_a_character_that_shows_nothing_does_not_make_another_name(blank: str) -> None:
-    assert name_key(f"Acme{blank} Corp") == name_key("Acme Corp")
+def test_letters_that_are_one_in_another_case_make_one_name_and_one_address() -> None:
+    together = (
+        ("Işık", "IŞIK", "ışık", "işik", "İŞİK"),
+        ("İstanbul", "istanbul"),
+        *((letter, letter.upper(), letter.title(), letter.lower()) for letter in "ᾷῇῷᾳῼΐΣς"),
+        ("ᾷ", "\u1fbc\u0342", "\u0391\u0345\u0342", "\u0391\u0342\u0345"),
+        ("Straße", "STRASSE", "straẞe"),
+        ("ị\u0307x", "ịx"),
+    )
+    wrong = [
+        spellings
+        for spellings in together
+        if len({name_key(spelling) for spelling in spellings}) > 1
+        or len({email_key(f"{spelling}@test.com") for spelling in spellings}) > 1
+    ]
+    assert wrong == []
 
 
-def test_an_invisible_character_between_a_letter_and_its_accent_makes_no_other_name() -> None:
-    assert name_key("Cafe\u200d\u0301") == name_key("Café")
+def test_no_letter_of_any_script_has_another_key_in_another_case() -> None:
+    wrong = set()
+    for letter in map(chr, range(0x20, 0x20000)):
+        cases = {letter, letter.upper(), letter.lower(), letter.title()}
+        if len(cases) > 1 and {*map(folded, cases)} != {folded(folded(letter))}:
+            wrong.add(letter)
+    assert wrong == set()
 
 
-@pytest.mark.parametrize("other", ["Acme Corp 2", "AcmeCorp", "Acme Corp.", "Akme Corp"])
-def test_names_that_a_person_tells_apart_have_keys_of_their_own(other: str) -> None:
-    assert name_key(other) != name_key("Acme Corp")
+def test_names_that_a_person_tells_apart_have_keys_of_their_own() -> None:
+    names = ("Acme Corp", "Acme Corp 2", "AcmeCorp", "Acme Corp.", "Akme Corp")
+    assert len({name_key(name) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("name", AWKWARD_NAMES)
-def test_the_name_as_shown_has_the_key_of_the_name_as_typed(name: str) -> None:
-    assert name_key(display_name(name)) == name_key(name)
+def test_every_name_gets_a_slug_and_a_database_name_that_fit() -> None:
+    wrong = {}
+    for name in AWKWARD_NAMES:
+        slug = slug_for(name_key(name))
+        databases = [database_name_for(slug, opaque=opaque) for opaque in (False, True)]
+        fine = (
+            name_key(display_name(name)) == name_key(name)
+            and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug)
+            and len(slug) <= 50
+            and not slug.isdigit()  # Digits alone are ids.
+            and all(re.fullmatch(r"org_[a-z0-9_]+", each) for each in databases)
+            and all(len(each.encode()) <= MAX_IDENTIFIER_BYTES for each in databases)
+            and not any(each.startswith(RESERVED_PREFIX) for each in databases)
+        )
+        if not fine:
+            wrong[name] = (slug, databases)
+    assert wrong == {}
+
+
+def test_a_readable_slug_is_the_name_itself() -> None:
+    assert slug_for(name_key("Acme Corp")) == "acme-corp"
+    assert database_name_for("acme-corp", opaque=False) == "org_acme_corp"
+    # They would share a database name; the key makes them one organization first.
+    assert slug_for(name_key("a_b")) == slug_for(name_key("a-b")) == slug_for(name_key("a--b"))
 
 
 def test_two_names_of_200_characters_that_differ_at_the_end_get_two_slugs() -> None:
     first, second = ("a" * 199 + end for end in "xy")
     assert slug_for(name_key(first)) != slug_for(name_key(second))
     assert name_digest(first) != name_digest(second)
-
-
-@pytest.mark.parametrize("name", AWKWARD_NAMES)
-def test_a_slug_is_short_plain_and_never_digits_alone(name: str) -> None:
-    slug = slug_for(name_key(name))
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug), slug
-    assert len(slug) <= 50
-    assert not slug.isdigit(), "digits alone are ids"
-
-
-@pytest.mark.parametrize("name", AWKWARD_NAMES)
-@pytest.mark.parametrize("opaque", [False, True])
-def test_a_database_name_fits_an_identifier_and_is_none_of_the_systems(
-    name: str, opaque: bool
-) -> None:
-    database = database_name_for(slug_for(name_key(name)), opaque=opaque)
-    assert len(database.encode()) <= MAX_IDENTIFIER_BYTES
-    assert re.fullmatch(r"org_[a-z0-9_]+", database), database
-    assert not database.startswith(RESERVED_PREFIX)
-
-
-def test_a_readable_slug_is_the_name_itself() -> None:
-    assert slug_for(name_key("Acme Corp")) == "acme-corp"
-    assert database_name_for("acme-corp", opaque=False) == "org_acme_corp"
-
-
-def test_slugs_that_differ_by_a_hyphen_alone_do_not_exist() -> None:
-    """`a-b` and `a_b` would share a database name; the key makes them one organization first."""
-    assert slug_for(name_key("a_b")) == slug_for(name_key("a-b")) == slug_for(name_key("a--b"))
 
 
 def test_an_opaque_database_name_tells_nothing_and_is_never_the_same() -> None:
@@ -125,47 +129,7 @@ def test_role_names_are_opaque_and_fit_an_identifier() -> None:
     assert first != second
 
 
-def test_a_variant_of_the_longest_slug_is_a_slug_still() -> None:
+def test_a_variant_of_the_longest_slug_is_still_a_slug() -> None:
     variant = slug_variant("x" * 50)
     assert len(variant) <= 50
     assert re.fullmatch(r"x+-[0-9a-f]{6}", variant)
-
-
-@pytest.mark.parametrize(
-    "other", ["acme\u2212corp", "acme\u2043corp", "Acme\u3164 Corp", "ACME\u034f CORP"]
-)
-def test_what_looks_like_acme_corp_is_acme_corp(other: str) -> None:
-    assert name_key(other) == name_key("Acme Corp")
-
-
-def test_a_capital_i_with_a_dot_is_an_i() -> None:
-    assert name_key("İstanbul") == name_key("istanbul")
-
-
-@pytest.mark.parametrize(
-    "spellings",
-    [
-        ("Işık", "IŞIK", "ışık", "işik", "İŞİK"),
-        *((letter, letter.upper(), letter.title(), letter.lower()) for letter in "ᾷῇῷᾳῼΐΣς"),
-        ("ᾷ", "\u1fbc\u0342", "\u0391\u0345\u0342", "\u0391\u0342\u0345"),
-        ("Straße", "STRASSE", "straẞe"),
-        ("ị\u0307x", "ịx"),
-    ],
-)
-def test_letters_that_are_one_in_another_case_make_one_name(spellings: tuple[str, ...]) -> None:
-    assert len({name_key(spelling) for spelling in spellings}) == 1
-    assert len({email_key(f"{spelling}@test.com") for spelling in spellings}) == 1
-
-
-def test_no_letter_of_any_script_has_another_key_in_another_case() -> None:
-    for letter in map(chr, range(0x20, 0x20000)):
-        if unicodedata.category(letter)[0] == "L":
-            key = folded(letter)
-            assert folded(key) == key, hex(ord(letter))
-            for other in (letter.upper(), letter.lower(), letter.title()):
-                assert folded(other) == key, hex(ord(letter))
-
-
-@pytest.mark.parametrize("between", ["\u00ad", "\u200b", "\u200d"])
-def test_nothing_visible_between_a_letter_and_its_accent_makes_another_name(between: str) -> None:
-    assert name_key(f"Cafe{between}\u0301") == name_key("Café")

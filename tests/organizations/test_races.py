@@ -9,7 +9,6 @@ from django.db import transaction
 from psycopg import sql
 
 from organizations import lifecycle, tenancy
-from organizations.errors import OrganizationBusy
 from organizations.models import Organization
 from organizations.postgres import identity
 from organizations.postgres.identity import Certain, Expected
@@ -36,13 +35,13 @@ def test_reconciling_keeps_what_was_activated_just_now(monkeypatch: pytest.Monke
         row.update(status=Status.PROVISIONING)
     look = identity.certain
 
-    def activated_behind_the_look(session: ServerSession, expected: Expected) -> Certain:
+    def activated_after_the_look(session: ServerSession, expected: Expected) -> Certain:
         found = look(session, expected)
         monkeypatch.undo()
         making._activate(session, row.get(), None)
         return found
 
-    monkeypatch.setattr(identity, "certain", activated_behind_the_look)
+    monkeypatch.setattr(identity, "certain", activated_after_the_look)
     lifecycle.reconcile_organizations()
     organization.refresh_from_db()
     assert organization.status == Status.ACTIVE
@@ -59,15 +58,6 @@ def test_a_deletion_overtaken_by_a_suspension_deletes_all_the_same() -> None:
     lifecycle.delete_organization(stale)
     organization.refresh_from_db()
     assert organization.status == Status.DELETED
-
-
-def test_a_deletion_that_could_not_begin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    organization = sign_up("Not Begun")
-    monkeypatch.setattr(lifecycle, "change_status", lambda *args, **kwargs: False)
-    with pytest.raises(OrganizationBusy, match="Try again shortly"):
-        lifecycle.delete_organization(organization)
-    monkeypatch.undo()
-    lifecycle.delete_organization(organization)
 
 
 def test_what_another_organizations_role_granted_keeps_a_role_without_login_for_as_long(

@@ -20,12 +20,10 @@ def stored(company: Company) -> str:
     return Organization.objects.get(pk=company.organization.pk).sealed_password
 
 
-def test_a_sealed_secret_opens_again() -> None:
-    assert unseal(seal("geheim"), owner="Acme") == "geheim"
-
-
-def test_a_sealed_secret_does_not_hold_the_secret() -> None:
-    assert "geheim" not in seal("geheim")
+def test_a_sealed_secret_opens_again_and_does_not_hold_the_secret() -> None:
+    sealed = seal("geheim")
+    assert unseal(sealed, owner="Acme") == "geheim"
+    assert "geheim" not in sealed
 
 
 def test_what_no_key_opens_names_its_owner_and_what_to_do(settings: Settings) -> None:
