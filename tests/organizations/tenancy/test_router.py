@@ -40,6 +40,8 @@ QUERIES: dict[str, Callable[[], object]] = {
 
 # What can be done with one that was loaded in alpha; each is refused in beta.
 USES: dict[str, Callable[[User], object]] = {
+    "ask where to read": lambda user: router.db_for_read(User, instance=user),
+    "ask where to write": lambda user: router.db_for_write(User, instance=user),
     "save": lambda user: user.save(),
     "save some fields": lambda user: user.save(update_fields=["email"]),
     "save as new": lambda user: user.save(force_insert=True),
