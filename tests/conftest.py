@@ -1,5 +1,5 @@
-"""A real PostgreSQL, and a cast that is there for the whole run: two organizations whose names a
-person could take for each other."""
+"""Fixtures of all tests: a real PostgreSQL, and alpha and beta, two organizations for the whole run
+whose names a person could confuse."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ class Company:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_hashes() -> None:
-    """A password's hash that costs next to nothing; tests/accounts/test_hashers.py has the real."""
+    """Makes hashing cheap; tests/accounts/test_hashers.py uses the real parameters."""
     Argon2idHasher.memory_cost, Argon2idHasher.time_cost = 8, 1
 
 
@@ -83,7 +83,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _template_builds_are_tried() -> None:
-    """One that failed in a test before keeps nobody from the next."""
+    """A build that failed in an earlier test does not delay the next one."""
     templates._not_before = 0.0
 
 
@@ -91,14 +91,16 @@ def _template_builds_are_tried() -> None:
 def _database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Real commits for every test; provisioning cannot run inside a transaction.
 
-    Tests that ask for no database (marked `pure` by living without these fixtures) lose nothing:
-    the server is started once for a process.
+    A test marked `pure` starts no PostgreSQL, and fails if it queries one.
     """
+    if request.node.get_closest_marker("pure"):
+        yield
+        return
     request.getfixturevalue("django_db_setup")
     with django_db_blocker.unblock():
         yield
         with connections["default"].cursor() as cursor:
-            # Mails that the test asked for and did not look at.
+            # Mails that the test requested and did not read.
             cursor.execute("DELETE FROM procrastinate_jobs WHERE task_name = 'send_mail'")
             cursor.execute("DELETE FROM sealed_addresses")
         assert tenancy.peek() is None, "the test left an organization active"
@@ -148,7 +150,7 @@ def company() -> Iterator[Callable[..., Company]]:
 
 @pytest.fixture
 def staff_client() -> Iterator[Client]:
-    """A browser in which the platform's staff are logged in."""
+    """A browser in which a member of staff is logged in."""
     staff = Staff.objects.create_superuser(f"staff-{secrets.token_hex(4)}", None, PASSWORD)
     client = Client()
     client.force_login(staff)
@@ -158,14 +160,14 @@ def staff_client() -> Iterator[Client]:
 
 @pytest.fixture
 def superuser() -> Iterator[Superuser]:
-    """The server as its superuser sees it."""
+    """A connection of the server's superuser."""
     with psycopg.connect(**SERVER.superuser_parameters(), autocommit=True) as connection:  # type: ignore[arg-type]
         yield connection
 
 
 @pytest.fixture
 def throttles(settings: Settings) -> Iterator[Settings]:
-    """The settings, with the limits on and nothing counted yet."""
+    """The settings, with rate limits on and nothing counted yet."""
     settings.THROTTLES = True
     caches["throttles"].clear()
     yield settings

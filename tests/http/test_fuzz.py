@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-from schemathesis import checks
 
 from organizations.models import Staff
 from tests.conftest import Company
 
-from .fuzz import LEFT_OUT, OFF, ON, Visitor, operations, try_everything
 from .server import WebServer
 
 SEED = int(os.environ.get("FUZZ_SEED", "3"))
@@ -31,6 +29,8 @@ def test_every_answer_is_one_that_the_schema_names(
     role: str,
     record_property: Callable[[str, object], None],
 ) -> None:
+    from .fuzz import Visitor, operations, try_everything  # Slow to load.
+
     started = time.monotonic()
     visitor = Visitor(server, company(), role)
     until = started + SECONDS / len(ROLES)
@@ -48,7 +48,12 @@ def test_every_answer_is_one_that_the_schema_names(
     assert tried == {operation.label for operation in operations(server)}
 
 
+@pytest.mark.fuzz
 def test_every_check_is_on_or_has_a_reason_to_be_off() -> None:
+    from schemathesis import checks
+
+    from .fuzz import LEFT_OUT, OFF, ON
+
     checks.load_all_checks()
     names = {check.__name__ for check in checks.CHECKS.get_all()}
     assert names == {check.__name__ for check in (*ON, *OFF)}
