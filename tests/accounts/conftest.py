@@ -1,14 +1,16 @@
-"""People of alpha beside its first admin. They are gone after the test."""
+"""Users of alpha, removed again after the test, and a suspended organization."""
 
+import secrets
 from collections.abc import Callable, Iterator
 
 import pytest
 from django.contrib.auth.hashers import make_password
 from django.test import Client
+from pytest_django import DjangoDbBlocker
 
 from accounts import services
 from accounts.models import User
-from organizations import tenancy
+from organizations import lifecycle, tenancy
 from tests.conftest import PASSWORD, Company
 
 from .helpers import client_of, unique_email
@@ -16,7 +18,7 @@ from .helpers import client_of, unique_email
 
 @pytest.fixture(scope="session")
 def password_hash() -> str:
-    """PASSWORD's; made once, because it takes long."""
+    """The hash of PASSWORD, made once."""
     return make_password(PASSWORD)
 
 
@@ -36,6 +38,20 @@ def person(alpha: Company, password_hash: str) -> Iterator[Callable[..., User]]:
     with tenancy.override(alpha.tenant):
         User.objects.exclude(pk__in=before).delete()
         User.objects.update(is_active=True)
+
+
+@pytest.fixture(scope="module")
+def suspended(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Company]:
+    """A suspended organization, for tests that only read."""
+    with django_db_blocker.unblock():
+        name, email = f"Suspended {secrets.token_hex(4)}", "admin@suspended.example"
+        made = lifecycle.create_organization(name=name, email=email, password=PASSWORD).organization
+        lifecycle.suspend_organization(made)
+    yield Company(made, email)
+    with django_db_blocker.unblock():
+        made.refresh_from_db()
+        lifecycle.resume_organization(made)
+        lifecycle.delete_organization(made)
 
 
 @pytest.fixture

@@ -82,11 +82,17 @@ def refresh(token: str) -> Any:
 
 
 def assert_refused(access: str) -> None:
-    """An access token is no good, and the answer does not say why."""
-    response: Any = bearer(access).get("/api/v1/me/")
-    assert response.status_code == 401, response.content
-    assert response.json()["code"] == "invalid_token"
-    assert response["WWW-Authenticate"] == 'Bearer realm="api"'
+    """An access token is refused, and the answer does not say why."""
+    assert refusal(bearer(access).get("/api/v1/me/")) == REFUSAL
+
+
+REFUSAL = (401, "invalid_token", 'Bearer realm="api"')
+
+
+def refusal(response: Any) -> tuple[int, str | None, str | None]:
+    """What makes an answer to an invalid token a refusal: its status, code and challenge."""
+    code = response.json().get("code")
+    return response.status_code, code, response.headers.get("WWW-Authenticate")
 
 
 def headers_of(response: Any) -> dict[str, str]:

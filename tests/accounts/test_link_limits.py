@@ -1,8 +1,8 @@
-"""How often a link may be asked for, and shown."""
+"""Rate limits on asking for a mailed link and on using one."""
 
 from typing import Any
 
-import pytest
+from django.core.cache import caches
 from django.test import Client
 from pytest_django import Settings
 
@@ -19,20 +19,19 @@ def ask(organization: str, email: str) -> Any:
     return send(Client(), "post", RESET, {"organization": organization, "email": email})
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_mails_to_one_address_are_limited_whether_anybody_has_it_or_not(
-    alpha: Company, throttles: Settings, known: bool
+def test_mails_to_one_address_are_limited_whether_or_not_an_account_has_it(
+    alpha: Company, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_ACCOUNT = "2/hour"
-    email = alpha.email if known else unique_email("nobody")
-    spelled = [(alpha.name, email), (alpha.name.upper(), email), (alpha.name, email.upper())]
-    answers = [ask(*each) for each in spelled]
-    assert [answer.status_code for answer in answers] == [202, 202, 429]
-    assert 0 < int(answers[-1]["Retry-After"]) <= 3_600
+    for email in (alpha.email, unique_email("nobody")):
+        spelled = [(alpha.name, email), (alpha.name.upper(), email), (alpha.name, email.upper())]
+        answers = [ask(*each) for each in spelled]
+        assert [answer.status_code for answer in answers] == [202, 202, 429], email
+        assert 0 < int(answers[-1]["Retry-After"]) <= 3_600
     assert ask(alpha.name, unique_email("another")).status_code == 202
 
 
-def test_one_client_asks_for_few_mails_whosever_they_are(
+def test_mails_that_one_client_asks_for_are_limited(
     alpha: Company, beta: Company, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_ADDRESS = "2/hour"
@@ -40,7 +39,7 @@ def test_one_client_asks_for_few_mails_whosever_they_are(
     assert statuses == [202, 202, 429]
 
 
-def test_one_organizations_people_are_sent_few_mails(
+def test_mails_to_one_organizations_users_are_limited(
     alpha: Company, beta: Company, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_ORGANIZATION = "1/hour"
@@ -57,28 +56,20 @@ def test_a_mail_to_oneself_counts_with_the_others(
     assert again.status_code == 429
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        (f"{RESET}confirm/", {"token": "forged", "new_password": "another good passphrase"}),
-        ("/api/v1/auth/email/verify/", {"token": "forged"}),
-    ],
-)
-def test_showing_links_is_limited_as_logging_in_is(
-    throttles: Settings, path: str, body: dict[str, str]
-) -> None:
+def test_using_links_is_limited_as_logging_in_is(throttles: Settings) -> None:
     throttles.THROTTLE_LOGIN_ADDRESS = "2/min"
     before = AuditEntry.objects.filter(act="link.refused").count()
-    assert [send(Client(), "post", path, body).status_code for _ in range(4)] == [
-        400,
-        400,
-        429,
-        429,
-    ]
-    assert AuditEntry.objects.filter(act="link.refused").count() == before + 2
+    for path, body in (
+        (f"{RESET}confirm/", {"token": "forged", "new_password": "another good passphrase"}),
+        ("/api/v1/auth/email/verify/", {"token": "forged"}),
+    ):
+        caches["throttles"].clear()
+        statuses = [send(Client(), "post", path, body).status_code for _ in range(4)]
+        assert statuses == [400, 400, 429, 429], path
+    assert AuditEntry.objects.filter(act="link.refused").count() == before + 4
 
 
-def test_the_page_says_when_to_come_again(alpha: Company, throttles: Settings) -> None:
+def test_the_page_says_when_to_try_again(alpha: Company, throttles: Settings) -> None:
     throttles.THROTTLE_MAIL_ACCOUNT = "1/hour"
     form = {"organization": alpha.name, "email": alpha.email}
     client = Client()

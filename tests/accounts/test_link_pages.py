@@ -1,4 +1,4 @@
-"""The pages behind the links of mails, as a browser uses them."""
+"""The pages that mailed links open, as a browser uses them."""
 
 import re
 from collections.abc import Callable
@@ -10,11 +10,10 @@ from pytest_django import Settings
 
 from accounts.link_tokens import Purpose
 from accounts.models import User
-from organizations import lifecycle as organization_services
 from tests.conftest import PASSWORD, Company
 
 from .helpers import stored
-from .link_helpers import NEW_PASSWORD, confirm, link_in, log_in_status, sent, token_in, token_of
+from .link_helpers import NEW_PASSWORD, confirm, link_in, log_in_status, sent, token_of
 
 ASK, CONFIRM, VERIFY = "/api/password-reset/", "/api/password-reset/confirm/", "/api/email/verify/"
 DEAD = "This link is invalid or has expired. Request a new one."
@@ -22,19 +21,19 @@ DEAD = "This link is invalid or has expired. Request a new one."
 
 @pytest.fixture
 def browser() -> Client:
-    """As a browser: without its token, no form is taken."""
+    """A browser: forms need their CSRF token."""
     return Client(enforce_csrf_checks=True)
 
 
 def submit(browser: Client, address: str, **typed: str) -> Any:
-    """Open the page, and send its form with what is typed into it."""
+    """Open the page, fill in its form and send it."""
     page = browser.get(address)
     assert page.status_code == 200
     inputs = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.content.decode())
     return browser.post(address.partition("?")[0], {**dict(inputs), **typed})
 
 
-def test_a_person_who_forgot_the_password_comes_from_the_login_to_a_new_one(
+def test_a_person_who_forgot_the_password_sets_a_new_one_starting_at_the_login(
     browser: Client, alpha: Company, member: User
 ) -> None:
     assert f'href="{ASK}"' in browser.get("/api/login/").content.decode()
@@ -79,21 +78,16 @@ def test_opening_a_link_uses_nothing_up(browser: Client, alpha: Company, member:
     assert done.status_code == 200
 
 
-@pytest.mark.parametrize("path", [ASK, CONFIRM, VERIFY])
-def test_a_page_is_kept_by_no_cache_and_its_address_goes_nowhere(
-    browser: Client, path: str
-) -> None:
-    for page in (browser.get(f"{path}?token=x"), browser.get(path)):
-        assert "no-store" in page["Cache-Control"]
-        # With `no-referrer` a browser would send the form's origin as `null`, which is refused.
-        assert page["Referrer-Policy"] == "strict-origin"
-        assert page["Content-Type"].startswith("text/html")
+def test_no_cache_keeps_a_page_and_its_address_goes_nowhere(browser: Client) -> None:
+    for path in (ASK, CONFIRM, VERIFY):
+        for page in (browser.get(f"{path}?token=x"), browser.get(path)):
+            assert "no-store" in page["Cache-Control"], path
+            # With `no-referrer` a browser would send the form's origin as `null`: refused.
+            assert page["Referrer-Policy"] == "strict-origin", path
+            assert page["Content-Type"].startswith("text/html"), path
 
 
-@pytest.mark.parametrize("path", [ASK, CONFIRM, VERIFY])
-def test_a_form_is_not_taken_without_its_csrf_token(
-    browser: Client, alpha: Company, member: User, path: str
-) -> None:
+def test_a_form_needs_its_csrf_token(browser: Client, alpha: Company, member: User) -> None:
     body = {
         "organization": alpha.name,
         "email": member.email,
@@ -101,13 +95,14 @@ def test_a_form_is_not_taken_without_its_csrf_token(
         "new_password": NEW_PASSWORD,
         "again": NEW_PASSWORD,
     }
-    response = browser.post(path, body)
-    assert (response.status_code, response.json()["code"]) == (403, "csrf_failed")
+    for path in (ASK, CONFIRM, VERIFY):
+        response = browser.post(path, body)
+        assert (response.status_code, response.json()["code"]) == (403, "csrf_failed"), path
     assert sent() == []
     assert log_in_status(alpha, member.email, PASSWORD) == 200
 
 
-def test_two_passwords_that_differ_and_a_weak_one_are_told_and_shown_by_no_page(
+def test_passwords_that_differ_or_are_weak_are_refused_and_shown_on_no_page(
     browser: Client, alpha: Company, member: User
 ) -> None:
     link = f"{CONFIRM}?token={token_of(alpha, member)}"
@@ -124,36 +119,38 @@ def test_two_passwords_that_differ_and_a_weak_one_are_told_and_shown_by_no_page(
 
 
 def refused(page: Any) -> str:
-    """The text of a page that refuses a link: it asks for nothing any more."""
+    """The text of a page that refuses a link and has no form."""
     text: str = page.content.decode()
     assert (page.status_code, DEAD in text, "<form" in text) == (400, True, False), text
     return text
 
 
-@pytest.mark.parametrize("path", [CONFIRM, VERIFY])
-def test_a_link_that_is_no_good_is_refused_before_anything_is_typed(
-    browser: Client, alpha: Company, member: User, path: str
+def test_an_invalid_link_is_refused_before_anything_is_typed(
+    browser: Client, alpha: Company, person: Callable[..., User]
 ) -> None:
-    purpose = Purpose.RESET if path == CONFIRM else Purpose.VERIFICATION
-    other = Purpose.VERIFICATION if path == CONFIRM else Purpose.RESET
-    token = token_of(alpha, member, purpose)
-    assert browser.get(f"{path}?token={token}").status_code == 200
-    assert confirm(token_of(alpha, member)).status_code == 204
-    for bad in (
-        path,
-        f"{path}?token=x",
-        f"{path}?token={token}",
-        f"{path}?token={token_of(alpha, member, other)}",
-        f"{path}?token=%22%3E%3Cscript%3E" + "x" * 3000,
+    for path, purpose, other in (
+        (CONFIRM, Purpose.RESET, Purpose.VERIFICATION),
+        (VERIFY, Purpose.VERIFICATION, Purpose.RESET),
     ):
-        text = refused(browser.get(bad))
-        assert "<script>xxx" not in text
-        # Who wants an address confirmed has no use for a new password.
-        assert (f'href="{ASK}"' in text) is (path == CONFIRM)
-        assert ("next=%2Fapi%2Fv1%2Fme%2Femail%2Fverification%2F" in text) is (path == VERIFY)
+        user = person()
+        token = token_of(alpha, user, purpose)
+        assert browser.get(f"{path}?token={token}").status_code == 200
+        assert confirm(token_of(alpha, user)).status_code == 204
+        for bad in (
+            path,
+            f"{path}?token=x",
+            f"{path}?token={token}",
+            f"{path}?token={token_of(alpha, user, other)}",
+            f"{path}?token=%22%3E%3Cscript%3E" + "x" * 3000,
+        ):
+            text = refused(browser.get(bad))
+            assert "<script>xxx" not in text
+            # Each page offers the link that its visitor needs.
+            assert (f'href="{ASK}"' in text) is (path == CONFIRM)
+            assert ("next=%2Fapi%2Fv1%2Fme%2Femail%2Fverification%2F" in text) is (path == VERIFY)
 
 
-def test_a_link_that_dies_while_its_form_lies_open_is_refused_the_same_way(
+def test_a_link_that_dies_while_its_form_is_open_is_refused_the_same_way(
     browser: Client, alpha: Company, member: User
 ) -> None:
     token = token_of(alpha, member)
@@ -173,34 +170,27 @@ def test_opening_links_is_limited_as_logging_in_is(browser: Client, throttles: S
     assert (page.status_code, int(page["Retry-After"]) > 0) == (429, True)
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/api/login/", ASK, CONFIRM, VERIFY, "/api/v1/", "/api/v1/nothing/", "/docs", "/redoc"],
-)
-def test_every_page_names_its_language_fits_a_telephone_and_can_be_dark(
-    browser: Client, path: str
-) -> None:
-    page = browser.get(path, headers={"accept": "text/html"})
-    text = page.content.decode()
-    assert page["Content-Type"].startswith("text/html"), text
-    assert '<html lang="en">' in text
-    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
-    assert "prefers-color-scheme: dark" in text
+def test_every_page_names_its_language_fits_a_telephone_and_can_be_dark(browser: Client) -> None:
+    for path in ("/api/login/", ASK, CONFIRM, VERIFY, "/api/v1/", "/api/v1/x/", "/docs", "/redoc"):
+        page = browser.get(path, headers={"accept": "text/html"})
+        assert page["Content-Type"].startswith("text/html"), path
+        lacking = {
+            '<html lang="en">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            "prefers-color-scheme: dark",
+        }
+        assert {each for each in lacking if each not in page.content.decode()} == set(), path
 
 
-def test_what_keeps_a_mail_from_being_asked_for_is_told(
-    browser: Client, company: Callable[..., Company]
-) -> None:
+def test_a_refused_request_for_a_mail_says_why(browser: Client, suspended: Company) -> None:
     page = submit(browser, ASK, organization="No <b>Such</b>", email="a@b.example")
     assert (page.status_code, "There is no organization" in page.content.decode()) == (403, True)
     assert "<b>Such</b>" not in page.content.decode()
-    made = company()
-    organization_services.suspend_organization(made.organization)
-    page = submit(browser, ASK, organization=made.name, email=made.email)
+    page = submit(browser, ASK, organization=suspended.name, email=suspended.email)
     assert (page.status_code, "is suspended" in page.content.decode()) == (403, True)
 
 
-def test_a_person_who_is_logged_in_elsewhere_can_use_a_link(
+def test_a_person_logged_in_to_another_organization_can_use_a_link(
     browser: Client, alpha: Company, beta: Company, member: User
 ) -> None:
     body = {"organization": beta.name, "email": beta.email, "password": PASSWORD}
@@ -208,11 +198,3 @@ def test_a_person_who_is_logged_in_elsewhere_can_use_a_link(
     token = token_of(alpha, member, Purpose.VERIFICATION)
     assert submit(browser, f"{VERIFY}?token={token}").status_code == 200
     assert stored(alpha, member).email_verified_at is not None
-
-
-def test_the_token_of_a_mail_is_what_the_api_takes_too(alpha: Company, member: User) -> None:
-    Client().post(ASK, {"organization": alpha.name, "email": member.email})
-    body = {"token": token_in(sent()[0]), "new_password": NEW_PASSWORD}
-    path = "/api/v1/auth/password-reset/confirm/"
-    answer = Client().post(path, body, content_type="application/json")
-    assert answer.status_code == 204, answer.content

@@ -4,14 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jwt
-import pytest
 from django.conf import settings
 from django.test import Client
 
 from accounts import services
 from accounts.models import User
 from accounts.signing_keys import key_id
-from organizations import lifecycle as organization_services
 from organizations import tenancy
 from tests.conftest import PASSWORD, Company
 
@@ -27,7 +25,7 @@ def _log_in(organization: object, email: object, password: object = PASSWORD) ->
     return send(Client(), "post", TOKEN, body)
 
 
-def test_any_active_user_gets_a_pair_of_tokens(alpha: Company, member: User) -> None:
+def test_a_log_in_answers_with_a_pair_of_tokens(alpha: Company, member: User) -> None:
     response = _log_in(alpha.name, member.email)
     assert response.status_code == 200, response.content
     answer = response.json()
@@ -76,45 +74,19 @@ def test_every_wrong_login_has_the_same_answer(
 
 
 def test_a_suspended_organization_is_a_403_for_right_and_wrong_passwords(
-    company: Callable[..., Company],
+    suspended: Company,
 ) -> None:
-    made = company()
-    organization_services.suspend_organization(made.organization)
-    answers = [_log_in(made.name, made.email), _log_in(made.name, made.email, "wrong")]
+    answers = [_log_in(suspended.name, suspended.email, word) for word in (PASSWORD, "wrong")]
     assert {answer.status_code for answer in answers} == {403}
     assert len({answer.content for answer in answers}) == 1
     assert answers[0].json()["code"] == "organization_suspended"
 
 
-@pytest.mark.parametrize("field", ["organization", "email", "password"])
-@pytest.mark.parametrize("value", [None, 1, True, ["x"], {"x": 1}, ""])
-def test_a_field_of_another_type_is_a_400_that_names_it(field: str, value: object) -> None:
-    body = {"organization": "X", "email": "x@test.com", "password": "x"} | {field: value}
-    response: Any = send(Client(), "post", TOKEN, body)
-    assert response.status_code == 400, response.content
-    assert list(response.json()["fields"]) == [field]
-
-
-def test_nothing_at_all_is_a_400_that_names_every_field() -> None:
-    response: Any = send(Client(), "post", TOKEN, {})
-    assert response.status_code == 400
-    assert set(response.json()["fields"]) == {"organization", "email", "password"}
-
-
-def test_a_bad_token_does_not_keep_anybody_from_logging_in(alpha: Company, member: User) -> None:
+def test_an_invalid_token_in_the_header_does_not_prevent_a_log_in(
+    alpha: Company, member: User
+) -> None:
     body = {"organization": alpha.name, "email": member.email, "password": PASSWORD}
     assert send(bearer("rubbish"), "post", TOKEN, body).status_code == 200
-
-
-@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
-def test_another_method_is_a_405(method: str) -> None:
-    for path in (TOKEN, "/api/v1/auth/token/refresh/", LOGOUT):
-        assert send(Client(), method, path).status_code == 405, path
-
-
-def test_a_path_without_its_slash_is_the_same(alpha: Company, member: User) -> None:
-    body = {"organization": alpha.name, "email": member.email, "password": PASSWORD}
-    assert send(Client(), "post", TOKEN.rstrip("/"), body).status_code == 200
 
 
 # --- Logging out --------------------------------------------------------------------------------
@@ -138,7 +110,7 @@ def test_logging_out_with_a_refresh_token_needs_no_other(alpha: Company, member:
     assert _is_over(access, refresh)
 
 
-def test_logging_out_with_a_refresh_token_works_beside_an_access_token_that_has_run_out(
+def test_logging_out_with_a_refresh_token_works_with_an_expired_access_token(
     alpha: Company, member: User
 ) -> None:
     access, refresh = log_in(alpha, member)
@@ -158,23 +130,8 @@ def test_logging_out_with_both_ends_the_login_of_the_refresh_token(
     assert bearer(mine[0]).get(ME).status_code == 200
 
 
-def test_logging_out_leaves_other_logins_alone(alpha: Company, member: User) -> None:
-    first, second = log_in(alpha, member), log_in(alpha, member)
-    bearer(first[0]).post(LOGOUT)
-    assert bearer(second[0]).get(ME).status_code == 200
-
-
-def test_logging_out_without_a_login_is_a_401() -> None:
+def test_logging_out_without_a_login_or_twice_is_a_401(alpha: Company, member: User) -> None:
     assert Client().post(LOGOUT).status_code == 401
-
-
-def test_logging_out_twice_is_a_401(alpha: Company, member: User) -> None:
     access, refresh = log_in(alpha, member)
     assert [bearer(access).post(LOGOUT).status_code for _ in range(2)] == [204, 401]
     assert send(Client(), "post", LOGOUT, {"refresh": refresh}).status_code == 401
-
-
-@pytest.mark.parametrize("refresh", [1, None, "", ["x"], {}])
-def test_a_refresh_token_of_another_type_is_a_400(refresh: object) -> None:
-    response = send(Client(), "post", LOGOUT, {"refresh": refresh})
-    assert response.status_code == 400, response.content

@@ -1,4 +1,4 @@
-"""A mail that was asked for outlives whoever asked, and the master cannot tell whom it is for."""
+"""Mails as background jobs: they outlive the request, and the master holds no address of theirs."""
 
 import smtplib
 import time
@@ -32,7 +32,7 @@ from .link_helpers import ASK_AGAIN, NEW_PASSWORD, ask, confirm, sent, token_in,
 
 
 class Failing(BaseEmailBackend):
-    """A mail server that fails so, and says whom it would not take a mail for."""
+    """A mail server that fails with an error that names the recipient."""
 
     error: ClassVar[Callable[[str], Exception]]
 
@@ -64,7 +64,7 @@ def everything_in_the_master() -> str:
     return "\n".join(said)
 
 
-# --- What waits ----------------------------------------------------------------------------------
+# --- What is stored -------------------------------------------------------------------------------
 def test_a_reset_waits_as_the_same_job_whether_or_not_the_address_exists(
     alpha: Company, member: User, person: Callable[..., User]
 ) -> None:
@@ -105,9 +105,7 @@ def test_no_address_token_or_link_of_a_mail_lies_in_the_master_or_a_log(
         assert secret not in before + after + logged
 
 
-def test_a_mail_is_sent_though_whoever_asked_is_gone_and_its_worker_was_killed(
-    alpha: Company, member: User
-) -> None:
+def test_a_mail_whose_worker_was_killed_is_sent_by_the_next(alpha: Company, member: User) -> None:
     assert ask(alpha, member.email).status_code == 202
     with connections["default"].cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
@@ -115,8 +113,8 @@ def test_a_mail_is_sent_though_whoever_asked_is_gone_and_its_worker_was_killed(
     assert [message.to for message in mail.outbox] == [[member.email]]
 
 
-# --- What may have changed until it is sent ------------------------------------------------------
-def test_a_mail_for_an_address_that_has_changed_since_goes_to_nobody(
+# --- Changes before it is sent ---------------------------------------------------
+def test_a_mail_for_an_address_that_has_changed_since_is_not_sent(
     alpha: Company, member: User
 ) -> None:
     """The change has asked for a mail of its own."""
@@ -127,23 +125,21 @@ def test_a_mail_for_an_address_that_has_changed_since_goes_to_nobody(
     assert sent() == []
 
 
-@pytest.mark.parametrize("what", ["confirmed", "deactivated", "removed"])
-def test_nor_for_somebody_who_is(alpha: Company, member: User, what: str) -> None:
-    send(client_of(alpha, member), "post", ASK_AGAIN)
-    if what == "confirmed":
-        assert confirm(token_of(alpha, member)).status_code == 204
-        (message,) = sent()
-        assert message.subject.startswith("Your password")
-        return
+def test_a_link_is_not_sent_to_an_address_that_is_confirmed_or_a_user_who_is_gone(
+    alpha: Company, person: Callable[..., User]
+) -> None:
+    confirmed, deactivated, removed = person(), person(), person()
+    for user in (confirmed, deactivated, removed):
+        send(client_of(alpha, user), "post", ASK_AGAIN)
+    assert confirm(token_of(alpha, confirmed)).status_code == 204
     with tenancy.override(alpha.tenant):
-        if what == "removed":
-            services.remove_user(User.objects.get(pk=member.pk))
-        else:
-            services.update_user(member, is_active=False)
-    assert sent() == []
+        services.update_user(deactivated, is_active=False)
+        services.remove_user(User.objects.get(pk=removed.pk))
+    (message,) = sent()
+    assert message.subject.startswith("Your password")
 
 
-def test_nor_when_its_link_would_be_dead_by_now(
+def test_a_link_that_would_have_expired_is_not_sent(
     alpha: Company, member: User, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     settings.PASSWORD_RESET_MINUTES = 1
@@ -165,70 +161,66 @@ def test_a_job_of_an_organization_that_is_gone_sends_nothing(
 
 
 # --- The mail server -----------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    "error",
-    [
-        ConnectionRefusedError,
-        TimeoutError,
-        smtplib.SMTPServerDisconnected,
-        lambda said: smtplib.SMTPAuthenticationError(535, said),
-        lambda said: smtplib.SMTPSenderRefused(550, said, "us@test.com"),
-        lambda said: smtplib.SMTPRecipientsRefused({said: (451, b"later")}),
-        lambda said: smtplib.SMTPDataError(452, said),
-    ],
-)
-def test_a_mail_server_that_is_away_is_tried_until_the_mail_comes_too_late(
-    error: Callable[[str], Exception],
+AWAY: list[Callable[[str], Exception]] = [
+    ConnectionRefusedError,
+    TimeoutError,
+    smtplib.SMTPServerDisconnected,
+    lambda said: smtplib.SMTPAuthenticationError(535, said),
+    lambda said: smtplib.SMTPSenderRefused(550, said.encode(), "us@test.com"),
+    lambda said: smtplib.SMTPRecipientsRefused({said: (451, b"later")}),
+    lambda said: smtplib.SMTPDataError(452, said),
+]
+FOR_GOOD: list[Callable[[str], Exception]] = [
+    lambda said: smtplib.SMTPRecipientsRefused({said: (550, b"nobody here")}),
+    lambda said: smtplib.SMTPDataError(554, said),
+    ValueError,
+]
+
+
+def test_a_mail_server_that_is_away_is_retried_until_the_mail_would_be_too_late(
     alpha: Company,
     member: User,
     failing: type[Failing],
     settings: Settings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    failing.error, settings.JOB_TRIES = error, 1
+    settings.JOB_TRIES = 1
     assert ask(alpha, member.email).status_code == 202
-    for tries in (1, 2):
+    for tries, error in enumerate(AWAY, start=1):
+        failing.error = error
         work()
         (job,) = waiting()
-        assert (job.status, job.attempts) == ("todo", tries)
+        assert (job.status, job.attempts) == ("todo", tries), error("")
+        assert JobProgress.objects.get(job_id=job.pk).error.startswith("mail_server_unavailable")
+        assert_names_nobody(job, member, caplog)
         with connections["default"].cursor() as cursor:
             cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = now()")
-    said = JobProgress.objects.get(job_id=job.pk).error
-    assert said.startswith("mail_server_unavailable")
-    logged = "".join(str(vars(record)) + caplog.text for record in caplog.records)
-    assert member.email not in logged + said and "token=" not in logged + said
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     work()
     assert [message.to for message in mail.outbox] == [[member.email]]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        lambda said: smtplib.SMTPRecipientsRefused({said: (550, b"nobody here")}),
-        lambda said: smtplib.SMTPDataError(554, said),
-        ValueError,
-    ],
-)
-def test_a_mail_that_is_refused_for_good_is_not_tried_again(
-    error: Callable[[str], Exception],
-    alpha: Company,
-    member: User,
-    failing: type[Failing],
-    caplog: pytest.LogCaptureFixture,
+def test_a_mail_that_is_refused_for_good_is_not_retried(
+    alpha: Company, member: User, failing: type[Failing], caplog: pytest.LogCaptureFixture
 ) -> None:
-    failing.error = error
-    assert ask(alpha, member.email).status_code == 202
-    work()
-    (job,) = waiting()
-    assert (job.status, job.attempts) == ("failed", 1)
-    said = JobProgress.objects.get(job_id=job.pk).error
-    assert said.startswith("mail_refused")
+    for error in FOR_GOOD:
+        failing.error = error
+        assert ask(alpha, member.email).status_code == 202
+        work()
+        job = waiting()[-1]
+        assert (job.status, job.attempts) == ("failed", 1), error("")
+        assert JobProgress.objects.get(job_id=job.pk).error.startswith("mail_refused")
+        assert_names_nobody(job, member, caplog)
+
+
+def assert_names_nobody(job: Any, user: User, caplog: pytest.LogCaptureFixture) -> None:
+    """What is said of a failure holds no address and no link."""
     logged = "".join(str(vars(record)) + caplog.text for record in caplog.records)
-    assert member.email not in logged + said and "token=" not in logged + said
+    said = logged + JobProgress.objects.get(job_id=job.pk).error
+    assert user.email not in said and "token=" not in said
 
 
-def test_a_mail_that_fails_holds_up_no_other_job_of_its_organization(
+def test_a_mail_that_fails_delays_no_other_job_of_its_organization(
     alpha: Company, member: User, failing: type[Failing]
 ) -> None:
     failing.error = ConnectionRefusedError
@@ -256,7 +248,7 @@ def test_the_address_of_a_mail_that_was_never_sent_is_not_kept(
     assert not SealedAddress.objects.exists()
 
 
-def test_the_old_address_that_waits_outlives_the_change_of_a_key(
+def test_the_stored_old_address_outlives_a_key_rotation(
     alpha: Company, by_admin: Client, member: User, settings: Settings
 ) -> None:
     change = {"email": unique_email("moved")}
@@ -272,7 +264,7 @@ def test_the_old_address_that_waits_outlives_the_change_of_a_key(
         call_command("reseal_credentials")
 
 
-# --- News of a change ----------------------------------------------------------------------------
+# --- Notices of a change -------------------------------------------------------------------------
 def test_the_old_address_is_told_of_a_new_one_and_learns_nothing_of_it(
     alpha: Company, member: User
 ) -> None:
@@ -285,25 +277,25 @@ def test_the_old_address_is_told_of_a_new_one_and_learns_nothing_of_it(
     assert moved not in str(told.body) and "http" not in str(told.body)
 
 
-@pytest.mark.parametrize("by", ["oneself", "an admin", "a link"])
 def test_a_new_password_is_told_of_whoever_has_set_it(
-    alpha: Company, member: User, by_admin: Client, by: str
+    alpha: Company, person: Callable[..., User], by_admin: Client
 ) -> None:
-    if by == "oneself":
-        body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
-        json_of(send(client_of(alpha, member), "post", "/api/v1/me/password/", body))
-    elif by == "an admin":
-        json_of(send(by_admin, "patch", f"/api/v1/users/{member.pk}/", {"password": NEW_PASSWORD}))
-    else:
-        assert confirm(token_of(alpha, member)).status_code == 204
-    (told,) = sent()
-    assert told.to == [member.email]
-    assert told.subject == f"Your password for {alpha.name} was changed"
-    assert "http://testserver/api/password-reset/\n" in str(told.body)
-    assert NEW_PASSWORD not in str(told.body)
+    own, by_the_admin, by_link = person(), person(), person()
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    json_of(send(client_of(alpha, own), "post", "/api/v1/me/password/", body))
+    path = f"/api/v1/users/{by_the_admin.pk}/"
+    json_of(send(by_admin, "patch", path, {"password": NEW_PASSWORD}))
+    assert confirm(token_of(alpha, by_link)).status_code == 204
+    messages = sent()
+    told = sorted(address for message in messages for address in message.to)
+    assert told == sorted(user.email for user in (own, by_the_admin, by_link))
+    for message in messages:
+        assert message.subject == f"Your password for {alpha.name} was changed"
+        assert "http://testserver/api/password-reset/\n" in str(message.body)
+        assert NEW_PASSWORD not in str(message.body)
 
 
-def test_what_a_confirmed_address_is_told_cannot_be_used_up_by_asking_for_links(
+def test_asking_for_links_does_not_use_up_the_notices_of_a_confirmed_address(
     alpha: Company, member: User, throttles: Settings
 ) -> None:
     with tenancy.override(alpha.tenant):
@@ -318,7 +310,7 @@ def test_what_a_confirmed_address_is_told_cannot_be_used_up_by_asking_for_links(
     ]
 
 
-def test_strangers_are_told_of_few_changes_of_an_account_that_was_given_their_address(
+def test_notices_to_an_unconfirmed_address_are_limited(
     alpha: Company, by_admin: Client, member: User, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_RECIPIENT = "2/hour"
@@ -328,7 +320,7 @@ def test_strangers_are_told_of_few_changes_of_an_account_that_was_given_their_ad
     assert len(sent()) == 2
 
 
-def test_a_mail_that_cannot_be_asked_for_undoes_nothing(
+def test_a_mail_that_cannot_be_queued_undoes_nothing(
     alpha: Company, by_admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: object, **kwargs: object) -> None:

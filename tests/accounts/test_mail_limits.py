@@ -1,4 +1,4 @@
-"""Mails that are part of another act: never without a limit, and never what the act fails by."""
+"""Rate limits of mails that are part of another action, which never fails because of them."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_adding_many_users_sends_no_more_mails_than_one_client_may_ask_for(
     assert receivers() == emails[:2]
 
 
-def test_nor_than_one_organizations_people_may_be_sent(
+def test_adding_users_sends_no_more_mails_than_one_organization_may_send(
     alpha: Company, by_admin: Client, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_ORGANIZATION = "2/hour"
@@ -45,7 +45,7 @@ def test_nor_than_one_organizations_people_may_be_sent(
     assert receivers() == emails[:1]
 
 
-def test_one_user_whose_address_is_changed_over_and_over_is_sent_few(
+def test_mails_about_one_user_are_limited_however_often_the_address_changes(
     alpha: Company, by_admin: Client, member: User, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_ACCOUNT = "3/hour"
@@ -63,7 +63,7 @@ def test_one_user_whose_address_is_changed_over_and_over_is_sent_few(
     assert again.status_code == 429
 
 
-def test_one_recipient_is_sent_few_whatever_organizations_ask(
+def test_mails_to_one_recipient_are_limited_over_all_organizations(
     alpha: Company, beta: Company, by_admin: Client, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_RECIPIENT = "3/hour"
@@ -80,7 +80,7 @@ def test_one_recipient_is_sent_few_whatever_organizations_ask(
     assert by_admin_of_beta.delete(f"/api/v1/users/{made['id']}/").status_code == 204
 
 
-def test_a_sign_up_with_an_address_that_has_had_its_mails_brings_none_and_succeeds(
+def test_a_sign_up_beyond_the_recipients_limit_succeeds_without_a_mail(
     throttles: Settings,
 ) -> None:
     throttles.THROTTLE_MAIL_RECIPIENT = "1/hour"

@@ -19,7 +19,7 @@ MY_PASSWORD = "/api/v1/me/password/"
 OTHER_PASSWORD = "another good passphrase"
 
 
-def test_a_person_reads_themselves(alpha: Company, member: User) -> None:
+def test_a_user_reads_their_account(alpha: Company, member: User) -> None:
     answer = json_of(client_of(alpha, member).get(ME))
     assert answer.pop("created_at").startswith(member.created_at.strftime("%Y-%m-%dT%H:%M:%S"))
     assert answer == {
@@ -31,7 +31,7 @@ def test_a_person_reads_themselves(alpha: Company, member: User) -> None:
     }
 
 
-def test_nobody_is_a_401_and_staff_a_403(staff_client: Client) -> None:
+def test_a_stranger_is_a_401_and_staff_a_403(staff_client: Client) -> None:
     for client, status in ((Client(), 401), (staff_client, 403)):
         for method, path in (("get", ME), ("patch", ME), ("post", MY_PASSWORD)):
             assert send(client, method, path, {}).status_code == status, (method, path)
@@ -45,15 +45,18 @@ def test_a_member_changes_their_address(alpha: Company, member: User) -> None:
     assert (found.email, found.email_key) == (email, email.casefold())
 
 
-def test_a_patch_of_nothing_changes_nothing(alpha: Company, member: User) -> None:
+def test_an_empty_patch_changes_nothing(alpha: Company, member: User) -> None:
     assert json_of(send(client_of(alpha, member), "patch", ME, {}))["email"] == member.email
 
 
-def test_a_member_does_not_make_themselves_an_admin(alpha: Company, member: User) -> None:
+def test_a_member_cannot_change_their_own_rights_or_confirm_their_address(
+    alpha: Company, member: User
+) -> None:
     body = {"email": member.email, "is_admin": True, "is_active": False, "password": OTHER_PASSWORD}
+    body["email_verified_at"] = "2020-01-01T00:00:00Z"
     json_of(send(client_of(alpha, member), "patch", ME, body))
     found = stored(alpha, member)
-    assert (found.is_admin, found.is_active) == (False, True)
+    assert (found.is_admin, found.is_active, found.email_verified_at) == (False, True, None)
     assert found.check_password(PASSWORD)
 
 
@@ -65,21 +68,20 @@ def test_an_address_that_is_taken_is_a_409(
     assert answer["code"] == "user_exists"
 
 
-@pytest.mark.parametrize("email", [1, True, None, ["x"], {}, "", "no address", "x" * 300])
-def test_an_address_that_is_none_is_a_400(alpha: Company, member: User, email: object) -> None:
-    body = {"email": email, "current_password": PASSWORD}
-    answer = json_of(send(client_of(alpha, member), "patch", ME, body), 400)
-    assert list(answer["fields"]) == ["email"]
+def test_an_invalid_address_is_a_400(alpha: Company, member: User) -> None:
+    client = client_of(alpha, member)
+    for email in ("no address", "x" * 300):
+        body = {"email": email, "current_password": PASSWORD}
+        assert list(json_of(send(client, "patch", ME, body), 400)["fields"]) == ["email"], email
 
 
-@pytest.mark.parametrize("body", [{}, {"current_password": "not this one"}])
-def test_another_address_needs_the_current_password(
-    alpha: Company, member: User, body: dict[str, str]
-) -> None:
+def test_another_address_needs_the_current_password(alpha: Company, member: User) -> None:
     """Links for a new password go to the address: a stolen token must not become an account."""
-    body = {"email": unique_email("thief"), **body}
-    answer = json_of(send(client_of(alpha, member), "patch", ME, body), 400)
-    assert list(answer["fields"]) == ["current_password"]
+    client = client_of(alpha, member)
+    for password in ({}, {"current_password": "not this one"}):
+        body = {"email": unique_email("thief"), **password}
+        answer = json_of(send(client, "patch", ME, body), 400)
+        assert list(answer["fields"]) == ["current_password"], password
     assert stored(alpha, member).email == member.email
 
 
@@ -100,7 +102,7 @@ def test_a_stolen_token_does_not_bring_an_old_address_back(
     assert stored(alpha, member).email == new
 
 
-def test_an_admins_own_address_is_not_changed_among_the_users(
+def test_an_admin_changes_their_own_address_only_at_their_account(
     alpha: Company, person: Callable[..., User]
 ) -> None:
     admin = person(is_admin=True)
@@ -114,12 +116,6 @@ def test_an_admins_own_address_is_not_changed_among_the_users(
         send(client_of(alpha, admin), "patch", f"/api/v1/users/{admin.pk}/", same).status_code
         == 200
     )
-
-
-@pytest.mark.parametrize("method", ["post", "put", "delete"])
-def test_another_method_is_a_405(alpha: Company, member: User, method: str) -> None:
-    answer = json_of(send(client_of(alpha, member), method, ME, {}), 405)
-    assert answer["code"] == "method_not_allowed"
 
 
 # --- One's own password -------------------------------------------------------------------------
@@ -156,59 +152,37 @@ def test_another_persons_logins_go_on(
     assert bystander.get(ME).status_code == 200
 
 
-@pytest.mark.parametrize("current", ["wrong", f"{PASSWORD} ", PASSWORD.upper(), "x" * 1024])
-def test_a_wrong_current_password_changes_nothing(
-    alpha: Company, member: User, current: str
-) -> None:
+def test_a_wrong_current_password_changes_nothing(alpha: Company, member: User) -> None:
     client = client_of(alpha, member)
-    answer = json_of(_change(client, current_password=current), 400)
-    assert list(answer["fields"]) == ["current_password"]
+    for current in ("wrong", f"{PASSWORD} ", PASSWORD.upper(), "x" * 1024):
+        answer = json_of(_change(client, current_password=current), 400)
+        assert list(answer["fields"]) == ["current_password"], current
     assert stored(alpha, member).check_password(PASSWORD)
     assert client.get(ME).status_code == 200, "a failed attempt has ended the login"
 
 
-@pytest.mark.parametrize("field", ["current_password", "new_password"])
-@pytest.mark.parametrize("value", [None, 1, True, ["x"], "", "x" * 1025])
-def test_a_password_of_another_type_or_size_is_a_400(
-    alpha: Company, member: User, field: str, value: object
-) -> None:
-    answer = json_of(_change(client_of(alpha, member), **{field: value}), 400)
-    assert list(answer["fields"]) == [field]
+def test_a_weak_new_password_is_a_400(alpha: Company, member: User) -> None:
+    client = client_of(alpha, member)
+    for new in ("short", "password123", "9182736450918", member.email, "x" * 1025):
+        answer = json_of(_change(client, new_password=new), 400)
+        assert list(answer["fields"]) == ["new_password"], new
 
 
-@pytest.mark.parametrize("new", ["short", "password123", "9182736450918"])
-def test_a_weak_new_password_is_a_400(alpha: Company, member: User, new: str) -> None:
-    answer = json_of(_change(client_of(alpha, member), new_password=new), 400)
-    assert list(answer["fields"]) == ["new_password"]
-
-
-def test_a_new_password_like_the_address_is_a_400(alpha: Company, member: User) -> None:
-    answer = json_of(_change(client_of(alpha, member), new_password=member.email), 400)
-    assert list(answer["fields"]) == ["new_password"]
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("post", MY_PASSWORD, {"current_password": "guess", "new_password": OTHER_PASSWORD}),
-        ("patch", ME, {"current_password": "guess", "email": "thief@test.com"}),
-    ],
-)
-def test_guesses_of_the_current_password_are_delayed_as_failed_logins_are(
-    alpha: Company,
-    member: User,
-    throttles: Settings,
-    method: str,
-    path: str,
-    body: dict[str, str],
+def test_guesses_of_the_current_password_are_delayed_like_failed_logins(
+    alpha: Company, person: Callable[..., User], throttles: Settings
 ) -> None:
     throttles.LOGIN_FREE_FAILURES = 2
-    client = client_of(alpha, member)
-    answers = [send(client, method, path, body) for _ in range(4)]
-    assert [answer.status_code for answer in answers] == [400, 400, 400, 429]
-    assert int(answers[-1]["Retry-After"]) > 0
-    right = send(client, method, path, {**body, "current_password": PASSWORD})
-    assert right.status_code == 429, "the right one waits too"
+    for method, path, change in (
+        ("post", MY_PASSWORD, {"new_password": OTHER_PASSWORD}),
+        ("patch", ME, {"email": "thief@test.com"}),
+    ):
+        client = client_of(alpha, person())
+        guess = {"current_password": "guess", **change}
+        answers = [send(client, method, path, guess) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [400, 400, 400, 429], path
+        assert int(answers[-1]["Retry-After"]) > 0
+        right = send(client, method, path, {**guess, "current_password": PASSWORD})
+        assert right.status_code == 429, "the right one waits too"
 
 
 def test_a_weak_new_password_is_no_failed_guess(

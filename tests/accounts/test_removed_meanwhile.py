@@ -1,4 +1,4 @@
-"""A user who is removed while a request of theirs, or about them, is under way."""
+"""Users who are removed while a request by or about them is under way."""
 
 import secrets
 from collections.abc import Iterator
@@ -22,16 +22,10 @@ def gone(alpha: Company) -> Iterator[User]:
         yield user
 
 
-def test_a_change_of_a_removed_user_says_so(gone: User) -> None:
+def test_whatever_is_under_way_for_a_removed_user_is_refused(gone: User) -> None:
     with pytest.raises(UserGone, match="has been removed"):
         services.update_user(gone, email="new@test.com")
-
-
-def test_a_removed_user_changes_no_password(gone: User) -> None:
     with pytest.raises(UserGone):
         services.change_password(gone, current_password=PASSWORD, new_password="another passphrase")
-
-
-def test_a_login_of_a_user_removed_behind_the_comparison_is_refused(gone: User) -> None:
     with pytest.raises(InvalidCredentials):
         services.start_session(gone, kind=LoginSession.Kind.TOKEN)
