@@ -60,7 +60,7 @@ def section(page: Path, heading: str) -> str:
 
 
 def fences(text: str) -> list[tuple[str, str]]:
-    """The fenced blocks, each with the word behind its opening fence."""
+    """The fenced blocks, each with the word after its opening fence."""
     return _FENCE.findall(text)
 
 
@@ -152,17 +152,38 @@ def test_python_example_of_the_api_page_prints_what_it_says(
     assert linted.returncode == 0, f"saved in the checkout it breaks make lint:\n{linted.stdout}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    text = _FENCE.sub("", page.read_text())
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if re.match(r"[a-z]+:", target):
-            continue
-        path, _, anchor = target.partition("#")
-        linked = page.parent / urllib.parse.unquote(path) if path else page
-        assert linked.is_file(), f"{page.name} links to {target}, which is not there"
-        if anchor:
-            assert anchor in anchors(linked), f"{page.name} links to {target}: no such heading"
+def test_the_documentation_pages_load_from_this_server_alone(server: WebServer) -> None:
+    for path in ("/docs", "/docs/", "/redoc", "/redoc/"):
+        page = server.get(path)
+        assert page.status_code == 200, path
+        # Namespaces of SVG are names, and nothing is loaded from them.
+        outside = set(re.findall(r"https?://[^\s\"'<>)]+", page.text))
+        assert outside <= {"http://www.w3.org/2000/svg"}, path
+        assets = re.findall(r"(?:src|href)=\"([^\"]+)\"", page.text)
+        assert assets, path
+        for asset in assets:
+            assert asset.startswith("/"), asset
+            loaded = server.get(asset)
+            assert loaded.status_code == 200, asset
+            # A bundle that would load a picture from elsewhere must be kept from it.
+            if "https://cdn." in loaded.text:
+                policy = page.headers.get("Content-Security-Policy", "")
+                assert "default-src 'self'" in policy or "img-src 'self'" in policy, asset
+
+
+@pytest.mark.pure
+def test_every_relative_link_leads_somewhere() -> None:
+    broken = []
+    for page in PAGES:
+        text = _FENCE.sub("", page.read_text())
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            linked = page.parent / urllib.parse.unquote(path) if path else page
+            if not linked.is_file() or (anchor and anchor not in anchors(linked)):
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert broken == []
 
 
 def anchors(page: Path) -> set[str]:
@@ -171,26 +192,21 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", each).strip().lower().replace(" ", "-") for each in headings}
 
 
-def test_every_setting_is_in_the_example_of_an_env_file() -> None:
-    text = (ROOT / ".env.example").read_text()
-    named = set(re.findall(r"^#?([A-Z_]+)=", text, flags=re.MULTILINE))
-    assert named == settings_names()
-
-
-def test_every_setting_is_in_the_table_of_the_configuration() -> None:
-    text = (DOCS / "configuration.md").read_text()
-    named = set(re.findall(r"^\| \**`([A-Z_]+)`\** \|", text, flags=re.MULTILINE))
-    assert named == settings_names()
-
-
-def test_every_setting_that_a_page_names_is_one() -> None:
+@pytest.mark.pure
+def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
+    read = settings_names()
+    example = (ROOT / ".env.example").read_text()
+    assert set(re.findall(r"^#?([A-Z_]+)=", example, flags=re.MULTILINE)) == read
+    table = (DOCS / "configuration.md").read_text()
+    assert set(re.findall(r"^\| \**`([A-Z_]+)`\** \|", table, flags=re.MULTILINE)) == read
     for page in [*ROOT.glob("*.md"), *DOCS.glob("*.md")]:
         if page.name != "CHANGELOG.md":
             named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", page.read_text()))
-            unknown = named - settings_names() - _NO_SETTINGS
+            unknown = named - read - _NO_SETTINGS
             assert not unknown, f"{page.name} names what nothing reads"
 
 
+@pytest.mark.pure
 def test_every_command_is_in_the_list_of_commands() -> None:
     text = (DOCS / "commands.md").read_text()
     folder = ROOT / "organizations" / "management" / "commands"
@@ -231,6 +247,7 @@ def test_the_readmes_code_reaches_two_databases(alpha: Company, beta: Company) -
                 cursor.execute(f"DROP TABLE IF EXISTS {invoice._meta.db_table}")
 
 
+@pytest.mark.pure
 def test_the_readmes_numbers_are_the_measured_ones() -> None:
     text = section(README, "## Numbers")
     results = ROOT / "benchmarks" / "results"
@@ -247,7 +264,8 @@ def test_the_readmes_numbers_are_the_measured_ones() -> None:
     assert not unknown, "no result says so"
 
 
-def test_every_target_that_a_page_names_is_one_and_make_lists_it() -> None:
+@pytest.mark.pure
+def test_every_make_target_in_a_page_exists_and_is_listed() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     groups = [re.findall(r"^  make ([a-z-]+)", each, re.MULTILINE) for each in listed.split("\n\n")]
     assert len(groups[0]) == 10, "those used first"
@@ -256,6 +274,7 @@ def test_every_target_that_a_page_names_is_one_and_make_lists_it() -> None:
     assert set(re.findall(r"(?:`|^\$ |^)make ([a-z-]+)", text, re.MULTILINE)) <= targets
 
 
+@pytest.mark.pure
 def test_every_decision_is_in_the_list_of_decisions() -> None:
     folder = DOCS / "decisions"
     listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
@@ -267,24 +286,22 @@ def start(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return processes.run("manage.py", "server_sql", cwd=ROOT, env={**_PRODUCTION, **environment})
 
 
-@pytest.mark.parametrize("name", ["SECRET_KEY", "CREDENTIAL_KEYS", "MASTER_DB_PASSWORD"])
-def test_start_is_refused_while_a_secret_is_the_examples(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.pure
+def test_a_start_is_refused_while_a_secret_is_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     example: dict[str, str] = {}
     monkeypatch.setattr(environ.Env, "ENVIRON", example)
     environ.Env.read_env(ROOT / ".env.example")
-    assert example[name] == "change-me"
-
-    own = {"SECRET_KEY": os.environ["SECRET_KEY"], "MASTER_DB_PASSWORD": "kR7-9vTq2mXz"}
-    own["CREDENTIAL_KEYS"] = os.environ["CREDENTIAL_KEYS"]
+    own = {name: os.environ[name] for name in ("SECRET_KEY", "CREDENTIAL_KEYS")}
+    own["MASTER_DB_PASSWORD"] = "kR7-9vTq2mXz"
     assert start({**example, **own}).returncode == 0, "the example with secrets of one's own starts"
+    for name in own:
+        assert example[name] == "change-me"
+        refused = start({**example, **own, name: "change-me"})
+        assert refused.returncode == 1, f"{name}=change-me is accepted"
+        assert refused.stderr.startswith(f"Configuration: {name} "), refused.stderr
 
-    refused = start({**example, **own, name: "change-me"})
-    assert refused.returncode == 1, f"{name}=change-me is taken"
-    assert refused.stderr.startswith(f"Configuration: {name} "), refused.stderr
 
-
+@pytest.mark.pure
 def test_every_promise_names_a_test_that_exists() -> None:
     promises = (ROOT / "tests" / "PROMISES.md").read_text()
     promised = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promises)

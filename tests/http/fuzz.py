@@ -92,7 +92,7 @@ class Visitor:
         self.come_in()
 
     def come_in(self) -> None:
-        """Log in; whatever became of the account, it is as it was."""
+        """Log in; restores the account first."""
         if self.role in ("member", "admin"):
             with tenancy.override(self.company.tenant):
                 user, _ = User.objects.update_or_create(

@@ -1,28 +1,37 @@
-"""Databases that cannot be reached: a 503 for those who need them, and nobody else."""
+"""Unreachable databases: a 503 for those who need them and nobody else, and a readable log."""
 
-from collections.abc import Callable, Iterator
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
 import pytest
 from django.db import connections
 from psycopg import sql
+from pytest_django import DjangoDbBlocker
 
+from organizations import lifecycle
 from orgmgmt.embedded.postgres import APPLICATION_ROLE
-from tests.conftest import Company
+from orgmgmt.logging import LineFormatter
+from tests.conftest import PASSWORD, Company
 
-from .server import WebServer, assert_one_shape, serving
+from .server import WebServer, assert_one_shape
 
 Superuser = psycopg.Connection[tuple[object, ...]]
 
 
 @pytest.fixture(scope="module")
-def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    """A gunicorn of these tests' own: the database's words are in its log, and no bug is."""
-    log = tmp_path_factory.mktemp("gunicorn") / "availability.log"
-    with serving(log) as running:
-        yield running
-    assert "Internal Server Error" not in running.text()
+def made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Company]:
+    """An organization whose database and role the tests make unreachable."""
+    with django_db_blocker.unblock():
+        name, email = "Unreachable Works", "admin@test.com"
+        organization = lifecycle.create_organization(name=name, email=email, password=PASSWORD)
+    yield Company(organization.organization, email)
+    with django_db_blocker.unblock():
+        lifecycle.delete_organization(organization.organization)
 
 
 def end_sessions(superuser: Superuser, *, database: str = "%", role: str = "%") -> None:
@@ -50,13 +59,15 @@ def unreachable(superuser: Superuser, company: Company) -> Iterator[None]:
 def connection_limit(superuser: Superuser, role: str, limit: int) -> Iterator[None]:
     """The role may have `limit` sessions inside the block; those it had are ended."""
     statement = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}")
+    query = "SELECT rolconnlimit FROM pg_roles WHERE rolname = %s"
+    [before] = superuser.execute(query, (role,)).fetchone() or [-1]
     superuser.execute(statement.format(sql.Identifier(role), sql.Literal(limit)))
     connections.close_all()  # this process's own
     end_sessions(superuser, role=role)
     try:
         yield
     finally:
-        superuser.execute(statement.format(sql.Identifier(role), sql.Literal(-1)))
+        superuser.execute(statement.format(sql.Identifier(role), sql.Literal(before)))
 
 
 def bearer(server: WebServer, company: Company) -> dict[str, str]:
@@ -64,34 +75,38 @@ def bearer(server: WebServer, company: Company) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_an_unreachable_database_is_503_for_its_organization_alone(
-    server: WebServer, superuser: Superuser, company: Callable[..., Company], beta: Company
+def test_an_unreachable_database_is_a_503_for_its_organization_alone(
+    hurried: WebServer, superuser: Superuser, made: Company, beta: Company
 ) -> None:
-    made = company()
-    headers, others = bearer(server, made), bearer(server, beta)
+    headers, others = bearer(hurried, made), bearer(hurried, beta)
+    form, cookies = login_form(hurried, made)
     with unreachable(superuser, made):
         for response in (
-            server.log_in(made.name, email=made.email),
-            server.get("/api/v1/me/", headers=headers),
-            server.get("/api/v1/users/", headers=headers),
-            server.call("PATCH", "/api/v1/me/", json={"email": "x@test.com"}, headers=headers),
-            server.post("/api/v1/auth/logout/", {}, headers=headers),
+            hurried.log_in(made.name, email=made.email),
+            hurried.get("/api/v1/me/", headers=headers),
+            hurried.get("/api/v1/users/", headers=headers),
+            hurried.call("PATCH", "/api/v1/me/", json={"email": "x@test.com"}, headers=headers),
+            hurried.post("/api/v1/auth/logout/", {}, headers=headers),
+            hurried.call("POST", "/api/login/", data=form, cookies=cookies),
         ):
             error = assert_one_shape(response, 503)
             assert error["code"] == "database_unavailable"
             assert made.organization.database_name not in response.text
             assert made.organization.role_name not in response.text
-        # What the master knows is still told, and others do not notice.
-        assert server.post("/org/get", {"organization_name": made.name}).status_code == 200
-        assert server.log_in(beta.name, email=beta.email).status_code == 200
-        assert server.get("/api/v1/me/", headers=others).status_code == 200
-        assert server.get("/health").status_code == 200
-    assert server.get("/api/v1/me/", headers=headers).status_code == 200
-    assert server.log_in(made.name, email=made.email).status_code == 200
+        # The master still answers, and others do not notice.
+        assert hurried.post("/org/get", {"organization_name": made.name}).status_code == 200
+        assert hurried.log_in(beta.name, email=beta.email).status_code == 200
+        assert hurried.get("/api/v1/me/", headers=others).status_code == 200
+        assert hurried.get("/health").status_code == 200
+    assert hurried.get("/api/v1/me/", headers=headers).status_code == 200
+    with connection_limit(superuser, made.organization.role_name, 0):
+        assert_one_shape(hurried.log_in(made.name, email=made.email), 503)
+        assert hurried.log_in(beta.name, email=beta.email).status_code == 200
+    assert hurried.log_in(made.name, email=made.email).status_code == 200
 
 
-def browser_session(server: WebServer, company: Company) -> dict[str, str]:
-    """The cookies of a person who is logged in to the browsable API."""
+def login_form(server: WebServer, company: Company) -> tuple[dict[str, str], dict[str, str]]:
+    """The filled-in form of the login page, and its cookies."""
     page = server.get("/api/login/")
     form = {
         "csrfmiddlewaretoken": page.text.split('name="csrfmiddlewaretoken" value="')[1][:64],
@@ -99,98 +114,115 @@ def browser_session(server: WebServer, company: Company) -> dict[str, str]:
         "email": company.email,
         "password": company.password,
     }
-    cookies = dict(page.cookies)
-    response = server.call("POST", "/api/login/", data=form, cookies=cookies, allow_redirects=False)
-    assert response.status_code == 302, response.text
-    return cookies | dict(response.cookies)
-
-
-def test_a_page_for_people_says_503_too_when_their_database_is_unreachable(
-    server: WebServer, superuser: Superuser, company: Callable[..., Company]
-) -> None:
-    made = company()
-    page = server.get("/api/login/")
-    token = page.text.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
-    form = {
-        "csrfmiddlewaretoken": token,
-        "organization": made.name,
-        "email": made.email,
-        "password": made.password,
-    }
-    with unreachable(superuser, made):
-        response = server.call("POST", "/api/login/", data=form, cookies=page.cookies)
-    assert_one_shape(response, 503)
+    return form, dict(page.cookies)
 
 
 def test_a_logout_that_cannot_end_the_login_does_not_say_that_it_did(
-    server: WebServer, superuser: Superuser, company: Callable[..., Company]
+    hurried: WebServer, superuser: Superuser, made: Company
 ) -> None:
-    made = company()
-    cookies = browser_session(server, made)
-    token = server.get("/api/login/", cookies=cookies)
-    form = {"csrfmiddlewaretoken": token.text.split('name="csrfmiddlewaretoken" value="')[1][:64]}
-    cookies |= dict(token.cookies)
+    form, cookies = login_form(hurried, made)
+    response = hurried.call("POST", "/api/login/", data=form, cookies=cookies)
+    assert response.status_code == 302, response.text
+    cookies |= dict(response.cookies)
+    page = hurried.get("/api/login/", cookies=cookies)
+    form = {"csrfmiddlewaretoken": page.text.split('name="csrfmiddlewaretoken" value="')[1][:64]}
+    cookies |= dict(page.cookies)
     with connection_limit(superuser, APPLICATION_ROLE, 0):
-        response = server.call("POST", "/api/logout/", data=form, cookies=cookies)
+        response = hurried.call("POST", "/api/logout/", data=form, cookies=cookies)
     assert_one_shape(response, 503)
     assert "Set-Cookie" not in response.headers, "the browser was told to forget a login that lives"
-    assert server.get("/api/v1/me/", cookies=cookies).status_code == 200
+    assert hurried.get("/api/v1/me/", cookies=cookies).status_code == 200
 
 
-def test_the_applications_role_at_its_connection_limit_is_503_and_not_500(
-    server: WebServer, superuser: Superuser, alpha: Company
+def test_the_applications_role_at_its_connection_limit_is_a_503_and_leaves_nothing(
+    hurried: WebServer, superuser: Superuser, alpha: Company
 ) -> None:
-    headers = bearer(server, alpha)
+    headers = bearer(hurried, alpha)
     with connection_limit(superuser, APPLICATION_ROLE, 0):
         for response in (
-            server.sign_up("Nobody Has Room"),
-            server.post("/org/get", {"organization_name": alpha.name}),
-            server.log_in(alpha.name, email=alpha.email),
-            server.get("/api/v1/me/", headers=headers),
-            server.get("/admin/", headers={"Cookie": "sessionid=abcdefghijklmnop"}),
+            hurried.sign_up("No Room Yet"),
+            hurried.post("/org/get", {"organization_name": alpha.name}),
+            hurried.log_in(alpha.name, email=alpha.email),
+            hurried.get("/api/v1/me/", headers=headers),
+            hurried.get("/admin/", headers={"Cookie": "sessionid=abcdefghijklmnop"}),
         ):
             assert assert_one_shape(response, 503)["code"] == "database_unavailable"
             assert APPLICATION_ROLE not in response.json()["detail"]
-        assert server.get("/health").status_code == 200
-    assert server.get("/api/v1/me/", headers=headers).status_code == 200
+        assert hurried.get("/health").status_code == 200
+    assert hurried.get("/api/v1/me/", headers=headers).status_code == 200
+    assert hurried.sign_up("No Room Yet").status_code == 201
 
 
-def test_an_organizations_role_at_its_connection_limit_is_503_for_it_alone(
-    server: WebServer, superuser: Superuser, company: Callable[..., Company], beta: Company
-) -> None:
-    made = company()
-    with connection_limit(superuser, made.organization.role_name, 0):
-        assert_one_shape(server.log_in(made.name, email=made.email), 503)
-        assert server.log_in(beta.name, email=beta.email).status_code == 200
-    assert server.log_in(made.name, email=made.email).status_code == 200
-
-
-def test_a_sign_up_without_room_for_its_role_leaves_nothing_behind(
-    server: WebServer, superuser: Superuser
-) -> None:
-    with connection_limit(superuser, APPLICATION_ROLE, 0):
-        assert_one_shape(server.sign_up("No Room Yet"), 503)
-    assert server.sign_up("No Room Yet").status_code == 201
-
-
-@pytest.mark.parametrize("whose", ["application", "organization", "everybody"])
 def test_sessions_that_end_between_two_requests_do_no_harm(
-    server: WebServer, superuser: Superuser, alpha: Company, whose: str
+    hurried: WebServer, superuser: Superuser, alpha: Company
 ) -> None:
-    headers = bearer(server, alpha)
-    roles = {
-        "application": APPLICATION_ROLE,
-        "organization": alpha.organization.role_name,
-        "everybody": "org%",
-    }
+    headers = bearer(hurried, alpha)
     connections.close_all()
-    for _ in range(4):
-        end_sessions(superuser, role=roles[whose])
-        # One request or more to each of the 8 threads.
+    for role in (APPLICATION_ROLE, alpha.organization.role_name, "org%") * 2:
+        end_sessions(superuser, role=role)
         statuses = {
-            server.get("/api/v1/me/", headers=headers).status_code,
-            server.log_in(alpha.name, email=alpha.email).status_code,
-            server.post("/org/get", {"organization_name": alpha.name}).status_code,
+            hurried.get("/api/v1/me/", headers=headers).status_code,
+            hurried.log_in(alpha.name, email=alpha.email).status_code,
+            hurried.post("/org/get", {"organization_name": alpha.name}).status_code,
         }
-        assert statuses <= {200, 503}, statuses
-    assert server.get("/api/v1/me/", headers=headers).status_code == 200
+        assert statuses <= {200, 503}, (role, statuses)
+    assert hurried.get("/api/v1/me/", headers=headers).status_code == 200
+
+
+# --- The log of an outage -----------------------------------------------------------------------
+LOGIN = {"email": "admin@alpha.example", "password": PASSWORD}
+BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
+# "2026-01-01 00:00:00,000 ERROR logger [org_1 request-id] message"
+LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (\w+) (\S+) \[(\S+) (\S+)\] (.*)")
+RESET = "/api/v1/auth/password-reset/"
+STAFF = {"Cookie": "sessionid=abcdefghijklmnop"}
+MEMBERS = ("member", "write", "page")
+
+
+def test_an_outage_is_a_line_for_each_failed_request_and_few_tracebacks(
+    hurried: WebServer, superuser: Superuser, alpha: Company
+) -> None:
+    member = bearer(hurried, alpha)
+    requests: dict[str, tuple[str, str, dict[str, str] | None, dict[str, str]]] = {
+        "member": ("GET", "/api/v1/users/", None, member),
+        "write": ("PATCH", "/api/v1/me/", LOGIN, member),
+        "page": ("GET", "/api/v1/users/", None, {**member, "Accept": BROWSER}),
+        "look-up": ("POST", "/org/get", {"organization_name": alpha.name}, {}),
+        "log-in": ("POST", f"/admin/login?organization_name={alpha.name}", LOGIN, {}),
+        "sign-up": ("POST", "/org/create", {**LOGIN, "organization_name": "New"}, {}),
+        "staff": ("GET", "/admin/", None, STAFF),
+        "reset": ("POST", RESET, {"organization": alpha.name, "email": alpha.email}, {}),
+    }
+
+    def send(request_id: str) -> int:
+        method, path, body, headers = requests[request_id.rpartition("-")[0]]
+        headers = {"X-Request-ID": request_id, **headers}
+        return hurried.call(method, path, json=body, headers=headers).status_code
+
+    sent = [f"{kind}-{number}" for number in range(8) for kind in requests]
+    before = len(hurried.text().splitlines())
+    with (
+        connection_limit(superuser, alpha.organization.role_name, 0),
+        connection_limit(superuser, APPLICATION_ROLE, 0),
+        ThreadPoolExecutor(4) as pool,
+    ):
+        answers = list(pool.map(send, sent))
+    lines = hurried.text().splitlines()[before:]
+    assert answers == [503] * len(sent), "\n".join(lines)[-5_000:]
+    found = [match for line in lines if (match := LINE.fullmatch(line)) and match[4] in sent]
+    failed = Counter(match[4] for match in found if match[1] == "ERROR")
+    assert failed == Counter(sent), "not one line for each"
+    for match in found:
+        kind = match[4].rpartition("-")[0]
+        assert (match[3] == alpha.tenant.alias) == (kind in MEMBERS), match[0]
+        assert "path='/" in match[5] and "status=503" in match[5], match[0]
+    # A connection that breaks, and one that is refused: in the master and in the organization.
+    assert sum(line.startswith("Traceback") for line in lines) <= 12, "\n".join(lines)
+    assert len(lines) < 10 * len(sent), len(lines)
+
+
+def test_an_error_that_is_its_own_cause_is_logged_like_any_other() -> None:
+    error = ValueError("a circle")
+    error.__cause__ = error
+    record = logging.makeLogRecord({"exc_info": (ValueError, error, None)})
+    assert "a circle" in LineFormatter().format(record)

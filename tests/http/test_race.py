@@ -40,56 +40,34 @@ def password(number: int) -> str:
     return f"the passphrase of number {number}"
 
 
-def sign_up_at_once(server: WebServer, names: list[str]) -> list[requests.Response]:
-    """One sign-up for each name, all sent together, each with a password of its own."""
-    start = threading.Barrier(len(names))
-
-    def sign_up(number: int) -> requests.Response:
-        start.wait()
-        return server.sign_up(names[number], password=password(number))
-
-    with ThreadPoolExecutor(len(names)) as pool:
-        return list(pool.map(sign_up, range(len(names))))
-
-
-def assert_one_winner(
-    server: WebServer,
-    responses: list[requests.Response],
-    superuser: psycopg.Connection[tuple[object, ...]],
-) -> None:
-    statuses = sorted(response.status_code for response in responses)
-    assert statuses == [201] + [409] * 19
-    for response in responses:
-        if response.status_code == 409:
-            assert assert_one_shape(response, 409)["code"] == "organization_exists"
-    winner = next(n for n, response in enumerate(responses) if response.status_code == 201)
-    assert server.log_in("race corp", password=password(winner)).status_code == 200
-    losers = [number for number in range(20) if number != winner]
-    for number in losers:
-        assert_one_shape(server.log_in("race corp", password=password(number)), 401)
-    assert Organization.objects.live().named("race corp").count() == 1
-    assert leftovers(superuser) == (set(), set()), "a loser has left a database or a role behind"
-
-
-def test_of_twenty_identical_sign_ups_one_wins_and_nineteen_are_told_so(
-    server: WebServer, superuser: psycopg.Connection[tuple[object, ...]]
-) -> None:
-    responses = sign_up_at_once(server, ["Race Corp"] * 20)
-    assert_one_winner(server, responses, superuser)
-
-
-def test_of_twenty_spellings_of_one_name_one_wins_and_nineteen_are_told_so(
+def test_of_twenty_sign_ups_at_once_for_spellings_of_one_name_one_succeeds(
     server: WebServer, superuser: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     assert len(set(SPELLINGS)) == 20
-    responses = sign_up_at_once(server, SPELLINGS)
-    assert_one_winner(server, responses, superuser)
+    start = threading.Barrier(20)
+
+    def sign_up(number: int) -> requests.Response:
+        start.wait()
+        return server.sign_up(SPELLINGS[number], password=password(number))
+
+    with ThreadPoolExecutor(20) as pool:
+        responses = list(pool.map(sign_up, range(20)))
+    assert sorted(response.status_code for response in responses) == [201] + [409] * 19
+    for number, response in enumerate(responses):
+        login = server.log_in("race corp", password=password(number))
+        if response.status_code == 201:
+            assert login.status_code == 200, "the winner cannot log in"
+        else:
+            assert assert_one_shape(response, 409)["code"] == "organization_exists"
+            assert_one_shape(login, 401)
+    assert Organization.objects.live().named("race corp").count() == 1
+    assert leftovers(superuser) == (set(), set()), "a loser has left a database or a role"
 
 
-def test_the_lock_of_a_name_is_free_the_moment_its_session_has_ended() -> None:
-    """Or a sign-up right behind a deletion, or a second try behind a failed one, meets a 409."""
+def test_the_lock_of_a_name_is_free_as_soon_as_its_session_has_ended() -> None:
+    """Or a sign-up right after a deletion, or a second try right after the first, is a 409."""
     with open_session() as other:
-        for attempt in range(50):
+        for attempt in range(20):
             with open_session() as session:
                 assert session.try_lock("race-corp")
             assert other.try_lock("race-corp"), f"it was still held, at attempt {attempt}"

@@ -1,4 +1,4 @@
-"""What a refusal says: all that is wrong at once, and what to send instead."""
+"""The sentences of refusals: all invalid fields at once, and what to send instead."""
 
 from typing import Any
 
@@ -16,52 +16,35 @@ def admin(alpha: Company) -> Client:
     return bearer(alpha.token(Client()))
 
 
-@pytest.mark.parametrize("authorization", ["Token x", "Basic YTpi", "abc", "Digest a=b"])
-def test_a_header_of_another_kind_is_told_the_one_that_is_read(
-    client: Client, authorization: str
-) -> None:
-    for path in ("/api/v1/me/", "/api/v1/users/", "/api/v1/organizations/"):
-        error = json_of(client.get(path, headers={"Authorization": authorization}), 401)
-        assert "`Authorization: Bearer`" in error["detail"]
-        assert "not provided" not in error["detail"]
+def test_a_header_of_another_kind_is_answered_with_the_accepted_kind(client: Client) -> None:
+    for authorization in ("Token x", "Basic YTpi", "abc", "Digest a=b"):
+        for path in ("/api/v1/me/", "/api/v1/users/", "/api/v1/organizations/"):
+            answer = client.get(path, headers={"Authorization": authorization})
+            detail = json_of(answer, 401)["detail"]
+            assert "`Authorization: Bearer`" in detail and "not provided" not in detail
     assert "not provided" in json_of(client.get("/api/v1/me/"), 401)["detail"]
 
 
-def test_a_proxys_own_authorization_keeps_nobody_out(
-    admin: Client, staff_client: Client, alpha: Company
+def test_an_authorization_of_another_kind_does_not_end_a_staff_session(
+    staff_client: Client,
 ) -> None:
     headers = {"Authorization": "Basic YTpi"}
     assert staff_client.get("/api/v1/organizations/", headers=headers).status_code == 200
-
-
-@pytest.mark.parametrize("content_type", ["text/plain", "", "application/xml"])
-@pytest.mark.parametrize(
-    "path", ["/org/create", "/org/get", "/admin/login", "/api/v1/auth/token/", "/api/v1/users/"]
-)
-def test_another_content_type_is_told_the_one_that_is_read(
-    admin: Client, path: str, content_type: str
-) -> None:
-    response = admin.generic("POST", path, b"{}", content_type=content_type)
-    assert "application/json" in json_of(response, 415)["detail"]
 
 
 BAD_PERSON = {"email": "nobody", "password": "short"}
 SIGN_UP = {"email", "password", "organization_name"}
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "fields"),
-    [
+def test_all_invalid_fields_are_named_at_once(admin: Client) -> None:
+    both = {"email", "password"}
+    bodies: list[tuple[str, dict[str, Any], set[str]]] = [
         ("/org/create", BAD_PERSON, SIGN_UP),
-        (
-            "/org/create",
-            BAD_PERSON | {"organization_name": "--"},
-            {*BAD_PERSON, "organization_name"},
-        ),
+        ("/org/create", BAD_PERSON | {"organization_name": "--"}, SIGN_UP),
         ("/org/create", {"organization_name": "--"}, SIGN_UP),
-        ("/admin/login", {}, {"email", "password", "organization_name"}),
-        ("/api/v1/users/", BAD_PERSON | {"is_admin": "x"}, {*BAD_PERSON, "is_admin"}),
-        ("/api/v1/users/", {"password": "short"}, {"email", "password"}),
+        ("/admin/login", {}, SIGN_UP),
+        ("/api/v1/users/", BAD_PERSON | {"is_admin": "x"}, {*both, "is_admin"}),
+        ("/api/v1/users/", {"password": "short"}, both),
         (
             "/api/v1/auth/password-reset/confirm/",
             {"new_password": "short"},
@@ -72,15 +55,16 @@ SIGN_UP = {"email", "password", "organization_name"}
             {"current_password": "wrong", "new_password": "short"},
             {"current_password", "new_password"},
         ),
-    ],
-)
-def test_all_fields_that_are_wrong_are_named_at_once(
-    admin: Client, path: str, body: dict[str, Any], fields: set[str]
-) -> None:
-    assert set(json_of(send(admin, "post", path, body), 400)["fields"]) == fields
+    ]
+    wrong = {}
+    for path, body, fields in bodies:
+        named = set(json_of(send(admin, "post", path, body), 400)["fields"])
+        if named != fields:
+            wrong[path, str(body)] = named
+    assert wrong == {}
 
 
-def test_all_that_is_wrong_with_a_change_is_named_at_once(admin: Client, alpha: Company) -> None:
+def test_all_invalid_fields_of_a_change_are_named_at_once(admin: Client, alpha: Company) -> None:
     with tenancy.override(alpha.tenant):
         other = User(email=unique_email(), password="x")
         other.save()

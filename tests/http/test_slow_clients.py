@@ -1,9 +1,10 @@
-"""Clients that take their time, at a server of one thread: nobody else waits for them for ever."""
+"""Slow clients at a server of one thread: the others are served."""
 
 import http.client
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -53,31 +54,26 @@ def read_answer(connection: socket.socket) -> None:
 HEADERS = b"POST /org/get HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
-@pytest.mark.parametrize(
-    ("beginning", "byte"),
-    [
-        (b"GET /health HT", b""),
-        (HEADERS + b"X-Slow: ", b"a"),
-        (HEADERS + b"Content-Length: 5000\r\n\r\n{", b" "),
-        (HEADERS + b"Content-Length: 5000\r\n\r\n{", b""),
-    ],
-    ids=["silent-head", "slow-head", "slow-body", "silent-body"],
-)
-def test_a_request_that_never_ends_is_ended(
-    beginning: bytes, byte: bytes, single: WebServer
-) -> None:
-    with ExitStack() as stack:
-        slow = connect(single, stack)
-        slow.sendall(beginning)
-        if byte:
-            drip(slow, byte)
-        # Nothing, or an error: never an answer to what was not sent to its end.
-        with suppress(ConnectionResetError):
-            assert b" 200 " not in slow.recv(4096)
-        assert single.get("/health", timeout=30).status_code == 200
+def test_a_request_that_never_ends_is_ended(single: WebServer) -> None:
+    body = HEADERS + b"Content-Length: 5000\r\n\r\n{"
+
+    def linger(beginning: bytes, byte: bytes) -> None:
+        with socket.create_connection(("127.0.0.1", single.port), timeout=30) as slow:
+            slow.sendall(beginning)
+            if byte:
+                drip(slow, byte)
+            # Nothing, or an error: never an answer to a request that was not sent to its end.
+            with suppress(ConnectionResetError):
+                assert b" 200 " not in slow.recv(4096), (beginning, byte)
+            assert single.get("/health", timeout=30).status_code == 200
+
+    with ThreadPoolExecutor(4) as pool:
+        heads = [(b"GET /health HT", b""), (HEADERS + b"X-Slow: ", b"a")]
+        for done in [pool.submit(linger, *each) for each in (*heads, (body, b" "), (body, b""))]:
+            done.result()
 
 
-def test_an_answer_that_nobody_reads_is_ended(single: WebServer) -> None:
+def test_a_response_that_nobody_reads_is_ended(single: WebServer) -> None:
     with ExitStack() as stack:
         deaf = stack.enter_context(socket.socket())
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -90,15 +86,15 @@ def test_an_answer_that_nobody_reads_is_ended(single: WebServer) -> None:
         assert single.get("/health", timeout=30).status_code == 200
 
 
-def test_connections_that_say_nothing_take_no_thread(single: WebServer) -> None:
+def test_silent_connections_take_no_thread(single: WebServer) -> None:
     with ExitStack() as stack:
         for _ in range(MANY):
             connect(single, stack)
         assert single.get("/health", timeout=30).status_code == 200
 
 
-def test_clients_in_the_middle_of_their_header_take_no_thread(single: WebServer) -> None:
-    """Those of a new connection, of a kept one, and behind a request in the same packet."""
+def test_connections_in_the_middle_of_a_header_take_no_thread(single: WebServer) -> None:
+    """On a new connection, on a kept one, and after a request in the same packet."""
     kept = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with ExitStack() as stack:
         slow = [connect(single, stack) for _ in range(MANY)]
@@ -118,7 +114,7 @@ def test_a_header_without_an_end_is_refused(single: WebServer) -> None:
         assert slow.recv(4096).startswith(b"HTTP/1.1 431 ")
 
 
-def test_clients_that_never_hang_up_keep_nobody_waiting(single: WebServer) -> None:
+def test_clients_that_never_hang_up_block_nobody(single: WebServer) -> None:
     with ExitStack() as stack:
         request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         for _ in range(MANY):
@@ -126,7 +122,7 @@ def test_clients_that_never_hang_up_keep_nobody_waiting(single: WebServer) -> No
         assert single.get("/health", timeout=30).status_code == 200
 
 
-def test_a_client_that_keeps_its_connection_is_served_for_longer_than_one_request_may_take(
+def test_a_kept_connection_is_served_for_longer_than_one_request_may_take(
     single: WebServer,
 ) -> None:
     patient = http.client.HTTPConnection("127.0.0.1", single.port, timeout=30)

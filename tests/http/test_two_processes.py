@@ -1,8 +1,9 @@
-"""A forgotten password over the wire: two processes and a worker, mails in a folder."""
+"""Two web processes and a worker: they share the limits, and mails arrive."""
 
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -10,6 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+
+from organizations.models import ThrottleCounter
+from tests.conftest import Company
 
 from .server import WebServer, assert_no_traceback, assert_one_shape, serving, working
 
@@ -23,14 +27,20 @@ def mails(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mailing(
+def pair(
     django_db_setup: None, mails: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WebServer]:
-    """gunicorn, and a worker whose mails are files."""
+    """Two processes with limits that are soon reached, and a worker whose mails are files."""
     folder = tmp_path_factory.mktemp("gunicorn")
-    environment = {"EMAIL_URL": f"filemail://{mails}"}
+    environment = {
+        "EMAIL_URL": f"filemail://{mails}",
+        "THROTTLES": "on",
+        "THROTTLE_LOOKUP": "10/hour",
+        "THROTTLE_LOGIN_ACCOUNT": "7/hour",
+        "LOGIN_FREE_FAILURES": "100",
+    }
     with (
-        serving(folder / "mailing.log", WEB_CONCURRENCY="2", **environment) as running,
+        serving(folder / "pair.log", WEB_CONCURRENCY="2", **environment) as running,
         working(folder / "worker.log", **environment),
     ):
         yield running
@@ -38,6 +48,43 @@ def mailing(
     written = (folder / "worker.log").read_text()
     assert "Traceback" not in written
     assert not [secret for secret in running.secrets if secret in written]
+
+
+@pytest.fixture(autouse=True)
+def _uncounted() -> Iterator[None]:
+    ThrottleCounter.objects.all().delete()
+    yield
+    ThrottleCounter.objects.all().delete()
+
+
+def test_twenty_clients_of_two_processes_get_one_limit_exactly(pair: WebServer) -> None:
+    def ask(_: int) -> int:
+        return pair.post("/org/get", {"organization_name": "Nobody Ltd"}).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(ask, range(60)))
+    assert answers.count(404) == 10
+    assert answers.count(429) == 50
+
+
+def test_twenty_log_ins_over_two_processes_get_one_limit_exactly(
+    pair: WebServer, alpha: Company
+) -> None:
+    def ask(_: int) -> int:
+        body = {"organization": alpha.name, "email": alpha.email, "password": "wrong password"}
+        return pair.post("/api/v1/auth/token/", body).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(ask, range(20)))
+    assert answers.count(401) == 7
+    assert answers.count(429) == 13
+
+
+def test_the_schema_declares_the_limits(pair: WebServer) -> None:
+    paths = pair.get("/openapi.json").json()["paths"]
+    for path in ("/org/create", "/org/get", "/admin/login", "/api/v1/auth/token/"):
+        assert "Retry-After" in paths[path]["post"]["responses"]["429"]["headers"]
+    assert "429" not in paths["/health"]["get"]["responses"]
 
 
 def token_mailed(server: WebServer, mails: Path, subject: str, email: str = EMAIL) -> str:
@@ -65,40 +112,38 @@ def messages(mails: Path) -> Iterator[EmailMessage]:
             yield message_from_bytes(part, policy=policy.default)
 
 
-def test_a_forgotten_password_is_set_anew_by_the_mail_and_the_link_is_good_once(
-    mailing: WebServer, mails: Path
-) -> None:
+def test_a_mailed_link_sets_a_new_password_once(pair: WebServer, mails: Path) -> None:
     name = "Wire Works"
-    assert mailing.sign_up(name, email=EMAIL).status_code == 201
-    token = token_mailed(mailing, mails, f"Confirm your e-mail address for {name}")
-    assert mailing.post("/api/v1/auth/email/verify/", {"token": token}).status_code == 204
-    before = mailing.log_in(name, email=EMAIL).json()
+    assert pair.sign_up(name, email=EMAIL).status_code == 201
+    token = token_mailed(pair, mails, f"Confirm your e-mail address for {name}")
+    assert pair.post("/api/v1/auth/email/verify/", {"token": token}).status_code == 204
+    before = pair.log_in(name, email=EMAIL).json()
 
     asked = [
-        mailing.post(RESET, {"organization": name, "email": email})
+        pair.post(RESET, {"organization": name, "email": email})
         for email in (EMAIL, "nobody@wire.example")
     ]
     assert {(each.status_code, each.content) for each in asked} == {(202, asked[0].content)}
-    token = token_mailed(mailing, mails, f"Set a new password for {name}")
+    token = token_mailed(pair, mails, f"Set a new password for {name}")
     body = {"token": token, "new_password": PASSWORD}
-    assert mailing.post(f"{RESET}confirm/", body).status_code == 204
-    used = mailing.post(f"{RESET}confirm/", body)
+    assert pair.post(f"{RESET}confirm/", body).status_code == 204
+    used = pair.post(f"{RESET}confirm/", body)
     assert assert_one_shape(used, 400)["code"] == "invalid_link"
 
-    assert mailing.log_in(name, email=EMAIL).status_code == 401
-    assert mailing.log_in(name, email=EMAIL, password=PASSWORD).status_code == 200
+    assert pair.log_in(name, email=EMAIL).status_code == 401
+    assert pair.log_in(name, email=EMAIL, password=PASSWORD).status_code == 200
     headers = {"Authorization": f"Bearer {before['access_token']}"}
-    assert mailing.get("/api/v1/me/", headers=headers).status_code == 401
+    assert pair.get("/api/v1/me/", headers=headers).status_code == 401
     assert not [each for each in messages(mails) if "nobody@" in each["To"]]
 
 
-def test_a_browser_confirms_an_address_by_the_page(mailing: WebServer, mails: Path) -> None:
+def test_a_browser_confirms_an_address_by_the_page(pair: WebServer, mails: Path) -> None:
     name, email = "Page Works", "bea@wire.example"
-    assert mailing.sign_up(name, email=email).status_code == 201
-    token = token_mailed(mailing, mails, f"Confirm your e-mail address for {name}", email)
+    assert pair.sign_up(name, email=email).status_code == 201
+    token = token_mailed(pair, mails, f"Confirm your e-mail address for {name}", email)
     browser = requests.Session()
     browser.trust_env = False
-    address = mailing.url("/api/email/verify/")
+    address = pair.url("/api/email/verify/")
     page = browser.get(address, params={"token": token}, timeout=30)
     assert page.headers["Referrer-Policy"] == "strict-origin"
     form = {"token": token, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
