@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,31 +21,28 @@ from organizations.tenancy import NoTenant
 pytest_plugins = ["tests.isolation.fixtures"]
 pytestmark = pytest.mark.urls("tests.isolation.urls")
 
-LOG_INS: list[Callable[[Side], Client]] = [Side.by_token, Side.by_cookie]
-log_ins = pytest.mark.parametrize("log_in", LOG_INS, ids=["token", "cookie"])
-
 
 def _emails() -> list[str]:
     return list(User.objects.values_list("email", flat=True))
 
 
 # --- Streamed bodies ----------------------------------------------------------------------------
-@log_ins
 def test_bodies_streamed_at_the_same_time_hold_their_own_sides_rows(
-    ours: Side, theirs: Side, log_in: Callable[[Side], Client]
+    ours: Side, theirs: Side
 ) -> None:
-    bodies: list[Any] = [log_in(side).get("/test/stream") for side in (ours, theirs)]
-    steps = [iter(body.streaming_content) for body in bodies]
-    seen: list[list[bytes]] = [[], []]
-    for _ in range(3):
-        for lines, step in zip(seen, steps, strict=True):
-            lines.append(next(step))
-            assert tenancy.peek() is None, "a step has left its organization active"
-    for body in bodies:
-        body.close()
-    for side, lines in zip((ours, theirs), seen, strict=True):
-        assert all(side.domain.encode() in line for line in lines), lines
-    assert seen[0] != seen[1]
+    for log_in in (Side.by_token, Side.by_cookie):
+        bodies: list[Any] = [log_in(side).get("/test/stream") for side in (ours, theirs)]
+        steps = [iter(body.streaming_content) for body in bodies]
+        seen: list[list[bytes]] = [[], []]
+        for _ in range(3):
+            for lines, step in zip(seen, steps, strict=True):
+                lines.append(next(step))
+                assert tenancy.peek() is None, "a step has left its organization active"
+        for body in bodies:
+            body.close()
+        for side, lines in zip((ours, theirs), seen, strict=True):
+            assert all(side.domain.encode() in line for line in lines), lines
+        assert seen[0] != seen[1]
 
 
 def test_a_body_streamed_inside_another_organizations_block_keeps_its_own(
@@ -59,13 +56,13 @@ def test_a_body_streamed_inside_another_organizations_block_keeps_its_own(
     assert not theirs.traces_in(text)
 
 
-def test_a_body_streamed_for_nobody_holds_nothing(ours: Side, theirs: Side) -> None:
+def test_a_body_streamed_without_a_login_holds_nothing(ours: Side, theirs: Side) -> None:
     body = Client().get("/test/stream")
     with pytest.raises(NoTenant):
         body.getvalue()
 
 
-def test_a_stream_that_is_given_up_leaves_nothing_active(ours: Side, theirs: Side) -> None:
+def test_a_stream_that_is_closed_early_leaves_nothing_active(ours: Side, theirs: Side) -> None:
     body: Any = ours.by_token().get("/test/stream")
     next(iter(body.streaming_content))
     body.close()
@@ -161,7 +158,7 @@ def test_an_async_stream_is_in_its_organization_at_each_step_alone(
 
 
 # --- Exceptions ---------------------------------------------------------------------------------
-def test_an_exception_in_mid_block_leaves_the_block(ours: Side, theirs: Side) -> None:
+def test_an_exception_inside_a_block_leaves_the_block(ours: Side, theirs: Side) -> None:
     before = ours.contents()
     with tenancy.override(theirs.tenant):
         with pytest.raises(RuntimeError), tenancy.override(ours.tenant), tenancy.atomic():
@@ -172,9 +169,7 @@ def test_an_exception_in_mid_block_leaves_the_block(ours: Side, theirs: Side) ->
     assert ours.contents() == before, "the transaction was not rolled back"
 
 
-def test_a_view_that_breaks_off_leaves_nothing_to_the_next_request(
-    ours: Side, theirs: Side
-) -> None:
+def test_a_view_that_fails_leaves_nothing_to_the_next_request(ours: Side, theirs: Side) -> None:
     before = ours.contents()
     assert ours.by_token().get("/test/break-off").status_code == 500
     assert tenancy.peek() is None
