@@ -1,4 +1,4 @@
-"""Reads everything that the tests write for every secret that they make.
+"""Searches everything that the tests write for every secret that they make.
 
 A pytest plugin, loaded by tests.plugin. What is made is noted where it is made, in the libraries'
 own functions: a new kind of token is noted too. What is written is what pytest captures of each
@@ -96,7 +96,7 @@ def note_environment(variables: dict[str, str] | None) -> None:
 
 
 def _after(owner: Any, name: str, note: Callable[..., None]) -> None:
-    """Call `note(result, *arguments)` behind every call of the function."""
+    """Call `note(result, *arguments)` after every call of the function."""
     function = getattr(owner, name)
 
     @wraps(function)
@@ -109,7 +109,7 @@ def _after(owner: Any, name: str, note: Callable[..., None]) -> None:
 
 
 def _listen() -> None:
-    """Put a note behind everything that makes a secret, and everything that says something."""
+    """Note whatever the libraries make that is secret, and whatever is written."""
     import jwt
     import requests
     from cryptography.fernet import Fernet, MultiFernet

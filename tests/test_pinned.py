@@ -1,31 +1,30 @@
-"""What is fetched is named by its hash: packages and images."""
+"""Packages and images are pinned by their hashes."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 
 
-@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
-def test_every_package_has_its_hashes(path: Path) -> None:
-    packages = re.split(r"\n(?=[a-z0-9])", path.read_text())
-    assert len(packages) > 5
-    bare = [each for each in packages if not re.search(r"--hash=sha256:[0-9a-f]{64}", each)]
-    assert not bare
-    assert all(re.match(r"[a-z0-9-]+==", each) for each in packages)
+def test_every_package_has_its_hashes() -> None:
+    for path in REQUIREMENTS:
+        packages = re.split(r"\n(?=[a-z0-9])", path.read_text())
+        assert len(packages) > 5, path
+        bare = [each for each in packages if not re.search(r"--hash=sha256:[0-9a-f]{64}", each)]
+        assert not bare, path
+        assert all(re.match(r"[a-z0-9-]+==", each) for each in packages), path
 
 
-@pytest.mark.parametrize(
-    "name", ["Makefile", "Dockerfile", "requirements/venv.sh", "docs/deployment.md"]
-)
-def test_nothing_is_installed_without_asking_for_them(name: str) -> None:
-    text = (ROOT / name).read_text().replace("\\\n", " ")
-    commands = [line for line in text.splitlines() if "pip install" in line]
-    assert commands
-    assert not [each for each in commands if "--require-hashes" not in each]
+def test_every_installation_requires_hashes() -> None:
+    for name in ("Makefile", "Dockerfile", "requirements/venv.sh", "docs/deployment.md"):
+        text = (ROOT / name).read_text().replace("\\\n", " ")
+        commands = [line for line in text.splitlines() if "pip install" in line]
+        assert commands, name
+        assert not [each for each in commands if "--require-hashes" not in each], name
 
 
 def test_every_image_is_named_by_its_digest() -> None:

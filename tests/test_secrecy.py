@@ -1,4 +1,4 @@
-"""What the tests write is read for secrets: each way of leaking is tried in a run of its own."""
+"""Each way of leaking a secret fails a test run of its own."""
 
 import os
 import re
@@ -10,6 +10,7 @@ import pytest
 
 from tests.secrecy import Secrets
 
+pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = """
 import logging, secrets, sys, django.core.mail
@@ -65,33 +66,24 @@ def run(folder: Path, bodies: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def leaked(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What is said of a run in which each way is tried, then a mail with its link and a log."""
+def test_a_test_or_a_server_that_leaks_a_secret_fails_the_run(tmp_path: Path) -> None:
     innocent = f"django.core.mail.send_mail('s', {MAIL_WITH_A_LINK}, 'a@b.de', ['c@d.de'])"
     log = "(tmp_path / 'server.log').write_text(password())"
-    bodies = [*(body for body, _ in LEAKS.values()), innocent, log]
-    done = run(tmp_path_factory.mktemp("leaks"), bodies)
+    done = run(tmp_path, [*(body for body, _ in LEAKS.values()), innocent, log])
     assert done.returncode == 1, done.stdout + done.stderr
-    return done.stdout
+    unnoticed = [
+        leak
+        for number, (leak, (_, kind)) in enumerate(LEAKS.items())
+        if not re.search(
+            rf"test_{number} _+\n(?:\[gw0\].*\n)?.* holds a secret: \['{kind}'\]\n", done.stdout
+        )
+    ]
+    assert unnoticed == [], done.stdout
+    assert f"test_{len(LEAKS)} _" not in done.stdout, "a mail may hold its link"
+    assert "SECRET: the log" in done.stdout, "the server's log was not read"
 
 
-@pytest.mark.parametrize("leak", LEAKS)
-def test_a_test_that_leaks_is_failed_by_name_and_kind(leaked: str, leak: str) -> None:
-    number, kind = list(LEAKS).index(leak), LEAKS[leak][1]
-    said = rf"test_{number} _+\n(?:\[gw0\].*\n)?.* holds a secret: \['{kind}'\]\n"
-    assert re.search(said, leaked), leaked
-
-
-def test_a_mail_may_hold_the_link_that_it_is_sent_for(leaked: str) -> None:
-    assert f"test_{len(LEAKS)} _" not in leaked
-
-
-def test_a_server_that_logs_a_secret_is_told_of(leaked: str) -> None:
-    assert "SECRET: the log" in leaked
-
-
-def test_a_secret_is_found_whatever_stands_around_it() -> None:
+def test_a_secret_is_found_inside_other_text() -> None:
     secrets = Secrets()
     secrets.add("key", "0123456789abcdef")
     secrets.add("token", "eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.signature-of-it")
