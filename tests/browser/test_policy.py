@@ -1,5 +1,4 @@
-"""Every page under its Content-Security-Policy: the browser finds nothing to refuse, and the page
-works."""
+"""Every page under its Content-Security-Policy: the browser refuses nothing, and the page works."""
 
 import re
 
@@ -23,16 +22,10 @@ def go(visit: Visit, path: str, *, status: int = 200) -> None:
     visit.page.wait_for_load_state("networkidle")
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/docs", "/redoc", "/admin/login/", "/api/login/", "/api/password-reset/"],
-)
-def test_a_strangers_pages_break_no_rule_of_their_policy(path: str, visit: Visit) -> None:
-    go(visit, path)
+def test_a_strangers_pages_break_no_rule_of_their_policy(visit: Visit) -> None:
+    for path in ("/docs", "/redoc", "/admin/login/", "/api/login/", "/api/password-reset/"):
+        go(visit, path)
     visit.assert_quiet()
-
-
-def test_an_error_page_breaks_no_rule_of_its_policy(visit: Visit) -> None:
     go(visit, "/api/v1/users/", status=401)
     # The status itself is what chromium complains of.
     assert [each for each in visit.complaints if "401" not in each] == []
