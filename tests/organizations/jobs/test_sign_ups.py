@@ -157,6 +157,15 @@ def test_a_second_try_after_a_success_does_nothing(client: Client) -> None:
     assert client.get(url).json()["organization"]["id"] == made
 
 
+def test_what_another_worker_has_finished_is_not_made_again(client: Client) -> None:
+    """A worker that was wrongly taken for dead."""
+    sign_up(client)
+    pending = PendingSignUp.objects.get()
+    assert lifecycle.create_reserved_organization(pending, password_hash="x") is not None
+    assert lifecycle.create_reserved_organization(pending, password_hash="x") is None
+    work()
+
+
 def test_staff_are_answered_the_same_way(staff_client: Client, alpha: Company) -> None:
     answer = staff_client.post(
         "/api/v1/organizations/",

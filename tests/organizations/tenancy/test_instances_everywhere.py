@@ -51,6 +51,7 @@ class World:
                     found = model._default_manager.order_by("pk").first()
                     setattr(self, f"{name}_{model.__name__.lower()}", found)
                 setattr(self, f"{name}_other", relations.Club.objects.get(pk=2))
+                setattr(self, f"{name}_members", getattr(self, f"{name}_club").members)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.models, name)
@@ -174,6 +175,7 @@ WAYS: dict[str, Callable[[Any], object]] = {
     "add to another's many": lambda w: w.their_club.members.add(w.own_person),
     "clear another's many": lambda w: w.their_club.members.clear(),
     "count another's many": lambda w: w.their_club.members.count(),
+    "add a key to another's many, kept": lambda w: w.their_members.add(w.own_person.pk),
     # --- Forms -----------------------------------------------------------------------------------
     "a form's choice": lambda w: _choice(w, ModelChoiceField, w.their_person),
     "a form's choices": lambda w: _choice(w, ModelMultipleChoiceField, [w.their_person]),
