@@ -21,6 +21,7 @@ from organizations.errors import (
     TookTooLong,
 )
 from organizations.models import Organization
+from organizations.naming import name_key
 from organizations.postgres.roles import drop_role
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import making
@@ -191,14 +192,25 @@ def test_a_session_with_the_new_database_that_is_cut_in_mid_step_leaves_nothing(
 def test_a_lost_lock_is_taken_again_before_anything_is_undone(
     superuser: Superuser, migration: Callable[[str], None], settings: Settings
 ) -> None:
-    """The session with the master dies during `schema`, and then the step fails too."""
+    """The session with the master dies during `schema`, and then the step fails too. Meanwhile
+    another process has the name."""
     migration("SELECT pg_sleep(1); SELECT 1 / 0")
     holding = (
         "SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND EXISTS "
         "(SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')"
     )
-    with cut(superuser, holding), pytest.raises(OrganizationError):
+    rows_meanwhile: list[int] = []
+
+    def have_the_name() -> None:
+        with open_session(new=True) as other:
+            other.lock(name_key(NAME), name=NAME, timeout_seconds=5)
+            wait_for(superuser, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory'")
+            count = "SELECT count(*) FROM organizations WHERE name = %s"
+            rows_meanwhile.append(other.value(count, (NAME,)))
+
+    with cut(superuser, holding, behind=have_the_name), pytest.raises(OrganizationError):
         sign_up()
+    assert rows_meanwhile == [1], "it was taken back without the lock"
     settings.MIGRATION_MODULES = {}
     assert_nothing_is_left_and_the_name_is_free(superuser)
 

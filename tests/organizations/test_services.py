@@ -149,13 +149,23 @@ def test_a_foreign_database_of_the_wanted_name_is_left_alone(superuser: Superuse
         superuser.execute("DROP DATABASE org_foreign_ltd")
 
 
+@pytest.mark.parametrize(
+    ("looks", "reason"), [(1, "already has its name"), (2, "DuplicateDatabase")]
+)
 def test_a_foreign_database_that_appears_meanwhile_is_left_alone(
-    superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+    superuser: Superuser, monkeypatch: pytest.MonkeyPatch, looks: int, reason: str
 ) -> None:
-    monkeypatch.setattr(ServerSession, "database_owner", lambda *_: None)
+    look = ServerSession.database_owner
+    early = iter(range(looks))
+
+    def look_too_early(session: ServerSession, database: str) -> str | None:
+        is_early = database == "org_foreign_ltd" and next(early, None) is not None
+        return None if is_early else look(session, database)
+
+    monkeypatch.setattr(ServerSession, "database_owner", look_too_early)
     superuser.execute("CREATE DATABASE org_foreign_ltd")
     try:
-        with pytest.raises(ProvisioningFailed, match="DuplicateDatabase"):
+        with pytest.raises(ProvisioningFailed, match=reason):
             sign_up("Foreign Ltd")
         monkeypatch.undo()
         assert leftovers(superuser) == ({"org_foreign_ltd"}, set())

@@ -210,6 +210,16 @@ def test_a_value_that_postgresql_quotes_does_not_reach_the_master() -> None:
     assert said == 'InvalidTextRepresentation: invalid input syntax for type integer: "…"'
 
 
+def test_a_row_that_postgresql_shows_is_not_logged(
+    four: Fleet, add: Add, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(nobody="migrations.RunSQL('UPDATE users SET is_admin = NULL')")
+    failed = four.run().failed[0]
+    assert failed.error.startswith("NotNullViolation: null value in column")
+    assert failed.error in caplog.text
+    assert "admin@fleet.example" not in caplog.text + failed.error
+
+
 def test_a_budget_of_failures_stops_the_run(four: Fleet, add: Add) -> None:
     for organization in four.rows:
         ask(organization, BAD)
