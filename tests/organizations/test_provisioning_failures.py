@@ -208,7 +208,7 @@ def test_a_lost_lock_is_taken_again_before_anything_is_undone(
             count = "SELECT count(*) FROM organizations WHERE name = %s"
             rows_meanwhile.append(other.value(count, (NAME,)))
 
-    with cut(superuser, holding, behind=have_the_name), pytest.raises(OrganizationError):
+    with cut(superuser, holding, then=have_the_name), pytest.raises(OrganizationError):
         sign_up()
     assert rows_meanwhile == [1], "it was taken back without the lock"
     settings.MIGRATION_MODULES = {}
