@@ -1,7 +1,11 @@
 """The goals are judged by rows of one run, and what was not measured is not met by silence."""
 
+import pytest
+
 from benchmarks.harness.rows import Fact, Row, Rows
 from benchmarks.reporting.goals import GOALS, Judged, judge
+
+pytestmark = pytest.mark.pure
 
 
 def judged(what: str, wanted: str, *rows: Row) -> Judged:

@@ -10,6 +10,8 @@ from benchmarks.harness.budget import Clock
 from benchmarks.harness.folders import require_disk, size_bytes
 from benchmarks.harness.rows import Row
 
+pytestmark = pytest.mark.pure
+
 
 def test_a_part_that_is_done_is_not_made_again_by_the_next_run(tmp_path: Path) -> None:
     file, clock = tmp_path / "progress.json", Clock(10)

@@ -13,6 +13,8 @@ import pytest
 from benchmarks.harness import contract, wrk
 from benchmarks.harness.wrk import Request
 
+pytestmark = pytest.mark.pure
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers as the contract has it; /org/get of a name that begins with `no` is a 404."""

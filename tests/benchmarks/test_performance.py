@@ -5,10 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks import report
 from benchmarks.harness.rows import Row, Rows
 from benchmarks.reporting import performance
 from benchmarks.reporting.performance import SECTIONS, fill
+
+pytestmark = pytest.mark.pure
 
 SENTENCES = [text for section in SECTIONS for text in section.sentences]
 RESULTS = report.load_all()

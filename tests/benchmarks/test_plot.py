@@ -2,9 +2,13 @@
 
 from xml.etree import ElementTree
 
+import pytest
+
 from benchmarks.harness.rows import Row, Rows
 from benchmarks.reporting import plots
 from benchmarks.reporting.plot import Bar, bars
+
+pytestmark = pytest.mark.pure
 
 _SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,6 +1,10 @@
 """What is read from py-spy's flame graphs, and what is not kept of them."""
 
+import pytest
+
 from benchmarks.profiles import titled, widest
+
+pytestmark = pytest.mark.pure
 
 FRAME = '<g><title>{} ({} samples, 1%)</title><rect y="1" fg:x="{}" fg:w="{}"/></g>'
 GRAPH = '<text id="title" y="24.00">/home/somebody/py-spy record</text>' + "".join(

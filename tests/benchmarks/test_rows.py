@@ -8,6 +8,8 @@ from benchmarks.harness.budget import Clock
 from benchmarks.harness.rows import Row, Rows, by_round, quantile, rounded
 from benchmarks.measures import routed
 
+pytestmark = pytest.mark.pure
+
 
 def test_a_row_keeps_its_rounds_their_median_and_their_range_or_why_it_is_missing() -> None:
     told = Row("routed/1 uniform/plain", "/s", (10.0, 30.0, 20.0), {"errors": 0}).as_json()

@@ -14,6 +14,8 @@ from tests.faults.cells import Batch, Cell, broken, untried
 from tests.faults.matrix import Plan
 from tests.faults.world import World
 
+pytestmark = pytest.mark.pure
+
 # Two processes share the machine, and a limit must fail for the product's sake alone: `make faults`
 # has it for itself, and holds the limits as they are.
 PATIENCE = 4.0

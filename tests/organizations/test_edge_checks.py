@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from django.conf import settings as configured
 from django.core import checks
 from django.test import override_settings
 
 from organizations.checks import settings as edge
+
+pytestmark = pytest.mark.pure
 
 DEPLOYMENT = (
     edge.check_tls_to_the_database,

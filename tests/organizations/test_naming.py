@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from accounts.models import email_key
 from organizations.naming import (
     MAX_IDENTIFIER_BYTES,
@@ -15,6 +17,8 @@ from organizations.naming import (
     slug_variant,
 )
 from organizations.tenancy.folding import folded
+
+pytestmark = pytest.mark.pure
 
 AWKWARD_NAMES = (
     "Acme Corp",

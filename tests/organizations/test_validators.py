@@ -5,6 +5,8 @@ from django.core.exceptions import ValidationError
 
 from organizations.validators import validate_name
 
+pytestmark = pytest.mark.pure
+
 WELCOME = (
     "Acme Corp",
     "株式会社",

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
 from django.http import HttpResponse
 from django.test import Client, override_settings
+
+pytestmark = pytest.mark.pure
 
 ALLOWED = "https://app.example"
 allowing = override_settings(CORS_ALLOWED_ORIGINS=[ALLOWED])

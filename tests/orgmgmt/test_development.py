@@ -5,7 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import pytest
+
 from orgmgmt.development import FILE_NAME, ensure_environment
+
+pytestmark = pytest.mark.pure
 
 
 def test_the_file_is_for_its_owner_alone_and_never_written_again(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from organizations import errors
 from organizations.tenancy import NoTenant, RegistryFull, WrongTenant
 from orgmgmt.edge import exceptions
 
+pytestmark = pytest.mark.pure
+
 request = RequestFactory().get("/")
 MADE: list[tuple[Exception, int]] = [
     (errors.OrganizationNotFound("X"), 404),

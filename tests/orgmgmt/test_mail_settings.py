@@ -1,6 +1,10 @@
 """EMAIL_URL and PUBLIC_URL, right and wrong."""
 
+import pytest
+
 from .environment import refusal, settings_of
+
+pytestmark = pytest.mark.pure
 
 KINDS = "django.core.mail.backends."
 

@@ -17,6 +17,8 @@ from organizations.tenancy.trail import Origin
 from orgmgmt.edge.origin import OriginMiddleware
 from orgmgmt.logging import TenantFilter
 
+pytestmark = pytest.mark.pure
+
 factory = RequestFactory()
 
 

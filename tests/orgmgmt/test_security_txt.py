@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from django.test import Client, override_settings
+
+pytestmark = pytest.mark.pure
 
 PATH = "/.well-known/security.txt"
 

@@ -9,6 +9,8 @@ from tests import processes
 
 from .environment import COMPLETE, KEY, OTHER_SECRET, ROOT, SECRET, refusal, settings_of
 
+pytestmark = pytest.mark.pure
+
 GUNICORN = ("-m", "gunicorn", "-c", "orgmgmt/gunicorn.py", "orgmgmt.wsgi")
 WRONG: list[tuple[dict[str, str], list[str]]] = [
     ({"SECRET_KEY": ""}, ["SECRET_KEY is missing", "openssl rand", "make run"]),

@@ -1,6 +1,10 @@
 """What settings become of what the environment says."""
 
+import pytest
+
 from .environment import refusal, settings_of
+
+pytestmark = pytest.mark.pure
 
 
 def test_production_is_the_default() -> None:

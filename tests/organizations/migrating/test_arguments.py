@@ -6,6 +6,8 @@ from organizations.migrating.arguments import Unclear, canary, command, split
 from organizations.migrating.engine import Target
 from organizations.migrating.fleet import Canary
 
+pytestmark = pytest.mark.pure
+
 LABELS = {"accounts"}
 
 

@@ -1,11 +1,14 @@
 """The organization that a request names beside its credential."""
 
+import pytest
 from django.test import RequestFactory
 from pytest_django import Settings
 
 from organizations.isolation.calls import HEADERS
 from organizations.tenancy import Tenant
 from organizations.tenancy.http import other_organization
+
+pytestmark = pytest.mark.pure
 
 ACME = Tenant(organization_id=12, slug="acme")
 
