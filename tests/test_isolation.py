@@ -1,8 +1,8 @@
 """The promise: nothing of one organization is ever seen or changed from another.
 
-Every endpoint is attacked by `manage.py check_isolation`, which
-tests/organizations/commands/test_check_isolation.py runs whole. Here is that it leaves nothing out,
-and what log-ins and staff must not reach. `ours` attacks, `theirs` must not notice: the fixture
+Every endpoint is attacked by the attempts of `manage.py check_isolation`, which
+tests/organizations/isolation/test_catalogue.py runs one by one. Here is that they leave nothing
+out, and what log-ins and staff must not reach. `ours` attacks, `theirs` must not notice: the fixture
 compares the whole of its database before and after each test.
 """
 
