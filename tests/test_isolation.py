@@ -2,8 +2,8 @@
 
 Every endpoint is attacked by the attempts of `manage.py check_isolation`, which
 tests/organizations/isolation/test_catalogue.py runs one by one. Here is that they leave nothing
-out, and what log-ins and staff must not reach. `ours` attacks, `theirs` must not notice: the fixture
-compares the whole of its database before and after each test.
+out, and what logins and staff must not reach. `ours` attacks, `theirs` must not notice: the
+fixture compares the whole of its database before and after each test.
 """
 
 import uuid
