@@ -1,8 +1,11 @@
 """Logs a user in and resolves a credential's organization. Used by the API and the login page."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.http import HttpRequest
 
 from organizations import tenancy
@@ -12,7 +15,7 @@ from organizations.errors import (
     OrganizationNotFound,
     OrganizationSuspended,
 )
-from organizations.tenancy import Tenant, directory, trail
+from organizations.tenancy import RouteChanged, Tenant, directory, registry, trail
 from organizations.tenancy.http import is_form_of_another, other_organization
 
 from . import limits, services
@@ -62,27 +65,79 @@ def log_in(
                 raise
 
 
-def tenant_of_credential(request: HttpRequest, credential: Credential) -> Tenant:
+@contextmanager
+def logged_in(request: HttpRequest, credential: Credential) -> Iterator[LoginSession]:
+    """Activate the credential's organization, with its valid login, looked up in one query.
+
+    The master is asked only if that query needs a new connection (postgres/fence.py). Raises
+    InvalidToken, also if the organization was deleted; OrganizationSuspended,
+    OrganizationMigrating, and OrganizationMismatch if a header, the host or a page's form names
+    another.
+    """
+    with ExitStack() as scope:
+        known = registry.known(credential.organization_id)
+        try:
+            session = _enter(request, credential, known, scope)
+        except RouteChanged:
+            # Known too long. Nothing was sent.
+            session = _enter(request, credential, None, scope)
+        yield session
+
+
+def _enter(
+    request: HttpRequest, credential: Credential, known: Tenant | None, scope: ExitStack
+) -> LoginSession:
+    tenant = tenant_of_credential(request, credential, known=known)
+    with ExitStack() as entered:
+        entered.enter_context(tenancy.override(tenant))
+        try:
+            session = services.session_of(credential)
+        except OrganizationNotFound as error:
+            raise InvalidToken from error
+        except DatabaseError as error:
+            refusal = registry.refusal_after_loss(tenant)
+            if refusal is None:
+                raise
+            raise (
+                InvalidToken() if isinstance(refusal, OrganizationNotFound) else refusal
+            ) from error
+        # Keep it active. If the login is invalid, `entered` has already left it.
+        scope.push(entered.pop_all())
+        return session
+
+
+def tenant_of_credential(
+    request: HttpRequest, credential: Credential, *, known: Tenant | None = None
+) -> Tenant:
     """The credential's tenant. Raises InvalidToken if it was deleted, OrganizationSuspended,
     OrganizationMigrating, and OrganizationMismatch if a header, the host or a page's form names
-    another."""
-    tenant = tenant_for_request(request, credential.organization_id, gone=InvalidToken)
+    another.
+
+    known: from an earlier request; the master is not asked.
+    """
+    organization_id = credential.organization_id
+    tenant = tenant_for_request(request, organization_id, gone=InvalidToken, known=known)
     if credential.kind == LoginSession.Kind.BROWSER and is_form_of_another(request, tenant):
         raise OrganizationMismatch("The form")
     return tenant
 
 
 def tenant_for_request(
-    request: HttpRequest, organization_id: int, *, gone: type[AccountError]
+    request: HttpRequest,
+    organization_id: int,
+    *,
+    gone: type[AccountError],
+    known: Tenant | None = None,
 ) -> Tenant:
     """A signed value's tenant. Raises `gone` if it was deleted (then it reveals no more than a
     forged one), OrganizationSuspended, OrganizationMigrating, and OrganizationMismatch if a header
-    or the host names another."""
+    or the host names another.
+    """
     # For the log, if the master is unavailable.
     named = Tenant(organization_id, "").alias
     request.named_organization = named  # type: ignore[attr-defined]
     try:
-        tenant = directory.get().tenant_by_id(organization_id)
+        tenant = known or directory.get().tenant_by_id(organization_id)
     except OrganizationNotFound as error:
         raise gone from error
     if source := other_organization(request, tenant):

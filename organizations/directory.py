@@ -11,11 +11,11 @@ from .naming import name_digest, name_digests
 from .postgres import backends, installation
 from .postgres.databases import settings_for
 from .postgres.sessions import open_session
-from .tenancy import Place, Tenant
+from .tenancy import Place, RouteChanged, Tenant
 
 
 class MasterDirectory:
-    """Queries the master at each call, so a suspension takes effect with the next request."""
+    """Queries the master at each call."""
 
     def tenant_by_id(self, organization_id: int) -> Tenant:
         """The tenant. Raises OrganizationNotFound, OrganizationSuspended, OrganizationMigrating."""
@@ -24,6 +24,22 @@ class MasterDirectory:
     def tenant_by_name(self, name: str) -> Tenant:
         """The tenant, by any spelling. Raises as tenant_by_id does."""
         return _tenant(_BY_NAME, name_digests(name), named=name)
+
+    def confirm(self, tenant: Tenant) -> None:
+        """Raise what tenant_by_id raises now, and RouteChanged if it finds another route.
+
+        In a transaction of the master it asks in a session of its own: a snapshot can be older than
+        the connection that is being confirmed.
+        """
+        values = {"value": tenant.organization_id, "usable": _USABLE}
+        if connections["default"].in_atomic_block:
+            with open_session() as session:
+                row = session.connection.execute(_BY_ID.encode(), values).fetchone()
+        else:
+            row = _row(_BY_ID, values)
+        found = _found(row, named=tenant.slug)
+        if (found.slug, found.key, found.place) != (tenant.slug, tenant.key, tenant.place):
+            raise RouteChanged
 
     def display_name(self, tenant: Tenant) -> str:
         """The organization's name. Raises OrganizationNotFound."""
@@ -71,8 +87,8 @@ class MasterDirectory:
 
 
 _USABLE = [str(status) for status in Organization.Status.usable()]
-# One of these runs per request. Raw SQL: the ORM takes longer to build it than the server to
-# answer.
+# What a route is made of. A change of any of these is fenced: migrations/0009_fence.py. Raw SQL:
+# the ORM takes longer to build it than the server to answer.
 _BY_ID = (
     "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
     "FROM organizations WHERE id = %(value)s AND status = ANY(%(usable)s)"
@@ -85,13 +101,21 @@ _BY_NAME = (
 
 
 def _tenant(query: str, value: int | list[str], *, named: str) -> Tenant:
+    return _found(_row(query, {"value": value, "usable": _USABLE}), named=named)
+
+
+def _row(query: str, values: dict[str, Any]) -> tuple[Any, ...] | None:
     with connections["default"].cursor() as cursor:
-        cursor.execute(query, {"value": value, "usable": _USABLE})
-        row = cursor.fetchone()
+        cursor.execute(query, values)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+    return row
+
+
+def _found(row: tuple[Any, ...] | None, *, named: str) -> Tenant:
     if row is None:
         raise OrganizationNotFound(named)
     pk, slug, key, name, status, fingerprint, *place = row
     if status == Organization.Status.SUSPENDED:
         raise OrganizationSuspended(name, organization_id=pk)
     refuse_outdated(fingerprint, name=name, organization_id=pk)
-    return Tenant(pk, slug, key, Place(*place))
+    return Tenant(pk, slug, key, Place(*place), is_routed=True)

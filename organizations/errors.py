@@ -4,6 +4,8 @@ Each message says which organization and what to do. `code` is what the API and 
 orgmgmt/edge/exceptions.py maps them to HTTP status codes.
 """
 
+from collections.abc import Sequence
+
 
 class OrganizationError(Exception):
     """Base class of the errors about organizations."""
@@ -52,6 +54,19 @@ class OrganizationSuspended(OrganizationError):
     def __init__(self, name: str, *, organization_id: int | None = None) -> None:
         self.organization_id = organization_id
         super().__init__(f"The organization {name!r} is suspended. Contact support.")
+
+
+class SessionsRemain(OrganizationError):
+    """Sessions with an organization's database that were terminated have not ended yet."""
+
+    code = "sessions_remain"
+
+    def __init__(self, name: str, pids: Sequence[int]) -> None:
+        super().__init__(
+            f"The change of {name!r} is saved and counts for everything new, but "
+            f"{len(pids)} earlier sessions with its database have not ended (process ids "
+            f"{', '.join(map(str, pids))}). `manage.py reconcile_orgs` tries again."
+        )
 
 
 class OrganizationMigrating(OrganizationError):
@@ -104,8 +119,9 @@ class ProvisioningInTransaction(OrganizationError):
 
     def __init__(self) -> None:
         super().__init__(
-            "An organization cannot be created or deleted inside transaction.atomic(): PostgreSQL "
-            "refuses CREATE DATABASE there. Call it outside."
+            "An organization cannot be created, suspended or deleted inside "
+            "transaction.atomic(): CREATE DATABASE is refused there, and nobody else sees what is "
+            "not committed. Call it outside."
         )
 
 
@@ -395,7 +411,13 @@ class JobWrongState(OrganizationError):
 
 
 # Their messages are for the operator; a stranger only learns that it was not their fault.
-FOR_OPERATORS = (ProvisioningFailed, ServerRefused, CredentialUnreadable, MigrationsIncoherent)
+FOR_OPERATORS = (
+    ProvisioningFailed,
+    ServerRefused,
+    CredentialUnreadable,
+    MigrationsIncoherent,
+    SessionsRemain,
+)
 # A later retry can succeed: answered 503.
 UNAVAILABLE = (
     CacheUnavailable,

@@ -30,6 +30,7 @@ from .models import Organization, random_key
 from .naming import name_digests
 from .naming import name_key as key_of
 from .postgres import identity
+from .postgres.fence import fence, fence_pending
 from .postgres.roles import drop_disabled
 from .postgres.sessions import ServerSession, answers, open_session
 from .provisioning import code, leftovers, making
@@ -170,13 +171,21 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
 
 
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
-    """Block all access, from the next request on. Raises WrongState unless it is active."""
+    """Block all access at once, and end running queries. Raises WrongState unless it is active.
+
+    Raises as fence() does; also with SessionsRemain it is suspended. Migrations and backups still
+    run, and those that were ended run again.
+    """
+    _refuse_in_transaction()
+    with open_session() as session:
+        _ = session.installation  # A copy of the master ends no session.
     with recorded("organization.suspended", organization):
         if not change_status(
             organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason
         ):
             raise _wrong_state(organization, wanted=Status.ACTIVE)
     logger.info("organization suspended", extra={"organization": organization.pk})
+    fence(organization)
 
 
 def resume_organization(organization: Organization) -> None:
@@ -208,7 +217,7 @@ def _wrong_state(organization: Organization, *, wanted: Status) -> OrganizationE
 
 
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
-    """Finish or undo interrupted work. Returns names under undone, deleted, skipped and failed.
+    """Finish or undo interrupted work. Returns names: fenced, undone, deleted, skipped, failed.
 
     Organizations first, then templates and spare databases, then roles left over by deletions.
     A row whose lock is held is being worked on: waits `wait_seconds` for it, then skips it. A
@@ -216,9 +225,13 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
     unavailable.
     """
     _refuse_in_transaction()
-    outcome: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
+    outcome: dict[str, list[str]] = {
+        name: [] for name in ("fenced", "undone", "deleted", "skipped", "failed")
+    }
     with open_session() as session:
         _ = session.installation  # Nothing is done in a copy.
+    outcome["fenced"], unfenced = fence_pending()
+    outcome["failed"] += unfenced
     for organization in Organization.objects.unfinished():
         done: str | None = "failed"
         with _others_go_on("organization not reconciled", organization=organization.pk):

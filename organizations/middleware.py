@@ -11,9 +11,9 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
-from accounts import services, tokens
+from accounts import tokens
 from accounts.errors import AccountError
-from accounts.logins import tenant_of_credential
+from accounts.logins import logged_in
 from accounts.models import LoginSession
 
 from . import tenancy
@@ -75,14 +75,9 @@ class TenantMiddleware:
         try:
             credential = read()
             if name not in _LOGOUT:
-                with ExitStack() as entered:
-                    entered.enter_context(
-                        tenancy.override(tenant_of_credential(request, credential))
-                    )
-                    _log_in(request, credential)
-                    # Keep the organization active for the view. If the login is invalid, the inner
-                    # stack has already left it.
-                    scope.push(entered.pop_all())
+                session = scope.enter_context(logged_in(request, credential))
+                request.login = session  # type: ignore[attr-defined]
+                trail.identify("user", session.user_id)
             request.credential = credential  # type: ignore[attr-defined]
         except _REFUSALS as error:
             request.credential = error  # type: ignore[attr-defined]
@@ -101,13 +96,6 @@ def _name_of(path: str, urlconf: str) -> str:
         return resolve(path, urlconf).view_name
     except Resolver404:
         return "not-found"
-
-
-def _log_in(request: HttpRequest, credential: tokens.Credential) -> None:
-    """Check in one query that the login is still valid. Raises InvalidToken."""
-    session = services.session_of(credential)
-    request.login = session  # type: ignore[attr-defined]
-    trail.identify("user", session.user_id)
 
 
 def _credential_of(

@@ -155,6 +155,11 @@ class Organization(models.Model):
     sealed_password = models.TextField(editable=False)
     # The audit trail's hash key for this organization's addresses; destroyed with it.
     sealed_audit_key = models.TextField(editable=False, blank=True)
+    # Set with each change of status, place or schema that requests must notice at once, until the
+    # sessions from before have ended: postgres/fence.py.
+    pending_fence = models.CharField(
+        max_length=32, blank=True, default="", db_default="", editable=False
+    )
     # Of its database's migrations (a SchemaVersion); empty: unknown.
     fingerprint = models.CharField(max_length=64, blank=True, default="", editable=False)
     # Tries since the last success, including a running one; when that success ended; the last
@@ -169,6 +174,13 @@ class Organization(models.Model):
     class Meta:
         db_table = "organizations"
         ordering = ("id",)
+        indexes = (
+            models.Index(
+                fields=["id"],
+                condition=~models.Q(pending_fence=""),
+                name="organizations_pending_fence",
+            ),
+        )
         constraints = tuple(
             models.UniqueConstraint(
                 fields=[field],

@@ -22,7 +22,9 @@ from procrastinate.contrib.django.models import ProcrastinateEvent
 from procrastinate.exceptions import ConnectorException
 
 from organizations.background import enqueueing
+from organizations.errors import OrganizationError
 from organizations.postgres import installation
+from organizations.postgres.fence import fence_pending
 from organizations.postgres.sessions import master_parameters
 from organizations.provisioning import code, refill
 from organizations.tenancy import registry, shares
@@ -143,9 +145,10 @@ class JobWorker:
         while self._goes_on():
             try:
                 stalled.hand_back()
+                fence_pending()
                 close_old_connections()
-            except DatabaseError as error:
-                logger.warning("check for stalled jobs failed", exc_info=error)
+            except (DatabaseError, OrganizationError) as error:
+                logger.warning("check for stalled jobs and pending fences failed", exc_info=error)
                 connections.close_all()
             self._pause(settings.JOB_STALLED_SECONDS / _BEATS)
         connections.close_all()

@@ -23,6 +23,7 @@ from organizations.errors import (
     ServerUnavailable,
     TookTooLong,
 )
+from organizations.postgres.trouble import cause_of
 from organizations.tenancy import TooBusy
 
 # Errors that a retry can fix. All others would fail the same way again.
@@ -54,6 +55,8 @@ def pause_seconds(
     """
     if isinstance(error, JobAborted):
         return 0.0  # The worker is stopping: another takes the job at once.
+    if isinstance(cause_of(error), psycopg.errors.AdminShutdown):
+        tries = math.inf  # The fence ended its session: no fault of the job.
     if tries is None:
         tries = settings.JOB_TRIES
     if not isinstance(error, TRANSIENT) or attempts + 1 >= tries:

@@ -109,6 +109,14 @@ class Engine:
             if plan.changes:
                 session.send(batch((), plan.changes))
 
+    def after_unapplying(self, tenant: Tenant, *, owner: str) -> tuple[str, ...] | None:
+        """What will be applied (`app.name`, sorted) if migrating unapplies anything; else None."""
+        if not self.to_unapply:
+            return None
+        with Session(tenant, owner=owner) as session:
+            plan = self._graph.plan(session.applied() or ())
+        return plan.names if plan.done(backwards=True) else None
+
     def state_of(self, tenant: Tenant, *, owner: str) -> Outcome:
         """The current state, without changing anything."""
         began = time.perf_counter()

@@ -7,8 +7,9 @@ from django.db.models import F
 
 from organizations.models import Organization
 from organizations.naming import name_key as key_of
+from organizations.postgres.fence import fence_by
 from organizations.postgres.sessions import ServerSession, lock_number
-from organizations.provisioning import versions
+from organizations.provisioning import code, versions
 from organizations.tenancy import Place, Tenant
 
 from .results import Kind, Result
@@ -78,6 +79,17 @@ def begin(
     if not row or row[0] is None:
         return True, None
     return True, Record(str(row[0]), str(row[1]), Place(*row[2:]))
+
+
+def announce(session: ServerSession, organization: Organization, left: tuple[str, ...]) -> None:
+    """Before migrations are unapplied: from now on no code that needs them is served.
+
+    If the process is killed meanwhile, the next run looks at the database.
+    """
+    fingerprint = code.fingerprint_of(left)
+    versions.remember(fingerprint, left)
+    session.connection.execute(_SEEN, (fingerprint, organization.pk))
+    fence_by(session, organization)
 
 
 def end(session: ServerSession, result: Result, *, looks_only: bool) -> None:

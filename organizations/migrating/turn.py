@@ -20,6 +20,7 @@ from organizations.errors import (
 )
 from organizations.models import Organization
 from organizations.naming import name_key as key_of
+from organizations.postgres.fence import fence_by
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning import versions
 from organizations.tenancy import Tenant, registry
@@ -55,37 +56,51 @@ def take(
     if not is_held:
         return nothing
     try:
-        result = _work(nothing, organization.key, found, engine, looks_only=looks_only)
+        result = _work(session, organization, found, engine, looks_only=looks_only)
         records.end(session, result, looks_only=looks_only)
     except BaseException:
         if not session.connection.closed:
             session.unlock(key_of(organization.name))
         raise
+    if found is not None and result.fingerprint not in (None, found.fingerprint):
+        fence_by(session, organization)  # Found older than recorded, by a look for example.
     return result
 
 
 def _work(
-    nothing: Result,
-    key: str,
+    session: ServerSession,
+    organization: Organization,
     record: records.Record | None,
     engine: Engine,
     *,
     looks_only: bool,
 ) -> Result:
+    nothing = Result.of(organization, Kind.BUSY)
     if record is None:
         return replace(nothing, kind=Kind.GONE)
-    tenant = Tenant(nothing.organization_id, nothing.slug, key, record.place)
+    tenant = replace(organization.tenant, place=record.place)
     try:
-        act = _look if looks_only else _migrate
-        return act(nothing, tenant, engine, record)
+        if looks_only:
+            return _look(nothing, tenant, engine, record)
+        return _migrate(session, organization, tenant, engine, record)
     finally:
         # Also closes its connection: one per organization would be too many.
         registry.forget(tenant.alias)
 
 
-def _migrate(nothing: Result, tenant: Tenant, engine: Engine, record: records.Record) -> Result:
+def _migrate(
+    session: ServerSession,
+    organization: Organization,
+    tenant: Tenant,
+    engine: Engine,
+    record: records.Record,
+) -> Result:
+    nothing = Result.of(organization, Kind.BUSY)
     began = time.monotonic()
     try:
+        left = engine.after_unapplying(tenant, owner=nothing.name)
+        if left is not None:
+            records.announce(session, organization, left)
         outcome = engine.migrate(tenant, owner=nothing.name)
     except Exception as error:
         failed = _failed(nothing, error, seconds=time.monotonic() - began)

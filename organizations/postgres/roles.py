@@ -38,13 +38,14 @@ def ensure_role(
     verifier = _verifier(session, role, password)
     # A new role has only the attributes it is given. An ALTER that mentions NOREPLICATION would
     # itself need REPLICATION.
-    verb = "ALTER" if exists else "CREATE"
+    # Only a new one is given LOGIN: whoever took it away has shut the role.
+    verb = "ALTER ROLE {}" if exists else "CREATE ROLE {} LOGIN"
     name = sql.Identifier(role)
     statements = [
         # The one limit that it cannot change itself. Without it, it could use up the server's.
-        sql.SQL(
-            verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE PASSWORD {} CONNECTION LIMIT {}"
-        ).format(name, sql.Literal(verifier), sql.Literal(settings.ORG_CONNECTION_LIMIT))
+        sql.SQL(verb + " NOCREATEDB NOCREATEROLE PASSWORD {} CONNECTION LIMIT {}").format(
+            name, sql.Literal(verifier), sql.Literal(settings.ORG_CONNECTION_LIMIT)
+        )
     ]
     # The web's connections request these themselves. A pooler that drops what a connection
     # requests (PgBouncer's ignore_startup_parameters) still gets the role's.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.apps import apps
-from django.db import models, transaction
+from django.db import connections, models, transaction
 from psycopg import sql
 
 from organizations.audit import recorded
@@ -15,7 +15,8 @@ from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization, SpareDatabase
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity
-from organizations.postgres.roles import end_sessions, set_password
+from organizations.postgres.fence import fence
+from organizations.postgres.roles import set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.undoing import expected
 from organizations.secrets import new_audit_key, reseal, seal, unseal
@@ -41,8 +42,15 @@ def reseal_credentials() -> int:
         # Spare databases first: one that is taken before its turn becomes an organization.
         for pk in model._base_manager.values_list("pk", flat=True).iterator():
             with transaction.atomic(using="default"):
+                _keep_routes()
                 count += _reseal_one(model, names, pk)
     return count
+
+
+def _keep_routes() -> None:
+    """Mark no fence in this transaction: the passwords stay the same (migrations/0009_fence.py)."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SET LOCAL orgmgmt.same_route = 'on'")
 
 
 def _sealed() -> Iterator[tuple[type[models.Model], list[str]]]:
@@ -123,7 +131,8 @@ def reset(organization: Organization) -> None:
             key_of(organization.name), name=organization.name, timeout_seconds=_WAIT_SECONDS
         )
         organization.refresh_from_db()
-        if not organization.sealed_password or not session.role_exists(organization.role_name):
+        is_open = organization.is_usable and organization.sealed_password
+        if not is_open or not session.role_exists(organization.role_name):
             return
         identity.require(session, expected(organization))
         facts = {"sealed_password": seal(password)}
@@ -133,8 +142,7 @@ def reset(organization: Organization) -> None:
         with session.connection.transaction():
             set_password(session, role=organization.role_name, password=password)
             _update(session, organization, facts)
-        with session.membership(organization.role_name):
-            end_sessions(session, organization.role_name)
+    fence(organization)
     with recorded("credentials.reset", organization):
         organization.refresh_from_db()
     logger.info("credentials reset", extra={"organization": organization.pk})

@@ -23,6 +23,11 @@ class Directory(Protocol):
         """The same by any spelling of the name."""
         ...
 
+    def confirm(self, tenant: Tenant) -> None:
+        """Ask whether the tenant would be found again, as it is. Raises as tenant_by_id does, and
+        RouteChanged."""
+        ...
+
     def display_name(self, tenant: Tenant) -> str:
         """The organization's name."""
         ...

@@ -39,6 +39,14 @@ class TooBusy(TenancyError):
     """A limit of this process is reached. A retry shortly after can succeed."""
 
 
+class RouteChanged(TooBusy):
+    """The organization's database or credential changed since it was looked up. Nothing was sent
+    there; a retry looks it up again."""
+
+    def __init__(self) -> None:
+        super().__init__("This organization's database has just moved. Try again shortly.")
+
+
 class RegistryFull(TooBusy):
     """All aliases that this process may register are in use."""
 

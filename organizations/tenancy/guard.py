@@ -106,9 +106,14 @@ class Connection(psycopg.Connection[Any]):
     _waited = 0.0
     _waits_since: float | None = None
     _is_forgetting = False
+    # Whether the master was asked, after it was opened, and lets the organization be served.
+    is_confirmed = False
 
     def lend(self, seconds: float | None) -> None:
         """Start counting for a new holder, who may keep it for so long."""
+        if settings.MASTER_DB_DIRECT is not None:
+            # A pooler keeps it open when the server's session was ended.
+            self.is_confirmed = False
         self._waited = 0.0
         self.ends_at = None if seconds is None else monotonic() + seconds
 

@@ -20,6 +20,7 @@ from typing import Any, Self
 from django.conf import settings
 from django.core.signals import request_finished
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import Error as DatabaseError
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK
 from django.db.backends.signals import connection_created
 
@@ -28,8 +29,8 @@ from .errors import RegistryFull
 from .tenant import ALIAS_PREFIX, Place, Tenant
 
 _lock = threading.Lock()
-# Registered aliases, least recently used first, with the place of each if it is known.
-_recency: OrderedDict[str, Place | None] = OrderedDict()
+# Registered aliases, least recently used first, with the tenant that each was registered for.
+_recency: OrderedDict[str, Tenant] = OrderedDict()
 _pins: Counter[str] = Counter()  # by alias, over all threads
 _stale: set[str] = set()  # to be dropped when the last pin goes
 _forgets = 0  # how often forget() was called
@@ -91,6 +92,36 @@ def registered() -> list[str]:
     with _lock:
         _count_releases()
         return list(_recency)
+
+
+def known(organization_id: int) -> Tenant | None:
+    """The organization's tenant, if a request has looked it up and its alias is registered.
+
+    It can be out of date. Its queries are sent over connections that the fence ends, and over new
+    ones after the master was asked (backend/base.py).
+    """
+    alias = f"{ALIAS_PREFIX}{organization_id}"
+    tenant = _recency.get(alias)
+    return tenant if tenant is not None and tenant.is_routed and alias not in _stale else None
+
+
+def refusal_after_loss(tenant: Tenant) -> Exception | None:
+    """Why the tenant is not served any more, if this thread's connection to its database was lost.
+
+    Asks the master once. None if it is still served, the master is away too, or nothing was lost.
+    The statement that failed is not sent again: it may have been executed.
+    """
+    wrapper: Any = getattr(connections._connections, tenant.alias, None)  # type: ignore[attr-defined]
+    if not tenant.is_routed or not getattr(wrapper, "is_lost", False):
+        return None
+    forget(tenant.alias)
+    try:
+        directory.get().tenant_by_id(tenant.organization_id)
+    except DatabaseError:
+        return None
+    except Exception as refusal:
+        return refusal
+    return None
 
 
 def forget(alias: str) -> None:
@@ -163,6 +194,7 @@ def _register_and_pin(tenant: Tenant) -> None:
         with _lock:
             _count_releases()
             if _is_current(alias, place):
+                _note(tenant)
                 _pin(alias)
                 return
             # Registered with a different place: the master decides which is right.
@@ -181,14 +213,22 @@ def _register_and_pin(tenant: Tenant) -> None:
             if asks_master or not _is_current(alias, place):
                 _retire(alias)
                 _aliases().organizations[alias] = config
-                _recency[alias] = place
+                _recency[alias] = tenant
+            _note(tenant)
             _stale.discard(alias)
             _pin(alias)
             return
 
 
 def _is_current(alias: str, place: Place | None) -> bool:
-    return alias in _recency and alias not in _stale and (place is None or place == _recency[alias])
+    found = _recency.get(alias)
+    return found is not None and alias not in _stale and place in (None, found.place)
+
+
+def _note(tenant: Tenant) -> None:
+    """Let later requests find it. Not one without a place: an operator's."""
+    if tenant.is_routed:
+        _recency[tenant.alias] = tenant
 
 
 def _settings_of(tenant: Tenant) -> dict[str, Any]:

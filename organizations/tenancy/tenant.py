@@ -29,13 +29,15 @@ class Tenant:
     key: 32 random hexadecimal digits, never reused, unlike an id after a restore of the master.
     Identifies what is stored outside the databases (files, cache entries). place: from the query
     that found the tenant, which saves a second one; None if made from an Organization: then
-    connecting queries the master.
+    connecting queries the master. is_routed: found by the directory for a request, so its queries
+    run only while the master lets the organization be served (the fence).
     """
 
     organization_id: int
     slug: str
     key: str = field(default="", compare=False)
     place: Place | None = field(default=None, compare=False, repr=False)
+    is_routed: bool = field(default=False, compare=False, repr=False)
 
     @property
     def alias(self) -> str:

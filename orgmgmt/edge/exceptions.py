@@ -27,7 +27,7 @@ from rest_framework.views import APIView, exception_handler
 from accounts import errors as account_errors
 from accounts.api.negotiation import prefers_page
 from organizations import errors, tenancy
-from organizations.tenancy import TooBusy
+from organizations.tenancy import TooBusy, registry
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +126,12 @@ def domain_answer(
         _note(request, "database too slow", exc)
         exc = errors.TookTooLong()
     if isinstance(exc, OperationalError | InterfaceError):
-        # The server's message is for the log: it names hosts, databases and roles.
-        _note(request, "database unavailable", exc)
-        exc = errors.ServerUnavailable()
+        tenant = tenancy.peek()
+        refusal = None if tenant is None else registry.refusal_after_loss(tenant)
+        if refusal is None:
+            # The server's message is for the log: it names hosts, databases and roles.
+            _note(request, "database unavailable", exc)
+        exc = refusal or errors.ServerUnavailable()
     if isinstance(exc, RedisError):
         _note(request, "cache unavailable", exc)
         exc = errors.CacheUnavailable()

@@ -19,7 +19,9 @@ from tests.conftest import PASSWORD, Company, leftovers
 from .helpers import Superuser, begin_deletion, insert_row
 
 Status = Organization.Status
-IN_ORDER: dict[str, list[str]] = {"undone": [], "deleted": [], "skipped": [], "failed": []}
+IN_ORDER: dict[str, list[str]] = {
+    name: [] for name in ("fenced", "undone", "deleted", "skipped", "failed")
+}
 
 
 def half_made(name: str) -> Organization:
@@ -49,7 +51,10 @@ def test_a_sign_up_that_died_is_undone(superuser: Superuser) -> None:
 
 def test_a_deletion_that_died_is_finished(superuser: Superuser) -> None:
     row = half_deleted("Dying Ltd")
-    assert lifecycle.reconcile_organizations() == IN_ORDER | {"deleted": ["Dying Ltd"]}
+    assert lifecycle.reconcile_organizations() == IN_ORDER | {
+        "fenced": ["Dying Ltd"],
+        "deleted": ["Dying Ltd"],
+    }
     row.refresh_from_db()
     assert (row.status, row.sealed_password) == (Status.DELETED, "")
     assert leftovers(superuser) == (set(), set())
@@ -68,7 +73,10 @@ def test_another_deletion_than_the_rows_is_not_finished() -> None:
     row = half_deleted("Twice Dying Ltd")
     rows = Organization.objects.filter(pk=row.pk)
     rows.update(deletion="0" * 32)
-    assert lifecycle.reconcile_organizations() == IN_ORDER | {"failed": ["Twice Dying Ltd"]}
+    assert lifecycle.reconcile_organizations() == IN_ORDER | {
+        "fenced": ["Twice Dying Ltd"],
+        "failed": ["Twice Dying Ltd"],
+    }
     rows.update(deletion=row.deletion)
     assert lifecycle.reconcile_organizations() == IN_ORDER | {"deleted": ["Twice Dying Ltd"]}
 

@@ -64,6 +64,7 @@ MADE: list[tuple[Exception, int]] = [
     (drf.ParseError(), 400),
     (drf.ValidationError("wrong"), 400),
     (ValidationError("wrong"), 400),
+    (errors.SessionsRemain("Acme", [7]), 503),
     (errors.SignUpUnknown(), 404),
     (errors.JobNotFound(), 404),
     (errors.JobWrongState(7, status="doing", why="x"), 409),

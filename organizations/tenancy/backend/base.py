@@ -10,19 +10,22 @@ import threading
 import traceback
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import connections
 from django.db.backends.postgresql import base
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from psycopg import IsolationLevel, ServerCursor
 from psycopg.pq import ExecStatus
 
-from organizations.tenancy import guard, pool, registry
+from organizations.tenancy import directory, guard, pool, registry
 from organizations.tenancy.context import peek
 from organizations.tenancy.errors import NoTenant, WrongTenant
+from organizations.tenancy.tenant import Tenant
 from organizations.tenancy.transaction import refuse_uncovered_write
 
 _cursor_names = itertools.count()
@@ -70,11 +73,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """
 
     _is_opening = False
+    # Django closes a lost connection when it cannot roll back.
+    _was_lost = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._cursors: list[weakref.ref[Any]] = []
         self.execute_wrappers.append(refuse_uncovered_write)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection of this block ended before the block did."""
+        return self._was_lost or (self.connection is not None and self.connection.closed)
 
     def _require_active(self) -> None:
         tenant = peek()
@@ -145,11 +155,40 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """A connection from the pool. Raises ConnectionsExhausted.
 
-        It is never inside a transaction: one given back inside one is closed.
+        It is never inside a transaction: one given back inside one is closed. For a request it is
+        used only if the master, asked after it was opened, lets the organization be served
+        (postgres/fence.py). Raises as directory.confirm.
         """
         self.isolation_level = IsolationLevel.READ_COMMITTED
         self._lease = self._entry()
-        return pool.shared.take(self._lease, lambda: self._connect(conn_params))
+        tenant = peek()
+        try:
+            connection = pool.shared.take(self._lease, lambda: self._connect(conn_params))
+        except psycopg.OperationalError:
+            # Was this organization refused, or is the server away? psycopg has no SQLSTATE for it.
+            with suppress(DatabaseError):  # The master is away too.
+                self._confirm(tenant)
+            raise
+        if not connection.is_confirmed:
+            try:
+                self._confirm(tenant)
+            except BaseException:
+                pool.shared.give_back(self._lease, connection, keep=False)
+                raise
+            connection.is_confirmed = tenant is not None and tenant.is_routed
+        return connection
+
+    def _confirm(self, tenant: Tenant | None) -> None:
+        """Ask the master whether a request's route still holds, and forget it if it does not."""
+        if tenant is None or not tenant.is_routed:
+            return
+        try:
+            directory.get().confirm(tenant)
+        except DatabaseError:
+            raise
+        except Exception:
+            registry.forget(self.alias)
+            raise
 
     def _entry(self) -> pool.DatabaseEntry:
         # A test can have registered the alias as an ordinary one.
@@ -175,6 +214,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         transaction."""
         if self.connection is None:
             return
+        self._was_lost = self.is_lost
         cursors, self._cursors = self._cursors, []
         kept = [cursor for ref in cursors if (cursor := ref()) is not None and not cursor.closed]
         # A server-side cursor ends with the session.

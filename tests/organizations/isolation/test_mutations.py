@@ -35,7 +35,7 @@ from accounts.links import flows
 from accounts.models import LoginSession, User
 from accounts.signing_keys import KeyRingBackend
 from accounts.tokens import Credential
-from organizations import middleware, tenancy
+from organizations import tenancy
 from organizations.api import permissions
 from organizations.isolation.stage import Stage
 from organizations.models import SpareDatabase
@@ -177,7 +177,7 @@ def test_a_header_that_is_obeyed_is_found(stage: Stage, try_: Try, monkeypatch: 
         "A's call that names B in path and body",
     )
     monkeypatch.setattr(
-        middleware, "tenant_of_credential", lambda request, credential: stage.theirs.tenant
+        logins, "tenant_of_credential", lambda request, credential, known: stage.theirs.tenant
     )
     without_the_claim(monkeypatch)
     crossed(try_, *names)

@@ -16,6 +16,7 @@ from django.db import OperationalError, connections
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from pytest_django import Settings
 
+from organizations import tenancy
 from organizations.background import control, enqueueing, stalled
 from organizations.background.worker import JobWorker, _threads
 from organizations.errors import JobWrongState, ServerUnavailable
@@ -113,6 +114,26 @@ def test_pauses_double_up_to_five_minutes(settings: Settings) -> None:
     for attempts, longest in ((0, 2), (1, 4), (2, 8), (7, 256), (20, 300)):
         pause = pause_seconds(ServerUnavailable(), attempts=attempts)
         assert pause is not None and longest / 2 <= pause <= longest
+
+
+def test_a_job_whose_session_was_ended_is_always_retried(alpha: Company) -> None:
+    """A suspension ends the sessions of jobs too, which is no fault of theirs."""
+    with (
+        tenancy.override(alpha.tenant),
+        tenancy.connection().cursor() as cursor,
+        pytest.raises(OperationalError) as ended,
+    ):
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert pause_seconds(ended.value, attempts=1_000) is not None
+    assert pause_seconds(OperationalError(), attempts=1_000) is None
+
+
+def test_a_worker_finishes_what_a_killed_fence_left(alpha: Company) -> None:
+    row = Organization.objects.filter(pk=alpha.organization.pk)
+    row.update(pending_fence="of a killed process")
+    looks = iter((True, False, False))
+    JobWorker(goes_on=lambda: next(looks), concurrency=1)._rescue()
+    assert row.get().pending_fence == ""
 
 
 def test_a_failed_job_is_done_again_on_demand_with_all_its_tries(settings: Settings) -> None:
