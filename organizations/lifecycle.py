@@ -173,12 +173,16 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
     """Block all access at once, and end running queries. Raises WrongState unless it is active.
 
-    Raises as fence() does; also with SessionsRemain it is suspended. Migrations and backups still
-    run, and those that were ended run again.
+    Raises as fence() does. After SessionsRemain it is suspended, and a second try ends what is
+    left. Migrations and backups still run, and those that were ended run again.
     """
     _refuse_in_transaction()
     with open_session() as session:
         _ = session.installation  # A copy of the master ends no session.
+    rows = Organization.objects.filter(pk=organization.pk, status=Status.SUSPENDED)
+    if rows.exclude(pending_fence="").exists():
+        fence(organization)  # An earlier try was interrupted.
+        return
     with recorded("organization.suspended", organization):
         if not change_status(
             organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason

@@ -58,6 +58,10 @@ class Mutant:
                 return path
         raise LookupError(f"there is no {self.symbol}")
 
+    def words(self) -> str:
+        """What `--only` looks in."""
+        return " ".join((self.name, self.symbol, *self.tests))
+
     def applied(self, source: str) -> str:
         """The source with the fault. Raises LookupError."""
         where = _span(source, self.symbol.partition(":")[2])
@@ -184,14 +188,18 @@ def run(mutants: list[Mutant], workers: int, folder: Path) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants")
-    parser.add_argument("--only", default="", metavar="TEXT", help="in a fault's name or symbol")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="in a fault's name, symbol or tests"
+    )
     parser.add_argument("--workers", type=int, default=2, help="faults at a time (2)")
     options = parser.parse_args()
     only = options.only.lower()
-    mutants = [each for each in listed() if only in f"{each.name} {each.symbol}".lower()]
+    mutants = [each for each in listed() if only in each.words().lower()]
     problems = [problem for each in mutants if (problem := each.problem())]
     if problems or not mutants:
-        sys.exit("\n".join(problems) or f"no fault has {options.only!r} in its name or symbol")
+        sys.exit(
+            "\n".join(problems) or f"no fault has {options.only!r} in its name, symbol or tests"
+        )
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         return run(mutants, options.workers, Path(folder))
 

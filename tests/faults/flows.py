@@ -24,6 +24,7 @@ _MAKING = (
 )
 # Nothing of it is in the audit trail but that the command was run.
 _STOCKING = ("begin", "audit", "after", "role", "database", "stock", "stock-commit")
+_FENCING = ("fence", "fence-ended")
 _DROPPING = ("drop-database", "drop-role", "tombstone")
 
 
@@ -122,7 +123,12 @@ ALL: tuple[Flow, ...] = (
     ),
     Flow("delete_org", ("delete_org",), (*_COMMON, *_DROPPING), organization_flows.delete_org),
     Flow("reconcile", ("reconcile_orgs",), (*_COMMON, *_DROPPING), organization_flows.reconcile),
-    _master("suspend", "admin:organizations_organization_changelist", organization_flows.suspend),
+    Flow(
+        "suspend",
+        ("admin:organizations_organization_changelist",),
+        (*_COMMON, *_FENCING),
+        organization_flows.suspend,
+    ),
     _master("resume", "admin:organizations_organization_changelist", organization_flows.resume),
     _master("reseal", "reseal_credentials", organization_flows.reseal),
     Flow(

@@ -180,16 +180,23 @@ def resume(world: World) -> Attempt:
 
 
 def _moved(world: World, action: str, *, before: str, after: str) -> Attempt:
-    row = world.standing_organization(f"Moved by {action}")
+    name = f"Moved by {action}"
+    row = world.standing_organization(name)
+    world.rows("UPDATE organizations SET status = 'active' WHERE id = %s", (row[0],))
+    world.token("admin@tenant.example", organization=name)  # Leaves a session to end.
     world.rows("UPDATE organizations SET status = %s WHERE id = %s", (before, row[0]))
     submit = world.open_form(_LIST, cookies=world.staff_cookies)
 
     def effect() -> str:
-        ((status,),) = world.rows("SELECT status FROM organizations WHERE id = %s", (row[0],))
+        ((status, fence),) = world.rows(
+            "SELECT status, pending_fence FROM organizations WHERE id = %s", (row[0],)
+        )
+        if fence and after == "suspended":
+            return f"the row says {status}, and its sessions were not ended"
         return {after: DONE, before: NOTHING}.get(status, f"the row says {status}")
 
     fields = {"action": action, "_selected_action": str(row[0])}
-    return Attempt(lambda: submit(fields), effect)
+    return Attempt(lambda: submit(fields), effect, database=row[2])
 
 
 def reseal(world: World) -> Attempt:

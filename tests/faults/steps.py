@@ -23,6 +23,7 @@ _TENANT_READS = "LOCK TABLE users, login_sessions IN ACCESS EXCLUSIVE MODE"
 _TENANT_WRITES = "LOCK TABLE users, login_sessions IN EXCLUSIVE MODE"
 _STOCK = "LOCK TABLE templates, spare_databases IN EXCLUSIVE MODE"
 _ROLES = "LOCK TABLE pg_authid IN SHARE MODE"
+_MEMBERS = "LOCK TABLE pg_auth_members IN SHARE MODE"
 _DATABASES = "LOCK TABLE pg_database IN SHARE MODE"
 # CREATE TABLE writes here whom the table belongs to.
 _OWNERS = "LOCK TABLE pg_shdepend IN SHARE MODE"
@@ -252,6 +253,19 @@ ALL: tuple[Step, ...] = (
         "a write to `organizations` after the other is let pass, until the row says that it ends",
         _organizations,
         _advance_ids("deleting failed"),
+    ),
+    Step(
+        "fence",
+        "a write to `organizations` after the other is let pass, until the row says `suspended`; "
+        "then a lock on pg_auth_members stops what ends the sessions",
+        _organizations,
+        _then_take(_advance_ids("suspended"), _MEMBERS),
+    ),
+    Step(
+        "fence-ended",
+        "as before without that lock: what waits is the write that the sessions have ended",
+        _organizations,
+        _advance_ids("suspended"),
     ),
     Step(
         "commit",

@@ -18,7 +18,7 @@ from pytest_django import Settings
 from accounts.models import User
 from organizations import directory as directory_module
 from organizations import lifecycle, tenancy
-from organizations.errors import OrganizationSuspended, SessionsRemain
+from organizations.errors import OrganizationSuspended, SessionsRemain, WrongState
 from organizations.migrating.engine import Engine, Target
 from organizations.migrating.turn import migrate_one
 from organizations.models import Organization
@@ -30,9 +30,11 @@ from organizations.provisioning import code, versions
 from organizations.recovery import credentials
 from organizations.tenancy import Tenant, directory, guard, registry
 from tests.conftest import Company, Superuser
+from tests.organizations.helpers import wait_for
 
 Status = Organization.Status
 ME = "/api/v1/me/"
+LOG_IN_WAITS = "SELECT 1 FROM pg_locks WHERE NOT granted AND classid = 'pg_database'::regclass"
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_a_running_query_is_ended_and_its_client_told_why(
     sleeps = threading.Event()
 
     def sleep(request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        with tenancy.atomic(), tenancy.connection().cursor() as cursor:
+        with tenancy.connection().cursor() as cursor:
             sleeps.set()
             cursor.execute("SELECT pg_sleep(20)")
         return HttpResponse("slept")
@@ -151,6 +153,34 @@ def test_what_connects_while_it_is_suspended_is_not_used(
     assert [connection.closed for connection in opened] == [True]
     monkeypatch.undo()
     fence(row_of(served))
+
+
+def test_what_connects_while_its_database_is_locked_is_not_used_afterwards(
+    served: Company, superuser: Superuser
+) -> None:
+    """As by CREATE DATABASE … TEMPLATE or a rename: the log-in waits, and no fence sees it."""
+    tenant = directory.get().tenant_by_id(served.organization.pk)
+    name = sql.Identifier(served.organization.database_name)
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO org_held_up").format(name)
+
+    def visit() -> bool:
+        try:
+            with tenancy.override(tenant):
+                return User.objects.exists()
+        finally:
+            connections.close_all()
+
+    end_sessions(served)
+    with ThreadPoolExecutor(1) as threads:
+        with superuser.transaction(force_rollback=True):
+            superuser.execute(rename)
+            visiting = threads.submit(visit)
+            wait_for(superuser, LOG_IN_WAITS)
+            lifecycle.suspend_organization(row_of(served))
+            assert not visiting.done()
+        with pytest.raises(OrganizationSuspended):
+            visiting.result(10)
+    assert sessions(superuser, served) == 0
 
 
 def test_a_snapshot_of_the_master_from_before_confirms_nothing(served: Company) -> None:
@@ -340,12 +370,14 @@ def test_what_does_not_end_is_named_and_tried_again(
         lifecycle.suspend_organization(row_of(served))
     assert row_of(served).status == Status.SUSPENDED
     monkeypatch.undo()
-    assert lifecycle.reconcile_organizations()["fenced"] == [served.name]
+    lifecycle.suspend_organization(row_of(served))
     assert sessions(superuser, served) == 0
+    with pytest.raises(WrongState):
+        lifecycle.suspend_organization(row_of(served))
 
 
 def test_it_waits_for_no_lock_and_ends_with_a_client_that_reconnects(
-    served: Company, superuser: Superuser
+    served: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever holds the organization's lock, or knows its password, holds up no suspension."""
     role = sql.Identifier(served.organization.role_name)
@@ -370,9 +402,10 @@ def test_it_waits_for_no_lock_and_ends_with_a_client_that_reconnects(
                 count += 1
         return count
 
-    with open_session() as holder, ThreadPoolExecutor(1) as threads:
+    monkeypatch.setattr(fence_module, "FENCE_SECONDS", 1.0)
+    with open_session() as holder, ThreadPoolExecutor(6) as threads:
         holder.lock(name_key(served.name), name=served.name, timeout_seconds=1)
-        reconnecting = threads.submit(reconnect)
+        reconnecting = [threads.submit(reconnect) for _ in range(6)]
         try:
             time.sleep(0.3)
             lifecycle.suspend_organization(row_of(served))
@@ -382,7 +415,7 @@ def test_it_waits_for_no_lock_and_ends_with_a_client_that_reconnects(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s",
                 (served.organization.role_name,),
             )
-        assert reconnecting.result(20) > 0
+        assert all(each.result(20) > 0 for each in reconnecting)
 
 
 # --- Migrations ---------------------------------------------------------------------------------
