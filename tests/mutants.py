@@ -188,18 +188,14 @@ def run(mutants: list[Mutant], workers: int, folder: Path) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants")
-    parser.add_argument(
-        "--only", default="", metavar="TEXT", help="in a fault's name, symbol or tests"
-    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="in what an entry says")
     parser.add_argument("--workers", type=int, default=2, help="faults at a time (2)")
     options = parser.parse_args()
     only = options.only.lower()
     mutants = [each for each in listed() if only in each.words().lower()]
     problems = [problem for each in mutants if (problem := each.problem())]
     if problems or not mutants:
-        sys.exit(
-            "\n".join(problems) or f"no fault has {options.only!r} in its name, symbol or tests"
-        )
+        sys.exit("\n".join(problems) or f"no entry says {options.only!r}")
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         return run(mutants, options.workers, Path(folder))
 

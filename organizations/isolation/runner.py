@@ -16,14 +16,28 @@ from organizations.tenancy import mailroom
 from organizations.tenancy.mailroom import Order
 
 # Importing a family registers its attempts.
-from . import credentials, http, in_turn, keep, keys, objects, relations, server, statements
+from . import (
+    credentials,
+    http,
+    in_turn,
+    keep,
+    keys,
+    objects,
+    relations,
+    server,
+    statements,
+    suspended,
+)
 from .attempts import ATTEMPTS, Attempt
 from .outcome import Broken, Crossed, Result, Word
 from .stage import Stage
 
 _FAMILIES = [
     each.FAMILY
-    for each in (server, statements, credentials, http, in_turn, objects, relations, keep, keys)
+    for each in (
+        *(server, statements, credentials, http, in_turn, objects, relations, keep, keys),
+        suspended,
+    )
 ]
 # The number of sessions requested in parallel.
 _AT_ONCE = 4

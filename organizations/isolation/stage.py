@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+import psycopg
 from django.contrib.auth.hashers import make_password
 from django.db import connections
 
@@ -43,6 +44,17 @@ class Stage:
     sample: int | None = None
     _readers: dict[str, Connection] = field(default_factory=dict, repr=False)
     _before: dict[str, Contents] = field(default_factory=dict, repr=False)
+
+    def reopen(self) -> None:
+        """Open the connections by which rows are compared; a suspension ends A's."""
+        self.close()
+        for side in (self.ours, self.theirs):
+            self._readers[side.domain] = psycopg.connect(**side.parameters(), autocommit=True)
+
+    def close(self) -> None:
+        """Close them."""
+        for reader in self._readers.values():
+            reader.close()
 
     def plant(self) -> None:
         """Put equal rows with equal primary keys into both."""
@@ -92,8 +104,8 @@ def staged(*, sample: int | None = None) -> Iterator[Stage]:
         scope.push(lambda kind, error, frames: traceback.clear_frames(frames))
         ours, theirs = (_make(word, password) for word in ("ours", "theirs"))
         stage = Stage(ours, theirs, session, make_password(password), sample)
-        for side in (ours, theirs):
-            stage._readers[side.domain] = scope.enter_context(side.direct())
+        stage.reopen()
+        scope.callback(stage.close)
         stage.plant()
         yield stage
 
