@@ -263,7 +263,11 @@ class Blocks(Base):
             " WHERE datname = %s AND usename LIKE 'orgrole%%'",
             (name,),
         )
-        self.world.wait_for_none((name,))
+        self.was_cut(organization)
+
+    def was_cut(self, organization: int) -> None:
+        """Whoever has a connection of it meets an error once."""
+        self.world.wait_for_none((self.sides[organization].organization.database_name,))
         threads = {unit.thread for unit in self.units}
         self.model.cut |= {(thread, organization) for thread in threads | {"executor"}}
         self.cursors_may_break(organization)

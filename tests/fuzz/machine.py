@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition
 
 from accounts.models import User
-from organizations import tenancy
+from organizations import lifecycle, tenancy
+from organizations.models import Organization
 from organizations.tenancy import NoTenant, WrongTenant
 
 from . import work
@@ -165,6 +166,25 @@ class Walls(Blocks):
             assert found is None or active == organization, f"{active} has reached {organization}"
             self.same(found, active)
 
+    # --- Suspensions ----------------------------------------------------------------------------
+    @act(number=pick, organization=st.integers(0, 3))
+    def suspend_for_a_moment(self, number: int, organization: int) -> None:
+        """Whatever is under way: meanwhile no request of the organization's is answered."""
+        unit, client = self.unit(number), Client()
+        client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {self.tokens[organization]}"
+        row = Organization.objects.get(pk=self.sides[organization].organization.pk)
+        lifecycle.suspend_organization(row)
+        try:
+            self.was_cut(organization)
+            self._a_request_ends(unit)
+            self.model.reset(unit.name, flow=unit.thread)
+            response = unit.query(lambda: client.get("/api/v1/me/"))
+            # Or there is no room for it.
+            assert response.status_code in (403, 503), response.content
+        finally:
+            lifecycle.resume_organization(row)
+        self.read(unit)
+
     # --- Streams --------------------------------------------------------------------------------
     @precondition(lambda self: len(self.streams) < 4)
     @act(number=pick, organization=st.integers(0, 3), cursor=st.booleans())
@@ -213,9 +233,11 @@ class Walls(Blocks):
             found = unit.query(lambda: next(stream.steps, None))
         except NoTenant:
             assert organization is None, "the stream has lost its organization"
+            self._before_the_end(stream, unit)
             self._over(stream)
             return
         except BROKEN as error:
+            self._before_the_end(stream, unit)
             self._over(stream)
             if not stream.may_break:
                 self.excuse(unit, organization, error)
@@ -257,8 +279,11 @@ class Walls(Blocks):
         """The end of a request closes what its thread has open, as Django does; no request of this
         server shares its thread with a stream of another one."""
         if ending.holder is not ending.steps:
-            for stream in self.streams:
-                stream.may_break |= stream.home == unit.thread
+            self._a_request_ends(unit)
+
+    def _a_request_ends(self, unit: Unit) -> None:
+        for stream in self.streams:
+            stream.may_break |= stream.home == unit.thread
 
     def _over(self, stream: Stream) -> None:
         self.streams.remove(stream)
