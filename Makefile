@@ -29,7 +29,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz fuzz-small kill-storm job-storm migrate-storm hostile hostile-small faults faults-small mutants login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz fuzz-small kill-storm job-storm fence-storm fence-small migrate-storm hostile hostile-small faults faults-small mutants login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
@@ -132,6 +132,12 @@ kill-storm: venv ## Kill (-9) the server during sign-ups, KILLS times, and count
 
 job-storm: venv ## Kill (-9) a worker during each kind of job, KILLS times each, and count
 	@$(PY) -m tests.faults.job_storm $(ARGS)
+
+fence-storm: venv ## Suspend at random while 8 clients ask 3 processes; count what goes on
+	@$(PY) -m tests.faults.fence_storm $(ARGS)
+
+fence-small: ## The same with few requests
+	@$(MAKE) fence-storm ARGS="--requests 2000 --seed 7"
 
 migrate-storm: venv ## Kill (-9) migrate_orgs half-way, spoil one organization's data, and count
 	@$(PY) -m tests.faults.migrate_storm $(ARGS)

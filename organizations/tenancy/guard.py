@@ -106,6 +106,8 @@ class Connection(psycopg.Connection[Any]):
     _waited = 0.0
     _waits_since: float | None = None
     _is_forgetting = False
+    # Whether it was used again since it was opened (idle.py).
+    is_regular = False
     # Whether the master was asked, after it was opened, and lets the organization be served.
     is_confirmed = False
 

@@ -2,9 +2,9 @@
 
 A block takes a connection when it first queries its database, and gives it back when it ends. The
 connection stays open, with its session state cleared, for the next block of that organization in
-any thread. At most ORG_MAX_CONNECTIONS are open: if another organization needs one, the least
-recently used idle one is closed; one in use is never taken. If all are in use, a thread waits for
-at most ORG_CONNECTION_WAIT_SECONDS.
+any thread. At most ORG_MAX_CONNECTIONS are open: if another organization needs one, an idle one is
+closed (idle.py says which); one in use is never taken. If all are in use, a thread waits for at
+most ORG_CONNECTION_WAIT_SECONDS.
 
 Where requests are served, one organization has a share of the threads (shares.py).
 
@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from django.conf import settings
 from . import directory, guard, keeper, shares
 from .errors import ConnectionsExhausted, OrganizationCrowded
 from .guard import Connection
+from .idle import Idle
 from .shares import Share, Waiter
 
 logger = logging.getLogger(__name__)
@@ -77,8 +78,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Idle ones of all organizations, least recently used first, with the time of last use.
-        self._idle: OrderedDict[Connection, tuple[DatabaseEntry, float]] = OrderedDict()
+        self._idle: Idle[DatabaseEntry] = Idle()
         self._waiting: deque[_Waiter] = deque()
         self._open = 0
         self._returned: SimpleQueue[_Return] = SimpleQueue()
@@ -172,7 +172,7 @@ class Pool:
         """Close all idle connections."""
         with self._lock:
             surplus = self._count_returns()
-            idle = [(entry, connection) for connection, (entry, _) in self._idle.items()]
+            idle = list(self._idle)
             self._take_out(idle)
         self._dispose(surplus + idle)
 
@@ -181,11 +181,14 @@ class Pool:
         if self._idle or not self._returned.empty():
             with self._lock:
                 surplus = self._count_returns()
-            self._dispose(surplus)
+                before = time.monotonic() - settings.ORG_CONNECTION_IDLE_SECONDS
+                outlived = self._idle.since_before(before)
+                self._take_out(outlived)
+            self._dispose(surplus + outlived)
 
     def leave_to_parent(self) -> None:
         """In a forked child, forget the parent's connections; closing would end its sessions."""
-        for connection, (entry, _) in self._idle.items():
+        for entry, connection in self._idle:
             # psycopg warns about a connection collected while open, unless it was in a pool
             # (psycopg 3.3, _connection_base.py, __del__).
             connection._pool = None
@@ -261,8 +264,9 @@ class Pool:
         if entry.idle:
             # The most recent one is the likeliest to be alive.
             found = entry, entry.idle[-1]
+            found[1].is_regular = True
         elif self._idle and self._open >= settings.ORG_MAX_CONNECTIONS:
-            found = self._oldest()
+            found = self._idle.first()
         if found is not None:
             self._take_out([found])
         return found
@@ -289,7 +293,7 @@ class Pool:
                 raise OrganizationCrowded("ORG_CONNECTION_LIMIT", limit) from error
             case "server":
                 with self._lock:
-                    found = [self._oldest()] if self._idle else []
+                    found = [self._idle.first()] if self._idle else []
                     self._take_out(found)
                 self._dispose(found)
                 self.evictions += len(found)
@@ -298,14 +302,10 @@ class Pool:
                 return bool(found)
         return False
 
-    def _oldest(self) -> tuple[DatabaseEntry, Connection]:
-        connection, (entry, _) = next(iter(self._idle.items()))
-        return entry, connection
-
     def _take_out(self, idle: list[tuple[DatabaseEntry, Connection]]) -> None:
         for entry, connection in idle:
             entry.idle.remove(connection)
-            del self._idle[connection]
+            self._idle.remove(connection)
 
     def _dispose(self, taken_out: list[tuple[DatabaseEntry, Connection]]) -> None:
         """Close, and only then let others open theirs. Call whenever the lock was released: whoever
@@ -364,20 +364,16 @@ class Pool:
                 self._serve((entry, connection))
             else:
                 entry.idle.append(connection)
-                self._idle[connection] = (entry, now)
+                self._idle.add(entry, connection, now, ceiling=ceiling)
         while not self._retired.empty():
             entry = self._retired.get()
             idle = [(entry, connection) for connection in entry.idle]
             self._take_out(idle)
             surplus += idle
-        outlived_before = now - settings.ORG_CONNECTION_IDLE_SECONDS
-        while self._idle:
-            entry, connection = self._oldest()
-            has_outlived = self._idle[connection][1] < outlived_before
-            if not has_outlived and self._open - len(surplus) <= ceiling:
-                break
-            self._take_out([(entry, connection)])
-            surplus.append((entry, connection))
+        while self._idle and self._open - len(surplus) > ceiling:
+            first = self._idle.first()
+            self._take_out([first])
+            surplus.append(first)
         return surplus
 
 

@@ -7,16 +7,16 @@ login and its user, as the product's does. No organization is looked up, entered
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils import timezone
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from accounts import limits, tokens
-from accounts.errors import AccountError, InvalidToken
+from accounts import limits, services, tokens
+from accounts.errors import AccountError
 from accounts.models import LoginSession, User
 from organizations.tenancy import trail
 
@@ -57,18 +57,7 @@ class BearerAuthentication(BaseAuthentication):
             return None
         if isinstance(found, Exception):
             raise found
-        try:
-            session = LoginSession.objects.select_related("user").get(
-                id=found.session_id,
-                kind=found.kind,
-                token_version=found.version,
-                user__token_version=found.version,
-                ended_at=None,
-                expires_at__gt=timezone.now(),
-                user__is_active=True,
-            )
-        except LoginSession.DoesNotExist as error:
-            raise InvalidToken from error
+        session = services.find_session(connections["default"], found)
         trail.identify("user", session.user_id)
         return session.user, session
 

@@ -73,6 +73,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """
 
     _is_opening = False
+    _is_new = True
     # Django closes a lost connection when it cannot roll back.
     _was_lost = False
 
@@ -160,10 +161,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         (postgres/fence.py). Raises as directory.confirm.
         """
         self.isolation_level = IsolationLevel.READ_COMMITTED
-        self._lease = self._entry()
+        self._lease, self._is_new = self._entry(), False
         tenant = peek()
         try:
-            connection = pool.shared.take(self._lease, lambda: self._connect(conn_params))
+            connection = pool.shared.take(self._lease, self._connect)
         except psycopg.OperationalError:
             # Was this organization refused, or is the server away? psycopg has no SQLSTATE for it.
             with suppress(DatabaseError):  # The master is away too.
@@ -195,7 +196,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
         entry = self.settings_dict
         return entry if isinstance(entry, pool.DatabaseEntry) else pool.DatabaseEntry(entry)
 
-    def _connect(self, conn_params: dict[str, Any]) -> Any:
+    # --- What a kept connection needs not ---------------------------------------------------------
+    def get_connection_params(self) -> dict[str, Any]:
+        """As Django's, but empty for its own `connect`: a kept connection was opened with them, and
+        `_connect` makes them for a new one."""
+        return {} if self._is_opening else super().get_connection_params()
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        if self.connection.autocommit != autocommit:
+            super()._set_autocommit(autocommit)  # type: ignore[misc]
+
+    def init_connection_state(self) -> None:
+        """As Django's. A kept connection's session is as it was when it was opened."""
+        if self._is_new:
+            super().init_connection_state()
+
+    def _connect(self) -> Any:
         """Connect.
 
         Ctrl-C can interrupt the log-in, and its traceback would keep the half-open connection. A
@@ -203,8 +219,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         back end of the server, would wait for authentication_timeout (PostgreSQL 18,
         storage/ipc/procsignal.c and libpq/be-secure.c).
         """
+        self._is_new = True
         try:
-            return guard.Connection.connect(**conn_params)
+            return guard.Connection.connect(**super().get_connection_params())
         except (KeyboardInterrupt, SystemExit) as interrupt:
             traceback.clear_frames(interrupt.__traceback__)
             raise

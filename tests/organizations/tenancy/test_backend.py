@@ -118,12 +118,12 @@ def test_a_log_in_that_is_interrupted_leaves_no_half_of_a_connection(
 
     with tenancy.override(alpha.tenant):
         wrapper = connections[known]
-        parameters = {**wrapper.get_connection_params(), "host": str(tmp_path), "port": 5432}
+        wrapper.settings_dict = {**wrapper.settings_dict, "HOST": str(tmp_path), "PORT": 5432}
         thread = threading.Thread(target=interrupt)
         thread.start()
         # The error is alive while its cleaning up goes on.
         with pytest.raises(KeyboardInterrupt) as interrupted:
-            wrapper._connect(parameters)  # type: ignore[attr-defined]
+            wrapper._connect()  # type: ignore[attr-defined]
         thread.join()
     with backend[0] as client:
         client.settimeout(2)
