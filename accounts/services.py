@@ -163,7 +163,8 @@ def find_session(connection: BaseDatabaseWrapper, credential: Credential) -> Log
         raise InvalidToken
     count = len(LoginSession._meta.concrete_fields)
     session = LoginSession.from_db(connection.alias, _names(LoginSession), row[:count])
-    session.user = User.from_db(connection.alias, _names(User), row[count:])
+    user = User.from_db(connection.alias, _names(User), row[count:])
+    session._state.fields_cache["user"] = user  # As select_related does.
     return session
 
 

@@ -49,8 +49,6 @@ class TenantMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        # A thread serves many requests: clear the state of the last one.
-        tenancy.reset()
         try:
             with ExitStack() as scope:
                 self._enter(request, scope)

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 import psycopg
@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 _MAKES_ROOM_SECONDS = 0.05
 
 
+# Closed wrappers kept for one organization.
+MOST_WRAPPERS = 4
+
+
 class DatabaseEntry(dict[str, Any]):
     """A registered DATABASES entry, with the connections opened by it.
 
@@ -49,6 +53,8 @@ class DatabaseEntry(dict[str, Any]):
         super().__init__(*args, **kwargs)
         self.idle: list[Connection] = []
         self.share = Share()
+        # Django's, closed and of no thread, for the next blocks.
+        self.wrappers: list[Any] = []
         self.is_retired = False
 
 
@@ -347,11 +353,8 @@ class Pool:
         surplus: list[tuple[DatabaseEntry, Connection]] = []
         ceiling: int = settings.ORG_MAX_CONNECTIONS
         now = time.monotonic()
-        while True:
-            try:
-                returned = self._returned.get_nowait()
-            except Empty:
-                break
+        while not self._returned.empty():
+            returned = self._returned.get_nowait()
             entry, connection = returned.entry, returned.connection
             if returned.ends_lease:
                 entry.share.leave()

@@ -12,8 +12,9 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
@@ -156,6 +157,7 @@ class Pin:
         _register_and_pin(tenant)
         _here.pins[tenant.alias] += 1
         self._alias = tenant.alias
+        _reuse_wrapper(tenant.alias)
 
     def release(self) -> None:
         """Release the alias. The thread's connection goes back with its last pin."""
@@ -265,11 +267,8 @@ def _pin(alias: str) -> None:
 
 def _count_releases() -> None:
     """Subtract released pins, and drop aliases kept only for them. Needs the lock."""
-    while True:
-        try:
-            alias = _released.get_nowait()
-        except Empty:
-            return
+    while not _released.empty():
+        alias = _released.get_nowait()
         _pins[alias] -= 1
         if _pins[alias] <= 0:
             del _pins[alias]
@@ -308,8 +307,19 @@ def _retire(alias: str) -> None:
         pool.shared.retire(entry)
 
 
+def _reuse_wrapper(alias: str) -> None:
+    """Give this thread a wrapper from an earlier block; a new one costs as much as a query."""
+    entry = _aliases().organizations.get(alias)
+    if entry is None or hasattr(connections._connections, alias):  # type: ignore[attr-defined]
+        return
+    with suppress(IndexError):
+        wrapper = entry.wrappers.pop()
+        wrapper.belong_to_this_thread()
+        connections[alias] = wrapper
+
+
 def _close_here(alias: str) -> None:
-    """Give back and delete this thread's wrapper. Wrappers belong to the thread that made them."""
+    """Give back this thread's connection and wrapper."""
     wrapper = getattr(connections._connections, alias, None)  # type: ignore[attr-defined]
     if wrapper is not None:
         if wrapper.in_atomic_block:
@@ -317,6 +327,9 @@ def _close_here(alias: str) -> None:
         if wrapper.connection is not None:  # An event loop's thread has no connections.
             wrapper.close()
         del connections[alias]
+        entry = wrapper.settings_dict
+        if isinstance(entry, pool.DatabaseEntry) and len(entry.wrappers) < pool.MOST_WRAPPERS:
+            entry.wrappers.append(wrapper)
     _here.opened.discard(alias)
 
 

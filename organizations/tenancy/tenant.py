@@ -38,8 +38,8 @@ class Tenant:
     key: str = field(default="", compare=False)
     place: Place | None = field(default=None, compare=False, repr=False)
     is_routed: bool = field(default=False, compare=False, repr=False)
+    # The key in django.db.connections; made from the id, never from a name.
+    alias: str = field(init=False, compare=False, repr=False)
 
-    @property
-    def alias(self) -> str:
-        """The key in django.db.connections; made from the id, never from a name."""
-        return f"{ALIAS_PREFIX}{self.organization_id}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alias", f"{ALIAS_PREFIX}{self.organization_id}")

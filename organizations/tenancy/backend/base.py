@@ -80,7 +80,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._cursors: list[weakref.ref[Any]] = []
-        self.execute_wrappers.append(refuse_uncovered_write)
+        self.execute_wrappers = [refuse_uncovered_write]
 
     @property
     def is_lost(self) -> bool:
@@ -131,9 +131,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().set_autocommit(*args, **kwargs)
         self.give_back_without_block()
 
+    def belong_to_this_thread(self) -> None:
+        """Take over a closed wrapper that another thread made; it keeps nothing of that block."""
+        self._thread_ident = threading.get_ident()
+        self.execute_wrappers = [refuse_uncovered_write]
+        self.queries_log.clear()
+        self._was_lost = self.force_debug_cursor = False
+
     def is_of_this_thread(self) -> bool:
         """Whether the calling thread made it."""
-        made_by: int = self._thread_ident  # type: ignore[attr-defined]
+        made_by: int = self._thread_ident
         return made_by == threading.get_ident()
 
     def give_back_without_block(self, *, besides: Any = None) -> None:
@@ -161,7 +168,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         (postgres/fence.py). Raises as directory.confirm.
         """
         self.isolation_level = IsolationLevel.READ_COMMITTED
-        self._lease, self._is_new = self._entry(), False
+        self._lease, self._is_new, self._was_lost = self._entry(), False, False
         tenant = peek()
         try:
             connection = pool.shared.take(self._lease, self._connect)
