@@ -110,7 +110,7 @@ def _existing(
 def _routed(
     many: Cluster, clock: Clock, count: int, options: argparse.Namespace
 ) -> Callable[[], list[Row]]:
-    variants: tuple[routed.Variant, ...] = routed.ALL
+    variants = tuple(each for each in routed.ALL if each != routed.STARTPROJECT)
     if count > LARGEST_WITH_ALL:
         variants = tuple(each for each in variants if each.requests != "tenants")
 
@@ -123,7 +123,8 @@ def _routed(
             files,
             cells=[routed.Cell(count, "zipf"), routed.Cell(count, "uniform")],
             variants=variants,
-            focus=(routed.OURS[64], routed.PLAIN, routed.NAIVE[0]),
+            focus=(routed.OURS[64], routed.OURS[256], routed.PLAIN),
+            focused=options.focused,
             rounds=options.rounds,
             wrk_seconds=options.wrk_seconds,
             seconds=1200,
@@ -155,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the result goes")
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--focused", type=int, default=15, help="rounds more of what goals compare")
     parser.add_argument("--wrk-seconds", type=int, default=3)
     parser.add_argument("--fresh", action="store_true", help="throw away what a killed run made")
     parser.add_argument("--keep", action="store_true", help="leave the folder behind at the end")

@@ -122,7 +122,7 @@ class WebServer:
 
     def worker_pids(self) -> list[int]:
         """The worker processes."""
-        return [] if self._process is None else _children(self._process.pid)
+        return [] if self._process is None else children(self._process.pid)
 
 
 def rss_bytes(pid: int) -> int:
@@ -141,7 +141,8 @@ def cpu_ticks(pid: int) -> int:
     return 0
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that run."""
     with suppress(OSError):
         listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [int(child) for child in listed]

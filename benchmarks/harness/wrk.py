@@ -1,5 +1,6 @@
 """Load by wrk, with requests from a file that requests.lua reads."""
 
+import http.client
 import json
 import shutil
 import subprocess
@@ -46,6 +47,17 @@ def write_requests(file: Path, requests: Iterable[Request]) -> None:
     """Keep the requests for requests.lua. They hold tokens: nobody else may read the file."""
     file.touch(mode=0o600)
     file.write_text("".join(f"{request.line}\n" for request in requests))
+
+
+def touch(address: str, file: Path, count: int) -> None:
+    """Send each of the first `count` requests of the file once, one after the other."""
+    host = address.removeprefix("http://")
+    for line in file.read_text().splitlines()[:count]:
+        method, path, _, authorization, _ = line.split("\t")
+        connection = http.client.HTTPConnection(host, timeout=60)
+        connection.request(method, path, headers={"Authorization": authorization})
+        connection.getresponse().read()
+        connection.close()
 
 
 def run(

@@ -15,6 +15,7 @@ from benchmarks.harness import contract, wrk
 from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import Cluster
 from benchmarks.harness.machine import cores
+from benchmarks.harness.processor import Meter
 from benchmarks.harness.rows import Fact, Row, by_round
 from benchmarks.harness.web import WebServer
 from benchmarks.harness.wrk import Load, Request
@@ -28,7 +29,7 @@ _BARE = "benchmarks.comparators.bare.settings"
 def logins(
     cluster: Cluster, clock: Clock, names: Sequence[str], *, rounds: int, wrk_seconds: int
 ) -> list[Row]:
-    """Logins each second, and how they compare with the hashes that the cores could compute."""
+    """Logins each second, and which share of a login's processor time is its hash."""
     file = cluster.folder / "logins.requests"
     wrk.write_requests(
         file,
@@ -43,18 +44,24 @@ def logins(
     )
     loads: list[Load] = []
     possible: list[float] = []
+    hashes_ms: list[float] = []
+    processor_ms: list[float] = []
     with WebServer(cluster, "login") as server:
         _warm_up(server, file, len(names))
         for number in clock.rounds(rounds, seconds=rounds * (wrk_seconds + 4)):
             clock.say(f"logins, round {number + 1}")
-            hash_seconds = statistics.median(reference.hash_milliseconds(15)) / 1000
-            possible.append(cores() / hash_seconds)
-            loads.append(_load(server, file, len(names), wrk_seconds, number))
+            hashes_ms.append(statistics.median(reference.hash_milliseconds(15)))
+            possible.append(cores() / (hashes_ms[-1] / 1000))
+            with Meter(cluster, server) as used:
+                loads.append(_load(server, file, len(names), wrk_seconds, number))
+            processor_ms.append(1000 * used.seconds / max(1, loads[-1].requests))
     rate = _row("login/concurrency 8", loads)
     return [
         rate,
         Row("login/hashes that the cores could compute", "/s", tuple(possible)),
-        by_round("login/of the hashes", "ratio", rate.values, possible),
+        Row("login/concurrency 8/processor", "ms", tuple(processor_ms)),
+        by_round("login/rate of the hashes", "ratio", rate.values, possible),
+        by_round("login/of the hashes", "ratio", hashes_ms, processor_ms),
     ]
 
 
@@ -72,6 +79,7 @@ def look_ups(
     )
     fill_bare(cluster, names)
     loads: dict[str, list[Load]] = {}
+    processor_ms: dict[str, list[float]] = {}
     with ExitStack() as scope:
         servers = {
             "ours": WebServer(cluster, "lookup"),
@@ -87,15 +95,22 @@ def look_ups(
             clock.say(f"look-ups, round {number + 1}: {', '.join(servers)}")
             order = list(servers)[number % 3 :] + list(servers)[: number % 3]
             for what in order:
-                load = _load(servers[what], file, len(names), wrk_seconds, number)
+                with Meter(cluster, servers[what]) as used:
+                    load = _load(servers[what], file, len(names), wrk_seconds, number)
                 loads.setdefault(what, []).append(load)
+                each = 1000 * used.seconds / max(1, load.requests)
+                processor_ms.setdefault(what, []).append(each)
     rows = {what: _row(f"look-up/{what}", loads[what]) for what in servers}
-    ours = rows["ours"].values
+    ours = processor_ms["ours"]
     return [
         *rows.values(),
-        by_round("look-up/of bare", "ratio", ours, rows["bare"].values),
-        by_round(
-            "look-up/of bare, no middleware", "ratio", ours, rows["bare, no middleware"].values
+        *(
+            Row(f"look-up/{what}/processor", "ms", tuple(each))
+            for what, each in processor_ms.items()
+        ),
+        *(
+            by_round(f"look-up/of {what}", "ratio", processor_ms[what], ours)
+            for what in ("bare", "bare, no middleware")
         ),
     ]
 
@@ -125,7 +140,7 @@ def _row(key: str, loads: Sequence[Load]) -> Row:
 
 
 def fill_bare(cluster: Cluster, names: Sequence[str]) -> None:
-    """The bare view's table, with the same organizations."""
+    """The bare views' tables, with the same organizations and admins."""
     cluster.create_database("bench_bare")
     with cluster.superuser("bench_bare") as connection:
         connection.execute("DROP TABLE IF EXISTS organizations")
@@ -134,10 +149,19 @@ def fill_bare(cluster: Cluster, names: Sequence[str]) -> None:
             "name varchar(255) NOT NULL UNIQUE, admin_email varchar(254) NOT NULL, "
             "created_at timestamptz NOT NULL DEFAULT now())"
         )
-        connection.execute("GRANT SELECT ON organizations TO PUBLIC")
+        connection.execute("DROP TABLE IF EXISTS users")
+        connection.execute(
+            "CREATE TABLE users (id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, "
+            "email varchar(254) NOT NULL, is_admin boolean NOT NULL DEFAULT true, "
+            "is_active boolean NOT NULL DEFAULT true, "
+            "created_at timestamptz NOT NULL DEFAULT now(), email_verified_at timestamptz)"
+        )
+        connection.execute("GRANT SELECT ON organizations, users TO PUBLIC")
         with connection.cursor() as cursor:
+            pairs = [(name, contract.email_of(name)) for name in names]
             cursor.executemany(
-                "INSERT INTO organizations (name, admin_email) VALUES (%s, %s)",
-                [(name, contract.email_of(name)) for name in names],
+                "INSERT INTO organizations (name, admin_email) VALUES (%s, %s)", pairs
             )
-        connection.execute("ANALYZE organizations")
+            emails = [(email,) for _, email in pairs]
+            cursor.executemany("INSERT INTO users (email) VALUES (%s)", emails)
+        connection.execute("ANALYZE")

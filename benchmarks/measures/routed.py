@@ -2,7 +2,8 @@
 
 Every variant has the same view, serializer, token check and middleware, two processes of four
 threads, and is asked by wrk with 16 connections. They take turns within each round, so that what
-slows the machine down slows all of them down.
+slows the machine down slows all of them down. They are compared by the
+processor time that a request takes, of the web processes and of PostgreSQL; rates are told beside.
 """
 
 import statistics
@@ -14,12 +15,18 @@ from pathlib import Path
 from benchmarks.harness import wrk
 from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import Cluster
+from benchmarks.harness.processor import Meter
 from benchmarks.harness.rows import Fact, Row, by_round
 from benchmarks.harness.sampler import Sampler, sessions_begun
 from benchmarks.harness.web import WebServer
 from benchmarks.harness.wrk import Distribution, Load
+from benchmarks.names import seeded
+
+from .login import fill_bare
 
 CONNECTIONS = 16
+# From so many organizations on, the first requests after a start are measured apart.
+FROM_COLD = 1000
 _OWN = "orgmgmt.settings"
 
 
@@ -57,12 +64,16 @@ def _naive(age: int) -> Variant:
 
 
 PLAIN = Variant("plain", "benchmarks.comparators.plain.settings", requests="plain")
+# `startproject`, DRF and simplejwt as their own tutorials put them together.
+STARTPROJECT = Variant(
+    "startproject", "benchmarks.comparators.bare.settings", requests="startproject"
+)
 TENANTS = Variant("django-tenants", "benchmarks.comparators.tenants.settings", requests="tenants")
 CEILINGS = (64, 128, 256)
 OURS = {ceiling: _ours(ceiling) for ceiling in CEILINGS}
 NAIVE = {age: _naive(age) for age in (0, 60)}
 # Ours and plain next to each other: their ratio is what is asked most.
-ALL = (OURS[64], PLAIN, OURS[128], OURS[256], TENANTS, NAIVE[0], NAIVE[60])
+ALL = (OURS[64], PLAIN, OURS[128], STARTPROJECT, OURS[256], TENANTS, NAIVE[0], NAIVE[60])
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,15 @@ def affordable(
 @dataclass
 class _Seen:
     loads: list[Load] = field(default_factory=list)
+    web_ms: list[float] = field(default_factory=list)
+    postgres_ms: list[float] = field(default_factory=list)
     hit_rates: list[float] = field(default_factory=list)
+
+    @property
+    def processor_ms(self) -> list[float]:
+        """Of one request, by turns."""
+        return [sum(both) for both in zip(self.web_ms, self.postgres_ms, strict=True)]
+
     connections: int = 0
     most_of_a_process: int = 0
     rss_mb: float = 0.0
@@ -110,7 +129,7 @@ def prepare(
     clock: Clock,
     count: int,
     *,
-    whose: Collection[str] = ("product", "plain", "tenants"),
+    whose: Collection[str] = ("product", "plain", "startproject", "tenants"),
 ) -> dict[str, Path]:
     """Databases, schemas and tokens of the comparators; files of requests by whose they are."""
     clock.say(f"tokens of {count} organizations")
@@ -124,6 +143,13 @@ def prepare(
     )
     with cluster.superuser("bench_plain") as connection:
         connection.execute("ANALYZE")
+    if "startproject" in files:
+        fill_bare(cluster, seeded(count))
+        cluster.task_quietly(
+            "bare_tokens",
+            *("--count", count, "--file", files["startproject"]),
+            environment={"DJANGO_SETTINGS_MODULE": STARTPROJECT.settings},
+        )
     if "tenants" in files:
         clock.say(f"{count} schemas of django-tenants")
         cluster.create_database("bench_tenants")
@@ -143,14 +169,15 @@ def measure(
     cells: Sequence[Cell],
     variants: Sequence[Variant] = ALL,
     focus: Collection[Variant] = (),
+    focused: int = 0,
     rounds: int,
     wrk_seconds: int,
     seconds: float,
 ) -> list[Row]:
     """A row for each variant in each cell, and its ratio to plain.
 
-    focus: what goals compare has as many rounds again, in the cells with most organizations, where
-    time is left.
+    focus: what goals compare has so many rounds more (focused), in the cells with most
+    organizations, where time is left.
     """
     seen = {(cell, variant.name): _Seen() for cell in cells for variant in variants}
     with ExitStack() as scope:
@@ -163,6 +190,16 @@ def measure(
                 environment=variant.environment,
             )
             servers[variant.name] = scope.enter_context(server)
+
+        cold = {
+            (cell, variant.name): _cold(
+                cluster, servers[variant.name], cell, files[variant.requests], wrk_seconds
+            )
+            for cell in cells
+            if cell.organizations >= FROM_COLD
+            for variant in variants
+            if variant in focus
+        }
 
         def play(number: int, cells: Sequence[Cell], variants: Sequence[Variant]) -> None:
             first = number % len(variants)
@@ -186,24 +223,48 @@ def measure(
             done = number + 1
         most = max(cell.organizations for cell in cells)
         largest = [cell for cell in cells if cell.organizations == most]
-        focused = [variant for variant in variants if variant in focus]
+        chosen = [variant for variant in variants if variant in focus]
         left = seconds - (clock.passed() - began)
-        if focused and left > len(largest) * len(focused) * (wrk_seconds + 1):
-            for number in clock.rounds(rounds, seconds=left):
-                play(done + number, largest, focused)
+        if chosen and left > len(largest) * len(chosen) * (wrk_seconds + 1):
+            for number in clock.rounds(focused, seconds=left):
+                play(done + number, largest, chosen)
     rows = []
     for cell in cells:
-        base = [load.per_second for load in seen[cell, PLAIN.name].loads]
+        base = seen[cell, PLAIN.name]
         for variant in variants:
             key = f"routed/{cell.name}/{variant.name}"
-            row = _row(key, variant, seen[cell, variant.name])
-            rows.append(row)
+            its = seen[cell, variant.name]
+            rate = _row(key, variant, its)
+            rows += [rate, _processor(key, its)]
             if variant != PLAIN:
-                rows.append(by_round(f"{key}/of plain", "ratio", row.values, base))
-            if NAIVE[0] in variants and variant.name.startswith("ours"):
-                naive = [load.per_second for load in seen[cell, NAIVE[0].name].loads]
-                rows.append(by_round(f"{key}/of naive", "ratio", row.values, naive))
+                per_second = [load.per_second for load in base.loads]
+                rows.append(by_round(f"{key}/rate of plain", "ratio", rate.values, per_second))
+            if (cell, variant.name) in cold and variant != PLAIN:
+                own, plains = cold[cell, variant.name], cold[cell, PLAIN.name]
+                rows.append(by_round(f"{key}/cold of plain", "ratio", [plains], [own]))
+            compared = {"plain": PLAIN, "naive": NAIVE[0], "startproject": STARTPROJECT}
+            for name, other in compared.items():
+                if other in variants and variant != other:
+                    theirs = seen[cell, other.name].processor_ms
+                    rows.append(by_round(f"{key}/of {name}", "ratio", theirs, its.processor_ms))
     return rows
+
+
+def _cold(cluster: Cluster, server: WebServer, cell: Cell, file: Path, wrk_seconds: int) -> float:
+    """Processor time of a request, in ms, of a server that has just been started. Then each
+    organization is touched once."""
+    server.restart()
+    with Meter(cluster, server) as used:
+        load = wrk.run(
+            server.address,
+            file,
+            connections=CONNECTIONS,
+            seconds=wrk_seconds,
+            count=cell.organizations,
+            distribution=cell.distribution,
+        )
+    wrk.touch(server.address, file, cell.organizations)
+    return 1000 * used.seconds / max(1, load.requests)
 
 
 def _server_name(variant: Variant) -> str:
@@ -236,9 +297,12 @@ def _turn(
         load(1)  # Of what has just been started, connections are not open yet.
     with cluster.superuser() as connection, Sampler(cluster) as sampler:
         before = sessions_begun(connection)
-        measured = load(wrk_seconds)
+        with Meter(cluster, server) as used:
+            measured = load(wrk_seconds)
         begun = sessions_begun(connection) - before
     seen.loads.append(measured)
+    seen.web_ms.append(1000 * used.web_seconds / max(1, measured.requests))
+    seen.postgres_ms.append(1000 * used.postgres_seconds / max(1, measured.requests))
     if variant.requests == "product" and measured.requests:
         seen.hit_rates.append(max(0.0, 1 - begun / measured.requests))
     seen.connections = max(seen.connections, sampler.held(server.name))
@@ -247,6 +311,16 @@ def _turn(
     seen.rss_mb = max([seen.rss_mb, *(each / 2**20 for each in server.worker_rss_bytes())])
     if variant.hoards and cell.organizations >= 100:
         server.restart()
+
+
+def _processor(key: str, seen: _Seen) -> Row:
+    """Of one request."""
+    facts: dict[str, Fact] = {
+        "web_ms": statistics.median(seen.web_ms),
+        "postgres_ms": statistics.median(seen.postgres_ms),
+        "turns": len(seen.web_ms),
+    }
+    return Row(f"{key}/processor", "ms", tuple(seen.processor_ms), facts)
 
 
 def _row(key: str, variant: Variant, seen: _Seen) -> Row:

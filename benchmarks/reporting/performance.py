@@ -54,16 +54,24 @@ SECTIONS = (
         (
             "Logins at concurrency 8 came to {login/concurrency 8}, where the cores could have "
             "computed hashes at {login/hashes that the cores could compute}.",
-            "That is a share of {login/of the hashes}.",
+            "Of a login's {login/concurrency 8/processor} of processor time its hash is "
+            "{login/of the hashes}.",
             "Look-ups came to {look-up/ours}, where a bare DRF view with the same body and one "
             "query came to {look-up/bare} behind the middleware of `startproject` and to "
             "{look-up/bare, no middleware} behind none.",
-            "The ratios are {look-up/of bare} and {look-up/of bare, no middleware}.",
+            "In processor time ours took {look-up/ours/processor}, and the bare ones "
+            "{look-up/bare/processor} and {look-up/bare, no middleware/processor}: the ratios are "
+            "{look-up/of bare} and {look-up/of bare, no middleware}.",
         ),
     ),
     Section(
         "Routed view",
         (
+            "What follows compares the processor time of a request, of the web processes and of "
+            "PostgreSQL: with 100 organizations {routed/100 uniform/ours, ceiling 128/processor}, "
+            "of which {routed/100 uniform/ours, ceiling 128/processor:postgres_ms} ms of "
+            "PostgreSQL's, for plain's {routed/100 uniform/plain/processor} and "
+            "{routed/100 uniform/plain/processor:postgres_ms} ms.",
             "With one organization the view reached {routed/1 uniform/ours, ceiling 128/of plain} "
             "of plain.",
             "With 10 it reached {routed/10 uniform/ours, ceiling 128/of plain} uniformly and "
@@ -72,6 +80,11 @@ SECTIONS = (
             "{routed/100 uniform/ours, ceiling 128/of plain} uniformly and "
             "{routed/100 zipf/ours, ceiling 128/of plain} by Zipf, and held "
             "{routed/100 uniform/ours, ceiling 128:connections} connections in two processes.",
+            "By rate that was {routed/100 uniform/ours, ceiling 128/rate of plain} and "
+            "{routed/100 zipf/ours, ceiling 128/rate of plain}.",
+            "Of what `startproject`, DRF and simplejwt take for the same view it reached "
+            "{routed/100 uniform/ours, ceiling 128/of startproject} uniformly, and plain reached "
+            "{routed/100 uniform/plain/of startproject}.",
             "With 100 and a ceiling of 64 it reached "
             "{routed/100 uniform/ours, ceiling 64/of plain} uniformly and "
             "{routed/100 zipf/ours, ceiling 64/of plain} by Zipf.",
@@ -89,6 +102,9 @@ SECTIONS = (
             "{routed/1000 zipf/ours, ceiling 64:errors} errors.",
             "There {routed/1000 zipf/ours, ceiling 64:hit_rate} of the requests needed no new "
             "connection.",
+            "In the first seconds after a start, with no connection open, it reached "
+            "{routed/1000 zipf/ours, ceiling 64/cold of plain} with that ceiling and "
+            "{routed/1000 zipf/ours, ceiling 256/cold of plain} with one of 256.",
             "With a ceiling of 256 it reached {routed/1000 zipf/ours, ceiling 256/of plain} of "
             "plain by Zipf and {routed/1000 uniform/ours, ceiling 256/of plain} uniformly.",
             "Over 3,000 organizations by Zipf it reached "

@@ -24,7 +24,7 @@ from benchmarks.measures.reference import create_milliseconds, hash_milliseconds
 from benchmarks.names import seeded
 
 COUNT = 12
-VARIANTS = (routed.OURS[64], routed.PLAIN, routed.NAIVE[60], routed.TENANTS)
+VARIANTS = (routed.OURS[64], routed.PLAIN, routed.STARTPROJECT, routed.NAIVE[60], routed.TENANTS)
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 

@@ -23,7 +23,7 @@ def row(key: str, value: float, **facts: Fact) -> Row:
 
 def test_nothing_measured_is_neither_met_nor_missed() -> None:
     assert {each.met for each in judge(Rows())} == {None}
-    assert len(GOALS) == 21
+    assert len(GOALS) == 23
 
 
 CREATE = (row("reference/hash", 34), row("reference/create database", 50))
@@ -31,9 +31,9 @@ CEILING = row("reference/ceiling", 64)
 MIGRATE = "migrate/1000"
 # By a part of the goal's name and of what is wanted: rows that meet it, and rows that miss it.
 CASES: dict[tuple[str, str], tuple[tuple[Row, ...], tuple[Row, ...]]] = {
-    ("with a spare, sequential", "40 ms"): (
-        (*CREATE, row("sign-up/spare/sequential", 73)),
-        (*CREATE, row("sign-up/spare/sequential", 75)),
+    ("with a spare, sequential", "20 ms"): (
+        (*CREATE, row("sign-up/spare/sequential", 53)),
+        (*CREATE, row("sign-up/spare/sequential", 55)),
     ),
     ("by template, sequential", "1.5"): (
         (*CREATE, row("sign-up/template/sequential", 109)),
@@ -51,14 +51,14 @@ CASES: dict[tuple[str, str], tuple[tuple[Row, ...], tuple[Row, ...]]] = {
         (CEILING, row("sign-up/spare/concurrency 32", 20, failures=0, most_of_a_process=65)),
     ),
     # By the worse of both distributions.
-    ("100 organizations, ceiling 128", "0.9"): (
+    ("100 organizations, ceiling 128", "0.95"): (
         (
-            row("routed/100 uniform/ours, ceiling 128/of plain", 0.9),
-            row("routed/100 zipf/ours, ceiling 128/of plain", 0.95),
+            row("routed/100 uniform/ours, ceiling 128/of plain", 0.95),
+            row("routed/100 zipf/ours, ceiling 128/of plain", 0.97),
         ),
         (
-            row("routed/100 uniform/ours, ceiling 128/of plain", 0.89),
-            row("routed/100 zipf/ours, ceiling 128/of plain", 0.95),
+            row("routed/100 uniform/ours, ceiling 128/of plain", 0.94),
+            row("routed/100 zipf/ours, ceiling 128/of plain", 0.97),
         ),
     ),
     ("growth of memory", "5 %"): (
@@ -92,6 +92,6 @@ def test_rows_of_fewer_organizations_prove_nothing() -> None:
 
 
 def test_a_goal_in_json_says_what_was_wanted_and_what_was_measured() -> None:
-    told = judged("look-up", "0.8", row("look-up/of bare", 0.8123456)).as_json()
+    told = judged("look-up", "0.85", row("look-up/of bare", 0.8823456)).as_json()
 
-    assert (told["measured"], told["limit"], told["met"]) == (0.8123, 0.8, True)
+    assert (told["measured"], told["limit"], told["met"]) == (0.8823, 0.85, True)

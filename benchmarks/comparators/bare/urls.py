@@ -1,12 +1,16 @@
-"""One view: an organization by its name, by one indexed query, with nothing validated."""
+"""Two views, each with one indexed query: an organization by its name, and the caller's account by
+simplejwt's token."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.urls import path
+from rest_framework import serializers
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
+from rest_framework_simplejwt.authentication import JWTAuthentication
 
 
 class BareOrganization(models.Model):
@@ -39,4 +43,50 @@ class LookUpView(APIView):
         )
 
 
-urlpatterns = [path("org/get", LookUpView.as_view())]
+class BareUser(models.Model):
+    """A user as simplejwt looks one up."""
+
+    email = models.EmailField(max_length=254)
+    is_admin = models.BooleanField()
+    is_active = models.BooleanField()
+    created_at = models.DateTimeField()
+    email_verified_at = models.DateTimeField(null=True)
+    is_authenticated = True
+
+    objects: ClassVar = models.Manager["BareUser"]()
+
+    class Meta:
+        app_label = "bare"
+        managed = False
+        db_table = "users"
+
+
+class BareUserOutput(serializers.ModelSerializer[BareUser]):
+    """The product's answer."""
+
+    class Meta:
+        model = BareUser
+        fields = ("id", "email", "is_admin", "is_active", "created_at", "email_verified_at")
+        read_only_fields = fields
+
+
+class TokenAuthentication(JWTAuthentication):
+    """simplejwt's own, with another user model."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user_model = BareUser  # type: ignore[assignment]
+
+
+class MeView(APIView):
+    """`GET /api/v1/me/` with a bearer token."""
+
+    authentication_classes = (TokenAuthentication,)
+    permission_classes = (IsAuthenticated,)
+
+    def get(self, request: Request) -> Response:
+        user: BareUser = request.user  # type: ignore[assignment]
+        return Response(BareUserOutput(user).data)
+
+
+urlpatterns = [path("org/get", LookUpView.as_view()), path("api/v1/me/", MeView.as_view())]

@@ -7,7 +7,7 @@ login and its user, as the product's does. No organization is looked up, entered
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from django.db import connections
+from django.db import connections, router
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
@@ -57,7 +57,7 @@ class BearerAuthentication(BaseAuthentication):
             return None
         if isinstance(found, Exception):
             raise found
-        session = services.find_session(connections["default"], found)
+        session = services.find_session(connections[router.db_for_read(LoginSession)], found)
         trail.identify("user", session.user_id)
         return session.user, session
 
