@@ -77,7 +77,7 @@ requirements: venv ## Pin requirements/*.in with hashes; pins that still fit sta
 	done
 
 # TMPDIR says where the databases lie: on a disk, not in memory, or fsync costs nothing.
-bench: need-bench ## Compare speed with the alternatives, up to 100 organizations (10 minutes)
+bench: need-bench ## Compare speed with the alternatives, up to 100 organizations (16 minutes)
 	@$(PY) -m benchmarks.bench $(ARGS)
 
 clean: ## Remove .venv, caches and results; the databases in .data and the secrets stay
