@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.http import HttpRequest
 
 from organizations import tenancy
@@ -78,8 +77,10 @@ def logged_in(request: HttpRequest, credential: Credential) -> Iterator[LoginSes
         known = registry.known(credential.organization_id)
         try:
             session = _enter(request, credential, known, scope)
-        except RouteChanged:
-            # Known too long. Nothing was sent.
+        except (RouteChanged, OrganizationMismatch):
+            # Known too long, maybe by an earlier slug. Nothing was sent.
+            if known is None:
+                raise
             session = _enter(request, credential, None, scope)
         yield session
 
@@ -88,22 +89,15 @@ def _enter(
     request: HttpRequest, credential: Credential, known: Tenant | None, scope: ExitStack
 ) -> LoginSession:
     tenant = tenant_of_credential(request, credential, known=known)
-    with ExitStack() as entered:
-        entered.enter_context(tenancy.override(tenant))
-        try:
+    try:
+        with ExitStack() as entered:
+            entered.enter_context(tenancy.override(tenant))
             session = services.session_of(credential)
-        except OrganizationNotFound as error:
-            raise InvalidToken from error
-        except DatabaseError as error:
-            refusal = registry.refusal_after_loss(tenant)
-            if refusal is None:
-                raise
-            raise (
-                InvalidToken() if isinstance(refusal, OrganizationNotFound) else refusal
-            ) from error
-        # Keep it active. If the login is invalid, `entered` has already left it.
-        scope.push(entered.pop_all())
-        return session
+            # Keep it active. If the login is invalid, `entered` leaves it.
+            scope.push(entered.pop_all())
+            return session
+    except OrganizationNotFound as error:
+        raise InvalidToken from error
 
 
 def tenant_of_credential(

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from django.db import connections
+from django.conf import settings
+from django.db import OperationalError, connections
 
-from .errors import OrganizationNotFound, OrganizationSuspended
+from .errors import OrganizationNotFound, OrganizationSuspended, ServerUnavailable
 from .migrating.skew import refuse_outdated
 from .models import Organization
 from .naming import name_digest, name_digests
@@ -28,15 +29,19 @@ class MasterDirectory:
     def confirm(self, tenant: Tenant) -> None:
         """Raise what tenant_by_id raises now, and RouteChanged if it finds another route.
 
-        In a transaction of the master it asks in a session of its own: a snapshot can be older than
-        the connection that is being confirmed.
+        In a session of its own: a transaction's snapshot can be older than the connection that is
+        being confirmed, and nobody ends Django's in a thread without a request. Through a pooler
+        that is asked too often.
         """
         values = {"value": tenant.organization_id, "usable": _USABLE}
-        if connections["default"].in_atomic_block:
-            with open_session() as session:
-                row = session.connection.execute(_BY_ID.encode(), values).fetchone()
-        else:
+        if settings.MASTER_DB_DIRECT is not None and not connections["default"].in_atomic_block:
             row = _row(_BY_ID, values)
+        else:
+            try:
+                with open_session() as session:
+                    row = session.connection.execute(_BY_ID.encode(), values).fetchone()
+            except ServerUnavailable as error:
+                raise OperationalError(str(error)) from error
         found = _found(row, named=tenant.slug)
         if (found.slug, found.key, found.place) != (tenant.slug, tenant.key, tenant.place):
             raise RouteChanged

@@ -323,6 +323,18 @@ class MigrationFailed(OrganizationError):
         super().__init__(f"The database of {name!r} was not migrated: {reason}")
 
 
+class SessionEnded(OrganizationError):
+    """A suspension, or an operator, ended the session of a job, which runs again."""
+
+    code = "session_ended"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The session with the database of {name!r} was ended while the job used it. It runs "
+            "again."
+        )
+
+
 class MigrationsIncoherent(OrganizationError):
     """The tenant apps' migrations in the code are inconsistent, so no database can be made."""
 

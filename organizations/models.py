@@ -157,9 +157,7 @@ class Organization(models.Model):
     sealed_audit_key = models.TextField(editable=False, blank=True)
     # Set with each change of status, place or schema that requests must notice at once, until the
     # sessions from before have ended: postgres/fence.py.
-    pending_fence = models.CharField(
-        max_length=32, blank=True, default="", db_default="", editable=False
-    )
+    pending_fence = models.TextField(blank=True, default="", db_default="", editable=False)
     # Of its database's migrations (a SchemaVersion); empty: unknown.
     fingerprint = models.CharField(max_length=64, blank=True, default="", editable=False)
     # Tries since the last success, including a running one; when that success ended; the last

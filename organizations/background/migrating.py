@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from organizations.errors import MigrationFailed, OrganizationBusy, OtherCode
+from organizations.errors import MigrationFailed, OrganizationBusy, OtherCode, SessionEnded
 from organizations.migrating.engine import Engine, Target
 from organizations.migrating.fleet import migrate_one
 from organizations.migrating.results import Kind
@@ -15,7 +15,8 @@ def migrate(
     """Migrate every tenant app, or one, to its newest migration, or one app to the given one.
 
     fingerprint: what the database has afterwards, by the code of the requester; empty: any. Raises
-    OtherCode, MigrationUnknown, MigrationFailed, OrganizationBusy and ServerUnavailable.
+    OtherCode, MigrationUnknown, MigrationFailed, SessionEnded, OrganizationBusy and
+    ServerUnavailable.
     """
     engine = _engine(label, name)
     if fingerprint not in ("", engine.fingerprint):
@@ -23,6 +24,8 @@ def migrate(
     result = migrate_one(organization, engine)
     if result.kind == Kind.BUSY:
         raise OrganizationBusy(organization.name)
+    if result.kind == Kind.FAILED and result.was_ended:
+        raise SessionEnded(organization.name)
     if result.kind == Kind.FAILED:
         raise MigrationFailed(organization.name, result.error)
 

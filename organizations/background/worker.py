@@ -74,6 +74,7 @@ class JobWorker:
             logger.error("databases cannot be created or migrated", extra={"reason": sentence})
         if self._once:
             stalled.hand_back()
+            fence_pending()
             self._drain()
             return
         threads = [threading.Thread(target=self._rescue, name="stalled jobs")]

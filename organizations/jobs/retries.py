@@ -21,6 +21,7 @@ from organizations.errors import (
     OrganizationMigrating,
     OtherCode,
     ServerUnavailable,
+    SessionEnded,
     TookTooLong,
 )
 from organizations.postgres.trouble import cause_of
@@ -35,6 +36,7 @@ TRANSIENT = (
     OrganizationMigrating,
     OtherCode,
     ServerUnavailable,
+    SessionEnded,
     TookTooLong,
     TooBusy,
     InterfaceError,
@@ -55,10 +57,12 @@ def pause_seconds(
     """
     if isinstance(error, JobAborted):
         return 0.0  # The worker is stopping: another takes the job at once.
-    if isinstance(cause_of(error), psycopg.errors.AdminShutdown):
-        tries = math.inf  # The fence ended its session: no fault of the job.
     if tries is None:
         tries = settings.JOB_TRIES
+        if isinstance(cause_of(error), psycopg.errors.AdminShutdown | SessionEnded):
+            # The fence ended its session: no fault of the job's. But an organization's own SQL can
+            # do the same.
+            tries *= 3
     if not isinstance(error, TRANSIENT) or attempts + 1 >= tries:
         return None
     jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret

@@ -27,7 +27,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """One organization's result. error: empty unless it failed. seconds: of the database's work."""
+    """One organization's result. error: empty unless it failed. seconds: of the database's work.
+
+    was_ended: it failed because its session was terminated, as by the fence.
+    """
 
     organization_id: int
     name: str
@@ -39,6 +42,7 @@ class Result:
     unapplied: tuple[Key, ...] = ()
     error: str = ""
     seconds: float = 0.0
+    was_ended: bool = False
 
     @classmethod
     def of(cls, organization: Organization, kind: Kind, *, error: str = "") -> "Result":

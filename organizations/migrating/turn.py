@@ -17,6 +17,7 @@ from organizations.errors import (
     MigrationHalfDone,
     OrganizationError,
     ServerUnavailable,
+    SessionsRemain,
 )
 from organizations.models import Organization
 from organizations.naming import name_key as key_of
@@ -63,8 +64,17 @@ def take(
             session.unlock(key_of(organization.name))
         raise
     if found is not None and result.fingerprint not in (None, found.fingerprint):
-        fence_by(session, organization)  # Found older than recorded, by a look for example.
+        _fence_if_older(session, organization)
     return result
+
+
+def _fence_if_older(session: ServerSession, organization: Organization) -> None:
+    """By a look for example. The result is recorded, and the others go on."""
+    try:
+        fence_by(session, organization)
+    except SessionsRemain as error:
+        facts = {"organization": organization.pk}
+        logger.error("organization not fenced", extra=facts, exc_info=error)
 
 
 def _work(
@@ -156,7 +166,16 @@ def _failed(nothing: Result, error: Exception, *, seconds: float) -> Result:
         extra={"organization": nothing.organization_id, "error": text},
         exc_info=_for_log(error),
     )
-    return replace(nothing, kind=Kind.FAILED, error=text, seconds=seconds)
+    return replace(
+        nothing, kind=Kind.FAILED, error=text, seconds=seconds, was_ended=_was_ended(error)
+    )
+
+
+def _was_ended(error: BaseException | None) -> bool:
+    """Whether its session was terminated, as by the fence."""
+    while error is not None and not isinstance(error, psycopg.errors.AdminShutdown):
+        error = error.__cause__
+    return error is not None
 
 
 def _with_first(text: str, error: Exception, before: str) -> str:

@@ -6,32 +6,36 @@ organizations/postgres/fence.py.
 
 from django.db import migrations, models
 
-# A fingerprint that goes back lacks a migration that the one before had. What schema_versions does
-# not know counts as going back. `orgmgmt.same_route`: re-encrypting a password does not change it.
+# A mark is 32 random hexadecimal digits, and the roles that the organization had before. A
+# fingerprint that goes back lacks a migration that the one before had; what schema_versions does not
+# know counts as going back. `orgmgmt.same_route`: re-encrypting a password does not change it.
 MARK = """
 CREATE FUNCTION public.organizations_mark_fence() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NEW.status = 'deleted' THEN
+    IF OLD.status = 'deleting' AND NEW.status = 'deleted' THEN
         NEW.pending_fence := '';
         RETURN NEW;
     END IF;
-    IF NEW.pending_fence <> OLD.pending_fence
-        OR coalesce(current_setting('orgmgmt.same_route', true), '') = 'on'
-    THEN
+    IF coalesce(current_setting('orgmgmt.same_route', true), '') = 'on' THEN
         RETURN NEW;
     END IF;
     IF (OLD.status = 'active' AND NEW.status <> 'active')
         OR (OLD.key, OLD.slug, OLD.database_name, OLD.role_name, OLD.sealed_password)
             IS DISTINCT FROM
            (NEW.key, NEW.slug, NEW.database_name, NEW.role_name, NEW.sealed_password)
-        OR (OLD.fingerprint NOT IN ('', NEW.fingerprint) AND NOT coalesce((
+        OR (OLD.fingerprint <> NEW.fingerprint AND NOT coalesce((
             SELECT after.migrations @> before.migrations
             FROM public.schema_versions AS before, public.schema_versions AS after
             WHERE before.fingerprint = OLD.fingerprint AND after.fingerprint = NEW.fingerprint
         ), false))
     THEN
-        NEW.pending_fence := replace(gen_random_uuid()::text, '-', '');
+        NEW.pending_fence := concat_ws(
+            ' ',
+            replace(gen_random_uuid()::text, '-', ''),
+            OLD.role_name,
+            nullif(substr(OLD.pending_fence, 34), '')
+        );
     END IF;
     RETURN NEW;
 END
@@ -56,9 +60,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="organization",
             name="pending_fence",
-            field=models.CharField(
-                blank=True, db_default="", default="", editable=False, max_length=32
-            ),
+            field=models.TextField(blank=True, db_default="", default="", editable=False),
         ),
         migrations.AddIndex(
             model_name="organization",

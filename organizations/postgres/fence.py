@@ -15,12 +15,13 @@ import logging
 import time
 
 import psycopg
+from django.db import connections
 from psycopg import sql
 
 from organizations.errors import OrganizationError, SessionsRemain
 from organizations.models import Organization
 
-from . import identity
+from .identity import Identity
 from .sessions import ServerSession, open_session
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ logger = logging.getLogger(__name__)
 FENCE_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
 
-_MARK = "SELECT pending_fence FROM organizations WHERE id = %s"
+_MARK = "SELECT pending_fence, key, role_name FROM organizations WHERE id = %s"
+_COMMENT = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s"
 # Only its own mark: another change may have been committed since.
 _DONE = sql.SQL("UPDATE organizations SET pending_fence = '' WHERE id = %s AND pending_fence = %s")
 _SESSIONS = "SELECT coalesce(array_agg(pid), '{}') FROM pg_stat_activity WHERE usename = %s"
@@ -53,12 +55,16 @@ def fence(organization: Organization) -> None:
 
 def fence_by(session: ServerSession, organization: Organization) -> None:
     """The same, by an open session."""
-    mark = session.value(_MARK, (organization.pk,))
-    if not mark:
+    row = session.connection.execute(_MARK.encode(), (organization.pk,)).fetchone()
+    if row is None or not row[0]:
         return
-    if _is_ours(session, organization):
+    mark, key, role = row
+    # The mark names the roles that it had before.
+    for each in dict.fromkeys([*mark.split()[1:], role]):
+        if not _is_ours(session, each, key):
+            continue
         began = time.monotonic()
-        ended = _end_all(session, organization)
+        ended = _end_all(session, organization.name, each)
         seconds = round(time.monotonic() - began, 3)
         facts = {"organization": organization.pk, "sessions": ended, "seconds": seconds}
         logger.info("sessions ended by the fence", extra=facts)
@@ -79,28 +85,31 @@ def fence_pending() -> tuple[list[str], list[str]]:
     return done, failed
 
 
-def _is_ours(session: ServerSession, organization: Organization) -> bool:
-    """Whether the role is this row's, and not another installation's of the same name.
+def mark_no_fence() -> None:
+    """Mark no fence in the master's open transaction: it changes no route of this installation."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SET LOCAL orgmgmt.same_route = 'on'")
+
+
+def _is_ours(session: ServerSession, role: str, key: str) -> bool:
+    """Whether the role is this row's, and not another installation's. Raises InstallationUnclaimed.
 
     An organization from before identities (identify_orgs) has none, and is ours.
     """
-    found = identity.find(session, role=organization.role_name, database=organization.database_name)
-    whose = found.identity
-    if not found.has_role:
-        return False
-    return whose is None or (whose.installation, whose.key) == (
-        session.installation,
-        organization.key,
-    )
+    installation = session.installation
+    row = session.connection.execute(_COMMENT.encode(), (role,)).fetchone()
+    if row is None:
+        return False  # It is gone.
+    whose = Identity.read(row[0])
+    return whose is None or (whose.installation, whose.key) == (installation, key)
 
 
-def _end_all(session: ServerSession, organization: Organization) -> int:
+def _end_all(session: ServerSession, name: str, role: str) -> int:
     """Terminate what is open now, and wait until it ended. Returns the number of sessions.
 
     What opens later is not waited for: it asks the master first. So a client that reconnects
     without pause does not keep the fence from ending.
     """
-    role = organization.role_name
     found = left = session.value(_SESSIONS, (role,))
     until = time.monotonic() + FENCE_SECONDS
     while left:
@@ -120,5 +129,5 @@ def _end_all(session: ServerSession, organization: Organization) -> int:
         time.sleep(_LOOK_SECONDS)
         left = session.value(_LEFT, (role, left))
         if left and time.monotonic() > until:
-            raise SessionsRemain(organization.name, left)
+            raise SessionsRemain(name, left)
     return len(found)

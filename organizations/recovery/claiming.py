@@ -10,6 +10,7 @@ from organizations.errors import MasterStillThere, NothingToClaim
 from organizations.models import Installation, Organization, SpareDatabase, Template, random_key
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity, installation
+from organizations.postgres.fence import mark_no_fence
 from organizations.postgres.identity import Expected, Found, Identity, State
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning import spares, templates
@@ -160,7 +161,8 @@ def claim_installation(*, new: bool) -> Claimed:
                 replace(found, installation=key).write(role)
                 identified += 1
         elif new:
-            # On the same server everything the rows name belongs to the original.
+            # On the same server everything the rows name belongs to the original, sessions too.
+            mark_no_fence()
             closed = Organization.objects.live().update(
                 status=Status.SUSPENDED,
                 status_reason=_NOT_OURS,

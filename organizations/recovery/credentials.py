@@ -2,11 +2,12 @@
 
 import logging
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.apps import apps
-from django.db import connections, models, transaction
+from django.db import models, transaction
 from psycopg import sql
 
 from organizations.audit import recorded
@@ -15,8 +16,8 @@ from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization, SpareDatabase
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity
-from organizations.postgres.fence import fence
-from organizations.postgres.roles import set_password
+from organizations.postgres.fence import fence, mark_no_fence
+from organizations.postgres.roles import end_sessions, set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.undoing import expected
 from organizations.secrets import new_audit_key, reseal, seal, unseal
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _PREFIX = "sealed_"
 _SAMPLE = 5
 _WAIT_SECONDS = 10.0
+# How long a log-in can take to show in pg_stat_activity.
+_LOGGING_IN_SECONDS = 0.1
 
 
 # --- Changed ------------------------------------------------------------------------------------
@@ -42,15 +45,9 @@ def reseal_credentials() -> int:
         # Spare databases first: one that is taken before its turn becomes an organization.
         for pk in model._base_manager.values_list("pk", flat=True).iterator():
             with transaction.atomic(using="default"):
-                _keep_routes()
+                mark_no_fence()
                 count += _reseal_one(model, names, pk)
     return count
-
-
-def _keep_routes() -> None:
-    """Mark no fence in this transaction: the passwords stay the same (migrations/0009_fence.py)."""
-    with connections["default"].cursor() as cursor:
-        cursor.execute("SET LOCAL orgmgmt.same_route = 'on'")
 
 
 def _sealed() -> Iterator[tuple[type[models.Model], list[str]]]:
@@ -142,9 +139,13 @@ def reset(organization: Organization) -> None:
         with session.connection.transaction():
             set_password(session, role=organization.role_name, password=password)
             _update(session, organization, facts)
-    fence(organization)
     with recorded("credentials.reset", organization):
         organization.refresh_from_db()
+    fence(organization)
+    # Of whoever has the old password and asks nobody: also one that was logging in just now.
+    time.sleep(_LOGGING_IN_SECONDS)
+    with open_session() as session, session.membership(organization.role_name):
+        end_sessions(session, organization.role_name)
     logger.info("credentials reset", extra={"organization": organization.pk})
 
 

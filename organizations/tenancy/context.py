@@ -14,6 +14,8 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from django.db import Error as DatabaseError
+
 from . import registry
 from .errors import NoTenant
 from .tenant import Tenant
@@ -92,8 +94,9 @@ class override(ContextDecorator):  # noqa: N801 - named as Django names its own 
     tenant: a Tenant, or None for a block in which every tenant query must fail.
     Also a decorator for functions and coroutine functions. Refuses generator functions, whose
     caller would run inside the tenant between steps; use `iterate`.
-    Raises RegistryFull when no alias is free. Restores when the block raises, and when blocks end
-    in a different order than they began.
+    Raises RegistryFull when no alias is free; and, in place of a DatabaseError by which the block
+    lost its connection, why a request's organization is not served any more. Restores when the
+    block raises, and when blocks end in a different order than they began.
     """
 
     def __init__(self, tenant: Tenant | None) -> None:
@@ -116,10 +119,15 @@ class override(ContextDecorator):  # noqa: N801 - named as Django names its own 
         entry, self._entry = self._entry, None
         if entry is None:
             return
+        refusal = None
+        if isinstance(exc, DatabaseError) and entry.tenant is not None:
+            refusal = registry.refusal_after_loss(entry.tenant)
         # Remove this entry wherever it is: a generator may end later than a block that began after
         # it, and restoring "what was before" would reactivate a finished tenant.
         _stack.set(tuple(other for other in _stack.get() if other is not entry))
         entry.close()
+        if refusal is not None:
+            raise refusal from exc
 
     def __call__(self, func: F) -> F:
         if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):

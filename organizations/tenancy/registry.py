@@ -115,12 +115,12 @@ def refusal_after_loss(tenant: Tenant) -> Exception | None:
     wrapper: Any = getattr(connections._connections, tenant.alias, None)  # type: ignore[attr-defined]
     if not tenant.is_routed or not getattr(wrapper, "is_lost", False):
         return None
-    forget(tenant.alias)
     try:
         directory.get().tenant_by_id(tenant.organization_id)
     except DatabaseError:
         return None
     except Exception as refusal:
+        forget(tenant.alias)
         return refusal
     return None
 
@@ -213,6 +213,8 @@ def _register_and_pin(tenant: Tenant) -> None:
             if alias not in _recency:
                 _evict_until_one_fits()
             if asks_master or not _is_current(alias, place):
+                if (before := _aliases().organizations.get(alias)) is not None:
+                    config.share = before.share  # Its threads may still be at work.
                 _retire(alias)
                 _aliases().organizations[alias] = config
                 _recency[alias] = tenant

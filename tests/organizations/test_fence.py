@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -18,6 +18,7 @@ from pytest_django import Settings
 from accounts.models import User
 from organizations import directory as directory_module
 from organizations import lifecycle, tenancy
+from organizations.directory import MasterDirectory
 from organizations.errors import OrganizationSuspended, SessionsRemain, WrongState
 from organizations.migrating.engine import Engine, Target
 from organizations.migrating.turn import migrate_one
@@ -28,7 +29,7 @@ from organizations.postgres.fence import fence, fence_pending
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import code, versions
 from organizations.recovery import credentials
-from organizations.tenancy import Tenant, directory, guard, registry
+from organizations.tenancy import Tenant, WrongTenant, directory, guard, registry
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import wait_for
 
@@ -78,15 +79,24 @@ def code_of(response: Any) -> tuple[int, str | None]:
 
 # --- Without asking -----------------------------------------------------------------------------
 def test_a_kept_connection_asks_nobody_and_a_new_one_asks_once(
-    served: Company, client: Client
+    served: Company, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with CaptureQueriesContext(connections["default"]) as asked:
+    asked: list[Tenant] = []
+    confirm = MasterDirectory.confirm
+
+    def count(self: MasterDirectory, tenant: Tenant) -> None:
+        asked.append(tenant)
+        confirm(self, tenant)
+
+    monkeypatch.setattr(MasterDirectory, "confirm", count)
+    with CaptureQueriesContext(connections["default"]) as queries:
         assert client.get(ME).status_code == 200
-    assert len(asked) == 0
-    end_sessions(served)
-    with CaptureQueriesContext(connections["default"]) as asked:
+        assert asked == []
+        end_sessions(served)
+        queries.initial_queries = len(connections["default"].queries_log)
         assert client.get(ME).status_code == 200
-    assert len(asked) == 1
+    assert asked == [served.tenant]
+    assert len(queries) == 0, "its organization is known"
 
 
 def test_what_suspends_is_heard_by_whoever_keeps_a_connection(
@@ -252,6 +262,9 @@ def test_a_new_credential_ends_the_sessions_of_the_old_and_requests_carry_on(
 
 def test_a_renamed_slug_counts_in_the_next_request(served: Company, client: Client) -> None:
     before = served.organization.slug
+    change_unheard(served, slug="renamed-once")
+    fence(row_of(served))
+    assert client.get(ME, headers={"X-Organization": "renamed-once"}).status_code == 200
     change_unheard(served, slug="renamed-away")
     fence(row_of(served))
     assert code_of(client.get(ME, headers={"X-Organization": before})) == (
@@ -318,6 +331,55 @@ def test_whatever_changes_a_route_marks_it_and_nothing_else_does(served: Company
     assert resealed.pending_fence == "", "re-encrypting a password moved no database"
 
 
+def test_a_change_of_the_role_ends_the_sessions_of_the_one_before(
+    served: Company, superuser: Superuser
+) -> None:
+    """As moves and restores by hand do. Also if it happens twice before the fence."""
+    role = served.organization.role_name
+    for moved in ("orgrole_elsewhere", "orgrole_further"):
+        change_unheard(served, role_name=moved)
+    assert sessions(superuser, served) > 0
+    fence(row_of(served))
+    assert sessions(superuser, served) == 0
+    change_unheard(served, role_name=role)
+    fence(row_of(served))
+
+
+def test_a_connection_is_not_confirmed_by_another_organizations_block(
+    served: Company, client: Client, beta: Company
+) -> None:
+    lifecycle.suspend_organization(row_of(served))
+    other = directory.get().tenant_by_id(beta.organization.pk)
+    with tenancy.override(served.tenant):
+        alias = tenancy.connection().alias
+        with (
+            tenancy.override(other),
+            pytest.raises(WrongTenant),
+            transaction.atomic(using=alias),
+            connections[alias].cursor(),
+        ):
+            pass
+    assert code_of(client.get(ME)) == (403, "organization_suspended")
+
+
+def test_a_statement_that_ends_its_own_session_frees_no_thread_of_the_others(
+    served: Company,
+) -> None:
+    """What an organization's own SQL can do must not renew its share of the threads."""
+    tenant = directory.get().tenant_by_id(served.organization.pk)
+    share = connections.settings[tenant.alias].share
+    with (
+        pytest.raises(OperationalError),
+        tenancy.override(tenant),
+        tenancy.connection().cursor() as cursor,
+    ):
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    registry.forget("org_2000000000")
+    with tenancy.override(tenant):
+        User.objects.exists()
+    assert connections.settings[tenant.alias].share is share
+
+
 def test_a_fingerprint_that_only_grows_marks_nothing(served: Company) -> None:
     names = tuple(sorted(versions.code_migrations()))
     versions.remember(code.fingerprint_of(names), names)
@@ -327,6 +389,12 @@ def test_a_fingerprint_that_only_grows_marks_nothing(served: Company) -> None:
     fence(row_of(served))
     change_unheard(served, fingerprint=code.fingerprint_of(names))
     assert row_of(served).pending_fence == ""
+    change_unheard(served, fingerprint="")
+    fence(row_of(served))
+    change_unheard(served, fingerprint=code.fingerprint_of(names[:-1]))
+    assert row_of(served).pending_fence != "", "what it was before is not known"
+    change_unheard(served, fingerprint=code.fingerprint_of(names))
+    fence(row_of(served))
 
 
 def test_what_a_killed_fence_left_is_finished_by_reconciling(

@@ -83,6 +83,7 @@ BUGS = [
     errors.JobRefused("x"),
     errors.OtherCode(),
     errors.MigrationFailed("Acme", "x"),
+    errors.SessionEnded("Acme"),
     errors.HistoryInconsistent("accounts.0002", lacks="accounts.0001"),
     errors.MigrationHalfDone("accounts.0002"),
     errors.HistoryUnreadable("Acme", "x"),

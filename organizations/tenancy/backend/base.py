@@ -170,6 +170,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.isolation_level = IsolationLevel.READ_COMMITTED
         self._lease, self._is_new, self._was_lost = self._entry(), False, False
         tenant = peek()
+        if tenant is not None and tenant.alias != self.alias:
+            tenant = None  # No request's; its query will be refused.
         try:
             connection = pool.shared.take(self._lease, self._connect)
         except psycopg.OperationalError:

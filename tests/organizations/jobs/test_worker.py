@@ -19,7 +19,7 @@ from pytest_django import Settings
 from organizations import tenancy
 from organizations.background import control, enqueueing, stalled
 from organizations.background.worker import JobWorker, _threads
-from organizations.errors import JobWrongState, ServerUnavailable
+from organizations.errors import JobWrongState, ServerUnavailable, SessionEnded
 from organizations.jobs.frame import Progress, lock_of, organization_job, platform_job
 from organizations.jobs.models import JobProgress
 from organizations.jobs.retries import pause_seconds
@@ -116,7 +116,9 @@ def test_pauses_double_up_to_five_minutes(settings: Settings) -> None:
         assert pause is not None and longest / 2 <= pause <= longest
 
 
-def test_a_job_whose_session_was_ended_is_always_retried(alpha: Company) -> None:
+def test_a_job_whose_session_was_ended_is_retried_for_longer(
+    alpha: Company, settings: Settings
+) -> None:
     """A suspension ends the sessions of jobs too, which is no fault of theirs."""
     with (
         tenancy.override(alpha.tenant),
@@ -124,8 +126,10 @@ def test_a_job_whose_session_was_ended_is_always_retried(alpha: Company) -> None
         pytest.raises(OperationalError) as ended,
     ):
         cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-    assert pause_seconds(ended.value, attempts=1_000) is not None
-    assert pause_seconds(OperationalError(), attempts=1_000) is None
+    for error in (ended.value, SessionEnded("Acme")):
+        assert pause_seconds(error, attempts=settings.JOB_TRIES) is not None
+        assert pause_seconds(error, attempts=3 * settings.JOB_TRIES) is None
+    assert pause_seconds(OperationalError(), attempts=settings.JOB_TRIES) is None
 
 
 def test_a_worker_finishes_what_a_killed_fence_left(alpha: Company) -> None:

@@ -214,12 +214,12 @@ def test_a_pin_is_released_once(alpha: Company) -> None:
         assert registry._pins[alpha.tenant.alias] == 1, "the second release took another's pin"
 
 
-def test_a_new_connection_asks_the_master_once_and_a_kept_one_never(alpha: Company) -> None:
+def test_where_an_organization_is_is_asked_once(alpha: Company) -> None:
     tenant = directory.get().tenant_by_id(alpha.organization.pk)
     with CaptureQueriesContext(connections["default"]) as asked:
         visit_as(tenant, alpha)
         visit_as(tenant, alpha)
-    assert len(asked) == 1, "the fence: once for the connection"
+    assert len(asked) == 0, "the master was asked for what the tenant knows"
 
 
 def test_an_alias_of_another_place_is_read_again(alpha: Company, beta: Company) -> None:
@@ -229,7 +229,7 @@ def test_an_alias_of_another_place_is_read_again(alpha: Company, beta: Company) 
     with CaptureQueriesContext(connections["default"]) as asked:
         visit_as(now, alpha)
         visit_as(now, alpha)
-    assert len(asked) == 2, "who is right, the master knows; and once for the connection"
+    assert len(asked) == 1, "who is right, the master knows"
 
 
 def test_a_tenant_without_a_place_uses_the_registered_alias(alpha: Company) -> None:
