@@ -1,5 +1,6 @@
 """Looks up tenants and their connection settings in the master database."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -20,11 +21,12 @@ class MasterDirectory:
 
     def tenant_by_id(self, organization_id: int) -> Tenant:
         """The tenant. Raises OrganizationNotFound, OrganizationSuspended, OrganizationMigrating."""
-        return _tenant(_BY_ID, organization_id, named="")
+        return _found(_row(_BY_ID, (organization_id, *_USABLE)), named="")
 
     def tenant_by_name(self, name: str) -> Tenant:
         """The tenant, by any spelling. Raises as tenant_by_id does."""
-        return _tenant(_BY_NAME, name_digests(name), named=name)
+        own, *older = name_digests(name)
+        return _found(_row(_BY_NAME, (own, *(older or (own,)), *_USABLE, own)), named=name)
 
     def confirm(self, tenant: Tenant) -> None:
         """Raise what tenant_by_id raises now, and RouteChanged if it finds another route.
@@ -33,7 +35,7 @@ class MasterDirectory:
         being confirmed, and nobody ends Django's in a thread without a request. Through a pooler
         that is asked too often.
         """
-        values = {"value": tenant.organization_id, "usable": _USABLE}
+        values: tuple[int | str, ...] = (tenant.organization_id, *_USABLE)
         if settings.MASTER_DB_DIRECT is not None and not connections["default"].in_atomic_block:
             row = _row(_BY_ID, values)
         else:
@@ -91,25 +93,21 @@ class MasterDirectory:
         return backends.limit_met(role=role, database=database)
 
 
-_USABLE = [str(status) for status in Organization.Status.usable()]
+_USABLE: tuple[str, ...] = tuple(map(str, Organization.Status.usable()))
 # What a route is made of. A change of any of these is fenced: migrations/0009_fence.py. Raw SQL:
 # the ORM takes longer to build it than the server to answer.
 _BY_ID = (
     "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE id = %(value)s AND status = ANY(%(usable)s)"
+    "FROM organizations WHERE id = %s AND status IN (%s, %s)"
 )
 _BY_NAME = (
     "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE name_digest = ANY(%(value)s) AND status = ANY(%(usable)s) "
-    "ORDER BY array_position(%(value)s, name_digest::text) LIMIT 1"
+    "FROM organizations WHERE name_digest IN (%s, %s) AND status IN (%s, %s) "
+    "ORDER BY name_digest = %s DESC LIMIT 1"
 )
 
 
-def _tenant(query: str, value: int | list[str], *, named: str) -> Tenant:
-    return _found(_row(query, {"value": value, "usable": _USABLE}), named=named)
-
-
-def _row(query: str, values: dict[str, Any]) -> tuple[Any, ...] | None:
+def _row(query: str, values: Sequence[int | str]) -> tuple[Any, ...] | None:
     with connections["default"].cursor() as cursor:
         cursor.execute(query, values)
         row: tuple[Any, ...] | None = cursor.fetchone()

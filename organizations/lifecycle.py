@@ -53,18 +53,20 @@ class Created:
 
 def find_organization(name: str) -> Organization:
     """The usable organization by any spelling of its name. Raises OrganizationNotFound."""
-    digests = name_digests(name)
-    found = Organization.objects.raw(_BY_NAME, [digests, *Status.usable(), digests])
-    organization: Organization | None = next(iter(found), None)
-    if organization is None:
+    own, *older = name_digests(name)
+    with connections["default"].cursor() as cursor:
+        cursor.execute(_BY_NAME, (own, *(older or (own,)), *Status.usable(), own))
+        row = cursor.fetchone()
+    if row is None:
         raise OrganizationNotFound(name)
-    return organization
+    return Organization.from_db("default", [field.attname for field in _FIELDS], row)
 
 
 # Raw SQL: look-ups are frequent, and the ORM takes longer to build the query than to run it.
+_FIELDS = Organization._meta.concrete_fields
 _BY_NAME = (
-    "SELECT * FROM organizations WHERE name_digest = ANY(%s) AND status IN (%s, %s) "
-    "ORDER BY array_position(%s, name_digest::text) LIMIT 1"
+    f"SELECT {', '.join(field.column for field in _FIELDS)} FROM organizations "  # noqa: S608 - columns
+    "WHERE name_digest IN (%s, %s) AND status IN (%s, %s) ORDER BY name_digest = %s DESC LIMIT 1"
 )
 
 
