@@ -18,7 +18,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 from accounts.models import MAX_EMAIL_LENGTH
 from accounts.services import MAX_PASSWORD_LENGTH
 from organizations import lifecycle
-from organizations.errors import FOR_OPERATORS, UNAVAILABLE, OrganizationError
+from organizations.errors import (
+    FOR_OPERATORS,
+    UNAVAILABLE,
+    OrganizationError,
+    ServerUnavailable,
+    TookTooLong,
+)
 from organizations.models import Organization, Server
 from organizations.postgres.databases import sizes_bytes
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
@@ -195,6 +201,8 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
         for organization in queryset:
             try:
                 act(organization)
+            except (ServerUnavailable, TookTooLong):
+                raise  # Answered 503: it may be half done, and a second try finishes it.
             except OrganizationError as error:
                 messages.error(request, str(error))
             else:
