@@ -256,14 +256,13 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "fence",
-        "a write to `organizations` after the other is let pass, until the row says `suspended`; "
-        "then a lock on pg_auth_members stops what ends the sessions",
-        _organizations,
-        _then_take(_advance_ids("suspended"), _MEMBERS),
+        "a lock on pg_auth_members stops what ends the sessions; the row says `suspended`",
+        lambda holder: holder.take(_MEMBERS),
     ),
     Step(
         "fence-ended",
-        "as before without that lock: what waits is the write that the sessions have ended",
+        "a write to `organizations` after the other is let pass, until the row says `suspended`; "
+        "what waits is the write that the sessions have ended",
         _organizations,
         _advance_ids("suspended"),
     ),
