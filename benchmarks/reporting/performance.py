@@ -107,6 +107,11 @@ SECTIONS = (
             "{routed/1000 zipf/ours, ceiling 256/cold of plain} with one of 256.",
             "With a ceiling of 256 it reached {routed/1000 zipf/ours, ceiling 256/of plain} of "
             "plain by Zipf and {routed/1000 uniform/ours, ceiling 256/of plain} uniformly.",
+            "By rate, over 1,000 organizations, it reached "
+            "{routed/1000 zipf/ours, ceiling 64/rate of plain} of plain by Zipf with a ceiling of "
+            "64 and {routed/1000 uniform/ours, ceiling 256/rate of plain} uniformly with one of "
+            "256, and django-tenants {routed/1000 zipf/django-tenants/rate of plain} and "
+            "{routed/1000 uniform/django-tenants/rate of plain}.",
             "Over 3,000 organizations by Zipf it reached "
             "{routed/3000 zipf/ours, ceiling 64/of plain} of plain with a ceiling of 64.",
         ),

@@ -69,10 +69,12 @@ def take(
 
 
 def _fence_if_older(session: ServerSession, organization: Organization) -> None:
-    """By a look for example. The result is recorded, and the others go on."""
+    """By a look for example. The result is recorded, and the others go on: the mark stays."""
     try:
         fence_by(session, organization)
-    except SessionsRemain as error:
+    except (SessionsRemain, psycopg.Error) as error:
+        if session.connection.closed:
+            raise
         facts = {"organization": organization.pk}
         logger.error("organization not fenced", extra=facts, exc_info=error)
 

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 FENCE_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
 
-_MARK = "SELECT pending_fence, key, role_name FROM organizations WHERE id = %s"
+_MARK = "SELECT pending_fence, role_name FROM organizations WHERE id = %s"
 _COMMENT = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s"
 # Only its own mark: another change may have been committed since.
 _DONE = sql.SQL("UPDATE organizations SET pending_fence = '' WHERE id = %s AND pending_fence = %s")
@@ -58,10 +58,10 @@ def fence_by(session: ServerSession, organization: Organization) -> None:
     row = session.connection.execute(_MARK.encode(), (organization.pk,)).fetchone()
     if row is None or not row[0]:
         return
-    mark, key, role = row
+    mark, role = row
     # The mark names the roles that it had before.
     for each in dict.fromkeys([*mark.split()[1:], role]):
-        if not _is_ours(session, each, key):
+        if not _is_ours(session, each):
             continue
         began = time.monotonic()
         ended = _end_all(session, organization.name, each)
@@ -91,8 +91,8 @@ def mark_no_fence() -> None:
         cursor.execute("SET LOCAL orgmgmt.same_route = 'on'")
 
 
-def _is_ours(session: ServerSession, role: str, key: str) -> bool:
-    """Whether the role is this row's, and not another installation's. Raises InstallationUnclaimed.
+def _is_ours(session: ServerSession, role: str) -> bool:
+    """Whether the role is of this installation. Raises InstallationUnclaimed.
 
     An organization from before identities (identify_orgs) has none, and is ours.
     """
@@ -101,7 +101,7 @@ def _is_ours(session: ServerSession, role: str, key: str) -> bool:
     if row is None:
         return False  # It is gone.
     whose = Identity.read(row[0])
-    return whose is None or (whose.installation, whose.key) == (installation, key)
+    return whose is None or whose.installation == installation
 
 
 def _end_all(session: ServerSession, name: str, role: str) -> int:

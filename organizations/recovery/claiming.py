@@ -169,6 +169,7 @@ def claim_installation(*, new: bool) -> Claimed:
                 status_changed_at=timezone.now(),
                 # Nothing here may reach it any more: no migration, no command, no worker.
                 sealed_password="",
+                pending_fence="",
             )
             SpareDatabase.objects.all().delete()
             Template.objects.all().delete()

@@ -141,11 +141,13 @@ def reset(organization: Organization) -> None:
             _update(session, organization, facts)
     with recorded("credentials.reset", organization):
         organization.refresh_from_db()
-    fence(organization)
-    # Of whoever has the old password and asks nobody: also one that was logging in just now.
-    time.sleep(_LOGGING_IN_SECONDS)
-    with open_session() as session, session.membership(organization.role_name):
-        end_sessions(session, organization.role_name)
+    try:
+        fence(organization)
+    finally:
+        # Of whoever has the old password and asks nobody: also one that was logging in just now.
+        time.sleep(_LOGGING_IN_SECONDS)
+        with open_session() as session, session.membership(organization.role_name):
+            end_sessions(session, organization.role_name)
     logger.info("credentials reset", extra={"organization": organization.pk})
 
 

@@ -120,12 +120,14 @@ class override(ContextDecorator):  # noqa: N801 - named as Django names its own 
         if entry is None:
             return
         refusal = None
-        if isinstance(exc, DatabaseError) and entry.tenant is not None:
-            refusal = registry.refusal_after_loss(entry.tenant)
-        # Remove this entry wherever it is: a generator may end later than a block that began after
-        # it, and restoring "what was before" would reactivate a finished tenant.
-        _stack.set(tuple(other for other in _stack.get() if other is not entry))
-        entry.close()
+        try:
+            if isinstance(exc, DatabaseError) and entry.tenant is not None:
+                refusal = registry.refusal_after_loss(entry.tenant)
+        finally:
+            # Remove this entry wherever it is: a generator may end later than a block that began
+            # after it, and restoring "what was before" would reactivate a finished tenant.
+            _stack.set(tuple(other for other in _stack.get() if other is not entry))
+            entry.close()
         if refusal is not None:
             raise refusal from exc
 

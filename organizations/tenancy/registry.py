@@ -27,7 +27,7 @@ from django.db.backends.signals import connection_created
 
 from . import directory, pool
 from .errors import RegistryFull
-from .tenant import ALIAS_PREFIX, Place, Tenant
+from .tenant import ALIAS_PREFIX, Tenant
 
 _lock = threading.Lock()
 # Registered aliases, least recently used first, with the tenant that each was registered for.
@@ -191,15 +191,14 @@ class Pin:
 
 def _register_and_pin(tenant: Tenant) -> None:
     alias = tenant.alias
-    place = tenant.place
     while True:
         with _lock:
             _count_releases()
-            if _is_current(alias, place):
+            if _is_current(tenant):
                 _note(tenant)
                 _pin(alias)
                 return
-            # Registered with a different place: the master decides which is right.
+            # Registered with another place or slug: the master decides which is right.
             asks_master = alias in _recency
             forgets = _forgets
         # Outside the lock: the directory may query the master database.
@@ -212,7 +211,7 @@ def _register_and_pin(tenant: Tenant) -> None:
             _count_releases()
             if alias not in _recency:
                 _evict_until_one_fits()
-            if asks_master or not _is_current(alias, place):
+            if asks_master or not _is_current(tenant):
                 if (before := _aliases().organizations.get(alias)) is not None:
                     config.share = before.share  # Its threads may still be at work.
                 _retire(alias)
@@ -224,9 +223,13 @@ def _register_and_pin(tenant: Tenant) -> None:
             return
 
 
-def _is_current(alias: str, place: Place | None) -> bool:
-    found = _recency.get(alias)
-    return found is not None and alias not in _stale and place in (None, found.place)
+def _is_current(tenant: Tenant) -> bool:
+    found = _recency.get(tenant.alias)
+    if found is None or tenant.alias in _stale:
+        return False
+    is_elsewhere = tenant.place not in (None, found.place)
+    is_renamed = tenant.is_routed and found.is_routed and tenant.slug != found.slug
+    return not is_elsewhere and not is_renamed
 
 
 def _note(tenant: Tenant) -> None:

@@ -348,17 +348,21 @@ def test_a_change_of_the_role_ends_the_sessions_of_the_one_before(
 def test_a_connection_is_not_confirmed_by_another_organizations_block(
     served: Company, client: Client, beta: Company
 ) -> None:
-    lifecycle.suspend_organization(row_of(served))
+    ours = directory.get().tenant_by_id(served.organization.pk)
     other = directory.get().tenant_by_id(beta.organization.pk)
-    with tenancy.override(served.tenant):
-        alias = tenancy.connection().alias
-        with (
-            tenancy.override(other),
-            pytest.raises(WrongTenant),
-            transaction.atomic(using=alias),
-            connections[alias].cursor(),
-        ):
-            pass
+    lifecycle.suspend_organization(row_of(served))
+    for tenant in (served.tenant, ours):
+        with tenancy.override(tenant):
+            with (
+                tenancy.override(other),
+                pytest.raises(WrongTenant),
+                transaction.atomic(using=tenant.alias),
+                connections[tenant.alias].cursor(),
+            ):
+                pass
+            if tenant is ours:
+                with pytest.raises(OrganizationSuspended):
+                    User.objects.exists()
     assert code_of(client.get(ME)) == (403, "organization_suspended")
 
 

@@ -109,9 +109,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
             # since, and its database may have moved.
             self.close()
             self.settings_dict = current
+        if inside and self.connection is not None and self._is_unconfirmed(tenant):
+            self.close()  # Opened inside somebody else's block.
         if self.connection is None:
             with self._opening():
                 super().ensure_connection()
+
+    def _is_unconfirmed(self, tenant: Tenant | None) -> bool:
+        """Whether the master must be asked before a request uses this connection."""
+        is_needed = tenant is not None and tenant.is_routed and not self.in_atomic_block
+        return is_needed and not self.connection.is_confirmed
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
