@@ -40,7 +40,7 @@ class MasterDirectory:
             row = _row(_BY_ID, values)
         else:
             try:
-                with open_session() as session:
+                with open_session(quiet=True) as session:
                     row = session.connection.execute(_BY_ID.encode(), values).fetchone()
             except ServerUnavailable as error:
                 raise OperationalError(str(error)) from error

@@ -199,13 +199,13 @@ def lock_number(organization_key: str) -> int:
 
 
 @contextmanager
-def open_session(*, new: bool = False) -> Iterator[ServerSession]:
+def open_session(*, new: bool = False, quiet: bool = False) -> Iterator[ServerSession]:
     """A session with the server for this block only; its locks end with it.
 
     new: do not reuse an open session, because sessions are being cut and a stored one could be
-    next. Raises ServerUnavailable if it cannot be opened or breaks, and for other PostgreSQL errors
-    from the block what trouble.told makes of them. Their text stays in the log: it names hosts,
-    databases and roles.
+    next. quiet: whoever catches ServerUnavailable logs it. Raises ServerUnavailable if it cannot be
+    opened or breaks, and for other PostgreSQL errors from the block what trouble.told makes of
+    them. Their text stays in the log: it names hosts, databases and roles.
     """
     # prepare_threshold: prepared statements do not survive the reset before reuse.
     # synchronous_commit: a sign-up would wait for the disk at each of its steps.
@@ -220,7 +220,7 @@ def open_session(*, new: bool = False) -> Iterator[ServerSession]:
             stock.give_back(parameters, connection)
     except psycopg.Error as error:
         told = trouble.told(error)
-        if isinstance(told, ServerUnavailable):
+        if isinstance(told, ServerUnavailable) and not quiet:
             logger.error("server unavailable", exc_info=error)
         raise told from error
 

@@ -13,6 +13,7 @@ from accounts.models import LoginSession, User
 from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationError
 from organizations.models import AuditEntry, Organization, Staff
+from organizations.postgres.fence import fence
 from tests.accounts.helpers import send, unique_email
 from tests.conftest import PASSWORD, Company, leftovers
 from tests.organizations.helpers import Superuser
@@ -127,6 +128,7 @@ def test_what_another_process_was_faster_with_is_not_recorded_as_done_here(
 ) -> None:
     organization = company().organization
     Organization.objects.filter(pk=organization.pk).update(status="suspended")
+    fence(organization)
     told = AuditEntry.objects.filter(organization_id=organization.pk)
     before = told.count()
     with pytest.raises(OrganizationError, match="suspended"):
