@@ -475,6 +475,8 @@ def test_it_waits_for_no_lock_and_ends_with_a_client_that_reconnects(
         return count
 
     monkeypatch.setattr(fence_module, "FENCE_SECONDS", 1.0)
+    # By the next look everybody has connected again.
+    monkeypatch.setattr(fence_module, "_LOOK_SECONDS", 0.3)
     with open_session() as holder, ThreadPoolExecutor(6) as threads:
         holder.lock(name_key(served.name), name=served.name, timeout_seconds=1)
         reconnecting = [threads.submit(reconnect) for _ in range(6)]
