@@ -26,6 +26,7 @@ from .errors import (
     WrongState,
 )
 from .jobs.models import PendingSignUp
+from .migrating.turn import look_at_killed
 from .models import Organization, random_key
 from .naming import name_digests
 from .naming import name_key as key_of
@@ -223,7 +224,8 @@ def _wrong_state(organization: Organization, *, wanted: Status) -> OrganizationE
 
 
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
-    """Finish or undo interrupted work. Returns names: fenced, undone, deleted, skipped, failed.
+    """Finish or undo interrupted work. Returns names: fenced, undone, deleted, recorded, skipped,
+    failed. recorded: what an interrupted rollback of migrations left.
 
     Organizations first, then templates and spare databases, then roles left over by deletions.
     A row whose lock is held is being worked on: waits `wait_seconds` for it, then skips it. A
@@ -232,7 +234,7 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
     """
     _refuse_in_transaction()
     outcome: dict[str, list[str]] = {
-        name: [] for name in ("fenced", "undone", "deleted", "skipped", "failed")
+        name: [] for name in ("fenced", "undone", "deleted", "recorded", "skipped", "failed")
     }
     with open_session() as session:
         _ = session.installation  # Nothing is done in a copy.
@@ -247,6 +249,9 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
                 done = "skipped"
         if done:
             outcome[done].append(organization.name)
+    with _others_go_on("interrupted rollbacks of migrations not recorded"):
+        outcome["recorded"], unread = look_at_killed()
+        outcome["failed"] += unread
     failed = ["templates and spare databases"]
     with _others_go_on("templates and spare databases not reconciled"), open_session() as session:
         dropped, skipped, failed = leftovers.clean(session, wait_seconds=wait_seconds)

@@ -45,7 +45,14 @@ _FAILED = b"""
 UPDATE organizations SET fingerprint = coalesce(%s, fingerprint), migration_error = %s,
     migration_seconds = %s
 WHERE id = %s"""
-_SEEN = b"UPDATE organizations SET fingerprint = %s WHERE id = %s"
+_ANNOUNCED = b"UPDATE organizations SET fingerprint = %s, migration_error = %s WHERE id = %s"
+_SEEN = b"""
+UPDATE organizations SET fingerprint = %s,
+    migration_error = coalesce(nullif(migration_error, %s), '')
+WHERE id = %s"""
+
+# The recorded error from an announcement until its turn ends.
+UNAPPLYING = "Migrations are being unapplied, or the process that did it was killed."
 
 
 @dataclass(frozen=True)
@@ -84,11 +91,11 @@ def begin(
 def announce(session: ServerSession, organization: Organization, left: tuple[str, ...]) -> None:
     """Before migrations are unapplied: from now on no code that needs them is served.
 
-    If the process is killed meanwhile, the next run looks at the database.
+    If the process is killed meanwhile, reconcile_orgs records what the database has.
     """
     fingerprint = code.fingerprint_of(left)
     versions.remember(fingerprint, left)
-    session.connection.execute(_SEEN, (fingerprint, organization.pk))
+    session.connection.execute(_ANNOUNCED, (fingerprint, UNAPPLYING, organization.pk))
     fence_by(session, organization)
 
 
@@ -103,5 +110,5 @@ def end(session: ServerSession, result: Result, *, looks_only: bool) -> None:
         values = (fingerprint, result.error, result.seconds, pk)
         session.connection.execute(_FAILED, values)
     elif result.kind == Kind.CORRECTED or (result.kind == Kind.FAILED and fingerprint is not None):
-        session.connection.execute(_SEEN, (fingerprint, pk))
+        session.connection.execute(_SEEN, (fingerprint, UNAPPLYING, pk))
     session.unlock(key_of(result.name))

@@ -89,7 +89,7 @@ class Session:
         """Run the statements in one round trip and one transaction, with timeouts.
 
         As one simple query, so parameters are in the text. The timeouts are part of it, not of the
-        log-in, where a pooler may drop them. The time zone is that of Django's connections, since
+        login, where a pooler may drop them. The time zone is that of Django's connections, since
         casts depend on it.
         """
         connection = self._open()

@@ -44,6 +44,23 @@ def migrate_one(organization: Organization, engine: Engine) -> Result:
         return take(session, organization, engine, looks_only=False)
 
 
+def look_at_killed() -> tuple[list[str], list[str]]:
+    """Record what each database has whose migrations were being unapplied by a killed process.
+
+    Until then no request that needs those migrations is served, whether they are still applied or
+    not. Returns the names of the recorded and of the failed; passes over those being worked on.
+    """
+    done, failed = [], []
+    for organization in Organization.objects.usable().filter(migration_error=records.UNAPPLYING):
+        with open_session() as session:
+            result = take(session, organization, Engine(), looks_only=True)
+        if result.kind == Kind.CORRECTED:
+            done.append(organization.name)
+        elif result.kind == Kind.FAILED:
+            failed.append(organization.name)
+    return done, failed
+
+
 def take(
     session: ServerSession, organization: Organization, engine: Engine, *, looks_only: bool
 ) -> Result:
@@ -143,7 +160,8 @@ def _look(nothing: Result, tenant: Tenant, engine: Engine, record: records.Recor
         engine.refuse_inconsistent(there.migrations)
     except HistoryInconsistent as error:
         return replace(_failed(nothing, error, seconds=there.seconds), **schema)
-    is_right = schema["fingerprint"] == record.fingerprint
+    was_killed = record.error == records.UNAPPLYING
+    is_right = schema["fingerprint"] == record.fingerprint and not was_killed
     kind = Kind.CONFIRMED if is_right else Kind.CORRECTED
     return replace(nothing, kind=kind, **schema, seconds=there.seconds)
 
