@@ -192,7 +192,7 @@ def _send(mail: EmailMessage) -> None:
 def _is_temporary(error: Exception) -> bool:
     """Whether a retry can succeed. False if the server rejects this mail or recipient for good.
 
-    The operator can fix a refused log-in or sender, so those are retried.
+    The operator can fix a refused login or sender, so those are retried.
     """
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return any(code < 500 for code, _ in error.recipients.values())

@@ -17,7 +17,7 @@ from organizations.errors import (
 from organizations.tenancy import RouteChanged, Tenant, directory, registry, trail
 from organizations.tenancy.http import is_form_of_another, other_organization
 
-from . import limits, services
+from . import limits, services, sessions
 from .errors import AccountError, AdminRequired, InvalidCredentials, InvalidToken
 from .models import LoginSession, User
 from .tokens import Credential
@@ -58,7 +58,7 @@ def log_in(
                     raise OrganizationMismatch(source)
                 if admins_only and not user.is_admin:
                     raise AdminRequired
-                return Login(tenant, user, services.start_session(user, kind=kind))
+                return Login(tenant, user, sessions.start(user, kind=kind))
             except (AccountError, OrganizationMismatch) as error:
                 _record_failure(email, error)
                 raise
@@ -92,7 +92,7 @@ def _enter(
     try:
         with ExitStack() as entered:
             entered.enter_context(tenancy.override(tenant))
-            session = services.session_of(credential)
+            session = sessions.of(credential)
             # Keep it active. If the login is invalid, `entered` leaves it.
             scope.push(entered.pop_all())
             return session

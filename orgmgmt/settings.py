@@ -227,7 +227,7 @@ ORG_MAX_ANSWER_BYTES = number(
 # --- The edge -----------------------------------------------------------------------------------
 ALLOWED_HOSTS = names("ALLOWED_HOSTS", default=f"localhost,127.0.0.1,[::1],{HOST}" if DEBUG else "")
 CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
-CSRF_FAILURE_VIEW = "orgmgmt.edge.exceptions.csrf_failure"
+CSRF_FAILURE_VIEW = "orgmgmt.edge.handlers.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = number("MAX_BODY_BYTES", default=1_000_000, at_most=1_000_000_000)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
@@ -318,10 +318,10 @@ THROTTLE_MAIL_RECIPIENT = rate(
 # Off by default: each counted request costs a write in the master.
 THROTTLE_MEMBER = rate("THROTTLE_MEMBER")
 THROTTLE_ORGANIZATION = rate("THROTTLE_ORGANIZATION")
-# Login back-off: the growing delay after failed log-ins.
+# Login back-off: the growing delay after failed logins.
 LOGIN_FREE_FAILURES = number("LOGIN_FREE_FAILURES", default=5, at_most=100)
 LOGIN_LONGEST_DELAY_SECONDS = number("LOGIN_LONGEST_DELAY_SECONDS", default=900, at_most=86_400)
-# With ORG_PUBLIC_LOOKUP off, the minimum time of a failed log-in: longer than any hash takes.
+# With ORG_PUBLIC_LOOKUP off, the minimum time of a failed login: longer than any hash takes.
 LOGIN_FLOOR_MS = number("LOGIN_FLOOR_MS", default=400, at_least=0, at_most=10_000)
 
 # --- Passwords and tokens -----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from organizations.urls import first_edition_urlpatterns
 
 from .api_root import ApiRootView
 from .docs import RedocView, SchemaView, SwaggerView
-from .edge import exceptions
+from .edge import handlers
 from .edge.health import HealthView, ReadyView, RootView
 from .edge.security_txt import SecurityTxtView
 
@@ -52,10 +52,10 @@ urlpatterns = [
     path("api/v1/", ApiRootView.as_view(), name="api-root"),
     path("api/v1/", include("accounts.urls")),
     path("api/v1/", include("organizations.urls")),
-    re_path("", exceptions.not_found, name="not-found"),
+    re_path("", handlers.not_found, name="not-found"),
 ]
 
-handler400 = exceptions.bad_request
-handler403 = exceptions.permission_denied
-handler404 = exceptions.not_found
-handler500 = exceptions.server_error
+handler400 = handlers.bad_request
+handler403 = handlers.permission_denied
+handler404 = handlers.not_found
+handler500 = handlers.server_error

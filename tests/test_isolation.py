@@ -15,7 +15,7 @@ from django.db import models
 from django.test import Client
 from django.test.utils import isolate_apps
 
-from accounts import services, tokens
+from accounts import sessions, tokens
 from accounts.errors import InvalidToken
 from accounts.models import LoginSession, User
 from organizations import tenancy
@@ -77,7 +77,7 @@ def test_a_refresh_token_issued_for_them_with_a_login_of_ours_is_refused(
 ) -> None:
     with tenancy.override(ours.tenant):
         user = User.objects.get(pk=rows.ADMIN)
-        session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
+        session = sessions.start(user, kind=LoginSession.Kind.TOKEN)
     refresh = tokens.issue(session, theirs.tenant)[1]
     for path in ("/api/v1/auth/token/refresh/", "/api/v1/auth/logout/"):
         response = Client().post(path, {"refresh": refresh}, content_type="application/json")
@@ -114,14 +114,14 @@ def test_a_reused_refresh_token_of_ours_ends_our_login_and_not_theirs(
 def test_a_credential_of_ours_finds_no_login_in_theirs_under_the_same_id(
     ours: Side, theirs: Side
 ) -> None:
-    sessions = {
+    keys = {
         LoginSession.Kind.TOKEN: rows.TOKEN_SESSION,
         LoginSession.Kind.BROWSER: rows.BROWSER_SESSION,
     }
-    for kind, key in sessions.items():
+    for kind, key in keys.items():
         credential = tokens.Credential(ours.organization.pk, key, 1, kind, rows.REFRESH_JTI)
         with tenancy.override(theirs.tenant):
-            for use in (services.session_of, services.rotate):
+            for use in (sessions.of, sessions.rotate):
                 with pytest.raises(InvalidToken):
                     use(credential)
 

@@ -8,7 +8,7 @@ from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
-from accounts import services
+from accounts import sessions
 from accounts.models import LoginSession, User
 from accounts.tokens import Credential
 
@@ -28,9 +28,9 @@ class _CredentialAuthentication(BaseAuthentication):
             return None
         if not isinstance(found, Credential):
             raise found
-        # Only for a log-out: the middleware leaves that login to the view.
+        # Only for a logout: the middleware leaves that login to the view.
         known: LoginSession | None = request._request.login  # type: ignore[attr-defined]
-        session = known or services.session_of(found)
+        session = known or sessions.of(found)
         self.check(request)
         return session.user, session
 

@@ -17,7 +17,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from accounts import services, tokens
+from accounts import services, sessions, tokens
 from accounts.errors import AccountError, TooManyRequests
 from accounts.logins import log_in, tenant_of_credential
 from accounts.models import MAX_EMAIL_LENGTH, LoginSession
@@ -99,7 +99,7 @@ def log_out(request: HttpRequest) -> HttpResponse:
             suppress(AccountError, OrganizationError),
             tenancy.override(tenant_of_credential(request, credential)),
         ):
-            services.end_session(services.session_of(credential))
+            sessions.end(sessions.of(credential))
     response = HttpResponseRedirect(reverse("rest_framework:login"))
     tokens.forget_cookie(response)
     return response

@@ -12,7 +12,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import limits, mails, services, tokens
+from accounts import limits, mails, services, sessions, tokens
 from accounts.errors import InvalidToken
 from accounts.letters import Kind
 from accounts.logins import Login, log_in, tenant_of_credential
@@ -135,7 +135,7 @@ class TokenRefreshView(GenericAPIView[Any]):
         credential = tokens.read_refresh(data.validated_data["refresh"])
         tenant = tenant_of_credential(request._request, credential)
         with tenancy.override(tenant):
-            session = services.rotate(credential)
+            session = sessions.rotate(credential)
         return Response(token_pair(tenant, session))
 
 
@@ -165,14 +165,14 @@ class LogoutView(GenericAPIView[Any]):
         if raw := data.validated_data.get("refresh"):
             credential = tokens.read_refresh(raw)
             with tenancy.override(tenant_of_credential(request._request, credential)):
-                services.end_session(services.session_of(credential))
+                sessions.end(sessions.of(credential))
             return response
         found = request._request.credential  # type: ignore[attr-defined]
         if not isinstance(found, tokens.Credential):
             raise found or InvalidToken
         with tenancy.override(tenant_of_credential(request._request, found)):
             session: LoginSession = request.auth  # type: ignore[assignment]
-            services.end_session(session)
+            sessions.end(session)
         if session.kind == LoginSession.Kind.BROWSER:
             tokens.forget_cookie(response)
         return response
@@ -202,5 +202,5 @@ class MyPasswordView(GenericAPIView[Any]):
         ):
             services.change_password(user, **data.validated_data)
         mails.tell_of_change(request._request, user, kind=Kind.NEW_PASSWORD)
-        session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
+        session = sessions.start(user, kind=LoginSession.Kind.TOKEN)
         return Response(login_answer(Login(tenant, user, session)))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from accounts import link_tokens, services
+from accounts import link_tokens, services, sessions
 from accounts.errors import InvalidLink
 from accounts.link_tokens import Link
 from accounts.models import User
@@ -37,7 +37,7 @@ def reset_password(link: Link, *, new_password: str) -> User:
         user.password = password_hash
         user.email_verified_at = user.email_verified_at or timezone.now()
         user.save(update_fields=["password", "email_verified_at"])
-        services.end_all_sessions(user)
+        sessions.end_all(user)
         with _acting_as(user):
             trail.record("password.reset", user_id=user.pk)
     return user

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--file", type=Path, required=True)
     options = parser.parse_args(arguments)
     django.setup()
-    from accounts import services, tokens
+    from accounts import sessions, tokens
     from accounts.models import LoginSession, User
     from organizations import tenancy
     from organizations.models import Organization
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tenant = by_name[name].tenant
         with tenancy.override(tenant):
             user = User.objects.get()
-            session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
+            session = sessions.start(user, kind=LoginSession.Kind.TOKEN)
             access, _ = tokens.issue(session, tenant)
         requests.append(Request("GET", "/api/v1/me/", authorization=f"Bearer {access}"))
     write_requests(options.file, requests)

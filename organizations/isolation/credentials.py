@@ -182,7 +182,7 @@ def reused(stage: Stage, subject: str) -> str:
     return goes_on(stage)
 
 
-@attempt(FAMILY, "A's log-out: A's login ends, B's with the same id continues")
+@attempt(FAMILY, "A's logout: A's login ends, B's with the same id continues")
 def logged_out(stage: Stage, subject: str) -> str:
     answer = stage.ours.by_token().post("/api/v1/auth/logout/", {}, content_type="application/json")
     with tenancy.override(stage.ours.tenant):
@@ -200,7 +200,7 @@ def goes_on(stage: Stage) -> str:
 
 @attempt(
     FAMILY,
-    "A's address and password at B's log-in",
+    "A's address and password at B's login",
     over=lambda stage: [key for key in logins(stage) if not asks_for_a_mail(stage, key)],
 )
 def password(stage: Stage, key: str) -> str:

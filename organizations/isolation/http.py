@@ -245,4 +245,4 @@ def staff_admin(stage: Stage, path: str) -> str:
         answer = client.get(path)
         if answer.status_code != 302 or not answer["Location"].startswith("/admin/login/"):
             raise Crossed(f"answered {answer.status_code}")
-    return "302 to the staff's log-in"
+    return "302 to the staff login"

@@ -18,7 +18,7 @@ from django.http import HttpResponse
 from django.test import Client
 from rest_framework_simplejwt.tokens import Token
 
-from accounts import link_tokens, services, tokens
+from accounts import link_tokens, sessions, tokens
 from accounts.link_tokens import Purpose
 from accounts.links import services as link_services
 from accounts.models import LoginSession, User
@@ -74,7 +74,7 @@ def _refresh(side: Side) -> str:
 def _own_session(side: Side, kind: LoginSession.Kind) -> LoginSession:
     """A login that only this side has, with a random id."""
     with tenancy.override(side.tenant):
-        return services.start_session(User.objects.get(pk=rows.ADMIN), kind=kind)
+        return sessions.start(User.objects.get(pk=rows.ADMIN), kind=kind)
 
 
 def _pair_for(ours: Side, tenant: Tenant) -> tuple[str, str]:
@@ -130,7 +130,7 @@ KINDS: dict[str, Kind] = {
         lambda a, b: _pair_for(a, b.tenant)[0],
         _by_bearer,
         200,
-        lambda raw: services.session_of(tokens.read_access(raw)),
+        lambda raw: sessions.of(tokens.read_access(raw)),
     ),
     "refresh token": Kind(
         frozenset({"token:refresh", "login:token"}),
@@ -138,7 +138,7 @@ KINDS: dict[str, Kind] = {
         lambda a, b: _pair_for(a, b.tenant)[1],
         _at_refresh,
         200,
-        lambda raw: services.rotate(tokens.read_refresh(raw)),
+        lambda raw: sessions.rotate(tokens.read_refresh(raw)),
     ),
     "session cookie": Kind(
         frozenset({"salt:accounts.browser-session", "login:browser"}),
@@ -146,7 +146,7 @@ KINDS: dict[str, Kind] = {
         lambda a, b: _cookie_for(a, b.tenant),
         _by_cookie,
         200,
-        lambda raw: services.session_of(tokens.read_cookie(raw)),
+        lambda raw: sessions.of(tokens.read_cookie(raw)),
     ),
     "link for a new password": Kind(
         frozenset({_LINK_SALT, "link:reset"}),

@@ -100,7 +100,7 @@ def staged(*, sample: int | None = None) -> Iterator[Stage]:
             raise AnotherRun
         remove_leftovers()
         scope.callback(remove_leftovers)
-        # An interrupted log-in is kept alive by the traceback, and blocks every DROP DATABASE.
+        # An interrupted login is kept alive by the traceback, and blocks every DROP DATABASE.
         scope.push(lambda kind, error, frames: traceback.clear_frames(frames))
         ours, theirs = (_make(word, password) for word in ("ours", "theirs"))
         stage = Stage(ours, theirs, session, make_password(password), sample)

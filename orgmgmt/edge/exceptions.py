@@ -1,21 +1,18 @@
-"""Maps exceptions to HTTP error responses. Only this module knows status codes.
+"""Maps exceptions to HTTP error responses: which error has which status code is decided here.
 
 One shape everywhere: {"detail": "a sentence", "code": "a_word", "fields": {"name": ["…"]}}, with
 `fields` for validation errors only.
 """
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
-from django.template.loader import render_to_string
-from django.utils.cache import patch_vary_headers
 from psycopg import errors as pg
 from redis.exceptions import RedisError
 from rest_framework import exceptions as drf
@@ -32,7 +29,7 @@ from organizations.tenancy import TooBusy, registry
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
-_SUSPICIOUS = "The request was refused. Check its Host header, its size and its number of fields."
+SUSPICIOUS = "The request was refused. Check its Host header, its size and its number of fields."
 _WRONG_SCHEME = (
     "This Authorization scheme is not supported. Send `Authorization: Bearer` and an access token."
 )
@@ -116,7 +113,7 @@ def domain_answer(
         fields = exc.message_dict if hasattr(exc, "error_dict") else {"__all__": exc.messages}
         return 400, body(_sentence(fields), "invalid", fields), {}
     if isinstance(exc, SuspiciousOperation):
-        return 400, body(_SUSPICIOUS, "bad_request"), {}
+        return 400, body(SUSPICIOUS, "bad_request"), {}
     if isinstance(exc, DataError | IntegrityError):
         return _refused_by_the_database(exc)
     if isinstance(exc, ProtectedError | RestrictedError):
@@ -245,63 +242,3 @@ def _sentence(fields: dict[str, list[str]]) -> str:
     if name in ("non_field_errors", "__all__"):
         return messages[0]
     return f"{name}: {messages[0]}"
-
-
-# --- Errors that no DRF view sees ---------------------------------------------------------------
-def respond(
-    request: HttpRequest,
-    status: int,
-    content: dict[str, Any],
-    headers: Mapping[str, str] | None = None,
-) -> HttpResponse:
-    """The error as JSON, or as a page for a browser below /api/."""
-    below = request.path_info.startswith("/api/")
-    if below and prefers_page(request):
-        # Not the request itself: whatever went wrong, the page must query nothing.
-        policy = {"csp": getattr(request, "csp", None)}
-        page = render_to_string(
-            "error.html", {"status": status, "error": content, "request": policy}
-        )
-        response = HttpResponse(page, status=status, headers=headers)
-    else:
-        response = JsonResponse(content, status=status, headers=headers)
-    if below:
-        patch_vary_headers(response, ("Accept",))
-    return response
-
-
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler400. Also called for a session that could not be saved."""
-    cause: BaseException | None = exception
-    while cause is not None and not isinstance(cause, OperationalError | InterfaceError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is not None and (answer := domain_answer(cause, request)) is not None:
-        return respond(request, *answer)
-    detail = "The request is not readable."
-    if isinstance(exception, SuspiciousOperation):
-        detail = _SUSPICIOUS
-    return respond(request, 400, body(detail, "bad_request"))
-
-
-def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler403."""
-    return respond(request, 403, body("You may not do this.", "permission_denied"))
-
-
-def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """Django's handler404, and the last URL pattern, so that DEBUG answers in the same format."""
-    return respond(
-        request, 404, body("There is nothing here. See /docs for the paths.", "not_found")
-    )
-
-
-def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500; the error itself is in the log."""
-    return respond(
-        request, 500, body("Something went wrong on our side. The error was logged.", "error")
-    )
-
-
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Django's CSRF_FAILURE_VIEW."""
-    return respond(request, 403, body("The form has expired. Reload the page.", "csrf_failed"))

@@ -19,7 +19,8 @@ from rest_framework.response import Response
 from organizations import tenancy
 from organizations.tenancy import NoTenant
 
-from .exceptions import body, domain_answer, respond
+from .exceptions import body, domain_answer
+from .handlers import respond
 from .health import HealthView, ReadyView
 
 # Without a trailing slash. `/admin/login` is not among them: with a slash it is Django admin's

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views import View
 
-from . import exceptions
+from . import handlers
 
 # RFC 9116 advises less than a year. Renewed with each response.
 _GOOD_FOR = timedelta(days=180)
@@ -20,7 +20,7 @@ class SecurityTxtView(View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         if not settings.SECURITY_CONTACT:
-            return exceptions.not_found(request)
+            return handlers.not_found(request)
         expires = (timezone.now() + _GOOD_FOR).replace(microsecond=0)
         lines = [
             *(f"Contact: {contact}" for contact in settings.SECURITY_CONTACT),

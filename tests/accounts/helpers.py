@@ -11,7 +11,7 @@ from django.db import connections
 from django.http import HttpResponse
 from django.test import Client
 
-from accounts import services, tokens
+from accounts import sessions, tokens
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from tests.conftest import Company
@@ -27,7 +27,7 @@ def unique_email(name: str = "carol") -> str:
 def log_in(company: Company, user: User) -> tuple[str, str]:
     """An access and a refresh token of the user's, without the cost of a password."""
     with tenancy.override(company.tenant):
-        session = services.start_session(user, kind=LoginSession.Kind.TOKEN)
+        session = sessions.start(user, kind=LoginSession.Kind.TOKEN)
     return tokens.issue(session, company.tenant)
 
 

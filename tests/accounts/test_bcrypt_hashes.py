@@ -1,4 +1,4 @@
-"""Log-ins with hashes that the first edition made, with passlib's bcrypt."""
+"""Logins with hashes that the first edition made, with passlib's bcrypt."""
 
 from collections.abc import Callable
 

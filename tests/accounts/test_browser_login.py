@@ -11,7 +11,7 @@ from django.core import signing
 from django.test import Client
 from pytest_django import Settings
 
-from accounts import services, tokens
+from accounts import services, sessions, tokens
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from tests.conftest import PASSWORD, Company
@@ -201,7 +201,7 @@ def test_a_damaged_cookie_is_refused(logged_in: Client) -> None:
 
 def test_a_cookie_that_names_a_token_session_is_refused(alpha: Company, member: User) -> None:
     with tenancy.override(alpha.tenant):
-        session = services.start_session(member, kind=LoginSession.Kind.TOKEN)
+        session = sessions.start(member, kind=LoginSession.Kind.TOKEN)
     client = _store(Client(), tokens.sign_cookie(session, alpha.tenant))
     assert client.get(ME).status_code == 401
 

@@ -4,7 +4,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from accounts import services, tokens
+from accounts import sessions, tokens
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from tests.conftest import Company
@@ -14,8 +14,8 @@ from tests.conftest import Company
 def dead_cookie(alpha: Company) -> str:
     with tenancy.override(alpha.tenant):
         user = User.objects.get(email_key=alpha.email)
-        session = services.start_session(user, kind=LoginSession.Kind.BROWSER)
-        services.end_session(session)
+        session = sessions.start(user, kind=LoginSession.Kind.BROWSER)
+        sessions.end(session)
     return tokens.sign_cookie(session, alpha.tenant)
 
 

@@ -1,4 +1,4 @@
-"""Rate limits of log-ins, and the delay that doubles with each failure."""
+"""Rate limits of logins, and the delay that doubles with each failure."""
 
 from datetime import timedelta
 from typing import Any

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from accounts import services
+from accounts import services, sessions
 from accounts.models import LoginSession, User
 from accounts.tokens import Credential
 from tests.conftest import PASSWORD, Company
@@ -90,14 +90,14 @@ def test_a_stolen_token_does_not_bring_an_old_address_back(
 ) -> None:
     """It asks for the address that it was when the login was looked up, and needs no password."""
     old, new = member.email, unique_email("moved")
-    client, session_of = client_of(alpha, member), services.session_of
+    client, session_of = client_of(alpha, member), sessions.of
 
     def move_meanwhile(credential: Credential) -> LoginSession:
         session = session_of(credential)
         services.update_user(User.objects.get(pk=member.pk), email=new)
         return session
 
-    monkeypatch.setattr(services, "session_of", move_meanwhile)
+    monkeypatch.setattr(sessions, "of", move_meanwhile)
     assert send(client, "patch", ME, {"email": old}).status_code == 200
     assert stored(alpha, member).email == new
 

@@ -7,7 +7,7 @@ from django.core import signing
 from django.test import Client
 from pytest_django import Settings
 
-from accounts import services
+from accounts import services, sessions
 from accounts.link_tokens import Purpose
 from accounts.models import LoginSession, User
 from organizations import lifecycle as organization_services
@@ -144,7 +144,7 @@ def test_of_twenty_uses_of_a_link_at_once_one_sets_the_password(
 def test_a_reset_ends_every_login_and_confirms_the_address(alpha: Company, member: User) -> None:
     access, token_to_refresh = log_in(alpha, member)
     with tenancy.override(alpha.tenant):
-        services.start_session(member, kind=LoginSession.Kind.BROWSER)
+        sessions.start(member, kind=LoginSession.Kind.BROWSER)
     assert confirm(token_of(alpha, member)).status_code == 204
     assert_refused(access)
     assert refresh(token_to_refresh).status_code == 401

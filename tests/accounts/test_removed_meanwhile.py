@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from accounts import services
+from accounts import services, sessions
 from accounts.errors import InvalidCredentials, UserGone
 from accounts.models import LoginSession, User
 from organizations import tenancy
@@ -28,4 +28,4 @@ def test_whatever_is_under_way_for_a_removed_user_is_refused(gone: User) -> None
     with pytest.raises(UserGone):
         services.change_password(gone, current_password=PASSWORD, new_password="another passphrase")
     with pytest.raises(InvalidCredentials):
-        services.start_session(gone, kind=LoginSession.Kind.TOKEN)
+        sessions.start(gone, kind=LoginSession.Kind.TOKEN)

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.utils import timezone
 
-from accounts import services
+from accounts import services, sessions
 from accounts.errors import InvalidToken, LastAdmin, UserExists
 from accounts.models import LoginSession, User, email_key
 from organizations import tenancy
@@ -131,7 +131,7 @@ def test_a_deactivation_or_a_password_that_was_set_ends_every_login(
         user = person()
         with tenancy.override(alpha.tenant):
             for kind in LoginSession.Kind:
-                services.start_session(user, kind=kind)
+                sessions.start(user, kind=kind)
             services.update_user(user, **change)
             assert not LoginSession.objects.filter(user=user, ended_at=None).exists(), change
 
@@ -140,7 +140,7 @@ def test_a_new_password_of_ones_own_needs_the_old_one_and_ends_every_login(
     alpha: Company, member: User
 ) -> None:
     with tenancy.override(alpha.tenant):
-        services.start_session(member, kind=LoginSession.Kind.TOKEN)
+        sessions.start(member, kind=LoginSession.Kind.TOKEN)
         with pytest.raises(ValidationError, match="The current password is wrong"):
             services.change_password(member, current_password="wrong", new_password=OTHER_PASSWORD)
         assert LoginSession.objects.filter(user=member, ended_at=None).exists()
@@ -187,7 +187,7 @@ def test_an_address_that_was_changed_meanwhile_is_not_verified_for_another(
 
 def test_removing_a_user_deletes_their_logins(alpha: Company, member: User) -> None:
     with tenancy.override(alpha.tenant):
-        session = services.start_session(member, kind=LoginSession.Kind.TOKEN)
+        session = sessions.start(member, kind=LoginSession.Kind.TOKEN)
         services.remove_user(member)
         assert not LoginSession.objects.filter(pk=session.pk).exists()
 

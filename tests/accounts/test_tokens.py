@@ -13,7 +13,7 @@ from django.conf import settings
 from django.test import Client
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
-from accounts import services, tokens
+from accounts import services, sessions, tokens
 from accounts.errors import InvalidToken
 from accounts.models import LoginSession, User
 from accounts.signing_keys import key_id
@@ -134,7 +134,7 @@ def test_an_access_and_a_refresh_token_do_not_replace_each_other(
 
 def test_a_token_of_a_browsers_session_is_refused(alpha: Company, member: User) -> None:
     with tenancy.override(alpha.tenant):
-        session = services.start_session(member, kind=LoginSession.Kind.BROWSER)
+        session = sessions.start(member, kind=LoginSession.Kind.BROWSER)
     assert_refused(tokens.issue(session, alpha.tenant)[0])
 
 
@@ -149,14 +149,14 @@ def test_a_login_that_raced_a_change_of_the_password_is_refused(
             current_password=PASSWORD,
             new_password="another good passphrase",
         )
-        session = services.start_session(compared, kind=LoginSession.Kind.TOKEN)
+        session = sessions.start(compared, kind=LoginSession.Kind.TOKEN)
         access, refresh_token = tokens.issue(session, alpha.tenant)
-        browser = services.start_session(compared, kind=LoginSession.Kind.BROWSER)
+        browser = sessions.start(compared, kind=LoginSession.Kind.BROWSER)
     assert_refused(access)
     assert refresh(refresh_token).status_code == 401
     cookie = tokens.read_cookie(tokens.sign_cookie(browser, alpha.tenant))
     with tenancy.override(alpha.tenant), pytest.raises(InvalidToken):
-        services.session_of(cookie)
+        sessions.of(cookie)
 
 
 def test_raising_the_version_alone_ends_every_login(alpha: Company, member: User) -> None:

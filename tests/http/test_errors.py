@@ -47,9 +47,9 @@ ENDPOINTS = {
     "sign-up": Endpoint("POST", "/org/create", SIGN_UP),
     "look-up": Endpoint("POST", "/org/get", {"organization_name": "Acme Corp"}),
     "admin login": Endpoint("POST", "/admin/login?organization_name=X", LOGIN, others=("GET",)),
-    "log-in": Endpoint("POST", f"{AUTH}/token/", {**LOGIN, "organization": "Acme Corp"}),
+    "login": Endpoint("POST", f"{AUTH}/token/", {**LOGIN, "organization": "Acme Corp"}),
     "refresh": Endpoint("POST", f"{AUTH}/token/refresh/", {"refresh": "a.b.c"}),
-    "log-out": Endpoint("POST", f"{AUTH}/logout/", {"refresh": "a.b.c"}),
+    "logout": Endpoint("POST", f"{AUTH}/logout/", {"refresh": "a.b.c"}),
     "ask": Endpoint("POST", f"{AUTH}/password-reset/", {"organization": "Acme", "email": EMAIL}),
     "reset": Endpoint("POST", f"{AUTH}/password-reset/confirm/", RESET),
     "verify": Endpoint("POST", f"{AUTH}/email/verify/", {"token": "a.b.c"}),
@@ -101,9 +101,9 @@ def clients(alpha: Company) -> dict[str, Client]:
 def test_a_body_that_is_no_valid_json_object_is_a_400(clients: dict[str, Client]) -> None:
     for name, endpoint in ENDPOINTS.items():
         # One parser reads them all; all bodies are for one endpoint of each kind.
-        for data in BODIES if name in ("sign-up", "log-out", "change") else SIMPLE:
-            # A log-out whose body names no token is refused for that.
-            statuses = (400, 401) if name == "log-out" else (400,)
+        for data in BODIES if name in ("sign-up", "logout", "change") else SIMPLE:
+            # A logout whose body names no token is refused for that.
+            statuses = (400, 401) if name == "logout" else (400,)
             detail = assert_one_shape(endpoint.send(clients[name], data), *statuses)["detail"]
             assert detail.endswith("."), (name, data[:50], detail)
             assert "sys." not in detail and "codec" not in detail, (name, data[:50], detail)
@@ -111,11 +111,11 @@ def test_a_body_that_is_no_valid_json_object_is_a_400(clients: dict[str, Client]
 
 def test_a_name_that_one_object_holds_twice_is_refused() -> None:
     for data in DUPLICATES:
-        error = assert_one_shape(ENDPOINTS["log-in"].send(Client(), data), 400)
+        error = assert_one_shape(ENDPOINTS["login"].send(Client(), data), 400)
         duplicate = "The JSON has a duplicate name in an object."
         assert error == {"detail": duplicate, "code": "parse_error"}
     body = b'{"email": {"a": 1}, "password": {"a": 1}, "organization": [{"a": 1}, {"a": 2}]}'
-    error = assert_one_shape(ENDPOINTS["log-in"].send(Client(), body), 400)
+    error = assert_one_shape(ENDPOINTS["login"].send(Client(), body), 400)
     assert set(error["fields"]) == {"email", "password", "organization"}
 
 
@@ -147,7 +147,7 @@ def test_an_empty_body_is_a_400_that_names_every_required_field(
         answer = endpoint.send(clients[name], b"")
         if endpoint.method == "PATCH":
             assert answer.status_code == 200, name
-        elif name == "log-out":
+        elif name == "logout":
             assert_one_shape(answer, 401)
         else:
             required = {field for field, good in endpoint.body.items() if good is not True}

@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import Callable
 
-from accounts import services as accounts
+from accounts import services, sessions
 from accounts.models import User
 from organizations import lifecycle, tenancy
 from tests.accounts.helpers import log_in
@@ -15,17 +15,17 @@ from .server import WebServer
 
 def end_the_login(company: Company, user: User) -> None:
     with tenancy.override(company.tenant):
-        accounts.end_all_sessions(user)
+        sessions.end_all(user)
 
 
 def deactivate(company: Company, user: User) -> None:
     with tenancy.override(company.tenant):
-        accounts.update_user(user, is_active=False)
+        services.update_user(user, is_active=False)
 
 
 def demote(company: Company, user: User) -> None:
     with tenancy.override(company.tenant):
-        accounts.update_user(user, is_admin=False)
+        services.update_user(user, is_admin=False)
 
 
 def suspend(company: Company, user: User) -> None:
@@ -41,7 +41,7 @@ def test_a_right_that_ends_while_the_body_is_held_back_is_gone(
     for end, status in ((end_the_login, 401), (deactivate, 401), (demote, 403), (suspend, 403)):
         with tenancy.override(made.tenant):
             email = f"{end.__name__}@test.com"
-            leaving = accounts.create_user(email=email, password=PASSWORD, is_admin=True)
+            leaving = services.create_user(email=email, password=PASSWORD, is_admin=True)
         access, _ = log_in(made, leaving)
         head = (
             "POST /api/v1/users/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
-from accounts import services
+from accounts import sessions
 from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.isolation import Side, rows
@@ -22,7 +22,7 @@ LOG_INS: list[Callable[[Side], Client]] = [Side.by_token, Side.by_cookie]
 REVOCATIONS: dict[str, Callable[[User], Any]] = {
     "logged out": lambda user: LoginSession.objects.update(ended_at=timezone.now()),
     "expired": lambda user: LoginSession.objects.update(expires_at=timezone.now()),
-    "logged out everywhere": services.end_all_sessions,
+    "logged out everywhere": sessions.end_all,
     "deactivated": lambda user: User.objects.update(is_active=False),
     "removed": lambda user: user.delete(),
 }

@@ -19,7 +19,7 @@ from rest_framework import exceptions as drf
 from accounts import errors as account_errors
 from organizations import errors
 from organizations.tenancy import NoTenant, RegistryFull, WrongTenant
-from orgmgmt.edge import exceptions
+from orgmgmt.edge import exceptions, handlers
 
 pytestmark = pytest.mark.pure
 
@@ -179,12 +179,12 @@ def test_validation_errors_of_every_shape_become_one_level_of_fields() -> None:
 
 def test_djangos_own_error_pages_have_the_one_shape() -> None:
     for response, status in (
-        (exceptions.bad_request(request, SuspiciousOperation("x")), 400),
-        (exceptions.bad_request(request, ValueError("x")), 400),
-        (exceptions.permission_denied(request, PermissionDenied("x")), 403),
-        (exceptions.not_found(request), 404),
-        (exceptions.server_error(request), 500),
-        (exceptions.csrf_failure(request, "x"), 403),
+        (handlers.bad_request(request, SuspiciousOperation("x")), 400),
+        (handlers.bad_request(request, ValueError("x")), 400),
+        (handlers.permission_denied(request, PermissionDenied("x")), 403),
+        (handlers.not_found(request), 404),
+        (handlers.server_error(request), 500),
+        (handlers.csrf_failure(request, "x"), 403),
     ):
         assert response.status_code == status
         assert response["Content-Type"] == "application/json"

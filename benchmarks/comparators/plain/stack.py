@@ -15,7 +15,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from accounts import limits, services, tokens
+from accounts import limits, sessions, tokens
 from accounts.errors import AccountError
 from accounts.models import LoginSession, User
 from organizations.tenancy import trail
@@ -57,7 +57,7 @@ class BearerAuthentication(BaseAuthentication):
             return None
         if isinstance(found, Exception):
             raise found
-        session = services.find_session(connections[router.db_for_read(LoginSession)], found)
+        session = sessions.find(connections[router.db_for_read(LoginSession)], found)
         trail.identify("user", session.user_id)
         return session.user, session
 

@@ -26,7 +26,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from accounts import letters, limits, link_tokens, logins, services
+from accounts import letters, limits, link_tokens, logins, sessions
 from accounts.api.authentication import BrowserSessionAuthentication
 from accounts.api.permissions import IsMember
 from accounts.api.serializers import UserOutput
@@ -83,13 +83,13 @@ def crossed(try_: Try, *names: str) -> None:
 
 def without_the_claim(patch: Patch) -> None:
     """A login is looked up whatever organization its credential names."""
-    look_up = services.session_of
+    look_up = sessions.of
 
     def unchecked(credential: Credential) -> LoginSession:
         own = tenancy.get().organization_id
         return look_up(replace(credential, organization_id=own))
 
-    patch.setattr(services, "session_of", unchecked)
+    patch.setattr(sessions, "of", unchecked)
 
 
 def without(patch: Patch, owner: Any, function: Callable[..., Any], text: str) -> None:
@@ -159,8 +159,8 @@ def test_a_log_in_that_compares_no_header_is_found(try_: Try, monkeypatch: Patch
 
 
 def test_a_login_that_is_not_looked_up_to_its_end_is_found(try_: Try, monkeypatch: Patch) -> None:
-    also_ended = services._session_query().replace("AND ended_at IS NULL ", "")
-    monkeypatch.setattr(services, "_session_query", lambda: also_ended)
+    also_ended = sessions._query().replace("AND ended_at IS NULL ", "")
+    monkeypatch.setattr(sessions, "_query", lambda: also_ended)
     crossed(try_, "A login of A's that has ended")
 
 
