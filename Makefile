@@ -142,7 +142,7 @@ fence-small: ## The same with few requests
 migrate-storm: venv ## Kill (-9) migrate_orgs half-way, spoil one organization's data, and count
 	@$(PY) -m tests.faults.migrate_storm $(ARGS)
 
-mutants: venv ## Break the product in 120 named ways, and see the tests of each fail (minutes)
+mutants: venv ## Break the product in each named way, and see the tests of each fail (minutes)
 	@$(PY) -m tests.mutants $(ARGS)
 
 ##@ Measurements

@@ -24,7 +24,7 @@ pytest_plugins = ["tests.isolation.fixtures"]
 CALLS = all_calls()
 # (master, organization), with the limits off, which count in the master. BEGIN and COMMIT do not
 # count. A token's request finds its organization without the master, over a kept connection; a
-# log-in asks it once. Each recorded act takes one statement for the key of the trail's hashes and
+# login asks it once. Each recorded act takes one statement for the key of the trail's hashes and
 # one for the entry. A mail is one row there, and one more for
 # an address that is its user's no longer.
 COUNTS: dict[str, tuple[int, int]] = {

@@ -1,6 +1,6 @@
 """Keeps direct master sessions open for reuse.
 
-A log-in costs more than most of the work in a session: the password's 4,096 iterations, and the
+A login costs more than most of the work in a session: the password's 4,096 iterations, and the
 catalogs that a new back end reads.
 """
 

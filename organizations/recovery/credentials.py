@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _PREFIX = "sealed_"
 _SAMPLE = 5
 _WAIT_SECONDS = 10.0
-# How long a log-in can take to show in pg_stat_activity.
+# How long a login can take to show in pg_stat_activity.
 _LOGGING_IN_SECONDS = 0.1
 
 

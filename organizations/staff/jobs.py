@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.html import format_html_join
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
@@ -19,6 +19,7 @@ from organizations.models import Organization
 from organizations.tasks import QUEUES
 
 from .lookups import OfferedLookups
+from .pages import ActionsOnly
 from .record import RecordedAdmin
 
 # Replaces Procrastinate's own page, whose actions do not know about waiting sign-ups.
@@ -44,7 +45,7 @@ class KindFilter(admin.SimpleListFilter):
 
 
 @admin.register(Job)
-class JobAdmin(OfferedLookups, RecordedAdmin):
+class JobAdmin(ActionsOnly, OfferedLookups, RecordedAdmin):
     """Jobs, newest first, read-only; they can be cancelled and retried."""
 
     list_display = (
@@ -85,30 +86,6 @@ class JobAdmin(OfferedLookups, RecordedAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
-        return False
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """One job, read-only."""
-        context = {
-            "title": "Job",
-            "show_save": False,
-            "show_save_and_continue": False,
-            "show_save_and_add_another": False,
-        }
-        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        return super().changelist_view(request, {"title": "Jobs"} | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: Job, form: Any, change: bool) -> None:
         """Writes nothing: every field is read-only."""

@@ -30,6 +30,7 @@ from organizations.postgres.databases import sizes_bytes
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 from .lookups import OfferedLookups
+from .pages import ActionsOnly
 
 if TYPE_CHECKING:
     _OrganizationAdmin = admin.ModelAdmin[Organization]
@@ -56,8 +57,11 @@ class NewOrganizationForm(forms.Form):
 
 
 @admin.register(Organization)
-class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
-    """List, search, add and suspend organizations. Never shows a credential."""
+class OrganizationAdmin(ActionsOnly, OfferedLookups, _OrganizationAdmin):
+    """List, search, add and suspend organizations. Never shows a credential.
+
+    `manage.py delete_org` deletes one: it asks for the name.
+    """
 
     list_display = ("name", "status", "server", "database_name", "size", "created_at")
     list_display_links = ("name",)
@@ -88,31 +92,6 @@ class OrganizationAdmin(OfferedLookups, _OrganizationAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Not when ORG_SIGNUP forbids sign-ups over HTTP."""
         return settings.ORG_SIGNUP != "off" and super().has_add_permission(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Organization | None = None) -> bool:
-        """Never here: use `manage.py delete_org`, which asks for the name."""
-        return False
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        return super().changelist_view(request, {"title": "Organizations"} | (extra_context or {}))
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """One organization, read-only."""
-        context = {
-            "title": "Organization",
-            "show_save": False,
-            "show_save_and_continue": False,
-            "show_save_and_add_another": False,
-        }
-        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The page's rows, with all database sizes fetched in one query."""

@@ -1,6 +1,6 @@
 """Records staff's actions in Django admin in the audit trail.
 
-Django announces staff log-ins and log-outs by signals; our own code uses none.
+Django announces staff logins and logouts by signals; our own code uses none.
 """
 
 from collections.abc import Iterable

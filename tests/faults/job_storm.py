@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from tests.faults.kill_storm import leftovers
+from tests.faults.kill_storm import leftovers, print_counts
 from tests.real_server import PROJECT, RealServer
 
 KINDS = (
@@ -165,13 +165,7 @@ def _texts(connection: "psycopg.Connection[tuple[object, ...]]", query: str) -> 
 def show(outcome: Outcome) -> None:
     """Print what was met and counted."""
     rows = [(f"{kind}: jobs begun again", count) for kind, count in outcome.killed.items()]
-    rows += [(what, len(found)) for what, found in outcome.faults.items()]
-    width = max(len(what) for what, _ in rows)
-    for what, count in rows:
-        print(f"{what:<{width}}  {count:>10}")
-    for what, found in outcome.faults.items():
-        for each in found:
-            print(f"{what}: {each}")
+    print_counts(rows, outcome.faults)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -206,11 +206,16 @@ def show(outcome: Outcome, *, seed: int) -> None:
     ]
     rows += [("of those not answered 201, finished", outcome.finished)]
     rows += [("of those not answered 201, signed up again", outcome.free)]
-    rows += [(what, len(found)) for what, found in outcome.faults.items()]
+    print_counts(rows, outcome.faults)
+
+
+def print_counts(rows: Sequence[tuple[str, int]], faults: Mapping[str, Sequence[str]]) -> None:
+    """Print the counts, then the number of each kind of fault, then each fault."""
+    rows = [*rows, *((what, len(found)) for what, found in faults.items())]
     width = max(len(what) for what, _ in rows)
     for what, count in rows:
         print(f"{what:<{width}}  {count:>10}")
-    for what, found in outcome.faults.items():
+    for what, found in faults.items():
         for each in found:
             print(f"{what}: {each}")
 

@@ -46,7 +46,7 @@ ENVIRONMENT = {
     "WEB_CONCURRENCY": "2",
     "WEB_THREADS": "32",
     "THROTTLES": "on",
-    # They count, which is a write of every log-in, and stop nobody.
+    # They count, which is a write of every login, and stop nobody.
     **{
         f"THROTTLE_{what}": "1000000/min"
         for what in ("LOGIN_ADDRESS", "LOGIN_ACCOUNT", "LOGIN_ORGANIZATION", "SIGNUP", "LOOKUP")

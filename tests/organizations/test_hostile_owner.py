@@ -210,7 +210,7 @@ def test_what_an_owner_sets_keeps_the_application_neither_out_nor_from_writing(
             injected.execute(f"ALTER {whose} SET local_preload_libraries = 'absent'".encode())
     registry.forget(made.tenant.alias)
     pool.shared.close_idle()
-    assert made.token(client), "a log-in writes"
+    assert made.token(client), "a login writes"
 
 
 def test_a_web_servers_start_touches_no_organization(

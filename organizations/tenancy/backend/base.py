@@ -230,7 +230,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _connect(self) -> Any:
         """Connect.
 
-        Ctrl-C can interrupt the log-in, and its traceback would keep the half-open connection. A
+        Ctrl-C can interrupt the login, and its traceback would keep the half-open connection. A
         back end that waits for the rest answers no barrier, so DROP DATABASE, which needs every
         back end of the server, would wait for authentication_timeout (PostgreSQL 18,
         storage/ipc/procsignal.c and libpq/be-secure.c).

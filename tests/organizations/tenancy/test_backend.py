@@ -108,12 +108,12 @@ def mute_server(tmp_path: Path) -> Iterator[socket.socket]:
 def test_a_log_in_that_is_interrupted_leaves_no_half_of_a_connection(
     known: str, alpha: Company, mute_server: socket.socket, tmp_path: Path
 ) -> None:
-    """A backend in the middle of a log-in keeps every DROP DATABASE of the server waiting."""
+    """A backend in the middle of a login keeps every DROP DATABASE of the server waiting."""
     backend: list[socket.socket] = []
 
     def interrupt() -> None:
         backend.append(mute_server.accept()[0])
-        assert backend[0].recv(4096), "the start of a log-in"
+        assert backend[0].recv(4096), "the start of a login"
         _thread.interrupt_main()
 
     with tenancy.override(alpha.tenant):
