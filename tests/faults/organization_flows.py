@@ -155,8 +155,9 @@ def delete_org(world: World) -> Attempt:
 
 def reconcile(world: World) -> Attempt:
     _, row = _existing(world)
-    # As it is before anybody was let in, by the row and by the role's identity.
+    # As it is before anybody was let in, by the row and by the role's identity: nothing to fence.
     world.rows("UPDATE organizations SET status = 'provisioning' WHERE id = %s", (row[0],))
+    world.rows("UPDATE organizations SET pending_fence = '' WHERE id = %s", (row[0],))
     ((identity,),) = world.rows(
         "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s", (row[3],)
     )
