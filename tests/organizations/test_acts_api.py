@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from organizations import lifecycle, renaming
-from organizations.api import acts, idempotency
+from organizations.api import idempotency, serializers
 from organizations.background import pruning
 from organizations.models import AuditEntry, Organization, Staff, StoredAnswer
 from organizations.postgres.sessions import open_session
@@ -205,8 +205,7 @@ def test_a_repeat_finishes_what_a_killed_request_began(
             for module in (lifecycle, renaming):
                 patched.setattr(module, "fence", lambda organization: kill_this_process())
         if act == "resume" or dies == "before it answers":
-            output = acts.serializers
-            patched.setattr(output, "OrganizationStaffOutput", lambda row: kill_this_process())
+            patched.setattr(serializers, "OrganizationStaffOutput", lambda row: kill_this_process())
         kill_in_a_fork(lambda: post(staff_client, made, act, "key", **body))
     response = post(staff_client, made, act, "key", **body)
     assert response.status_code == 200, response.content
@@ -228,7 +227,7 @@ def test_an_answer_is_kept_for_a_day_and_no_longer_than_its_organization(
     yesterday = StoredAnswer.objects.filter(body__status="active")
     assert yesterday.update(began_at=old) == 1
     pruning.prune()
-    assert [each.body["status"] for each in StoredAnswer.objects.all()] == ["suspended"]
+    assert list(StoredAnswer.objects.values_list("body__status", flat=True)) == ["suspended"]
     other = company()
     post(staff_client, other, "suspend", "another's")
     lifecycle.delete_organization(row_of(other))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -92,7 +93,7 @@ def test_the_old_name_leads_to_the_new_one(
     rename(made, "Third Name")
     settings.ORG_BASE_DOMAIN, settings.ALLOWED_HOSTS = "app.example", ["*"]
     for number, name in enumerate(("old_name", "NEW-NAME", "third name")):
-        answer = send(Client(), "post", "/org/get", {"organization_name": name})
+        answer: Any = send(Client(), "post", "/org/get", {"organization_name": name})
         assert answer.json()["name"] == "Third Name"
         body = {"organization": name, "email": made.email, "password": PASSWORD}
         host = {"Host": f"{slug_for(name_key(name))}.app.example"}

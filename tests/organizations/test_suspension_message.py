@@ -56,11 +56,8 @@ def test_its_people_are_told_at_each_login_request_refresh_and_link(
         assert told(log_in(client)) == said
         assert told(confirm(link)) == said
         assert told(ask(paused, paused.email)) == said
-        page = client.post("/api/login/", {"organization": "Paused Ltd", "email": "a@x.example"})
-        page = client.post(
-            "/api/login/",
-            {"organization": "Paused Ltd", "email": "a@x.example", "password": "wrong"},
-        ).content.decode()
+        typed = {"organization": "Paused Ltd", "email": "a@x.example", "password": "wrong"}
+        page = client.post("/api/login/", typed).content.decode()
         assert "is suspended." in page
         assert "<b>Write" not in page, "it is plain text"
         assert ("&lt;b&gt;Write&lt;/b&gt;" in page) is bool(message)
