@@ -110,7 +110,9 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """The same, or by a name that it had until lately; those that have it now first."""
         digests = name_digests(name)
         former = FormerName.objects.held().filter(digest__in=digests).values("organization_id")
-        found = self.filter(models.Q(name_digest__in=digests) | models.Q(pk__in=former))
+        now = Organization.objects.live().filter(name_digest__in=digests).values("pk")
+        # An OR with a subquery would read the whole table.
+        found = self.filter(pk__in=now.union(former, all=True))
         ranks = [models.When(name_digest=each, then=n) for n, each in enumerate(digests)]
         return found.order_by(models.Case(*ranks, default=len(digests)), "pk")
 

@@ -111,11 +111,20 @@ def test_the_old_name_leads_to_the_new_one(
 def test_the_old_slug_of_another_organization_is_refused_like_its_new_one(
     company: Callable[..., Company], client: Client, beta: Company
 ) -> None:
-    rename(company("Old Name"), "New Name")
+    made = company("Old Name")
+    rename(made, "New Name")
+    # As if it had been beta's before it was this one's: a present slug is nobody else's.
+    FormerName.objects.create(
+        digest="0" * 64,
+        slug="new-name",
+        organization=beta.organization,
+        held_until=timezone.now() + timedelta(days=1),
+    )
     token = {"Authorization": f"Bearer {beta.token(client)}"}
     for slug in ("old-name", "new-name"):
         answer = client.get(ME, headers=token | {"X-Org": slug})
         assert (answer.status_code, answer.json()["code"]) == (403, "organization_mismatch")
+    FormerName.objects.filter(organization=beta.organization).delete()
 
 
 # --- Nobody else gets it --------------------------------------------------------------------------
@@ -259,11 +268,15 @@ def test_what_was_read_before_a_rename_is_done_under_the_new_names_lock(
     assert free.fetchone() == (0,), "a lock of either name was left"
 
 
-def test_a_migration_holds_a_rename_up(
+def test_a_migration_of_it_and_a_sign_up_of_its_new_name_hold_a_rename_up(
     company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = company("Old Name")
     monkeypatch.setattr(renaming, "_WAIT_SECONDS", 0.1)
+    with open_session() as session:
+        assert session.try_lock(name_key("new-name"))
+        with pytest.raises(OrganizationBusy):
+            rename(made, "New Name")
     with open_session() as session:
         records.begin(session, row_of(made), looks_only=False)
         with pytest.raises(OrganizationBusy):
