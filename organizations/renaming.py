@@ -17,7 +17,7 @@ from .errors import OrganizationBusy, OrganizationExists, OrganizationNotFound, 
 from .models import FormerName, Organization
 from .naming import display_name, name_digest, slug_for, slug_variant
 from .naming import name_key as key_of
-from .postgres.fence import fence
+from .postgres.fence import fence_by
 from .postgres.holding import hold
 from .postgres.sessions import open_session, refuse_in_transaction
 from .provisioning.names import free_name
@@ -52,8 +52,9 @@ def rename_organization(organization: Organization, *, name: str) -> Organizatio
             raise WrongState(organization.name, status=organization.status, wanted=wanted)
         if organization.name != name:
             _rename(organization, name, slug=free_name(session, name, to=organization))
-    # The slug is part of the route. Requests carry on over new connections.
-    fence(organization)
+        # The slug is part of the route. Requests carry on over new connections. Under the lock, so
+        # that no migration begins whose session would be ended.
+        fence_by(session, organization)
     return organization
 
 

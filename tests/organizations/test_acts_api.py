@@ -202,8 +202,8 @@ def test_a_repeat_finishes_what_a_killed_request_began(
         if dies == "before it begins":
             patched.setattr(lifecycle, f"{act}_organization", lambda *_, **__: kill_this_process())
         elif dies == "before the fence":
-            for module in (lifecycle, renaming):
-                patched.setattr(module, "fence", lambda organization: kill_this_process())
+            patched.setattr(lifecycle, "fence", lambda organization: kill_this_process())
+            patched.setattr(renaming, "fence_by", lambda *_: kill_this_process())
         if act == "resume" or dies == "before it answers":
             patched.setattr(serializers, "OrganizationStaffOutput", lambda row: kill_this_process())
         kill_in_a_fork(lambda: post(staff_client, made, act, "key", **body))

@@ -142,8 +142,11 @@ def test_nobody_signs_up_under_a_held_name_or_one_confusable_with_it(
     assert row_of(beta).name == beta.name
 
 
-def test_nobody_gets_the_slug_of_a_held_name(company: Callable[..., Company]) -> None:
+def test_nobody_gets_the_slug_of_a_held_name(
+    company: Callable[..., Company], settings: Settings
+) -> None:
     """A readable name can look like another one's hashed slug: its host would be theirs."""
+    settings.ORG_DATABASE_NAMES = "opaque"  # Else the database's name would be taken as well.
     made = company("株式会社 改名")
     hashed = made.organization.slug
     rename(made, "New Name")
@@ -293,7 +296,7 @@ def test_a_rename_that_was_killed_before_the_fence_is_finished_by_reconciling(
     token = {"Authorization": f"Bearer {made.token(client)}"}
     assert client.get(ME, headers=token).status_code == 200
     with monkeypatch.context() as patched:
-        patched.setattr(renaming, "fence", lambda organization: kill_this_process())
+        patched.setattr(renaming, "fence_by", lambda *_: kill_this_process())
         kill_in_a_fork(lambda: rename(made, "New Name"))
     row = row_of(made)
     assert row.name == "New Name" and row.pending_fence
