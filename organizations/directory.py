@@ -1,6 +1,6 @@
 """Looks up tenants and their connection settings in the master database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -8,8 +8,8 @@ from django.db import OperationalError, connections
 
 from .errors import OrganizationNotFound, OrganizationSuspended, ServerUnavailable
 from .migrating.skew import refuse_outdated
-from .models import Organization
-from .naming import name_digest, name_digests
+from .models import KNOWN_AS, FormerName, Organization, known_as_parameters
+from .naming import name_digest
 from .postgres import backends, installation
 from .postgres.databases import settings_for
 from .postgres.sessions import open_session
@@ -24,9 +24,9 @@ class MasterDirectory:
         return _found(_row(_BY_ID, (organization_id, *_USABLE)), named="")
 
     def tenant_by_name(self, name: str) -> Tenant:
-        """The tenant, by any spelling. Raises as tenant_by_id does."""
-        own, *older = name_digests(name)
-        return _found(_row(_BY_NAME, (own, *(older or (own,)), *_USABLE, own)), named=name)
+        """The tenant, by any spelling, also of a name it had until lately. Raises as tenant_by_id
+        does."""
+        return _found(_row(_BY_NAME, known_as_parameters(name)), named=name)
 
     def confirm(self, tenant: Tenant) -> None:
         """Raise what tenant_by_id raises now, and RouteChanged if it finds another route.
@@ -58,11 +58,16 @@ class MasterDirectory:
 
     def counted_as(self, name: str) -> tuple[int | None, str]:
         """The id and `key:<key>`, or None and the digest of the folded name."""
-        found = Organization.objects.live().named(name).values_list("pk", "key").first()
+        found = Organization.objects.live().known_as(name).values_list("pk", "key").first()
         if found is None:
             return None, f"name:{name_digest(name)}"
         organization_id, key = found
         return organization_id, f"key:{key}"
+
+    def was_called(self, tenant: Tenant, slug: str) -> bool:
+        """Whether the tenant's slug was this until lately, and is no other organization's now."""
+        former = FormerName.objects.held().filter(organization_id=tenant.organization_id, slug=slug)
+        return former.exists() and not Organization.objects.live().filter(slug=slug).exists()
 
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry.
@@ -96,18 +101,15 @@ class MasterDirectory:
 _USABLE: tuple[str, ...] = tuple(map(str, Organization.Status.usable()))
 # What a route is made of. A change of any of these is fenced: migrations/0009_fence.py. Raw SQL:
 # the ORM takes longer to build it than the server to answer.
-_BY_ID = (
-    "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE id = %s AND status IN (%s, %s)"
+_ROUTE = (
+    "SELECT id, slug, key, name, status, status_message, fingerprint, database_name, role_name, "
+    "sealed_password FROM organizations WHERE "
 )
-_BY_NAME = (
-    "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE name_digest IN (%s, %s) AND status IN (%s, %s) "
-    "ORDER BY name_digest = %s DESC LIMIT 1"
-)
+_BY_ID = _ROUTE + "id = %s AND status IN (%s, %s)"
+_BY_NAME = _ROUTE + KNOWN_AS
 
 
-def _row(query: str, values: Sequence[int | str]) -> tuple[Any, ...] | None:
+def _row(query: str, values: Sequence[int | str] | Mapping[str, str]) -> tuple[Any, ...] | None:
     with connections["default"].cursor() as cursor:
         cursor.execute(query, values)
         row: tuple[Any, ...] | None = cursor.fetchone()
@@ -117,8 +119,8 @@ def _row(query: str, values: Sequence[int | str]) -> tuple[Any, ...] | None:
 def _found(row: tuple[Any, ...] | None, *, named: str) -> Tenant:
     if row is None:
         raise OrganizationNotFound(named)
-    pk, slug, key, name, status, fingerprint, *place = row
+    pk, slug, key, name, status, message, fingerprint, *place = row
     if status == Organization.Status.SUSPENDED:
-        raise OrganizationSuspended(name, organization_id=pk)
+        raise OrganizationSuspended(name, organization_id=pk, message=message)
     refuse_outdated(fingerprint, name=name, organization_id=pk)
     return Tenant(pk, slug, key, Place(*place), is_routed=True)

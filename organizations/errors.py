@@ -36,13 +36,13 @@ class OrganizationExists(OrganizationError):
 
 
 class OrganizationBusy(OrganizationError):
-    """Another process is creating, deleting or cleaning up this organization."""
+    """Another process is creating, renaming, migrating or deleting this organization."""
 
     code = "organization_busy"
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"The organization {name!r} is being created or deleted right now. Try again shortly."
+            f"The organization {name!r} is being changed right now. Try again shortly."
         )
 
 
@@ -51,9 +51,10 @@ class OrganizationSuspended(OrganizationError):
 
     code = "organization_suspended"
 
-    def __init__(self, name: str, *, organization_id: int | None = None) -> None:
+    def __init__(self, name: str, *, organization_id: int | None = None, message: str = "") -> None:
         self.organization_id = organization_id
-        super().__init__(f"The organization {name!r} is suspended. Contact support.")
+        said = message or "Contact support."
+        super().__init__(f"The organization {name!r} is suspended. {said}")
 
 
 class SessionsRemain(OrganizationError):
@@ -112,6 +113,39 @@ class WrongState(OrganizationError):
         super().__init__(f"The organization {name!r} is {status}; it must be {wanted}.")
 
 
+class IdempotencyKeyInvalid(OrganizationError):
+    """The Idempotency-Key is empty, too long, or not plain text."""
+
+    code = "idempotency_key_invalid"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The Idempotency-Key must have 1 to 255 printable ASCII characters, such as a UUID."
+        )
+
+
+class IdempotencyKeyReused(OrganizationError):
+    """The Idempotency-Key was sent before, with another path or body."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was used for another request. Use a new key for a new request."
+        )
+
+
+class IdempotencyKeyInUse(OrganizationError):
+    """The first request with this Idempotency-Key has not been answered yet."""
+
+    code = "idempotency_key_in_use"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The first request with this Idempotency-Key is still running. Try again shortly."
+        )
+
+
 class ProvisioningInTransaction(OrganizationError):
     """Provisioning was called inside a transaction, where CREATE DATABASE cannot run."""
 
@@ -119,7 +153,7 @@ class ProvisioningInTransaction(OrganizationError):
 
     def __init__(self) -> None:
         super().__init__(
-            "An organization cannot be created, suspended or deleted inside "
+            "An organization cannot be created, suspended, renamed or deleted inside "
             "transaction.atomic(): CREATE DATABASE is refused there, and nobody else sees what is "
             "not committed. Call it outside."
         )
@@ -303,6 +337,16 @@ class SignUpUnknown(OrganizationError):
 
     def __init__(self) -> None:
         super().__init__("This sign-up does not exist or ended long ago. Log in, or sign up.")
+
+
+class JobWaits(OrganizationError):
+    """A job of a suspended organization, which runs when it is resumed. is_over: it was resumed."""
+
+    code = "job_waits"
+
+    def __init__(self, *, is_over: bool) -> None:
+        self.is_over = is_over
+        super().__init__("The organization is suspended. The job runs when it is resumed.")
 
 
 class JobRefused(OrganizationError):

@@ -1,4 +1,4 @@
-"""Creates, deletes, suspends, resumes and reconciles organizations.
+"""Creates, deletes, suspends, resumes, renames and reconciles organizations.
 
 The API, the commands and Django admin call these functions.
 """
@@ -22,22 +22,24 @@ from .errors import (
     OrganizationError,
     OrganizationExists,
     OrganizationNotFound,
-    ProvisioningInTransaction,
     WrongState,
 )
+from .jobs.frame import wake
 from .jobs.models import PendingSignUp
 from .migrating.turn import look_at_killed
-from .models import Organization, random_key
-from .naming import name_digests
+from .models import KNOWN_AS, Organization, known_as_parameters, random_key
 from .naming import name_key as key_of
 from .postgres import identity
 from .postgres.fence import fence, fence_pending
+from .postgres.holding import hold
 from .postgres.roles import drop_disabled
 from .postgres.sessions import ServerSession, answers, open_session
+from .postgres.sessions import refuse_in_transaction as _refuse_in_transaction
 from .provisioning import code, leftovers, making
 from .provisioning.report import Report
 from .provisioning.undoing import change_status, expected, undo
-from .validators import SignUp, validate_sign_up
+from .renaming import rename_organization as rename_organization
+from .validators import SignUp, validate_sign_up, validate_suspension
 
 logger = logging.getLogger(__name__)
 
@@ -53,21 +55,22 @@ class Created:
 
 
 def find_organization(name: str) -> Organization:
-    """The usable organization by any spelling of its name. Raises OrganizationNotFound."""
-    own, *older = name_digests(name)
+    """The usable organization by any spelling of its name, or of one it had until lately.
+
+    Raises OrganizationNotFound.
+    """
     with connections["default"].cursor() as cursor:
-        cursor.execute(_BY_NAME, (own, *(older or (own,)), *Status.usable(), own))
+        cursor.execute(_BY_NAME, known_as_parameters(name))
         row = cursor.fetchone()
     if row is None:
         raise OrganizationNotFound(name)
     return Organization.from_db("default", [field.attname for field in _FIELDS], row)
 
 
-# Raw SQL: look-ups are frequent, and the ORM takes longer to build the query than to run it.
 _FIELDS = Organization._meta.concrete_fields
 _BY_NAME = (
     f"SELECT {', '.join(field.column for field in _FIELDS)} FROM organizations "  # noqa: S608 - columns
-    "WHERE name_digest IN (%s, %s) AND status IN (%s, %s) ORDER BY name_digest = %s DESC LIMIT 1"
+    f"WHERE {KNOWN_AS}"
 )
 
 
@@ -101,7 +104,7 @@ def check_sign_up(sign_up: SignUp) -> SignUp:
     _refuse_in_transaction()
     sign_up = validate_sign_up(sign_up)
     code.refuse_incoherent_migrations()
-    if Organization.objects.usable().named(sign_up.name).exists():
+    if Organization.objects.usable().known_as(sign_up.name).exists():
         raise OrganizationExists(sign_up.name)
     ceiling.refuse_when_full()
     return sign_up
@@ -139,12 +142,7 @@ def delete_organization(organization: Organization) -> None:
     """
     _refuse_in_transaction()
     with open_session() as session:
-        if not session.try_lock(key_of(organization.name)):
-            raise OrganizationBusy(organization.name)
-        try:
-            organization.refresh_from_db()
-        except Organization.DoesNotExist as error:
-            raise OrganizationNotFound(organization.name) from error
+        hold(session, organization)
         if organization.status == Status.DELETED:
             return
         if organization.is_usable:
@@ -173,22 +171,32 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
             identity.change(session, let_in, state=identity.State.DELETING, deletion=deletion)
 
 
-def suspend_organization(organization: Organization, *, reason: str = "") -> None:
+def suspend_organization(
+    organization: Organization, *, reason: str = "", message: str = ""
+) -> None:
     """Block all access at once, and end running queries. Raises WrongState unless it is active.
 
-    Raises as fence() does. After SessionsRemain it is suspended, and a second try ends what is
-    left. Migrations and backups still run, and those that were ended run again.
+    reason: for staff. message: for whoever is refused because of it. Raises ValidationError by
+    field, and as fence() does. After SessionsRemain it is suspended, and a second try ends what is
+    left. Migrations and backups still run, and those that were ended run again; its own jobs wait.
     """
     _refuse_in_transaction()
+    reason, message = validate_suspension(reason=reason, message=message)
     with open_session() as session:
         _ = session.installation  # A copy of the master ends no session.
     rows = Organization.objects.filter(pk=organization.pk, status=Status.SUSPENDED)
     if rows.exclude(pending_fence="").exists():
         fence(organization)  # An earlier try was interrupted.
         return
-    with recorded("organization.suspended", organization):
+    # The texts themselves can name persons.
+    facts = {"with_reason": bool(reason), "with_message": bool(message)}
+    with recorded("organization.suspended", organization, facts):
         if not change_status(
-            organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason
+            organization,
+            Status.SUSPENDED,
+            only_from=(Status.ACTIVE,),
+            reason=reason,
+            message=message,
         ):
             raise _wrong_state(organization, wanted=Status.ACTIVE)
     logger.info("organization suspended", extra={"organization": organization.pk})
@@ -196,7 +204,7 @@ def suspend_organization(organization: Organization, *, reason: str = "") -> Non
 
 
 def resume_organization(organization: Organization) -> None:
-    """Restore access. Raises WrongState unless it is suspended.
+    """Restore access, and run the jobs that waited. Raises WrongState unless it is suspended.
 
     Raises DatabaseKept if its database is another installation's (claim_installation --new).
     """
@@ -212,6 +220,7 @@ def resume_organization(organization: Organization) -> None:
     with recorded("organization.resumed", organization):
         if not change_status(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
             raise _wrong_state(organization, wanted=Status.SUSPENDED)
+        wake(organization.pk)
     logger.info("organization resumed", extra={"organization": organization.pk})
 
 
@@ -282,16 +291,13 @@ def _others_go_on(message: str, **extra: object) -> Iterator[None]:
 
 def _reconcile_one(organization: Organization, *, wait_seconds: float) -> str | None:
     """What was done about it; None if its maker finished it meanwhile."""
-    key = key_of(organization.name)
     with open_session() as session:
-        session.lock(key, name=organization.name, timeout_seconds=wait_seconds)
+        try:
+            hold(session, organization, wait_seconds=wait_seconds)
+        except OrganizationNotFound:
+            return None
         if not Organization.objects.unfinished().filter(pk=organization.pk).exists():
             return None
         was_deleting = organization.status == Status.DELETING
         undo(session, organization)
         return "deleted" if was_deleting else "undone"
-
-
-def _refuse_in_transaction() -> None:
-    if connections["default"].in_atomic_block:
-        raise ProvisioningInTransaction

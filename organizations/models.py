@@ -13,6 +13,7 @@ from accounts.models import MAX_EMAIL_LENGTH
 from .naming import name_digests
 from .tenancy import Place, Tenant
 from .tenancy.tenant import MAX_NAME_LENGTH
+from .validators import MAX_MESSAGE_LENGTH
 
 
 def random_key() -> str:
@@ -105,6 +106,32 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         is_own = models.Case(models.When(name_digest=digests[0], then=0), default=1)
         return found.order_by(is_own, "pk")
 
+    def known_as(self, name: str) -> "OrganizationQuerySet":
+        """The same, or by a name that it had until lately; those that have it now first."""
+        digests = name_digests(name)
+        former = FormerName.objects.held().filter(digest__in=digests).values("organization_id")
+        now = Organization.objects.live().filter(name_digest__in=digests).values("pk")
+        # An OR with a subquery would read the whole table.
+        found = self.filter(pk__in=now.union(former, all=True))
+        ranks = [models.When(name_digest=each, then=n) for n, each in enumerate(digests)]
+        return found.order_by(models.Case(*ranks, default=len(digests)), "pk")
+
+
+# `known_as` in raw SQL, for frequent look-ups: the ORM takes longer to build it than the server to
+# answer.
+KNOWN_AS = (
+    "(name_digest IN (%(own)s, %(older)s) OR id = ANY (ARRAY("
+    "SELECT organization_id FROM former_names WHERE digest IN (%(own)s, %(older)s) "
+    "AND held_until > now()))) AND status IN ('active', 'suspended') "
+    "ORDER BY name_digest = %(own)s DESC, name_digest = %(older)s DESC LIMIT 1"
+)
+
+
+def known_as_parameters(name: str) -> dict[str, str]:
+    """What KNOWN_AS takes."""
+    own, *older = name_digests(name)
+    return {"own": own, "older": older[0] if older else own}
+
 
 class Organization(models.Model):
     """A customer: its name, and where its database is.
@@ -143,7 +170,12 @@ class Organization(models.Model):
     admin_email = models.EmailField(max_length=MAX_EMAIL_LENGTH)
     created_at = models.DateTimeField(default=timezone.now)
     status = models.CharField(max_length=20, choices=Status, default=Status.PROVISIONING)
+    # For staff.
     status_reason = models.TextField(blank=True)
+    # For the organization's people, while it is suspended.
+    status_message = models.CharField(
+        max_length=MAX_MESSAGE_LENGTH, blank=True, default="", db_default=""
+    )
     status_changed_at = models.DateTimeField(default=timezone.now)
     provisioned = models.CharField(max_length=20, choices=Step, default=Step.NOTHING)
     # The id of the running deletion, as in the role's identity; empty if there was none.
@@ -172,6 +204,11 @@ class Organization(models.Model):
     class Meta:
         db_table = "organizations"
         ordering = ("id",)
+        # One for each act of staff, by REST and in the admin.
+        permissions = tuple(
+            (f"{act}_organization", f"Can {act} organization")
+            for act in ("suspend", "resume", "rename")
+        )
         indexes = (
             models.Index(
                 fields=["id"],
@@ -207,6 +244,59 @@ class Organization(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.status in self.Status.usable()
+
+
+class FormerNameQuerySet(models.QuerySet["FormerName"]):
+    """Former names by whether they are still held."""
+
+    def held(self) -> "FormerNameQuerySet":
+        """Those that still lead to their organization."""
+        return self.filter(held_until__gt=timezone.now())
+
+
+class FormerName(models.Model):
+    """A name that an organization had before it was renamed.
+
+    Until held_until it leads to the organization, and nobody else gets it. digest: as
+    Organization.name_digest. An organization that has the name now comes first.
+    """
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    slug = models.CharField(max_length=50)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="former_names"
+    )
+    held_until = models.DateTimeField()
+
+    objects: ClassVar = FormerNameQuerySet.as_manager()
+
+    class Meta:
+        db_table = "former_names"
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class StoredAnswer(models.Model):
+    """The answer to a staff's act that was sent with an Idempotency-Key (api/idempotency.py).
+
+    digest: of the staff and the key. request_digest: of the path and the body, salted with the key.
+    status, body: empty until the act is done. organization_id: no foreign key; deleted with it,
+    since the answer has its address.
+    """
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    request_digest = models.CharField(max_length=64)
+    organization_id = models.BigIntegerField(null=True)
+    status = models.PositiveSmallIntegerField(null=True)
+    body = models.JSONField(null=True)
+    began_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "stored_answers"
+
+    def __str__(self) -> str:
+        return f"{self.status or 'not done'}"
 
 
 class SchemaVersion(models.Model):

@@ -42,7 +42,7 @@ def send_mail(organization: Organization, progress: Progress, **facts: Any) -> N
 
 
 @app.task(name="migrate_organization", queue=MIGRATIONS, retry=Backoff(), pass_context=True)
-@organization_job
+@partial(organization_job, even_suspended=True)
 def migrate_organization(
     organization: Organization,
     progress: Progress,
@@ -57,7 +57,7 @@ def migrate_organization(
 
 
 @app.task(name="clean_up_organization", queue=UPKEEP, retry=Backoff(), pass_context=True)
-@organization_job
+@partial(organization_job, even_suspended=True)
 def clean_up_organization(organization: Organization, progress: Progress) -> None:
     """Delete expired rows in one organization's database."""
     progress.tell("deleting expired logins")

@@ -1,4 +1,4 @@
-"""Validates organization names and sign-ups. Makes no database query."""
+"""Validates names, sign-ups and the texts of a suspension. Makes no database query."""
 
 import unicodedata
 from dataclasses import dataclass, field
@@ -11,6 +11,8 @@ from accounts.validators import check_email, check_fields, check_new_password
 from .naming import display_name, name_key
 from .tenancy.tenant import MAX_NAME_LENGTH
 
+MAX_REASON_LENGTH = 1_000
+MAX_MESSAGE_LENGTH = 200
 # Bidirectional control characters: with them two different names could look the same.
 _BIDI_CONTROLS = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -24,11 +26,37 @@ def validate_name(name: str) -> None:
     for character in name:
         if character in _BIDI_CONTROLS:
             raise ValidationError("Remove the characters that change the text direction.")
-        category = unicodedata.category(character)
-        if category in {"Cc", "Cs", "Co", "Cn"} and not character.isspace():
+        if _is_control(character) and not character.isspace():
             raise ValidationError("Remove control characters and unassigned characters.")
     if not any(unicodedata.category(character)[0] in "LNS" for character in name_key(name)):
         raise ValidationError("Use a name with at least one letter, digit or symbol.")
+
+
+def validate_suspension(*, reason: str, message: str) -> tuple[str, str]:
+    """Both texts, trimmed. Raises ValidationError, by field.
+
+    The message is shown on one line of an error, so it is plain text on one line.
+    """
+    reason, message = reason.strip(), message.strip()
+
+    def check_reason() -> None:
+        if len(reason) > MAX_REASON_LENGTH:
+            raise ValidationError(f"Use at most {MAX_REASON_LENGTH} characters.")
+        if any(_is_control(character) and not character.isspace() for character in reason):
+            raise ValidationError("Remove control characters and unassigned characters.")
+
+    def check_message() -> None:
+        if len(message) > MAX_MESSAGE_LENGTH:
+            raise ValidationError(f"Use at most {MAX_MESSAGE_LENGTH} characters.")
+        if any(map(_is_control, message)) or _BIDI_CONTROLS & set(message):
+            raise ValidationError("Use plain text on one line.")
+
+    check_fields(reason=check_reason, message=check_message)
+    return reason, message
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 @dataclass(frozen=True, slots=True)

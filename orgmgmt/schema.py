@@ -57,6 +57,10 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         "The content type is not JSON.",
         body("Send the body as application/json.", "unsupported_media_type"),
     ),
+    422: (
+        "The Idempotency-Key was used for another request.",
+        body("This Idempotency-Key was used for another request. …", "idempotency_key_reused"),
+    ),
     429: (
         "Too many requests. Retry-After says when to retry.",
         body("Too many requests. Try again in 12 seconds.", "throttled"),
@@ -117,7 +121,7 @@ class Operation(AutoSchema):
     """spectacular's own, with our errors added to each operation's responses.
 
     A view adds its own: `error_statuses`, `conflicting_actions` (the actions of a viewset that can
-    answer 409), and `needs_no_database` if it needs no server.
+    answer 409), `idempotent_actions` (422), and `needs_no_database` if it needs no server.
     """
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
@@ -168,4 +172,6 @@ class Operation(AutoSchema):
             statuses.add(404)  # A page that does not exist.
         if getattr(self.view, "action", None) in getattr(self.view, "conflicting_actions", _WRITES):
             statuses.add(409)
+        if getattr(self.view, "action", None) in getattr(self.view, "idempotent_actions", ()):
+            statuses.add(422)
         return statuses

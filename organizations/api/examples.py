@@ -12,6 +12,7 @@ _DETAIL = {**_ORGANIZATION, "slug": "testorg", "status": "active"}
 _STAFF = {
     **_DETAIL,
     "status_reason": "",
+    "status_message": "",
     "server": "default",
     "database_name": "org_testorg",
 }
@@ -28,6 +29,12 @@ GET = [sent({"organization_name": "TestOrg"}), answered(_ORGANIZATION)]
 OWN = [answered(_DETAIL)]
 STAFF = [answered(_STAFF)]
 STAFF_CREATE = [_SIGN_UP, answered(_STAFF, 201), _ACCEPTED]
+_SUSPENDED = {"status": "suspended", "status_reason": "unpaid", "status_message": "Write to us."}
+SUSPEND = [
+    sent({"reason": "unpaid", "message": "Write to us."}),
+    answered({**_STAFF, **_SUSPENDED}),
+]
+RENAME = [sent({"name": "Test Org Ltd"}), answered({**_STAFF, "name": "Test Org Ltd"})]
 AUDIT = [
     answered(
         {

@@ -38,6 +38,17 @@ class StaffMay(IsStaff):
         return _may_see(request)
 
 
+class StaffMayAct(StaffMay):
+    """Staff with the permission of the view's action, such as `suspend_organization`."""
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        self._act: str | None = getattr(view, "action", None)
+        return super().has_permission(request, view)
+
+    def _may(self, request: Request) -> bool:
+        return request.user.has_perm(f"organizations.{self._act}_organization")
+
+
 class StaffMaySee(StaffMay):
     """Staff who may view organizations, for any method."""
 

@@ -10,7 +10,7 @@ from accounts.api.serializers import ChecksPerson
 from accounts.models import MAX_EMAIL_LENGTH
 from organizations.models import AuditEntry, Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
-from organizations.validators import validate_name
+from organizations.validators import MAX_MESSAGE_LENGTH, MAX_REASON_LENGTH, validate_name
 
 
 class SignUpInput(ChecksPerson):
@@ -59,6 +59,26 @@ def masked(email: str) -> str:
     return f"{first}***@{domain}" if at else ""
 
 
+class SuspendInput(serializers.Serializer[Any]):
+    """Why an organization is suspended."""
+
+    reason = StrictCharField(
+        max_length=MAX_REASON_LENGTH, required=False, allow_blank=True, help_text="For staff."
+    )
+    message = StrictCharField(
+        max_length=MAX_MESSAGE_LENGTH,
+        required=False,
+        allow_blank=True,
+        help_text="For whoever is refused because of it; plain text.",
+    )
+
+
+class RenameInput(serializers.Serializer[Any]):
+    """An organization's new name."""
+
+    name = StrictCharField(max_length=MAX_NAME_LENGTH)
+
+
 class FailureOutput(serializers.Serializer[Any]):
     """Why it failed, in the format of all errors."""
 
@@ -103,6 +123,7 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
             "admin_email",
             "status",
             "status_reason",
+            "status_message",
             "server",
             "database_name",
             "created_at",

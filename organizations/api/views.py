@@ -16,7 +16,6 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
-from rest_framework.viewsets import GenericViewSet
 
 from accounts import mails
 from accounts.api.first_edition import FirstEditionView
@@ -24,10 +23,11 @@ from accounts.api.permissions import IsMember
 from accounts.api.throttling import LookupThrottle, SignUpThrottle
 from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationNotFound, SignUpClosed
-from organizations.models import Organization
+from organizations.models import FormerName, Organization
 from organizations.validators import SignUp
 
 from . import examples, serializers, sign_ups
+from .acts import ACTS, Acts
 from .authentication import StaffSessionAuthentication
 from .permissions import MayLookUp, SignUpIsOpen, StaffMay, StaffMaySee
 
@@ -157,6 +157,13 @@ class OrganizationFilter(filters.FilterSet):
         fields = ("status",)
 
 
+_INPUTS: dict[str, type[BaseSerializer[Any]]] = {
+    "create": serializers.SignUpInput,
+    "suspend": serializers.SuspendInput,
+    "rename": serializers.RenameInput,
+}
+
+
 @extend_schema_view(
     list=extend_schema(
         operation_id="organizations_list",
@@ -180,9 +187,7 @@ class OrganizationFilter(filters.FilterSet):
         tags=["staff"],
     ),
 )
-class OrganizationViewSet(
-    mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Organization]
-):
+class OrganizationViewSet(Acts, mixins.ListModelMixin, mixins.RetrieveModelMixin):
     """All organizations, for the platform's staff."""
 
     permission_classes = (StaffMay,)
@@ -194,20 +199,25 @@ class OrganizationViewSet(
     search_fields = ("name", "slug", "admin_email", "database_name")
     ordering_fields = ("id", "name", "slug", "created_at", "status")
     ordering = ("id",)
-    conflicting_actions = ("create",)
+    conflicting_actions = ("create", *ACTS)
+    idempotent_actions = ACTS
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
-        if self.action == "create":
-            return serializers.SignUpInput
-        return serializers.OrganizationStaffOutput
+        return _INPUTS.get(self.action, serializers.OrganizationStaffOutput)
 
     def get_object(self) -> Organization:
-        """By id if the path is all digits (no slug is), else by the slug of an existing one."""
+        """By id if the path is all digits (no slug is), else by the slug of an existing one, or by
+        one that it had until lately."""
         id_or_slug: str = self.kwargs["id_or_slug"]
         queryset: QuerySet[Organization] = self.get_queryset()
         if id_or_slug.isdigit():
             return get_object_or_404(queryset, pk=int(id_or_slug))
-        return get_object_or_404(queryset.exclude(status="deleted"), slug=id_or_slug)
+        existing = queryset.exclude(status="deleted")
+        found = existing.filter(slug=id_or_slug).first()
+        if found is not None:
+            return found
+        former = FormerName.objects.held().filter(slug=id_or_slug)
+        return get_object_or_404(existing.filter(pk__in=former.values("organization_id")[:1]))
 
     def create(self, request: Request) -> Response:
         if settings.ORG_SIGNUP == "off":

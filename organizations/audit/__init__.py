@@ -46,7 +46,9 @@ class MasterTrail:
 
 
 @contextmanager
-def recorded(act: str, organization: Organization) -> Iterator[None]:
+def recorded(
+    act: str, organization: Organization, facts: Mapping[str, Fact] | None = None
+) -> Iterator[None]:
     """Run the block and record the act in one transaction of the master.
 
     If it fails, the object's fields are restored too.
@@ -55,7 +57,7 @@ def recorded(act: str, organization: Organization) -> Iterator[None]:
     try:
         with transaction.atomic(using="default"):
             yield
-            trail.record(act, organization_id=organization.pk)
+            trail.record(act, organization_id=organization.pk, facts=facts)
     except BaseException:
         vars(organization).update(before)
         raise

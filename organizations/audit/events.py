@@ -24,6 +24,7 @@ ACTS = (
     "organization.deleted",
     "organization.deleting",
     "organization.identified",
+    "organization.renamed",
     "organization.resumed",
     "organization.suspended",
     "organization.undone",

@@ -10,8 +10,11 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from organizations import audit
 from organizations.jobs.models import JobProgress, PendingSignUp
+from organizations.models import FormerName, StoredAnswer
 from organizations.tenancy import counters
 
+# What api/idempotency.py promises.
+_ANSWERS_KEPT = timedelta(hours=24)
 _ENDED = ["succeeded", "failed", "cancelled", "aborted"]
 # A job's last event is when it ended; its events go with it (ON DELETE CASCADE).
 _PRUNE_JOBS = """
@@ -22,9 +25,10 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 
 
 def prune() -> None:
-    """Delete jobs and sign-ups that ended JOB_RETENTION_HOURS ago, expired staff sessions, expired
-    counters, and audit entries older than AUDIT_RETENTION_DAYS. Fails sign-ups that have waited
-    too long. Raises what the database raises."""
+    """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
+    sessions, counters, former names, stored answers, and audit entries older than
+    AUDIT_RETENTION_DAYS. Fails sign-ups that have waited too long. Raises what the database
+    raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -33,6 +37,8 @@ def prune() -> None:
     known = ProcrastinateJob.objects.values("pk")
     JobProgress.objects.filter(updated_at__lt=before).exclude(job_id__in=known).delete()
     PendingSignUp.objects.filter(ended_at__lt=before).delete()
+    FormerName.objects.filter(held_until__lt=now).delete()
+    StoredAnswer.objects.filter(began_at__lt=now - _ANSWERS_KEPT).delete()
     Session.objects.filter(expire_date__lt=now).delete()
     counters.get().prune()
     audit.prune()

@@ -162,6 +162,8 @@ class _Check:
                 if number not in again:
                     return replace(finding, problems=())
                 now = again[number]
+                if key_of(now.name) != key:  # Renamed meanwhile: this is not its lock.
+                    return finding
                 judged = self._judge(now)
                 found += [problem for problem in judged if problem not in found]
                 _run(session, now, judged)

@@ -150,6 +150,12 @@ CALLS: dict[str, Call] = {
         "staff", 403, lambda a, b: {**_credentials(a, b), "organization_name": b.organization.name}
     ),
     "GET /api/v1/organizations/<id_or_slug>/": Call("staff", 403, path=_ORGANIZATION),
+    **{
+        f"POST /api/v1/organizations/<id_or_slug>/{act}/": Call(
+            "staff", 403, lambda a, b: {"name": a.organization.name}, path=f"{_ORGANIZATION}{act}/"
+        )
+        for act in ("suspend", "resume", "rename")
+    },
 }
 
 

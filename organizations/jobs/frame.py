@@ -19,14 +19,23 @@ from procrastinate import JobContext
 from procrastinate.exceptions import JobAborted
 
 from organizations import tenancy
-from organizations.errors import JobRefused, OrganizationError
+from organizations.errors import JobRefused, JobWaits, OrganizationError
 from organizations.models import Organization
 from organizations.tenancy import registry, trail
 
 from .models import JobProgress
+from .retries import PARKED
 
 logger = logging.getLogger(__name__)
 
+WAITING = "waiting until the organization is resumed"
+# Waiting is no try: Procrastinate adds one when it takes the job back.
+_NO_TRY = "UPDATE procrastinate_jobs SET attempts = -1 WHERE id = %s"
+_WAKE = """
+UPDATE procrastinate_jobs SET scheduled_at = now(), lock = split_part(lock, %s, 1)
+WHERE status = 'todo' AND id IN (
+    SELECT job_id FROM job_progress WHERE organization_id = %s AND step = %s)
+"""
 _CLEAR_QUEUEING_LOCK = "UPDATE procrastinate_jobs SET queueing_lock = NULL WHERE id = %s"
 
 
@@ -72,10 +81,13 @@ def lock_of(organization_id: int) -> str:
     return f"organization:{organization_id}"
 
 
-def organization_job(work: Callable[..., None], *, exclusive: bool = True) -> Callable[..., None]:
+def organization_job(
+    work: Callable[..., None], *, exclusive: bool = True, even_suspended: bool = False
+) -> Callable[..., None]:
     """Run `work(organization, progress, …)` with the job's organization active.
 
-    exclusive: require the organization's lock.
+    exclusive: require the organization's lock. even_suspended: an operator's job, which runs also
+    while the organization is suspended; its own jobs wait until it is resumed.
     """
 
     @functools.wraps(work)
@@ -87,6 +99,8 @@ def organization_job(work: Callable[..., None], *, exclusive: bool = True) -> Ca
             if organization is None:
                 progress.tell("nothing to do: the organization was deleted")
                 return
+            if not even_suspended:
+                _wait_while_suspended(context, organization)
             with tenancy.override(organization.tenant):
                 work(organization, progress, **arguments)
 
@@ -111,10 +125,24 @@ def _named_by(
     """The organization; None if it was deleted meanwhile. Raises JobRefused."""
     if type(organization_id) is not int:
         raise JobRefused("it names no organization.")
-    if context.job.lock != (lock_of(organization_id) if exclusive else None):
+    lock = context.job.lock and context.job.lock.partition(PARKED)[0]
+    if lock != (lock_of(organization_id) if exclusive else None):
         raise JobRefused("it names another organization than its lock does.")
     _rows(context).update(organization_id=organization_id)
     return Organization.objects.usable().filter(pk=organization_id).first()
+
+
+def _wait_while_suspended(context: JobContext, organization: Organization) -> None:
+    """Raise JobWaits while it is suspended, and once more to get the organization's lock back."""
+    is_suspended = organization.status == Organization.Status.SUSPENDED
+    if is_suspended or PARKED in (context.job.lock or ""):
+        raise JobWaits(is_over=not is_suspended)
+
+
+def wake(organization_id: int) -> None:
+    """Run the jobs that waited for the organization's resumption, in the caller's transaction."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(_WAKE, (PARKED, organization_id, WAITING))
 
 
 @contextmanager
@@ -126,6 +154,9 @@ def _framed(context: JobContext) -> Iterator[Progress]:
             _begin(context)
             try:
                 yield Progress(context)
+            except JobWaits:
+                _park(context)
+                raise
             except Exception as error:
                 _note(context, told(error))
                 raise
@@ -148,6 +179,12 @@ def _begin(context: JobContext) -> None:
         # The queueing lock prevents duplicates in the queue, which this job left. If kept, a retry
         # would fail when another was enqueued meanwhile (procrastinate_jobs_queueing_lock_idx).
         cursor.execute(_CLEAR_QUEUEING_LOCK, (context.job.id,))
+
+
+def _park(context: JobContext) -> None:
+    _rows(context).update(step=WAITING, error="", updated_at=timezone.now())
+    with connections["default"].cursor() as cursor:
+        cursor.execute(_NO_TRY, (context.job.id,))
 
 
 def _note(context: JobContext, error: str) -> None:

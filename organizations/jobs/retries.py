@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from organizations.errors import (
     CacheUnavailable,
     DatabaseInUse,
+    JobWaits,
     MailServerUnavailable,
     OrganizationBusy,
     OrganizationMigrating,
@@ -45,6 +46,9 @@ TRANSIENT = (
     RedisError,
 )
 _LONGEST_PAUSE_SECONDS = 300.0
+# Between an organization's lock and the id of its job that waits until it is resumed. With a lock
+# of its own, that job holds up none of the operator's.
+PARKED = ":suspended:"
 
 
 def pause_seconds(
@@ -75,10 +79,21 @@ class Backoff(BaseRetryStrategy):
     tries: float | None = None
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if isinstance(exception, JobWaits):
+            return _parked(job, is_over=exception.is_over)
         pause = pause_seconds(exception, attempts=job.attempts, tries=self.tries)
         if pause is None:
             return None
         return RetryDecision(retry_at=timezone.now() + timedelta(seconds=pause))
+
+
+def _parked(job: Job, *, is_over: bool) -> RetryDecision:
+    lock = job.lock and job.lock.partition(PARKED)[0]
+    if is_over:
+        return RetryDecision(retry_at=timezone.now(), lock=lock)
+    # By itself too: a worker can have it in hand while the organization is resumed.
+    later = timezone.now() + timedelta(seconds=_LONGEST_PAUSE_SECONDS)
+    return RetryDecision(retry_at=later, lock=lock and f"{lock}{PARKED}{job.id}")
 
 
 class Patience(Backoff):

@@ -30,13 +30,14 @@ _USABLE = [str(status) for status in Organization.Status.usable()]
 _BEGIN = b"""
 WITH held AS MATERIALIZED (SELECT pg_try_advisory_lock(%s) AS yes), begun AS (
     UPDATE organizations SET migration_attempts = migration_attempts + 1 FROM held
-    WHERE held.yes AND id = %s AND status = ANY(%s)
+    WHERE held.yes AND id = %s AND name = %s AND status = ANY(%s)
     RETURNING fingerprint, migration_error, database_name, role_name, sealed_password
 )
 SELECT held.yes, begun.* FROM held LEFT JOIN begun ON true"""
 _LOOK = b"""
 SELECT fingerprint, migration_error, database_name, role_name, sealed_password
-FROM organizations WHERE id = %s AND status = ANY(%s)"""
+FROM organizations WHERE id = %s AND name = %s AND status = ANY(%s)"""
+_NOW = b"SELECT name, slug FROM organizations WHERE id = %s AND status = ANY(%s)"
 _DONE = b"""
 UPDATE organizations SET fingerprint = %s, migration_attempts = 0, migration_error = '',
     migration_seconds = %s, migrated_at = now()
@@ -70,22 +71,33 @@ def begin(
     """Take the lock and, unless it only looks, count a try.
 
     Returns whether the lock was free, and the record, read under the lock; None if the organization
-    is gone.
+    is gone. If it was renamed since its row was read, it has its new name, and that name's lock.
     """
-    key, pk = key_of(organization.name), organization.pk
-    row: Any
+    is_held, row = _begin(session, organization, looks_only=looks_only)
+    while is_held and row is None:
+        found = session.connection.execute(_NOW, (organization.pk, _USABLE)).fetchone()
+        if found is None or found[0] == organization.name:
+            return True, None
+        session.unlock(key_of(organization.name))
+        organization.name, organization.slug = found
+        is_held, row = _begin(session, organization, looks_only=looks_only)
+    if row is None:
+        return is_held, None
+    return True, Record(str(row[0]), str(row[1]), Place(*row[2:]))
+
+
+def _begin(
+    session: ServerSession, organization: Organization, *, looks_only: bool
+) -> tuple[bool, Any]:
+    """Whether the lock of the name was free; the row, if it still has that name."""
+    key, values = key_of(organization.name), (organization.pk, organization.name, _USABLE)
     if looks_only:
         if not session.try_lock(key):
             return False, None
-        row = session.connection.execute(_LOOK, (pk, _USABLE)).fetchone()
-    else:
-        found = session.connection.execute(_BEGIN, (lock_number(key), pk, _USABLE)).fetchone()
-        is_held, *row = found or (False, None)
-        if not is_held:
-            return False, None
-    if not row or row[0] is None:
-        return True, None
-    return True, Record(str(row[0]), str(row[1]), Place(*row[2:]))
+        return True, session.connection.execute(_LOOK, values).fetchone()
+    found = session.connection.execute(_BEGIN, (lock_number(key), *values)).fetchone()
+    is_held, *row = found or (False, None)
+    return bool(is_held), row if is_held and row[0] is not None else None
 
 
 def announce(session: ServerSession, organization: Organization, left: tuple[str, ...]) -> None:

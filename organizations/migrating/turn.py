@@ -69,10 +69,9 @@ def take(
     looks_only: only compare with the record. Errors of this organization are in the result; errors
     of the master raise psycopg.Error.
     """
-    nothing = Result.of(organization, Kind.BUSY)
     is_held, found = records.begin(session, organization, looks_only=looks_only)
     if not is_held:
-        return nothing
+        return Result.of(organization, Kind.BUSY)
     try:
         result = _work(session, organization, found, engine, looks_only=looks_only)
         records.end(session, result, looks_only=looks_only)

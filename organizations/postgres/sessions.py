@@ -17,6 +17,7 @@ from organizations.errors import (
     InstallationUnclaimed,
     OrganizationBusy,
     OrganizationError,
+    ProvisioningInTransaction,
     ServerUnavailable,
 )
 
@@ -223,6 +224,12 @@ def open_session(*, new: bool = False, quiet: bool = False) -> Iterator[ServerSe
         if isinstance(told, ServerUnavailable) and not quiet:
             logger.error("server unavailable", exc_info=error)
         raise told from error
+
+
+def refuse_in_transaction() -> None:
+    """Raise ProvisioningInTransaction inside a transaction of the master."""
+    if connections["default"].in_atomic_block:
+        raise ProvisioningInTransaction
 
 
 def answers() -> bool:

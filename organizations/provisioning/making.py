@@ -15,7 +15,7 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, Operational
 from accounts.services import ensure_admin
 from organizations import tenancy
 from organizations.audit import record_failure, recorded
-from organizations.errors import DatabaseKept, OrganizationExists, ProvisioningFailed
+from organizations.errors import OrganizationExists, ProvisioningFailed
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization, Server, random_key
 from organizations.naming import (
@@ -39,8 +39,9 @@ from organizations.validators import SignUp
 from . import copying, spares, templates, versions
 from .failures import explained
 from .migrations import migrate_tenant
+from .names import free_name
 from .report import Path, Record, Report
-from .undoing import change_status, compensate, expected, take_back_row, undo
+from .undoing import change_status, compensate, expected, take_back_row
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +102,7 @@ def _insert(
     If a spare database is ready, the same commit assigns it.
     """
     name = sign_up.name
-    _free_name(session, name, pending)
-    slug = slug_for(name_key(name))
+    slug = free_name(session, name, pending=pending)
     # A readable slug can look like a hashed one, and the server can have foreign databases:
     # neither is a reason to refuse this name.
     for _ in range(3):
@@ -128,24 +128,6 @@ def _insert(
 _TAKEN_MEANWHILE = frozenset(
     f"organizations_{field}_live" for field in ("name_digest", "slug", "database_name")
 )
-
-
-def _free_name(session: ServerSession, name: str, pending: PendingSignUp | None) -> None:
-    """Undo what a dead process left under the name. Raises OrganizationExists."""
-    reserved = PendingSignUp.objects.open().named(name)
-    if pending is not None:
-        reserved = reserved.exclude(pk=pending.pk)
-    # No worker is processing an expired one: we hold the name's lock.
-    if reserved.exists() and not reserved.expire():
-        raise OrganizationExists(name)
-    for leftover in Organization.objects.live().named(name):
-        if leftover.is_usable:
-            raise OrganizationExists(name)
-        try:
-            undo(session, leftover)
-        except DatabaseKept as error:
-            logger.error("name kept", extra={"organization": leftover.pk}, exc_info=error)
-            raise OrganizationExists(name) from error
 
 
 def _insert_alone(row: Organization) -> Organization:

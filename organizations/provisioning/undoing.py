@@ -9,10 +9,11 @@ from django.db import connections
 from django.utils import timezone
 
 from organizations.audit import recorded
-from organizations.models import Organization
+from organizations.models import FormerName, Organization, StoredAnswer
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity
 from organizations.postgres.databases import drop
+from organizations.postgres.holding import hold
 from organizations.postgres.identity import Expected
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.postgres.trouble import is_servers
@@ -29,20 +30,23 @@ def change_status(
     *,
     only_from: Collection[str],
     reason: str = "",
+    message: str = "",
     **facts: str,
 ) -> bool:
     """Change the status in one statement, if it is still one of those expected.
 
-    facts: other fields to set with it.
+    reason: for staff. message: for its people. facts: other fields to set with it.
     """
-    now = timezone.now()
-    moved = Organization.objects.filter(pk=organization.pk, status__in=only_from).update(
-        status=status, status_reason=reason, status_changed_at=now, **facts
-    )
+    values = {
+        "status": status,
+        "status_reason": reason,
+        "status_message": message,
+        "status_changed_at": timezone.now(),
+        **facts,
+    }
+    moved = Organization.objects.filter(pk=organization.pk, status__in=only_from).update(**values)
     if moved:
-        organization.status, organization.status_reason = status, reason
-        organization.status_changed_at = now
-        for name, value in facts.items():
+        for name, value in values.items():
             setattr(organization, name, value)
     return bool(moved)
 
@@ -60,7 +64,7 @@ def compensate(session: ServerSession, organization: Organization) -> None:
             session.connection.close()
             connections["default"].close()
             with open_session(new=True) as fresh:
-                fresh.lock(key_of(organization.name), name=organization.name, timeout_seconds=5)
+                hold(fresh, organization, wait_seconds=5)
                 undo(fresh, organization)
     except Exception:
         # The row stays, and reconcile_orgs or the next sign-up under this name finishes it.
@@ -143,5 +147,8 @@ def _finish_deletion(session: ServerSession, organization: Organization) -> None
             sealed_audit_key="",
             admin_email="",
         )
+        # Its former names are free, as its name is.
+        FormerName.objects.filter(organization_id=organization.pk).delete()
+        StoredAnswer.objects.filter(organization_id=organization.pk).delete()
     organization.status = Status.DELETED
     logger.info("organization deleted", extra={"organization": organization.pk})

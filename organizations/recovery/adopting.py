@@ -16,7 +16,7 @@ from psycopg import sql
 from accounts.validators import check_email, check_fields
 from organizations.audit import recorded
 from organizations.errors import AdoptionRefused, OrganizationBusy, OrganizationExists
-from organizations.models import Organization, Server, random_key
+from organizations.models import FormerName, Organization, Server, random_key
 from organizations.naming import (
     database_name_for,
     display_name,
@@ -28,6 +28,7 @@ from organizations.naming import (
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity, transfer
 from organizations.postgres.databases import ensure_database, reset_settings
+from organizations.postgres.holding import hold
 from organizations.postgres.identity import Identity, State
 from organizations.postgres.roles import end_sessions, ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
@@ -103,8 +104,8 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
     if whose.state == State.MOVED:
         raise AdoptionRefused(database, "its content was already moved")
     row = Organization.objects.filter(key=whose.key).first()
-    if row is not None and not session.try_lock(key_of(row.name)):
-        raise OrganizationBusy(row.name)
+    if row is not None:
+        hold(session, row)
     if row is not None and row.is_usable and _is_in_order(session, row):
         raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is fine")
     was_deleted = whose.state == State.DELETING or (
@@ -127,10 +128,11 @@ def _is_in_order(session: ServerSession, row: Organization) -> bool:
 def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -> Organization:
     """The row of the new database, which reconcile_orgs removes if this process dies."""
     live = Organization.objects.live()
-    if live.named(name).exclude(key=source.identity.key).exists():
+    if live.known_as(name).exclude(key=source.identity.key).exists():
         raise OrganizationExists(name)
     slug = slug_for(key_of(name))
-    if live.filter(slug=slug).exclude(key=source.identity.key).exists():
+    former = FormerName.objects.held().filter(slug=slug)
+    if live.filter(slug=slug).exclude(key=source.identity.key).exists() or former.exists():
         slug = slug_variant(slug)
     row = Organization(
         name=name,

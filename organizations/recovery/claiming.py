@@ -11,6 +11,7 @@ from organizations.models import Installation, Organization, SpareDatabase, Temp
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity, installation
 from organizations.postgres.fence import mark_no_fence
+from organizations.postgres.holding import hold
 from organizations.postgres.identity import Expected, Found, Identity, State
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning import spares, templates
@@ -41,9 +42,8 @@ def identify_organizations(ids: Collection[int] | None = None) -> Iterator[Ident
     with open_session() as session:
         rows = Organization.objects.live().order_by("pk")
         for row in rows if ids is None else rows.filter(pk__in=list(ids)):
-            session.lock(key_of(row.name), name=row.name, timeout_seconds=10)
+            hold(session, row, wait_seconds=10)
             try:
-                row.refresh_from_db()
                 yield from _identify(session, row, is_named=ids is not None)
             finally:
                 session.unlock(key_of(row.name))
@@ -166,6 +166,7 @@ def claim_installation(*, new: bool) -> Claimed:
             closed = Organization.objects.live().update(
                 status=Status.SUSPENDED,
                 status_reason=_NOT_OURS,
+                status_message="",
                 status_changed_at=timezone.now(),
                 # Nothing here may reach it any more: no migration, no command, no worker.
                 sealed_password="",

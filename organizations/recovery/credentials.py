@@ -14,9 +14,9 @@ from organizations.audit import recorded
 from organizations.errors import OUR_FAULT, CredentialUnreadable
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization, SpareDatabase
-from organizations.naming import name_key as key_of
 from organizations.postgres import identity
 from organizations.postgres.fence import fence, mark_no_fence
+from organizations.postgres.holding import hold
 from organizations.postgres.roles import end_sessions, set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.undoing import expected
@@ -124,10 +124,7 @@ def reset(organization: Organization) -> None:
     """
     password = secrets.token_urlsafe(32)
     with open_session() as session:
-        session.lock(
-            key_of(organization.name), name=organization.name, timeout_seconds=_WAIT_SECONDS
-        )
-        organization.refresh_from_db()
+        hold(session, organization, wait_seconds=_WAIT_SECONDS)
         is_open = organization.is_usable and organization.sealed_password
         if not is_open or not session.role_exists(organization.role_name):
             return

@@ -6,7 +6,6 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
@@ -22,13 +21,12 @@ from organizations.errors import (
     FOR_OPERATORS,
     UNAVAILABLE,
     OrganizationError,
-    ServerUnavailable,
-    TookTooLong,
 )
 from organizations.models import Organization, Server
 from organizations.postgres.databases import sizes_bytes
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
+from .acts import ActsAdmin
 from .lookups import OfferedLookups
 from .pages import ActionsOnly
 
@@ -57,8 +55,8 @@ class NewOrganizationForm(forms.Form):
 
 
 @admin.register(Organization)
-class OrganizationAdmin(ActionsOnly, OfferedLookups, _OrganizationAdmin):
-    """List, search, add and suspend organizations. Never shows a credential.
+class OrganizationAdmin(ActsAdmin, ActionsOnly, OfferedLookups, _OrganizationAdmin):
+    """List, search and add organizations, and act on them. Never shows a credential.
 
     `manage.py delete_org` deletes one: it asks for the name.
     """
@@ -71,7 +69,6 @@ class OrganizationAdmin(ActionsOnly, OfferedLookups, _OrganizationAdmin):
     date_hierarchy = "created_at"
     ordering = ("-id",)
     list_per_page = 50
-    actions = ("suspend", "resume")
     fields = (
         "id",
         "name",
@@ -79,6 +76,7 @@ class OrganizationAdmin(ActionsOnly, OfferedLookups, _OrganizationAdmin):
         "admin_email",
         "status",
         "status_reason",
+        "status_message",
         "status_changed_at",
         "provisioned",
         "server",
@@ -162,31 +160,6 @@ class OrganizationAdmin(ActionsOnly, OfferedLookups, _OrganizationAdmin):
 
     def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:
         """Writes nothing: every field is read-only, and the page's copy may be outdated."""
-
-    @admin.action(
-        permissions=["change"],
-        description="Suspend (blocks all access immediately)",
-    )
-    def suspend(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
-        self._each(request, queryset, lifecycle.suspend_organization, "Suspended")
-
-    @admin.action(permissions=["change"], description="Resume (restores access)")
-    def resume(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
-        self._each(request, queryset, lifecycle.resume_organization, "Resumed")
-
-    def _each(
-        self, request: HttpRequest, queryset: QuerySet[Organization], act: Any, verb: str
-    ) -> None:
-        for organization in queryset:
-            try:
-                act(organization)
-            except (ServerUnavailable, TookTooLong):
-                raise  # Answered 503: it may be half done, and a second try finishes it.
-            except OrganizationError as error:
-                messages.error(request, str(error))
-            else:
-                self.log_change(request, organization, f"{verb}.")
-                messages.success(request, f"{verb} {organization.name}.")
 
 
 def _note_sizes(organizations: list[Organization]) -> None:

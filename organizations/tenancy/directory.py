@@ -39,6 +39,10 @@ class Directory(Protocol):
         """
         ...
 
+    def was_called(self, tenant: Tenant, slug: str) -> bool:
+        """Whether the tenant's slug was this until lately, and is no other organization's now."""
+        ...
+
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry for the tenant's database."""
         ...

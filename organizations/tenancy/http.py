@@ -8,23 +8,31 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
 
+from . import directory
 from .tenant import Tenant
 
 # Some proxies add the client's port: 192.0.2.1:4711, [2001:db8::1]:4711.
 _WITH_PORT = re.compile(r"([0-9.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?")
 # Headers that clients and proxies of multi-tenant systems commonly send: X-Organization, X-Org-Id…
 _NAMING_HEADER = re.compile(r"X-(Org|Organization|Tenant)(-.*)?", re.IGNORECASE)
+_SLUG = re.compile(r"[a-z0-9-]{1,50}")
 # The hidden form field with the id of the organization that the form was made for.
 FORM_FIELD = "_organization"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def other_organization(request: HttpRequest, tenant: Tenant) -> str | None:
-    """The header or host that names another organization than `tenant`, by slug or id; or None."""
+    """The header or host that names another organization than `tenant`, by slug or id; or None.
+
+    A slug that it had until lately names it too, and is looked up in the master.
+    """
     accepted = {tenant.slug, str(tenant.organization_id)}
     for source, named in _named(request):
-        if named not in accepted:
+        if named in accepted:
+            continue
+        if not _SLUG.fullmatch(named) or not directory.get().was_called(tenant, named):
             return source
+        accepted.add(named)
     return None
 
 

@@ -45,6 +45,9 @@ _STATUS: dict[type[Exception], int] = {
     errors.DatabaseKept: 409,
     errors.SignUpClosed: 403,
     errors.SignUpUnknown: 404,
+    errors.IdempotencyKeyInvalid: 400,
+    errors.IdempotencyKeyReused: 422,
+    errors.IdempotencyKeyInUse: 409,
     errors.JobNotFound: 404,
     errors.JobWrongState: 409,
     account_errors.TooManyRequests: 429,
@@ -139,9 +142,13 @@ def domain_answer(
         status = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), None)
         if isinstance(exc, errors.FOR_OPERATORS):
             _note(request, "request failed on our side", exc)
-            return 503, body(errors.OUR_FAULT, exc.code), _HEADERS[503]
+            # Only staff end sessions, and what they asked for is done.
+            detail = str(exc) if isinstance(exc, errors.SessionsRemain) else errors.OUR_FAULT
+            return 503, body(detail, exc.code), _HEADERS[503]
         if isinstance(exc, account_errors.TooManyRequests):
             return 429, body(str(exc), exc.code), {"Retry-After": str(exc.seconds)}
+        if isinstance(exc, errors.IdempotencyKeyInUse):
+            return 409, body(str(exc), exc.code), _HEADERS[503]
         if status is not None:
             return status, body(str(exc), exc.code), _HEADERS.get(status, {})
     return None

@@ -52,11 +52,17 @@ class Client:
         success: tuple[int, ...] = (200, 201, 204),
         accept: str = "application/json",
         request_id: str = "",
+        key: str = "",
     ) -> Answer:
-        """Ask over HTTP. Only a success, and 503 with Retry-After, are no wrong answers."""
+        """Ask over HTTP. Only a success, and 503 with Retry-After, are no wrong answers.
+
+        key: the Idempotency-Key.
+        """
         headers = {"Accept": accept}
         if request_id:
             headers["X-Request-ID"] = request_id
+        if key:
+            headers["Idempotency-Key"] = key
         content: str | None = None
         if form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"

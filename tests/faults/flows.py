@@ -130,6 +130,18 @@ ALL: tuple[Flow, ...] = (
         organization_flows.suspend,
     ),
     _master("resume", "admin:organizations_organization_changelist", organization_flows.resume),
+    Flow(
+        "staff_suspend",
+        ("POST /api/v1/organizations/<id_or_slug>/suspend/",),
+        (*_COMMON, *_FENCING),
+        organization_flows.staff_suspend,
+    ),
+    Flow(
+        "staff_rename",
+        ("POST /api/v1/organizations/<id_or_slug>/rename/",),
+        (*_COMMON, "fence"),
+        organization_flows.staff_rename,
+    ),
     _master("reseal", "reseal_credentials", organization_flows.reseal),
     Flow(
         "prune_audit",
@@ -208,6 +220,11 @@ NO_FLOWS = {
     "one made, and the old database stays",
     "claim_installation": "one transaction",
     "identify_orgs": "a comment for each role; the next run does those that were not reached",
+    "POST /api/v1/organizations/<id_or_slug>/resume/": "one transaction, tried by resume; answered "
+    "again by what staff_suspend tries",
+    "suspend_org": "what suspend tries",
+    "resume_org": "what resume tries",
+    "rename_org": "what staff_rename tries",
     "check": "reads",
     "check_isolation": "makes and removes its two organizations by what sign_up and delete_org "
     "try; what a killed run leaves, the next one removes, or `--clean`",

@@ -180,14 +180,62 @@ def resume(world: World) -> Attempt:
     return _moved(world, "resume", before="suspended", after="active")
 
 
-def _moved(world: World, action: str, *, before: str, after: str) -> Attempt:
-    name = f"Moved by {action}"
+def staff_suspend(world: World) -> Attempt:
+    name, after, key = "Moved by REST", "suspended", secrets.token_hex(8)
+    row = _standing(world, name, "active")
+    path = f"/api/v1/organizations/{row[0]}/suspend/"
+    return Attempt(
+        lambda: world.ask("POST", path, {}, cookies=world.staff_cookies, key=key),
+        _status(world, row, before="active", after=after),
+        database=row[2],
+    )
+
+
+def staff_rename(world: World) -> Attempt:
+    name, new, key = _name(), _name(), secrets.token_hex(8)
+    made = world.ask("POST", "/org/create", _body(name))
+    if not made.done:
+        raise RuntimeError(f"No sign-up: {made.words}")
+    row = world.rows(_ROW.format("name = %s"), (name,))[0]
+    path = f"/api/v1/organizations/{row[0]}/rename/"
+    world.token("admin@made.example", organization=name)  # Leaves a session to end.
+
+    def effect() -> str:
+        ((now, fence),) = world.rows(
+            "SELECT name, pending_fence FROM organizations WHERE id = %s", (row[0],)
+        )
+        ((held,),) = world.rows(
+            "SELECT count(*) FROM former_names WHERE organization_id = %s", (row[0],)
+        )
+        found = {(name, 0, ""): NOTHING, (new, 1, ""): DONE}
+        return found.get((now, held, fence), f"the row says {now}; {held} held; {bool(fence)}")
+
+    return Attempt(
+        lambda: world.ask("POST", path, {"name": new}, cookies=world.staff_cookies, key=key),
+        effect,
+        database=row[2],
+    )
+
+
+def _standing(world: World, name: str, status: str) -> tuple[int, str, str]:
     row = world.standing_organization(name)
     world.rows("UPDATE organizations SET status = 'active' WHERE id = %s", (row[0],))
     world.token("admin@tenant.example", organization=name)  # Leaves a session to end.
-    world.rows("UPDATE organizations SET status = %s WHERE id = %s", (before, row[0]))
-    submit = world.open_form(_LIST, cookies=world.staff_cookies)
+    world.rows("UPDATE organizations SET status = %s WHERE id = %s", (status, row[0]))
+    return row
 
+
+def _moved(world: World, action: str, *, before: str, after: str) -> Attempt:
+    row = _standing(world, f"Moved by {action}", before)
+    submit = world.open_form(_LIST, cookies=world.staff_cookies)
+    fields = {"action": action, "_selected_action": str(row[0]), "confirmed": "yes"}
+    effect = _status(world, row, before=before, after=after)
+    return Attempt(lambda: submit(fields), effect, database=row[2])
+
+
+def _status(
+    world: World, row: tuple[int, str, str], *, before: str, after: str
+) -> Callable[[], str]:
     def effect() -> str:
         ((status, fence),) = world.rows(
             "SELECT status, pending_fence FROM organizations WHERE id = %s", (row[0],)
@@ -196,8 +244,7 @@ def _moved(world: World, action: str, *, before: str, after: str) -> Attempt:
             return f"the row says {status}, and its sessions were not ended"
         return {after: DONE, before: NOTHING}.get(status, f"the row says {status}")
 
-    fields = {"action": action, "_selected_action": str(row[0])}
-    return Attempt(lambda: submit(fields), effect, database=row[2])
+    return effect
 
 
 def reseal(world: World) -> Attempt:

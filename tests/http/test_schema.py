@@ -50,6 +50,9 @@ VERSION_1 = {
     ("/api/v1/organizations/", "get"),
     ("/api/v1/organizations/", "post"),
     ("/api/v1/organizations/{id_or_slug}/", "get"),
+    ("/api/v1/organizations/{id_or_slug}/suspend/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/resume/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/rename/", "post"),
 }
 
 

@@ -17,6 +17,7 @@ STAFF_FIELDS = {
     "admin_email",
     "status",
     "status_reason",
+    "status_message",
     "server",
     "database_name",
     "created_at",

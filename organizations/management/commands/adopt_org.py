@@ -9,9 +9,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations.errors import OrganizationError
+from organizations.management.acts import sentence
 from organizations.recovery import adopting
-
-from .create_org import sentence
 
 
 class Command(BaseCommand):

@@ -12,8 +12,9 @@ from accounts.models import User, email_key
 from accounts.services import create_user, update_user
 from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationError
+from organizations.management.acts import sentence
 
-from .create_org import password_for, sentence
+from .create_org import password_for
 
 
 class Command(BaseCommand):

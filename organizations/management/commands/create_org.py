@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations import lifecycle
 from organizations.errors import OrganizationError
+from organizations.management.acts import sentence
 from organizations.provisioning.report import Path
 
 _PATHS = {
@@ -94,10 +95,3 @@ def password_for(whom: str, *, from_stdin: bool) -> str:
     if again != password:
         raise CommandError("The passwords do not match. Nothing was created.")
     return password
-
-
-def sentence(error: ValidationError) -> str:
-    """The errors of all fields, on one line."""
-    return "; ".join(
-        f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items()
-    )

@@ -49,7 +49,7 @@ class Command(BaseCommand):
 
 
 def _find(name: str) -> Organization:
-    organization = Organization.objects.live().named(name).first()
+    organization = Organization.objects.live().known_as(name).first()
     if organization is None:
         raise OrganizationNotFound(name)
     return organization

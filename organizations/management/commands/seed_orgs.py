@@ -29,12 +29,13 @@ from rich.progress import (
 from accounts.services import hash_password
 from organizations import lifecycle
 from organizations.errors import OrganizationError, OrganizationExists
+from organizations.management.acts import sentence
 from organizations.migrating.fleet import parallel
 from organizations.models import Organization
 from organizations.tenancy import registry
 from organizations.validators import SignUp, validate_sign_up
 
-from .create_org import given_password, sentence
+from .create_org import given_password
 
 logger = logging.getLogger(__name__)
 

@@ -31,9 +31,9 @@ def change_page(company: Company) -> str:
     return f"{LIST}{company.organization.pk}/change/"
 
 
-def run_action(client: Client, action: str, company: Company) -> str:
-    data = {"action": action, "_selected_action": [str(company.organization.pk)]}
-    response = client.post(LIST, data, follow=True)
+def run_action(client: Client, action: str, company: Company, **fields: str) -> str:
+    chosen = {"action": action, "_selected_action": [str(company.organization.pk)]}
+    response = client.post(LIST, chosen | {"confirmed": "yes"} | fields, follow=True)
     assert response.status_code == 200
     return unescape(response.content.decode())
 

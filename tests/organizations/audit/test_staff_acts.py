@@ -102,7 +102,8 @@ def test_what_staff_do_in_the_admin_and_on_the_api_is_theirs(
 ) -> None:
     client, headers = Client(), {"X-Request-ID": request_id}
     client.force_login(staff)
-    data = {"action": "suspend", "_selected_action": [str(alpha.organization.pk)]}
+    chosen = [str(alpha.organization.pk)]
+    data = {"action": "suspend", "confirmed": "yes", "_selected_action": chosen}
     try:
         client.post("/admin/organizations/organization/", data, headers=headers)
     finally:

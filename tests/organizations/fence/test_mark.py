@@ -37,6 +37,7 @@ CHANGES: dict[str, dict[str, str] | None] = {
     # Only in a sentence to somebody who is refused.
     "name": None,
     "status": {"status": Status.SUSPENDED},
+    "status_message": None,
     "fingerprint": {"fingerprint": "of an unknown schema"},
     "database_name": {"database_name": "org_elsewhere"},
     "role_name": {"role_name": "orgrole_elsewhere"},
@@ -62,6 +63,7 @@ def test_whatever_changes_a_route_marks_it_and_nothing_else_does(served: Company
                 transaction.set_rollback(True, using="default")
     for harmless in (
         {"status_reason": "unpaid"},
+        {"status_message": "Write to us."},
         {"migration_attempts": 1},
         {"fingerprint": untouched.fingerprint},
     ):

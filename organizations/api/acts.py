@@ -1,0 +1,96 @@
+"""API endpoints for staff's acts on one organization: suspend, resume, rename."""
+
+from collections.abc import Callable
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from organizations import lifecycle
+from organizations.errors import WrongState
+from organizations.models import Organization
+
+from . import examples, serializers
+from .idempotency import PARAMETER, Repeatable, idempotent
+from .permissions import StaffMayAct
+
+ACTS = ("suspend", "resume", "rename")
+_ANSWER: dict[str, Any] = {
+    "responses": {200: serializers.OrganizationStaffOutput},
+    "parameters": [PARAMETER],
+    "tags": ["staff"],
+}
+
+
+class Acts(Repeatable, GenericViewSet[Organization]):
+    """One action for each act, with a Django permission of its own: `suspend_organization`, ….
+
+    Each answers with the organization as staff see it.
+    """
+
+    @extend_schema(
+        operation_id="organizations_suspend",
+        summary="Suspend an organization (staff)",
+        description="Blocks all access at once, and ends running queries. Migrations and backups "
+        "still run; the organization's mails wait until it is resumed.",
+        request=serializers.SuspendInput,
+        examples=examples.SUSPEND,
+        **_ANSWER,
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
+    @idempotent
+    def suspend(self, request: Request, id_or_slug: str) -> Response:
+        return self._do(request, lifecycle.suspend_organization, Organization.Status.SUSPENDED)
+
+    @extend_schema(
+        operation_id="organizations_resume",
+        summary="Resume a suspended organization (staff)",
+        request=None,
+        examples=examples.STAFF,
+        **_ANSWER,
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
+    @idempotent
+    def resume(self, request: Request, id_or_slug: str) -> Response:
+        return self._do(request, lifecycle.resume_organization, Organization.Status.ACTIVE)
+
+    @extend_schema(
+        operation_id="organizations_rename",
+        summary="Rename an organization (staff)",
+        description="Changes name and slug; the database stays where it is, and tokens stay valid. "
+        "The old name leads to the organization for 30 days by default, and nobody else "
+        "gets it meanwhile.",
+        request=serializers.RenameInput,
+        examples=examples.RENAME,
+        **_ANSWER,
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
+    @idempotent
+    def rename(self, request: Request, id_or_slug: str) -> Response:
+        return self._do(request, lifecycle.rename_organization)
+
+    def _do(
+        self,
+        request: Request,
+        act: Callable[..., object],
+        status_afterwards: Organization.Status | None = None,
+    ) -> Response:
+        data: dict[str, Any] = {}
+        if self.action != "resume":
+            given = self.get_serializer(data=request.data)
+            given.is_valid(raise_exception=True)
+            data = given.validated_data
+        organization = self.get_object()
+        try:
+            act(organization, **data)
+        except WrongState:
+            # Done by an earlier try, whose process died before it answered.
+            organization.refresh_from_db()
+            if not (self.is_second_try and organization.status == status_afterwards):
+                raise
+        organization.refresh_from_db()
+        # A plain dict: the browsable API would fill its form from the serializer of `.data`.
+        return Response(dict(serializers.OrganizationStaffOutput(organization).data))

@@ -1,0 +1,51 @@
+"""What the commands for one act on one organization have in common."""
+
+import json
+from abc import abstractmethod
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+
+from organizations import lifecycle
+from organizations.errors import OrganizationError
+from organizations.models import Organization
+
+
+class ActCommand(BaseCommand):
+    """Finds the organization, does the act, and prints a sentence, or the organization as JSON."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="the organization's name, in any spelling")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    @abstractmethod
+    def act(self, organization: Organization, options: dict[str, Any]) -> str:
+        """Do it; returns the sentence."""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            organization = lifecycle.find_organization(options["name"])
+            said = self.act(organization, options)
+        except ValidationError as error:
+            raise CommandError(sentence(error)) from error
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            facts = {
+                "id": organization.pk,
+                "name": organization.name,
+                "slug": organization.slug,
+                "status": organization.status,
+                "database": organization.database_name,
+            }
+            said = json.dumps(facts, ensure_ascii=False)
+        self.stdout.write(said)
+
+
+def sentence(error: ValidationError) -> str:
+    """The errors of all fields, on one line."""
+    return "; ".join(
+        f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items()
+    )

@@ -1,0 +1,106 @@
+"""The admin's acts on organizations: each asks first, and says what will happen."""
+
+import re
+from collections.abc import Callable
+from html import unescape
+from typing import Any
+
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from organizations.models import AuditEntry, Organization, Staff
+from tests.conftest import PASSWORD, Company
+
+LIST = "/admin/organizations/organization/"
+
+
+def choose(client: Client, action: str, *companies: Company, **fields: str) -> Any:
+    chosen = [str(each.organization.pk) for each in companies]
+    data = {"action": action, "_selected_action": chosen, **fields}
+    response = client.post(LIST, data, follow=True)
+    assert response.status_code == 200
+    return response
+
+
+def text(response: Any) -> str:
+    return unescape(response.content.decode())
+
+
+def row_of(company: Company) -> Organization:
+    return Organization.objects.get(pk=company.organization.pk)
+
+
+def test_nothing_happens_before_it_is_confirmed_on_a_page_that_says_what_will(
+    staff_client: Client, company: Callable[..., Company]
+) -> None:
+    made = company("Asked About Ltd")
+    says = {
+        "suspend": "All access ends at once, and running queries with it",
+        "resume": "Everybody has access again",
+        "rename": "The database stays where it is",
+    }
+    for act, sentence in says.items():
+        response = choose(staff_client, act, made)
+        page = text(response)
+        assert sentence in page and "Asked About Ltd" in page and not response.redirect_chain
+        assert (row_of(made).name, row_of(made).status) == (made.name, "active")
+    button = text(staff_client.get(f"{LIST}{made.organization.pk}/change/"))
+    assert set(re.findall(r'name="action" value="(\w+)"', button)) == set(says)
+
+
+def test_what_is_typed_on_the_page_is_used(
+    staff_client: Client, company: Callable[..., Company]
+) -> None:
+    one, other = company(), company()
+    fields = {"confirmed": "yes", "reason": "unpaid", "message": "Pay, please."}
+    page = text(choose(staff_client, "suspend", one, other, **fields))
+    for each in (one, other):
+        assert f"Suspended {each.name}." in page
+        row = row_of(each)
+        assert (row.status_reason, row.status_message) == ("unpaid", "Pay, please.")
+    again = text(choose(staff_client, "suspend", one, other, confirmed="yes"))
+    assert "is suspended; it must be active" in again
+    new = f"{one.name} Ltd"
+    page = text(choose(staff_client, "rename", one, confirmed="yes", name=new))
+    assert f"Renamed {one.name} to {new}." in page
+    entry = AuditEntry.objects.filter(act="organization.renamed").latest("pk")
+    assert (entry.actor, entry.organization_id) == ("staff", one.organization.pk)
+
+
+def test_what_is_wrong_is_said_on_the_page(
+    staff_client: Client, alpha: Company, beta: Company
+) -> None:
+    for act, fields, sentence in (
+        ("suspend", {"message": "\u202eevil"}, "Use plain text on one line."),
+        ("suspend", {"message": "x" * 201}, "at most 200 characters"),
+        ("rename", {"name": "---"}, "Use a name with at least one letter"),
+        ("rename", {"name": ""}, "This field is required."),
+        ("rename", {"name": beta.name}, "is taken"),
+    ):
+        page = text(choose(staff_client, act, alpha, confirmed="yes", **fields))
+        assert sentence in page, (act, fields)
+    assert "Choose at most 1." in text(choose(staff_client, "rename", alpha, beta))
+    assert (row_of(alpha).name, row_of(alpha).status) == (alpha.name, "active")
+
+
+def test_each_needs_its_own_permission(client: Client, company: Callable[..., Company]) -> None:
+    made = company()
+    staff = Staff.objects.create_user("actor", None, PASSWORD, is_staff=True)
+    client.force_login(staff)
+    try:
+        for name in ("view_organization", "change_organization"):
+            staff.user_permissions.add(Permission.objects.get(codename=name))
+        new = f"{made.name} Ltd"
+        for act, field, value in (
+            ("suspend", "status", "suspended"),
+            ("resume", "status", "active"),
+            ("rename", "name", new),
+        ):
+            before = row_of(made)
+            choose(client, act, made, confirmed="yes", name=new)
+            assert getattr(row_of(made), field) == getattr(before, field) != value, act
+            staff.user_permissions.add(Permission.objects.get(codename=f"{act}_organization"))
+            choose(client, act, made, confirmed="yes", name=new)
+            assert getattr(row_of(made), field) == value, act
+    finally:
+        staff.delete()
