@@ -416,6 +416,24 @@ class QueryWithoutRows(OrganizationError):
         super().__init__("Not run: this statement returns no rows. Ask with SELECT.")
 
 
+class ExportExists(OrganizationError):
+    """The file that an export should be written to is there already."""
+
+    code = "export_exists"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} exists already. Nothing was written: name another file.")
+
+
+class ExportFailed(OrganizationError):
+    """An organization's data could not be read, or the file not be written."""
+
+    code = "export_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name!r} was not exported, and no file is left: {why}")
+
+
 class MailServerUnavailable(OrganizationError):
     """The mail server cannot be reached, or accepts no mail from us right now."""
 

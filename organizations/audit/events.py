@@ -23,6 +23,7 @@ ACTS = (
     "organization.created",
     "organization.deleted",
     "organization.deleting",
+    "organization.exported",
     "organization.identified",
     "organization.resumed",
     "organization.suspended",
