@@ -434,6 +434,15 @@ class ExportFailed(OrganizationError):
         super().__init__(f"{name!r} was not exported, and no file is left: {why}")
 
 
+class ExportNotFound(OrganizationError):
+    """No such export, or the link to it has expired, or was made for another login."""
+
+    code = "export_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no export here. Get a new link, or ask for a new export.")
+
+
 class MailServerUnavailable(OrganizationError):
     """The mail server cannot be reached, or accepts no mail from us right now."""
 

@@ -11,6 +11,8 @@ ACTS = (
     "credentials.reset",
     "email.verification_sent",
     "email.verified",
+    "export.asked",
+    "export.downloaded",
     "installation.claimed",
     "link.refused",
     "login.admin_required",

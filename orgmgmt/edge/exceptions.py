@@ -46,6 +46,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.SignUpClosed: 403,
     errors.SignUpUnknown: 404,
     errors.JobNotFound: 404,
+    errors.ExportNotFound: 404,
     errors.JobWrongState: 409,
     account_errors.TooManyRequests: 429,
     account_errors.InvalidCredentials: 401,

@@ -216,6 +216,8 @@ NO_FLOWS = {
     "list_orgs": "reads",
     "export_org": "reads, and first records that it does; its file gets its name once complete, "
     "which tests/organizations/exporting/test_export_org.py kills",
+    "POST /api/v1/export/": "one transaction; the job is what "
+    "tests/organizations/exporting/test_export_api.py lets die",
     "query_orgs": "reads, and first records that it does",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
     "reset_credentials": "a role and its row change in one transaction; the next run does those "
