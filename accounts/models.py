@@ -70,6 +70,7 @@ class User(AbstractBaseUser):
     # Logins are valid while they have this number: incrementing it ends them all.
     token_version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     last_login = None
+    left_out_of_exports: ClassVar = {"password": "the hash of a password"}
 
     objects = UserManager()
 
@@ -115,6 +116,7 @@ class LoginSession(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
+    left_out_of_exports: ClassVar = {"refresh_jti": "what makes a refresh token the valid one"}
 
     class Meta:
         db_table = "login_sessions"

@@ -430,6 +430,63 @@ class OtherCode(OrganizationError):
         )
 
 
+class QueryTooSlow(OrganizationError):
+    """query_orgs: the statement did not end in time."""
+
+    code = "query_too_slow"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"The statement took longer than {seconds} seconds, and was ended.")
+
+
+class QueryTooLarge(OrganizationError):
+    """query_orgs: one organization's answer is too large to hold in memory."""
+
+    code = "query_too_large"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"The answer is larger than ORG_MAX_ANSWER_BYTES = {most}. Ask for fewer columns or "
+            "rows."
+        )
+
+
+class QueryWithoutRows(OrganizationError):
+    """query_orgs: a statement that returns no rows, which can only be there to change something."""
+
+    code = "query_without_rows"
+
+    def __init__(self) -> None:
+        super().__init__("Not run: this statement returns no rows. Ask with SELECT.")
+
+
+class ExportExists(OrganizationError):
+    """The file that an export should be written to is there already."""
+
+    code = "export_exists"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} exists already. Nothing was written: name another file.")
+
+
+class ExportFailed(OrganizationError):
+    """An organization's data could not be read, or the file not be written."""
+
+    code = "export_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name!r} was not exported, and no file is left: {why}")
+
+
+class ExportNotFound(OrganizationError):
+    """No such export, or the link to it has expired, or was made for another login."""
+
+    code = "export_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no export here. Get a new link, or ask for a new export.")
+
+
 class MailServerUnavailable(OrganizationError):
     """The mail server cannot be reached, or accepts no mail from us right now."""
 

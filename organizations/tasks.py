@@ -14,15 +14,16 @@ from organizations.models import Organization
 from organizations.provisioning import code, refill
 
 from . import lifecycle
-from .background import enqueueing, mails, pruning, sign_ups
+from .background import enqueueing, exports, mails, pruning, sign_ups
 from .background.migrating import migrate
+from .exporting import export
 from .jobs.frame import Progress, organization_job, platform_job
 from .jobs.retries import Backoff, Patience
 from .postgres.sessions import open_session
 from .secrets import note_signing_keys
 
 SIGN_UPS, MAILS, MIGRATIONS, UPKEEP = "sign-ups", "mails", "migrations", "upkeep"
-QUEUES = (SIGN_UPS, MAILS, MIGRATIONS, UPKEEP)
+QUEUES = (SIGN_UPS, MAILS, MIGRATIONS, exports.QUEUE, UPKEEP)
 
 
 @app.task(name="sign_up", queue=SIGN_UPS, priority=10, retry=Backoff(), pass_context=True)
@@ -56,12 +57,24 @@ def migrate_organization(
     migrate(organization, label=label, name=name, fingerprint=fingerprint)
 
 
+@app.task(name=exports.TASK, queue=exports.QUEUE, retry=Backoff(), pass_context=True)
+@organization_job
+def export_organization(organization: Organization, progress: Progress, *, name: str) -> None:
+    """Write the export that the organization's admins asked for, in place of an earlier one."""
+    progress.tell("exporting")
+    path = exports.new_path(name)
+    if not path.exists():  # It does if a worker died right after.
+        export.export_organization(organization, path)
+    exports.keep_only(name)
+
+
 @app.task(name="clean_up_organization", queue=UPKEEP, retry=Backoff(), pass_context=True)
 @partial(organization_job, even_suspended=True)
 def clean_up_organization(organization: Organization, progress: Progress) -> None:
-    """Delete expired rows in one organization's database."""
+    """Delete expired rows in one organization's database, and its expired export."""
     progress.tell("deleting expired logins")
     prune_sessions(goes_on=progress.goes_on)
+    exports.prune()
     progress.stop_if_asked()
 
 

@@ -3,7 +3,7 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from .api import audit, sign_ups, views
+from .api import audit, exports, sign_ups, views
 
 router = SimpleRouter()
 router.register("organizations", views.OrganizationViewSet, basename="organizations")
@@ -20,5 +20,7 @@ first_edition_urlpatterns = [
 urlpatterns = [
     path("organization/", views.OwnOrganizationView.as_view(), name="organization"),
     path("audit/", audit.AuditView.as_view(), name="audit"),
+    path("export/", exports.ExportView.as_view(), name="export"),
+    path("export/<str:token>/", exports.ExportFileView.as_view(), name="export-file"),
     *router.urls,
 ]

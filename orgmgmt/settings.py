@@ -280,6 +280,8 @@ WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 # Organizations' uploads: one folder each, none served directly.
 MEDIA_ROOT = Path(text("MEDIA_ROOT") or DATA_DIR / "files").absolute()
+# Their exports, likewise.
+EXPORTS_ROOT = Path(text("EXPORTS_ROOT") or DATA_DIR / "exports").absolute()
 STORAGES = {
     "default": {
         "BACKEND": "organizations.tenancy.storage.TenantStorage",

@@ -100,8 +100,11 @@ def _database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker
     with django_db_blocker.unblock():
         yield
         with connections["default"].cursor() as cursor:
-            # Mails that the test requested and did not read.
-            cursor.execute("DELETE FROM procrastinate_jobs WHERE task_name = 'send_mail'")
+            # Mails and exports that the test requested and did not wait for.
+            cursor.execute(
+                "DELETE FROM procrastinate_jobs WHERE task_name IN ('send_mail', "
+                "'export_organization')"
+            )
             cursor.execute("DELETE FROM sealed_addresses")
         assert tenancy.peek() is None, "the test left an organization active"
         tenancy.reset()

@@ -51,3 +51,12 @@ AUDIT = [
         }
     )
 ]
+_EXPORT = {
+    "state": "ready",
+    "bytes": 48_213,
+    "made_at": "2026-01-15T10:30:00Z",
+    "expires_at": "2026-01-16T10:30:00Z",
+    "url": "/api/v1/export/eyJvcmciOjF9.1vgMPh.Zk9b1s5pQ2mX7cT0aV4eJ8uL3yR6wN1hG5dF2iB7oSk/",
+}
+EXPORT = [answered(_EXPORT)]
+EXPORT_ASKED = [answered({"state": "waiting"}, 202)]

@@ -151,3 +151,20 @@ class AuditEntryOutput(serializers.ModelSerializer[AuditEntry]):
             "facts",
         )
         read_only_fields = fields
+
+
+class ExportOutput(serializers.Serializer[Any]):
+    """The newest export of the caller's organization."""
+
+    state = serializers.ChoiceField(
+        choices=["none", "waiting", "running", "ready", "failed"],
+        help_text="`none`: there is none, or it has expired. `failed`: ask again.",
+    )
+    bytes = serializers.IntegerField(required=False, help_text="Only if it is ready, as the rest.")
+    made_at = serializers.DateTimeField(required=False)
+    expires_at = serializers.DateTimeField(required=False, help_text="Then it is deleted.")
+    url = serializers.CharField(
+        required=False,
+        help_text="Where to get it, with this login and for a quarter of an hour. After that, ask "
+        "for the state again.",
+    )

@@ -232,7 +232,8 @@ class _Check:
                     "they may be in use if the master was restored from an older backup; if nobody "
                     "needs them, remove the folder"
                 )
-            yield Finding(str(storage.folder_of(key)), None, (Problem(Kind.FILES, what, remedy),))
+            for folder in storage.folders_of(key):
+                yield Finding(str(folder), None, (Problem(Kind.FILES, what, remedy),))
 
     def _twins(self) -> Iterator[Finding]:
         for twin in twins.find(templates.obstacles()):

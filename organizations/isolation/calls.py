@@ -145,6 +145,10 @@ CALLS: dict[str, Call] = {
     "DELETE /api/v1/users/<pk>/": Call("member", 204, path=_ONE_USER),
     "GET /api/v1/organization/": Call("member", 200),
     "GET /api/v1/audit/": Call("member", 200, lists=True),
+    "GET /api/v1/export/": Call("member", 200),
+    "POST /api/v1/export/": Call("member", 202, lambda a, b: {}),
+    # Valid links are tried in exports.py.
+    "GET /api/v1/export/<str:token>/": Call("member", 404, path="/api/v1/export/guess/"),
     "GET /api/v1/organizations/": Call("staff", 403, lists=True),
     "POST /api/v1/organizations/": Call(
         "staff", 403, lambda a, b: {**_credentials(a, b), "organization_name": b.organization.name}

@@ -18,6 +18,7 @@ from organizations.tenancy.mailroom import Order
 # Importing a family registers its attempts.
 from . import (
     credentials,
+    exports,  # noqa: F401 - of the family of credentials
     http,
     in_turn,
     keep,

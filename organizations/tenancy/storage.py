@@ -85,10 +85,23 @@ def folder_of(key: str, *, root: str | os.PathLike[str] | None = None) -> Path:
     return Path(os.path.abspath(settings.MEDIA_ROOT if root is None else root), key)
 
 
+def folders_of(key: str) -> list[Path]:
+    """All folders of the organization with this key: its files, and its exports."""
+    folders = (folder_of(key, root=root) for root in (settings.MEDIA_ROOT, settings.EXPORTS_ROOT))
+    return [folder for folder in folders if os.path.lexists(folder)]
+
+
 def keys() -> Iterator[str]:
-    """The keys of the organizations with a folder in MEDIA_ROOT."""
+    """The keys of the organizations with a folder in MEDIA_ROOT or EXPORTS_ROOT."""
+    yield from _keys_in(settings.MEDIA_ROOT)
+    for key in _keys_in(settings.EXPORTS_ROOT):
+        if not folder_of(key).is_dir():
+            yield key
+
+
+def _keys_in(root: str | os.PathLike[str]) -> Iterator[str]:
     try:
-        entries = os.scandir(settings.MEDIA_ROOT)
+        entries = os.scandir(root)
     except FileNotFoundError:
         return
     with entries:
@@ -102,7 +115,11 @@ def remove(key: str) -> bool:
 
     Failures are logged. May be called again.
     """
-    folder = folder_of(key)
+    removed = [_remove(folder, key=key) for folder in folders_of(key)]
+    return all(removed)
+
+
+def _remove(folder: Path, *, key: str) -> bool:
     try:
         shutil.rmtree(folder)
     except OSError as error:

@@ -49,6 +49,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.IdempotencyKeyReused: 422,
     errors.IdempotencyKeyInUse: 409,
     errors.JobNotFound: 404,
+    errors.ExportNotFound: 404,
     errors.JobWrongState: 409,
     account_errors.TooManyRequests: 429,
     account_errors.InvalidCredentials: 401,

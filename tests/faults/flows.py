@@ -231,6 +231,11 @@ NO_FLOWS = {
     "check_orgs": "reads; with --fix does what reconcile tries, and sets rights back, which the "
     "next run does where this one died",
     "list_orgs": "reads",
+    "export_org": "reads, and first records that it does; its file gets its name once complete, "
+    "which tests/organizations/exporting/test_export_org.py kills",
+    "POST /api/v1/export/": "one transaction; the job is what "
+    "tests/organizations/exporting/test_export_api.py lets die",
+    "query_orgs": "reads, and first records that it does",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
     "reset_credentials": "a role and its row change in one transaction; the next run does those "
     "that were not reached",

@@ -11,7 +11,7 @@ from django.db import DatabaseError, connections
 
 from accounts.expiry import prune_sessions
 from organizations import lifecycle, tenancy
-from organizations.background import enqueueing, pruning
+from organizations.background import enqueueing, exports, pruning
 from organizations.errors import OrganizationError
 from organizations.models import Organization
 from organizations.tenancy import registry
@@ -20,7 +20,7 @@ from organizations.tenancy import registry
 class Command(BaseCommand):
     """The same as the nightly job `clean_up`; a failure does not affect the others."""
 
-    help = "Delete expired rows: logins, finished jobs, counters, old audit entries."
+    help = "Delete what expired: logins, exports, finished jobs, counters, old audit entries."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -76,6 +76,7 @@ def _prune(organization: Organization) -> tuple[Organization, Exception] | None:
     try:
         with tenancy.override(organization.tenant):
             prune_sessions()
+            exports.prune()
     except Exception as error:
         return organization, error
     finally:

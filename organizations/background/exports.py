@@ -1,0 +1,160 @@
+"""Exports for an organization's own admins: asks for one, says how far it is, gives it out.
+
+All functions are about the active organization. There is at most one complete export of it, a file
+in its folder in EXPORTS_ROOT; what else there is to know, the queue knows.
+"""
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+from django.conf import settings
+from django.core import signing
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import AlreadyEnqueued
+
+from organizations import tenancy
+from organizations.errors import ExportNotFound
+from organizations.jobs.frame import lock_of
+from organizations.tenancy import storage, trail
+
+from .enqueueing import in_master
+
+TASK, QUEUE = "export_organization", "exports"
+LIFETIME = timedelta(days=1)
+_LINK_LIFETIME = timedelta(minutes=15)
+_NAME = re.compile(r"[0-9a-f]{32}")
+_LONGEST_TOKEN = 1_000
+_STATES = {"todo": "waiting", "doing": "running", "succeeded": "ready"}
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The newest one. name, size_bytes, made_at: only if it is ready."""
+
+    state: str
+    name: str = ""
+    size_bytes: int = 0
+    made_at: datetime | None = None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it is deleted."""
+        return self.made_at and self.made_at + LIFETIME
+
+
+def ask() -> Export:
+    """Enqueue an export, unless one waits or is being written; it replaces the last one."""
+    found = newest()
+    if found.state in ("waiting", "running"):
+        return found
+    organization_id = tenancy.get().organization_id
+    job = app.tasks[TASK].configure(
+        lock=lock_of(organization_id), queueing_lock=f"export:{organization_id}"
+    )
+    # Another request may have been first.
+    with suppress(AlreadyEnqueued), in_master():
+        trail.record("export.asked")
+        job.defer(organization_id=organization_id, name=secrets.token_hex(16))
+    return Export("waiting")
+
+
+def newest() -> Export:
+    """The newest export; the state is none, waiting, running, ready or failed."""
+    jobs = ProcrastinateJob.objects.filter(
+        queue_name=QUEUE, task_name=TASK, args__organization_id=tenancy.get().organization_id
+    )
+    job = jobs.order_by("-id").values("status", "args").first()
+    if job is None:
+        return Export("none")
+    state = _STATES.get(job["status"], "failed")
+    if state != "ready":
+        return Export(state)
+    name = str(job["args"].get("name", ""))
+    try:
+        found = os.stat(_path_of(name))
+    except FileNotFoundError:
+        return Export("none")
+    if _is_expired(found):
+        return Export("none")
+    return Export(state, name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
+
+def link(export: Export, *, login: object) -> str:
+    """The token of a link to it, which is good with this login alone, and for a short time."""
+    content = {"org": tenancy.get().organization_id, "login": str(login), "name": export.name}
+    return _signer().sign_object(content)
+
+
+def open_file(token: str, *, login: object) -> IO[bytes]:
+    """The export of a link. Recorded. Raises ExportNotFound."""
+    try:
+        if len(token) > _LONGEST_TOKEN:
+            raise ExportNotFound
+        content = _signer().unsign_object(token, max_age=_LINK_LIFETIME)
+        if content["org"] != tenancy.get().organization_id or content["login"] != str(login):
+            raise ExportNotFound
+        file = open(_path_of(content["name"]), "rb")  # noqa: SIM115 - the response closes it
+    # One error for everything that can be wrong with a token.
+    except (signing.BadSignature, KeyError, ValueError, TypeError, FileNotFoundError) as error:
+        raise ExportNotFound from error
+    try:
+        if _is_expired(os.fstat(file.fileno())):
+            raise ExportNotFound
+        trail.record("export.downloaded")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def new_path(name: str) -> Path:
+    """Where to write the export with this name; its folder is made."""
+    path = _path_of(name)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def keep_only(name: str) -> None:
+    """Delete the others, and what killed processes left."""
+    _delete(lambda entry: entry.path != str(_path_of(name)))
+
+
+def prune() -> None:
+    """Delete what has expired."""
+    _delete(lambda entry: _is_expired(entry.stat(follow_symlinks=False)))
+
+
+def _delete(is_meant: Callable[[os.DirEntry[str]], bool]) -> None:
+    with suppress(FileNotFoundError), os.scandir(_folder()) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                if is_meant(entry):
+                    os.unlink(entry.path)
+
+
+def _folder() -> Path:
+    return storage.folder_of(tenancy.get().key, root=settings.EXPORTS_ROOT)
+
+
+def _path_of(name: str) -> Path:
+    """Raises ExportNotFound for a name that none has."""
+    if not _NAME.fullmatch(name):
+        raise ExportNotFound
+    return _folder() / f"{name}.zip"
+
+
+def _is_expired(file: os.stat_result) -> bool:
+    return time.time() - file.st_mtime > LIFETIME.total_seconds()
+
+
+def _signer() -> signing.TimestampSigner:
+    return signing.TimestampSigner(salt="organizations.exports", sep=".")

@@ -1,0 +1,119 @@
+"""Exports all that is stored for one organization, as one ZIP for the customer."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from django.utils import timezone
+
+from organizations import tenancy
+from organizations.errors import ExportExists, ExportFailed, OrganizationError
+from organizations.migrating.turn import explain
+from organizations.models import Organization
+from organizations.tenancy import storage, trail
+
+from . import contents
+from .archive import Archive
+
+FORMAT = 1
+AUDIT = "audit_entries.jsonl"
+FILES = "files/"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written. rows: of the models and of the trail."""
+
+    path: Path
+    size_bytes: int
+    rows: int
+    files: int
+
+
+def export_organization(organization: Organization, path: Path) -> Exported:
+    """Write a new ZIP: JSON lines for each tenant model, files, audit entries, a manifest.
+
+    The rows are of one moment; of a file, it is the moment when it is read. The file has its name
+    only once it is complete. Recorded in the organization's trail first. Raises ExportExists,
+    ExportFailed, CredentialUnreadable, InstallationUnclaimed and what the master's database raises.
+    """
+    if os.path.lexists(path):
+        raise ExportExists(str(path))
+    trail.record("organization.exported", organization_id=organization.pk)
+    try:
+        with _completed(path) as file:
+            parts = _write(organization, file)
+            size = file.tell()
+    except FileExistsError as error:
+        raise ExportExists(str(path)) from error
+    except OrganizationError:
+        raise
+    except OSError as error:
+        raise ExportFailed(organization.name, error.strerror or type(error).__name__) from error
+    except Exception as error:
+        # Whatever the organization's database answers with.
+        raise ExportFailed(organization.name, explain(error)) from error
+    return Exported(
+        path,
+        size,
+        rows=sum(part.get("rows", 0) for part in parts),
+        files=sum(part["name"].startswith(FILES) for part in parts),
+    )
+
+
+def _write(organization: Organization, file: IO[bytes]) -> list[dict[str, Any]]:
+    facts = {
+        "format": FORMAT,
+        "organization": {
+            "id": organization.pk,
+            "name": organization.name,
+            "slug": organization.slug,
+            "admin_email": organization.admin_email,
+            "created_at": organization.created_at.isoformat(),
+        },
+        "began_at": timezone.now().isoformat(),
+        # Of the migrations that made the tables.
+        "fingerprint": organization.fingerprint,
+        "left_out": list(_left_out()),
+    }
+    with Archive(file) as archive:
+        with tenancy.override(organization.tenant), tenancy.atomic():
+            contents.begin(owner=organization.name)
+            for model in contents.models():
+                with archive.part(f"{model._meta.label_lower}.jsonl") as part:
+                    contents.write_rows(part, model)
+        with archive.part(AUDIT) as part:
+            contents.write_entries(part, organization.pk)
+        for name, descriptor in contents.files(storage.folder_of(organization.key)):
+            with archive.part(FILES + name) as part:
+                contents.write_file(part, descriptor)
+        archive.end(facts)
+        return archive.parts
+
+
+def _left_out() -> Iterator[dict[str, str]]:
+    for model in contents.models():
+        for field, reason in contents.left_out(model).items():
+            yield {"model": model._meta.label_lower, "field": field, "reason": reason}
+
+
+@contextmanager
+def _completed(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name when the block has ended without an error.
+
+    Killed, it leaves `.export-….part` beside it. Raises FileExistsError.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".export-", suffix=".part")
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename it replaces nothing.
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)

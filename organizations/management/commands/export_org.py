@@ -1,0 +1,52 @@
+"""`manage.py export_org NAME --output FILE`: writes all that is stored for an organization."""
+
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from rich.filesize import decimal
+
+from organizations import lifecycle
+from organizations.errors import OrganizationError
+from organizations.exporting.export import export_organization
+
+
+class Command(BaseCommand):
+    """For the customer: it can be read without this product."""
+
+    help = (
+        "Write all that is stored for an organization into a new ZIP: its rows as JSON lines, its "
+        "files, its audit entries, and a manifest with sizes, SHA-256 and what is left out."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="the organization's name, in any spelling")
+        parser.add_argument(
+            "--output", required=True, type=Path, metavar="FILE", help="must not exist yet"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            organization = lifecycle.find_organization(options["name"])
+            done = export_organization(organization, options["output"])
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            facts = {
+                "id": organization.pk,
+                "name": organization.name,
+                "slug": organization.slug,
+                "file": str(done.path),
+                "bytes": done.size_bytes,
+                "rows": done.rows,
+                "files": done.files,
+            }
+            self.stdout.write(json.dumps(facts, ensure_ascii=False))
+            return
+        self.stdout.write(
+            f"Exported {organization.name} to {done.path}: {done.rows} rows, {done.files} files, "
+            f"{decimal(done.size_bytes)}"
+        )
