@@ -10,7 +10,15 @@ class OrganizationsConfig(AppConfig):
         from .api.serializer_guard import guard_serializers
         from .audit import MasterTrail
         from .background.mails import MailJobs
-        from .checks import audit, jobs, migrations, openness, server, settings  # noqa: F401 - registers them
+        from .checks import (  # noqa: F401 - registers them
+            audit,
+            backups,
+            jobs,
+            migrations,
+            openness,
+            server,
+            settings,
+        )
         from .directory import MasterDirectory
         from .staff import record
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise

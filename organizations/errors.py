@@ -271,6 +271,18 @@ class ProgramMissing(OrganizationError):
         )
 
 
+class ProgramTooOld(OrganizationError):
+    """pg_dump or pg_restore is older than the server, or than a backup's pg_dump."""
+
+    code = "program_too_old"
+
+    def __init__(self, program: str, *, found: int, needed: int) -> None:
+        super().__init__(
+            f"{program} is of PostgreSQL {found}, and at least {needed} is needed. Install "
+            "PostgreSQL's newer client programs, and set POSTGRES_BIN to their folder."
+        )
+
+
 class CopyFailed(OrganizationError):
     """A database's content could not be copied into another."""
 
@@ -278,6 +290,147 @@ class CopyFailed(OrganizationError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"The content of {name!r} was not copied. The original is intact: {why}")
+
+
+class BackupRunning(OrganizationError):
+    """A backup of this organization is being made, verified or removed right now."""
+
+    code = "backup_running"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Another process works on the backups of {name!r} right now. Try again shortly."
+        )
+
+
+class BackupObstructed(OrganizationError):
+    """Something in the organization's database makes a complete dump impossible.
+
+    finding: the kind of obstacle, in one word or two.
+    """
+
+    code = "backup_obstructed"
+
+    def __init__(self, name: str, finding: str, what: str) -> None:
+        self.finding = finding
+        super().__init__(f"{name!r} cannot be backed up ({finding}): {what}")
+
+
+class BackupFailed(OrganizationError):
+    """A backup was not made, for a reason that no other class names."""
+
+    code = "backup_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"The backup of {name!r} failed: {why}")
+
+
+class BackupLocked(OrganizationError):
+    """A session holds a lock on one of the organization's tables."""
+
+    code = "backup_locked"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} was not backed up: a session holds a lock on one of its tables, a migration "
+            "for example. Try again later."
+        )
+
+
+class BackupTookTooLong(OrganizationError):
+    """A backup or a verification reached its deadline."""
+
+    code = "backup_took_too_long"
+
+    def __init__(self, name: str, what: str, *, seconds: int) -> None:
+        super().__init__(
+            f"The {what} of {name!r} was ended after BACKUP_DEADLINE_SECONDS = {seconds}."
+        )
+
+
+class BackupTooLarge(OrganizationError):
+    """A part of a backup is larger than the limit."""
+
+    code = "backup_too_large"
+
+    def __init__(self, name: str, part: str, *, most: int) -> None:
+        super().__init__(
+            f"The backup of {name!r} was ended: {part} is larger than BACKUP_MAX_BYTES = {most}."
+        )
+
+
+class BackupStorageFailed(OrganizationError):
+    """STORAGES["backups"] did not store, read or remove a file."""
+
+    code = "backup_storage_failed"
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"The storage of backups failed: {what} ({why}). The log has more.")
+
+
+class BackupNotFound(OrganizationError):
+    """The organization has no good backup."""
+
+    code = "backup_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is no good backup of {name!r}. Make one with manage.py backup_orgs."
+        )
+
+
+class BackupInvalid(OrganizationError):
+    """Base class: a stored backup must not be restored."""
+
+    code = "backup_invalid"
+
+
+class BackupDamaged(BackupInvalid):
+    """A part of a backup, or its manifest, is missing, incomplete or changed."""
+
+    code = "backup_damaged"
+
+    def __init__(self, backup: str, what: str) -> None:
+        super().__init__(f"The backup {backup} is damaged: {what}.")
+
+
+class BackupUnsigned(BackupInvalid):
+    """A manifest carries no signature by one of CREDENTIAL_KEYS."""
+
+    code = "backup_unsigned"
+
+    def __init__(self, backup: str) -> None:
+        super().__init__(
+            f"The manifest of the backup {backup} is not signed by any of CREDENTIAL_KEYS. If it "
+            "was made with an older key, add that key to the end of CREDENTIAL_KEYS."
+        )
+
+
+class BackupForeign(BackupInvalid):
+    """A backup is another installation's or organization's, or another backup's copy."""
+
+    code = "backup_foreign"
+
+    def __init__(self, backup: str, whose: str) -> None:
+        super().__init__(f"The backup {backup} is not the one it should be: it is of {whose}.")
+
+
+class BackupNewer(BackupInvalid):
+    """A backup was made by a newer version than reads it."""
+
+    code = "backup_newer"
+
+    def __init__(self, backup: str, what: str) -> None:
+        super().__init__(f"The backup {backup} cannot be read here: {what}.")
+
+
+class BackupNotRestorable(BackupInvalid):
+    """A backup is whole, but restoring it gives something else, or nothing."""
+
+    code = "backup_not_restorable"
+
+    def __init__(self, backup: str, why: str) -> None:
+        super().__init__(f"The backup {backup} cannot be restored: {why}.")
 
 
 class AdoptionRefused(OrganizationError):

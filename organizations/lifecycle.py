@@ -4,7 +4,7 @@ The API, the commands and Django admin call these functions.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from accounts.services import hash_password
 
 from . import ceiling
 from .audit import recorded
+from .backups import runs
 from .errors import (
     DatabaseKept,
     OrganizationBusy,
@@ -27,7 +28,13 @@ from .errors import (
 from .jobs.frame import wake
 from .jobs.models import PendingSignUp
 from .migrating.turn import look_at_killed
-from .models import KNOWN_AS, Organization, known_as_parameters, random_key
+from .models import (
+    KNOWN_AS,
+    Organization,
+    OrganizationQuerySet,
+    known_as_parameters,
+    random_key,
+)
 from .naming import name_key as key_of
 from .postgres import identity
 from .postgres.fence import fence, fence_pending
@@ -72,6 +79,14 @@ _BY_NAME = (
     f"SELECT {', '.join(field.column for field in _FIELDS)} FROM organizations "  # noqa: S608 - columns
     f"WHERE {KNOWN_AS}"
 )
+
+
+def reachable_organizations(names: Sequence[str]) -> OrganizationQuerySet:
+    """Active and suspended ones: the named, or all. Raises OrganizationNotFound."""
+    organizations: OrganizationQuerySet = Organization.objects.reachable()
+    if names:
+        organizations = organizations.filter(pk__in=[find_organization(name).pk for name in names])
+    return organizations
 
 
 def create_organization(
@@ -236,7 +251,8 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
     """Finish or undo interrupted work. Returns names: fenced, undone, deleted, recorded, skipped,
     failed. recorded: what an interrupted rollback of migrations left.
 
-    Organizations first, then templates and spare databases, then roles left over by deletions.
+    Organizations first, then templates and spare databases, files, interrupted backups, and roles
+    left over by deletions.
     A row whose lock is held is being worked on: waits `wait_seconds` for it, then skips it. A
     failure does not affect the others, and is retried next time. Raises only if the server is
     unavailable.
@@ -270,6 +286,10 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
     with _others_go_on("files not reconciled"):
         removed, left = leftovers.remove_files()
         outcome["undone"] += removed
+        outcome["failed"] += left
+    with _others_go_on("backups not reconciled"):
+        ended, left = runs.reconcile()
+        outcome["undone"] += ended
         outcome["failed"] += left
     with _others_go_on("roles not reconciled"), open_session() as session:
         outcome["undone"] += [f"role {role}" for role in drop_disabled(session)]

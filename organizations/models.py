@@ -395,6 +395,47 @@ class SpareDatabase(models.Model):
         return Place(self.database_name, self.role_name, self.sealed_password)
 
 
+class BackupRun(models.Model):
+    """A backup of one organization, from its beginning on: organizations/backups.
+
+    organization_id is not a foreign key: a backup outlives the row. The manifest in the storage
+    says what it holds; this row says whether it can be trusted.
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        GOOD = "good"
+        FAILED = "failed"
+        BAD = "bad"  # It was made, and a verification refused it.
+        REMOVING = "removing"
+
+    key = models.CharField(max_length=32, unique=True, default=random_key, editable=False)
+    organization_id = models.BigIntegerField()
+    organization_key = models.CharField(max_length=32)
+    state = models.CharField(max_length=20, choices=State, default=State.RUNNING)
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True)
+    bytes = models.BigIntegerField(default=0)
+    # In STORAGES["backups"]; empty: nothing of it is left there.
+    folder = models.CharField(max_length=100, blank=True)
+    # Of the run or of its last verification, without hosts, names of roles or secrets.
+    error_code = models.CharField(max_length=50, blank=True)
+    error = models.TextField(blank=True)
+    verified_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "backup_runs"
+        ordering = ("-started_at", "-id")
+        indexes = (
+            models.Index(
+                fields=["organization_key", "-started_at"], name="backup_runs_organization"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M} {self.state}"
+
+
 class AuditEntry(models.Model):
     """An entry of the audit trail, written by organizations/audit. The database refuses changes.
 

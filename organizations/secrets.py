@@ -1,4 +1,5 @@
-"""Encrypts stored credentials (Fernet, CREDENTIAL_KEYS), and keeps the audit trail's hash keys."""
+"""Encrypts stored credentials (Fernet, CREDENTIAL_KEYS), signs manifests of backups, and keeps the
+audit trail's hash keys."""
 
 import hashlib
 import hmac
@@ -7,6 +8,7 @@ import secrets
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.db import connections
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 from accounts.signing_keys import key_id
 
@@ -38,6 +40,23 @@ def reseal(sealed: str, *, owner: str) -> str:
         return _fernet().rotate(sealed.encode()).decode()
     except InvalidToken as error:
         raise CredentialUnreadable(owner) from error
+
+
+def sign(content: bytes, *, salt: str) -> str:
+    """An HMAC under the first of CREDENTIAL_KEYS. salt: what kind of content it is."""
+    return _hmac(settings.CREDENTIAL_KEYS[0], content, salt)
+
+
+def is_signed(content: bytes, signature: str, *, salt: str) -> bool:
+    """Whether one of CREDENTIAL_KEYS signed it."""
+    return any(
+        constant_time_compare(signature, _hmac(key, content, salt))
+        for key in settings.CREDENTIAL_KEYS
+    )
+
+
+def _hmac(key: str, content: bytes, salt: str) -> str:
+    return salted_hmac(salt, content, secret=key, algorithm="sha256").hexdigest()
 
 
 # --- Keys of the audit trail ---------------------------------------------------------------------

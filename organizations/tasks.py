@@ -6,10 +6,12 @@ Procrastinate imports this module once Django is ready (contrib/django/apps.py, 
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from procrastinate.contrib.django import app
 
 from accounts.expiry import prune_sessions
-from organizations.errors import OtherCode
+from organizations.backups import making
+from organizations.errors import OrganizationError, OtherCode
 from organizations.models import Organization
 from organizations.provisioning import code, refill
 
@@ -23,7 +25,10 @@ from .postgres.sessions import open_session
 from .secrets import note_signing_keys
 
 SIGN_UPS, MAILS, MIGRATIONS, UPKEEP = "sign-ups", "mails", "migrations", "upkeep"
-QUEUES = (SIGN_UPS, MAILS, MIGRATIONS, exports.QUEUE, UPKEEP)
+BACKUPS = "backups"
+QUEUES = (SIGN_UPS, MAILS, MIGRATIONS, BACKUPS, exports.QUEUE, UPKEEP)
+# Backups begin in the first hours of the day (UTC).
+_NIGHT_SECONDS = 5 * 3_600
 
 
 @app.task(name="sign_up", queue=SIGN_UPS, priority=10, retry=Backoff(), pass_context=True)
@@ -76,6 +81,39 @@ def clean_up_organization(organization: Organization, progress: Progress) -> Non
     prune_sessions(goes_on=progress.goes_on)
     exports.prune()
     progress.stop_if_asked()
+
+
+# Without the lock: a deletion, migrations and mails do not wait for a long backup.
+@app.task(name="back_up_organization", queue=BACKUPS, retry=Backoff(), pass_context=True)
+@partial(organization_job, exclusive=False)
+def back_up_organization(organization: Organization, progress: Progress) -> None:
+    """Back up one organization."""
+    progress.tell("backing up")
+    try:
+        making.back_up(organization, goes_on=progress.goes_on)
+    except OrganizationError:
+        progress.stop_if_asked()
+        raise
+
+
+@app.periodic(cron="0 0 * * *")
+@app.task(
+    name="back_up_nightly",
+    queue=UPKEEP,
+    retry=Backoff(),
+    pass_context=True,
+    lock="back_up_nightly",
+    queueing_lock="back_up_nightly",
+)
+@platform_job
+def back_up_nightly(progress: Progress) -> None:
+    """With BACKUP_NIGHTLY, enqueue a backup of each organization, spread over the night."""
+    if not settings.BACKUP_NIGHTLY:
+        progress.tell("nothing to do: BACKUP_NIGHTLY is off")
+        return
+    progress.tell("enqueueing the organizations")
+    organizations = Organization.objects.reachable()
+    enqueueing.back_up(organizations, within_seconds=_NIGHT_SECONDS)
 
 
 @app.task(

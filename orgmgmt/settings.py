@@ -282,7 +282,7 @@ WHITENOISE_AUTOREFRESH = DEBUG
 MEDIA_ROOT = Path(text("MEDIA_ROOT") or DATA_DIR / "files").absolute()
 # Their exports, likewise.
 EXPORTS_ROOT = Path(text("EXPORTS_ROOT") or DATA_DIR / "exports").absolute()
-STORAGES = {
+STORAGES: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "organizations.tenancy.storage.TenantStorage",
         # Readable only by the server's own user.
@@ -294,6 +294,31 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
+
+
+# --- Backups (organizations/backups/) -----------------------------------------------------------
+# The folder of STORAGES["backups"], outside MEDIA_ROOT. Any other storage of Django's will do.
+BACKUP_ROOT = Path(text("BACKUP_ROOT") or DATA_DIR / "backups").absolute()
+STORAGES["backups"] = {
+    "BACKEND": "django.core.files.storage.FileSystemStorage",
+    "OPTIONS": {
+        "location": BACKUP_ROOT,
+        "file_permissions_mode": 0o600,
+        "directory_permissions_mode": 0o700,
+    },
+}
+# A backup of each organization by the worker, every night.
+BACKUP_NIGHTLY = boolean("BACKUP_NIGHTLY", default=False)
+# The newest good backup of each of the last so many days, weeks and months is kept.
+BACKUP_KEEP_DAILY = number("BACKUP_KEEP_DAILY", default=7, at_most=3_660)
+BACKUP_KEEP_WEEKLY = number("BACKUP_KEEP_WEEKLY", default=4, at_least=0, at_most=520)
+BACKUP_KEEP_MONTHLY = number("BACKUP_KEEP_MONTHLY", default=6, at_least=0, at_most=120)
+# For one organization's backup, and for a verification.
+BACKUP_DEADLINE_SECONDS = number("BACKUP_DEADLINE_SECONDS", default=3_600, at_most=864_000)
+# For each part of a backup: the dump, and the files.
+BACKUP_MAX_BYTES = number(
+    "BACKUP_MAX_BYTES", default=50_000_000_000, at_least=1_000, at_most=99_999_999_999
+)
 
 
 # --- Caches -------------------------------------------------------------------------------------

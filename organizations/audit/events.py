@@ -6,6 +6,11 @@ A test compares the list with what the code records.
 ACTS = (
     "audit.exported",
     "audit.pruned",
+    "backup.failed",
+    "backup.made",
+    "backup.refused",
+    "backup.removed",
+    "backup.verified",
     "command.run",
     "credentials.resealed",
     "credentials.reset",

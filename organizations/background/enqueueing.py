@@ -60,6 +60,27 @@ def clean_up(organizations: "QuerySet[Organization]") -> int:
     return _fan_out("clean_up_organization", organizations, {}, key="clean_up")
 
 
+def back_up(organizations: "QuerySet[Organization]", *, within_seconds: int = 0) -> int:
+    """Enqueue a backup of each. Returns the number of new jobs.
+
+    within_seconds: spread over so much time, each at its own moment by the organization's key.
+    """
+    rows = organizations.order_by("pk").values_list("pk", "key").iterator()
+    jobs = (_backup(*row, within_seconds) for row in rows)
+    return _defer_all(jobs)
+
+
+def _backup(organization_id: int, key: str, within_seconds: int) -> Job:
+    # Without the organization's lock: other jobs do not wait for a long backup.
+    seconds = int(key[:8], 16) % within_seconds if within_seconds else 0
+    job = app.tasks["back_up_organization"].configure(
+        queueing_lock=f"back_up:{organization_id}",
+        schedule_in={"seconds": seconds} if seconds else None,
+        task_kwargs={"organization_id": organization_id},
+    )
+    return job.job
+
+
 def platform_job(task_name: str) -> int | None:
     """Enqueue a job without an organization; None if one is already waiting."""
     with suppress(AlreadyEnqueued), in_master():
@@ -108,7 +129,10 @@ def _fan_out(
     task_name: str, organizations: "QuerySet[Organization]", arguments: dict[str, str], *, key: str
 ) -> int:
     ids = organizations.order_by("pk").values_list("pk", flat=True).iterator()
-    jobs = (_job(task_name, pk, arguments, key=key) for pk in ids)
+    return _defer_all(_job(task_name, pk, arguments, key=key) for pk in ids)
+
+
+def _defer_all(jobs: Iterator[Job]) -> int:
     new = 0
     while some := list(islice(jobs, _AT_A_TIME)):
         new += _defer(some)

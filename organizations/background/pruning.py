@@ -1,4 +1,5 @@
-"""Prunes expired rows in the master database: jobs, sign-ups, sessions, counters, audit entries."""
+"""Prunes expired rows in the master database (jobs, sign-ups, sessions, counters, audit entries),
+and old backups."""
 
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from organizations import audit
+from organizations.backups import retention
 from organizations.jobs.models import JobProgress, PendingSignUp
 from organizations.models import FormerName, StoredAnswer
 from organizations.tenancy import counters
@@ -26,9 +28,9 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 
 def prune() -> None:
     """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
-    sessions, counters, former names, stored answers, and audit entries older than
-    AUDIT_RETENTION_DAYS. Fails sign-ups that have waited too long. Raises what the database
-    raises."""
+    sessions, counters, former names, stored answers, audit entries older than AUDIT_RETENTION_DAYS,
+    and backups that no period keeps. Fails sign-ups that have waited too long. Raises what the
+    database raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -42,3 +44,4 @@ def prune() -> None:
     Session.objects.filter(expire_date__lt=now).delete()
     counters.get().prune()
     audit.prune()
+    retention.prune()

@@ -213,7 +213,10 @@ class _Check:
             return
         locks = Locks()
         for stock, problem in self._broken_stock().items():
-            if found.get(stock) == problem and not locks.hold(_STOCK_LOCKS[stock.kind]):
+            is_worked_on = locks.hold(_STOCK_LOCKS[stock.kind]) or locks.hold(
+                spares.scratch_lock(stock.key)
+            )
+            if found.get(stock) == problem and not is_worked_on:
                 yield Finding(stock.database, None, (problem,))
 
     def _broken_stock(self) -> "dict[catalog.Stock, Problem]":

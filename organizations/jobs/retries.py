@@ -14,6 +14,9 @@ from procrastinate.jobs import Job
 from redis.exceptions import RedisError
 
 from organizations.errors import (
+    BackupLocked,
+    BackupRunning,
+    BackupStorageFailed,
     CacheUnavailable,
     DatabaseInUse,
     JobWaits,
@@ -30,6 +33,9 @@ from organizations.tenancy import TooBusy
 
 # Errors that a retry can fix. All others would fail the same way again.
 TRANSIENT = (
+    BackupLocked,
+    BackupRunning,
+    BackupStorageFailed,
     CacheUnavailable,
     DatabaseInUse,
     MailServerUnavailable,

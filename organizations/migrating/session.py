@@ -71,16 +71,7 @@ class Session:
 
     def applied(self) -> frozenset[Key] | None:
         """The rows of django_migrations; None if there is no table. Raises HistoryUnreadable."""
-        try:
-            rows = self._open().execute(_THERE).fetchall()
-        except psycopg.errors.UndefinedTable:
-            return None
-        except psycopg.errors.QueryCanceled as error:
-            raise HistoryUnreadable(self._owner, "took too long to read") from error
-        length = sum(len(value or "") for row in rows for value in row)
-        if len(rows) > _MOST_ROWS or length > _MOST_CHARACTERS:
-            raise HistoryUnreadable(self._owner, "is larger than that of any project")
-        return frozenset(rows)
+        return applied_in(self._open(), owner=self._owner)
 
     def send(self, batch: str) -> None:
         """Run the statements in one round trip and one transaction, with timeouts.
@@ -103,6 +94,20 @@ class Session:
             self._connection = connect(self._entry)
             self._version = self._connection.info.server_version
         return self._connection
+
+
+def applied_in(connection: psycopg.Connection[Any], *, owner: str) -> frozenset[Key] | None:
+    """The same, over an open connection."""
+    try:
+        rows = connection.execute(_THERE).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return None
+    except psycopg.errors.QueryCanceled as error:
+        raise HistoryUnreadable(owner, "took too long to read") from error
+    length = sum(len(value or "") for row in rows for value in row)
+    if len(rows) > _MOST_ROWS or length > _MOST_CHARACTERS:
+        raise HistoryUnreadable(owner, "is larger than that of any project")
+    return frozenset(rows)
 
 
 def limits_milliseconds() -> dict[str, str]:

@@ -42,8 +42,11 @@ def clean(session: ServerSession, *, wait_seconds: float) -> tuple[Names, Names,
 
 
 def _spares(session: ServerSession, dropped: Names, failed: Names) -> None:
-    """Half-made ones, and those whose database is gone."""
+    """Half-made ones, those whose database is gone, and throw-away ones nobody works in."""
     for spare in SpareDatabase.objects.all():
+        is_scratch = spare.fingerprint == spares.SCRATCH
+        if is_scratch and not session.try_lock(spares.scratch_lock(spare.key)):
+            continue
         gone = session.database_owner(spare.database_name) is None
         if not gone and spare.ready:
             continue

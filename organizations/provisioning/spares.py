@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Lock held while one is made or dropped. No organization has this key.
 LOCK = "\x00spares"
+# The fingerprint of a throw-away database (scratch.py), which is never handed out.
+SCRATCH = ""
 # The NOTIFY channel used when one is taken.
 CHANNEL = "orgmgmt_spares"
 # How long spares of other code are kept after that code was last used:
@@ -73,12 +75,18 @@ def expected(spare: SpareDatabase) -> Expected:
     )
 
 
+def scratch_lock(key: str) -> str:
+    """The lock held while a throw-away database is worked in; `key` is its row's."""
+    return f"\x00scratch:{key}"
+
+
 def surplus() -> list[SpareDatabase]:
-    """Those to drop: half made, beyond ORG_SPARE_DATABASES, or of unused code."""
+    """Those to drop: half made, beyond ORG_SPARE_DATABASES, or of unused code. Without throw-away
+    databases."""
     used = {code.current().fingerprint, *_lately_used()}
     kept: Counter[str] = Counter()
     found = []
-    for spare in SpareDatabase.objects.order_by("pk"):
+    for spare in SpareDatabase.objects.exclude(fingerprint=SCRATCH).order_by("pk"):
         kept[spare.fingerprint] += spare.ready
         is_one_of_them = kept[spare.fingerprint] <= settings.ORG_SPARE_DATABASES
         if not (spare.ready and spare.fingerprint in used and is_one_of_them):

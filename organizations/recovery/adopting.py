@@ -26,7 +26,7 @@ from organizations.naming import (
     slug_variant,
 )
 from organizations.naming import name_key as key_of
-from organizations.postgres import identity, transfer
+from organizations.postgres import identity, programs, transfer
 from organizations.postgres.databases import ensure_database, reset_settings
 from organizations.postgres.holding import hold
 from organizations.postgres.identity import Identity, State
@@ -69,7 +69,7 @@ def adopt_organization(
             raise OrganizationBusy(name)
         source = _find(session, database, undelete=undelete)
         for program in ("pg_dump", "pg_restore"):
-            transfer.program(program)
+            programs.program(program)
         row = _insert(session, source, name=name, email=email)
         try:
             _fill(session, row, source)

@@ -7,7 +7,14 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from organizations.errors import MasterStillThere, NothingToClaim
-from organizations.models import Installation, Organization, SpareDatabase, Template, random_key
+from organizations.models import (
+    BackupRun,
+    Installation,
+    Organization,
+    SpareDatabase,
+    Template,
+    random_key,
+)
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity, installation
 from organizations.postgres.fence import mark_no_fence
@@ -174,6 +181,9 @@ def claim_installation(*, new: bool) -> Claimed:
             )
             SpareDatabase.objects.all().delete()
             Template.objects.all().delete()
+        if new:
+            # They are the original's, in its storage: pruning here must not remove them.
+            BackupRun.objects.all().delete()
         Installation.objects.filter(pk=1).update(
             key=key,
             system_identifier=before.server,

@@ -218,6 +218,10 @@ NO_FLOWS = {
     "ANY /admin": "a redirect",
     "adopt_org": "tests/organizations/recovery/test_identity.py; reconciling undoes what a killed "
     "one made, and the old database stays",
+    "backup_orgs": "tests/organizations/backups: killed and with a storage that fails; it writes "
+    "two rows of its own, and reconciling removes what is left",
+    "verify_backups": "tests/organizations/backups: killed in the middle; reconciling drops the "
+    "throw-away database",
     "claim_installation": "one transaction",
     "identify_orgs": "a comment for each role; the next run does those that were not reached",
     "POST /api/v1/organizations/<id_or_slug>/resume/": "one transaction, tried by resume; answered "

@@ -122,6 +122,7 @@ def test_a_sign_up_that_the_dump_has_half_of_keeps_its_database(estate: Estate) 
 
 def test_a_rehearsal_beside_production_takes_nothing_of_it(estate: Estate) -> None:
     live = estate.create("Live Ltd")
+    estate.manage("backup_orgs", "Live Ltd")
     estate.manage("refill_spares")
     dump = estate.dump()
     newest = estate.create("Newest Ltd")
@@ -151,6 +152,9 @@ def test_a_rehearsal_beside_production_takes_nothing_of_it(estate: Estate) -> No
         environment=beside,
     )
     assert "Rehearsed" in mine
+
+    assert estate.value("SELECT count(*) FROM backup_runs", database="rehearsal") == 0
+    estate.manage("verify_backups", "Live Ltd")
 
     assert before <= estate.databases()
     assert {live, newest} <= estate.databases()

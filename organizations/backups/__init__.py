@@ -1,0 +1,1 @@
+"""Backups of organizations: made, verified by restoring, kept for a while, removed."""

@@ -1,0 +1,100 @@
+"""Backs up or verifies many organizations, in parallel. A failure does not affect the others."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from django.db import connections
+
+from organizations.errors import BackupNotFound, OrganizationError
+from organizations.models import BackupRun, Organization
+
+from . import making, runs, verifying
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """folder: the backup's in the storage. code, error: empty if it succeeded."""
+
+    organization_id: int
+    name: str
+    folder: str
+    bytes: int
+    code: str
+    error: str
+
+
+_Act = Callable[[Callable[[], bool]], BackupRun]
+_Work = tuple[Organization, BackupRun | None, _Act]
+
+
+def back_up(organizations: Iterable[Organization], *, parallel: int) -> Iterator[Result]:
+    """Back up each. A result for each as it ends; whoever stops iterating ends what runs."""
+    return _in_parallel([(row, None, _backing_up(row)) for row in organizations], parallel)
+
+
+def verify(
+    organizations: Iterable[Organization], *, parallel: int, unverified: bool = False
+) -> Iterator[Result]:
+    """Verify the newest good backup of each; unverified: every good one not verified yet."""
+    work: list[_Work] = []
+    for row in organizations:
+        newest = verifying.newest_good(row)
+        found = [newest] if newest is not None else []
+        if unverified:
+            found = list(verifying.unverified(row))
+        elif newest is None:
+            work.append((row, None, _nothing(row)))
+        work += [(row, run, _verifying(row, run)) for run in found]
+    return _in_parallel(work, parallel)
+
+
+def _in_parallel(work: list[_Work], parallel: int) -> Iterator[Result]:
+    stopping = threading.Event()
+    with ThreadPoolExecutor(parallel, thread_name_prefix="backup") as threads:
+        futures = [threads.submit(_result, *each, stopping) for each in work]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            stopping.set()
+            threads.shutdown(cancel_futures=True)
+
+
+def _result(
+    organization: Organization, run: BackupRun | None, act: _Act, stopping: threading.Event
+) -> Result:
+    code = sentence = ""
+    try:
+        run = act(lambda: not stopping.is_set())
+    except Exception as error:
+        if not isinstance(error, OrganizationError):
+            logger.exception("backup failed", extra={"organization": organization.pk})
+        code, sentence = runs.told(error)
+    finally:
+        connections.close_all()  # This thread's: no other thread can.
+    folder, stored = (run.folder, run.bytes) if run else ("", 0)
+    return Result(organization.pk, organization.name, folder, stored, code, sentence)
+
+
+def _backing_up(organization: Organization) -> _Act:
+    return lambda goes_on: making.back_up(organization, goes_on=goes_on)
+
+
+def _verifying(organization: Organization, run: BackupRun) -> _Act:
+    def act(goes_on: Callable[[], bool]) -> BackupRun:
+        verifying.verify(run, name=organization.name, goes_on=goes_on)
+        return run
+
+    return act
+
+
+def _nothing(organization: Organization) -> _Act:
+    def act(goes_on: Callable[[], bool]) -> BackupRun:
+        raise BackupNotFound(organization.name)
+
+    return act

@@ -1,0 +1,96 @@
+"""Removes old backups: of each of the last days, weeks and months the newest good one is kept."""
+
+import logging
+from datetime import date, datetime, timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from organizations.errors import BackupRunning, BackupStorageFailed
+from organizations.models import BackupRun, Organization
+
+from . import runs
+
+logger = logging.getLogger(__name__)
+
+State = BackupRun.State
+
+
+def prune() -> list[str]:
+    """Remove what no period keeps. Returns descriptions of what was not removed.
+
+    Never the newest good backup, nor the newest verified one, of an organization that is not
+    deleted. Bad and failed ones go with the longest period. A failure does not affect the others.
+    """
+    left = []
+    keys = BackupRun.objects.order_by("organization_key").distinct("organization_key")
+    for key, number in keys.values_list("organization_key", "organization_id"):
+        if not surplus(key):
+            continue
+        what = f"backups of organization {number}"
+        try:
+            with runs.locked(key, name=what):
+                for run in surplus(key):
+                    runs.remove(run)
+        except BackupRunning:
+            continue  # The next time.
+        except BackupStorageFailed as error:
+            logger.error("backups not removed", extra={"what": what}, exc_info=error)
+            left.append(what)
+    return left
+
+
+def surplus(organization_key: str) -> list[BackupRun]:
+    """The organization's backups that no period keeps."""
+    ended = BackupRun.objects.filter(organization_key=organization_key)
+    ended = ended.exclude(state=State.RUNNING)
+    good = [run for run in ended if run.state == State.GOOD]
+    kept = {run.pk for run in _kept(good)}
+    if Organization.objects.live().filter(key=organization_key).exists():
+        verified = [run for run in good if run.verified_at is not None]
+        kept |= {run.pk for run in (*good[:1], *verified[:1])}
+    before = timezone.now() - timedelta(days=_longest_days())
+    return [
+        run
+        for run in ended
+        if run.pk not in kept and (run.state == State.GOOD or run.started_at < before)
+    ]
+
+
+def _kept(good: list[BackupRun]) -> list[BackupRun]:
+    """The newest of each period; `good` is sorted, the newest first."""
+    kept = []
+    seen: set[tuple[str, date]] = set()
+    for run in good:
+        periods = _periods(run.started_at)
+        if periods - seen:
+            kept.append(run)
+        seen |= periods
+    return kept
+
+
+def _periods(moment: datetime) -> set[tuple[str, date]]:
+    """The kept periods that the moment is in."""
+    day, today = moment.date(), timezone.now().date()
+    week, this_week = _monday(day), _monday(today)
+    months = 12 * (today.year - day.year) + today.month - day.month
+    periods = set()
+    if today - day < timedelta(days=settings.BACKUP_KEEP_DAILY):
+        periods.add(("day", day))
+    if this_week - week < timedelta(weeks=settings.BACKUP_KEEP_WEEKLY):
+        periods.add(("week", week))
+    if months < settings.BACKUP_KEEP_MONTHLY:
+        periods.add(("month", day.replace(day=1)))
+    return periods
+
+
+def _monday(day: date) -> date:
+    return day - timedelta(days=day.weekday())
+
+
+def _longest_days() -> int:
+    return max(
+        settings.BACKUP_KEEP_DAILY,
+        7 * settings.BACKUP_KEEP_WEEKLY,
+        31 * settings.BACKUP_KEEP_MONTHLY,
+    )

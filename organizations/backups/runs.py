@@ -1,0 +1,164 @@
+"""The master's record of backups: begun, good, failed, interrupted.
+
+Whoever makes, verifies or removes a backup of an organization holds its backup lock, which is not
+the organization's: a deletion does not wait for a backup, but ends its sessions.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import Error as DatabaseError
+from django.db import connections, transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from organizations.errors import (
+    BackupFailed,
+    BackupInvalid,
+    BackupRunning,
+    BackupStorageFailed,
+    OrganizationError,
+    ProvisioningInTransaction,
+)
+from organizations.models import BackupRun, Organization
+from organizations.postgres.sessions import ServerSession, open_session
+from organizations.tenancy import trail
+
+from . import manifest, storing
+
+logger = logging.getLogger(__name__)
+
+State = BackupRun.State
+
+
+@contextmanager
+def locked(organization_key: str, *, name: str) -> Iterator[ServerSession]:
+    """A session that holds the organization's backup lock. Raises BackupRunning if it is taken,
+    ProvisioningInTransaction and InstallationUnclaimed."""
+    if connections["default"].in_atomic_block:
+        raise ProvisioningInTransaction
+    with open_session(new=True) as session:
+        _ = session.installation
+        # No organization has this key.
+        if not session.try_lock(f"\x00backup:{organization_key}"):
+            raise BackupRunning(name)
+        yield session
+
+
+def begin(organization: Organization) -> BackupRun:
+    """Record a backup before anything of it is stored. The lock must be held."""
+    run = BackupRun(organization_id=organization.pk, organization_key=organization.key)
+    run.folder = f"{organization.key}/{run.started_at:%Y%m%dT%H%M%SZ}-{run.key[:8]}"
+    run.save(force_insert=True)
+    return run
+
+
+def succeed(run: BackupRun, *, name: str, bytes_stored: int) -> None:
+    """Record that its manifest is stored. Raises BackupFailed if it was taken for interrupted."""
+    now = timezone.now()
+    with transaction.atomic(using="default"):
+        mine = BackupRun.objects.filter(pk=run.pk, state=State.RUNNING)
+        if not mine.update(state=State.GOOD, ended_at=now, bytes=bytes_stored):
+            raise BackupFailed(name, "its lock was lost meanwhile.")
+        trail.record(
+            "backup.made",
+            organization_id=run.organization_id,
+            facts={"backup": run.key, "bytes": bytes_stored},
+        )
+    run.state, run.ended_at, run.bytes = State.GOOD, now, bytes_stored
+
+
+def fail(run: BackupRun, error: BaseException) -> None:
+    """Record the error and remove what is stored; never raises, since the caller reports it."""
+    code, sentence = told(error)
+    try:
+        _end(run, code, sentence)
+        _remove(run)
+    except (OrganizationError, DatabaseError) as failure:
+        # The row says what is left, and reconcile_orgs removes it.
+        logger.error("backup not cleaned up", extra={"backup": run.pk}, exc_info=failure)
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """An error's code and sentence: our own, and of others the type."""
+    if isinstance(error, OrganizationError):
+        return error.code, str(error)
+    if isinstance(error, Exception):
+        return "error", f"{type(error).__name__}. See the log."
+    return "stopped", "It was stopped."
+
+
+def end_interrupted(session: ServerSession, organization_key: str) -> None:
+    """Record killed runs as failed, and remove what they and failed ones left.
+
+    One whose manifest was stored is good: the process died just after, or the master was restored
+    from a time when it ran. session: holds the lock. Raises BackupStorageFailed.
+    """
+    for run in _unfinished().filter(organization_key=organization_key):
+        if run.state == State.RUNNING:
+            try:
+                content = storing.read_manifest(run.folder)
+                stored = manifest.read(content, run, installation=session.installation)
+                succeed(run, name=run.folder, bytes_stored=stored.bytes_stored)
+                continue
+            except BackupInvalid:
+                _end(run, "interrupted", "The process that made it was killed.")
+        _remove(run)
+
+
+def reconcile() -> tuple[list[str], list[str]]:
+    """Finish what killed processes left. Returns descriptions of the done and of the failed.
+
+    What another process works on is skipped.
+    """
+    done: list[str] = []
+    failed: list[str] = []
+    found = _unfinished().order_by("organization_key").distinct("organization_key")
+    for key, number in found.values_list("organization_key", "organization_id"):
+        what = f"backups of organization {number}"
+        try:
+            with locked(key, name=what) as session:
+                end_interrupted(session, key)
+            done.append(what)
+        except BackupRunning:
+            continue
+        except BackupStorageFailed as error:
+            logger.error("backup not cleaned up", extra={"what": what}, exc_info=error)
+            failed.append(what)
+    return done, failed
+
+
+def remove(run: BackupRun) -> None:
+    """Remove a backup and its row. The lock must be held. Raises BackupStorageFailed."""
+    # First: what is half removed is no good backup any more.
+    with transaction.atomic(using="default"):
+        BackupRun.objects.filter(pk=run.pk).update(state=State.REMOVING)
+        facts = {"backup": run.key}
+        trail.record("backup.removed", organization_id=run.organization_id, facts=facts)
+    run.state = State.REMOVING
+    _remove(run)
+
+
+def _unfinished() -> QuerySet[BackupRun]:
+    left = Q(state=State.FAILED) & ~Q(folder="")
+    return BackupRun.objects.filter(Q(state__in=(State.RUNNING, State.REMOVING)) | left)
+
+
+def _end(run: BackupRun, code: str, sentence: str) -> None:
+    facts = {"backup": run.key, "error": code}
+    with transaction.atomic(using="default"):
+        BackupRun.objects.filter(pk=run.pk).update(
+            state=State.FAILED, ended_at=timezone.now(), error_code=code, error=sentence
+        )
+        trail.record("backup.failed", organization_id=run.organization_id, facts=facts)
+    run.state = State.FAILED
+
+
+def _remove(run: BackupRun) -> None:
+    if run.folder:
+        storing.remove(run.folder)
+    if run.state == State.REMOVING:
+        BackupRun.objects.filter(pk=run.pk).delete()
+    else:
+        BackupRun.objects.filter(pk=run.pk).update(folder="")

@@ -1,0 +1,163 @@
+"""One moment of an organization's database: what pg_dump dumps, and the rows to compare with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from psycopg import sql
+
+from organizations.errors import (
+    BackupFailed,
+    BackupLocked,
+    BackupObstructed,
+    BackupTookTooLong,
+    OrganizationError,
+    ServerUnavailable,
+    SessionEnded,
+)
+from organizations.migrating.session import applied_in
+from organizations.models import Organization
+from organizations.postgres import transfer, trouble
+from organizations.postgres.sessions import answers
+from organizations.provisioning import code
+from organizations.tenancy import guard
+
+# Each is locked and counted; more than any project has.
+_MOST_TABLES = 20_000
+_TRIES = 3
+_TRANSACTION_TIMEOUT_SINCE = 170_000
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """id: as pg_export_snapshot gives it, valid inside the block."""
+
+    id: str
+    database_oid: int
+    server_version: int
+    migrations: list[str]
+    rows: dict[transfer.Table, int]
+
+
+class Session:
+    """The session that holds the snapshot."""
+
+    def __init__(self, organization: Organization, connection: guard.Connection) -> None:
+        self._organization = organization
+        self._connection = connection
+
+    def take(self) -> Snapshot:
+        """Raises BackupObstructed, BackupLocked and psycopg.Error."""
+        connection, name = self._connection, self._organization.name
+        if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+            connection.execute("SET transaction_timeout = 0")  # The owner can set it for its role.
+        for _ in range(_TRIES):
+            before = transfer.tables(connection)
+            self._refuse_obstacles(len(before))
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # LOCK takes no snapshot. So nobody rewrites or empties a table between the snapshot
+            # and pg_dump's own lock, which its snapshot would show as empty.
+            if before:
+                names = sql.SQL(", ").join(sql.Identifier(*table) for table in before)
+                lock = sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE")
+                connection.execute(lock.format(names))
+            row = connection.execute(_BEGUN).fetchone()
+            assert row is not None  # noqa: S101 - always one row
+            if transfer.tables(connection) == before:
+                break
+            connection.execute("ROLLBACK")
+        else:
+            raise BackupLocked(name)
+        there = applied_in(connection, owner=name)
+        if there is None:
+            raise BackupObstructed(name, "no migrations", "the table django_migrations is missing.")
+        migrations = sorted(f"{app}.{migration}" for app, migration in there)
+        version = connection.info.server_version
+        return Snapshot(row[0], row[1], version, migrations, transfer.rows_of(connection))
+
+    def is_alive(self) -> bool:
+        """Whether nobody has ended it."""
+        try:
+            self._connection.execute("SELECT")
+        except psycopg.Error:
+            return False
+        return True
+
+    def _refuse_obstacles(self, tables: int) -> None:
+        name = self._organization.name
+        if tables > _MOST_TABLES:
+            what = f"its database has {tables} tables, and {_MOST_TABLES} is the most."
+            raise BackupObstructed(name, "too many tables", what)
+        known = {"tables": list(code.current().tables)}
+        for finding, query in _OBSTACLES.items():
+            row = self._connection.execute(query.encode(), known).fetchone()
+            if row is not None:
+                raise BackupObstructed(name, finding, _SENTENCES[finding].format(*row))
+
+
+_BEGUN = (
+    "SELECT pg_export_snapshot(), oid::bigint FROM pg_database WHERE datname = current_database()"
+)
+# What its owner, or a superuser, may have made of it. The first of each kind is named.
+_RELATIONS = """
+SELECT format('%%I.%%I', n.nspname, c.relname)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema' AND {} ORDER BY 1 LIMIT 1
+"""
+_OBSTACLES = {
+    "row security": _RELATIONS.format("c.relkind IN ('r', 'p') AND row_security_active(c.oid)"),
+    "no privilege": _RELATIONS.format(
+        "c.relkind IN ('r', 'p', 'S') AND NOT (has_schema_privilege(n.oid, 'USAGE') "
+        "AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT') "
+        "ELSE has_table_privilege(c.oid, 'SELECT') END)"
+    ),
+    "no table": _RELATIONS.format(
+        "c.relkind IN ('v', 'm', 'f') AND n.nspname = 'public' AND c.relname = ANY(%(tables)s)"
+    ),
+    "large object": "SELECT oid FROM pg_largeobject_metadata "
+    "WHERE lomowner <> current_user::regrole ORDER BY 1 LIMIT 1",
+}
+_SENTENCES = {
+    "row security": "row security hides rows of {} from its own role. Have the application's team "
+    "drop FORCE ROW LEVEL SECURITY, or the table's owner be the organization's role.",
+    "no privilege": "its own role may not read {}. Give the role the table, or SELECT on it.",
+    "no table": "{} is a view, and was a table of the application. Someone replaced it.",
+    "large object": "its role does not own the large object {}. Have a superuser give it "
+    "to the role.",
+}
+
+
+@contextmanager
+def open_snapshot(
+    organization: Organization, where: dict[str, Any], *, until: float
+) -> Iterator[tuple[Session, Snapshot]]:
+    """A snapshot of the organization's database, held until the block ends.
+
+    where: as transfer.parameters gives it. until: by time.monotonic(). Raises what Session.take
+    raises, BackupFailed, BackupTookTooLong, SessionEnded and ServerUnavailable.
+    """
+    try:
+        connection = guard.Connection.connect(**where, autocommit=True, prepare_threshold=None)
+        try:
+            connection.lend(max(0.001, until - monotonic()))
+            with guard.time_limit(None):
+                session = Session(organization, connection)
+                yield session, session.take()
+        finally:
+            connection.close()
+    except psycopg.Error as error:
+        raise _told(error, organization.name) from error
+
+
+def _told(error: psycopg.Error, name: str) -> OrganizationError:
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return BackupLocked(name)
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return BackupTookTooLong(name, "backup", seconds=settings.BACKUP_DEADLINE_SECONDS)
+    if isinstance(error, psycopg.errors.AdminShutdown) or trouble.is_servers(error):
+        return SessionEnded(name) if answers() else ServerUnavailable()
+    return BackupFailed(name, f"PostgreSQL refused a statement ({type(error).__name__}).")

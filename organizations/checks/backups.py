@@ -1,0 +1,67 @@
+"""System checks of backups: where they are, and whether each organization has a recent one."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core import checks
+from django.core.files.storage import FileSystemStorage, storages
+from django.db import DatabaseError
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+# A nightly one that was late, and one that failed.
+_OLDEST = timedelta(days=3)
+
+
+@checks.register
+def check_place(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> Iterable[checks.CheckMessage]:
+    """Backups must not be among the files that are served, nor be backed up themselves."""
+    where = storages["backups"]
+    if not isinstance(where, FileSystemStorage):
+        return
+    for name in ("MEDIA_ROOT", "STATIC_ROOT"):
+        if _is_in(str(where.location), str(getattr(settings, name))):
+            yield checks.Error(
+                f"BACKUP_ROOT is inside {name}.",
+                hint="Set BACKUP_ROOT to a folder of its own, best on another disk.",
+                id="organizations.E080",
+            )
+
+
+def _is_in(folder: str, other: str) -> bool:
+    return Path(folder).resolve().is_relative_to(Path(other).resolve())
+
+
+@checks.register(checks.Tags.database)
+def check_backups(
+    app_configs: Sequence[AppConfig] | None = None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Iterable[checks.CheckMessage]:
+    """With BACKUP_NIGHTLY, each organization must have a recent good backup."""
+    if not databases or "default" not in databases or not settings.BACKUP_NIGHTLY:
+        return
+    from organizations.models import BackupRun, Organization
+
+    before = timezone.now() - _OLDEST
+    recent = BackupRun.objects.filter(
+        organization_key=OuterRef("key"), state=BackupRun.State.GOOD, started_at__gt=before
+    )
+    lacking = Organization.objects.reachable().filter(~Exists(recent), created_at__lt=before)
+    try:
+        number, first = lacking.count(), lacking.order_by("pk").first()
+    except DatabaseError:
+        return  # organizations.E001 reports that.
+    if first is not None:
+        yield checks.Warning(
+            f"{number} organizations have no good backup of the last {_OLDEST.days} days. The "
+            f"first one is {first.slug}.",
+            hint="Look for a worker, and for what `manage.py backup_orgs` says about it.",
+            id="organizations.W081",
+        )

@@ -1,0 +1,391 @@
+"""Making a backup: what is stored, what is refused, and what is left of one that failed."""
+
+import io
+import json
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage, storages
+from django.db import connections
+from pytest_django import Settings
+
+from organizations import lifecycle, tenancy
+from organizations.backups import making, runs, snapshot, verifying
+from organizations.backups.snapshot import Session
+from organizations.errors import (
+    BackupFailed,
+    BackupLocked,
+    BackupObstructed,
+    BackupRunning,
+    BackupStorageFailed,
+    BackupTookTooLong,
+    BackupTooLarge,
+    OrganizationNotFound,
+    ProgramTooOld,
+    SessionEnded,
+)
+from organizations.models import AuditEntry, BackupRun, Organization
+from organizations.postgres import programs, transfer
+from organizations.provisioning import code
+from organizations.secrets import unseal
+from tests.conftest import Company, Superuser
+from tests.organizations.helpers import as_role_of, kill_in_a_fork, kill_this_process, together
+from tests.plugin import SERVER
+
+from .helpers import Forgetful, Full, Interfering, execute, files_in, fill, the_run, use
+
+State = BackupRun.State
+
+
+def test_a_backup_holds_the_database_the_files_and_a_signed_manifest(
+    alpha: Company, folder: Path, settings: Settings, tmp_path: Path
+) -> None:
+    settings.MEDIA_ROOT = tmp_path / "files"
+    content = bytes(range(256)) * 7
+    with tenancy.override(alpha.tenant):
+        default_storage.save("plans/größe.txt", ContentFile(content))
+    run = making.back_up(alpha.organization)
+
+    said = json.loads((folder / run.folder / "manifest.json").read_text())["manifest"]
+    assert said["organization"] == alpha.organization.key
+    assert said["fingerprint"] == code.current().fingerprint
+    assert ["public", "users", 1] in said["tables"]
+    assert [part["name"] for part in said["parts"]] == ["database.dump", "files.tar"]
+    assert alpha.name not in json.dumps(said), "a manifest needs no names"
+    with tarfile.open(folder / run.folder / "files.tar") as archive:
+        (member,) = archive.getmembers()
+        file = archive.extractfile(member)
+        assert file is not None
+        assert (member.name, file.read()) == ("plans/größe.txt", content)
+    parts = {part["name"]: part["bytes"] for part in said["parts"]}
+    for name, count in parts.items():
+        assert (folder / run.folder / name).stat().st_size == count
+    run.refresh_from_db()
+    assert (run.state, run.bytes, run.verified_at) == (State.GOOD, sum(parts.values()), None)
+    assert AuditEntry.objects.filter(act="backup.made", facts__backup=run.key).exists()
+    modes = {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+    assert modes == {0o600}
+
+
+def test_the_password_is_in_no_argument_and_on_no_line_of_the_log(
+    alpha: Company,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    started: list[str] = []
+    start = subprocess.Popen.__init__
+
+    def note(self: Any, arguments: list[str], **named: Any) -> None:
+        started.extend(map(str, arguments))
+        start(self, arguments, **named)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", note)
+    making.back_up(alpha.organization)
+    password = unseal(alpha.organization.sealed_password, owner="")
+    assert any(word.startswith("--snapshot=") for word in started)
+    assert password not in " ".join(started) + caplog.text
+
+
+def test_a_suspended_organization_is_backed_up_and_a_deleted_one_is_not(
+    company: Callable[..., Company], folder: Path
+) -> None:
+    made = company()
+    lifecycle.suspend_organization(made.organization)
+    verifying.verify(making.back_up(made.organization), name=made.name)
+    lifecycle.resume_organization(made.organization)
+    lifecycle.delete_organization(made.organization)
+    with pytest.raises(OrganizationNotFound):
+        making.back_up(made.organization)
+
+
+def test_rows_are_those_of_one_moment_whatever_is_written_meanwhile(
+    company: Callable[..., Company], folder: Path, settings: Settings
+) -> None:
+    made = company()
+    fill(made)
+    use(settings, Interfering)
+    Interfering.act = staticmethod(lambda: execute(made, "INSERT INTO heap VALUES (0, 'late')"))
+    try:
+        run = making.back_up(made.organization)
+    finally:
+        Interfering.act = staticmethod(lambda: None)
+    assert ["public", "heap", 60_000] in (
+        json.loads((folder / run.folder / "manifest.json").read_text())["manifest"]["tables"]
+    )
+    verifying.verify(run, name=made.name)
+
+
+def test_a_table_emptied_before_the_dump_is_locked_and_not_dumped_as_empty(
+    company: Callable[..., Company], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRUNCATE is not transactional for an older snapshot: it would show no rows."""
+    made = company()
+    fill(made)
+    refused: list[BaseException] = []
+    take = Session.take
+
+    def then_truncate(self: Session) -> snapshot.Snapshot:
+        taken = take(self)
+        try:
+            execute(made, "SET lock_timeout = '100ms'", "TRUNCATE heap")
+        except Exception as error:
+            refused.append(error)
+        return taken
+
+    monkeypatch.setattr(Session, "take", then_truncate)
+    verifying.verify(making.back_up(made.organization), name=made.name)
+    assert len(refused) == 1
+
+
+def test_a_storage_that_is_no_folder_gets_a_file_to_seek_in(
+    alpha: Company, folder: Path, settings: Settings
+) -> None:
+    use(settings, Forgetful)
+    run = making.back_up(alpha.organization)
+    assert storages["backups"].size(f"{run.folder}/database.dump") == run.bytes
+    verifying.verify(run, name=alpha.name)
+
+
+def test_a_full_disk_fails_the_run_and_leaves_nothing(
+    alpha: Company, folder: Path, settings: Settings
+) -> None:
+    use(settings, Full)
+    with pytest.raises(BackupStorageFailed, match="No space left on device") as caught:
+        making.back_up(alpha.organization)
+    run = the_run(alpha.organization)
+    assert (run.state, run.error_code, run.folder) == (State.FAILED, "backup_storage_failed", "")
+    assert run.error == str(caught.value)
+    assert "secret" not in run.error
+    assert files_in(folder) == set()
+    assert AuditEntry.objects.filter(act="backup.failed", facts__backup=run.key).exists()
+
+
+def test_a_locked_table_ends_it_with_a_sentence(
+    alpha: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter = transfer._AS_NEW.replace("lock_timeout=10s", "lock_timeout=200ms")
+    monkeypatch.setattr(transfer, "_AS_NEW", shorter)
+    with as_role_of(alpha.organization) as connection:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE users")
+        with pytest.raises(BackupLocked, match="holds a lock on one of its tables"):
+            making.back_up(alpha.organization)
+    assert the_run(alpha.organization).state == State.FAILED
+
+
+@pytest.mark.parametrize(
+    ("finding", "statements"),
+    [
+        (
+            "row security",
+            [
+                "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+                "ALTER TABLE users FORCE ROW LEVEL SECURITY",
+            ],
+        ),
+        ("no privilege", ["REVOKE SELECT ON users FROM CURRENT_USER"]),
+        ("no privilege", ["REVOKE USAGE ON SCHEMA s FROM CURRENT_USER"]),
+        (
+            "no table",
+            ["ALTER TABLE users RENAME TO mine", "CREATE VIEW users AS SELECT * FROM mine"],
+        ),
+        ("no migrations", ["ALTER TABLE django_migrations RENAME TO mine"]),
+    ],
+)
+def test_what_makes_a_dump_impossible_is_named(
+    company: Callable[..., Company], folder: Path, finding: str, statements: list[str]
+) -> None:
+    made = company()
+    execute(made, "CREATE SCHEMA s", "CREATE TABLE s.t ()", *statements)
+    with pytest.raises(BackupObstructed) as caught:
+        making.back_up(made.organization)
+    assert caught.value.finding == finding
+    assert f"({finding})" in the_run(made.organization).error
+    assert files_in(folder) == set()
+
+
+def test_a_large_object_of_another_role_is_named(
+    company: Callable[..., Company], folder: Path, superuser: Superuser
+) -> None:
+    made = company()
+    parameters: Any = SERVER.superuser_parameters(made.organization.database_name)
+    with psycopg.connect(**parameters) as connection:
+        connection.execute("SELECT lo_create(4711)")
+    with pytest.raises(BackupObstructed, match="large object 4711"):
+        making.back_up(made.organization)
+
+
+def test_of_two_at_once_one_is_refused(alpha: Company, folder: Path) -> None:
+    act = lambda: making.back_up(alpha.organization)  # noqa: E731
+    results = together(act, act)
+    assert sorted(type(each).__name__ for each in results) == ["BackupRun", "BackupRunning"]
+    refused = next(each for each in results if isinstance(each, BackupRunning))
+    assert "Try again shortly" in str(refused)
+    assert the_run(alpha.organization).state == State.GOOD
+
+
+def test_a_killed_one_is_ended_by_reconciling_and_by_the_next(
+    company: Callable[..., Company], folder: Path, settings: Settings
+) -> None:
+    made = company()
+    fill(made)
+    use(settings, Interfering)
+    for cleans_up in (
+        lifecycle.reconcile_organizations,
+        lambda: making.back_up(made.organization),
+    ):
+        use(settings, Interfering)
+
+        def die_midway() -> None:
+            (folder / the_run(made.organization).folder).mkdir(parents=True)
+            (folder / the_run(made.organization).folder / "database.dump").write_text("half")
+            kill_this_process()
+
+        Interfering.act = staticmethod(die_midway)
+        kill_in_a_fork(lambda: making.back_up(made.organization))
+        Interfering.act = staticmethod(lambda: None)
+        killed = the_run(made.organization)
+        assert (killed.state, files_in(folder)) == (State.RUNNING, {"database.dump"})
+        half = killed.folder
+
+        cleans_up()
+        killed.refresh_from_db()
+        assert (killed.state, killed.error_code) == (State.FAILED, "interrupted")
+        assert not (folder / half).exists()
+        BackupRun.objects.all().delete()
+
+
+def test_one_killed_after_its_manifest_is_good(
+    alpha: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "succeed", lambda *_, **__: kill_this_process())
+    kill_in_a_fork(lambda: making.back_up(alpha.organization))
+    monkeypatch.undo()
+    assert the_run(alpha.organization).state == State.RUNNING
+    lifecycle.reconcile_organizations()
+    run = the_run(alpha.organization)
+    assert run.bytes == (folder / run.folder / "database.dump").stat().st_size
+    verifying.verify(run, name=alpha.name)
+
+
+def test_reconciling_leaves_a_running_one_alone(
+    alpha: Company, folder: Path, settings: Settings
+) -> None:
+    use(settings, Interfering)
+    states: list[str] = []
+
+    def reconcile() -> None:
+        lifecycle.reconcile_organizations(wait_seconds=0.1)
+        states.append(the_run(alpha.organization).state)
+
+    Interfering.act = staticmethod(reconcile)
+    try:
+        verifying.verify(making.back_up(alpha.organization), name=alpha.name)
+    finally:
+        Interfering.act = staticmethod(lambda: None)
+    assert states == [State.RUNNING]
+
+
+@pytest.mark.parametrize("act", ["delete", "suspend"])
+def test_a_deletion_or_suspension_ends_it_and_does_not_wait(
+    company: Callable[..., Company], folder: Path, settings: Settings, act: str
+) -> None:
+    made = company()
+    fill(made)
+    use(settings, Interfering)
+    took: list[float] = []
+
+    def end() -> None:
+        row = Organization.objects.get(pk=made.organization.pk)
+
+        def other() -> None:
+            began = time.monotonic()
+            getattr(lifecycle, f"{act}_organization")(row)
+            took.append(time.monotonic() - began)
+            connections.close_all()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    Interfering.act = staticmethod(end)
+    try:
+        with pytest.raises(SessionEnded):
+            making.back_up(made.organization)
+    finally:
+        Interfering.act = staticmethod(lambda: None)
+    assert took[0] < 5
+    run = the_run(made.organization)
+    assert (run.state, run.error_code, run.folder) == (State.FAILED, "session_ended", "")
+    assert files_in(folder) == set()
+
+
+def test_it_ends_at_its_deadline_and_at_its_size(
+    company: Callable[..., Company], folder: Path, settings: Settings
+) -> None:
+    made = company()
+    fill(made)
+    settings.BACKUP_MAX_BYTES = 1_000_000
+    with pytest.raises(BackupTooLarge, match=r"database.dump is larger than BACKUP_MAX_BYTES"):
+        making.back_up(made.organization)
+    settings.BACKUP_MAX_BYTES = 10**9
+    settings.BACKUP_DEADLINE_SECONDS = 1
+    use(settings, Interfering)
+    Interfering.act = staticmethod(lambda: time.sleep(1.5))
+    try:
+        with pytest.raises(BackupTookTooLong, match="after BACKUP_DEADLINE_SECONDS = 1"):
+            making.back_up(made.organization)
+    finally:
+        Interfering.act = staticmethod(lambda: None)
+    with pytest.raises(BackupFailed, match="it was stopped"):
+        settings.BACKUP_DEADLINE_SECONDS = 60
+        making.back_up(made.organization, goes_on=lambda: False)
+    assert set(BackupRun.objects.values_list("state", "folder")) == {(State.FAILED, "")}
+    assert files_in(folder) == set()
+
+
+def test_settings_of_the_owners_do_not_keep_it_from_being_backed_up(
+    company: Callable[..., Company], folder: Path
+) -> None:
+    made = company()
+    fill(made)
+    hostile = (
+        "transaction_timeout = '50ms'",
+        "idle_session_timeout = '50ms'",
+        "statement_timeout = '50ms'",
+        "default_transaction_read_only = on",
+        "local_preload_libraries = 'absent'",
+        "search_path = nowhere",
+        "client_encoding = 'SQL_ASCII'",
+        "row_security = off",
+    )
+    execute(made, *(f"ALTER ROLE CURRENT_USER SET {setting}" for setting in hostile))
+    verifying.verify(making.back_up(made.organization), name=made.name)
+
+
+def test_a_pg_dump_older_than_the_server_is_refused_with_a_sentence(
+    alpha: Company, folder: Path, settings: Settings, tmp_path: Path
+) -> None:
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)'\n")
+    old.chmod(0o755)
+    settings.POSTGRES_BIN = str(tmp_path)
+    with pytest.raises(ProgramTooOld, match="pg_dump is of PostgreSQL 15, and at least 18"):
+        making.back_up(alpha.organization)
+    assert programs.program("pg_dump") == old
+
+
+def test_an_empty_archive_of_no_files_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    content = b"".join(making._tar(tmp_path))
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        assert archive.getmembers() == [], "a link leads out of the folder"
