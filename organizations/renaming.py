@@ -75,15 +75,17 @@ def _rename(organization: Organization, name: str, *, slug: str) -> None:
 def _write(organization: Organization, name: str, slug: str) -> None:
     """Everything in one commit, so that the name leads to it at every moment."""
     before, digest = (organization.name, organization.name_digest), name_digest(name)
+    is_held = digest != before[1] and settings.ORG_NAME_HOLD_DAYS > 0
     held_until = timezone.now() + timedelta(days=settings.ORG_NAME_HOLD_DAYS)
-    facts = {"from": organization.slug, "to": slug, "held_until": held_until.isoformat()}
+    facts = {"from": organization.slug, "to": slug}
+    facts |= {"held_until": held_until.isoformat()} if is_held else {}
     with recorded("organization.renamed", organization, facts):
         rows = Organization.objects.usable().filter(pk=organization.pk, name=before[0])
         if not rows.update(name=name, name_digest=digest, slug=slug):
             raise OrganizationBusy(before[0])
         # A name that it takes back, or that nobody holds any more.
         FormerName.objects.filter(digest=digest).delete()
-        if digest != before[1] and settings.ORG_NAME_HOLD_DAYS:
+        if is_held:
             former = {"slug": organization.slug, "organization": organization}
             FormerName.objects.update_or_create(
                 digest=before[1], defaults={**former, "held_until": held_until}

@@ -68,6 +68,23 @@ def test_staff_suspend_resume_and_rename_an_organization(
     assert answer(staff_client.post(old)) == (409, "organization_wrong_state"), "by its old slug"
 
 
+def test_a_browser_gets_pages(staff_client: Client, made: Company) -> None:
+    page = {"Accept": "text/html"}
+    for act, data, status in (
+        ("suspend", {"reason": "unpaid"}, 200),
+        ("resume", {}, 200),
+        ("rename", {"name": "---"}, 400),
+        ("rename", {"name": f"{made.name} 2"}, 200),
+    ):
+        path = f"{LIST}{made.organization.pk}/{act}/"
+        response = staff_client.post(path, data, headers=page)
+        assert (response.status_code, response["Content-Type"]) == (
+            status,
+            "text/html; charset=utf-8",
+        )
+        assert staff_client.get(path, headers=page).status_code == 405
+
+
 def test_what_is_wrong_with_a_body_is_said_by_field(
     staff_client: Client, made: Company, alpha: Company
 ) -> None:
@@ -117,6 +134,16 @@ def test_each_act_needs_its_own_permission_and_the_csrf_token(
     for headers, status in ((token, 403), ({}, 401)):
         answers = Client().post(f"{LIST}{made.organization.pk}/suspend/", headers=headers)
         assert answers.status_code == status
+
+
+def test_the_schema_says_that_they_take_a_key() -> None:
+    paths = Client().get("/openapi.json").json()["paths"]
+    for act in ("suspend", "resume", "rename"):
+        operation = paths[f"{LIST}{{id_or_slug}}/{act}/"]["post"]
+        (key,) = [each for each in operation["parameters"] if each["in"] == "header"]
+        assert (key["name"], key.get("required", False)) == ("Idempotency-Key", False)
+        assert key["schema"]["maxLength"] == 255
+        assert {"200", "400", "409", "422"} <= set(operation["responses"])
 
 
 # --- Idempotency-Key ------------------------------------------------------------------------------

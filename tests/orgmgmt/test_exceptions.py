@@ -65,6 +65,9 @@ MADE: list[tuple[Exception, int]] = [
     (drf.ValidationError("wrong"), 400),
     (ValidationError("wrong"), 400),
     (errors.SessionsRemain("Acme", [7]), 503),
+    (errors.IdempotencyKeyInvalid(), 400),
+    (errors.IdempotencyKeyReused(), 422),
+    (errors.IdempotencyKeyInUse(), 409),
     (errors.SignUpUnknown(), 404),
     (errors.JobNotFound(), 404),
     (errors.JobWrongState(7, status="doing", why="x"), 409),
@@ -81,6 +84,7 @@ BUGS = [
     errors.MigrationUnknown("accounts", "0999", known=["0001_initial"]),
     # Of jobs, which nobody's request waits for.
     errors.JobRefused("x"),
+    errors.JobWaits(is_over=False),
     errors.OtherCode(),
     errors.MigrationFailed("Acme", "x"),
     errors.SessionEnded("Acme"),
@@ -129,13 +133,14 @@ def problems_of(error: Exception, status: int) -> list[str]:
     if response is None:
         return ["it would be a 500"]
     data, headers = response.data, response.headers
+    is_waiting = isinstance(error, errors.IdempotencyKeyInUse)
     facts = {
         f"status {response.status_code}": response.status_code == status,
         "shape": set(data) - {"fields"} == {"detail", "code"},
         "detail": isinstance(data["detail"], str) and bool(data["detail"]),
         "code": isinstance(data["code"], str),
         "fields": ("fields" in data) == (data["code"] == "invalid"),
-        "Retry-After": ("Retry-After" in headers) == (status in (429, 503)),
+        "Retry-After": ("Retry-After" in headers) == (status in (429, 503) or is_waiting),
         "WWW-Authenticate": ("WWW-Authenticate" in headers) == (status == 401),
     }
     return [what for what, fine in facts.items() if not fine]
