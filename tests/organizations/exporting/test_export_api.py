@@ -144,9 +144,11 @@ def test_a_new_one_replaces_the_last_and_what_a_killed_one_left(
     first = exported(admin)
     folder = root / alpha.organization.key
     (folder / ".export-x.part").touch()
+    (folder / "of the customer.txt").touch()
     second = exported(admin)
     assert first != second and is_refused(admin, first)
-    assert len(list(folder.iterdir())) == 1
+    assert len(list(folder.iterdir())) == 2
+    assert (folder / "of the customer.txt").exists(), "were both folders one by mistake"
     assert folder.stat().st_mode & 0o777 == 0o700
     with downloaded(admin, second):
         pass
