@@ -11,6 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 from django.core.management import call_command
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -135,6 +136,9 @@ def test_while_one_is_being_made_no_second_one_is(alpha: Company, admin: Client)
     entries = AuditEntry.objects.filter(act="export.asked", organization_id=alpha.organization.pk)
     before = entries.count()
     assert admin.post(PATH).json() == {"state": "waiting"}
+    with connections["default"].cursor() as cursor:  # As a worker that has begun.
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing', queueing_lock = NULL")
+    assert admin.post(PATH).json() == state(admin) == {"state": "running"}
     assert (jobs.count(), entries.count()) == (1, before)
 
 
