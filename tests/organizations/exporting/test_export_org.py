@@ -170,6 +170,11 @@ def test_a_value_that_json_cannot_hold_is_text(tmp_path: Path) -> None:
         archive.part("x.jsonl", has_rows=True) as part,
     ):
         part.add({"a": float("nan"), "b": timedelta(days=1), "c": 1.5, "d": {"e": [None]}})
+    with (tmp_path / "y.zip").open("wb") as stream, Archive(stream) as archive:
+        for name, has_rows in (("none.jsonl", True), ("files/x", False)):
+            with archive.part(name, has_rows=has_rows):
+                pass
+        assert [part.get("rows") for part in archive.parts] == [0, None]
     with ZipFile(tmp_path / "x.zip") as written:
         row = json.loads(written.read("x.jsonl"), parse_constant=pytest.fail)
     assert row == {"a": "nan", "b": "P1DT00H00M00S", "c": 1.5, "d": {"e": [None]}}
