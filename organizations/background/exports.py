@@ -32,6 +32,8 @@ TASK, QUEUE = "export_organization", "exports"
 LIFETIME = timedelta(days=1)
 _LINK_LIFETIME = timedelta(minutes=15)
 _NAME = re.compile(r"[0-9a-f]{32}")
+# Complete ones, and what a killed process left.
+_OURS = re.compile(r"[0-9a-f]{32}\.zip|\.export-\w+\.part")
 _LONGEST_TOKEN = 1_000
 _STATES = {"todo": "waiting", "doing": "running", "succeeded": "ready"}
 
@@ -137,7 +139,8 @@ def _delete(is_meant: Callable[[os.DirEntry[str]], bool]) -> None:
     with suppress(FileNotFoundError), os.scandir(_folder()) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
-                if is_meant(entry):
+                # Nothing else, were the folder that of the organization's files by mistake.
+                if _OURS.fullmatch(entry.name) and is_meant(entry):
                     os.unlink(entry.path)
 
 

@@ -16,13 +16,13 @@ MANIFEST = "manifest.json"
 
 
 class Part:
-    """An entry that is being written, in blocks."""
+    """An entry that is being written, in blocks or in rows."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], *, has_rows: bool) -> None:
         self._stream = stream
         self._digest = hashlib.sha256()
         self._bytes = 0
-        self._rows: int | None = None
+        self._rows = 0 if has_rows else None
 
     def write(self, block: bytes) -> None:
         """Append the bytes."""
@@ -64,10 +64,10 @@ class Archive:
         self._zip.close()
 
     @contextmanager
-    def part(self, name: str) -> Iterator[Part]:
-        """A new entry; one at a time."""
+    def part(self, name: str, *, has_rows: bool) -> Iterator[Part]:
+        """A new entry; one at a time. has_rows: it is lines of JSON, which are counted."""
         with self._zip.open(self._info(name), "w", force_zip64=True) as stream:
-            part = Part(stream)
+            part = Part(stream, has_rows=has_rows)
             yield part
         self.parts.append({"name": name, **part.facts()})
 

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psycopg
+from django.db.models import Model
 from django.utils import timezone
 
 from organizations import tenancy
-from organizations.errors import ExportExists, ExportFailed, OrganizationError
+from organizations.errors import (
+    ExportExists,
+    ExportFailed,
+    OrganizationError,
+    ServerUnavailable,
+    TookTooLong,
+)
 from organizations.migrating.turn import explain
 from organizations.models import Organization
+from organizations.postgres import trouble
 from organizations.tenancy import storage, trail
 
 from . import contents
@@ -39,7 +48,8 @@ def export_organization(organization: Organization, path: Path) -> Exported:
 
     The rows are of one moment; of a file, it is the moment when it is read. The file has its name
     only once it is complete. Recorded in the organization's trail first. Raises ExportExists,
-    ExportFailed, CredentialUnreadable, InstallationUnclaimed and what the master's database raises.
+    ExportFailed, ServerUnavailable, TookTooLong, TooBusy, CredentialUnreadable,
+    InstallationUnclaimed and what the master's database raises before it begins.
     """
     if os.path.lexists(path):
         raise ExportExists(str(path))
@@ -50,12 +60,16 @@ def export_organization(organization: Organization, path: Path) -> Exported:
             size = file.tell()
     except FileExistsError as error:
         raise ExportExists(str(path)) from error
-    except OrganizationError:
+    except (OrganizationError, tenancy.TooBusy):
         raise
     except OSError as error:
         raise ExportFailed(organization.name, error.strerror or type(error).__name__) from error
     except Exception as error:
         # Whatever the organization's database answers with.
+        cause = trouble.cause_of(error)
+        told = trouble.told(cause) if isinstance(cause, psycopg.Error) else None
+        if isinstance(told, ServerUnavailable | TookTooLong):
+            raise told from error  # A job tries again.
         raise ExportFailed(organization.name, explain(error)) from error
     return Exported(
         path,
@@ -84,15 +98,19 @@ def _write(organization: Organization, file: IO[bytes]) -> list[dict[str, Any]]:
         with tenancy.override(organization.tenant), tenancy.atomic():
             contents.begin(owner=organization.name)
             for model in contents.models():
-                with archive.part(f"{model._meta.label_lower}.jsonl") as part:
+                with archive.part(_part_of(model), has_rows=True) as part:
                     contents.write_rows(part, model)
-        with archive.part(AUDIT) as part:
+        with archive.part(AUDIT, has_rows=True) as part:
             contents.write_entries(part, organization.pk)
         for name, descriptor in contents.files(storage.folder_of(organization.key)):
-            with archive.part(FILES + name) as part:
+            with archive.part(FILES + name, has_rows=False) as part:
                 contents.write_file(part, descriptor)
         archive.end(facts)
         return archive.parts
+
+
+def _part_of(model: type[Model]) -> str:
+    return f"{model._meta.label_lower}.jsonl"
 
 
 def _left_out() -> Iterator[dict[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from rich.filesize import decimal
 
-from organizations import lifecycle
+from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationError
 from organizations.exporting.export import export_organization
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         try:
             organization = lifecycle.find_organization(options["name"])
             done = export_organization(organization, options["output"])
-        except OrganizationError as error:
+        except (OrganizationError, tenancy.TooBusy) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
             facts = {

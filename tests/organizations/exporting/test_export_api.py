@@ -11,6 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 from django.core.management import call_command
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -135,6 +136,9 @@ def test_while_one_is_being_made_no_second_one_is(alpha: Company, admin: Client)
     entries = AuditEntry.objects.filter(act="export.asked", organization_id=alpha.organization.pk)
     before = entries.count()
     assert admin.post(PATH).json() == {"state": "waiting"}
+    with connections["default"].cursor() as cursor:  # As a worker that has begun.
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing', queueing_lock = NULL")
+    assert admin.post(PATH).json() == state(admin) == {"state": "running"}
     assert (jobs.count(), entries.count()) == (1, before)
 
 
@@ -144,9 +148,11 @@ def test_a_new_one_replaces_the_last_and_what_a_killed_one_left(
     first = exported(admin)
     folder = root / alpha.organization.key
     (folder / ".export-x.part").touch()
+    (folder / "of the customer.txt").touch()
     second = exported(admin)
     assert first != second and is_refused(admin, first)
-    assert len(list(folder.iterdir())) == 1
+    assert len(list(folder.iterdir())) == 2
+    assert (folder / "of the customer.txt").exists(), "were both folders one by mistake"
     assert folder.stat().st_mode & 0o777 == 0o700
     with downloaded(admin, second):
         pass

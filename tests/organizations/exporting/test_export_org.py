@@ -22,13 +22,14 @@ from pytest_django import Settings
 
 from accounts.models import LoginSession, User
 from organizations import lifecycle, tenancy
+from organizations.errors import ServerUnavailable
 from organizations.exporting import contents
 from organizations.exporting.archive import Archive
 from organizations.exporting.export import export_organization
 from organizations.models import AuditEntry
 from organizations.postgres.databases import settings_for
 from organizations.tenancy import guard, storage, trail
-from tests.conftest import Company
+from tests.conftest import Company, Superuser
 from tests.organizations.helpers import Fork
 from tests.organizations.tenancy.hostile import replaced, run
 
@@ -166,9 +167,14 @@ def test_a_value_that_json_cannot_hold_is_text(tmp_path: Path) -> None:
     with (
         (tmp_path / "x.zip").open("wb") as stream,
         Archive(stream) as archive,
-        archive.part("x.jsonl") as part,
+        archive.part("x.jsonl", has_rows=True) as part,
     ):
         part.add({"a": float("nan"), "b": timedelta(days=1), "c": 1.5, "d": {"e": [None]}})
+    with (tmp_path / "y.zip").open("wb") as stream, Archive(stream) as archive:
+        for name, has_rows in (("none.jsonl", True), ("files/x", False)):
+            with archive.part(name, has_rows=has_rows):
+                pass
+        assert [part.get("rows") for part in archive.parts] == [0, None]
     with ZipFile(tmp_path / "x.zip") as written:
         row = json.loads(written.read("x.jsonl"), parse_constant=pytest.fail)
     assert row == {"a": "nan", "b": "P1DT00H00M00S", "c": 1.5, "d": {"e": [None]}}
@@ -255,6 +261,24 @@ def test_a_killed_export_leaves_no_file_of_that_name(
     assert not file.exists()
     monkeypatch.undo()
     exported(alpha, file)
+
+
+def test_a_server_that_goes_away_is_told_from_a_table_that_cannot_be_read(
+    alpha: Company, file: Path, monkeypatch: pytest.MonkeyPatch, superuser: Superuser
+) -> None:
+    begin = contents.begin
+
+    def begin_and_lose(*, owner: str) -> None:
+        begin(owner=owner)
+        superuser.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s",
+            (alpha.organization.role_name,),
+        )
+
+    monkeypatch.setattr(contents, "begin", begin_and_lose)
+    with pytest.raises(ServerUnavailable):  # Which a job tries again.
+        export_organization(alpha.organization, file)
+    assert list(file.parent.iterdir()) == []
 
 
 # --- Hostile ground -----------------------------------------------------------------------------
