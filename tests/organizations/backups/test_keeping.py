@@ -160,7 +160,12 @@ def test_an_organization_without_a_recent_good_backup_is_warned_about(
         rows.update(created_at=created)
 
 
-def test_backups_below_the_files_are_an_error(folder: Path, settings: Settings) -> None:
+def test_a_wrong_place_and_a_missing_program_are_told(folder: Path, settings: Settings) -> None:
+    settings.BACKUP_NIGHTLY = True
     assert list(check_place()) == []
     settings.MEDIA_ROOT = folder.parent
+    settings.POSTGRES_BIN = str(folder)
+    found = [message.id for message in check_place()]
+    assert found == ["organizations.W082", "organizations.E080"]
+    settings.BACKUP_NIGHTLY = False
     assert [message.id for message in check_place()] == ["organizations.E080"]
