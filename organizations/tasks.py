@@ -10,8 +10,8 @@ from django.conf import settings
 from procrastinate.contrib.django import app
 
 from accounts.expiry import prune_sessions
-from organizations.backups import making
-from organizations.errors import OrganizationError, OtherCode
+from organizations.backups import making, verifying
+from organizations.errors import BackupNotFound, OrganizationError, OtherCode
 from organizations.models import Organization
 from organizations.provisioning import code, refill
 
@@ -84,13 +84,30 @@ def clean_up_organization(organization: Organization, progress: Progress) -> Non
 
 
 # Without the lock: a deletion, migrations and mails do not wait for a long backup.
-@app.task(name="back_up_organization", queue=BACKUPS, retry=Backoff(), pass_context=True)
-@partial(organization_job, exclusive=False)
+@app.task(
+    name="back_up_organization", queue=BACKUPS, priority=-5, retry=Backoff(), pass_context=True
+)
+@partial(organization_job, exclusive=False, even_suspended=True)
 def back_up_organization(organization: Organization, progress: Progress) -> None:
     """Back up one organization."""
     progress.tell("backing up")
     try:
         making.back_up(organization, goes_on=progress.goes_on)
+    except OrganizationError:
+        progress.stop_if_asked()
+        raise
+
+
+@app.task(name="verify_backup", queue=BACKUPS, priority=-5, retry=Backoff(), pass_context=True)
+@partial(organization_job, exclusive=False)
+def verify_backup(organization: Organization, progress: Progress) -> None:
+    """Verify an organization's newest good backup."""
+    progress.tell("restoring into a throw-away database")
+    run = verifying.newest_good(organization)
+    if run is None:
+        raise BackupNotFound(organization.name)
+    try:
+        verifying.verify(run, name=organization.name, goes_on=progress.goes_on)
     except OrganizationError:
         progress.stop_if_asked()
         raise

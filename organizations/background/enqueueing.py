@@ -66,15 +66,22 @@ def back_up(organizations: "QuerySet[Organization]", *, within_seconds: int = 0)
     within_seconds: spread over so much time, each at its own moment by the organization's key.
     """
     rows = organizations.order_by("pk").values_list("pk", "key").iterator()
-    jobs = (_backup(*row, within_seconds) for row in rows)
-    return _defer_all(jobs)
+    return _defer_all(
+        _unlocked("back_up_organization", pk, seconds=int(key[:8], 16) % max(1, within_seconds))
+        for pk, key in rows
+    )
 
 
-def _backup(organization_id: int, key: str, within_seconds: int) -> Job:
-    # Without the organization's lock: other jobs do not wait for a long backup.
-    seconds = int(key[:8], 16) % within_seconds if within_seconds else 0
-    job = app.tasks["back_up_organization"].configure(
-        queueing_lock=f"back_up:{organization_id}",
+def verify(organizations: "QuerySet[Organization]") -> int:
+    """Enqueue a verification of each one's newest backup. Returns the number of new jobs."""
+    ids = organizations.order_by("pk").values_list("pk", flat=True).iterator()
+    return _defer_all(_unlocked("verify_backup", pk) for pk in ids)
+
+
+def _unlocked(task_name: str, organization_id: int, *, seconds: int = 0) -> Job:
+    """A job in so many seconds, without the organization's lock: others do not wait for it."""
+    job = app.tasks[task_name].configure(
+        queueing_lock=f"{task_name}:{organization_id}",
         schedule_in={"seconds": seconds} if seconds else None,
         task_kwargs={"organization_id": organization_id},
     )

@@ -23,7 +23,7 @@ from organizations.errors import (
 from organizations.models import BackupRun, Organization
 from organizations.postgres import identity, programs, transfer
 from organizations.postgres.sessions import ServerSession
-from organizations.provisioning import code, versions
+from organizations.provisioning import code
 from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
 from organizations.tenancy import storage
@@ -95,8 +95,6 @@ class _Making:
         folder = storage.folder_of(row.key)
         if folder.is_dir():
             parts.append(self._store(storing.FILES, _tar(folder)))
-        fingerprint = code.fingerprint_of(shown.migrations)
-        versions.remember(fingerprint, shown.migrations)
         manifest = Manifest(
             installation=self._session.installation,
             organization=row.key,
@@ -105,7 +103,7 @@ class _Making:
             database_oid=shown.database_oid,
             server_version=shown.server_version,
             client_version=client,
-            fingerprint=fingerprint,
+            fingerprint=code.fingerprint_of(shown.migrations),
             migrations=shown.migrations,
             tables=[(schema, table, rows) for (schema, table), rows in shown.rows.items()],
             parts=parts,

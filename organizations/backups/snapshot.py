@@ -58,18 +58,10 @@ class Session:
         for _ in range(_TRIES):
             before = transfer.tables(connection)
             self._refuse_obstacles(len(before))
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            # LOCK takes no snapshot. So nobody rewrites or empties a table between the snapshot
-            # and pg_dump's own lock, which its snapshot would show as empty.
-            if before:
-                names = sql.SQL(", ").join(sql.Identifier(*table) for table in before)
-                lock = sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE")
-                connection.execute(lock.format(names))
-            row = connection.execute(_BEGUN).fetchone()
-            assert row is not None  # noqa: S101 - always one row
-            if transfer.tables(connection) == before:
+            row = self._begin(before)
+            if row is not None and transfer.tables(connection) == before:
                 break
-            connection.execute("ROLLBACK")
+            connection.execute("ROLLBACK")  # Tables came or went meanwhile.
         else:
             raise BackupLocked(name)
         there = applied_in(connection, owner=name)
@@ -78,6 +70,22 @@ class Session:
         migrations = sorted(f"{app}.{migration}" for app, migration in there)
         version = connection.info.server_version
         return Snapshot(row[0], row[1], version, migrations, transfer.rows_of(connection))
+
+    def _begin(self, tables: list[transfer.Table]) -> tuple[str, int] | None:
+        """Lock the tables and export a snapshot: its id, and the database's OID. None if a table
+        is gone."""
+        self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # LOCK takes no snapshot. So nobody rewrites or empties a table between the snapshot and
+        # pg_dump's own lock, which its snapshot would show as empty.
+        if tables:
+            names = sql.SQL(", ").join(sql.Identifier(*table) for table in tables)
+            try:
+                self._connection.execute(
+                    sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names)
+                )
+            except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+                return None
+        return self._connection.execute(_BEGUN).fetchone()
 
     def is_alive(self) -> bool:
         """Whether nobody has ended it."""

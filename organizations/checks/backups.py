@@ -13,6 +13,9 @@ from django.db import DatabaseError
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from organizations.errors import ProgramMissing
+from organizations.postgres import programs
+
 # A nightly one that was late, and one that failed.
 _OLDEST = timedelta(days=3)
 
@@ -21,7 +24,16 @@ _OLDEST = timedelta(days=3)
 def check_place(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
-    """Backups must not be among the files that are served, nor be backed up themselves."""
+    """Backups must not be among the files that are served, and their programs must be there."""
+    if settings.BACKUP_NIGHTLY:
+        try:
+            programs.program("pg_dump")
+        except ProgramMissing as error:
+            yield checks.Warning(
+                "BACKUP_NIGHTLY is on, and there is no pg_dump on this host.",
+                hint=f"Only workers need it. {error}",
+                id="organizations.W082",
+            )
     where = storages["backups"]
     if not isinstance(where, FileSystemStorage):
         return

@@ -1,5 +1,6 @@
 """Creates, closes and drops an organization's database."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from organizations.tenancy import Place, guard
 from .identity import Certain, Identity
 from .roles import drop_role, end_sessions
 from .sessions import CONNECT_TIMEOUT_SECONDS, ServerSession, libpq_options
+
+logger = logging.getLogger(__name__)
 
 
 def settings_for(place: Place, *, owner: str) -> dict[str, Any]:
@@ -166,10 +169,41 @@ def _drop_ready(session: ServerSession, database: str) -> None:
     try:
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
     except psycopg.errors.InsufficientPrivilege:
-        # FORCE gives up, and ends no session, if one is not of our roles: an autovacuum worker, or
-        # a back end that has just started. The plain DROP waits 5 s for those, and cancels
-        # autovacuum.
+        # FORCE gives up, and ends no session, if one is not of our roles: an autovacuum worker, a
+        # back end that has just started, or another organization's that the owner let in. The plain
+        # DROP waits 5 s for the first two, and cancels autovacuum.
+        _end_guests(session, database)
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
+
+
+_GUESTS = """
+SELECT DISTINCT usename::text FROM pg_stat_activity WHERE datname = %s AND usename <> current_user
+"""
+_END_GUESTS = """
+SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+WHERE datname = %s AND usename = %s
+"""
+
+
+def _end_guests(session: ServerSession, database: str) -> None:
+    """End the sessions of other organizations' roles on a database that is closed to new ones.
+
+    As a member of each role, in a transaction that is rolled back, as the fence does. Sessions of
+    roles that are not ours stay.
+    """
+    for (role,) in session.connection.execute(_GUESTS.encode(), (database,)).fetchall():
+        try:
+            with session.connection.transaction(force_rollback=True):
+                if not session.is_superuser:
+                    grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
+                    session.execute(
+                        grant.format(sql.Identifier(role), sql.Identifier(session.user))
+                    )
+                session.value(_END_GUESTS, (database, role))
+        except psycopg.Error as error:
+            if session.connection.closed:
+                raise
+            logger.warning("a guest's sessions not ended", extra={"role": role}, exc_info=error)
 
 
 def reset_settings(session: ServerSession, database: str, *, is_open: bool) -> None:

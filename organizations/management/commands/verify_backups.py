@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations import lifecycle
+from organizations.background import enqueueing
 from organizations.backups import fleet
 from organizations.document import Document
 from organizations.errors import OrganizationError
@@ -29,15 +30,21 @@ class Command(BaseCommand):
         parser.add_argument(
             "--parallel", type=int, default=1, metavar="N", help="how many at a time (default: 1)"
         )
+        parser.add_argument("--enqueue", action="store_true", help="enqueue jobs instead")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if bool(options["names"]) == options["all"]:
             raise CommandError("Name organizations, or use --all.")
+        if options["enqueue"] and options["unverified"]:
+            raise CommandError("--enqueue verifies the newest one, without --unverified.")
         if options["parallel"] < 1:
             raise CommandError("--parallel must be 1 or more.")
         try:
             organizations = lifecycle.reachable_organizations(options["names"])
+            if options["enqueue"]:
+                self.stdout.write(f"{enqueueing.verify(organizations)} jobs enqueued.")
+                return
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         document = Document(self.stdout.write, "verifications") if options["json"] else None

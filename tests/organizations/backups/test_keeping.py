@@ -124,11 +124,18 @@ def test_every_night_each_organization_gets_a_job_at_its_own_moment(
 
 
 @pytest.mark.usefixtures("jobs")
-def test_a_worker_backs_up_what_a_command_enqueues(alpha: Company, folder: Path) -> None:
+def test_a_worker_backs_up_and_verifies_what_a_command_enqueues(
+    alpha: Company, folder: Path
+) -> None:
     rows = Organization.objects.filter(pk=alpha.organization.pk)
     assert (enqueueing.back_up(rows), enqueueing.back_up(rows)) == (1, 0)
     work()
-    assert BackupRun.objects.get().state == State.GOOD
+    run = BackupRun.objects.get()
+    assert (run.state, run.verified_at) == (State.GOOD, None)
+    assert (enqueueing.verify(rows), enqueueing.verify(rows)) == (1, 0)
+    work()
+    run.refresh_from_db()
+    assert run.verified_at is not None
     assert set(ProcrastinateJob.objects.values_list("status", flat=True)) == {"succeeded"}
 
 
@@ -153,7 +160,12 @@ def test_an_organization_without_a_recent_good_backup_is_warned_about(
         rows.update(created_at=created)
 
 
-def test_backups_below_the_files_are_an_error(folder: Path, settings: Settings) -> None:
+def test_a_wrong_place_and_a_missing_program_are_told(folder: Path, settings: Settings) -> None:
+    settings.BACKUP_NIGHTLY = True
     assert list(check_place()) == []
     settings.MEDIA_ROOT = folder.parent
+    settings.POSTGRES_BIN = str(folder)
+    found = [message.id for message in check_place()]
+    assert found == ["organizations.W082", "organizations.E080"]
+    settings.BACKUP_NIGHTLY = False
     assert [message.id for message in check_place()] == ["organizations.E080"]

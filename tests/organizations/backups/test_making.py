@@ -18,7 +18,7 @@ from django.db import connections
 from pytest_django import Settings
 
 from organizations import lifecycle, tenancy
-from organizations.backups import making, runs, snapshot, verifying
+from organizations.backups import making, runs, verifying
 from organizations.backups.snapshot import Session
 from organizations.errors import (
     BackupFailed,
@@ -127,21 +127,21 @@ def test_rows_are_those_of_one_moment_whatever_is_written_meanwhile(
 def test_a_table_emptied_before_the_dump_is_locked_and_not_dumped_as_empty(
     company: Callable[..., Company], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TRUNCATE is not transactional for an older snapshot: it would show no rows."""
+    """A snapshot from before a TRUNCATE shows no rows: it is no version of theirs."""
     made = company()
     fill(made)
     refused: list[BaseException] = []
-    take = Session.take
+    begin = Session._begin
 
-    def then_truncate(self: Session) -> snapshot.Snapshot:
-        taken = take(self)
+    def then_truncate(self: Session, tables: list[transfer.Table]) -> tuple[str, int] | None:
+        begun = begin(self, tables)
         try:
             execute(made, "SET lock_timeout = '100ms'", "TRUNCATE heap")
-        except Exception as error:
+        except psycopg.errors.LockNotAvailable as error:
             refused.append(error)
-        return taken
+        return begun
 
-    monkeypatch.setattr(Session, "take", then_truncate)
+    monkeypatch.setattr(Session, "_begin", then_truncate)
     verifying.verify(making.back_up(made.organization), name=made.name)
     assert len(refused) == 1
 

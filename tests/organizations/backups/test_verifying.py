@@ -6,9 +6,11 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from cryptography.fernet import Fernet
 from pytest_django import Settings
@@ -31,7 +33,7 @@ from organizations.models import AuditEntry, BackupRun, SpareDatabase
 from organizations.postgres.sessions import open_session
 from organizations.provisioning.scratch import scratch_database
 from tests.conftest import Company, Superuser, leftovers
-from tests.organizations.helpers import kill_in_a_fork, kill_this_process
+from tests.organizations.helpers import as_role_of, kill_in_a_fork, kill_this_process
 
 from .helpers import execute
 
@@ -358,3 +360,45 @@ def test_it_neither_races_a_backup_nor_verifies_what_was_removed(
         runs.remove(run)
     with pytest.raises(BackupNotFound):
         verifying.verify(run, name=alpha.name)
+
+
+_LET_IN = """
+CREATE FUNCTION let_in() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_database() LIKE 'orgmgmt%' THEN
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO {}', current_database());
+        EXECUTE format('ALTER DATABASE %I SET lock_timeout = 1', current_database());
+    END IF;
+    RETURN true;
+END $$
+"""
+
+
+def test_a_session_that_the_dumps_code_let_in_does_not_keep_the_database(
+    company: Callable[..., Company],
+    folder: Path,
+    superuser: Superuser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = company()
+    role = made.organization.role_name
+    execute(
+        made,
+        _LET_IN.format(role),
+        "CREATE TABLE t (n int, CHECK (let_in()))",
+        "INSERT INTO t VALUES (1)",
+    )
+    run = making.back_up(made.organization)
+    compare, inside = verifying._compare, ExitStack()
+
+    def meanwhile(run: BackupRun, read: Any, where: dict[str, Any], until: float) -> None:
+        stranger = inside.enter_context(as_role_of(made.organization, where["dbname"]))
+        stranger.execute("BEGIN")
+        compare(run, read, where, until)
+
+    monkeypatch.setattr(verifying, "_compare", meanwhile)
+    with suppress(psycopg.OperationalError), inside:
+        verifying.verify(run, name=made.name)
+        assert leftovers(superuser) == (set(), set())
+    run.refresh_from_db()
+    assert run.verified_at is not None
