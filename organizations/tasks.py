@@ -99,7 +99,7 @@ def back_up_organization(organization: Organization, progress: Progress) -> None
 
 
 @app.task(name="verify_backup", queue=BACKUPS, priority=-5, retry=Backoff(), pass_context=True)
-@partial(organization_job, exclusive=False)
+@partial(organization_job, exclusive=False, even_suspended=True)
 def verify_backup(organization: Organization, progress: Progress) -> None:
     """Verify an organization's newest good backup."""
     progress.tell("restoring into a throw-away database")
