@@ -26,11 +26,12 @@ WITHOUT_DATABASE = frozenset(
 # Of those, commands that report more with a database: the embedded server is started for them.
 BETTER_WITH_DATABASE = frozenset({"check", "makemigrations"})
 # Commands that change nothing. Every other command that uses a database is recorded in the audit
-# trail.
+# trail; query_orgs records itself.
 READ_ONLY = WITHOUT_DATABASE | {
     "findstatic",
     "inspectdb",
     "list_orgs",
+    "query_orgs",
     "showmigrations",
     "sqlflush",
     "sqlmigrate",

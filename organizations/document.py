@@ -1,7 +1,11 @@
-"""JSON output of a command (--json): one object, streamed as its rows come."""
+"""Output for programs: a command's JSON (--json), one object that is streamed as its rows come, and
+lines of CSV. And text of strangers, made harmless for a terminal."""
 
+import csv
+import io
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
@@ -27,4 +31,30 @@ class Document:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """Those that json leaves stand only in strings, where they may be escaped."""
+    return _UNSEEN.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
+
+
+# Control characters, and those that change the order of what is shown: a terminal would obey them.
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+# Characters that start a formula in a spreadsheet, at the start of a cell, or after another
+# separator by which a spreadsheet may split cells.
+_FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[\s\"']*[=+\-@＝＋－＠])|^(?=[\t\r\n])")
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """The text with what a terminal would obey as escapes: \\x1b, \\u202e. keep: but not these."""
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def csv_line(values: Iterable[str]) -> str:
+    """A line of CSV in which no spreadsheet runs a cell as a formula."""
+    line = io.StringIO()
+    csv.writer(line).writerow([_FORMULA.sub(r"\1'", value) for value in values])
+    return line.getvalue()

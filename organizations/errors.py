@@ -386,6 +386,36 @@ class OtherCode(OrganizationError):
         )
 
 
+class QueryTooSlow(OrganizationError):
+    """query_orgs: the statement did not end in time."""
+
+    code = "query_too_slow"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"The statement took longer than {seconds} seconds, and was ended.")
+
+
+class QueryTooLarge(OrganizationError):
+    """query_orgs: one organization's answer is too large to hold in memory."""
+
+    code = "query_too_large"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"The answer is larger than ORG_MAX_ANSWER_BYTES = {most}. Ask for fewer columns or "
+            "rows."
+        )
+
+
+class QueryWithoutRows(OrganizationError):
+    """query_orgs: a statement that returns no rows, which can only be there to change something."""
+
+    code = "query_without_rows"
+
+    def __init__(self) -> None:
+        super().__init__("Not run: this statement returns no rows. Ask with SELECT.")
+
+
 class MailServerUnavailable(OrganizationError):
     """The mail server cannot be reached, or accepts no mail from us right now."""
 

@@ -27,6 +27,7 @@ ACTS = (
     "organization.resumed",
     "organization.suspended",
     "organization.undone",
+    "organizations.queried",
     "password.changed",
     "password.refused",
     "password.reset",

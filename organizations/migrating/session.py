@@ -10,8 +10,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from psycopg import sql
 
 from organizations.errors import HistoryUnreadable
-from organizations.postgres.databases import past_pooler, settings_for
-from organizations.tenancy import Tenant, directory, guard, time_limit
+from organizations.postgres.databases import connect, past_pooler, settings_for
+from organizations.tenancy import Tenant, directory, time_limit
 
 from .rehearsal import Key
 
@@ -40,12 +40,9 @@ class Session:
 
     def __init__(self, tenant: Tenant, *, owner: str) -> None:
         if tenant.place is None:
-            entry = directory.get().connection_settings(tenant)
+            self._entry = directory.get().connection_settings(tenant)
         else:
-            entry = settings_for(past_pooler(tenant.place), owner=owner)
-        named = ("host", "port", "user", "password")
-        self._parameters: dict[str, Any] = {name: entry[name.upper()] for name in named}
-        self._parameters |= {"dbname": entry["NAME"], **entry["OPTIONS"]}
+            self._entry = settings_for(past_pooler(tenant.place), owner=owner)
         self._connection: psycopg.Connection[Any] | None = None
         self._version = 0
         self._owner = owner
@@ -103,12 +100,7 @@ class Session:
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            parameters = {
-                key: value for key, value in self._parameters.items() if value not in ("", None)
-            }
-            self._connection = guard.Connection.connect(
-                **parameters, client_encoding="UTF8", autocommit=True, prepare_threshold=None
-            )
+            self._connection = connect(self._entry)
             self._version = self._connection.info.server_version
         return self._connection
 

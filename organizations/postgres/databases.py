@@ -10,7 +10,7 @@ from django.db import connection, connections
 from psycopg import sql
 
 from organizations.secrets import unseal
-from organizations.tenancy import Place
+from organizations.tenancy import Place, guard
 
 from .identity import Certain, Identity
 from .roles import drop_role, end_sessions
@@ -40,6 +40,19 @@ def settings_for(place: Place, *, owner: str) -> dict[str, Any]:
         "CONN_MAX_AGE": 0,
         "DISABLE_SERVER_SIDE_CURSORS": bool(settings.MASTER_DB_DIRECT) and not place.is_direct,
     }
+
+
+def connect(entry: dict[str, Any]) -> guard.Connection:
+    """A connection without an alias by such an entry, in autocommit. Raises psycopg.Error."""
+    named = ("host", "port", "user", "password")
+    parameters = {name: entry[name.upper()] for name in named}
+    parameters |= {"dbname": entry["NAME"], **entry["OPTIONS"]}
+    return guard.Connection.connect(
+        **{key: value for key, value in parameters.items() if value not in ("", None)},
+        client_encoding="UTF8",
+        autocommit=True,
+        prepare_threshold=None,
+    )
 
 
 def past_pooler(place: Place) -> Place:

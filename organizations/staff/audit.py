@@ -1,8 +1,6 @@
 """Django admin for the audit trail: read, filter, search and export as CSV."""
 
-import csv
 import json
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from organizations.audit.events import ACTORS, ACTS
+from organizations.document import csv_line
 from organizations.models import AuditEntry, Organization
 from organizations.tenancy import trail
 
@@ -40,9 +39,6 @@ COLUMNS = (
     "request_id",
     "facts",
 )
-# Characters that start a formula in a spreadsheet, at the start of a cell, or after another
-# separator by which a spreadsheet may split cells.
-_FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[\s\"']*[=+\-@＝＋－＠])|^(?=[\t\r\n])")
 _ROWS_AT_A_TIME = 2_000
 _RECENT_ENTRIES = 1_000
 _CHOICES = 30
@@ -181,26 +177,15 @@ class AuditEntryAdmin(OfferedLookups, _AuditEntryAdmin):
         )
 
 
-class _Echo:
-    """A file for csv.writer that returns the line."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
 def _lines(entries: QuerySet[AuditEntry]) -> Iterator[bytes]:
-    writer = csv.writer(_Echo())
-    yield str(writer.writerow(COLUMNS)).encode()
+    yield csv_line(COLUMNS).encode()
     for row in entries.values_list(*COLUMNS).iterator(chunk_size=_ROWS_AT_A_TIME):
-        yield str(writer.writerow([_cell(value) for value in row])).encode()
+        yield csv_line(map(_text, row)).encode()
 
 
-def _cell(value: Any) -> str:
-    """The value as text that no spreadsheet runs as a formula."""
+def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict):
-        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    else:
-        text = value.isoformat() if hasattr(value, "isoformat") else str(value)
-    return _FORMULA.sub(r"\1'", text)
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -214,6 +214,7 @@ NO_FLOWS = {
     "check_orgs": "reads; with --fix does what reconcile tries, and sets rights back, which the "
     "next run does where this one died",
     "list_orgs": "reads",
+    "query_orgs": "reads, and first records that it does",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
     "reset_credentials": "a role and its row change in one transaction; the next run does those "
     "that were not reached",

@@ -22,6 +22,7 @@ def test_every_command_has_a_help_that_can_be_printed() -> None:
 def test_json_is_one_object_in_every_command(alpha: Company) -> None:
     for words in (
         ["list_orgs"],
+        ["query_orgs", "SELECT 1"],
         ["check_orgs", "--all"],
         ["migrate_orgs", "--parallel", "1"],
         ["migrate_orgs", "--plan"],
@@ -29,7 +30,7 @@ def test_json_is_one_object_in_every_command(alpha: Company) -> None:
     ):
         out = io.StringIO()
         name, *options = words
-        call_command(name, alpha.name, *options, "--json", stdout=out)
+        call_command(name, *options, alpha.name, "--json", stdout=out)
         assert isinstance(json.loads(out.getvalue()), dict), words
 
 
