@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psycopg
 from django.conf import settings
-from psycopg import errors, generators, sql
+from psycopg import capabilities, errors, generators, sql
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
@@ -25,6 +25,7 @@ _BEGIN = sql.SQL(
     "('standard_conforming_strings', 'on'), ('bytea_output', 'hex'), "
     "('datestyle', 'ISO'), ('intervalstyle', 'postgres')) AS s(name, value)"
 )
+_ROWS_AT_A_TIME = 100
 # What a value takes in memory besides its text.
 _VALUE_BYTES = 64
 
@@ -92,7 +93,7 @@ def _ask(connection: guard.Connection, organization: Organization, query: Query)
     columns = _prepare(connection, query.text)
     rows: list[tuple[str | None, ...]] = []
     size = 0
-    for result in _results(connection):
+    for result in _results(connection, at_a_time=min(_ROWS_AT_A_TIME, query.row_limit + 1)):
         for row in range(result.ntuples):
             if len(rows) == query.row_limit:
                 _stop(connection)
@@ -124,11 +125,14 @@ def _prepare(connection: guard.Connection, text: str) -> tuple[Column, ...]:
     )
 
 
-def _results(connection: guard.Connection) -> Iterator[PGresult]:
-    """The prepared statement's rows, one at a time: libpq holds no more."""
+def _results(connection: guard.Connection, *, at_a_time: int) -> Iterator[PGresult]:
+    """The prepared statement's rows, some at a time: libpq holds no more."""
     pgconn = connection.pgconn
     pgconn.send_query_prepared(b"", None)
-    pgconn.set_single_row_mode()
+    if capabilities.has_stream_chunked():  # From libpq 17 on.
+        pgconn.set_chunked_rows_mode(at_a_time)
+    else:
+        pgconn.set_single_row_mode()
     connection.wait(generators.send(pgconn))
     while (result := connection.wait(generators.fetch(pgconn))) is not None:
         yield from _checked([result])

@@ -62,6 +62,8 @@ class Command(BaseCommand):
             raise CommandError(f"--timeout must be from 1 to {_LONGEST_SECONDS}.")
         if options["all"] == bool(options["names"]):
             raise CommandError("Name the organizations to ask, or ask --all.")
+        if not _is_utf8(options["sql"]):
+            raise CommandError("The SQL is not valid UTF-8.")
         counts: Counter[str] = Counter()
         query = Query(options["sql"], options["limit"], options["timeout"])
         try:
@@ -86,3 +88,12 @@ class Command(BaseCommand):
             return output.Json(self.stdout.write)
         kind = output.Csv if form == "csv" else output.Table
         return kind(self.stdout.write, self.stderr.write)
+
+
+def _is_utf8(text: str) -> bool:
+    """False for bytes of the command line that Python could not decode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -284,6 +284,19 @@ def test_rows_past_the_limit_that_do_not_end_are_terminated(
         assert sessions(superuser, alpha) == 0
 
 
+@pytest.mark.timeout(60)
+def test_what_does_not_end_is_terminated_beside_a_pooler_too(
+    alpha: Company, superuser: Superuser, settings: Settings
+) -> None:
+    """There what belongs to requests has the pooler's process ids; this has the server's."""
+    settings.MASTER_DB_DIRECT = settings.DATABASES["default"]
+    with made(alpha, FOREVER, undo="DROP FUNCTION forever"):
+        answer = asked("SELECT forever()", alpha.name, "--timeout", 1, code=2)[alpha.name]
+        assert answer["error"] == TOO_SLOW
+        assert keeper.shared.flush(10)
+        assert sessions(superuser, alpha) == 0
+
+
 def test_ctrl_c_cancels_what_runs(alpha: Company, superuser: Superuser) -> None:
     words = ["query_orgs", "SELECT pg_sleep(600)", alpha.name, "--timeout", "600"]
     with subprocess.Popen(
@@ -323,6 +336,8 @@ def test_a_run_is_recorded_by_the_statements_digest(alpha: Company) -> None:
 
 def test_nothing_is_asked_where_it_is_unclear_whom(alpha: Company) -> None:
     before = AuditEntry.objects.count()
+    with pytest.raises(CommandError, match="The SQL is not valid UTF-8"):
+        call_command("query_orgs", "SELECT \udcff", "--all")
     for words, said in (
         ((), "Name the organizations to ask, or ask --all."),
         ((alpha.name, "--all"), "Name the organizations to ask, or ask --all."),
