@@ -31,7 +31,7 @@ class Document:
 
 
 def _json(value: object) -> str:
-    """Those that json leaves stand only in strings, where they may be escaped."""
+    """What json.dumps left unescaped is inside strings, where an escape means the same."""
     return _UNSEEN.sub(
         lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
     )
@@ -39,6 +39,8 @@ def _json(value: object) -> str:
 
 # Control characters, and those that change the order of what is shown: a terminal would obey them.
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+# What a spreadsheet reads as a number, whatever its sign.
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 # Characters that start a formula in a spreadsheet, at the start of a cell, or after another
 # separator by which a spreadsheet may split cells.
 _FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[\s\"']*[=+\-@＝＋－＠])|^(?=[\t\r\n])")
@@ -56,5 +58,7 @@ def _escape(character: str) -> str:
 def csv_line(values: Iterable[str]) -> str:
     """A line of CSV in which no spreadsheet runs a cell as a formula."""
     line = io.StringIO()
-    csv.writer(line).writerow([_FORMULA.sub(r"\1'", value) for value in values])
+    csv.writer(line).writerow(
+        [value if _NUMBER.fullmatch(value) else _FORMULA.sub(r"\1'", value) for value in values]
+    )
     return line.getvalue()

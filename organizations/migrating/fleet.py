@@ -6,7 +6,7 @@ grow with the number of organizations.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -127,7 +127,7 @@ class _Run:
 
     def go(self, rows: "QuerySet[Organization]") -> None:
         report, options = self._report, self._options
-        waiting = _by_pages(rows)
+        waiting = by_pages(rows)
         if options.canary is not None:
             first = options.canary.of(report.considered)
             self._part(islice(waiting, first), first)
@@ -180,13 +180,15 @@ class _Run:
             crew.stopping.set()
 
 
-def _by_pages(rows: "QuerySet[Organization]") -> Iterator[Organization]:
+def by_pages(
+    rows: "QuerySet[Organization]", fields: Sequence[str] = _FIELDS, size: int = _PAGE
+) -> Iterator[Organization]:
     """By primary key: a server-side cursor would need a transaction as long as the run."""
     last = 0
     while True:
-        page = list(rows.filter(pk__gt=last).order_by("pk").only(*_FIELDS)[:_PAGE])
+        page = list(rows.filter(pk__gt=last).order_by("pk").only(*fields)[:size])
         yield from page
-        if len(page) < _PAGE:
+        if len(page) < size:
             return
         last = page[-1].pk
 

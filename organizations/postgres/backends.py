@@ -11,10 +11,10 @@ _HAS_SESSIONS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s 
 _END = """
 SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity
 WHERE usename = %s AND datname = %s AND pid <> pg_backend_pid() AND """
-# Through a pooler the client knows only the pooler's process id; past it, the server's. So with one
-# every statement is terminated too that ran longer than a request's limit allows.
 _BY_NUMBER = "pid = %s"
-_OR_BY_TIME = "(pid = %s OR state = 'active' AND query_start < now() - make_interval(secs => %s))"
+# Through a pooler the client knows only the pooler's process id. Then every statement is terminated
+# that ran longer than a request's limit allows.
+_BY_TIME = "state = 'active' AND query_start < now() - make_interval(secs => %s)"
 
 
 def end(session: ServerSession, *, role: str, database: str, pid: int) -> bool:
@@ -23,17 +23,17 @@ def end(session: ServerSession, *, role: str, database: str, pid: int) -> bool:
     As a member of the role, in a transaction that is rolled back: nobody else sees the membership,
     existing ones stay, and a crash leaves none.
     """
-    which: str = _BY_NUMBER
-    values: tuple[str | int, ...] = (role, database, pid)
-    if settings.MASTER_DB_DIRECT is not None:
-        which, values = _OR_BY_TIME, (*values, settings.STATEMENT_TIMEOUT_SECONDS)
     if not session.value(_HAS_SESSIONS, (role, database)):
         return False  # The role may be gone too.
     with session.connection.transaction(force_rollback=True):
         if not session.is_superuser:
             grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
             session.execute(grant.format(sql.Identifier(role), sql.Identifier(session.user)))
-        return session.value(_END + which, values) is True
+        is_ended = session.value(_END + _BY_NUMBER, (role, database, pid)) is True
+        if not is_ended and settings.MASTER_DB_DIRECT is not None:
+            seconds = settings.STATEMENT_TIMEOUT_SECONDS
+            is_ended = session.value(_END + _BY_TIME, (role, database, seconds)) is True
+        return is_ended
 
 
 # Autovacuum has a database and no user, a physical walsender a user and no database; of other

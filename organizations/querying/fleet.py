@@ -12,14 +12,13 @@ from django.db.models import QuerySet
 from organizations.migrating import fleet as migrating
 from organizations.models import Organization
 from organizations.postgres import installation
-from organizations.tenancy import guard, trail
+from organizations.tenancy import guard, keeper, trail
 
 from .reading import Answer, Query, read
 
 # A row should not be old when its turn comes.
 _PAGE = 50
 _FIELDS = ("id", "name", "slug", "database_name", "role_name", "sealed_password")
-_CANCEL_SECONDS = 1.0
 
 
 def ask(
@@ -45,7 +44,9 @@ def ask(
     if chosen is not None:
         facts["ids"] = [str(each) for each in sorted(chosen)]
     trail.record("organizations.queried", organization_id=None, facts=facts)
-    return _answers(_by_pages(organizations), query, migrating.parallel(parallel))
+    return _answers(
+        migrating.by_pages(organizations, _FIELDS, _PAGE), query, migrating.parallel(parallel)
+    )
 
 
 def _answers(
@@ -64,18 +65,19 @@ def _answers(
                 while done:
                     yield done.pop().result()
         finally:
-            while running:
-                for connection in tuple(opened):
-                    with suppress(psycopg.Error):
-                        connection.cancel_safe(timeout=_CANCEL_SECONDS)
-                _, running = wait(running, timeout=_CANCEL_SECONDS)
+            _end(running, opened)
 
 
-def _by_pages(rows: "QuerySet[Organization]") -> Iterator[Organization]:
-    last = 0
-    while True:
-        page = list(rows.filter(pk__gt=last).order_by("pk").only(*_FIELDS)[:_PAGE])
-        yield from page
-        if len(page) < _PAGE:
-            return
-        last = page[-1].pk
+def _end(running: set[Future[Answer]], opened: set[guard.Connection]) -> None:
+    """Cancel what runs; what does not obey is terminated."""
+    is_asked_again = False
+    while running:
+        for connection in tuple(opened):
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=guard.CANCEL_SECONDS)
+            if is_asked_again:
+                with suppress(psycopg.Error):  # It has just been closed.
+                    info = connection.info
+                    keeper.shared.end(info.user, info.dbname, info.backend_pid)
+        _, running = wait(running, timeout=guard.CANCEL_SECONDS)
+        is_asked_again = True

@@ -149,6 +149,7 @@ def _stop(connection: guard.Connection) -> None:
     """End a statement whose other rows are not wanted. If it does not obey, it is terminated."""
     with suppress(psycopg.Error):
         connection.cancel_safe(timeout=guard.CANCEL_SECONDS)
+    with suppress(psycopg.Error):
         connection.lend(guard.CANCEL_SECONDS)
         while connection.wait(generators.fetch(connection.pgconn)) is not None:
             pass

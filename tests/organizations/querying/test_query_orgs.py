@@ -167,6 +167,8 @@ def test_no_cell_of_csv_is_a_formula(alpha: Company, beta: Company) -> None:
     head, row = csv.reader(io.StringIO(out))
     assert head == ["organization", "?column?", "?column?", "?column?", "'=n"]
     assert row == [alpha.name, r"\x1b[2J\u202e\x9b\r", "'=1+1", "a\n;'@x", "plain"]
+    out, _ = query("SELECT -12.50, '-12.50+1'", alpha.name, "--format", "csv")
+    assert list(csv.reader(io.StringIO(out)))[1] == [alpha.name, "-12.50", "'-12.50+1"]
 
 
 def test_csv_names_the_columns_again_where_they_change(alpha: Company, beta: Company) -> None:
@@ -297,16 +299,22 @@ def test_what_does_not_end_is_terminated_beside_a_pooler_too(
         assert sessions(superuser, alpha) == 0
 
 
-def test_ctrl_c_cancels_what_runs(alpha: Company, superuser: Superuser) -> None:
-    words = ["query_orgs", "SELECT pg_sleep(600)", alpha.name, "--timeout", "600"]
-    with subprocess.Popen(
-        [sys.executable, "manage.py", *words],
-        cwd=REPOSITORY,
-        env=process_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_what_runs_though_it_swallows_its_cancel(
+    alpha: Company, superuser: Superuser
+) -> None:
+    words = ["query_orgs", "SELECT forever()", alpha.name, "--timeout", "600"]
+    with (
+        made(alpha, FOREVER, undo="DROP FUNCTION forever"),
+        subprocess.Popen(
+            [sys.executable, "manage.py", *words],
+            cwd=REPOSITORY,
+            env=process_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
         deadline = time.monotonic() + 30
         while not sessions(superuser, alpha):
             assert time.monotonic() < deadline, "it has not begun"
