@@ -19,7 +19,7 @@ from organizations import tenancy
 from organizations.tenancy import guard, keeper, pool
 from tests.conftest import Company, Superuser
 
-from .hostile import FOREVER, replaced, run
+from .hostile import FOREVER, active, replaced, run
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 
@@ -38,15 +38,6 @@ def serving(hurried: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """As in a process of the web server's."""
     monkeypatch.setattr(guard, "_serves_requests", True)
     return hurried
-
-
-def active(superuser: Superuser, company: Company) -> int:
-    row = superuser.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND state = 'active'",
-        (company.organization.role_name,),
-    ).fetchone()
-    assert row is not None
-    return int(str(row[0]))
 
 
 def until_none_is_active(superuser: Superuser, company: Company) -> None:
