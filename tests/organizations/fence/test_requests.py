@@ -218,6 +218,7 @@ def test_a_new_credential_ends_the_sessions_of_the_old_and_requests_carry_on(
 ) -> None:
     credentials.reset(row_of(served))
     assert sessions(superuser, served) == 0
+    assert row_of(served).pending_fence == ""
     assert client.get(ME).status_code == 200, "the known route was not looked up again"
 
 
