@@ -67,9 +67,14 @@ def test_one_that_broke_is_not_kept(superuser: Superuser) -> None:
 
 def test_one_that_is_interrupted_in_a_statement_can_still_be_used(alpha: Company) -> None:
     """What a block has yet to undo must not fail, and hide the interrupt."""
-    with pytest.raises(KeyboardInterrupt), open_session() as session:
-        with session.membership(alpha.organization.role_name), session.limited(60):
-            interrupt_a_statement(session.connection)
+    role = alpha.organization.role_name
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_session() as session,
+        session.membership(role),
+        session.limited(60),
+    ):
+        interrupt_a_statement(session.connection)
 
 
 def test_no_more_are_kept_than_there_are_threads(settings: Settings, superuser: Superuser) -> None:
