@@ -124,7 +124,7 @@ def _routed(
             cells=[routed.Cell(count, "zipf"), routed.Cell(count, "uniform")],
             variants=variants,
             focus=(routed.OURS[64], routed.OURS[256], routed.PLAIN),
-            focused=options.focused,
+            focused=options.focused if count <= LARGEST_WITH_ALL else 0,
             rounds=options.rounds,
             wrk_seconds=options.wrk_seconds,
             seconds=1200,

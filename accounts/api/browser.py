@@ -22,7 +22,7 @@ from accounts.errors import AccountError, TooManyRequests
 from accounts.logins import log_in, tenant_of_credential
 from accounts.models import MAX_EMAIL_LENGTH, LoginSession
 from organizations import tenancy
-from organizations.errors import OrganizationError
+from organizations.errors import UNAVAILABLE, OrganizationError
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 
@@ -60,6 +60,8 @@ class LoginView(View):
             page = self._page(request, form, status=429)
             page["Retry-After"] = str(error.seconds)
             return page
+        except UNAVAILABLE:
+            raise  # Answered 503, as everywhere.
         except (AccountError, OrganizationError) as error:
             form.add_error(None, str(error))
             return self._page(request, form, status=403)

@@ -23,7 +23,7 @@ from accounts.errors import AccountError, InvalidLink, TooManyRequests
 from accounts.link_tokens import MAX_LENGTH, Purpose
 from accounts.models import MAX_EMAIL_LENGTH
 from accounts.services import MAX_PASSWORD_LENGTH
-from organizations.errors import OrganizationError
+from organizations.errors import UNAVAILABLE, OrganizationError
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 from . import flows
@@ -97,6 +97,8 @@ class _Page(View):
                 return self._page(request, None, status=200)
             except ValidationError as error:
                 form.add_error(None, error)
+            except UNAVAILABLE:
+                raise  # Answered 503, as everywhere.
             except (AccountError, OrganizationError) as error:
                 if refusal := self.refused(request, error):
                     return refusal

@@ -105,6 +105,8 @@ class Cluster:
             "ORG_SIGNUP": "open",
             "HOST": "127.0.0.1",
             "ALLOWED_HOSTS": "127.0.0.1",
+            # The servers that are compared all keep connections to the same databases.
+            "ORG_CONNECTION_LIMIT": "100",
             # A token lives as long as the longest run.
             "ACCESS_TOKEN_EXPIRE_MINUTES": "20160",
             "DATA_DIR": str(self.folder / "data"),

@@ -226,8 +226,10 @@ def measure(
         chosen = [variant for variant in variants if variant in focus]
         left = seconds - (clock.passed() - began)
         if chosen and left > len(largest) * len(chosen) * (wrk_seconds + 1):
-            for number in clock.rounds(focused, seconds=left):
-                play(done + number, largest, chosen)
+            # One cell after the other: what a pool keeps after the turns of one fits no other.
+            for cell in largest:
+                for number in clock.rounds(focused, seconds=left / len(largest)):
+                    play(done + number, [cell], chosen)
     rows = []
     for cell in cells:
         base = seen[cell, PLAIN.name]

@@ -127,7 +127,7 @@ class _Run:
 
     def go(self, rows: "QuerySet[Organization]") -> None:
         report, options = self._report, self._options
-        waiting = by_pages(rows)
+        waiting = by_pages(rows, _FIELDS, _PAGE)
         if options.canary is not None:
             first = options.canary.of(report.considered)
             self._part(islice(waiting, first), first)
@@ -181,7 +181,7 @@ class _Run:
 
 
 def by_pages(
-    rows: "QuerySet[Organization]", fields: Sequence[str] = _FIELDS, size: int = _PAGE
+    rows: "QuerySet[Organization]", fields: Sequence[str], size: int
 ) -> Iterator[Organization]:
     """By primary key: a server-side cursor would need a transaction as long as the run."""
     last = 0

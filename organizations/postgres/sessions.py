@@ -20,6 +20,7 @@ from organizations.errors import (
     ProvisioningInTransaction,
     ServerUnavailable,
 )
+from organizations.tenancy import guard
 
 from . import installation, trouble
 from .warm import stock
@@ -68,6 +69,18 @@ def lock_limit() -> str:
     thread, a name's lock and a half-made organization.
     """
     return f"-c lock_timeout={settings.LOCK_TIMEOUT_SECONDS * 1000}"
+
+
+class _Direct(psycopg.Connection[TupleRow]):
+    """psycopg's own, which an interrupt leaves idle or closed: what a block has yet to undo on it
+    must not fail and hide the interrupt."""
+
+    def wait(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().wait(*arguments, **options)
+        except guard.INTERRUPTS:
+            guard.settle(self)
+            raise
 
 
 class ServerSession:
@@ -156,7 +169,8 @@ class ServerSession:
         except psycopg.errors.LockNotAvailable as error:
             raise OrganizationBusy(name) from error
         finally:
-            self.execute(sql.SQL("RESET lock_timeout"))
+            if not self.connection.closed:
+                self.execute(sql.SQL("RESET lock_timeout"))
 
     @contextmanager
     def membership(self, role: str) -> Iterator[None]:
@@ -214,7 +228,7 @@ def open_session(*, new: bool = False, quiet: bool = False) -> Iterator[ServerSe
     parameters = {**master_parameters(), "options": options, "prepare_threshold": None}
     try:
         kept = None if new else stock.take(parameters)
-        connection = kept or psycopg.connect(**parameters, autocommit=True)
+        connection = kept or _Direct.connect(**parameters, autocommit=True)
         try:
             yield ServerSession(connection)
         finally:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from django.conf import settings
-from psycopg import errors, generators
+from psycopg import errors, generators, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from . import keeper
@@ -94,6 +94,24 @@ def limit_seconds() -> float | None:
     return limit
 
 
+INTERRUPTS = (KeyboardInterrupt, SystemExit)
+
+
+def settle(connection: psycopg.Connection[Any]) -> None:
+    """After an interrupt, end the statement that still runs; or close the connection.
+
+    psycopg has cancelled it. But where the signal came while Python ran psycopg's generator, it
+    does not read the answer (psycopg 3.3, connection.py, wait), and whatever is sent next fails.
+    """
+    if connection.pgconn.transaction_status != TransactionStatus.ACTIVE:
+        return
+    try:
+        rest = generators.fetch_many(connection.pgconn)
+        waiting.wait(rest, connection.pgconn.socket, timeout=CANCEL_SECONDS)
+    except psycopg.Error:
+        connection.pgconn.finish()
+
+
 class Connection(psycopg.Connection[Any]):
     """psycopg's own, with a client-side timeout.
 
@@ -144,6 +162,9 @@ class Connection(psycopg.Connection[Any]):
                 return self._wait_on(gen, interval, timeout, began)
         except psycopg.Error as error:
             _shorten(error)
+            raise
+        except INTERRUPTS:
+            settle(self)
             raise
         finally:
             self._waits_since = None

@@ -39,10 +39,6 @@ logger = logging.getLogger(__name__)
 _MAKES_ROOM_SECONDS = 0.05
 
 
-# Closed wrappers kept for one organization.
-MOST_WRAPPERS = 4
-
-
 class DatabaseEntry(dict[str, Any]):
     """A registered DATABASES entry, with the connections opened by it.
 
@@ -53,9 +49,20 @@ class DatabaseEntry(dict[str, Any]):
         super().__init__(*args, **kwargs)
         self.idle: list[Connection] = []
         self.share = Share()
-        # Django's, closed and of no thread, for the next blocks.
+        # Django's, closed and of no thread, for the next blocks: no more than idle connections, or
+        # memory would grow with the organizations that a process has met.
         self.wrappers: list[Any] = []
         self.is_retired = False
+
+    def keep(self, wrapper: Any) -> None:
+        """Keep a closed wrapper for the next block, if a connection waits for it."""
+        if len(self.wrappers) < len(self.idle):
+            self.wrappers.append(wrapper)
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection that was idle, and drop its wrapper."""
+        close(connection)
+        del self.wrappers[len(self.idle) :]
 
 
 class _Waiter(Waiter):
@@ -139,7 +146,7 @@ class Pool:
                 raise
             if owner is not entry:
                 self.evictions += 1
-            close(connection)
+            owner.close(connection)
             given = self._instead(entry)
         return None
 
@@ -317,7 +324,7 @@ class Pool:
         """Close, and only then let others open theirs. Call whenever the lock was released: whoever
         gave something back meanwhile left the counting to its holder."""
         for entry, connection in taken_out:
-            close(connection)
+            entry.close(connection)
             self._returned.put(_Return(entry, ends_lease=False))
         self._settle()
 

@@ -333,8 +333,8 @@ def _close_here(alias: str) -> None:
             wrapper.close()
         del connections[alias]
         entry = wrapper.settings_dict
-        if isinstance(entry, pool.DatabaseEntry) and len(entry.wrappers) < pool.MOST_WRAPPERS:
-            entry.wrappers.append(wrapper)
+        if isinstance(entry, pool.DatabaseEntry):
+            entry.keep(wrapper)
     _here.opened.discard(alias)
 
 

@@ -10,6 +10,9 @@ from pytest_django import Settings
 
 from accounts.link_tokens import Purpose
 from accounts.models import User
+from organizations.models import Organization
+from organizations.postgres.fence import fence
+from organizations.provisioning import code, versions
 from tests.conftest import PASSWORD, Company
 
 from .helpers import stored
@@ -188,6 +191,29 @@ def test_a_refused_request_for_a_mail_says_why(browser: Client, suspended: Compa
     assert "<b>Such</b>" not in page.content.decode()
     page = submit(browser, ASK, organization=suspended.name, email=suspended.email)
     assert (page.status_code, "is suspended" in page.content.decode()) == (403, True)
+
+
+def test_what_is_unavailable_is_answered_503_on_pages_too(browser: Client, alpha: Company) -> None:
+    names = tuple(sorted(versions.code_migrations()))[:-1]
+    versions.remember(code.fingerprint_of(names), names)
+    rows = Organization.objects.filter(pk=alpha.organization.pk)
+    before = rows.values_list("fingerprint", flat=True).get()
+    rows.update(fingerprint=code.fingerprint_of(names))
+    fence(alpha.organization)
+    try:
+        for address, typed in (
+            ("/api/password-reset/", {"organization": alpha.name, "email": alpha.email}),
+            (
+                "/api/login/",
+                {"organization": alpha.name, "email": alpha.email, "password": PASSWORD},
+            ),
+        ):
+            answer = submit(browser, address, **typed)
+            assert (answer.status_code, "Retry-After" in answer) == (503, True), address
+            assert "being upgraded right now" in answer.content.decode(), address
+    finally:
+        rows.update(fingerprint=before)
+        fence(alpha.organization)
 
 
 def test_a_person_logged_in_to_another_organization_can_use_a_link(

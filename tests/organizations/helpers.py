@@ -8,9 +8,10 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -144,6 +145,17 @@ def kill_in_a_fork(act: Callable[[], object]) -> None:
     """Do an act that kills its process, in a fork of this one."""
     with Fork(act) as child:
         assert child.wait() == -signal.SIGKILL
+
+
+def interrupt_a_statement(connection: psycopg.Connection[Any]) -> None:
+    """As a signal does that arrives while psycopg's generator runs. Raises KeyboardInterrupt."""
+
+    def sent() -> Generator[Any, Any, None]:
+        connection.pgconn.send_query(b"SELECT pg_sleep(60)")
+        raise KeyboardInterrupt
+        yield
+
+    connection.wait(sent())
 
 
 def wait_for(superuser: Superuser, query: str, *parameters: object) -> tuple[object, ...]:

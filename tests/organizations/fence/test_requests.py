@@ -26,7 +26,7 @@ from organizations.naming import name_key
 from organizations.postgres.fence import fence
 from organizations.postgres.sessions import open_session
 from organizations.recovery import credentials
-from organizations.tenancy import Tenant, directory, guard, registry
+from organizations.tenancy import RouteChanged, Tenant, directory, guard, registry
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import wait_for
 
@@ -218,6 +218,7 @@ def test_a_new_credential_ends_the_sessions_of_the_old_and_requests_carry_on(
 ) -> None:
     credentials.reset(row_of(served))
     assert sessions(superuser, served) == 0
+    assert row_of(served).pending_fence == ""
     assert client.get(ME).status_code == 200, "the known route was not looked up again"
 
 
@@ -235,6 +236,18 @@ def test_a_renamed_slug_counts_in_the_next_request(served: Company, client: Clie
     assert client.get(ME, headers={"X-Organization": "renamed-away"}).status_code == 200
     change_unheard(served, slug=before)
     fence(row_of(served))
+
+
+def test_a_new_connection_is_not_used_for_an_earlier_route(served: Company) -> None:
+    tenant = directory.get().tenant_by_id(served.organization.pk)
+    change_unheard(served, slug="renamed-away")
+    fence(row_of(served))
+    with pytest.raises(RouteChanged), tenancy.override(tenant):
+        User.objects.exists()
+    change_unheard(served, slug=tenant.slug)
+    fence(row_of(served))
+    with tenancy.override(tenant):
+        User.objects.exists()
 
 
 def test_a_deleted_one_is_a_login_no_longer(

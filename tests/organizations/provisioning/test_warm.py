@@ -8,7 +8,8 @@ from pytest_django import Settings
 from organizations.errors import ServerUnavailable
 from organizations.postgres.sessions import open_session
 from organizations.postgres.warm import stock
-from tests.organizations.helpers import Superuser
+from tests.conftest import Company
+from tests.organizations.helpers import Superuser, interrupt_a_statement
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,18 @@ def test_one_that_broke_is_not_kept(superuser: Superuser) -> None:
         superuser.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
         session.value("SELECT 1")
     assert pid_of_next() != pid
+
+
+def test_one_that_is_interrupted_in_a_statement_can_still_be_used(alpha: Company) -> None:
+    """What a block has yet to undo must not fail, and hide the interrupt."""
+    role = alpha.organization.role_name
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_session() as session,
+        session.membership(role),
+        session.limited(60),
+    ):
+        interrupt_a_statement(session.connection)
 
 
 def test_no_more_are_kept_than_there_are_threads(settings: Settings, superuser: Superuser) -> None:

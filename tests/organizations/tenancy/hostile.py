@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from organizations import tenancy
-from tests.conftest import Company
+from tests.conftest import Company, Superuser
 
 # It lifts its limit, and continues after each cancel.
 FOREVER = """
@@ -52,3 +52,13 @@ def replaced(company: Company, table: str, view: str) -> Iterator[None]:
             "DROP FUNCTION IF EXISTS sleep",
             f"ALTER TABLE kept RENAME TO {table}",
         )
+
+
+def active(superuser: Superuser, company: Company) -> int:
+    """How many statements run as the organization's role."""
+    row = superuser.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND state = 'active'",
+        (company.organization.role_name,),
+    ).fetchone()
+    assert row is not None
+    return int(str(row[0]))

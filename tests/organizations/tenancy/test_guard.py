@@ -18,8 +18,9 @@ from accounts.models import LoginSession, User
 from organizations import tenancy
 from organizations.tenancy import guard, keeper, pool
 from tests.conftest import Company, Superuser
+from tests.organizations.helpers import interrupt_a_statement
 
-from .hostile import FOREVER, replaced, run
+from .hostile import FOREVER, active, replaced, run
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 
@@ -40,15 +41,6 @@ def serving(hurried: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return hurried
 
 
-def active(superuser: Superuser, company: Company) -> int:
-    row = superuser.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND state = 'active'",
-        (company.organization.role_name,),
-    ).fetchone()
-    assert row is not None
-    return int(str(row[0]))
-
-
 def until_none_is_active(superuser: Superuser, company: Company) -> None:
     deadline = time.monotonic() + 30
     while active(superuser, company):
@@ -66,6 +58,13 @@ def test_a_statement_that_lifts_its_limit_is_cancelled(
         assert isinstance(caught.value.__cause__, psycopg.errors.QueryCanceled)
         cursor.execute("SELECT 1")  # The session has heard the cancel, and lives on.
     assert active(superuser, alpha) == 0
+
+
+def test_a_connection_whose_statement_is_interrupted_can_still_be_used(alpha: Company) -> None:
+    with tenancy.override(alpha.tenant), tenancy.connection().cursor() as cursor:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt_a_statement(cursor.connection)
+        cursor.execute("SELECT 1")
 
 
 def test_a_statement_that_ignores_the_cancel_is_terminated(

@@ -57,6 +57,21 @@ def test_the_next_block_has_the_connection_of_the_last(alpha: Company) -> None:
     assert (pool.shared.open, pool.shared.idle) == (1, 1)
 
 
+def test_a_wrapper_is_kept_as_long_as_its_connection(
+    alpha: Company, beta: Company, settings: Settings
+) -> None:
+    """Kept for longer, they would take memory for each organization that a process has met."""
+    settings.ORG_MAX_CONNECTIONS = 1
+    backend(alpha)
+    entry = connections.settings[alpha.tenant.alias]
+    (kept,) = entry.wrappers
+    with tenancy.override(alpha.tenant):
+        assert connections[alpha.tenant.alias] is kept
+    backend(beta)
+    assert entry.wrappers == []
+    assert len(connections.settings[beta.tenant.alias].wrappers) == 1
+
+
 def test_threads_share_what_is_warm(alpha: Company) -> None:
     assert in_thread(lambda: backend(alpha)) == backend(alpha)
 
