@@ -31,9 +31,9 @@ class MasterDirectory:
     def confirm(self, tenant: Tenant) -> None:
         """Raise what tenant_by_id raises now, and RouteChanged if it finds another route.
 
-        In a session of its own: a transaction's snapshot can be older than the connection that is
-        being confirmed, and nobody ends Django's in a thread without a request. Through a pooler
-        that is asked too often.
+        Uses a session of its own: an open transaction could show an older row than the one the
+        connection was opened with, and nobody closes Django's connection in a thread without a
+        request. Behind a pooler it uses Django's, because it is asked at every request.
         """
         values: tuple[int | str, ...] = (tenant.organization_id, *_USABLE)
         if settings.MASTER_DB_DIRECT is not None and not connections["default"].in_atomic_block:

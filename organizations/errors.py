@@ -63,9 +63,9 @@ class SessionsRemain(OrganizationError):
 
     def __init__(self, name: str, pids: Sequence[int]) -> None:
         super().__init__(
-            f"The change of {name!r} is saved and counts for everything new, but "
-            f"{len(pids)} earlier sessions with its database have not ended (process ids "
-            f"{', '.join(map(str, pids))}). `manage.py reconcile_orgs` tries again."
+            f"The change to {name!r} is saved, but {len(pids)} open sessions with its database have "
+            f"not ended (process ids {', '.join(map(str, pids))}). Run `manage.py reconcile_orgs` "
+            "to end them."
         )
 
 
@@ -408,7 +408,7 @@ class QueryTooLarge(OrganizationError):
 
 
 class QueryWithoutRows(OrganizationError):
-    """query_orgs: a statement that returns no rows, which can only be there to change something."""
+    """query_orgs: the statement returns no rows, so it could only change something."""
 
     code = "query_without_rows"
 

@@ -24,8 +24,8 @@ def display_name(typed: str) -> str:
 def name_key(name: str) -> str:
     """The key shared by all names that people would confuse. May be empty.
 
-    Ignores case, spaces, hyphens, underscores, Unicode compatibility forms and invisible
-    characters: `Acme Corp`, `acme-corp` and `ＡＣＭＥ＿Corp` have the same key.
+    Ignores case, Unicode compatibility forms and invisible characters; spaces, hyphens and
+    underscores count as the same: `Acme Corp`, `acme-corp` and `ＡＣＭＥ＿Corp` have one key.
     """
     return _key(folded(_visible(name)))
 

@@ -71,8 +71,8 @@ def lock_limit() -> str:
 
 
 class _Direct(psycopg.Connection[TupleRow]):
-    """psycopg's own, which an interrupt leaves idle or closed: what a block has yet to undo on it
-    must not fail and hide the interrupt."""
+    """A psycopg connection that is usable or closed after an interrupt, so that a block's clean-up
+    does not fail and hide the interrupt."""
 
     def wait(self, *arguments: Any, **options: Any) -> Any:
         try:

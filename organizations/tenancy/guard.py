@@ -98,10 +98,10 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit)
 
 
 def settle(connection: psycopg.Connection[Any]) -> None:
-    """After an interrupt, end the statement that still runs; or close the connection.
+    """After an interrupt, read what is left of the answer; if that fails, close the connection.
 
-    psycopg has cancelled it. But where the signal came while Python ran psycopg's generator, it
-    does not read the answer (psycopg 3.3, connection.py, wait), and whatever is sent next fails.
+    psycopg has cancelled the statement, but does not read the answer if the signal came while its
+    generator ran (psycopg 3.3, connection.py, wait). Then the next statement would fail.
     """
     if connection.pgconn.transaction_status != TransactionStatus.ACTIVE:
         return

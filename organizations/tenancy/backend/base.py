@@ -212,10 +212,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         entry = self.settings_dict
         return entry if isinstance(entry, pool.DatabaseEntry) else pool.DatabaseEntry(entry)
 
-    # --- What a kept connection needs not ---------------------------------------------------------
+    # --- Skipped for a reused connection ----------------------------------------------------------
     def get_connection_params(self) -> dict[str, Any]:
-        """As Django's, but empty for its own `connect`: a kept connection was opened with them, and
-        `_connect` makes them for a new one."""
+        """Empty while Django's `connect` runs: a reused connection has its parameters already, and
+        `_connect` builds them for a new one."""
         return {} if self._is_opening else super().get_connection_params()
 
     def _set_autocommit(self, autocommit: bool) -> None:
