@@ -1,4 +1,4 @@
-"""`make bench-large`: what 1,000 and 3,000 organizations show. Takes long, and 25 GB of disk.
+"""`make bench-large`: what 1,000 and 3,000 organizations show. Takes long, and 30 GB of disk.
 
     python -m benchmarks.large --folder FOLDER --counts 20 40
 

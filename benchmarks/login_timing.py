@@ -38,8 +38,8 @@ KINDS = {
     "suspended": (SUSPENDED, {"email": ADMIN, "password": PASSWORD}),
 }
 _SUSPEND = (
-    "from organizations import services; from organizations.models import Organization; "
-    f"services.suspend_organization(Organization.objects.get(name={SUSPENDED!r}))"
+    "from organizations import lifecycle; from organizations.models import Organization; "
+    f"lifecycle.suspend_organization(Organization.objects.get(name={SUSPENDED!r}))"
 )
 ATTEMPTS = 200
 WARM_UP_ROUNDS = 20
