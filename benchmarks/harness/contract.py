@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.harness.contract")
     parser.add_argument("address", help="as http://127.0.0.1:8000")
     parser.add_argument("--sign-ups", type=int, default=40, help="how many organizations")
-    parser.add_argument("--requests", type=int, default=100, help="how many look-ups and logins")
+    parser.add_argument("--requests", type=int, default=100, help="how many lookups and logins")
     parser.add_argument("--concurrency", type=int, default=8)
     options = parser.parse_args(arguments)
     prefix = f"load-{secrets.token_hex(4)}"

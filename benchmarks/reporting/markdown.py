@@ -10,7 +10,7 @@ SECTIONS = {
     "reference": "Measured beside",
     "sign-up": "Sign-up",
     "login": "Login",
-    "look-up": "Look-up",
+    "look-up": "Lookup",
     "routed": "Routed view",
     "request end": "What Django does at a request's edges",
     "existing": "Sign-up beside existing databases",

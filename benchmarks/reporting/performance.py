@@ -50,13 +50,13 @@ SECTIONS = (
         (("bench", "sign-up"), ("bench", "sign-up-rate"), ("bench", "sign-up-steps")),
     ),
     Section(
-        "Login and look-up",
+        "Login and lookup",
         (
             "Logins at concurrency 8 came to {login/concurrency 8}, where the cores could have "
             "computed hashes at {login/hashes that the cores could compute}.",
             "Of a login's {login/concurrency 8/processor} of processor time its hash is "
             "{login/of the hashes}.",
-            "Look-ups came to {look-up/ours}, where a bare DRF view with the same body and one "
+            "Lookups came to {look-up/ours}, where a bare DRF view with the same body and one "
             "query came to {look-up/bare} behind the middleware of `startproject` and to "
             "{look-up/bare, no middleware} behind none.",
             "In processor time ours took {look-up/ours/processor}, and the bare ones "

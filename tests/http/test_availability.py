@@ -188,7 +188,7 @@ def test_an_outage_is_a_line_for_each_failed_request_and_few_tracebacks(
         "member": ("GET", "/api/v1/users/", None, member),
         "write": ("PATCH", "/api/v1/me/", LOGIN, member),
         "page": ("GET", "/api/v1/users/", None, {**member, "Accept": BROWSER}),
-        "look-up": ("POST", "/org/get", {"organization_name": alpha.name}, {}),
+        "lookup": ("POST", "/org/get", {"organization_name": alpha.name}, {}),
         "login": ("POST", f"/admin/login?organization_name={alpha.name}", LOGIN, {}),
         "sign-up": ("POST", "/org/create", {**LOGIN, "organization_name": "New"}, {}),
         "staff": ("GET", "/admin/", None, STAFF),

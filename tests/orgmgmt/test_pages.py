@@ -38,7 +38,7 @@ def test_without_a_token_the_api_looks_for_staff(
 ) -> None:
     response = staff_client.get("/api/v1/organizations/")
     assert (response.status_code, met(response)) == (200, PAGES)
-    # So does a look-up that is closed to strangers.
+    # So does a lookup that is closed to strangers.
     settings.ORG_PUBLIC_LOOKUP = "off"
     response = staff_client.post("/org/get", LOOKUP, content_type="application/json")
     assert (response.status_code, met(response)) == (200, PAGES)
