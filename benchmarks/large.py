@@ -37,7 +37,7 @@ SETTINGS = POSTGRES_SETTINGS | {"max_connections": "2000"}
 
 
 class Progress:
-    """Which parts are done, and their rows, on disk: a run that was killed goes on behind them."""
+    """The finished parts and their rows, on disk: a killed run goes on after them."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

@@ -83,7 +83,7 @@ def _profile(cluster: Cluster, what: str, options: argparse.Namespace) -> str:
         run(2)
         with cluster.superuser() as connection:
             connection.execute("SELECT pg_stat_statements_reset()")
-        # The load begins a second before, and ends behind what is recorded.
+        # The load begins a second before the recording, and ends after it.
         done: list[int] = []
         load = threading.Thread(target=lambda: done.append(run(options.seconds + 3)))
         load.start()

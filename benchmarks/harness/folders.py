@@ -13,7 +13,7 @@ from types import FrameType
 
 @contextmanager
 def temporary() -> Iterator[Path]:
-    """A new folder that PostgreSQL's user may pass through; gone behind the block.
+    """A new folder that PostgreSQL's user may pass through; removed after the block.
 
     Below TMPDIR.
     """

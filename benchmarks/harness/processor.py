@@ -50,6 +50,6 @@ class Meter:
 
 
 def _of_ended_children(pid: int) -> int:
-    # Behind the name: cutime and cstime are the 16th and 17th field.
+    # After the name: cutime and cstime are the 16th and 17th field.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[13]) + int(fields[14])

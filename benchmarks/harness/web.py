@@ -135,7 +135,7 @@ def rss_bytes(pid: int) -> int:
 def cpu_ticks(pid: int) -> int:
     """The processor time of a process, in clock ticks; 0 where it has ended."""
     with suppress(OSError):
-        # Behind the name, which may have spaces: utime and stime are the 14th and 15th field.
+        # After the name, which may have spaces: utime and stime are the 14th and 15th field.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
     return 0

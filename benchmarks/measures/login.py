@@ -1,7 +1,7 @@
 """Logins and lookups by wrk at concurrency 8, and beside the lookup a bare DRF view.
 
-The bare view answers the same body by one indexed query on a connection that stays open. It stands
-once behind the middleware that `startproject` writes, and once behind none.
+The bare view answers the same body with one indexed query on a connection that stays open: once
+with the middleware that `startproject` writes, and once without any.
 """
 
 import json

@@ -34,7 +34,7 @@ _OWN = "orgmgmt.settings"
 class Variant:
     """One thing that is compared. requests: whose tokens it takes.
 
-    hoards: its connections stay until the server ends, which it therefore does behind each turn.
+    hoards: its connections stay until the server ends, so it is stopped after each turn.
     """
 
     name: str

@@ -98,7 +98,7 @@ def measure(cluster: Cluster, clock: Clock, *, sizes: Sizes, seconds: float) -> 
             clock.say(f"sign-ups, round {number + 1}: {', '.join(path.name for path in paths)}")
             hashes.append(statistics.median(reference.hash_milliseconds(6)))
             bare: list[float] = []
-            # The order changes, so that none is always behind the same one.
+            # The order changes, so that none always follows the same one.
             for path in paths[number % len(paths) :] + paths[: number % len(paths)]:
                 _round(cluster, path, servers[path.name], seen[path.name], sizes, number, bare)
             creates.append(statistics.median(bare))

@@ -131,7 +131,7 @@ def spread(row: Row) -> str:
 
 
 def fact(name: str, value: object) -> str:
-    """A fact as words: its unit stands behind it."""
+    """A fact as words, followed by its unit."""
     words = name.replace("_", " ")
     if name == "hit_rate" and isinstance(value, int | float):
         return f"{value:.1%} without a new connection"

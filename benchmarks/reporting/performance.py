@@ -57,8 +57,8 @@ SECTIONS = (
             "Of a login's {login/concurrency 8/processor} of processor time its hash is "
             "{login/of the hashes}.",
             "Lookups came to {look-up/ours}, where a bare DRF view with the same body and one "
-            "query came to {look-up/bare} behind the middleware of `startproject` and to "
-            "{look-up/bare, no middleware} behind none.",
+            "query reached {look-up/bare} with `startproject`'s middleware and "
+            "{look-up/bare, no middleware} without any.",
             "In processor time ours took {look-up/ours/processor}, and the bare ones "
             "{look-up/bare/processor} and {look-up/bare, no middleware/processor}: the ratios are "
             "{look-up/of bare} and {look-up/of bare, no middleware}.",
@@ -130,8 +130,8 @@ SECTIONS = (
             "With nothing to do a run over 1,000 took {migrate/1000/nothing to do/ours}, which is "
             "{migrate/1000/nothing to do/ours/each} for each, and django-tenants "
             "{migrate/1000/nothing to do/django-tenants}.",
-            "The run's process had {migrate/1000/memory/1 of 4} of memory behind a quarter of the "
-            "organizations and {migrate/1000/memory/4 of 4} behind all of them.",
+            "The process used {migrate/1000/memory/1 of 4} after a quarter of the organizations "
+            "and {migrate/1000/memory/4 of 4} after all.",
             "Of {migrate/1000/sign-ups meanwhile:sign_ups} sign-ups during a run "
             "{migrate/1000/sign-ups meanwhile:failures} failed.",
         ),

@@ -158,7 +158,7 @@ class Batch:
         for attempt in self.attempts.values():
             attempt.wait(until)
 
-    # --- Behind the fault -------------------------------------------------------------------------
+    # --- After the fault --------------------------------------------------------------------------
     def _wait_for_health(self) -> None:
         """One asks whether gunicorn answers: thirty at once would keep it from starting."""
         until = time.monotonic() + START_SECONDS
@@ -185,8 +185,8 @@ class Batch:
                 answer = again.act()
                 words = answer.words
                 if answer.is_a_bug:
-                    self._blame(flow.name, f"answered {words} behind the fault")
-                # What died behind its commit can be told on the second try that it is done.
+                    self._blame(flow.name, f"answered {words} after the fault")
+                # What died after its commit can be told on the second try that it is done.
                 if answer.done or (effect != DONE and again.effect() == DONE):
                     break
             except (RuntimeError, psycopg.Error) as error:

@@ -3,8 +3,8 @@
     python -m tests.faults.dying_worker migrate_organization 3 7
 
 Asks for a job first, the third of its kind, with something for it to do; does what the worker
-before it left half done; and dies at the job's seventh statement, or where the job has fewer,
-behind its end and before that can be written. At statement 0 it lives, and prints how many
+before it left half done; and dies at the job's seventh statement, or, if the job has fewer,
+after its end and before that can be written. At statement 0 it lives, and prints how many
 there were. No product code knows of this.
 """
 

@@ -172,7 +172,7 @@ ALL: tuple[Flow, ...] = (
     _tenant("user_replaced", "PUT /api/v1/users/<pk>/", user_flows.user_replaced),
     _tenant("user_changed", "PATCH /api/v1/users/<pk>/", user_flows.user_changed),
     _tenant("user_removed", "DELETE /api/v1/users/<pk>/", user_flows.user_removed),
-    # The mail itself leaves behind the answer, and is lost with a killed process.
+    # The mail itself is sent after the answer, and is lost with a killed process.
     Flow(
         "reset_asked",
         ("POST /api/v1/auth/password-reset/",),

@@ -75,7 +75,7 @@ def name_of(number: int) -> str:
 
 @dataclass
 class Outcome:
-    """How often each kind of job was hit, and what is wrong behind it."""
+    """How often each kind of job was hit, and what was wrong afterwards."""
 
     statements: dict[str, int] = field(default_factory=dict)  # of one job that was left alone
     killed: dict[str, int] = field(default_factory=dict)  # jobs that were begun more than once

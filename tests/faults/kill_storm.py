@@ -4,8 +4,8 @@ again each time, and count what is left behind.
     python -m tests.faults.kill_storm --kills 30 --seed 7
 
 Three kinds of kill take turns: gunicorn; gunicorn and PostgreSQL; gunicorn once more while it
-starts and cleans up behind the last. Exit code 1 if anything is counted that should not be there.
-The seed decides names and moments; what a moment meets is up to the machine.
+starts and cleans up after the last kill. Exit code 1 if anything is counted that should not be
+there. The seed decides names and moments; what a moment meets is up to the machine.
 """
 
 import argparse
@@ -57,7 +57,7 @@ LEFTOVERS = {
 
 @dataclass
 class Outcome:
-    """What a storm met, and what is wrong behind it."""
+    """What a storm met, and what was wrong afterwards."""
 
     answers: Counter[int] = field(default_factory=Counter)  # by HTTP status, or UNANSWERED
     kills: Counter[str] = field(default_factory=Counter)

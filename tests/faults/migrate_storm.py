@@ -129,7 +129,7 @@ class Fleet:
         self.expect(f"{len(answers)} signed up meanwhile, {failed} in vain", is_so=not failed)
 
     def add(self, **operations: str) -> None:
-        """Give the code of the runs from now on these migrations behind the real ones."""
+        """Add these migrations after the real ones to the code of all later runs."""
         from tests.organizations.migrating import added
 
         package = f"added_{len(operations)}"
@@ -195,7 +195,7 @@ def killed_half_way(fleet: Fleet) -> None:
             is_so=max(times.values()) == 1 and sum(times.values()) < len(times),
         )
         said = fleet.counts()
-    # Those that signed up at the old code's server behind the run's back.
+    # Those that signed up at the old code's server during the run.
     fleet.counts()
     times = fleet.times_applied("0004_note")
     fleet.expect(
@@ -204,7 +204,7 @@ def killed_half_way(fleet: Fleet) -> None:
     )
     fleet.expect("each of them has the column", is_so=not fleet.without_column("note"))
     fleet.expect(
-        f"the run behind the kill migrated {said.get('migrated')}, not all of them again",
+        f"the run after the kill migrated {said.get('migrated')}, not all of them again",
         is_so=0 < said.get("migrated", 0) <= len(times) - done,
     )
     fleet.expect(f"nothing is locked: {fleet.held()}", is_so=not fleet.held())

@@ -2,8 +2,8 @@
 
 No product code knows of this. A superuser's session takes a lock that the flow's next statement
 needs; pg_stat_activity shows when the flow waits for it. A lock on a table of the master lets one
-write of each flow pass at a time: the next holder queues behind the flow before the present one
-lets go, and PostgreSQL hands locks over in the order of the queue.
+write of each flow pass at a time: the next holder joins the queue after the flow,
+before the present one lets go, and PostgreSQL hands locks over in the order of the queue.
 """
 
 from collections.abc import Callable

@@ -164,7 +164,7 @@ class Base(RuleBasedStateMachine):
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Note what failed, and behind which steps; hypothesis tells it where it can repeat it."""
+        """Note what failed, and after which steps; hypothesis reports it if it can repeat it."""
         try:
             yield
         except Exception:

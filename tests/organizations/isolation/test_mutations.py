@@ -217,7 +217,7 @@ KEPT = "Rows fetched by a query set in B, read in A"
 GIVEN = "An instance of A used in B's queries and forms"
 ANSWERED = "An instance of B in a response of A's"
 UNCOVERED = "A write of A's inside a bare transaction.atomic()"
-BEHIND = "A's call after the same call of B's, in one process"
+REPEATED = "A's call after the same call of B's, in one process"
 
 
 def test_a_query_set_that_forgets_whose_its_rows_are_is_found(
@@ -281,7 +281,7 @@ def test_a_view_that_keeps_what_it_answered_is_found(try_: Try, monkeypatch: Pat
         return Response(kept[0])
 
     monkeypatch.setattr(UserViewSet, "list", keeping)
-    crossed(try_, BEHIND)
+    crossed(try_, REPEATED)
 
 
 def test_a_view_that_keeps_its_query_set_is_found(try_: Try, monkeypatch: Patch) -> None:
@@ -292,7 +292,7 @@ def test_a_view_that_keeps_its_query_set_is_found(try_: Try, monkeypatch: Patch)
         return Response({"results": UserOutput(rows, many=True).data})
 
     monkeypatch.setattr(UserViewSet, "list", keeping)
-    assert outcomes(try_, BEHIND) == {"refused", "broken"}
+    assert outcomes(try_, REPEATED) == {"refused", "broken"}
 
 
 def test_a_cookie_whose_signature_is_not_checked_is_found(try_: Try, monkeypatch: Patch) -> None:
