@@ -1,12 +1,12 @@
-"""`make reset-timing`: whether the time of an answer tells if an address has an account.
+"""`make reset-timing`: whether the time of a password reset request reveals that an account exists.
 
     python -m benchmarks.reset_timing --attempts 100 --json
 
-Asks a real gunicorn for links for a new password, one request after the other, for an address
-that exists, one that was deactivated and one that nobody has, in random order. A worker sends the
-mails to a mail server on this machine that takes a while for each. Two times are compared: that of
-the answer itself, and that of the requests right after it, which would show what the worker does.
-Exit code 1 where the medians of either lie further apart than 10 %.
+Asks a real gunicorn for password reset links, one request after the other, for an address with an
+account, a deactivated one and an unknown one, in random order. A worker sends the mails to a slow
+mail server on this machine. Two times are compared: that of the answer, and that of the requests
+right after it, which would show the worker's work. Exit code 1 if the medians of either differ by
+more than 10 %.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from tests.real_server import RealServer
 
 KINDS = {"existing": ADMIN, "deactivated": INACTIVE, "unknown": NOBODY}
 MAIL_SECONDS = 0.005
-# A little longer than a worker takes to hear of a mail and to send it.
+# A little longer than a worker takes to notice a mail and send it.
 AFTER_SECONDS = 0.3
 WARM_UP_ROUNDS = 5
 
@@ -73,7 +73,7 @@ def mail_server() -> Iterator[int]:
 
 
 def measure(*, attempts: int, seed: int) -> dict[str, dict[str, Timing]]:
-    """The timings of each kind: of the answer, and of the requests right after it."""
+    """Timings of each kind: of the answer, and of the requests right after it."""
     order = random.Random(seed)
     answers: dict[str, list[float]] = {kind: [] for kind in KINDS}
     after: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -102,7 +102,7 @@ def measure(*, attempts: int, seed: int) -> dict[str, dict[str, Timing]]:
 
 
 def _ask(connection: http.client.HTTPConnection, email: str) -> float:
-    """The seconds from the request to the end of its answer, which has to be a 202."""
+    """The seconds from the request to the end of its answer, which must be a 202."""
     body = json.dumps({"organization": ORGANIZATION, "email": email})
     began = time.perf_counter()
     path = "/api/v1/auth/password-reset/"
@@ -115,7 +115,7 @@ def _ask(connection: http.client.HTTPConnection, email: str) -> float:
 
 
 def _look_around(connection: http.client.HTTPConnection) -> float:
-    """The mean seconds of an answer, of as many as fit into the time until the mail is gone."""
+    """The mean time of the answers in the seconds until the mail is sent."""
     began = time.perf_counter()
     asked = 0
     while time.perf_counter() - began < AFTER_SECONDS:

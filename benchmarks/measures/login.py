@@ -1,4 +1,4 @@
-"""Logins and lookups by wrk at concurrency 8, and beside the lookup a bare DRF view.
+"""Measures logins and lookups by wrk at concurrency 8, and a bare DRF view beside the lookup.
 
 The bare view answers the same body with one indexed query on a connection that stays open: once
 with the middleware that `startproject` writes, and once without any.
@@ -29,7 +29,7 @@ _BARE = "benchmarks.comparators.bare.settings"
 def logins(
     cluster: Cluster, clock: Clock, names: Sequence[str], *, rounds: int, wrk_seconds: int
 ) -> list[Row]:
-    """Logins each second, and which share of a login's processor time is its hash."""
+    """Logins a second, and the share of a login's processor time that is its hash."""
     file = cluster.folder / "logins.requests"
     wrk.write_requests(
         file,
@@ -68,7 +68,7 @@ def logins(
 def look_ups(
     cluster: Cluster, clock: Clock, names: Sequence[str], *, rounds: int, wrk_seconds: int
 ) -> list[Row]:
-    """Lookups each second, ours and bare in turns, and their ratios."""
+    """Lookups a second, the product's and the bare view's in turns, and their ratios."""
     file = cluster.folder / "lookups.requests"
     wrk.write_requests(
         file,

@@ -1,8 +1,8 @@
-"""docs/performance.md, made from the results: every sentence holds at least one measured figure.
+"""Writes docs/performance.md from the results; every sentence has at least one measured figure.
 
-`{key}` is the row's median with its unit, `{key:fact}` something else that was seen with it. A
-sentence whose row is not there is left out. Nothing else is written by hand, so the page cannot
-say what was not measured; tests/benchmarks/test_performance.py holds that.
+`{key}` is the row's median with its unit, `{key:fact}` another fact of that row. A sentence whose
+row is missing is left out. Nothing else is written by hand, so the page cannot claim what was not
+measured; tests/benchmarks/test_performance.py checks that.
 """
 
 import re
@@ -157,9 +157,9 @@ SECTIONS = (
 
 
 def render(results: Mapping[str, Mapping[str, Any]], plots: Mapping[str, set[str]]) -> str:
-    """The page. results: by name, `bench` and `bench-large`; plots: which there are, likewise."""
+    """The page. results: by name, `bench` and `bench-large`; plots: the existing ones by name."""
     rows = Rows()
-    for name in ("bench-large", "bench"):  # What both have is the smaller run's.
+    for name in ("bench-large", "bench"):  # The smaller run wins if both have it.
         if name in results:
             rows.add(
                 *(Row.from_json(each) for each in results[name]["rows"] if not each.get("missing"))
@@ -187,7 +187,7 @@ def render(results: Mapping[str, Mapping[str, Any]], plots: Mapping[str, set[str
 
 
 def fill(text: str, rows: Rows) -> str:
-    """The sentence with its figures; empty where one of them was not measured."""
+    """The sentence with its figures; empty if one of them was not measured."""
     complete = True
 
     def figure(found: re.Match[str]) -> str:
@@ -207,7 +207,7 @@ def fill(text: str, rows: Rows) -> str:
 
 
 def _goals(results: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Each goal once: as the run has it that measured it."""
+    """Each goal once, from the run that measured it."""
     chosen: dict[tuple[str, str], Mapping[str, Any]] = {}
     for result in results.values():
         for goal in result["goals"]:
