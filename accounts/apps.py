@@ -1,3 +1,5 @@
+"""App config of accounts: an organization's users and logins."""
+
 from django.apps import AppConfig
 
 

@@ -1,5 +1,7 @@
-"""Logins: the rows that tokens and cookies refer to. All raise NoTenant without an active
-organization."""
+"""Logins: creates, finds, refreshes and ends the rows that tokens and cookies refer to.
+
+Everything here raises NoTenant without an active organization.
+"""
 
 import uuid
 from datetime import timedelta

@@ -1,3 +1,5 @@
+"""App config of organizations: connects tenancy to the master at start, and installs guards."""
+
 from django.apps import AppConfig
 
 

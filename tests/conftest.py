@@ -1,5 +1,7 @@
-"""Fixtures of all tests: a real PostgreSQL, and alpha and beta, two organizations for the whole run
-whose names a person could confuse."""
+"""Fixtures of all tests: PostgreSQL, and the organizations alpha and beta.
+
+Both exist for the whole run, and a person could confuse their names.
+"""
 
 import secrets
 from collections.abc import Callable, Iterator

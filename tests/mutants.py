@@ -1,4 +1,4 @@
-"""`make mutants`: break the product in many named ways, and see the tests of each fail.
+"""`make mutants`: breaks the product in many named ways, and checks that the tests notice.
 
     python -m tests.mutants --only router --workers 2
 

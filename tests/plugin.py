@@ -1,8 +1,8 @@
-"""Gives each test process a PostgreSQL of its own, in a temporary folder, before Django reads its
-settings. Loaded by `-p tests.plugin` (pyproject.toml).
+"""Gives each test process a PostgreSQL in a temporary folder before Django reads its settings.
 
-The names and passwords are fixed when this is imported, and the server starts with the first test
-that needs one: the controller of pytest-xdist runs no test and starts none.
+Loaded by `-p tests.plugin` (pyproject.toml). The names and passwords are fixed when this is
+imported, and the server starts with the first test that needs one: the controller of pytest-xdist
+runs no test and starts none.
 """
 
 import atexit

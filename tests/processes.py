@@ -1,4 +1,4 @@
-"""Python processes that start quickly: forked from one that has the libraries loaded.
+"""Starts Python processes quickly, by forking one that has the libraries loaded.
 
 Loading libraries is half of each start of Django, and the tests start several hundred processes.
 No module of the project is loaded before the fork, and no setting read.

@@ -1,4 +1,4 @@
-"""The server as production starts it, gunicorn in processes of its own, on an embedded PostgreSQL.
+"""Starts the server as in production: gunicorn processes on an embedded PostgreSQL.
 
     with RealServer() as server:
         requests.get(server.address + "/health")

@@ -1,4 +1,4 @@
-"""Searches everything that the tests write for every secret that they make.
+"""A pytest plugin that searches everything the tests write for every secret they make.
 
 A pytest plugin, loaded by tests.plugin. What is made is noted where it is made, in the libraries'
 own functions: a new kind of token is noted too. What is written is what pytest captures of each

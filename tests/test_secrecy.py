@@ -1,4 +1,4 @@
-"""Each way of leaking a secret fails a test run of its own."""
+"""The secrecy plugin: each way of leaking a secret fails a test run."""
 
 import os
 import re

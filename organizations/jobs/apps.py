@@ -1,3 +1,5 @@
+"""App config of jobs: their progress, and sign-ups that wait for a worker."""
+
 from django.apps import AppConfig
 
 

@@ -1,4 +1,4 @@
-"""What the tests of accounts share."""
+"""Helpers of the accounts tests."""
 
 import re
 import secrets

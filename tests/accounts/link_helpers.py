@@ -1,4 +1,4 @@
-"""What the tests of links share: asking, reading the mail, using what it holds."""
+"""Helpers of the tests of mailed links: ask for one, read the mail, use the link."""
 
 import re
 from typing import Any

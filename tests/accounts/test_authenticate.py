@@ -1,4 +1,4 @@
-"""Checking an e-mail address and a password, and renewing the stored hash."""
+"""Tests of `authenticate`: checks e-mail address and password, and renews the stored hash."""
 
 import contextlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Mails as background jobs: they outlive the request, and the master holds no address of theirs."""
+"""Mails as background jobs: they outlive the request, and the master stores no address."""
 
 import smtplib
 import time

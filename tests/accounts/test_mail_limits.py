@@ -1,4 +1,4 @@
-"""Rate limits of mails that are part of another action, which never fails because of them."""
+"""Rate limits of mails sent by other actions: the action never fails because of them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Users who are removed while a request by or about them is under way."""
+"""Users removed during a request by them or about them."""
 
 import secrets
 from collections.abc import Iterator

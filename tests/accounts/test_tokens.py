@@ -1,4 +1,4 @@
-"""Access and refresh tokens: their claims, and every kind that is refused."""
+"""Tests of access and refresh tokens: their claims, and every kind of token that is refused."""
 
 import base64
 import json

@@ -1,6 +1,6 @@
-"""What is compared gives the same answer to the same question, and the harness counts right.
+"""Comparators answer the same as the product, and the harness counts correctly.
 
-On a PostgreSQL of its own with a few organizations; what time things take is nobody's concern here.
+They run on a PostgreSQL of their own with a few organizations. Times are not tested.
 """
 
 import json

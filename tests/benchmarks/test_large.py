@@ -1,4 +1,4 @@
-"""The large run goes on where it was killed, and does not begin where it would not fit."""
+"""Tests of `make bench-large`: it continues after a kill, and refuses a disk that is too small."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What makes the load: the client of the contract, and wrk with its script."""
+"""Tests of the load generators: the contract client, and wrk with its script."""
 
 import http.server
 import json

@@ -1,4 +1,4 @@
-"""docs/performance.md says what the committed results say, and nothing else."""
+"""Tests of docs/performance.md: it says what the committed results say, and nothing else."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Rows, and the medians and ranges that are kept of them."""
+"""Tests of result rows: medians, ranges and rounds."""
 
 import json
 

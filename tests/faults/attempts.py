@@ -1,4 +1,4 @@
-"""One try of one flow: what is done, and what the databases say became of it."""
+"""One try of one flow: runs it, and reads from the databases what it did."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""One step and one fault, tried on many flows at once: each of them is a cell of the table.
+"""Runs one step with one fault for many flows at once: each flow is a cell of the matrix.
 
 The flows are brought to the step, the fault strikes once, ends, and each flow is judged alone: what
 it was answered, how long it took, when it worked again, and what the databases say.

@@ -1,4 +1,4 @@
-"""HTTP as a client speaks it, and what counts as an answer."""
+"""HTTP client of the fault tests, and which responses count as an answer."""
 
 import http.client
 import json

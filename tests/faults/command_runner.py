@@ -1,4 +1,4 @@
-"""manage.py's commands, each in a process of its own that can be killed."""
+"""Runs manage.py commands in processes that can be killed."""
 
 import itertools
 import json

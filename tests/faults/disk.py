@@ -1,4 +1,4 @@
-"""A small disk for PostgreSQL's data, and how it is filled."""
+"""Makes a small disk for PostgreSQL's data, and fills it."""
 
 import os
 import subprocess

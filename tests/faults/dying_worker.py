@@ -1,4 +1,4 @@
-"""A worker that SIGKILL ends in the middle of a job, at one of the statements that the job sends.
+"""A worker that is killed (SIGKILL) at a given statement of a job.
 
     python -m tests.faults.dying_worker migrate_organization 3 7
 

@@ -1,4 +1,4 @@
-"""The faults: each strikes the world, and ends again."""
+"""The faults of the matrix: how each begins and ends."""
 
 import time
 from collections.abc import Mapping

@@ -1,11 +1,10 @@
-"""`make fence-storm`: suspend and resume organizations at random while 8 clients ask 3 processes,
-and count the answers that should not have been given.
+"""`make fence-storm`: suspends and resumes organizations at random under load, and counts leaks.
 
     python -m tests.faults.fence_storm --requests 20000 --seed 7
 
-An answer of 200 to a request that began after a suspension was acknowledged, and before the
-organization was resumed, is a fault. So is anything but 200 for the organization that nobody
-suspends. Exit code 1 if there is a fault.
+Eight clients send requests to three processes. A 200 for a request that began after a suspension
+was acknowledged, and before the organization was resumed, is a fault. So is anything but 200 for
+the organization that nobody suspends. Exit code 1 if there is a fault.
 """
 
 import argparse

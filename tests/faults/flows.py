@@ -1,4 +1,4 @@
-"""Every flow that writes, and which endpoints, pages of the admin and commands it stands for."""
+"""Every flow that writes, with the endpoints, admin pages and commands that it covers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

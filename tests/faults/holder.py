@@ -1,4 +1,4 @@
-"""Superusers' sessions that hold flows up by locks, and what they wait for."""
+"""Superuser sessions that hold a flow with locks, and tell what it waits for."""
 
 import threading
 import time

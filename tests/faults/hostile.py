@@ -1,11 +1,11 @@
-"""`make hostile`: SQL that runs as one organization's role, on a live server, while others work.
+"""`make hostile`: attacks a live server with SQL as one organization's role, while others work.
 
     python -m tests.faults.hostile --requests 1000 --only locks
 
-Each attack is made with the organization's own role and password, as after an injection. While it
-lasts two other organizations send requests. It counts as noticed where one of theirs is answered
-5xx, or their 99th percentile is over three times the quiet one, measured just before. It counts as
-no attack where its own organization did not feel it. Exit code 1 for either.
+Each attack uses the organization's own role and password, as after an SQL injection. Meanwhile two
+other organizations send requests. The attack is noticed if one of these is answered 5xx, or if
+their 99th percentile is more than three times that of a quiet run just before. It does not count as
+an attack if its own organization did not feel it. Exit code 1 in both cases.
 """
 
 import argparse

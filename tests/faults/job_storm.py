@@ -1,10 +1,9 @@
-"""`make job-storm`: end a worker by SIGKILL in the middle of each kind of job, let the next one go
-on, and count what came of it.
+"""`make job-storm`: kills workers in the middle of each kind of job; the next ones must finish it.
 
     python -m tests.faults.job_storm --kills 30 --seed 7
 
-Each worker does what the one before it left, and dies in a job of its own (dying_worker.py). Exit
-code 1 unless every job has ended once, and what it is for is there once.
+Each worker finishes what the one before it left, and dies in a job of its own (dying_worker.py).
+Exit code 1 unless every job has ended once, and its result exists once.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""`make kill-storm`: end the server by SIGKILL at random moments of a storm of sign-ups, start it
-again each time, and count what is left behind.
+"""`make kill-storm`: kills the server at random during sign-ups, and counts what is left half done.
 
     python -m tests.faults.kill_storm --kills 30 --seed 7
 
-Three kinds of kill take turns: gunicorn; gunicorn and PostgreSQL; gunicorn once more while it
-starts and cleans up after the last kill. Exit code 1 if anything is counted that should not be
-there. The seed decides names and moments; what a moment meets is up to the machine.
+Three kinds of kill (SIGKILL) take turns: gunicorn; gunicorn and PostgreSQL; gunicorn once more
+while it starts and cleans up after the last kill. The server is started again each time. Exit code
+1 if anything is counted that should not be there. The seed decides names and moments; what a moment
+meets is up to the machine.
 """
 
 import argparse

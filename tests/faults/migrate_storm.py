@@ -1,10 +1,10 @@
-"""`make migrate-storm`: a run over many organizations is ended by SIGKILL half-way and gone on
-with, while people sign up; and a migration meets bad data in one of them.
+"""`make migrate-storm`: kills a migration of many organizations half-way, and continues it.
 
     python -m tests.faults.migrate_storm --organizations 1000 --parallel 4
 
-Prints what it saw. Exit code 1 if a migration is missing or there twice, if a lock is left, if a
-sign-up failed, or if a run said something else than that.
+Meanwhile people sign up, and one organization has data that a migration fails on. Prints what it
+saw. Exit code 1 if a migration is missing or there twice, if a lock is left, if a sign-up failed,
+or if a run reported something else.
 """
 
 import argparse

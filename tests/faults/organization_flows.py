@@ -1,4 +1,4 @@
-"""What makes, changes and ends organizations."""
+"""Flows that create, change, suspend and delete organizations."""
 
 import secrets
 from collections.abc import Callable

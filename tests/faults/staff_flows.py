@@ -1,4 +1,4 @@
-"""What the platform's staff write about themselves, in the admin."""
+"""Flows of staff users in Django admin."""
 
 import secrets
 from typing import Any

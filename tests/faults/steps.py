@@ -1,4 +1,4 @@
-"""Where in a flow a fault strikes, and how the flow is held there from outside.
+"""The steps of a flow at which a fault strikes, and the locks that hold it there.
 
 No product code knows of this. A superuser's session takes a lock that the flow's next statement
 needs; pg_stat_activity shows when the flow waits for it. A lock on a table of the master lets one

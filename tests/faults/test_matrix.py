@@ -1,6 +1,6 @@
-"""Each fault once for each flow, at one step (`make faults-small`). `make faults` tries all steps.
+"""`make faults-small`: each fault once for each flow, at one step. `make faults` tries all steps.
 
-The plain way to sign up and the spare's take turns.
+The plain sign-up and the one with a spare take turns.
 """
 
 import os

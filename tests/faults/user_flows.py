@@ -1,4 +1,4 @@
-"""What an organization's people write."""
+"""Flows of an organization's own users."""
 
 import secrets
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Where the matrix plays: a RealServer on a small disk of its own, seen with the superuser's eyes.
+"""The server of the fault matrix: a RealServer on a small disk, watched by a superuser.
 
     with World() as world:
         world.ask("POST", "/org/create", {...})

@@ -1,4 +1,4 @@
-"""What every rule of the machine needs: the world, questions to it, and what must always hold."""
+"""Fuzz machine: the base of all rules, with the world, requests to it, and the invariants."""
 
 import time
 import traceback

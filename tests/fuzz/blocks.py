@@ -1,4 +1,4 @@
-"""Rules about blocks: who enters, who leaves, in which order, and what is cut under them."""
+"""Fuzz rules for tenant blocks: entering, leaving, their order, and connections cut inside."""
 
 import gc
 import weakref

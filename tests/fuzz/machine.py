@@ -1,4 +1,4 @@
-"""Rules about rows: reading, writing, streaming, caching, and everything that tries to cross."""
+"""Fuzz rules for rows: reading, writing, streaming, caching, and attempts to cross."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What must be true: whose rows there are, and who is active where. It asks nobody."""
+"""Fuzz model: the expected rows and active organizations, kept without asking the database."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Whatever happens in whichever order, each organization sees its own rows and nobody else's.
+"""Random sequences of operations: each organization sees its own rows and nobody else's.
 
 FUZZ_SEED chooses the order, FUZZ_SECONDS how long it goes on (`make fuzz`), FUZZ_SHRINK=on looks
 for the shortest order that fails.

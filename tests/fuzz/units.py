@@ -1,4 +1,4 @@
-"""What runs code: this thread, threads that stay alive, and async tasks of one event loop.
+"""Fuzz units: this thread, long-lived threads, and async tasks of one event loop, which run code.
 
 Each does one thing at a time, when it is told to, so that a sequence of steps can be repeated.
 """

@@ -1,4 +1,4 @@
-"""The code that runs in the units: ordinary tenant code, and some that should not be written."""
+"""Code that the fuzz units run: ordinary tenant code, and some that nobody should write."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes up from the server's own schema, as different people."""
+"""Random requests that schemathesis makes from the server's own schema, as different users."""
 
 import secrets
 import time

@@ -1,4 +1,4 @@
-"""The product as it is served: gunicorn in a process of its own, asked over HTTP."""
+"""Starts the product on gunicorn in a process of its own, and sends requests to it."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""Unreachable databases: a 503 for those who need them and nobody else, and a readable log."""
+"""Unreachable databases: 503 only for those who need them, and a readable log."""
 
 import logging
 import re

@@ -1,6 +1,6 @@
-"""Invalid bodies and credentials at every endpoint: refused in the one shape, and never a 500.
+"""Invalid bodies and credentials at every endpoint: refused in one error format, and never a 500.
 
-In this process; tests/http/test_hostile_paths.py has what the wire adds.
+In this process; tests/http/test_hostile_paths.py has what needs a real connection.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A hostile organization on a server of four threads: the others notice nothing."""
+"""A hostile organization on a server with four threads: the others notice nothing."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Hostile requests over the wire: paths, queries, hosts, framing, and what is no HTTP."""
+"""Hostile requests over the wire: paths, queries, hosts, framing, and bytes that are not HTTP."""
 
 from django.test import Client
 

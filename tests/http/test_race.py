@@ -1,4 +1,4 @@
-"""Many sign-ups for one name at the same moment."""
+"""Many sign-ups for the same name at once."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""/openapi.json: a valid schema with examples and errors of every operation."""
+"""Tests of /openapi.json: a valid schema with examples and errors for every operation."""
 
 from collections import Counter
 from collections.abc import Iterator

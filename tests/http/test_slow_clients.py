@@ -1,4 +1,4 @@
-"""Slow clients at a server of one thread: the others are served."""
+"""Slow clients of a server with one thread: the others are served."""
 
 import http.client
 import socket

@@ -1,4 +1,4 @@
-"""The project's paths, and views as a tenant app's developer may write them."""
+"""Test URLs: the project's paths, and views that a tenant app's developer could write."""
 
 from collections.abc import Iterator
 

@@ -1,5 +1,4 @@
-"""What several tests of the master side need: threads that start together, manage.py in a process
-of its own, and a look at the server."""
+"""Helpers of tests of the master: threads started together, manage.py processes, server queries."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""Models with a relation of each kind, whose tables are there for a module of tests."""
+"""Test models with a relation of each kind, whose tables exist for a module of tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

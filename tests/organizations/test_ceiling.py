@@ -1,4 +1,4 @@
-"""ORG_MAX_ORGANIZATIONS: no more organizations than the disk is meant for."""
+"""ORG_MAX_ORGANIZATIONS: the limit on the number of organizations."""
 
 from django.test import Client
 from pytest_django import Settings

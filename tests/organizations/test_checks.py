@@ -1,4 +1,4 @@
-"""The system checks of what the walls rest on outside the code, under conditions made for real."""
+"""System checks of the server, its roles and limits, and mails, under real conditions."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Many at once: one wins, the others are told so, and nothing is left half made."""
+"""Concurrent sign-ups and deletions: one wins, the others are told, nothing is half done."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Counters in the master database. What Redis has to do too is in tests/redis."""
+"""Counters in the master database. tests/redis tests those in Redis."""
 
 from datetime import timedelta
 

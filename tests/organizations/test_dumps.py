@@ -1,4 +1,4 @@
-"""An organization's dump is its owner's code: how it is taken and restored."""
+"""Dumps of an organization contain its owner's code: how to take and restore them safely."""
 
 import os
 import subprocess

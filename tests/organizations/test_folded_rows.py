@@ -1,4 +1,4 @@
-"""Organizations and users of before ı was an i: each is found, also where two have become one."""
+"""Rows from before names and addresses folded ı to i: found, even where two have become one."""
 
 import hashlib
 import secrets

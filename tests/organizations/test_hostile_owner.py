@@ -1,4 +1,4 @@
-"""An owner that means harm: what SQL does as one organization's role holds up nobody else."""
+"""A hostile owner: SQL as one organization's role does not block deletions, templates or others."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress

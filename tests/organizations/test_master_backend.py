@@ -1,4 +1,4 @@
-"""The master's connection: whether it lives is seen without asking."""
+"""The master's connection: detects a lost connection without a query."""
 
 import pytest
 from django.db import Error as DatabaseError

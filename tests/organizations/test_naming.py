@@ -1,4 +1,4 @@
-"""From what was typed to slugs and database names."""
+"""Names: keys, slugs and database names."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What docs/security.md lists as common to all organizations of a server, and what it does not."""
+"""Shared by all organizations of a server: what docs/security.md lists, and nothing else."""
 
 import psycopg
 import pytest

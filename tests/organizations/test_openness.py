@@ -1,4 +1,4 @@
-"""What strangers may do: sign up (ORG_SIGNUP) and look organizations up (ORG_PUBLIC_LOOKUP)."""
+"""ORG_SIGNUP and ORG_PUBLIC_LOOKUP: what strangers may do."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

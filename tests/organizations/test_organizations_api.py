@@ -1,4 +1,4 @@
-"""/api/v1/organizations/ for staff, and /api/v1/organization/ for an organization's own people."""
+"""/api/v1/organizations/ for staff, and /api/v1/organization/ for an organization's own users."""
 
 from typing import Any
 

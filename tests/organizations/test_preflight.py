@@ -1,4 +1,4 @@
-"""What is wrong with the database settings, in one sentence each."""
+"""Wrong database settings, explained in one sentence each."""
 
 import socket
 from collections.abc import Callable, Iterator

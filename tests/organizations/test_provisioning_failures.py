@@ -1,4 +1,4 @@
-"""Sign-ups that fail at each step, for real: nothing is left, and the name can be used again."""
+"""Sign-ups that fail at each step, for real: nothing is left, and the name is free again."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Two at work on one organization, met at the very moment between two statements."""
+"""Races between two processes on one organization, at exact moments between two statements."""
 
 import threading
 from typing import Any

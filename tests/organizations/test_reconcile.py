@@ -1,4 +1,4 @@
-"""Putting in order what processes left that died."""
+"""Reconciling: undoes sign-ups and finishes deletions of processes that died."""
 
 import pytest
 from psycopg import sql

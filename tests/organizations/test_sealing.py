@@ -1,4 +1,4 @@
-"""What is stored to reach an organization's database, and how its key is changed."""
+"""Sealed database passwords, and rotation of their keys."""
 
 import pytest
 from cryptography.fernet import Fernet

@@ -1,4 +1,4 @@
-"""What a superuser runs once on the server."""
+"""The SQL that a superuser runs once on the server."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What can be done with organizations: signing up, ending, suspending."""
+"""Lifecycle services: signing up, suspending, resuming and deleting organizations."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""The system checks of the settings that face the world."""
+"""System checks of public settings."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What staff may do is what Django's permissions say: over the API, and in Django admin."""
+"""Staff permissions are Django's, over the API and in Django admin."""
 
 import secrets
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What PostgreSQL itself enforces: an organization's role reaches its own database and no other."""
+"""PostgreSQL's own rights: an organization's role reaches its own database and no other."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Reads the settings again under a given environment, in this process."""
+"""Loads the settings again with a given environment, in this process."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""The project's paths, and views as a team may write them that has looked at no value itself."""
+"""Test URLs: views of a team that checks no value before it writes it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the database refuses that no view has looked at: the request's fault, a race, or a bug."""
+"""Values that only the database refuses: the request's fault, a race, or a bug."""
 
 import logging
 from collections.abc import Iterator

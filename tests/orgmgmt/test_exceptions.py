@@ -1,4 +1,4 @@
-"""From what was raised to what is answered, where HTTP cannot be made to raise it."""
+"""The exception handler: from an error to its HTTP answer, for errors that HTTP cannot cause."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A thread serves many requests, and nothing that one activates is left for the next."""
+"""Each request gets a fresh context: nothing stays active in its thread afterwards."""
 
 import contextvars
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What every answer tells the browser to refuse; asked of every endpoint there is."""
+"""Security headers of every endpoint's answers."""
 
 import re
 from collections.abc import Iterator

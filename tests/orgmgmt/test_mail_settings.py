@@ -1,4 +1,4 @@
-"""EMAIL_URL and PUBLIC_URL, right and wrong."""
+"""The settings EMAIL_URL and PUBLIC_URL, right and wrong."""
 
 import pytest
 

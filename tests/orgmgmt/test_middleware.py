@@ -1,4 +1,4 @@
-"""The edge: what a path becomes, and what is refused before any view."""
+"""EdgeMiddleware: paths that are normalised, and requests refused before any view."""
 
 import json
 from io import BytesIO

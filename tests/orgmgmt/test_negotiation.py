@@ -1,4 +1,4 @@
-"""What an Accept header brings: JSON for a program, below /api/ a page for a browser, no 406."""
+"""The Accept header: JSON for a program, a page for a browser below /api/, and never a 406."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whose act a request's entries are, and by which id it is found in trail and log."""
+"""Request origin: the user, address and request id in audit entries and log lines."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""A request that shows all it needs in its token or its body passes by what pages need."""
+"""Sessions and CSRF of pages: a request with a token skips them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""make run and its worker, as processes: how they begin and how they end."""
+"""`make run` and its worker as processes: how they start and stop."""
 
 import os
 import signal

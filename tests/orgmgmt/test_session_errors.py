@@ -1,4 +1,4 @@
-"""Staff's session that the database does not let be saved."""
+"""A staff session that the database refuses to save: 503."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

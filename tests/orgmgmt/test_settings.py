@@ -1,4 +1,4 @@
-"""What the environment can say: where settings come from, and how a wrong one stops the start."""
+"""Settings from the environment: where they are read, and how a wrong one stops the start."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""deploy/haproxy.cfg, as it stands but for its ports, before two servers of one process each."""
+"""deploy/haproxy.cfg with other ports, in front of two servers of one process each."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""A Redis of Debian's, in a temporary folder, for as long as the tests run."""
+"""Fixture: Debian's Redis in a temporary folder, for the whole run."""
 
 import shutil
 import socket

@@ -1,4 +1,4 @@
-"""Counters in Redis (CACHE_URL) do what those in the master database do."""
+"""Counters in Redis (CACHE_URL) behave like those in the master database."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

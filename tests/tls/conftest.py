@@ -1,7 +1,7 @@
-"""A PostgreSQL that speaks TLS: Debian's, in a temporary folder, with certificates of its own.
+"""Fixture: Debian's PostgreSQL with TLS and its own certificates, in a temporary folder.
 
-The wheel that all other tests run on was built without TLS. Debian's may be older than what the
-application accepts; what TLS does is the same there.
+The wheel that all other tests use is built without TLS. Debian's version may be older than the
+application accepts; TLS works the same there.
 """
 
 import datetime

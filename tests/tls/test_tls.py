@@ -1,4 +1,4 @@
-"""TLS between the application and its PostgreSQL, each time with settings of its own."""
+"""TLS between the application and its PostgreSQL, with each kind of settings."""
 
 import json
 import sys

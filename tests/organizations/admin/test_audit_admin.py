@@ -1,4 +1,4 @@
-"""The staff's pages of the audit trail: to be read and taken along, never changed."""
+"""Django admin: the audit trail can be read and exported, never changed."""
 
 import csv
 import io

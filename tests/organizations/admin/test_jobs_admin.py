@@ -1,4 +1,4 @@
-"""The staff's pages of jobs: seen, cancelled and retried, and nothing else."""
+"""Django admin: jobs can be seen, cancelled and retried, and nothing else."""
 
 import re
 import secrets

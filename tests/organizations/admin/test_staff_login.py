@@ -1,4 +1,4 @@
-"""The login page of Django admin, whose limits are those of every login."""
+"""Django admin's login page has the rate limits of every login."""
 
 import secrets
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Each act leaves its entry: who, what, which organization, when, from where, in which request."""
+"""Audit entries of each action: who, what, which organization, when, from where, which request."""
 
 import ast
 import json

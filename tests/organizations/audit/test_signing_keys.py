@@ -1,4 +1,4 @@
-"""A change of the keys that sign tokens, which are the environment's, is told at the next start."""
+"""A change of the JWT signing keys in the environment is recorded at the next start."""
 
 from django.core.management import call_command
 from pytest_django import Settings

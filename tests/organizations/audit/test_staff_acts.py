@@ -1,4 +1,4 @@
-"""What staff and operators do leaves its entry, in Django admin and at a terminal too."""
+"""Audit entries of staff and operators, in Django admin and from commands."""
 
 import json
 import secrets

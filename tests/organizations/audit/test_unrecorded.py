@@ -1,4 +1,4 @@
-"""What cannot be recorded is not done."""
+"""An action whose audit entry cannot be written is not done."""
 
 import secrets
 from collections.abc import Callable

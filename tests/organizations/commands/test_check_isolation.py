@@ -1,4 +1,4 @@
-"""`manage.py check_isolation`, with a few attempts. isolation/test_catalogue.py tries all."""
+"""`manage.py check_isolation` with a few attempts. isolation/test_catalogue.py runs all."""
 
 import json
 import re

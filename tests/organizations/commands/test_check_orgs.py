@@ -1,4 +1,4 @@
-"""manage.py check_orgs"""
+"""`manage.py check_orgs`: finds and repairs what differs between the master and the server."""
 
 import io
 import json

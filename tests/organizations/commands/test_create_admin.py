@@ -1,4 +1,4 @@
-"""manage.py create_admin"""
+"""`manage.py create_admin`: adds an admin, or makes an existing user one."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""manage.py list_orgs"""
+"""`manage.py list_orgs`: lists and finds organizations, also as JSON."""
 
 import io
 import json

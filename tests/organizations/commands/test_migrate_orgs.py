@@ -1,4 +1,4 @@
-"""manage.py migrate_orgs"""
+"""`manage.py migrate_orgs`: migrates outdated organizations, all or the named ones."""
 
 import io
 import re

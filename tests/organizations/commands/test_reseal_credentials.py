@@ -1,4 +1,4 @@
-"""manage.py reseal_credentials"""
+"""`manage.py reseal_credentials`: re-encrypts stored passwords with the newest key."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""manage.py reset_credentials, and how wrong keys are told before they are lost."""
+"""`manage.py reset_credentials`: new passwords after a lost key, and a warning of wrong keys."""
 
 from collections.abc import Callable
 

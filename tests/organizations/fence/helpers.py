@@ -1,4 +1,4 @@
-"""Changes of a route, and what they leave of an organization's sessions."""
+"""Helpers of the fence tests: changes of a route, and the organization's open sessions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The fence's mark on the organization's row, and the sessions that it ends."""
+"""The fence's mark on an organization's row, and the sessions that it ends."""
 
 import threading
 import time

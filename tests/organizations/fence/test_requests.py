@@ -1,4 +1,4 @@
-"""The fence, as requests meet it: a change counts at once, although kept connections ask nobody."""
+"""The fence over HTTP: a change counts at once, although kept connections do not ask the master."""
 
 import threading
 import time

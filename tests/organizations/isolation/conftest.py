@@ -1,4 +1,4 @@
-"""Two throw-away organizations for a whole module of tests, as the command makes them."""
+"""Fixture: two throw-away organizations for a module, made as check_isolation makes them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

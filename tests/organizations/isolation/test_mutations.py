@@ -1,4 +1,4 @@
-"""Red when broken: each wall is taken out, one after another, and an attempt gets through.
+"""Isolation attempts get through when their wall is removed, one wall after the other.
 
 That each of these attempts is refused while the walls stand, test_catalogue.py and
 test_relations.py show. Were it refused for another reason than its wall, it would be refused with

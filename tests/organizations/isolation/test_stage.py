@@ -1,4 +1,4 @@
-"""The throw-away organizations: recognised, watched, removed, and never anybody else's."""
+"""The throw-away organizations of check_isolation: recognised, watched, and removed."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Jobs, done in the test's own process."""
+"""Helpers of the job tests: run jobs in the test's own process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Jobs are asked for, whatever an organization does with the server's queue of notifications."""
+"""Jobs are enqueued even if an organization fills the server's notification queue."""
 
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""A worker outlives its connections to the master."""
+"""A worker survives the loss of its connections to the master."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""202: what is answered at once, and what a worker makes of it."""
+"""Sign-ups as background jobs: the 202 answer, and what a worker makes of it."""
 
 from datetime import timedelta
 from typing import Any

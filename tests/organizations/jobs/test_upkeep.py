@@ -1,4 +1,4 @@
-"""Clean-up, and what commands hand to the workers."""
+"""Clean-up jobs, `manage.py prune`, and commands that enqueue their work."""
 
 from datetime import timedelta
 from io import StringIO

@@ -1,4 +1,4 @@
-"""What workers do with jobs: in order, again, and after a worker that died."""
+"""Workers: order, retries, progress, cancelling, and jobs of a killed worker."""
 
 import os
 import signal

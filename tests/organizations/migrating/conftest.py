@@ -1,4 +1,4 @@
-"""Four organizations, and code that has more migrations than they."""
+"""Fixture: four organizations, and code with more migrations than they have."""
 
 import secrets
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Which word of the command is what."""
+"""Arguments of `manage.py migrate_orgs`: apps, organizations, canaries."""
 
 import pytest
 

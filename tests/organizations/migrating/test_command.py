@@ -1,4 +1,4 @@
-"""What a person sees of manage.py migrate_orgs."""
+"""Output and questions of `manage.py migrate_orgs`."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Migrations that are in no transaction: indexes made CONCURRENTLY, and what stops half-way."""
+"""Non-atomic migrations: indexes made CONCURRENTLY, and runs that stop half-way."""
 
 import time
 from collections.abc import Iterator

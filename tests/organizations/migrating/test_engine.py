@@ -1,4 +1,4 @@
-"""One engine for many databases: what it keeps, its limits, its tries, and who hears of it."""
+"""The migration engine: caching, limits, retries and signals."""
 
 import gc
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The engine and Django's executor make the same schema, migration by migration, both ways."""
+"""The engine makes the same schema as Django's executor, migration by migration, both ways."""
 
 import secrets
 import subprocess

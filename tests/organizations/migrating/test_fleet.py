@@ -1,4 +1,4 @@
-"""Many organizations brought to one target."""
+"""Migrating many organizations to one target."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,5 +1,7 @@
-"""What Django's own `migrate` looks at first: whether there is one newest migration of each app,
-and whether a database can have come to what it has."""
+"""Checks before a migration: conflicting or incoherent migrations, and inconsistent histories.
+
+Django's own `migrate` checks the same first.
+"""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Templates and spare databases that are gone again after the test."""
+"""Fixtures: templates and spare databases, removed after the test."""
 
 from collections.abc import Iterator
 from pathlib import Path

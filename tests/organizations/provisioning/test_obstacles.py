@@ -1,4 +1,4 @@
-"""What a copy of the template would lose or share: found, said once, and not copied."""
+"""Template obstacles: what a copy would lose or share is found and reported, and not copied."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

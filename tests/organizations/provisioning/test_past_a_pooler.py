@@ -1,4 +1,4 @@
-"""With MASTER_DB_DIRECT_URL set, what makes databases asks no pooler for them."""
+"""MASTER_DB_DIRECT_URL: databases are made without the pooler."""
 
 from collections.abc import Iterator
 

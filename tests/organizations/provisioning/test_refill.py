@@ -1,4 +1,4 @@
-"""The process that makes databases ahead: killed at any step, stopped, and without a server."""
+"""The process that makes spare databases: killed at any step, stopped, and without a server."""
 
 import io
 import os

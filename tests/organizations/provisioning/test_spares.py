@@ -1,4 +1,4 @@
-"""Databases made ahead: each is taken once, and by nobody else, or not at all."""
+"""Spare databases: each is taken once, or not at all."""
 
 from typing import Any
 

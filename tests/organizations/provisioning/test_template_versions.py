@@ -1,4 +1,4 @@
-"""Templates of other code than this, and those that are half built."""
+"""Templates of other code versions, and half-built ones."""
 
 import threading
 from datetime import timedelta

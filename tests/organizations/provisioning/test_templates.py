@@ -1,4 +1,4 @@
-"""The database that others are copied from: built once, never in a sign-up's way."""
+"""The template database: built once, and never delays a sign-up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

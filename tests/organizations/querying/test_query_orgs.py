@@ -1,4 +1,4 @@
-"""manage.py query_orgs"""
+"""`manage.py query_orgs`: one read-only statement in many organizations."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""A server of its own, whose master is dumped and restored by PostgreSQL's programs."""
+"""A server of its own whose master is dumped and restored with PostgreSQL's programs."""
 
 import json
 import subprocess

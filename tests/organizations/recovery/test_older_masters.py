@@ -1,4 +1,4 @@
-"""What a master that is older than its server does to databases under the names of its rows."""
+"""A master that is older than its server: which databases it adopts, and which it leaves alone."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Two people with one primary key, one in alpha and one in beta; and a look at the server."""
+"""Fixtures: two users with the same primary key, one in alpha and one in beta; server queries."""
 
 import secrets
 import time

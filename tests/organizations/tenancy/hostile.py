@@ -1,4 +1,4 @@
-"""What SQL that runs as an organization's role can do to its own database."""
+"""SQL that an organization's role can run to harm its own database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

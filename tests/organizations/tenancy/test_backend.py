@@ -1,4 +1,4 @@
-"""The wall after the router: what names an alias itself gets no cursor outside of its block."""
+"""The database backend: no cursor on an organization's alias outside its block."""
 
 import _thread
 import socket

@@ -1,4 +1,4 @@
-"""manage.py check finds what would lead from an organization's database to the master."""
+"""System checks find code that would lead from an organization's database to the master."""
 
 from collections.abc import Callable, Iterator
 

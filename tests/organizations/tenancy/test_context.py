@@ -1,4 +1,4 @@
-"""Who is active: blocks, decorators, generators, and the marks they leave on keys and log lines."""
+"""The active organization: blocks, decorators, generators, cache keys and log lines."""
 
 import dataclasses
 import gc

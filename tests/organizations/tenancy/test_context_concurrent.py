@@ -1,4 +1,4 @@
-"""The active organization is the thread's and the task's own."""
+"""The active organization belongs to its thread and task."""
 
 import asyncio
 import threading

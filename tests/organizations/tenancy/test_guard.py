@@ -1,4 +1,4 @@
-"""What an organization's database answers: in time, bounded, or not at all."""
+"""The guard on an organization's database: answers in time and in bounded size, or not at all."""
 
 import resource
 import threading

@@ -1,4 +1,4 @@
-"""What was fetched for one organization and kept: by a class, a module, a cache."""
+"""Rows of one organization kept in a class, a module or a cache: refused in another."""
 
 import asyncio
 import pickle

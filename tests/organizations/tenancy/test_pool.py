@@ -1,4 +1,4 @@
-"""Open connections: kept for the next block, shared by threads, never more than the ceiling."""
+"""The connection pool: connections are reused, shared by threads, and never above the ceiling."""
 
 import gc
 import itertools

@@ -1,4 +1,4 @@
-"""What comes back to the pool: from threads without a block, from races, and as new."""
+"""Returning connections to the pool: from threads without a block, in races, and reset to new."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Aliases of this process: bounded, pinned while in use, and built again when next needed."""
+"""The registry of aliases: bounded, pinned while in use, and built again when needed."""
 
 import contextvars
 import threading

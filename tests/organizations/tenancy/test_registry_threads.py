@@ -1,4 +1,4 @@
-"""The registry under many threads, and under the garbage collector."""
+"""The registry of aliases under many threads, and under the garbage collector."""
 
 import gc
 import random

@@ -1,4 +1,4 @@
-"""Where queries go, and what the router refuses."""
+"""The router: which database a query goes to, and what is refused."""
 
 import pickle
 import uuid

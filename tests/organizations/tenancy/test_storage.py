@@ -1,4 +1,4 @@
-"""Each organization's files are its own, by whatever name they are asked for."""
+"""File storage: each organization has its own files, whatever name is asked for."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Iterables that are stepped through after the block that made them has ended."""
+"""Streaming responses: iterables that continue after their block has ended."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Embedded PostgreSQLs, in folders of their own, once for all tests of this folder."""
+"""Fixtures: embedded PostgreSQL servers in folders of their own, once for this folder's tests."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""What the tests of the embedded PostgreSQL share. Needs no Django."""
+"""Helpers of the embedded PostgreSQL tests. Needs no Django."""
 
 import os
 import subprocess

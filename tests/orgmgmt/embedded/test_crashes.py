@@ -1,4 +1,4 @@
-"""Servers and starts that were killed, fail or are refused."""
+"""Embedded PostgreSQL: killed servers, killed starts, and starts that fail or are refused."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a server offers once it is made, and what it asks for before."""
+"""Embedded PostgreSQL: the first start, its roles and settings."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Who gets at a server and its passwords."""
+"""Embedded PostgreSQL: who can connect to it or read its passwords."""
 
 import os
 import stat
