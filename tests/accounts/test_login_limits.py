@@ -86,7 +86,7 @@ def test_log_ins_from_one_address_are_limited(alpha: Company, throttles: Setting
     assert attempt(alpha.name, alpha.email, PASSWORD, REMOTE_ADDR="192.0.2.10").status_code == 200
 
 
-def test_log_ins_to_one_account_are_limited_over_all_addresses(
+def test_logins_to_one_account_are_limited_over_all_addresses(
     alpha: Company, beta: Company, throttles: Settings
 ) -> None:
     throttles.THROTTLE_LOGIN_ACCOUNT = "2/min"
@@ -232,7 +232,7 @@ def test_of_twenty_attempts_at_once_during_delays_one_is_made(
     assert sorted(answers) == [401] + [429] * 19
 
 
-def test_at_most_the_free_failures_and_one_more_are_tried_at_once(throttles: Settings) -> None:
+def test_at_most_one_more_than_the_free_failures_run_at_once(throttles: Settings) -> None:
     counted: Any = caches["throttles"]
 
     def reserve() -> bool:

@@ -108,7 +108,7 @@ def test_others_are_deleted_and_reconciled_whatever_an_owner_does(
     assert leftovers(superuser) == (set(), set())
 
 
-def test_a_killed_deletion_leaves_no_membership_in_another_organizations_role(
+def test_a_killed_deletion_leaves_no_membership_in_another_role(
     company: Callable[..., Company], superuser: Superuser
 ) -> None:
     mallory, victim = (company().organization for _ in range(2))
@@ -182,7 +182,7 @@ def test_a_database_that_cannot_be_dropped_leaves_all_else_alone(
     assert leftovers(superuser) == (set(), set())
 
 
-def test_a_template_that_cannot_be_dropped_keeps_no_new_one_from_being_built(
+def test_a_template_that_cannot_be_dropped_does_not_block_a_new_one(
     company: Callable[..., Company], superuser: Superuser
 ) -> None:
     company()
@@ -199,7 +199,7 @@ def test_a_template_that_cannot_be_dropped_keeps_no_new_one_from_being_built(
     assert not Template.objects.filter(pk=old.pk).exists()
 
 
-def test_what_an_owner_sets_keeps_the_application_neither_out_nor_from_writing(
+def test_an_owners_settings_cannot_lock_the_application_out(
     company: Callable[..., Company], client: Client
 ) -> None:
     made = company()

@@ -75,7 +75,7 @@ REFUSED = [
 ]
 
 
-def test_what_is_common_to_all_is_seen_and_touched_and_the_rest_is_refused(
+def test_shared_things_can_be_touched_and_the_rest_is_refused(
     alpha: Company, beta: Company
 ) -> None:
     names = {

@@ -104,7 +104,7 @@ def test_a_migration_that_fails_leaves_nothing(
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
-def test_what_a_migration_may_not_do_is_not_told_as_a_missing_right_of_the_application(
+def test_a_forbidden_statement_in_a_migration_is_not_blamed_on_createdb(
     migration: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     migration("SELECT pg_read_file('postgresql.conf')")
@@ -155,7 +155,7 @@ def cut(
         assert not failures, failures
 
 
-def test_a_session_with_the_master_that_is_cut_in_mid_step_leaves_nothing(
+def test_cutting_the_masters_session_leaves_nothing(
     superuser: Superuser,
 ) -> None:
     waiting = (
@@ -174,7 +174,7 @@ def test_a_session_with_the_master_that_is_cut_in_mid_step_leaves_nothing(
 
 
 @pytest.mark.parametrize("step", ["schema", "admin"])
-def test_a_session_with_the_new_database_that_is_cut_in_mid_step_leaves_nothing(
+def test_cutting_the_new_databases_session_leaves_nothing(
     superuser: Superuser, migration: Callable[[str], None], settings: Settings, step: str
 ) -> None:
     migration(

@@ -110,7 +110,7 @@ def test_one_that_is_in_order_is_left_alone(alpha: Company) -> None:
         assert User.objects.count() == 1
 
 
-def test_one_that_cannot_be_undone_does_not_keep_the_others_waiting(superuser: Superuser) -> None:
+def test_one_that_cannot_be_undone_does_not_block_the_others(superuser: Superuser) -> None:
     """A superuser took the application's power over the first one's role."""
     stuck, other = half_made("Stuck Ltd"), half_made("Other Ltd")
     role = sql.Identifier(stuck.role_name)
@@ -141,7 +141,7 @@ def test_a_role_that_cannot_go_stays_without_its_login(superuser: Superuser) -> 
         superuser.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
-def test_a_process_that_lost_its_row_to_reconcile_cannot_open_it_any_more() -> None:
+def test_a_sign_up_that_reconcile_undid_cannot_be_activated() -> None:
     row = half_made("Late Ltd")
     lifecycle.reconcile_organizations()
     with (

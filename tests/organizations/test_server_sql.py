@@ -131,7 +131,7 @@ def test_the_applications_role_cannot_change_the_trail() -> None:
 
 
 @pytest.mark.usefixtures("fresh")
-def test_a_trail_that_is_half_migrated_is_handed_over_by_the_next_migration() -> None:
+def test_the_next_migration_hands_a_half_migrated_trail_over() -> None:
     migrate("organizations", "0002")
     run_statements()
     migrate()
@@ -159,7 +159,7 @@ def test_the_statements_set_what_else_they_are_for(superuser: Superuser) -> None
 
 
 @pytest.mark.usefixtures("fresh")
-def test_psql_runs_what_the_command_prints_and_the_command_asks_no_server() -> None:
+def test_psql_runs_the_printed_sql_and_printing_needs_no_server() -> None:
     printed = manage("server_sql", MASTER_DB_HOST="127.0.0.1", MASTER_DB_PORT="1", **ENVIRONMENT)
     assert printed.returncode == 0, printed.stderr
     parameters = SERVER.superuser_parameters()

@@ -68,7 +68,7 @@ def test_staff_list_and_create_organizations_by_their_permissions(
             assert answer.status_code == write, (permissions, answer.content)
 
 
-def test_a_look_up_that_is_closed_to_strangers_is_closed_to_staff_without_the_permission(
+def test_a_closed_lookup_is_open_to_staff_with_the_permission_only(
     alpha: Company, hire: Hire, settings: Settings
 ) -> None:
     settings.ORG_PUBLIC_LOOKUP = "off"

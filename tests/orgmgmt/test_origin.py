@@ -101,7 +101,7 @@ def test_a_streamed_body_is_the_same_persons_act_step_by_step() -> None:
     assert {each.request_id for each in seen} == {response["X-Request-ID"]}
 
 
-def test_an_asynchronous_body_too() -> None:
+def test_an_asynchronous_body_is_the_same_persons_act_too() -> None:
     seen: list[Origin] = []
 
     async def body() -> AsyncIterator[bytes]:

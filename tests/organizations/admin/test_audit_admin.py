@@ -149,7 +149,7 @@ def test_a_cell_that_a_spreadsheet_would_run_is_made_harmless(
 
 
 @pytest.mark.usefixtures("entries", "hostile")
-def test_nor_is_there_one_where_cells_are_divided_by_something_else_than_a_comma(
+def test_no_exported_cell_is_a_formula_whatever_separates_cells(
     staff_client: Client, alpha: Company, mark: str
 ) -> None:
     """A spreadsheet set to German divides them by semicolons, whatever stands in quotes."""

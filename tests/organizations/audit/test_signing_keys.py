@@ -14,7 +14,7 @@ def told() -> list[object]:
     return [entry.facts for entry in entries]
 
 
-def test_each_change_of_the_keys_is_told_once_and_by_their_ids(settings: Settings) -> None:
+def test_each_key_change_is_recorded_once_with_key_ids(settings: Settings) -> None:
     settings.SIGNING_KEYS = [OLD]
     call_command("prepare_start")
     before = told()

@@ -116,7 +116,7 @@ def test_a_named_one_is_listed_with_its_size_and_connections(one: Organization) 
     assert summary.startswith("1 organization, ")
 
 
-def test_one_that_does_not_exist_is_said() -> None:
+def test_an_unknown_organization_is_reported() -> None:
     assert run("Nobody Ltd")[1].startswith("There is no organization called 'Nobody Ltd'")
 
 

@@ -118,7 +118,7 @@ def test_a_router_that_falls_back_is_found(try_: Try, monkeypatch: Patch) -> Non
     assert "refused" not in outcomes(try_, "A query while no organization is active")
 
 
-def test_a_login_that_is_looked_up_without_comparing_the_claim_is_found(
+def test_a_login_found_without_comparing_the_organization_is_detected(
     try_: Try, monkeypatch: Patch
 ) -> None:
     name = "A's credential used inside B, which has a login with the same id"

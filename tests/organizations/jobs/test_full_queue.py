@@ -31,7 +31,7 @@ def full_queue(alpha: Company, superuser: Superuser) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("full_queue")
-def test_with_the_servers_queue_full_of_one_organizations_noise_jobs_are_asked_for_and_done(
+def test_jobs_work_while_one_organization_fills_the_notification_queue(
     beta: Company,
 ) -> None:
     assert ask(beta, beta.email).status_code == 202

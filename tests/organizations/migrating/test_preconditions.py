@@ -96,7 +96,7 @@ def test_incoherent_migrations_are_reported_before_anything_is_changed(
 
 
 @pytest.mark.parametrize("broken", ["a hole"], indirect=True)
-def test_the_server_starts_all_the_same_and_check_says_what_to_do(
+def test_the_server_still_starts_and_check_says_what_to_do(
     broken: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     staff = set(Staff.objects.values_list("pk", flat=True))

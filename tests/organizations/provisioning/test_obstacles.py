@@ -116,9 +116,7 @@ def test_the_projects_own_migrations_are_copied() -> None:
         assert created.report.path == "template"
 
 
-def test_each_thing_that_a_copy_would_lose_or_share_is_found_with_its_migration(
-    code: Code, superuser: Superuser
-) -> None:
+def test_each_obstacle_is_found_with_its_migration(code: Code, superuser: Superuser) -> None:
     code.add(*(statement for statement, _ in OBSTACLES))
     found = {each.migration: each.what for each in build()}
     for number, (_, what) in enumerate(OBSTACLES, start=2):
@@ -193,7 +191,7 @@ def test_build_template_says_why_there_is_none(
     assert "each organization is migrated by itself" in said
 
 
-def test_check_orgs_finds_those_that_an_earlier_template_gave_the_same_values(
+def test_check_orgs_finds_organizations_that_share_a_templates_values(
     code: Code, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code.add(

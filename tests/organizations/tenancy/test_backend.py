@@ -105,7 +105,7 @@ def mute_server(tmp_path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-def test_a_log_in_that_is_interrupted_leaves_no_half_of_a_connection(
+def test_an_interrupted_connect_leaves_no_half_open_connection(
     known: str, alpha: Company, mute_server: socket.socket, tmp_path: Path
 ) -> None:
     """A backend in the middle of a login keeps every DROP DATABASE of the server waiting."""

@@ -203,7 +203,7 @@ def test_a_connection_left_by_a_task_does_not_outlive_new_settings(alpha: Compan
     run_async(main)
 
 
-def test_a_connection_of_old_settings_is_not_reopened_by_the_end_of_a_request(
+def test_the_end_of_a_request_does_not_reopen_an_outdated_connection(
     alpha: Company,
 ) -> None:
     def visit() -> None:

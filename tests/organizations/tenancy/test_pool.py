@@ -127,7 +127,7 @@ def test_with_all_in_use_a_block_waits_for_the_next_that_is_free(
     assert pool.shared.open == 1
 
 
-def test_one_that_waits_for_the_same_organization_is_handed_the_connection(
+def test_a_thread_waiting_for_the_organization_gets_the_connection(
     alpha: Company, settings: Settings
 ) -> None:
     settings.ORG_MAX_CONNECTIONS = 1
@@ -147,7 +147,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_waiting_in_vain_ends_with_try_again(several: list[Company], settings: Settings) -> None:
+def test_waiting_too_long_ends_with_try_again(several: list[Company], settings: Settings) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05
     with tenancy.override(several[0].tenant):
         User.objects.get()
@@ -192,7 +192,7 @@ def test_a_connection_that_the_server_ended_is_not_handed_out(
     assert pool.shared.open == 1, "the dead one is counted"
 
 
-def test_several_dead_ones_are_passed_over(alpha: Company, superuser: Superuser) -> None:
+def test_several_dead_connections_are_skipped(alpha: Company, superuser: Superuser) -> None:
     together = threading.Barrier(3)
 
     def hold() -> int:
@@ -315,7 +315,7 @@ def test_a_lower_ceiling_closes_what_is_above_it(
     assert pool.shared.open == 2
 
 
-def test_a_connect_that_fails_leaves_its_room_and_its_organizations_thread(
+def test_a_failed_connect_frees_its_slot_and_its_thread(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05

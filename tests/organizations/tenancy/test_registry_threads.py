@@ -112,7 +112,7 @@ class ManyMore:
         return self.real.connection_settings(tenant)
 
 
-def test_threads_register_evict_and_query_while_others_walk_the_connections(
+def test_threads_register_evict_and_query_while_others_loop_over_aliases(
     several: list[Company], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every request walks all aliases, in every thread, while others add and remove some."""

@@ -88,7 +88,7 @@ def test_a_queryset_is_read_where_the_stream_belongs(
         assert [user.email for user in stream] == crowd[alpha.tenant.slug][:1]
 
 
-def test_closing_early_runs_the_iterables_own_end_inside_and_releases_the_pin(
+def test_closing_a_stream_early_cleans_up_inside_and_unpins(
     alpha: Company, crowd: dict[str, list[str]]
 ) -> None:
     ended_in = []
@@ -213,7 +213,7 @@ def test_two_asynchronous_streams_read_their_own_rows(
     run_async(main)
 
 
-def test_an_asynchronous_stream_that_is_closed_early_ends_inside_and_releases_the_pin(
+def test_closing_an_async_stream_early_cleans_up_inside_and_unpins(
     alpha: Company, warm: None
 ) -> None:
     ended_in = []
