@@ -59,7 +59,7 @@ def outdated(alpha: Company, member: User) -> User:
 
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Has something happen between the comparison of the password and the renewal of its hash."""
+    """Runs something between the comparison of the password and the renewal of its hash."""
     hash_password = services.hash_password
 
     def patch(act: Callable[[], object]) -> None:

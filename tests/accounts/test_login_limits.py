@@ -39,7 +39,7 @@ def statuses(times: int, *credentials: str) -> list[int]:
 
 
 def count_failures(key: str, failures: int) -> None:
-    """As after `failures` refused attempts, when the last one's delay has just ended."""
+    """The state after `failures` refused attempts, when the last delay has just ended."""
     ThrottleCounter.objects.update_or_create(
         key=caches["throttles"].make_key(key),
         defaults={
@@ -50,7 +50,7 @@ def count_failures(key: str, failures: int) -> None:
 
 
 def after(failures: int, name: str, email: str) -> None:
-    """Count so many failures; the last one's delay has just ended."""
+    """Count so many failures; the last delay has just ended."""
     count_failures(_failures(name, email), failures)
 
 

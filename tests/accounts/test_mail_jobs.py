@@ -49,12 +49,12 @@ def failing(settings: Settings) -> Iterator[type[Failing]]:
 
 
 def waiting() -> list[Any]:
-    """What waits to be sent, oldest first."""
+    """Mail jobs that wait, oldest first."""
     return list(ProcrastinateJob.objects.filter(task_name="send_mail").order_by("id"))
 
 
 def everything_in_the_master() -> str:
-    """All of its rows, as text."""
+    """All rows of the master, as text."""
     said = []
     with connections["default"].cursor() as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
@@ -214,7 +214,7 @@ def test_a_mail_that_is_refused_for_good_is_not_retried(
 
 
 def assert_names_nobody(job: Any, user: User, caplog: pytest.LogCaptureFixture) -> None:
-    """What is said of a failure holds no address and no link."""
+    """The reports of a failure have no address and no link."""
     logged = "".join(str(vars(record)) + caplog.text for record in caplog.records)
     said = logged + JobProgress.objects.get(job_id=job.pk).error
     assert user.email not in said and "token=" not in said

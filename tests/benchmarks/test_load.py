@@ -17,7 +17,7 @@ pytestmark = pytest.mark.pure
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers as the contract has it; /org/get of a name that begins with `no` is a 404."""
+    """Answers like the product; /org/get of a name that begins with `no` is a 404."""
 
     protocol_version = "HTTP/1.1"
     seen: ClassVar[list[tuple[str, str, dict[str, str], bytes]]] = []

@@ -21,7 +21,7 @@ EMAIL = "ada@example.com"
 
 @pytest.fixture(scope="session")
 def package(schema: Path) -> ModuleType:
-    """The package as it is made, without a warning, every module of it imported."""
+    """The generated package: made without a warning, and every module imported."""
     folder = schema.parent
     command = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none"]
     command += ["--path", schema.name, "--output-path", "generated", "--fail-on-warning"]
@@ -41,7 +41,7 @@ def package(schema: Path) -> ModuleType:
 
 
 class Api:
-    """Calls operations by their ids, and answers what the client has made of the answers."""
+    """Calls operations by id, and returns what the client parsed."""
 
     def __init__(self, package: ModuleType, server: WebServer) -> None:
         self.package, self.server = package, server

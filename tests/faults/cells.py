@@ -28,7 +28,7 @@ LONGEST_MOMENT_SECONDS = 0.25
 
 @dataclass
 class Cell:
-    """One flow, held at one step, struck by one fault. No problems: it held."""
+    """One flow at one step with one fault. It passed if it has no problems."""
 
     flow: str
     step: str
@@ -160,13 +160,13 @@ class Batch:
 
     # --- After the fault --------------------------------------------------------------------------
     def _wait_for_health(self) -> None:
-        """One asks whether gunicorn answers: thirty at once would keep it from starting."""
+        """Poll gunicorn from one thread: thirty at once would slow its start."""
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and not self.world.ask("GET", "/health").done:
             time.sleep(0.05)
 
     def _recover(self, flow: Flow, ended: float) -> None:
-        """What was not done is done again; where it was done, something new of the same kind."""
+        """Try again what was not done; if it was done, do another of the same kind."""
         cell, attempt = self.cells[flow.name], self.attempts[flow.name]
         attempt.wait(time.monotonic() + GIVE_UP_SECONDS)
         effect, words = self._effect(attempt, ended), ""
@@ -205,7 +205,7 @@ class Batch:
             self._blame(flow.name, f"done again, and is {final}")
 
     def _effect(self, attempt: Attempt, since: float) -> str:
-        """As soon as the databases can be asked."""
+        """Read the effect as soon as the databases answer."""
         while True:
             try:
                 return attempt.effect()
@@ -230,7 +230,7 @@ class Batch:
         return "; ".join(f"{c.flow}: {p}" for c in self.cells.values() for p in c.problems)
 
     def _each(self, act: Callable[[Flow], None]) -> None:
-        """For every flow at once; what is raised is its problem."""
+        """Run for every flow at once; an exception is a problem of its flow."""
 
         def run(flow: Flow) -> None:
             try:

@@ -45,7 +45,7 @@ _LONG_AGO = timedelta(days=1)
 
 
 def _one(number: int) -> Any:
-    """An organization of the sign-ups', in turn."""
+    """The next organization, in turn."""
     usable = Organization.objects.usable().order_by("pk")
     return usable.filter(pk=usable[number % usable.count()].pk)
 
@@ -109,7 +109,7 @@ def die() -> NoReturn:
 
 
 class Death:
-    """Counts the statements of one job, and comes at one of them."""
+    """Counts the statements of one job, and kills the process at one of them."""
 
     def __init__(self, job_id: int, *, at: int) -> None:
         self.count = 0

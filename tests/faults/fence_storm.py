@@ -50,7 +50,7 @@ for line in sys.stdin:
 
 @dataclass
 class State:
-    """An organization as the storm knows it. version: counts its suspensions and resumptions."""
+    """The expected state of an organization. version: counts suspensions and resumptions."""
 
     name: str
     token: str
@@ -76,7 +76,7 @@ class Outcome:
 
 
 class Storm:
-    """8 clients and whoever suspends."""
+    """Eight clients, and a thread that suspends and resumes."""
 
     def __init__(self, server: RealServer, *, requests: int, seed: int) -> None:
         self._server = server
@@ -202,7 +202,7 @@ def _wait(switch: subprocess.Popen[str]) -> None:
 
 
 def run(*, requests: int, seed: int) -> Outcome:
-    """The storm against gunicorn in 3 processes."""
+    """Run the storm against gunicorn with 3 processes."""
     size = {"WEB_CONCURRENCY": str(PROCESSES), "WEB_THREADS": "4"}
     with RealServer(environment=size) as server:
         return Storm(server, requests=requests, seed=seed).run()

@@ -265,5 +265,5 @@ NO_FLOWS = {
 
 
 def uncovered(listed: set[str]) -> set[str]:
-    """What can write and is in no flow."""
+    """Endpoints, pages and commands that can write and are in no flow."""
     return listed - {what for flow in ALL for what in flow.covers} - set(NO_FLOWS)

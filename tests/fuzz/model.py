@@ -17,7 +17,7 @@ class Entry:
 
 @dataclass
 class Model:
-    """Organizations are numbers here, and the units that run code are names."""
+    """Organizations are numbers here, units are names."""
 
     rows: list[Rows] = field(default_factory=list)
     stacks: dict[str, list[Entry]] = field(default_factory=dict)

@@ -30,7 +30,7 @@ PHASES = {Phase.explicit, Phase.generate} | (
 
 
 def run(seed: int) -> None:
-    """Some runs of the machine, in an order that the seed decides."""
+    """Some runs of the machine, in the seed's order."""
     run_state_machine_as_test(
         hypothesis.seed(seed)(Walls),
         settings=settings(

@@ -74,7 +74,7 @@ def run(*command: str) -> str:
 
 
 def payload(token: str) -> dict[str, Any]:
-    """What a JWT says, unchecked."""
+    """A JWT's claims, unverified."""
     middle = token.split(".")[1]
     decoded: dict[str, Any] = json.loads(
         base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4))

@@ -21,7 +21,7 @@ Superuser = psycopg.Connection[tuple[object, ...]]
 
 @contextmanager
 def locked(database: str, table: str) -> Iterator[None]:
-    """Somebody else holds the table inside the block."""
+    """Another session locks the table during the block."""
     parameters: dict[str, Any] = {**SERVER.superuser_parameters(), "dbname": database}
     with psycopg.connect(**parameters) as other:
         statement = sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE")

@@ -12,7 +12,7 @@ from organizations.tenancy import Tenant
 
 
 class Relations:
-    """The models, which belong to the app `accounts` and are in nobody's registry."""
+    """The models, of the app `accounts` but in no app registry."""
 
     def __init__(self) -> None:
         with isolate_apps("accounts"):

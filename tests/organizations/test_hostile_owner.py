@@ -59,7 +59,7 @@ def _policies_not_committed(injected: Injected, database: sql.Identifier, roles:
 
 @contextmanager
 def attacked(by: Organization, attack: Attack) -> Iterator[None]:
-    """While the block runs, every other role of an organization is in the attacker's database."""
+    """Run the attack with the names of all other roles; its session stays open during the block."""
     with as_role_of(by) as injected:
         roles = injected.execute(
             "SELECT rolname::text FROM pg_roles WHERE rolname <> current_user "
@@ -70,7 +70,7 @@ def attacked(by: Organization, attack: Attack) -> Iterator[None]:
 
 
 def memberships(superuser: Superuser, role: str) -> list[tuple[object, ...]]:
-    """Of the application in the role, but for its ADMIN option."""
+    """The application's memberships in the role, without its ADMIN option."""
     return superuser.execute(
         "SELECT inherit_option, set_option FROM pg_auth_members WHERE roleid = %s::regrole "
         "AND member = 'orgmgmt'::regrole AND (inherit_option OR set_option)",
@@ -156,7 +156,7 @@ def test_an_owner_cannot_keep_its_database_from_being_dropped(
 # --- A database that somebody is in --------------------------------------------------------------
 @contextmanager
 def visited(*databases: str) -> Iterator[None]:
-    """A superuser's psql in each, or the nightly pg_dump: nobody but a superuser can end it."""
+    """A superuser session in each, like psql or pg_dump: only a superuser can end it."""
     with ExitStack() as visits:
         for database in databases:
             parameters: dict[str, Any] = SERVER.superuser_parameters() | {"dbname": database}

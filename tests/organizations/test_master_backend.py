@@ -10,7 +10,7 @@ from tests.conftest import Company, Superuser
 
 @pytest.fixture(autouse=True)
 def _young() -> None:
-    """One that is older than CONN_MAX_AGE would be closed for that."""
+    """Open a new connection: one older than CONN_MAX_AGE would be closed anyway."""
     connection.close()
 
 

@@ -33,7 +33,7 @@ def _tidy() -> Iterator[None]:
 
 @pytest.fixture
 def closed(settings: Settings) -> Settings:
-    """Nobody who is not known here may look an organization up."""
+    """ORG_PUBLIC_LOOKUP is off: strangers may not look an organization up."""
     settings.ORG_PUBLIC_LOOKUP = "off"
     settings.LOGIN_FLOOR_MS = 0
     return settings
@@ -111,7 +111,7 @@ def test_a_stale_token_does_not_stop_a_public_lookup(alpha: Company) -> None:
 
 @pytest.fixture
 def masking(settings: Settings) -> Settings:
-    """Strangers are shown no address."""
+    """Strangers see masked addresses."""
     settings.ORG_PUBLIC_LOOKUP = "masked"
     return settings
 

@@ -36,7 +36,7 @@ NAME = "Doomed Ltd"
 
 @pytest.fixture(autouse=True)
 def _plain_way(settings: Settings) -> None:
-    """By the migrations. What fails on the way of a copy: provisioning/test_templates.py."""
+    """Use the plain path. Failures of copies are in provisioning/test_templates.py."""
     settings.ORG_TEMPLATES = False
 
 
@@ -134,7 +134,7 @@ def cut(
     *parameters: object,
     then: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Ends the session that the query names, as soon as there is one, from another thread."""
+    """End the session that the query finds, as soon as there is one, from another thread."""
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -260,7 +260,7 @@ def test_a_role_that_cannot_be_dropped_is_not_waited_for(
 
 # --- Killed -------------------------------------------------------------------------------------
 def kill_a_sign_up(name: str, last: str, *, copied: bool = False) -> None:
-    """By SIGKILL after the step. copied: by a template, not by migrations."""
+    """Kill a sign-up after the step (SIGKILL). copied: by template, not by migrations."""
 
     def sign_up_and_die() -> None:
         settings.ORG_TEMPLATES = copied

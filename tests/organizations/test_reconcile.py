@@ -25,7 +25,7 @@ IN_ORDER: dict[str, list[str]] = {
 
 
 def half_made(name: str) -> Organization:
-    """What is there when a process died after the step `database`."""
+    """What a process leaves that died after the step `database`."""
     with open_session() as session:
         row = insert_row(session, name)
         ensure_role(session, role=row.role_name, password="x", key=row.key)
@@ -35,7 +35,7 @@ def half_made(name: str) -> Organization:
 
 
 def half_deleted(name: str) -> Organization:
-    """What is there when a process died before it dropped the database."""
+    """What a process leaves that died before it dropped the database."""
     made = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     begin_deletion(made.organization)
     return made.organization

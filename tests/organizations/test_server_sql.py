@@ -58,7 +58,7 @@ FORBIDDEN = [
 
 @pytest.fixture
 def fresh(superuser: Superuser) -> Iterator[None]:
-    """A role and a master database of its own, both of awkward names."""
+    """A role and a master database with awkward names."""
     role, master = sql.Identifier(ROLE), sql.Identifier(MASTER)
     create = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
     superuser.execute(create.format(role, sql.Literal(PASSWORD)))
@@ -86,7 +86,7 @@ def run_statements() -> None:
 
 
 def migrate(*arguments: str) -> None:
-    """Of the fresh master, in a process that is connected to it."""
+    """Migrate the fresh master, in a process that is connected to it."""
 
     def migrate_there() -> None:
         entry = {"USER": ROLE, "NAME": MASTER, "PASSWORD": PASSWORD}

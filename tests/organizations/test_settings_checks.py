@@ -32,7 +32,7 @@ def said(check: Check) -> list[str]:
 
 
 def assert_each_warns(check: Check, *cases: tuple[dict[str, Any], str]) -> None:
-    """Under each case's settings the check says one thing, which begins so; if empty, nothing."""
+    """Each case's settings give one message that begins with this; none if it is empty."""
     wrong = {}
     for changes, beginning in cases:
         with override_settings(**changes):

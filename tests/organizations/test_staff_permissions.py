@@ -19,7 +19,7 @@ Hire = Callable[..., tuple[Staff, Client]]
 
 @pytest.fixture
 def hire() -> Iterator[Hire]:
-    """Makes staff with these permissions alone, and a browser in which they are logged in."""
+    """Makes a staff user with only these permissions, and a logged-in browser."""
     made: list[Staff] = []
 
     def make(*permissions: str, **facts: Any) -> tuple[Staff, Client]:
@@ -81,7 +81,7 @@ def test_a_closed_lookup_is_open_to_staff_with_the_permission_only(
 
 # --- Nobody gives what they do not have ----------------------------------------------------------
 def form_of(client: Client, path: str) -> dict[str, Any]:
-    """What the page's form would send, unchanged."""
+    """The unchanged data of the page's form."""
     page: Any = client.get(path)
     assert page.status_code == 200, page.content
     form = page.context["adminform"].form

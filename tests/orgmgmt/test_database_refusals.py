@@ -89,7 +89,7 @@ def test_a_statement_that_cannot_work_is_a_bug_not_the_requests_fault(
 
 @pytest.fixture
 def strict_users(alpha: Company) -> Iterator[None]:
-    """A rule that a team has made, and that no code of ours knows."""
+    """A constraint that a team added and our code does not know."""
     with tenancy.override(alpha.tenant), tenancy.connection().cursor() as cursor:
         cursor.execute("ALTER TABLE users ADD CONSTRAINT no_dots CHECK (email NOT LIKE 'no.%')")
     yield

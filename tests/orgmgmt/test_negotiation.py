@@ -25,7 +25,7 @@ MEMBERS = ("/api/v1/me/", "/api/v1/users/", "/api/v1/audit/", "/api/v1/organizat
 
 
 def kind(response: Any) -> str:
-    """The answer's type, which its body has to be of."""
+    """The answer's content type, which its body must match."""
     named = str(response["Content-Type"]).partition(";")[0]
     if named == "application/json":
         assert response.json()

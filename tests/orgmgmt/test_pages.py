@@ -12,7 +12,7 @@ LOOKUP = {"organization_name": "Acme Corp"}
 
 
 def met(response: Any) -> set[str]:
-    """What the middleware of pages has put on the request. A user is put there by DRF too."""
+    """What the page middleware set on the request. DRF sets a user too."""
     request = response.wsgi_request
     return {name for name in PAGES if hasattr(request, name)}
 

@@ -15,7 +15,7 @@ from tests.plugin import SERVER
 
 @contextmanager
 def running(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """python WORDS, in a process group of its own, as a terminal starts it."""
+    """Run python in a process group of its own, as a terminal does."""
     with subprocess.Popen(
         [sys.executable, *words],
         cwd=REPOSITORY,

@@ -74,7 +74,7 @@ def test_a_wrong_setting_stops_with_one_sentence_and_no_secret() -> None:
 
 
 def run(*command: str, **environment: str) -> tuple[int, str]:
-    """Exit code and standard error of a process that has this environment alone."""
+    """Exit code and standard error of a process with only this environment."""
     base = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **COMPLETE}
     done = processes.run(*command, cwd=ROOT, env=base | environment)
     return done.returncode, done.stderr

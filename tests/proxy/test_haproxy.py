@@ -32,7 +32,7 @@ ENVIRONMENT = {
 
 
 class Processes:
-    """The application twice, by the names `one` and `two`, and HAProxy before both."""
+    """Two application servers, `one` and `two`, with HAProxy in front."""
 
     def __init__(self) -> None:
         self._scope = ExitStack()

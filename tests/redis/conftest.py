@@ -20,7 +20,7 @@ PASSWORD = "a-password-of-this-test"
 
 @dataclass
 class RedisServer:
-    """redis-server on a port of its own; it asks for a password."""
+    """redis-server on its own port, with a password."""
 
     folder: Path
     port: int

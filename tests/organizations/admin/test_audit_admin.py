@@ -29,7 +29,7 @@ def mark() -> str:
 
 @pytest.fixture
 def entries(alpha: Company, beta: Company, mark: str) -> tuple[AuditEntry, AuditEntry]:
-    """One of alpha's and one of beta's, of one request."""
+    """An entry of alpha and one of beta, of the same request."""
     with trail.acting(Origin("user", 7, "203.0.113.9", mark)):
         trail.record("user.created", organization_id=alpha.organization.pk, email="a@b.example")
         trail.record("login.failed", organization_id=beta.organization.pk)

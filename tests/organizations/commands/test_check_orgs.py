@@ -39,7 +39,7 @@ def _made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator
 
 @pytest.fixture
 def one(_made: Organization) -> Iterator[Organization]:
-    """An organization that is in order, and is so again after the test."""
+    """A healthy organization, repaired after the test."""
     yield _made
     assert problems(_made) == [], "the test did not put it back"
 
@@ -66,12 +66,12 @@ def problems(organization: Organization, *, fix: bool = False) -> list[tuple[Kin
 
 
 def besides(*, fix: bool = False) -> dict[str, Finding]:
-    """By name, what is on the server without an organization."""
+    """What the server has without an organization, by name."""
     return {found.subject: found for found in checking.check(fix=fix) if found.seen is None}
 
 
 def run(*arguments: str) -> tuple[str, str]:
-    """What it wrote, and its last sentence where it failed."""
+    """Its output, and its last sentence if it failed."""
     out = io.StringIO()
     try:
         call_command("check_orgs", *arguments, stdout=out)

@@ -24,7 +24,7 @@ def sessions(superuser: Superuser, company: Company) -> int:
 
 
 def change_unheard(company: Company, **values: object) -> None:
-    """Commit a change as another process does that dies before it ends any session."""
+    """Commit a change like a process that dies before it ends any session."""
     Organization.objects.filter(pk=company.organization.pk).update(**values)
 
 

@@ -76,7 +76,7 @@ def outcomes(try_: Try, name: str) -> set[str]:
 
 
 def crossed(try_: Try, *names: str) -> None:
-    """The breach is found by each of these attempts, and is no mere error."""
+    """Assert that each of these attempts gets through, and does not merely fail."""
     for name in names:
         assert "crossed" in outcomes(try_, name), f"{name}: the breach is not seen"
 
@@ -93,7 +93,7 @@ def without_the_claim(patch: Patch) -> None:
 
 
 def without(patch: Patch, owner: Any, function: Callable[..., Any], text: str) -> None:
-    """Take lines out of a function, in place. Fails where they are no longer in it."""
+    """Remove lines from a function, in place. Fails if it no longer has them."""
     source = textwrap.dedent(inspect.getsource(function))
     assert text in source, f"{function.__qualname__} has changed: take out what it is now"
     names: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from .helpers import job, work
 
 @pytest.fixture
 def full_queue(alpha: Company, superuser: Superuser) -> Iterator[None]:
-    """As alpha's role: one session listens and does not go on, another one tells and tells."""
+    """As alpha's role, one session listens and stalls while another sends notifications."""
     with as_role_of(alpha.organization) as listening, as_role_of(alpha.organization) as telling:
         listening.execute("LISTEN noise")
         listening.autocommit = False

@@ -210,7 +210,7 @@ def a_worker(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[s
 
 
 def grow_old() -> None:
-    """As if their workers had been silent for long."""
+    """Make their workers' last heartbeats old."""
     with connections["default"].cursor() as cursor:
         cursor.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 h'")
 

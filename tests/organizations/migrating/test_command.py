@@ -21,7 +21,7 @@ from .test_fleet import BAD, GOOD, ask, columns
 
 
 class Ended:
-    """One run of the command over the four. code: 0, or what it asks the shell for."""
+    """One finished run of the command over the four. code: its exit code."""
 
     def __init__(self, four: Fleet, *words: str, **options: Any) -> None:
         out, err = io.StringIO(), io.StringIO()

@@ -31,7 +31,7 @@ GOOD = "UPDATE users SET email = 'admin@fleet.example'"
 
 @pytest.fixture
 def databases(_made: Fleet, add: Add) -> Iterator[Four]:
-    """Four, at the real code's migrations; afterwards again."""
+    """Four databases at the real migrations, before and after the test."""
     yield _made.rows
     back = Engine(Target("accounts", REAL))
     for organization in _made.rows:

@@ -39,7 +39,7 @@ SENTENCES = {
 def broken(
     request: pytest.FixtureRequest, four: Fleet, add: Add, tmp_path: Path, settings: Settings
 ) -> Iterator[str]:
-    """The code's migrations are such that nothing can be made by them; what is to be said of it."""
+    """Make the code's migrations unusable; the expected message."""
     add(note=ADD_FIELD)
     package = tmp_path / settings.MIGRATION_MODULES["accounts"]
     note = package / "0004_note.py"
@@ -56,7 +56,7 @@ def broken(
 
 
 def said(command: str, *arguments: str, **options: Any) -> str:
-    """What the command ends with."""
+    """The command's last message."""
     with pytest.raises(CommandError) as caught:
         call_command(command, *arguments, **options, stdout=io.StringIO(), stderr=io.StringIO())
     return str(caught.value)

@@ -82,7 +82,7 @@ COPIED = """
 
 @contextmanager
 def signed_up(name: str) -> Iterator[Created]:
-    """Deleted after the block."""
+    """Sign an organization up; deleted after the block."""
     created = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     try:
         yield created
@@ -97,7 +97,7 @@ def _nothing_is_known() -> Iterator[None]:
 
 
 def build() -> list[Obstacle]:
-    """What the build of this code's template came upon; none: it is there."""
+    """Build this code's template; its obstacles, none if it was built."""
     with open_session() as session:
         template = templates.ensure(session)
     assert bool(template) is not bool(templates.obstacles())
@@ -105,7 +105,7 @@ def build() -> list[Obstacle]:
 
 
 def read(organization: Organization, query: str) -> list[object]:
-    """The first column, as the organization's own role reads it."""
+    """The first column, read as the organization's role."""
     with as_role_of(organization) as connection:
         return [row[0] for row in connection.execute(query.encode())]
 
@@ -235,7 +235,7 @@ def test_check_orgs_finds_organizations_that_share_a_templates_values(
 
 
 def shared_rows() -> list[str]:
-    """Whom check_orgs says it of."""
+    """The organizations that check_orgs reports for shared rows."""
     return [
         each.subject
         for each in checking.check()

@@ -126,7 +126,7 @@ def loop(wanted: int, **options: bool) -> Callable[[], None]:
 
 @contextmanager
 def running(act: Callable[[], object]) -> Iterator[Fork]:
-    """Its spares are dropped after the block."""
+    """Run it during the block; its spares are dropped afterwards."""
     try:
         with Fork(act) as process:
             yield process
@@ -168,7 +168,7 @@ def test_the_loop_refills_a_taken_spare_and_stops_when_told(
 
 
 def cut_a_session_of_the_loop(superuser: Superuser) -> None:
-    """And take a spare away."""
+    """Cut a session of the loop, and take a spare away."""
     (pid,) = wait_for(
         superuser,
         "SELECT pid FROM pg_stat_activity WHERE starts_with(query, 'LISTEN') "

@@ -24,7 +24,7 @@ from tests.plugin import SERVER
 
 @contextmanager
 def signed_up(name: str = "Copied Ltd") -> Iterator[Created]:
-    """Deleted after the block; before that, its admin is there."""
+    """Sign an organization up, check its admin, and delete it after the block."""
     created = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     try:
         with tenancy.override(created.organization.tenant):
@@ -124,7 +124,7 @@ _OWNERS_AND_RIGHTS = """
 
 
 def facts(organization: Organization) -> list[tuple[str, ...]]:
-    """What the catalogs say of who owns what and may do what, with the role called ROLE."""
+    """Owners and rights from the catalogs, with the role named ROLE."""
     with as_superuser(organization.database_name) as connection:
         query = _OWNERS_AND_RIGHTS.format(role=organization.role_name)
         rows = connection.execute(query.encode()).fetchall()

@@ -38,7 +38,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
 
 
 def query(*words: object, code: int = 0) -> tuple[str, str]:
-    """What the command writes to stdout and stderr; it ends with this exit code."""
+    """The command's stdout and stderr; it must end with this exit code."""
     out, err = io.StringIO(), io.StringIO()
     try:
         call_command("query_orgs", *map(str, words), stdout=out, stderr=err)

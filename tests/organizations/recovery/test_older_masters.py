@@ -16,7 +16,7 @@ def role_of(estate: Estate, database: str) -> str:
 
 
 def adopt(estate: Estate, database: str, name: str, *options: str) -> str:
-    """The new database."""
+    """Adopt it; the new database's name."""
     arguments = [database, f"--name={name}", "--email=b@test.com", "--json", *options]
     return str(document(estate.manage("adopt_org", *arguments), '{"id"')["database"])
 

@@ -97,7 +97,7 @@ def test_inside_its_own_block_an_alias_works(known: str, alpha: Company) -> None
 
 @pytest.fixture
 def mute_server(tmp_path: Path) -> Iterator[socket.socket]:
-    """What a client takes for a PostgreSQL that is slow to answer."""
+    """A socket that looks like a PostgreSQL that is slow to answer."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / ".s.PGSQL.5432"))
         listener.listen()

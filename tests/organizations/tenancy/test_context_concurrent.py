@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def in_thread(function: Callable[[], T]) -> T:
-    """What `function` returns, or raises, in a new thread."""
+    """Run `function` in a new thread; its result or exception."""
 
     def run() -> T:
         try:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Settings:
-    """Nothing takes long here."""
+    """Short time limits."""
     settings.STATEMENT_TIMEOUT_SECONDS = 0.4
     monkeypatch.setattr(guard, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
@@ -36,7 +36,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Settings:
 
 @pytest.fixture
 def serving(hurried: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """As in a process of the web server's."""
+    """Act as a process of the web server."""
     monkeypatch.setattr(guard, "_serves_requests", True)
     return hurried
 

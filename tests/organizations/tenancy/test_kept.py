@@ -25,7 +25,7 @@ from tests.conftest import Company
 
 
 class KeptOnTheClass(GenericViewSet[User]):
-    """A team's view that looks at its class's query set, and so fetches it once for all."""
+    """A team's view that evaluates its class's query set, so it is fetched once for all."""
 
     permission_classes: Any = (IsMember,)
     queryset = User.objects.all()
@@ -50,7 +50,7 @@ class KeptInAList(APIView):
 
 
 class KeptForStrangers(KeptOnTheClass):
-    """One that asks for no credential."""
+    """The same without authentication."""
 
     permission_classes = ()
     queryset = User.objects.all()

@@ -28,14 +28,14 @@ pytestmark = pytest.mark.usefixtures("fresh_registry", "fresh_pool")
 
 
 def backend(company: Company) -> int:
-    """Which session of the server's this block has."""
+    """The process id of this block's session."""
     with tenancy.override(company.tenant), tenancy.connection().cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return int(cursor.fetchone()[0])
 
 
 class Threads(ThreadPoolExecutor):
-    """Their connections to the master are closed where they opened them."""
+    """Threads that close their connections to the master at the end."""
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         def run() -> Any:
@@ -385,7 +385,7 @@ def parameters(superuser: Superuser) -> dict[str, Any]:
 
 
 def aliases_for(companies: list[Company], count: int) -> list[tuple[tenancy.Tenant, str]]:
-    """Tenants of made-up ids that are at the places of real ones."""
+    """Tenants with made-up ids at the places of real ones."""
     found = []
     for number in range(count):
         company = companies[number % len(companies)]

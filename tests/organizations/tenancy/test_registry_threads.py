@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 class TellingLock:
-    """A lock that counts where its own thread would deadlock, and lets it pass."""
+    """A lock that counts when a thread would deadlock with itself, and lets it pass."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -60,7 +60,7 @@ def _people() -> Iterator[User]:
 
 
 def _abandon(tenant: Tenant) -> None:
-    """An iteration that holds a connection, and that the collector alone finds."""
+    """Leave an iteration that holds a connection to the garbage collector."""
     abandoned: list[Any] = [tenancy.iterate(tenant, _people())]
     abandoned.append(abandoned)
     next(abandoned[0])

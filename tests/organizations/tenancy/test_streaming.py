@@ -22,7 +22,7 @@ CROWD = 30
 
 @pytest.fixture
 def crowd(alpha: Company, beta: Company) -> Iterator[dict[str, list[str]]]:
-    """Thirty people more in alpha and in beta; their addresses in order, by slug."""
+    """Thirty more users in alpha and in beta; their addresses in order, by slug."""
     emails = {}
     for company in (alpha, beta):
         slug = company.tenant.slug
@@ -36,7 +36,7 @@ def crowd(alpha: Company, beta: Company) -> Iterator[dict[str, list[str]]]:
 
 
 def addresses() -> Iterator[str]:
-    """By a server-side cursor, a few rows at a time."""
+    """Yield addresses by a server-side cursor, a few rows at a time."""
     people = User.objects.order_by("email").filter(email__regex=r"^\d\d@")
     for user in people.iterator(chunk_size=2):
         yield user.email
