@@ -1,4 +1,4 @@
-"""System checks of public settings."""
+"""System checks of settings that matter in public: keys, hosts, origins, proxies, TLS."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
