@@ -165,7 +165,7 @@ affinity: venv need-wrk need-haproxy ## Measure a proxy that sends each organiza
 connection-kinds: need-bench ## Compare the ways to keep organizations' connections
 	@$(PY) -m benchmarks.connection_kinds $(ARGS)
 
-login-timing: venv ## Compare how long the kinds of failed log-in take
+login-timing: venv ## Compare how long the kinds of failed login take
 	@$(PY) -m benchmarks.login_timing $(ARGS)
 
 reset-timing: venv ## Compare how long password resets take, with and without an account

@@ -165,7 +165,7 @@ def staff_login(request: HttpRequest, *, username: str) -> Iterator[None]:
 def mail(request: HttpRequest, *, organization: str, email: str) -> None:
     """Count one request for a mail, such as a password reset. Raises TooManyRequests.
 
-    Call it before any look-up, so that it reveals no address.
+    Call it before any lookup, so that it reveals no address.
     """
     if not settings.THROTTLES:
         return

@@ -63,7 +63,7 @@ def find_organization(name: str) -> Organization:
     return Organization.from_db("default", [field.attname for field in _FIELDS], row)
 
 
-# Raw SQL: look-ups are frequent, and the ORM takes longer to build the query than to run it.
+# Raw SQL: lookups are frequent, and the ORM takes longer to build the query than to run it.
 _FIELDS = Organization._meta.concrete_fields
 _BY_NAME = (
     f"SELECT {', '.join(field.column for field in _FIELDS)} FROM organizations "  # noqa: S608 - columns

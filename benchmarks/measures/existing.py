@@ -1,7 +1,7 @@
-"""The time of a sign-up by how many databases and roles there are already.
+"""Measures how the time of a sign-up grows with the number of existing databases and roles.
 
-Two PostgreSQL servers stand side by side, one with 10 organizations and one with many, and are
-signed up to in turns. One after the other would compare two moments of the machine.
+Two PostgreSQL servers run side by side, one with 10 organizations and one with many, and sign-ups
+alternate between them: measured one after the other they would compare two moments of the machine.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ FEW = 10
 
 
 def best_environment() -> Mapping[str, str]:
-    """The template path, where the product has it: spares would hide what a database costs."""
+    """The template path, if the product has it: spares would hide what a database costs."""
     template = next(path for path in PATHS if path.name == "template")
     return template.environment
 

@@ -1,7 +1,7 @@
-"""Sign-ups over HTTP, one after the other and at concurrency 8 and 32, by each path.
+"""Measures sign-ups over HTTP by each path: one after the other, and at concurrency 8 and 32.
 
-The paths take turns, each with a server of its own on the same PostgreSQL. Beside them, in the
-same rounds: one password hash, and one bare CREATE DATABASE … TEMPLATE … STRATEGY WAL_LOG.
+The paths take turns, each with a server of its own on the same PostgreSQL. The same rounds measure
+one password hash and one bare CREATE DATABASE … TEMPLATE … STRATEGY WAL_LOG.
 """
 
 import statistics
@@ -23,7 +23,7 @@ from . import reference
 
 SPARES = 40
 NOT_YET = "not available: the product has no such path yet"
-# Stays: what is in the template belongs to its role.
+# Stays: the template's objects belong to its role.
 _COPIED = "copied-template"
 _COMMANDS = PROJECT / "organizations" / "management" / "commands"
 
@@ -50,7 +50,7 @@ PATHS = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many sign-ups of each kind a round has."""
+    """Number of sign-ups of each kind in a round."""
 
     rounds: int = 6
     sequential: int = 6
@@ -61,7 +61,7 @@ class Sizes:
 
 @dataclass
 class _Kind:
-    """What the rounds gave at one concurrency: p50 in milliseconds, or sign-ups each second."""
+    """Results of the rounds at one concurrency: p50 in milliseconds, or sign-ups a second."""
 
     values: list[float] = field(default_factory=list)
     sign_ups: int = 0
@@ -71,7 +71,7 @@ class _Kind:
 
 @dataclass
 class _Seen:
-    """What the rounds of one path gave."""
+    """Results of the rounds of one path."""
 
     kinds: dict[str, _Kind] = field(default_factory=dict)
     connections: int = 0
@@ -98,7 +98,7 @@ def measure(cluster: Cluster, clock: Clock, *, sizes: Sizes, seconds: float) -> 
             clock.say(f"sign-ups, round {number + 1}: {', '.join(path.name for path in paths)}")
             hashes.append(statistics.median(reference.hash_milliseconds(6)))
             bare: list[float] = []
-            # The order changes, so that none is always behind the same one.
+            # The order changes, so that none always follows the same one.
             for path in paths[number % len(paths) :] + paths[: number % len(paths)]:
                 _round(cluster, path, servers[path.name], seen[path.name], sizes, number, bare)
             creates.append(statistics.median(bare))
@@ -107,7 +107,7 @@ def measure(cluster: Cluster, clock: Clock, *, sizes: Sizes, seconds: float) -> 
             cluster.settle()
         clock.say(f"{sizes.at_32} sign-ups at once by each path")
         for path in paths:
-            # Once: what is asked is whether all succeed.
+            # Once: the question is whether all succeed.
             _turn(
                 cluster,
                 path,
@@ -172,7 +172,7 @@ def _round(
         for step, taken in {**each["steps_ms"], "all of it": each["total_ms"]}.items():
             seen.steps.setdefault(step, []).append(taken)
     if path.name == "spare":
-        # From what lies ready; the others while more are made, as it is in production.
+        # From existing spares; the others while more are made, as in production.
         _load(server, f"{label}-ready", sizes.sequential, "ready", 1, seen)
     _turn(cluster, path, server, seen, label, ["1", "8"], sizes, bare)
 
@@ -228,7 +228,7 @@ def refilling(cluster: Cluster, environment: Mapping[str, str]) -> Iterator[None
         process_group=0,
     )
     try:
-        _wait_for_spares(cluster)  # Its start, and what was taken before, are no part of the load.
+        _wait_for_spares(cluster)  # Its start and earlier sign-ups are not part of the load.
         yield
     finally:
         process.terminate()

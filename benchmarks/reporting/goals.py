@@ -1,6 +1,6 @@
-"""The goals, each judged by rows of the same run: nothing is compared across runs.
+"""The performance goals, each judged by rows of the same run, never across runs.
 
-What compares requests compares their processor time.
+Goals about requests compare processor time.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from .figures import SPARE, TEMPLATE
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted. measured: the figure by the rows, or None where they are not there."""
+    """A goal. measured: its figure from the rows, or None if they are missing."""
 
     name: str
     wanted: str
@@ -36,7 +36,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Judged:
-    """A goal and what came of it; met is None where it was not measured."""
+    """A judged goal; met is None if it was not measured."""
 
     goal: Goal
     value: float | None
@@ -55,11 +55,11 @@ class Judged:
 
 
 def judge(rows: Rows) -> list[Judged]:
-    """Every goal."""
+    """Judge every goal."""
     return [goal.judge(rows) for goal in GOALS]
 
 
-# What wants the large run says so by what it needs: its rows are in that result alone.
+# Goals of the large run need rows that only its result has.
 MIGRATE = "migrate/1000"
 ZIPF_64 = "routed/1000 zipf/ours, ceiling 64"
 GOALS = (

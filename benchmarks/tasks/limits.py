@@ -1,4 +1,4 @@
-"""The ceilings that a process of the product has, as JSON; null where it has none."""
+"""Prints the connection and alias ceilings of a process as JSON; null where it has none."""
 
 import json
 import sys

@@ -60,7 +60,7 @@ class CreateOrganizationView(FirstEditionView):
 
 
 class GetOrganizationView(FirstEditionView):
-    """Look-up by name: public, unless ORG_PUBLIC_LOOKUP is off. With `masked`, strangers see the
+    """Lookup by name: public, unless ORG_PUBLIC_LOOKUP is off. With `masked`, strangers see the
     first admin's address masked."""
 
     permission_classes = (MayLookUp,)
@@ -69,7 +69,7 @@ class GetOrganizationView(FirstEditionView):
     error_statuses = (401, 403, 404, 429)
 
     def get_authenticators(self) -> list[BaseAuthentication]:
-        """None for public look-up, so that a stale token does not fail it."""
+        """None for public lookup, so that a stale token does not fail it."""
         if settings.ORG_PUBLIC_LOOKUP == "on":
             return []
         if settings.ORG_PUBLIC_LOOKUP == "masked":

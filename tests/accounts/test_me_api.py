@@ -1,4 +1,4 @@
-"""/api/v1/me/ and /api/v1/me/password/: one's own account."""
+"""/api/v1/me/ and /api/v1/me/password/: a user's own account."""
 
 from collections.abc import Callable
 from typing import Any

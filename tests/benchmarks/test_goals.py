@@ -1,4 +1,4 @@
-"""The goals are judged by rows of one run, and what was not measured is not met by silence."""
+"""Tests of performance goals: judged by rows of one run, and never met without a measurement."""
 
 import pytest
 

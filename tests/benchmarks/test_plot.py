@@ -1,4 +1,4 @@
-"""Plots are well-formed, and what is drawn is as long as it says."""
+"""Tests of SVG plots: well-formed, and drawn to scale."""
 
 from xml.etree import ElementTree
 

@@ -1,4 +1,4 @@
-"""Every flow that writes, and which endpoints, pages of the admin and commands it stands for."""
+"""Every flow that writes, with the endpoints, admin pages and commands that it covers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -172,7 +172,7 @@ ALL: tuple[Flow, ...] = (
     _tenant("user_replaced", "PUT /api/v1/users/<pk>/", user_flows.user_replaced),
     _tenant("user_changed", "PATCH /api/v1/users/<pk>/", user_flows.user_changed),
     _tenant("user_removed", "DELETE /api/v1/users/<pk>/", user_flows.user_removed),
-    # The mail itself leaves behind the answer, and is lost with a killed process.
+    # The mail itself is sent after the answer, and is lost with a killed process.
     Flow(
         "reset_asked",
         ("POST /api/v1/auth/password-reset/",),
@@ -265,5 +265,5 @@ NO_FLOWS = {
 
 
 def uncovered(listed: set[str]) -> set[str]:
-    """What can write and is in no flow."""
+    """Endpoints, pages and commands that can write and are in no flow."""
     return listed - {what for flow in ALL for what in flow.covers} - set(NO_FLOWS)

@@ -1,4 +1,4 @@
-"""What makes, changes and ends organizations."""
+"""Flows that create, change, suspend and delete organizations."""
 
 import secrets
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def _name() -> str:
 
 
 def _exists(world: World, row: tuple[Any, ...]) -> tuple[bool, bool]:
-    """Whether the row's database and role are there."""
+    """Whether the row's database and role exist."""
     (found,) = world.rows(
         "SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = %s), "
         "EXISTS (SELECT 1 FROM pg_roles WHERE rolname = %s)",
@@ -83,7 +83,7 @@ def create_org(world: World) -> Attempt:
 
 
 def with_spares(prepare: Callable[[World], Attempt]) -> Callable[[World], Attempt]:
-    """The same where spare databases are ready to be taken."""
+    """The same with spare databases ready."""
 
     def prepared(world: World) -> Attempt:
         attempt = prepare(world)
@@ -125,7 +125,7 @@ def refill_spares(world: World) -> Attempt:
 
 # --- Ending -------------------------------------------------------------------------------------
 def _existing(world: World) -> tuple[str, tuple[Any, ...]]:
-    """The name and row of a new organization."""
+    """Make an organization; its name and row."""
     name = _name()
     answer = world.ask("POST", "/org/create", _body(name))
     if not answer.done:

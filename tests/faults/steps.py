@@ -1,9 +1,9 @@
-"""Where in a flow a fault strikes, and how the flow is held there from outside.
+"""The steps of a flow at which a fault strikes, and the locks that hold it there.
 
 No product code knows of this. A superuser's session takes a lock that the flow's next statement
 needs; pg_stat_activity shows when the flow waits for it. A lock on a table of the master lets one
-write of each flow pass at a time: the next holder queues behind the flow before the present one
-lets go, and PostgreSQL hands locks over in the order of the queue.
+write of each flow pass at a time: the next holder joins the queue after the flow,
+before the present one lets go, and PostgreSQL hands locks over in the order of the queue.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ Hold = Callable[[Holder], None]
 
 @dataclass(frozen=True)
 class Step:
-    """A place in a flow. first: what is taken before the flows begin; then: how they come there."""
+    """A place in a flow. first: the lock taken before flows begin; then: how they get there."""
 
     name: str
     how: str
@@ -44,7 +44,7 @@ class Step:
 
 
 def _databases(holder: Holder) -> list[str]:
-    """Those of the organizations that the attempts work on."""
+    """Databases of the organizations that the attempts work on."""
     standing = holder.world.tenant_database
     return sorted({attempt.database or standing for attempt in holder.attempts.values()})
 
@@ -62,7 +62,7 @@ def _reads(holder: Holder) -> None:
 
 
 def _writes(holder: Holder) -> None:
-    """Both sides at once: whichever the flow writes to first."""
+    """Lock both sides, whichever the flow writes to first."""
     held: list[Lock] = []
     for database in _databases(holder):
         held.append(Lock(holder.world, database, _TENANT_WRITES))
@@ -73,7 +73,7 @@ def _writes(holder: Holder) -> None:
 
 
 def _advance(column: str, value: str) -> Callable[[Holder], None]:
-    """Let one write to `organizations` after the other pass, until all rows are so far."""
+    """Let writes to `organizations` pass one by one, until all rows have come so far."""
 
     def then(holder: Holder) -> None:
         names = [attempt.makes for attempt in holder.attempts.values()]

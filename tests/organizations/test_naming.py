@@ -1,4 +1,4 @@
-"""From what was typed to slugs and database names."""
+"""Names: keys, slugs and database names."""
 
 import re
 
@@ -57,7 +57,7 @@ def test_spellings_that_a_person_would_confuse_have_one_key() -> None:
     assert wrong == set()
 
 
-def test_letters_that_are_one_in_another_case_make_one_name_and_one_address() -> None:
+def test_case_variants_of_letters_make_one_name_and_one_address() -> None:
     together = (
         ("Işık", "IŞIK", "ışık", "işik", "İŞİK"),
         ("İstanbul", "istanbul"),
@@ -115,7 +115,7 @@ def test_a_readable_slug_is_the_name_itself() -> None:
     assert slug_for(name_key("a_b")) == slug_for(name_key("a-b")) == slug_for(name_key("a--b"))
 
 
-def test_two_names_of_200_characters_that_differ_at_the_end_get_two_slugs() -> None:
+def test_long_names_that_differ_only_at_the_end_get_different_slugs() -> None:
     first, second = ("a" * 199 + end for end in "xy")
     assert slug_for(name_key(first)) != slug_for(name_key(second))
     assert name_digest(first) != name_digest(second)

@@ -1,4 +1,4 @@
-"""What cannot be recorded is not done."""
+"""An action whose audit entry cannot be written is not done."""
 
 import secrets
 from collections.abc import Callable
@@ -111,7 +111,7 @@ def test_a_deletion_or_suspension_that_cannot_be_recorded_is_not_done(
     assert lifecycle.find_organization(alpha.name).status == Organization.Status.ACTIVE
 
 
-def test_a_suspension_that_cannot_be_recorded_leaves_no_trace_on_the_object_either(
+def test_a_suspension_that_cannot_be_recorded_leaves_the_object_unchanged(
     alpha: Company, broken_trail: Callable[[str], None]
 ) -> None:
     organization = lifecycle.find_organization(alpha.name)
@@ -123,7 +123,7 @@ def test_a_suspension_that_cannot_be_recorded_leaves_no_trace_on_the_object_eith
     assert lifecycle.find_organization(alpha.name).status == Organization.Status.ACTIVE
 
 
-def test_what_another_process_was_faster_with_is_not_recorded_as_done_here(
+def test_a_change_that_another_process_made_is_not_recorded_here(
     company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     organization = company().organization

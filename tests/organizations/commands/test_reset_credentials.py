@@ -1,4 +1,4 @@
-"""manage.py reset_credentials, and how wrong keys are told before they are lost."""
+"""`manage.py reset_credentials`: new passwords after a lost key, and a warning of wrong keys."""
 
 from collections.abc import Callable
 
@@ -51,7 +51,7 @@ def test_a_process_with_other_keys_is_not_ready(
     assert client.get("/health").status_code == 200, "it lives"
 
 
-def test_it_gives_new_passwords_where_none_can_be_read_and_leaves_the_others(
+def test_only_unreadable_passwords_are_replaced(
     lost: Company, alpha: Company, client: Client
 ) -> None:
     before = Organization.objects.get(pk=alpha.organization.pk).sealed_password

@@ -1,4 +1,4 @@
-"""Changes of a route, and what they leave of an organization's sessions."""
+"""Helpers of the fence tests: changes of a route, and the organization's open sessions."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def sessions(superuser: Superuser, company: Company) -> int:
 
 
 def change_unheard(company: Company, **values: object) -> None:
-    """Commit a change as another process does that dies before it ends any session."""
+    """Commit a change like a process that dies before it ends any session."""
     Organization.objects.filter(pk=company.organization.pk).update(**values)
 
 

@@ -1,4 +1,4 @@
-"""The fence's mark on the organization's row, and the sessions that it ends."""
+"""The fence's mark on an organization's row, and the sessions that it ends."""
 
 import threading
 import time
@@ -108,7 +108,7 @@ def test_a_connection_is_not_confirmed_by_another_organizations_block(
     assert code_of(client.get(ME)) == (403, "organization_suspended")
 
 
-def test_a_statement_that_ends_its_own_session_frees_no_thread_of_the_others(
+def test_a_statement_that_kills_its_session_gets_no_more_threads(
     served: Company,
 ) -> None:
     """What an organization's own SQL can do must not renew its share of the threads."""

@@ -1,4 +1,4 @@
-"""The fence, as requests meet it: a change counts at once, although kept connections ask nobody."""
+"""The fence over HTTP: a change counts at once, although kept connections do not ask the master."""
 
 import threading
 import time
@@ -125,7 +125,7 @@ def test_what_connects_while_it_is_suspended_is_not_used(
     fence(row_of(served))
 
 
-def test_what_connects_while_its_database_is_locked_is_not_used_afterwards(
+def test_a_connection_made_while_its_database_is_locked_is_not_used(
     served: Company, superuser: Superuser
 ) -> None:
     """As by CREATE DATABASE … TEMPLATE or a rename: the login waits, and no fence sees it."""
@@ -170,7 +170,7 @@ def test_a_snapshot_of_the_master_from_before_confirms_nothing(served: Company) 
     fence(row_of(served))
 
 
-def test_a_connection_of_an_operator_is_confirmed_before_a_request_has_it(
+def test_an_operators_connection_is_confirmed_before_a_request_uses_it(
     served: Company, client: Client
 ) -> None:
     lifecycle.suspend_organization(row_of(served))
@@ -213,7 +213,7 @@ def test_without_the_master_open_connections_are_served(
 
 
 # --- Where it has moved -------------------------------------------------------------------------
-def test_a_new_credential_ends_the_sessions_of_the_old_and_requests_carry_on(
+def test_resetting_a_credential_ends_old_sessions_and_requests_continue(
     served: Company, client: Client, superuser: Superuser
 ) -> None:
     credentials.reset(row_of(served))
@@ -279,7 +279,7 @@ def test_before_a_migration_is_unapplied_its_code_is_served_no_longer(
     assert client.get(ME).status_code == 200
 
 
-def test_an_unapplying_that_was_killed_is_recorded_by_reconciling(
+def test_reconciling_records_a_killed_rollback(
     served: Company, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):

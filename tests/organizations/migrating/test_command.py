@@ -1,4 +1,4 @@
-"""What a person sees of manage.py migrate_orgs."""
+"""Output and questions of `manage.py migrate_orgs`."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from .test_fleet import BAD, GOOD, ask, columns
 
 
 class Ended:
-    """One run of the command over the four. code: 0, or what it asks the shell for."""
+    """One finished run of the command over the four. code: its exit code."""
 
     def __init__(self, four: Fleet, *words: str, **options: Any) -> None:
         out, err = io.StringIO(), io.StringIO()
@@ -34,9 +34,7 @@ class Ended:
         self.out, self.err = out.getvalue(), err.getvalue()
 
 
-def test_the_failed_one_is_named_with_its_error_and_the_command_that_tries_again(
-    four: Fleet, add: Add
-) -> None:
+def test_a_failure_shows_its_error_and_the_command_to_retry(four: Fleet, add: Add) -> None:
     bad = four.rows[2]
     ask(bad, BAD)
     add(strict=STRICT_ADDRESSES)
@@ -104,7 +102,7 @@ def test_a_plan_shows_the_sql_and_does_nothing(four: Fleet, add: Add) -> None:
     assert "note" not in columns(four.rows[0])
 
 
-def test_a_rollback_is_said_before_it_is_done(four: Fleet, add: Add) -> None:
+def test_a_rollback_is_announced_before_it_is_done(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     Ended(four)
     ended = Ended(four, "accounts", REAL)

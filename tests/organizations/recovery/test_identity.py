@@ -1,4 +1,4 @@
-"""A master that is older than its server, or a copy, destroys nothing: on real dumps by pg_dump."""
+"""An older or copied master destroys nothing: restores of real pg_dump files."""
 
 import pytest
 from psycopg import sql

@@ -1,4 +1,4 @@
-"""Open connections: kept for the next block, shared by threads, never more than the ceiling."""
+"""The connection pool: connections are reused, shared by threads, and never above the ceiling."""
 
 import gc
 import itertools
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.usefixtures("fresh_registry", "fresh_pool")
 
 
 def backend(company: Company) -> int:
-    """Which session of the server's this block has."""
+    """The process id of this block's session."""
     with tenancy.override(company.tenant), tenancy.connection().cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return int(cursor.fetchone()[0])
 
 
 class Threads(ThreadPoolExecutor):
-    """Their connections to the master are closed where they opened them."""
+    """Threads that close their connections to the master at the end."""
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         def run() -> Any:
@@ -127,7 +127,7 @@ def test_with_all_in_use_a_block_waits_for_the_next_that_is_free(
     assert pool.shared.open == 1
 
 
-def test_one_that_waits_for_the_same_organization_is_handed_the_connection(
+def test_a_thread_waiting_for_the_organization_gets_the_connection(
     alpha: Company, settings: Settings
 ) -> None:
     settings.ORG_MAX_CONNECTIONS = 1
@@ -147,7 +147,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_waiting_in_vain_ends_with_try_again(several: list[Company], settings: Settings) -> None:
+def test_waiting_too_long_ends_with_try_again(several: list[Company], settings: Settings) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05
     with tenancy.override(several[0].tenant):
         User.objects.get()
@@ -192,7 +192,7 @@ def test_a_connection_that_the_server_ended_is_not_handed_out(
     assert pool.shared.open == 1, "the dead one is counted"
 
 
-def test_several_dead_ones_are_passed_over(alpha: Company, superuser: Superuser) -> None:
+def test_several_dead_connections_are_skipped(alpha: Company, superuser: Superuser) -> None:
     together = threading.Barrier(3)
 
     def hold() -> int:
@@ -315,7 +315,7 @@ def test_a_lower_ceiling_closes_what_is_above_it(
     assert pool.shared.open == 2
 
 
-def test_a_connect_that_fails_leaves_its_room_and_its_organizations_thread(
+def test_a_failed_connect_frees_its_slot_and_its_thread(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05
@@ -385,7 +385,7 @@ def parameters(superuser: Superuser) -> dict[str, Any]:
 
 
 def aliases_for(companies: list[Company], count: int) -> list[tuple[tenancy.Tenant, str]]:
-    """Tenants of made-up ids that are at the places of real ones."""
+    """Tenants with made-up ids at the places of real ones."""
     found = []
     for number in range(count):
         company = companies[number % len(companies)]
