@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 from django.db.backends.postgresql import base
+from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from psycopg import IsolationLevel, ServerCursor
 from psycopg.pq import ExecStatus
@@ -213,19 +214,21 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return entry if isinstance(entry, pool.DatabaseEntry) else pool.DatabaseEntry(entry)
 
     # --- Skipped for a reused connection ----------------------------------------------------------
-    def get_connection_params(self) -> dict[str, Any]:
-        """Empty while Django's `connect` runs: a reused connection has its parameters already, and
-        `_connect` builds them for a new one."""
-        return {} if self._is_opening else super().get_connection_params()
-
-    def _set_autocommit(self, autocommit: bool) -> None:
-        if self.connection.autocommit != autocommit:
-            super()._set_autocommit(autocommit)  # type: ignore[misc]
-
-    def init_connection_state(self) -> None:
-        """As Django's. A kept connection's session is as it was when it was opened."""
+    def connect(self) -> None:
+        """As Django's (5.2, backends/base/base.py). A kept connection is used as it is: its session
+        has the state it was opened with."""
+        self.in_atomic_block = self.needs_rollback = False
+        self.savepoint_ids, self.atomic_blocks = [], []
+        self.closed_in_transaction = self.errors_occurred = False
+        self.connection = self.get_new_connection({})
+        if self._is_new or not self.connection.autocommit:
+            self.set_autocommit(self.settings_dict["AUTOCOMMIT"])
+        else:
+            self.autocommit = True
         if self._is_new:
-            super().init_connection_state()
+            self.init_connection_state()
+        connection_created.send(sender=self.__class__, connection=self)
+        self.run_on_commit = []
 
     def _connect(self) -> Any:
         """Connect.
@@ -237,7 +240,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         self._is_new = True
         try:
-            return guard.Connection.connect(**super().get_connection_params())
+            return guard.Connection.connect(**self.get_connection_params())
         except (KeyboardInterrupt, SystemExit) as interrupt:
             traceback.clear_frames(interrupt.__traceback__)
             raise
