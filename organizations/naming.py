@@ -70,6 +70,9 @@ def name_digests(name: str) -> list[str]:
     If two organizations' names became equal when ı became an i, the younger keeps its old digest,
     and is found by its own spelling before the other.
     """
+    if name.isascii() and name.isprintable():
+        # Both keys are the same, and look-ups are frequent.
+        return [_digest(re.sub(r"[-_ ]+", "-", name.lower()).strip("-"))]
     return list(dict.fromkeys((_digest(_key_before(name)), name_digest(name))))
 
 

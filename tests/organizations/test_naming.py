@@ -1,5 +1,6 @@
 """Names: keys, slugs and database names."""
 
+import random
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from organizations.naming import (
     database_name_for,
     display_name,
     name_digest,
+    name_digests,
     name_key,
     role_name,
     slug_for,
@@ -137,3 +139,12 @@ def test_a_variant_of_the_longest_slug_is_still_a_slug() -> None:
     variant = slug_variant("x" * 50)
     assert len(variant) <= 50
     assert re.fullmatch(r"x+-[0-9a-f]{6}", variant)
+
+
+def test_a_name_in_ascii_is_found_by_the_key_of_all_names() -> None:
+    """Its digest is computed in a shorter way."""
+    draw = random.Random(14)
+    printable = [chr(code) for code in range(0x20, 0x7F)] + list("  --__iI")
+    for _ in range(20_000):
+        name = "".join(draw.choices(printable, k=draw.randint(0, 12)))
+        assert name_digests(name) == [name_digest(name)], name
