@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--only", choices=LOADS, nargs="+", default=LOADS)
     options = parser.parse_args()
     end_in_order()
+    options.results.mkdir(parents=True, exist_ok=True)
     clock = Clock(float("inf"))
     told = [
         "# Profiles\n\nMade by `make profiles`: two processes of four threads, one looked at.\n"
