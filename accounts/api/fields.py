@@ -1,6 +1,5 @@
 """Serializer fields without type conversion, and serializers whose fields are made once."""
 
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from django.db.models import Model
@@ -51,10 +50,10 @@ class OutputSerializer(serializers.ModelSerializer[M]):
     """
 
     @property
-    def _readable_fields(self) -> Iterable[serializers.Field[Any, Any, Any, Any]]:
+    def _readable_fields(self) -> list[serializers.Field[Any, Any, Any, Any]]:
         kind = type(self)
         if "_made" not in vars(kind):
-            kind._made = tuple(kind().fields.values())
+            kind._made = list(kind().fields.values())
         return kind._made
 
-    _made: tuple[serializers.Field[Any, Any, Any, Any], ...]
+    _made: list[serializers.Field[Any, Any, Any, Any]]

@@ -255,7 +255,7 @@ class Pool:
 
         hopes: first wait a moment for one that the organization has in use.
         """
-        line, seconds = self._waiting, settings.ORG_CONNECTION_WAIT_SECONDS
+        line, seconds = self._waiting, float(settings.ORG_CONNECTION_WAIT_SECONDS)
         with self._lock:
             surplus = self._count_returns()
             hopes = hopes and not entry.idle and entry.share.ends_soon()
