@@ -62,6 +62,7 @@ class SessionsRemain(OrganizationError):
     code = "sessions_remain"
 
     def __init__(self, name: str, pids: Sequence[int]) -> None:
+        self.pids = pids
         super().__init__(
             f"The change to {name!r} is saved, but {len(pids)} open sessions with its database "
             f"have not ended (process ids {', '.join(map(str, pids))}). Run `manage.py "

@@ -63,17 +63,6 @@ def ensure_role(
     session.batch(*statements)
 
 
-def end_sessions(session: ServerSession, role: str) -> None:
-    """Terminate the role's sessions, and wait until they ended. The session is a member of it."""
-    session.value(
-        "SELECT count(pg_terminate_backend(pid, %s)) FROM pg_stat_activity WHERE usename = %s",
-        (_END_MILLISECONDS, role),
-    )
-
-
-_END_MILLISECONDS = 5_000
-
-
 def set_password(session: ServerSession, *, role: str, password: str) -> None:
     """Let the role log in, with this password only."""
     statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")

@@ -15,7 +15,12 @@ from psycopg import sql
 
 from accounts.validators import check_email, check_fields
 from organizations.audit import recorded
-from organizations.errors import AdoptionRefused, OrganizationBusy, OrganizationExists
+from organizations.errors import (
+    AdoptionRefused,
+    OrganizationBusy,
+    OrganizationExists,
+    SessionsRemain,
+)
 from organizations.models import Organization, Server, random_key
 from organizations.naming import (
     database_name_for,
@@ -28,8 +33,9 @@ from organizations.naming import (
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity, transfer
 from organizations.postgres.databases import ensure_database, reset_settings
+from organizations.postgres.fence import end_sessions
 from organizations.postgres.identity import Identity, State
-from organizations.postgres.roles import end_sessions, ensure_role, set_password
+from organizations.postgres.roles import ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.undoing import change_status, compensate, expected
 from organizations.secrets import new_audit_key, seal
@@ -55,8 +61,8 @@ def adopt_organization(
 
     undelete: also a deleted one. Users, passwords and logins are kept, and the id unless it is
     taken. Raises ValidationError by field, OrganizationExists, AdoptionRefused, OrganizationBusy,
-    CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and ServerRefused. If it
-    raises, the old database is unchanged, except for its role's password.
+    SessionsRemain, CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and
+    ServerRefused. If it raises, the old database is unchanged, except for its role's password.
     """
     _validate(name=name, email=email)
     name, email = display_name(name), email.strip()
@@ -179,8 +185,12 @@ def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
     ensure_role(session, role=row.role_name, password=password, key=row.key)
     ensure_database(session, database=row.database_name, role=row.role_name, key=row.key)
     set_password(session, role=source.role, password=old_password)
+    try:
+        end_sessions(session, source.role, name=source.database)
+    except SessionsRemain as error:
+        why = f"sessions with it do not end (process ids {', '.join(map(str, error.pids))})"
+        raise AdoptionRefused(source.database, why) from error
     with session.membership(source.role):
-        end_sessions(session, source.role)
         reset_settings(session, source.database, is_open=True)
     transfer.copy(
         row.name,

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import DatabaseError
 from django.test import Client
@@ -14,9 +15,10 @@ from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationError
 from organizations.models import AuditEntry, Organization, Staff
 from organizations.postgres.fence import fence
+from organizations.recovery import credentials
 from tests.accounts.helpers import send, unique_email
 from tests.conftest import PASSWORD, Company, leftovers
-from tests.organizations.helpers import Superuser
+from tests.organizations.helpers import Superuser, as_role_of
 
 
 @pytest.fixture
@@ -109,6 +111,19 @@ def test_a_deletion_or_suspension_that_cannot_be_recorded_is_not_done(
     with pytest.raises(DatabaseError):
         lifecycle.suspend_organization(Organization.objects.get(pk=alpha.organization.pk))
     assert lifecycle.find_organization(alpha.name).status == Organization.Status.ACTIVE
+
+
+def test_a_new_credential_that_cannot_be_recorded_ends_the_sessions_of_the_old(
+    company: Callable[..., Company], broken_trail: Callable[[str], None]
+) -> None:
+    """The password has changed by then, maybe because the old one had leaked."""
+    organization = company().organization
+    broken_trail("credentials.reset")
+    with as_role_of(organization) as opened:
+        with pytest.raises(DatabaseError):
+            credentials.reset(organization)
+        with pytest.raises(psycopg.OperationalError):
+            opened.execute("SELECT 1")
 
 
 def test_a_suspension_that_cannot_be_recorded_leaves_the_object_unchanged(

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from organizations.models import Organization
+from organizations.postgres import fence as fence_module
 from organizations.postgres.fence import fence
 from tests.conftest import Company, Superuser
 
@@ -32,6 +35,14 @@ def end_sessions(company: Company) -> None:
     """End its sessions, as a restart of the server does."""
     change_unheard(company, pending_fence="by hand")
     fence(row_of(company))
+
+
+def let_live(monkeypatch: pytest.MonkeyPatch, *companies: Company) -> None:
+    """As if their sessions did not end when they are terminated."""
+    told = "pg_terminate_backend(pid)"
+    roles = ", ".join(f"'{each.organization.role_name}'" for each in companies)
+    statement = fence_module._END.replace(told, f"usename IN ({roles}) OR {told}")
+    monkeypatch.setattr(fence_module, "_END", statement)
 
 
 def code_of(response: Any) -> tuple[int, str | None]:

@@ -25,7 +25,7 @@ from organizations.recovery import credentials
 from organizations.tenancy import WrongTenant, directory, registry
 from tests.conftest import Company, Superuser
 
-from .helpers import ME, change_unheard, code_of, row_of, sessions
+from .helpers import ME, change_unheard, code_of, let_live, row_of, sessions
 
 Status = Organization.Status
 
@@ -159,14 +159,14 @@ def test_what_a_killed_fence_left_is_finished_by_reconciling(
 def test_a_change_meanwhile_keeps_its_own_mark(
     served: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end_all = fence_module._end_all
+    end = fence_module._end
 
-    def changed_meanwhile(*args: Any) -> int:
-        ended = end_all(*args)
+    def changed_meanwhile(*args: Any, **options: Any) -> int:
+        ended = end(*args, **options)
         change_unheard(served, slug="changed-meanwhile")
         return ended
 
-    monkeypatch.setattr(fence_module, "_end_all", changed_meanwhile)
+    monkeypatch.setattr(fence_module, "_end", changed_meanwhile)
     change_unheard(served, status=Status.SUSPENDED)
     fence(row_of(served))
     assert row_of(served).pending_fence != "", "the second change was taken for fenced"
@@ -178,8 +178,7 @@ def test_what_does_not_end_is_named_and_tried_again(
     served: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fence_module, "FENCE_SECONDS", 0.1)
-    ends_nothing = fence_module._END.replace("pg_terminate_backend(pid)", "pid")
-    monkeypatch.setattr(fence_module, "_END", ends_nothing)
+    let_live(monkeypatch, served)
     with pytest.raises(SessionsRemain, match=r"process ids \d+"):
         lifecycle.suspend_organization(row_of(served))
     assert row_of(served).status == Status.SUSPENDED

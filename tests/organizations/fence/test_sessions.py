@@ -1,0 +1,96 @@
+"""Which sessions the fence ends, and whom it holds up."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from organizations import lifecycle
+from organizations.errors import SessionsRemain
+from organizations.postgres import fence as fence_module
+from organizations.postgres.fence import fence, fence_pending
+from tests.conftest import Company, Superuser
+from tests.organizations.helpers import as_role_of
+
+from .helpers import ME, change_unheard, let_live, row_of, sessions
+
+
+def memberships(superuser: Superuser, company: Company) -> list[tuple[object, ...]]:
+    """Who is a member of the organization's role, and how."""
+    return superuser.execute(
+        "SELECT member::regrole::text, grantor::regrole::text, admin_option, inherit_option, "
+        "set_option FROM pg_auth_members WHERE roleid = %s::regrole ORDER BY 1, 2",
+        (company.organization.role_name,),
+    ).fetchall()
+
+
+def test_nobody_is_a_member_of_the_role_during_a_fence_or_behind_it(
+    served: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = memberships(superuser, served)
+    assert [(row[2], row[3], row[4]) for row in before] == [(True, False, False)]
+    seen = []
+    look = time.sleep
+
+    def look_on(seconds: float) -> None:
+        seen.append(memberships(superuser, served))
+        look(seconds)
+
+    monkeypatch.setattr(time, "sleep", look_on)
+    lifecycle.suspend_organization(row_of(served))
+    assert seen, "there was no session to end"
+    assert [*seen, memberships(superuser, served)] == [before] * (len(seen) + 1)
+
+
+def test_a_second_fence_ends_what_the_first_could_not_and_nothing_newer(
+    served: Company, superuser: Superuser, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a session that never ends would cost all others theirs, every few seconds."""
+    monkeypatch.setattr(fence_module, "FENCE_SECONDS", 0.1)
+    before = served.organization.slug
+    with as_role_of(served.organization) as stays:
+        let_live(monkeypatch, served)
+        change_unheard(served, slug="renamed-once")
+        with pytest.raises(SessionsRemain, match=str(stays.info.backend_pid)):
+            fence(row_of(served))
+        with as_role_of(served.organization) as newer:
+            for _ in range(2):
+                assert fence_pending() == ([], [served.name])
+            monkeypatch.undo()
+            assert fence_pending() == ([served.name], [])
+            assert sessions(superuser, served) == 1
+            newer.execute("SELECT 1")
+            # A later change means all of them again.
+            let_live(monkeypatch, served)
+            monkeypatch.setattr(fence_module, "FENCE_SECONDS", 0.1)
+            change_unheard(served, slug="renamed-twice")
+            with pytest.raises(SessionsRemain):
+                fence(row_of(served))
+            monkeypatch.undo()
+            with as_role_of(served.organization):
+                change_unheard(served, slug=before)
+                fence(row_of(served))
+                assert sessions(superuser, served) == 0
+    assert client.get(ME).status_code == 200
+
+
+def test_sessions_that_do_not_end_hold_up_no_other_organization(
+    served: Company, company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence_module, "FENCE_SECONDS", 1.5)
+    stuck = [served, company(), company()]
+    other = company()
+    let_live(monkeypatch, *stuck)
+    with (
+        as_role_of(stuck[1].organization),
+        as_role_of(stuck[2].organization),
+        as_role_of(other.organization),
+    ):
+        for each in (*stuck, other):
+            change_unheard(each, pending_fence="of a killed process")
+        began = time.monotonic()
+        assert fence_pending() == ([other.name], [each.name for each in stuck])
+        assert time.monotonic() - began < 2 * fence_module.FENCE_SECONDS
+    monkeypatch.undo()
+    fence_pending()
