@@ -31,7 +31,7 @@ from .models import Organization, random_key
 from .naming import name_digests
 from .naming import name_key as key_of
 from .postgres import identity
-from .postgres.fence import fence, fence_pending
+from .postgres.fence import fence, fence_by, fence_pending
 from .postgres.roles import drop_disabled
 from .postgres.sessions import ServerSession, answers, open_session
 from .provisioning import code, leftovers, making
@@ -135,7 +135,8 @@ def delete_organization(organization: Organization) -> None:
     """Drop the organization's database and role. The row stays as a tombstone; the name is free.
 
     Raises OrganizationNotFound, OrganizationBusy, DatabaseKept, InstallationUnclaimed,
-    ServerUnavailable, ServerRefused and ProvisioningInTransaction. May be called again.
+    SessionsRemain, ServerUnavailable, ServerRefused and ProvisioningInTransaction. May be called
+    again.
     """
     _refuse_in_transaction()
     with open_session() as session:
@@ -149,6 +150,8 @@ def delete_organization(organization: Organization) -> None:
             return
         if organization.is_usable:
             _begin_deletion(session, organization)
+        # Now, not with the drop, which can be refused.
+        fence_by(session, organization)
         undo(session, organization)
         if organization.is_usable:
             # Suspended or resumed between the two statements above.
@@ -176,21 +179,21 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
 def suspend_organization(organization: Organization, *, reason: str = "") -> None:
     """Block all access at once, and end running queries. Raises WrongState unless it is active.
 
-    Raises as fence() does. After SessionsRemain it is suspended, and a second try ends what is
-    left. Migrations and backups still run, and those that were ended run again.
+    Raises as fence() does. After SessionsRemain it is suspended, and a second try ends what is left
+    before it says so. Migrations and backups still run, and those that were ended run again.
     """
     _refuse_in_transaction()
     with open_session() as session:
         _ = session.installation  # A copy of the master ends no session.
-    rows = Organization.objects.filter(pk=organization.pk, status=Status.SUSPENDED)
-    if rows.exclude(pending_fence="").exists():
-        fence(organization)  # An earlier try was interrupted.
-        return
-    with recorded("organization.suspended", organization):
-        if not change_status(
-            organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason
-        ):
-            raise _wrong_state(organization, wanted=Status.ACTIVE)
+    try:
+        with recorded("organization.suspended", organization):
+            if not change_status(
+                organization, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason=reason
+            ):
+                raise _wrong_state(organization, wanted=Status.ACTIVE)
+    except WrongState:
+        fence(organization)  # What an interrupted act has left, maybe this one.
+        raise
     logger.info("organization suspended", extra={"organization": organization.pk})
     fence(organization)
 

@@ -121,7 +121,12 @@ ALL: tuple[Flow, ...] = (
         alone=True,
         environment=SPARE,
     ),
-    Flow("delete_org", ("delete_org",), (*_COMMON, *_DROPPING), organization_flows.delete_org),
+    Flow(
+        "delete_org",
+        ("delete_org",),
+        (*_COMMON, *_FENCING, *_DROPPING),
+        organization_flows.delete_org,
+    ),
     Flow("reconcile", ("reconcile_orgs",), (*_COMMON, *_DROPPING), organization_flows.reconcile),
     Flow(
         "suspend",
@@ -216,8 +221,8 @@ NO_FLOWS = {
     "list_orgs": "reads",
     "query_orgs": "reads, and first records that it does",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
-    "reset_credentials": "a role and its row change in one transaction; the next run does those "
-    "that were not reached",
+    "reset_credentials": "a role and its row change in one transaction, which marks the row as a "
+    "suspension does: what a killed one left open, a worker or reconciling ends",
     "dumpdata": "reads",
     "loaddata": "one transaction",
     "create_admin": "one transaction, as user_created and user_changed",

@@ -146,6 +146,7 @@ def _ended(world: World, row: tuple[Any, ...], *, before: str) -> str:
 
 def delete_org(world: World) -> Attempt:
     name, row = _existing(world)
+    world.token("admin@made.example", organization=name)  # Leaves a session to end.
     return Attempt(
         lambda: command(world, "delete_org", name, "--yes"),
         lambda: _ended(world, row, before="active"),

@@ -104,16 +104,18 @@ def _has_tables(holder: Holder, database: str) -> bool:
         return connection.execute("SELECT to_regclass('users') IS NOT NULL").fetchone() == (True,)
 
 
-def _advance_ids(value: str) -> Callable[[Holder], None]:
-    """The same for organizations that are ended: until the rows' status is so."""
+def _advance_ids(value: str, *, fenced: bool) -> Callable[[Holder], None]:
+    """The same for organizations that are ended: until the rows' status is so, and their sessions
+    have been ended or not yet."""
 
     def then(holder: Holder) -> None:
-        query = "SELECT count(*) FROM organizations WHERE database_name = ANY(%s) AND status = %s"
+        query = (
+            "SELECT count(*) FROM organizations WHERE database_name = ANY(%s) "
+            "AND status = ANY(%s) AND (pending_fence = '') = %s"
+        )
         names = [attempt.database for attempt in holder.attempts.values()]
         for _ in range(10):
-            if holder.world.rows(query.replace("= %s", "= ANY(%s)"), (names, value.split())) == [
-                (len(names),)
-            ]:
+            if holder.world.rows(query, (names, value.split(), fenced)) == [(len(names),)]:
                 return
             holder.take(ORGANIZATIONS)
             holder.wait_until_held()
@@ -250,21 +252,23 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "tombstone",
-        "a write to `organizations` after the other is let pass, until the row says that it ends",
+        "a write to `organizations` after the other is let pass, until the row says that it ends, "
+        "and that its sessions have ended",
         _organizations,
-        _advance_ids("deleting failed"),
+        _advance_ids("deleting failed", fenced=True),
     ),
     Step(
         "fence",
-        "a lock on pg_auth_members stops what ends the sessions; the row says `suspended`",
+        "a lock on pg_auth_members stops what ends the sessions; the row says `suspended` or "
+        "`deleting`",
         lambda holder: holder.take(_MEMBERS),
     ),
     Step(
         "fence-ended",
-        "a write to `organizations` after the other is let pass, until the row says `suspended`; "
-        "what waits is the write that the sessions have ended",
+        "a write to `organizations` after the other is let pass, until the row says `suspended` or "
+        "`deleting`; what waits is the write that the sessions have ended",
         _organizations,
-        _advance_ids("suspended"),
+        _advance_ids("suspended deleting", fenced=False),
     ),
     Step(
         "commit",

@@ -180,13 +180,13 @@ def test_what_does_not_end_is_named_and_tried_again(
     monkeypatch.setattr(fence_module, "FENCE_SECONDS", 0.1)
     let_live(monkeypatch, served)
     with pytest.raises(SessionsRemain, match=r"process ids \d+"):
-        lifecycle.suspend_organization(row_of(served))
+        lifecycle.suspend_organization(row_of(served), reason="unpaid")
     assert row_of(served).status == Status.SUSPENDED
     monkeypatch.undo()
-    lifecycle.suspend_organization(row_of(served))
+    with pytest.raises(WrongState, match="is suspended; it must be active"):
+        lifecycle.suspend_organization(row_of(served), reason="another")
     assert sessions(superuser, served) == 0
-    with pytest.raises(WrongState):
-        lifecycle.suspend_organization(row_of(served))
+    assert (row_of(served).status_reason, row_of(served).pending_fence) == ("unpaid", "")
 
 
 def test_it_waits_for_no_lock_and_ends_with_a_client_that_reconnects(

@@ -13,7 +13,11 @@ from organizations.postgres.fence import fence, fence_pending
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of
 
-from .helpers import ME, change_unheard, let_live, row_of, sessions
+from .helpers import ME, change_unheard, code_of, let_live, row_of, sessions
+
+
+class Killed(BaseException):
+    """Of the process, between two statements."""
 
 
 def memberships(superuser: Superuser, company: Company) -> list[tuple[object, ...]]:
@@ -94,3 +98,41 @@ def test_sessions_that_do_not_end_hold_up_no_other_organization(
         assert time.monotonic() - began < 2 * fence_module.FENCE_SECONDS
     monkeypatch.undo()
     fence_pending()
+
+
+def test_a_deletion_ends_the_sessions_before_anything_that_can_refuse_it(
+    company: Callable[..., Company],
+    client: Client,
+    superuser: Superuser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = company()
+    client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {made.token(client)}"
+    assert client.get(ME).status_code == 200
+
+    def be_killed(*args: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(lifecycle, "undo", be_killed)
+    with pytest.raises(Killed):
+        lifecycle.delete_organization(row_of(made))
+    assert (row_of(made).status, row_of(made).pending_fence) == ("deleting", "")
+    assert sessions(superuser, made) == 0
+    assert code_of(client.get(ME)) == (401, "invalid_token")
+    monkeypatch.undo()
+    assert lifecycle.reconcile_organizations()["deleted"] == [made.name]
+
+
+def test_a_deletion_whose_sessions_do_not_end_names_them_and_drops_nothing(
+    company: Callable[..., Company], superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = company()
+    monkeypatch.setattr(fence_module, "FENCE_SECONDS", 0.1)
+    let_live(monkeypatch, made)
+    with as_role_of(made.organization) as stays:
+        with pytest.raises(SessionsRemain, match=str(stays.info.backend_pid)):
+            lifecycle.delete_organization(row_of(made))
+        assert sessions(superuser, made) > 0
+        monkeypatch.undo()
+        lifecycle.delete_organization(row_of(made))
+    assert row_of(made).status == "deleted"
