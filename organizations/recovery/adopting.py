@@ -33,7 +33,7 @@ from organizations.naming import (
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity, transfer
 from organizations.postgres.databases import ensure_database, reset_settings
-from organizations.postgres.fence import end_sessions
+from organizations.postgres.fence import end_sessions, fence_by
 from organizations.postgres.identity import Identity, State
 from organizations.postgres.roles import ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
@@ -75,6 +75,7 @@ def adopt_organization(
         source = _find(session, database, undelete=undelete)
         for program in ("pg_dump", "pg_restore"):
             transfer.program(program)
+        _shut_replaced(session, source)
         row = _insert(session, source, name=name, email=email)
         try:
             _fill(session, row, source)
@@ -128,6 +129,18 @@ def _is_in_order(session: ServerSession, row: Organization) -> bool:
     found = identity.find(session, role=row.role_name, database=row.database_name)
     why = identity.disagreement(found.identity, expected(row), installation=session.installation)
     return found.owner == row.role_name and not why
+
+
+def _shut_replaced(session: ServerSession, source: _Source) -> None:
+    """Suspend the row that the new one replaces. Its database and role can be others than those to
+    adopt, and requests still use them. Raises SessionsRemain."""
+    for row in Organization.objects.filter(key=source.identity.key).exclude(status=Status.DELETED):
+        if row.status == Status.ACTIVE:
+            with recorded("organization.suspended", row):
+                change_status(
+                    row, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason="being adopted"
+                )
+        fence_by(session, row)
 
 
 def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -> Organization:
