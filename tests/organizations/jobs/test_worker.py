@@ -140,6 +140,20 @@ def test_a_worker_finishes_what_a_killed_fence_left(alpha: Company) -> None:
     assert row.get().pending_fence == ""
 
 
+def test_a_worker_that_cannot_look_for_stalled_jobs_fences_all_the_same(
+    alpha: Company, master: Superuser, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.LOCK_TIMEOUT_SECONDS = 1
+    row = Organization.objects.filter(pk=alpha.organization.pk)
+    row.update(pending_fence="of a killed process")
+    looks = iter((True, False, False))
+    with master.transaction():
+        master.execute("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
+        JobWorker(goes_on=lambda: next(looks), concurrency=1)._rescue()
+    assert "check for interrupted work failed" in caplog.messages
+    assert row.get().pending_fence == ""
+
+
 def test_a_failed_job_is_done_again_on_demand_with_all_its_tries(settings: Settings) -> None:
     settings.JOB_TRIES = 1
     with task(fail_as_told, name="fails") as fails:
