@@ -325,14 +325,14 @@ class MigrationFailed(OrganizationError):
 
 
 class SessionEnded(OrganizationError):
-    """A suspension, or an operator, ended the session of a job, which runs again."""
+    """A suspension or an operator ended the session of a job, or its connection was lost."""
 
     code = "session_ended"
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"The session with the database of {name!r} was ended while the job used it. It runs "
-            "again."
+            f"The session with the database of {name!r} was ended or lost while the job used it. "
+            "It runs again."
         )
 
 

@@ -22,6 +22,7 @@ from organizations.errors import (
     OtherCode,
     ServerUnavailable,
     SessionEnded,
+    SessionsRemain,
     TookTooLong,
 )
 from organizations.postgres.trouble import cause_of
@@ -37,6 +38,7 @@ TRANSIENT = (
     OtherCode,
     ServerUnavailable,
     SessionEnded,
+    SessionsRemain,
     TookTooLong,
     TooBusy,
     InterfaceError,

@@ -195,10 +195,15 @@ def _failed(nothing: Result, error: Exception, *, seconds: float) -> Result:
 
 
 def _was_ended(error: BaseException | None) -> bool:
-    """Whether its session was terminated, as by the fence."""
-    while error is not None and not isinstance(error, psycopg.errors.AdminShutdown):
+    """Whether its session was terminated, as by the fence, or its connection lost.
+
+    Over TLS the server's last words are often lost too: then psycopg has no SQLSTATE.
+    """
+    while error is not None:
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate in (None, "57P01"):
+            return True
         error = error.__cause__
-    return error is not None
+    return False
 
 
 def _with_first(text: str, error: Exception, before: str) -> str:
