@@ -54,8 +54,8 @@ def fence(organization: Organization, *, opened_before: datetime | None = None) 
     opened_before: by the server's clock; later ones go on, and no mark is needed. Takes no
     organization's lock. Call it outside a transaction, after each change of a route; does nothing
     if none is pending. Raises SessionsRemain if some still run after FENCE_SECONDS; the mark then
-    names them, and the next fence ends those alone. Raises InstallationUnclaimed, ServerUnavailable
-    and ServerRefused; the mark then stays.
+    names them, and the next fence ends those alone. Raises InstallationUnclaimed, TookTooLong,
+    ServerUnavailable and ServerRefused; the mark then stays.
     """
     with open_session() as session:
         fence_by(session, organization, opened_before=opened_before)
@@ -187,11 +187,13 @@ def _end(
         except psycopg.Error as error:
             if session.connection.closed:
                 raise
-            # Somebody else grants the same at this moment. Tried again.
+            # Somebody else grants the same at this moment, or holds a lock. Tried again.
             cause = error
         time.sleep(_LOOK_SECONDS)
         left = session.value(_LEFT, (role, left))
         if left and time.monotonic() > until:
+            if isinstance(cause, psycopg.errors.LockNotAvailable):
+                raise cause
             raise SessionsRemain(name, left) from cause
     return len(ended)
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 from django.test import Client
+from psycopg import sql
 
 from organizations import lifecycle
-from organizations.errors import SessionsRemain
+from organizations.errors import SessionsRemain, TookTooLong
 from organizations.postgres import fence as fence_module
 from organizations.postgres.fence import fence, fence_pending
 from tests.conftest import Company, Superuser
@@ -98,6 +99,28 @@ def test_sessions_that_do_not_end_hold_up_no_other_organization(
         assert time.monotonic() - began < 2 * fence_module.FENCE_SECONDS
     monkeypatch.undo()
     fence_pending()
+
+
+def test_a_lock_and_a_refusal_are_told_apart_when_the_time_is_over(
+    served: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock is somebody else's, and the next try may be quicker; what is refused is named."""
+    monkeypatch.setattr(fence_module, "FENCE_SECONDS", 0.1)
+    role = sql.Identifier(served.organization.role_name)
+    change_unheard(served, pending_fence="of a killed process")
+    with superuser.transaction(force_rollback=True):
+        superuser.execute("LOCK TABLE pg_auth_members IN SHARE MODE")
+        with pytest.raises(TookTooLong):
+            fence(row_of(served))
+    superuser.execute(sql.SQL("ALTER ROLE {} SUPERUSER").format(role))
+    try:
+        with pytest.raises(SessionsRemain, match=r"process ids \d+"):
+            fence(row_of(served))
+    finally:
+        superuser.execute(sql.SQL("ALTER ROLE {} NOSUPERUSER").format(role))
+    monkeypatch.undo()
+    fence(row_of(served))
+    assert sessions(superuser, served) == 0
 
 
 def test_a_deletion_ends_the_sessions_before_anything_that_can_refuse_it(
