@@ -135,8 +135,7 @@ def delete_organization(organization: Organization) -> None:
     """Drop the organization's database and role. The row stays as a tombstone; the name is free.
 
     Raises OrganizationNotFound, OrganizationBusy, DatabaseKept, InstallationUnclaimed,
-    SessionsRemain, ServerUnavailable, ServerRefused and ProvisioningInTransaction. May be called
-    again.
+    SessionsRemain, ServerUnavailable, ServerRefused and ProvisioningInTransaction. Repeatable.
     """
     _refuse_in_transaction()
     with open_session() as session:
