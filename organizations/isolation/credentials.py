@@ -10,6 +10,7 @@ import jwt
 from django.conf import settings
 from django.core import mail
 from django.http import HttpResponse
+from django.test import Client
 
 from accounts import tokens
 from accounts.errors import InvalidLink, InvalidToken
@@ -179,21 +180,35 @@ def reused(stage: Stage, subject: str) -> str:
     answers = [kind.present(stage.ours.visitor(), raw).status_code for _ in range(2)]
     if answers != [200, 401]:
         raise Broken(f"answered {answers[0]} and {answers[1]}, expected 200 and 401")
-    return goes_on(stage)
+    return goes_on(stage.theirs.by_token())
 
 
 @attempt(FAMILY, "A's logout: A's login ends, B's with the same id continues")
 def logged_out(stage: Stage, subject: str) -> str:
-    answer = stage.ours.by_token().post("/api/v1/auth/logout/", {}, content_type="application/json")
-    with tenancy.override(stage.ours.tenant):
-        ended = LoginSession.objects.filter(pk=rows.TOKEN_SESSION, ended_at=None).count() == 0
-    if answer.status_code != 204 or not ended:
-        raise Broken(f"answered {answer.status_code}, and A's login goes on")
-    return goes_on(stage)
+    """By token and by cookie, at the API and on the page."""
+    for key in ("POST /api/v1/auth/logout/", "ANY /api/logout/"):
+        for logged_in, pk in (
+            (Side.by_token, rows.TOKEN_SESSION),
+            (Side.by_cookie, rows.BROWSER_SESSION),
+        ):
+            answer = send(logged_in(stage.ours), key, stage.ours, stage.theirs)
+            with tenancy.override(stage.ours.tenant):
+                running = LoginSession.objects.filter(ended_at=None)
+                ended = not running.filter(pk=pk).exists() and running.count() == 1
+            if answer.status_code != all_calls()[key].status or not ended:
+                raise Broken(f"answered {answer.status_code}, and A's login goes on")
+            goes_on(logged_in(stage.theirs))
+            stage.settle()
+    # The token in the body decides: with one for B over a login of A's.
+    raw = all_kinds()["refresh token"].misdirected(stage.ours, stage.theirs)
+    body, json_type = {"refresh": raw}, "application/json"
+    path = "/api/v1/auth/logout/"
+    refusal(stage.theirs.visitor().post(path, body, content_type=json_type), stage.theirs)  # type: ignore[arg-type]
+    return goes_on(stage.theirs.by_token())
 
 
-def goes_on(stage: Stage) -> str:
-    if stage.theirs.by_token().get("/api/v1/me/").status_code != 200:
+def goes_on(client: Client) -> str:
+    if client.get("/api/v1/me/").status_code != 200:
         raise Crossed("B's login has ended")
     return "B's login goes on"
 
