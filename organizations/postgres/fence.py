@@ -114,13 +114,7 @@ def _end_all(session: ServerSession, name: str, role: str) -> int:
     until = time.monotonic() + FENCE_SECONDS
     while left:
         try:
-            # As a member of the role, in a transaction that is rolled back: nobody else sees the
-            # membership, existing ones stay, and a crash leaves none.
-            with session.connection.transaction(force_rollback=True):
-                if not session.is_superuser:
-                    grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
-                    names = (sql.Identifier(role), sql.Identifier(session.user))
-                    session.execute(grant.format(*names))
+            with session.as_member(role):
                 session.value(_END, (role, left))
         except psycopg.Error:
             # Somebody else grants the same at this moment. Tried again.
