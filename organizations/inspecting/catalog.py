@@ -307,7 +307,7 @@ def application_role() -> str:
 
 
 def _rows(query: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    everywhere = {"page": PAGE, "deleted": Organization.Status.DELETED}
+    everywhere: dict[str, Any] = {"page": PAGE, "deleted": Organization.Status.DELETED}
     with connections["default"].cursor() as cursor:
         cursor.execute(query, {**everywhere, **parameters})
         return list(cursor.fetchall())

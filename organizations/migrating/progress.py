@@ -127,7 +127,7 @@ def bar_on(console: Console, *columns: ProgressColumn, disable: bool = False) ->
     )
 
 
-def move(bar: Bar, task: TaskID, completed: int, **fields: str) -> None:
+def move(bar: Bar, task: TaskID, completed: int, **fields: Any) -> None:
     """Show how many are done, and the rate."""
     bar.update(task, completed=completed, **fields)
     speed = bar.tasks[task].speed
