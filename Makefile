@@ -81,7 +81,8 @@ bench: need-bench ## Compare speed with the alternatives, up to 100 organization
 	@$(PY) -m benchmarks.bench $(ARGS)
 
 clean: ## Remove .venv, caches and results; the databases in .data and the secrets stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles test-results
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache \
+		.hypothesis staticfiles test-results
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ More tests

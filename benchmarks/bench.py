@@ -119,8 +119,6 @@ def run(folder: Path, clock: Clock, plan: Plan) -> tuple[Rows, dict[str, object]
 def ceilings(cluster: Cluster) -> list[Row]:
     """The default ORG_MAX_CONNECTIONS of a process."""
     limit = cluster.task("limits")["ORG_MAX_CONNECTIONS"]
-    if limit is None:
-        return [Row("reference/ceiling", "connections", missing=sign_up.NOT_YET)]
     return [Row("reference/ceiling", "connections", (float(limit),))]
 
 

@@ -15,7 +15,7 @@ Fact = float | int | str | None
 class Row:
     """One measurement. values: one for each round; facts: what else was seen, by name.
 
-    missing: why there is no value, for what the product cannot do yet.
+    missing: why there is no value.
     """
 
     key: str

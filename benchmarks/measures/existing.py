@@ -4,23 +4,17 @@ Two PostgreSQL servers run side by side, one with 10 organizations and one with 
 alternate between them: measured one after the other they would compare two moments of the machine.
 """
 
-from collections.abc import Mapping
-
 from benchmarks.harness import contract
 from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import Cluster
 from benchmarks.harness.rows import Row, by_round
 from benchmarks.harness.web import WebServer
 
-from .sign_up import PATHS
+from .sign_up import TEMPLATE
 
 FEW = 10
-
-
-def best_environment() -> Mapping[str, str]:
-    """The template path, if the product has it: spares would hide what a database costs."""
-    template = next(path for path in PATHS if path.name == "template")
-    return template.environment
+# Spares would hide what a database costs.
+_ENVIRONMENT = TEMPLATE.environment
 
 
 def measure(
@@ -37,8 +31,8 @@ def measure(
     took: dict[str, list[float]] = {"few": [], "many": []}
     failures = 0
     with (
-        WebServer(few, "existing-few", environment=best_environment()) as small,
-        WebServer(many, "existing-many", environment=best_environment()) as large,
+        WebServer(few, "existing-few", environment=_ENVIRONMENT) as small,
+        WebServer(many, "existing-many", environment=_ENVIRONMENT) as large,
     ):
         for cluster in (few, many):
             cluster.settle()

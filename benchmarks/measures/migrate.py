@@ -12,7 +12,7 @@ from benchmarks.harness.cluster import Cluster
 from benchmarks.harness.rows import Row, by_round
 from benchmarks.harness.web import WebServer
 
-from .existing import best_environment
+from .sign_up import TEMPLATE
 
 PARALLEL = 4
 OURS = "benchmarks.comparators.migrated.settings"
@@ -139,7 +139,7 @@ def _sign_ups_meanwhile(cluster: Cluster, clock: Clock, count: int) -> Row:
     clock.say(f"sign-ups while {ADDED} reaches {count}")
     outcomes: list[contract.Outcome] = []
     ended = threading.Event()
-    with WebServer(cluster, "migrate", settings=OURS, environment=best_environment()) as server:
+    with WebServer(cluster, "migrate", settings=OURS, environment=TEMPLATE.environment) as server:
         contract.sign_up(server.address, [f"{_SIGN_UPS}first"])
 
         def keep_signing_up() -> None:

@@ -21,7 +21,6 @@ from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import PROJECT, Cluster, CommandFailed, task_command, watched
 from benchmarks.harness.folders import end_in_order, temporary
 from benchmarks.harness.rows import Row
-from benchmarks.harness.web import THREADS
 
 ALLOWED_GROWTH = 0.05
 STEPS = 12
@@ -62,9 +61,8 @@ def touch(
         try:
             for line in process.stdout:
                 told = json.loads(line)
-                if "limits" in told:
-                    # Without a ceiling of its own a thread holds one at a time.
-                    yield told["limits"]["connections"] or THREADS
+                if "ceiling" in told:
+                    yield told["ceiling"]
                     continue
                 row = connection.execute(
                     r"SELECT count(*) FROM pg_stat_activity "

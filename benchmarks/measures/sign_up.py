@@ -22,29 +22,23 @@ from benchmarks.harness.web import PROCESSES, WebServer
 from . import reference
 
 SPARES = 40
-NOT_YET = "not available: the product has no such path yet"
 # Stays: the template's objects belong to its role.
 _COPIED = "copied-template"
-_COMMANDS = PROJECT / "organizations" / "management" / "commands"
 
 
 @dataclass(frozen=True)
 class Path:
-    """One way a sign-up can be served. command: what the product must have for it."""
+    """One way a sign-up can be served."""
 
     name: str
     environment: Mapping[str, str]
-    command: str = ""
-
-    @property
-    def available(self) -> bool:
-        return not self.command or (_COMMANDS / f"{self.command}.py").exists()
 
 
+TEMPLATE = Path("template", {"ORG_SPARE_DATABASES": "0"})
 PATHS = (
     Path("plain", {"ORG_TEMPLATES": "off", "ORG_SPARE_DATABASES": "0"}),
-    Path("template", {"ORG_SPARE_DATABASES": "0"}, command="build_template"),
-    Path("spare", {"ORG_SPARE_DATABASES": str(SPARES)}, command="refill_spares"),
+    TEMPLATE,
+    Path("spare", {"ORG_SPARE_DATABASES": str(SPARES)}),
 )
 
 
@@ -81,32 +75,30 @@ class _Seen:
 
 
 def measure(cluster: Cluster, clock: Clock, *, sizes: Sizes, seconds: float) -> list[Row]:
-    """Rows of every path that the product has, and of the two references."""
-    paths = [path for path in PATHS if path.available]
-    seen = {path.name: _Seen() for path in paths}
+    """Rows of every path, and of the two references."""
+    seen = {path.name: _Seen() for path in PATHS}
     hashes: list[float] = []
     creates: list[float] = []
     with ExitStack() as scope:
         servers: dict[str, WebServer] = {}
-        for path in paths:
+        for path in PATHS:
             server = WebServer(cluster, f"signup-{path.name}", environment=path.environment)
             servers[path.name] = scope.enter_context(server)
-        if any(path.name == "template" for path in paths):
-            cluster.manage("build_template", environment=_of("template").environment)
+        cluster.manage("build_template", environment=TEMPLATE.environment)
         _first_copy(cluster, servers["plain"])
         for number in clock.rounds(sizes.rounds, seconds=seconds):
-            clock.say(f"sign-ups, round {number + 1}: {', '.join(path.name for path in paths)}")
+            clock.say(f"sign-ups, round {number + 1}: {', '.join(path.name for path in PATHS)}")
             hashes.append(statistics.median(reference.hash_milliseconds(6)))
             bare: list[float] = []
             # The order changes, so that none always follows the same one.
-            for path in paths[number % len(paths) :] + paths[: number % len(paths)]:
+            for path in PATHS[number % len(PATHS) :] + PATHS[: number % len(PATHS)]:
                 _round(cluster, path, servers[path.name], seen[path.name], sizes, number, bare)
             creates.append(statistics.median(bare))
             # Otherwise each round would meet more databases than the one before.
             cluster.spread("drop", ["load-"], processes=2)
             cluster.settle()
         clock.say(f"{sizes.at_32} sign-ups at once by each path")
-        for path in paths:
+        for path in PATHS:
             # Once: the question is whether all succeed.
             _turn(
                 cluster,
@@ -124,15 +116,8 @@ def measure(cluster: Cluster, clock: Clock, *, sizes: Sizes, seconds: float) -> 
         Row("reference/create database", "ms", tuple(creates)),
     ]
     for path in PATHS:
-        if path.name not in seen:
-            rows.append(Row(f"sign-up/{path.name}/sequential", "ms", missing=NOT_YET))
-            continue
         rows += _rows(path.name, seen[path.name])
     return rows
-
-
-def _of(name: str) -> Path:
-    return next(path for path in PATHS if path.name == name)
 
 
 def _first_copy(cluster: Cluster, server: WebServer) -> None:

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from benchmarks.harness.web import THREADS, rss_bytes
 
 
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     requests = [line.split("\t") for line in options.file.read_text().splitlines()]
     requests = requests[: options.organizations]
-    print(json.dumps({"limits": limits(), "pid": os.getpid()}), flush=True)
+    print(json.dumps({"ceiling": settings.ORG_MAX_CONNECTIONS}), flush=True)
     each = max(1, len(requests) // options.steps)
     with ThreadPoolExecutor(THREADS) as pool:
         for begin in range(0, len(requests), each):
@@ -47,16 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdin.readline() == "":
                 return 1
     return 0
-
-
-def limits() -> dict[str, int | None]:
-    """The ceilings of this process, if it has any."""
-    from django.conf import settings
-
-    return {
-        "connections": getattr(settings, "ORG_MAX_CONNECTIONS", None),
-        "aliases": getattr(settings, "ORG_MAX_ALIASES", None),
-    }
 
 
 def call(application: Callable[..., Iterable[bytes]], request: Sequence[str]) -> int:

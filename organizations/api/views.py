@@ -1,10 +1,9 @@
 """API endpoints for organizations: sign up, look up, own organization, staff's list."""
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
-from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema, extend_schema_view
@@ -24,7 +23,7 @@ from accounts.api.permissions import IsMember
 from accounts.api.throttling import LookupThrottle, SignUpThrottle
 from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationNotFound, SignUpClosed
-from organizations.models import Organization
+from organizations.models import Organization, OrganizationQuerySet
 from organizations.validators import SignUp
 
 from . import examples, serializers, sign_ups
@@ -204,10 +203,10 @@ class OrganizationViewSet(
     def get_object(self) -> Organization:
         """By id if the path is all digits (no slug is), else by the slug of an existing one."""
         id_or_slug: str = self.kwargs["id_or_slug"]
-        queryset: QuerySet[Organization] = self.get_queryset()
+        queryset = cast("OrganizationQuerySet", self.get_queryset())
         if id_or_slug.isdigit():
             return get_object_or_404(queryset, pk=int(id_or_slug))
-        return get_object_or_404(queryset.exclude(status="deleted"), slug=id_or_slug)
+        return get_object_or_404(queryset.live(), slug=id_or_slug)
 
     def create(self, request: Request) -> Response:
         if settings.ORG_SIGNUP == "off":

@@ -12,8 +12,6 @@ reconcile_orgs, and by each worker within seconds.
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 import psycopg
@@ -181,7 +179,7 @@ def _end(
     left = session.value(_OPEN, (role,)) if pids is None else session.value(_LEFT, (role, pids))
     while left:
         try:
-            with _membership(session, role):
+            with session.as_member(role):
                 left = session.value(_END, (role, left, opened_before, opened_before))
             ended.update(left)
         except psycopg.Error as error:
@@ -196,16 +194,3 @@ def _end(
                 raise cause
             raise SessionsRemain(name, left) from cause
     return len(ended)
-
-
-@contextmanager
-def _membership(session: ServerSession, role: str) -> Iterator[None]:
-    """Be a member of the role, in a transaction that is rolled back: nobody else sees the
-    membership, existing ones stay, and a crash leaves none."""
-    with session.connection.transaction(force_rollback=True):
-        if not session.is_superuser:
-            grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
-            names = (sql.Identifier(role), sql.Identifier(session.user))
-            wait = sql.SQL("SET LOCAL lock_timeout = '1s'").format()
-            session.batch(wait, grant.format(*names))
-        yield

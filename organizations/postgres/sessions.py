@@ -191,6 +191,19 @@ class ServerSession:
                 # Only what this role granted to itself; the ADMIN option has another grantor.
                 self.execute(sql.SQL("REVOKE {} FROM {} GRANTED BY {}").format(*names, me))
 
+    @contextmanager
+    def as_member(self, role: str) -> Iterator[None]:
+        """Act with the role's rights inside the block, in a transaction that is rolled back.
+
+        Nobody else sees the membership, existing ones stay, and a crash leaves none.
+        """
+        with self.connection.transaction(force_rollback=True):
+            if not self.is_superuser:
+                grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
+                names = (sql.Identifier(role), sql.Identifier(self.user))
+                self.batch(sql.SQL("SET LOCAL lock_timeout = '1s'").format(), grant.format(*names))
+            yield
+
     def role_exists(self, role: str) -> bool:
         """Whether a role of this name exists."""
         return self.value("SELECT true FROM pg_roles WHERE rolname = %s", (role,)) is True

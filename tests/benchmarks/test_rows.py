@@ -17,10 +17,10 @@ def test_a_row_keeps_rounds_median_and_range_or_why_it_is_missing() -> None:
     assert told["values"] == [10.0, 30.0, 20.0]
     assert Row.from_json(json.loads(json.dumps(told))).median == 20.0
 
-    row = Row("sign-up/spare/sequential", "ms", missing="not available")
+    row = Row("sign-up/spare/sequential", "ms", missing="not measured")
     rows = Rows([Row.from_json(row.as_json())])
     assert rows.find(row.key) is None
-    assert [each.missing for each in rows.all()] == ["not available"]
+    assert [each.missing for each in rows.all()] == ["not measured"]
 
 
 def test_a_ratio_is_made_round_by_round_and_not_of_two_medians() -> None:
