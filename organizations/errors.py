@@ -63,9 +63,9 @@ class SessionsRemain(OrganizationError):
 
     def __init__(self, name: str, pids: Sequence[int]) -> None:
         super().__init__(
-            f"The change to {name!r} is saved, but {len(pids)} open sessions with its database have "
-            f"not ended (process ids {', '.join(map(str, pids))}). Run `manage.py reconcile_orgs` "
-            "to end them."
+            f"The change to {name!r} is saved, but {len(pids)} open sessions with its database "
+            f"have not ended (process ids {', '.join(map(str, pids))}). Run `manage.py "
+            "reconcile_orgs` to end them."
         )
 
 

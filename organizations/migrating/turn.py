@@ -47,7 +47,8 @@ def migrate_one(organization: Organization, engine: Engine) -> Result:
 def look_at_killed() -> tuple[list[str], list[str]]:
     """Record the real migrations of databases whose rollback was killed.
 
-    Until then, requests that need those migrations are answered 503. Returns the names of the recorded and of the failed; passes over those being worked on.
+    Until then, requests that need those migrations are answered 503. Returns the names of the
+    recorded and of the failed; passes over those being worked on.
     """
     done, failed = [], []
     for organization in Organization.objects.usable().filter(migration_error=records.UNAPPLYING):

@@ -2,8 +2,8 @@
 
 A route says whether an organization is served, and where its database is. Requests reuse open
 connections without asking the master, so a change of a route takes effect by ending the
-organization's open sessions. Commit the change first, then call the fence: every later connection is
-opened, then the master is asked, and only then is it used (tenancy/backend/base.py).
+organization's open sessions. Commit the change first, then call the fence: every later connection
+is opened, then the master is asked, and only then is it used (tenancy/backend/base.py).
 
 The master marks each change of a route in the same commit (`Organization.pending_fence`, by a
 trigger: migrations/0009_fence.py), whoever makes it. A mark that a killed process left is found by
