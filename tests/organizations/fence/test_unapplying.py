@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from psycopg import sql
 
 from organizations import lifecycle
 from organizations.migrating.engine import Engine, Target
+from organizations.migrating.results import Kind
 from organizations.migrating.turn import migrate_one
 from organizations.naming import name_key
 from organizations.postgres.sessions import open_session
@@ -54,3 +56,27 @@ def test_an_unapplying_that_was_killed_is_recorded_by_reconciling(
     assert client.get(ME).status_code == 200
     assert row_of(served).migration_error == ""
     assert lifecycle.reconcile_organizations()["recorded"] == []
+
+
+def test_an_unapplying_that_nobody_could_record_is_looked_at_again(
+    served: Company, client: Client, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = sql.Identifier(served.organization.database_name)
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    migrate = Engine.migrate
+
+    def close_and_migrate(self: Engine, tenant: Tenant, **options: Any) -> Any:
+        superuser.execute(allow.format(database, sql.SQL("false")))
+        return migrate(self, tenant, **options)
+
+    monkeypatch.setattr(Engine, "migrate", close_and_migrate)
+    try:
+        for target in (Target("accounts", "0002"), Target()):
+            result = migrate_one(row_of(served), Engine(target))
+            assert result.kind == Kind.FAILED
+            assert lifecycle.reconcile_organizations()["recorded"] == []
+    finally:
+        superuser.execute(allow.format(database, sql.SQL("true")))
+    assert code_of(client.get(ME)) == (503, "organization_migrating")
+    assert lifecycle.reconcile_organizations()["recorded"] == [served.name]
+    assert client.get(ME).status_code == 200
