@@ -17,7 +17,7 @@ from accounts.api import views
 from accounts.models import User
 from organizations import lifecycle, tenancy
 from organizations.directory import MasterDirectory
-from organizations.errors import OrganizationSuspended
+from organizations.errors import OrganizationMigrating, OrganizationSuspended
 from organizations.models import Organization
 from organizations.postgres import warm
 from organizations.postgres.fence import fence
@@ -155,6 +155,27 @@ def test_a_snapshot_of_the_master_from_before_confirms_nothing(served: Company) 
             )
         with tenancy.override(tenant), pytest.raises(OrganizationSuspended):
             User.objects.exists()
+    fence(row_of(served))
+
+
+def test_a_snapshot_of_the_master_from_before_confirms_no_older_schema(served: Company) -> None:
+    tenant = directory.get().tenant_by_id(served.organization.pk)
+    before = served.organization.fingerprint
+    end_sessions(served)
+    with transaction.atomic(using="default"), connections["default"].cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SELECT count(*) FROM organizations")
+        with open_session() as other:
+            other.connection.execute(
+                "INSERT INTO schema_versions VALUES ('older', '[]', now()) ON CONFLICT DO NOTHING"
+            )
+            other.connection.execute(
+                "UPDATE organizations SET fingerprint = 'older' WHERE id = %s",
+                (tenant.organization_id,),
+            )
+        with tenancy.override(tenant), pytest.raises(OrganizationMigrating):
+            User.objects.exists()
+    change_unheard(served, fingerprint=before)
     fence(row_of(served))
 
 
