@@ -12,7 +12,7 @@ from .models import Organization
 from .naming import name_digest, name_digests
 from .postgres import backends, installation
 from .postgres.databases import settings_for
-from .postgres.sessions import open_session
+from .postgres.sessions import ServerSession, open_session
 from .tenancy import Place, RouteChanged, Tenant
 
 
@@ -37,14 +37,14 @@ class MasterDirectory:
         """
         values: tuple[int | str, ...] = (tenant.organization_id, *_USABLE)
         if settings.MASTER_DB_DIRECT is not None and not connections["default"].in_atomic_block:
-            row = _row(_BY_ID, values)
+            found = _found(_row(_BY_ID, values), named=tenant.slug)
         else:
             try:
                 with open_session(quiet=True) as session:
                     row = session.connection.execute(_BY_ID.encode(), values).fetchone()
+                    found = _found(row, named=tenant.slug, session=session)
             except ServerUnavailable as error:
                 raise OperationalError(str(error)) from error
-        found = _found(row, named=tenant.slug)
         if (found.slug, found.key, found.place) != (tenant.slug, tenant.key, tenant.place):
             raise RouteChanged
 
@@ -96,13 +96,13 @@ class MasterDirectory:
 _USABLE: tuple[str, ...] = tuple(map(str, Organization.Status.usable()))
 # What a route is made of. A change of any of these is fenced: migrations/0009_fence.py. Raw SQL:
 # the ORM takes longer to build it than the server to answer.
-_BY_ID = (
+_ROUTE = (
     "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE id = %s AND status IN (%s, %s)"
+    "FROM organizations "
 )
+_BY_ID = _ROUTE + "WHERE id = %s AND status IN (%s, %s)"
 _BY_NAME = (
-    "SELECT id, slug, key, name, status, fingerprint, database_name, role_name, sealed_password "
-    "FROM organizations WHERE name_digest IN (%s, %s) AND status IN (%s, %s) "
+    _ROUTE + "WHERE name_digest IN (%s, %s) AND status IN (%s, %s) "
     "ORDER BY name_digest = %s DESC LIMIT 1"
 )
 
@@ -114,11 +114,14 @@ def _row(query: str, values: Sequence[int | str]) -> tuple[Any, ...] | None:
     return row
 
 
-def _found(row: tuple[Any, ...] | None, *, named: str) -> Tenant:
+def _found(
+    row: tuple[Any, ...] | None, *, named: str, session: ServerSession | None = None
+) -> Tenant:
+    """session: the one that has read the row, if not Django's."""
     if row is None:
         raise OrganizationNotFound(named)
     pk, slug, key, name, status, fingerprint, *place = row
     if status == Organization.Status.SUSPENDED:
         raise OrganizationSuspended(name, organization_id=pk)
-    refuse_outdated(fingerprint, name=name, organization_id=pk)
+    refuse_outdated(fingerprint, name=name, organization_id=pk, session=session)
     return Tenant(pk, slug, key, Place(*place), is_routed=True)

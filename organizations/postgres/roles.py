@@ -65,8 +65,8 @@ def ensure_role(
 
 
 def set_password(session: ServerSession, *, role: str, password: str) -> None:
-    """Let the role log in, with this password only."""
-    statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
+    """Let the role log in with this password only. One that may not log in still may not."""
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
     verifier = sql.Literal(_verifier(session, role, password))
     session.execute(statement.format(sql.Identifier(role), verifier))
 

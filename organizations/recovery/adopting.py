@@ -198,6 +198,7 @@ def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
     ensure_role(session, role=row.role_name, password=password, key=row.key)
     ensure_database(session, database=row.database_name, role=row.role_name, key=row.key)
     set_password(session, role=source.role, password=old_password)
+    session.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(source.role)))
     try:
         end_sessions(session, source.role, name=source.database)
     except SessionsRemain as error:

@@ -146,7 +146,7 @@ ALL: tuple[Flow, ...] = (
     _master("migrate", "migrate", organization_flows.migrate),
     Flow(
         "migrate_orgs",
-        ("migrate_orgs", "org_command"),
+        ("migrate_orgs",),
         _COMMON,
         organization_flows.migrate_orgs,
     ),
@@ -219,6 +219,8 @@ NO_FLOWS = {
     "check_orgs": "reads; with --fix does what reconcile tries, and sets rights back, which the "
     "next run does where this one died",
     "list_orgs": "reads",
+    "org_command": "runs another command; what a killed `migrate` leaves, migrate_orgs finds: "
+    "tests/organizations/migrating/test_command.py",
     "query_orgs": "reads, and first records that it does",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
     "reset_credentials": "a role and its row change in one transaction, which marks the row as a "

@@ -238,7 +238,7 @@ def migrate_orgs(world: World) -> Attempt:
     row = world.standing_organization("Migrated")
     query = "SELECT app, name FROM django_migrations ORDER BY app, name"
     wanted = world.tenant_rows(query)
-    back = command(world, "org_command", "Migrated", "migrate", "accounts", "0001")
+    back = command(world, "migrate_orgs", "--yes", "Migrated", "accounts", "0001")
     if not back.done:
         raise RuntimeError(f"Cannot go back: {back.words}")
     return Attempt(

@@ -177,29 +177,24 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         self.isolation_level = IsolationLevel.READ_COMMITTED
         self._lease, self._is_new, self._was_lost = self._entry(), False, False
-        tenant = peek()
-        if tenant is not None and tenant.alias != self.alias:
-            tenant = None  # No request's; its query will be refused.
-        try:
-            connection = pool.shared.take(self._lease, self._connect)
-        except psycopg.OperationalError:
-            # Was this organization refused, or is the server away? psycopg has no SQLSTATE for it.
-            with suppress(DatabaseError):  # The master is away too.
-                self._confirm(tenant)
-            raise
-        if not connection.is_confirmed:
+        connection = pool.shared.take(self._lease, self._connect)
+        if not connection.is_confirmed and (tenant := self._routed()) is not None:
             try:
                 self._confirm(tenant)
             except BaseException:
                 pool.shared.give_back(self._lease, connection, keep=False)
                 raise
-            connection.is_confirmed = tenant is not None and tenant.is_routed
+            connection.is_confirmed = True
         return connection
 
-    def _confirm(self, tenant: Tenant | None) -> None:
+    def _routed(self) -> Tenant | None:
+        """The active tenant, if a request found it and the connection is for it."""
+        tenant = peek()
+        is_routed = tenant is not None and tenant.is_routed and tenant.alias == self.alias
+        return tenant if is_routed else None
+
+    def _confirm(self, tenant: Tenant) -> None:
         """Ask the master whether a request's route still holds, and forget it if it does not."""
-        if tenant is None or not tenant.is_routed:
-            return
         try:
             directory.get().confirm(tenant)
         except DatabaseError:
@@ -231,7 +226,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.run_on_commit = []
 
     def _connect(self) -> Any:
-        """Connect.
+        """Connect. If that fails, raise why it is not served, and use no old route again.
 
         Ctrl-C can interrupt the login, and its traceback would keep the half-open connection. A
         back end that waits for the rest answers no barrier, so DROP DATABASE, which needs every
@@ -241,6 +236,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._is_new = True
         try:
             return guard.Connection.connect(**self.get_connection_params())
+        except psycopg.OperationalError:
+            # psycopg has no SQLSTATE for it: a full server, an old password, a suspension?
+            if (tenant := self._routed()) is None:
+                registry.forget(self.alias)  # A job or a command reads it again.
+            else:
+                with suppress(DatabaseError):  # The master is away too.
+                    self._confirm(tenant)
+            raise
         except (KeyboardInterrupt, SystemExit) as interrupt:
             traceback.clear_frames(interrupt.__traceback__)
             raise

@@ -10,6 +10,7 @@ from organizations.postgres.fence import fence
 from tests.conftest import Company, Superuser
 
 ME = "/api/v1/me/"
+AWAY = (503, "database_unavailable")
 
 
 def row_of(company: Company) -> Organization:

@@ -22,7 +22,7 @@ from organizations.postgres.fence import fence, fence_pending
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import code, versions
 from organizations.recovery import credentials
-from organizations.tenancy import WrongTenant, directory, registry
+from organizations.tenancy import RouteChanged, WrongTenant, directory, registry
 from tests.conftest import Company, Superuser
 
 from .helpers import ME, change_unheard, code_of, let_live, row_of, sessions
@@ -45,7 +45,7 @@ CHANGES: dict[str, dict[str, str] | None] = {
 
 
 def test_whatever_changes_a_route_marks_it_and_nothing_else_does(served: Company) -> None:
-    asked = directory_module._BY_ID.split("SELECT ")[1].split(" FROM")[0].split(", ")
+    asked = directory_module._ROUTE.split("SELECT ")[1].split(" FROM")[0].split(", ")
     assert list(CHANGES) == asked, "a route is made of a column that nothing fences"
     untouched = row_of(served)
     for change in filter(None, CHANGES.values()):
@@ -71,6 +71,23 @@ def test_whatever_changes_a_route_marks_it_and_nothing_else_does(served: Company
     resealed = row_of(served)
     assert resealed.sealed_password != untouched.sealed_password
     assert resealed.pending_fence == "", "re-encrypting a password moved no database"
+
+
+@pytest.mark.parametrize("column", CHANGES)
+def test_what_has_changed_of_a_route_is_not_confirmed(column: str, served: Company) -> None:
+    """Of a status and a fingerprint it is asked whether they let it be served."""
+    change = CHANGES[column]
+    if change is None or column in ("status", "fingerprint"):
+        return
+    tenant = directory.get().tenant_by_id(served.organization.pk)
+    before = Organization.objects.filter(pk=tenant.organization_id).values(column).get()
+    change_unheard(served, **change)
+    try:
+        with pytest.raises(RouteChanged):
+            directory.get().confirm(tenant)
+    finally:
+        change_unheard(served, **before)
+        fence(row_of(served))
 
 
 def test_a_change_of_the_role_ends_the_sessions_of_the_one_before(
