@@ -103,7 +103,7 @@ def _existing(
     few: Cluster, many: Cluster, clock: Clock, count: int, options: argparse.Namespace
 ) -> Callable[[], list[Row]]:
     return lambda: existing.measure(
-        few, many, clock, count=count, rounds=2 * options.rounds, each=5, seconds=300
+        few, many, clock, count=count, rounds=max(15, 2 * options.rounds), each=3, seconds=300
     )
 
 

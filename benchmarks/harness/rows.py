@@ -63,6 +63,8 @@ class Rows:
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self._rows = {row.key: row for row in rows}
+        # Those that were found, in order.
+        self.read: list[Row] = []
 
     def add(self, *rows: Row) -> None:
         """Add these rows; they replace rows with the same key."""
@@ -72,7 +74,10 @@ class Rows:
     def find(self, key: str) -> Row | None:
         """The row, if it was measured."""
         row = self._rows.get(key)
-        return row if row is not None and row.values else None
+        if row is None or not row.values:
+            return None
+        self.read.append(row)
+        return row
 
     def below(self, prefix: str) -> list[Row]:
         """The rows whose key begins with this."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.harness.rows import Rows, rounded
+from benchmarks.harness.rows import Row, Rows, rounded
 
 from . import figures
 from .figures import SPARE, TEMPLATE
@@ -25,25 +25,29 @@ class Goal:
     measured: Callable[[Rows], float | None]
 
     def judge(self, rows: Rows) -> "Judged":
+        rows.read.clear()
         value = self.measured(rows)
+        # The row that the figure is the median of, if it is one's.
+        row = next((row for row in rows.read if row.median == value), None)
         met = (
             None
             if value is None
             else (value <= self.limit if self.at_most else value >= self.limit)
         )
-        return Judged(self, None if value is None else rounded(value), met)
+        return Judged(self, None if value is None else rounded(value), met, row)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A judged goal; met is None if it was not measured."""
+    """A judged goal; met is None if it was not measured. row: what the figure is the median of."""
 
     goal: Goal
     value: float | None
     met: bool | None
+    row: Row | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        told = {
             "goal": self.goal.name,
             "wanted": self.goal.wanted,
             "limit": self.goal.limit,
@@ -52,6 +56,10 @@ class Judged:
             "measured": self.value,
             "met": self.met,
         }
+        if self.row is not None and len(self.row.values) > 1:
+            low, high = rounded(self.row.low), rounded(self.row.high)
+            told |= {"low": low, "high": high, "turns": len(self.row.values)}
+        return told
 
 
 def judge(rows: Rows) -> list[Judged]:

@@ -66,13 +66,17 @@ def goals(judged: Sequence[Mapping[str, Any]]) -> str:
 
 
 def figure(goal: Mapping[str, Any]) -> str:
-    """A goal's measured figure with its unit."""
+    """A goal's measured figure with its unit, and its spread if it is the median of turns."""
     value = goal["measured"]
     if value is None:
         return ""
     if goal["unit"] == "share":
         return f"{value:+.1%}"
-    return f"{number(value)} {goal['unit']}".strip()
+    told = f"{number(value)} {goal['unit']}".strip()
+    if "turns" in goal:
+        spread = f"{number(goal['low'])} to {number(goal['high'])}"
+        told += f" ({spread} in {goal['turns']} turns)"
+    return told
 
 
 def table(rows: Sequence[Row]) -> str:
