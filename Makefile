@@ -81,7 +81,8 @@ bench: need-bench ## Compare speed with the alternatives, up to 100 organization
 	@$(PY) -m benchmarks.bench $(ARGS)
 
 clean: ## Remove .venv, caches and results; the databases in .data and the secrets stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles test-results
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache \
+		.hypothesis staticfiles test-results
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ More tests
@@ -165,7 +166,7 @@ affinity: venv need-wrk need-haproxy ## Measure a proxy that sends each organiza
 connection-kinds: need-bench ## Compare the ways to keep organizations' connections
 	@$(PY) -m benchmarks.connection_kinds $(ARGS)
 
-login-timing: venv ## Compare how long the kinds of failed log-in take
+login-timing: venv ## Compare how long the kinds of failed login take
 	@$(PY) -m benchmarks.login_timing $(ARGS)
 
 reset-timing: venv ## Compare how long password resets take, with and without an account

@@ -1,3 +1,5 @@
+"""Configures the app accounts."""
+
 from django.apps import AppConfig
 
 

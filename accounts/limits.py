@@ -60,6 +60,11 @@ def client_key(request: HttpRequest) -> str:
     return str(address)
 
 
+def is_on(name: str) -> bool:
+    """Whether THROTTLE_<name> limits anything."""
+    return settings.THROTTLES and getattr(settings, f"THROTTLE_{name}") is not None
+
+
 def take(
     name: str, *counted_by: str | int, organization_id: int | None = None, email: str = ""
 ) -> None:
@@ -68,9 +73,9 @@ def take(
     counted_by: what shares one count. organization_id, email: for the audit trail, which gets one
     entry per window.
     """
-    rate: str | None = getattr(settings, f"THROTTLE_{name}")
-    if rate is None or not settings.THROTTLES:
+    if not is_on(name):
         return
+    rate = getattr(settings, f"THROTTLE_{name}")
     at_most, seconds = parse(rate)
     hit = counters.get().hit(_key(name, seconds, *counted_by), seconds=seconds)
     if hit.number == at_most + 1:
@@ -86,10 +91,9 @@ def take(
 
 def pause_seconds(name: str) -> int:
     """How far apart requests must be to never hit THROTTLE_<name>; 0 when it is off."""
-    rate: str | None = getattr(settings, f"THROTTLE_{name}")
-    if rate is None or not settings.THROTTLES:
+    if not is_on(name):
         return 0
-    at_most, seconds = parse(rate)
+    at_most, seconds = parse(getattr(settings, f"THROTTLE_{name}"))
     return math.ceil(seconds / at_most)
 
 
@@ -165,7 +169,7 @@ def staff_login(request: HttpRequest, *, username: str) -> Iterator[None]:
 def mail(request: HttpRequest, *, organization: str, email: str) -> None:
     """Count one request for a mail, such as a password reset. Raises TooManyRequests.
 
-    Call it before any look-up, so that it reveals no address.
+    Call it before any lookup, so that it reveals no address.
     """
     if not settings.THROTTLES:
         return

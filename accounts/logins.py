@@ -16,6 +16,7 @@ from organizations.errors import (
 )
 from organizations.tenancy import RouteChanged, Tenant, directory, registry, trail
 from organizations.tenancy.http import is_form_of_another, other_organization
+from organizations.tenancy.tenant import ALIAS_PREFIX
 
 from . import limits, services, sessions
 from .errors import AccountError, AdminRequired, InvalidCredentials, InvalidToken
@@ -128,8 +129,7 @@ def tenant_for_request(
     or the host names another.
     """
     # For the log, if the master is unavailable.
-    named = Tenant(organization_id, "").alias
-    request.named_organization = named  # type: ignore[attr-defined]
+    request.named_organization = f"{ALIAS_PREFIX}{organization_id}"  # type: ignore[attr-defined]
     try:
         tenant = known or directory.get().tenant_by_id(organization_id)
     except OrganizationNotFound as error:

@@ -1,5 +1,7 @@
-"""Logins: the rows that tokens and cookies refer to. All raise NoTenant without an active
-organization."""
+"""Starts, finds, rotates and ends logins: the rows that tokens and cookies refer to.
+
+All raise NoTenant without an active organization.
+"""
 
 import uuid
 from datetime import timedelta

@@ -1,7 +1,7 @@
 """Access tokens, refresh tokens and session cookies, each valid in one organization only.
 
 simplejwt signs and checks the tokens (signature, expiry, issuer, audience, kind). Its views, user
-look-up and blacklist are not used: all of them query the master's staff table.
+lookup and blacklist are not used: all of them query the master's staff table.
 """
 
 import uuid

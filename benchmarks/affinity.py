@@ -1,10 +1,10 @@
-"""What a proxy brings that sends each organization's requests to one process.
+"""`make affinity`: what is gained when a proxy sends each organization's requests to one process.
 
     python -m benchmarks.affinity --organizations 200 --ceiling 64
 
-Two processes of four threads behind HAProxy, with deploy/haproxy.cfg and with the same but for
-turns in place of the hash, in alternation; organizations by Zipf(1.1) and evenly. Exit code 1 for
-an error.
+Runs two processes of four threads behind HAProxy, in turns with deploy/haproxy.cfg and with round
+robin in place of its hash. Organizations are chosen evenly and by Zipf(1.1). Exit code 1 for an
+error.
 """
 
 import argparse
@@ -33,7 +33,7 @@ DISTRIBUTIONS: tuple[Distribution, ...] = ("zipf", "uniform")
 
 
 def configured(way: str, *, port: int, servers: tuple[int, int]) -> str:
-    """The example's text for this port, these servers and this way to choose among them."""
+    """deploy/haproxy.cfg's text, changed to this port, these servers and this way to balance."""
     text = CONFIGURATION.read_text()
     for old, new in (
         (HASH, WAYS[way]),
@@ -48,7 +48,7 @@ def configured(way: str, *, port: int, servers: tuple[int, int]) -> str:
 
 @contextmanager
 def proxy(folder: Path, way: str, *, port: int, servers: tuple[int, int]) -> Iterator[str]:
-    """HAProxy with that configuration; its address."""
+    """Run HAProxy with that configuration during the block; its address."""
     found = shutil.which("haproxy")
     if found is None:
         sys.exit("haproxy is not installed. On Debian, as root: apt-get install haproxy.")
@@ -56,7 +56,7 @@ def proxy(folder: Path, way: str, *, port: int, servers: tuple[int, int]) -> Ite
     file.write_text(configured(way, port=port, servers=servers))
     process = subprocess.Popen(watched([found, "-db", "-f", str(file)]))
     try:
-        time.sleep(2)  # It asks each server first.
+        time.sleep(2)  # HAProxy checks each server first.
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -115,7 +115,7 @@ def _turn(
             seed=number + 1,
         )
 
-    load(2)  # The last way has left others' connections behind.
+    load(2)  # The last turn left connections of other organizations open.
     with cluster.superuser() as connection, Sampler(cluster) as sampler:
         before = sessions_begun(connection)
         measured = load(options.seconds)

@@ -1,9 +1,9 @@
-"""`make bench`: everything that up to 100 organizations can show, in at most 16 minutes.
+"""`make bench`: all measurements with up to 100 organizations, in at most 16 minutes.
 
     python -m benchmarks.bench --quick --results FOLDER
 
-Makes its own PostgreSQL in a temporary folder and leaves nothing of it behind, also where it is
-stopped by Ctrl-C. Writes JSON, a Markdown table and plots into benchmarks/results/.
+Starts its own PostgreSQL in a temporary folder and removes it at the end, also after Ctrl-C. Writes
+JSON, a Markdown table and plots into benchmarks/results/.
 """
 
 import argparse
@@ -25,15 +25,15 @@ from benchmarks.reporting import markdown
 
 TITLE = "Up to 100 organizations"
 SECONDS = 960.0
-# Of some 500 databases: those that are signed up stand until their round is over.
+# Some 500 databases: sign-ups stay until their round is over.
 NEEDED_BYTES = 6 * 10**9
-# For the end: servers are stopped and a hundred databases are removed.
+# To stop the servers and remove a hundred databases at the end.
 CLEANUP_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything there is."""
+    """How much of each measurement a run has."""
 
     counts: tuple[int, ...] = (1, 10, 100)
     rounds: int = 2
@@ -117,10 +117,8 @@ def run(folder: Path, clock: Clock, plan: Plan) -> tuple[Rows, dict[str, object]
 
 
 def ceilings(cluster: Cluster) -> list[Row]:
-    """The product's ceiling of connections in a process, as it is configured by default."""
+    """The default ORG_MAX_CONNECTIONS of a process."""
     limit = cluster.task("limits")["ORG_MAX_CONNECTIONS"]
-    if limit is None:
-        return [Row("reference/ceiling", "connections", missing=sign_up.NOT_YET)]
     return [Row("reference/ceiling", "connections", (float(limit),))]
 
 

@@ -1,10 +1,10 @@
-"""What keeping organizations' connections costs, by the ways there are to keep them.
+"""`make connection-kinds`: what each way to keep organizations' connections open costs.
 
     python -m benchmarks.connection_kinds --organizations 100 --seconds 3
 
-One process, four threads, one `SELECT 1` a block, databases drawn evenly, a role with one iteration
-of SCRAM as organizations have. The ways take turns. docs/decisions/0013-connections.md has a
-result. It needs requirements/bench.txt.
+One process with four threads runs one `SELECT 1` a block. Databases are chosen evenly, and roles
+have one SCRAM iteration, as organizations' roles have. The ways take turns. It needs
+requirements/bench.txt. docs/decisions/0013-connections.md has a result.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def _ask(connection: psycopg.Connection[Any]) -> None:
 
 @contextmanager
 def anew(databases: Parameters) -> Iterator[Block]:
-    """A connection for each block."""
+    """A new connection for each block."""
 
     def block(number: int) -> None:
         with psycopg.connect(**databases[number]) as connection:
@@ -68,7 +68,7 @@ def kept_by_thread(databases: Parameters) -> Iterator[Block]:
 
 @contextmanager
 def pool_for_each(databases: Parameters) -> Iterator[Block]:
-    """psycopg's pool for each organization, as small as it can be: no ceiling for all together."""
+    """psycopg's pool for each organization, as small as possible: no common ceiling."""
     pools: dict[int, ConnectionPool[Any]] = {}
     lock = threading.Lock()
 
@@ -87,7 +87,7 @@ def pool_for_each(databases: Parameters) -> Iterator[Block]:
 
 
 def shared(ceiling: int) -> Callable[[Parameters], Any]:
-    """The product's: one pool for all, with a ceiling."""
+    """The product's way: one pool for all, with a ceiling."""
 
     @contextmanager
     def kind(databases: Parameters) -> Iterator[Block]:
@@ -112,7 +112,7 @@ def shared(ceiling: int) -> Callable[[Parameters], Any]:
 
 @contextmanager
 def databases(count: int) -> Iterator[tuple[Parameters, dict[str, Any]]]:
-    """So many organizations' databases, and the superuser's parameters."""
+    """Create so many organizations' databases; the superuser's connection parameters."""
     with tempfile.TemporaryDirectory(prefix="orgmgmt-bench-") as folder:
         Path(folder).chmod(0o711)
         server = EmbeddedPostgres(Path(folder) / "data", settings={"max_connections": "1000"})

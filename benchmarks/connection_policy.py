@@ -1,10 +1,10 @@
-"""Which idle connection makes room for another organization: policies compared by simulation.
+"""Simulates policies for closing an idle connection when another organization needs one.
 
     python -m benchmarks.connection_policy --organizations 1000 --ceilings 64 256
 
-Prints which share of requests finds its organization's connection open, by Zipf as in `make bench`,
-and the same in the 2,000 requests after a scan over all organizations, as a report makes one.
-organizations/tenancy/idle.py has the simplest policy within 0.03 of the best.
+Prints the share of requests that find their organization's connection open, with organizations
+chosen by Zipf as in `make bench`, and the same for the 2,000 requests after a report has visited
+every organization. organizations/tenancy/idle.py has the simplest policy within 0.03 of the best.
 """
 
 import argparse
@@ -23,10 +23,10 @@ AFTER_A_SCAN = 2_000
 
 
 class Policy(Protocol):
-    """So many connections, one for each organization."""
+    """Keeps at most `ceiling` connections, one for each organization."""
 
     def finds(self, organization: int) -> bool:
-        """Whether its connection is open; it is afterwards."""
+        """Whether its connection was open. Afterwards it is."""
         ...
 
 
@@ -122,12 +122,12 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
 
 
 def weight(rank: int) -> float:
-    """How often the organization of this rank is asked for, by Zipf(1.1) as in `make bench`."""
+    """How often the organization of this rank is requested, by Zipf(1.1) as in `make bench`."""
     return float((rank + 1) ** -1.1)
 
 
 def hits(policy: Policy, organizations: int, *, seed: int, scan: bool) -> float:
-    """The share of requests that find a connection open, once it is warm."""
+    """The share of requests that find an open connection, after a warm-up."""
     choices = random.Random(seed)  # noqa: S311 - a simulation
     weights = list(itertools.accumulate(weight(rank) for rank in range(organizations)))
 

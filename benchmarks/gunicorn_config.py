@@ -1,7 +1,7 @@
-"""gunicorn's configuration of every server that is measured: production's own.
+"""gunicorn's configuration for every server that is measured: the production file with two changes.
 
-Two things are added: each worker's connections carry its process id in their name, so that they
-can be counted by process; and what is no product has nothing to prepare when it starts.
+Each worker's connections carry its process id in their name, so that they can be counted by
+process. Comparators skip the product's preparation at start.
 """
 
 import os
@@ -14,7 +14,7 @@ _post_fork = getattr(production, "post_fork", None)
 
 
 def on_starting(server: Any) -> None:
-    """As in production; nothing for a comparator."""
+    """As in production; does nothing for a comparator."""
     if os.environ["DJANGO_SETTINGS_MODULE"] == "orgmgmt.settings":
         production.on_starting(server)
 

@@ -1,10 +1,10 @@
-"""`make bench-large`: what 1,000 and 3,000 organizations show. Takes long, and 25 GB of disk.
+"""`make bench-large`: measurements with 1,000 and 3,000 organizations.
 
     python -m benchmarks.large --folder FOLDER --counts 20 40
 
-A run that was killed goes on where it stopped when it is started again: what was made stays in
---folder, and so does each part that was measured. --fresh begins anew. When all is done the
-folder is removed.
+A killed run continues when it is started again: its databases and finished parts stay in --folder.
+--fresh starts over. The folder is removed when everything is done. It takes hours, and 30 GB of
+disk.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from benchmarks.reporting import markdown
 TITLE = "1,000 and 3,000 organizations"
 NEEDED_BYTES = 30 * 10**9
 COUNTS = (100, 1000, 3000)
-# Schemas of django-tenants take as long to make as databases, and 1,000 of them show enough.
+# django-tenants' schemas take as long to make as databases, and 1,000 of them show enough.
 LARGEST_WITH_ALL = 1000
 SETTINGS = POSTGRES_SETTINGS | {"max_connections": "2000"}
 
 
 class Progress:
-    """Which parts are done, and their rows, on disk: a run that was killed goes on behind them."""
+    """The finished parts and their rows, on disk: a killed run goes on after them."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -47,7 +47,7 @@ class Progress:
         self.began: str = told.get("began", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
 
     def part(self, name: str, clock: Clock, make: Callable[[], Sequence[Row]]) -> None:
-        """Make the rows of a part, unless that was done before."""
+        """Measure the rows of a part, unless it is done."""
         if name in self._parts:
             clock.say(f"{name}: done before")
             return
@@ -62,14 +62,14 @@ class Progress:
 
 
 def run(folder: Path, clock: Clock, options: argparse.Namespace) -> tuple[Progress, dict[str, Any]]:
-    """Do every part that is left."""
+    """Run every part that is not done yet."""
     progress = Progress(folder / "progress.json")
     with (
         Cluster(folder / "many", keep=True, postgres_settings=SETTINGS) as many,
         Cluster(folder / "few", keep=True, postgres_settings=SETTINGS) as few,
     ):
         facts = machine.facts(many)
-        # Of measurements that were killed.
+        # Left by killed measurements.
         for cluster in (many, few):
             cluster.spread("drop", ["load-"], processes=2)
         seed(few, clock, existing.FEW)
@@ -88,7 +88,7 @@ def run(folder: Path, clock: Clock, options: argparse.Namespace) -> tuple[Progre
 
 
 def seed(cluster: Cluster, clock: Clock, count: int) -> None:
-    """See to it that there are so many organizations; those that are there already stay."""
+    """Create organizations until there are so many."""
     clock.say(f"making organizations until there are {count}")
     began = time.monotonic()
     step = 100
@@ -103,7 +103,7 @@ def _existing(
     few: Cluster, many: Cluster, clock: Clock, count: int, options: argparse.Namespace
 ) -> Callable[[], list[Row]]:
     return lambda: existing.measure(
-        few, many, clock, count=count, rounds=2 * options.rounds, each=5, seconds=300
+        few, many, clock, count=count, rounds=max(15, 2 * options.rounds), each=3, seconds=300
     )
 
 
@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Take away what a run has made, and end the servers that a killed one left."""
+    """Remove what a run has made, and stop the servers of a killed one."""
     for name in ("many", "few"):
         if (folder / name / "data").exists():
             Cluster(folder / name).postgres.stop()

@@ -1,13 +1,13 @@
-"""`make login-timing`: whether the time of a refused login tells what was wrong with it.
+"""`make login-timing`: whether the time of a refused login reveals why it was refused.
 
-The server has ORG_PUBLIC_LOOKUP=off, so that an organization that does not exist, or is suspended,
-is no other answer than a wrong password.
+The server has ORG_PUBLIC_LOOKUP=off, so an organization that does not exist or is suspended gets
+the same answer as a wrong password.
 
     python -m benchmarks.login_timing --attempts 200 --json
 
-Asks a real gunicorn on an embedded PostgreSQL, one login after the other. Each round holds one
-attempt of each kind, in random order, so that what slows the machine down slows all kinds down.
-Exit code 1 where the medians lie further apart than 10 %.
+Sends one login after the other to a real gunicorn on an embedded PostgreSQL. Each round has one
+attempt of each kind in random order, so that a slow moment of the machine affects all kinds. Exit
+code 1 if the medians differ by more than 10 %.
 """
 
 import argparse
@@ -38,8 +38,8 @@ KINDS = {
     "suspended": (SUSPENDED, {"email": ADMIN, "password": PASSWORD}),
 }
 _SUSPEND = (
-    "from organizations import services; from organizations.models import Organization; "
-    f"services.suspend_organization(Organization.objects.get(name={SUSPENDED!r}))"
+    "from organizations import lifecycle; from organizations.models import Organization; "
+    f"lifecycle.suspend_organization(Organization.objects.get(name={SUSPENDED!r}))"
 )
 ATTEMPTS = 200
 WARM_UP_ROUNDS = 20
@@ -63,7 +63,7 @@ class Timing:
 
 
 def largest_ratio(timings: dict[str, Timing]) -> float:
-    """The slowest kind's median by the fastest kind's."""
+    """The slowest kind's median divided by the fastest kind's."""
     medians = [timing.median_ms for timing in timings.values()]
     return max(medians) / min(medians)
 
@@ -75,7 +75,7 @@ def measure(*, attempts: int, seed: int, environment: dict[str, str]) -> dict[st
     with RealServer(environment={"ORG_PUBLIC_LOOKUP": "off"} | environment) as server:
         populate(server)
         _suspend_another(server)
-        # Kept open: the time to connect is no part of the answer.
+        # Kept open: the time to connect is not part of the answer.
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=REQUEST_SECONDS)
         for number in range(-WARM_UP_ROUNDS, attempts):
             for kind in order.sample(list(KINDS), len(KINDS)):
@@ -93,7 +93,7 @@ def _suspend_another(server: RealServer) -> None:
 
 
 def populate(server: RealServer) -> None:
-    """An organization with an admin, and a user who was deactivated."""
+    """Create an organization with an admin and a deactivated user."""
     created, answer = server.sign_up(ORGANIZATION, email=ADMIN, password=PASSWORD)
     assert created == 201, answer
     status, login = server.log_in(ORGANIZATION, email=ADMIN, password=PASSWORD)
@@ -115,7 +115,7 @@ def populate(server: RealServer) -> None:
 
 
 def _attempt(connection: http.client.HTTPConnection, kind: str) -> float:
-    """The seconds from the request to the end of its answer, which has to be a 401."""
+    """The seconds from the request to the end of its answer, which must be a 401."""
     organization, credentials = KINDS[kind]
     body = json.dumps(credentials)
     path = f"/admin/login?{urlencode({'organization_name': organization})}"

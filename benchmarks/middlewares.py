@@ -1,4 +1,4 @@
-"""What each middleware adds to a request: less than a load by HTTP can show.
+"""Measures what each middleware adds to a request, more finely than load over HTTP can.
 
 python -m benchmarks.middlewares --organizations 20 --calls 10000
 """

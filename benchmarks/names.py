@@ -1,4 +1,4 @@
-"""How organizations of a benchmark are called."""
+"""Names of the organizations that benchmarks create."""
 
 SEEDED = "bench-"
 

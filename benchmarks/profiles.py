@@ -1,10 +1,10 @@
-"""Where the time of each load goes: a flame graph of a process, and the statements of PostgreSQL.
+"""`make profiles`: where the time of each load goes, as flame graphs and PostgreSQL statements.
 
     python -m benchmarks.profiles --organizations 20 --seconds 5 --only login
 
-Writes profile-<load>.svg (py-spy) and profiles.md (pg_stat_statements, and the flame graph's widest
-frames) into benchmarks/results/. py-spy looks into a process that it has not started, which Linux
-allows root alone in most installations.
+Writes profile-<load>.svg (py-spy) and profiles.md (pg_stat_statements, and the widest frames of the
+flame graphs) into benchmarks/results/. py-spy attaches to a running process, which most Linux
+installations allow only to root.
 """
 
 import argparse
@@ -34,13 +34,13 @@ from benchmarks.report import RESULTS
 SETTINGS = POSTGRES_SETTINGS | {"shared_preload_libraries": "pg_stat_statements"}
 STATEMENTS = 8
 FRAMES = 24
-# A frame in the flame graph of py-spy 0.4: name and place; where its samples begin, how many.
+# A frame in py-spy 0.4's flame graph: name and place, then the first sample and the number.
 _FRAME = re.compile(
     r'<title>([^<]*?) \([\d,]+ samples?, [\d.]+%\)</title><rect [^>]*fg:x="(\d+)" fg:w="(\d+)"'
 )
-# Names that no two sign-ups have in common.
+# So that every sign-up has a name of its own.
 _NAMES = r'"(org|orgrole|orgmgmt)_[^"]*"'
-# py-spy writes the command that it was started by, with this machine's paths.
+# py-spy writes its own command line, with this machine's paths.
 _TITLE = re.compile(r'(<text id="title"[^>]*>)[^<]*')
 _OURS = ("accounts/", "organizations/", "orgmgmt/")
 LOADS = ("routed", "look-up", "login", "sign-up by template", "sign-up with spares")
@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--only", choices=LOADS, nargs="+", default=LOADS)
     options = parser.parse_args()
     end_in_order()
+    options.results.mkdir(parents=True, exist_ok=True)
     clock = Clock(float("inf"))
     told = [
         "# Profiles\n\nMade by `make profiles`: two processes of four threads, one looked at.\n"
@@ -73,7 +74,7 @@ def main() -> int:
 
 
 def _profile(cluster: Cluster, what: str, options: argparse.Namespace) -> str:
-    """One load, seen from both sides, as Markdown."""
+    """One load's profile, of the process and of PostgreSQL, as Markdown."""
     name = what.replace(" ", "-")
     graph = options.results / f"profile-{name}.svg"
     environment = _environment(what)
@@ -83,7 +84,7 @@ def _profile(cluster: Cluster, what: str, options: argparse.Namespace) -> str:
         run(2)
         with cluster.superuser() as connection:
             connection.execute("SELECT pg_stat_statements_reset()")
-        # The load begins a second before, and ends behind what is recorded.
+        # The load begins a second before the recording, and ends after it.
         done: list[int] = []
         load = threading.Thread(target=lambda: done.append(run(options.seconds + 3)))
         load.start()
@@ -120,7 +121,7 @@ def _environment(what: str) -> dict[str, str]:
 def _load(
     cluster: Cluster, server: WebServer, what: str, options: argparse.Namespace
 ) -> Callable[[int], int]:
-    """What keeps the server busy for so many seconds and tells how many were answered."""
+    """A function that loads the server for so many seconds and returns the number of answers."""
     count: int = options.organizations
     file = cluster.folder / f"{server.name}.requests"
     if what.startswith("sign-up"):
@@ -148,7 +149,7 @@ _numbers = iter(range(10**9))
 
 
 def _sign_ups(server: WebServer, seconds: int) -> int:
-    """At concurrency 8, some 12 a second: about as long as is asked for."""
+    """At concurrency 8, some 12 a second, so that it lasts about as long as asked."""
     names = [f"load-{server.name}-{next(_numbers)}" for _ in range(12 * seconds)]
     return len(contract.sign_up(server.address, names, concurrency=8).seconds)
 
@@ -157,7 +158,7 @@ def _record(server: WebServer, graph: Path, seconds: int) -> None:
     found = shutil.which("py-spy", path=str(Path(sys.executable).parent))
     if found is None:
         sys.exit("py-spy is not installed: make need-bench")
-    # wrk's connections stay with the process that took them, which need not be both.
+    # wrk's connections stay with the process that accepted them, which may be only one of the two.
     before = {pid: cpu_ticks(pid) for pid in server.worker_pids()}
     time.sleep(0.7)
     process = max(before, key=lambda pid: cpu_ticks(pid) - before[pid])
@@ -168,16 +169,16 @@ def _record(server: WebServer, graph: Path, seconds: int) -> None:
 
 
 def titled(graph: str, title: str) -> str:
-    """The flame graph under this title."""
+    """The flame graph with this title."""
     return _TITLE.sub(rf"\g<1>{title}", graph, count=1)
 
 
 def widest(graph: str) -> list[tuple[str, float]]:
-    """The product's own frames, and the calls that wait, by the percentage of samples in them."""
+    """The product's own frames and waiting calls, with their percentage of samples."""
     samples: dict[str, set[int]] = {}
     for title, begin, width in _FRAME.findall(graph):
         frame = re.sub(r":\d+\)$", ")", html.unescape(title))
-        # A frame can lie above another of its name, and those samples count once.
+        # A frame can be above another of the same name; those samples count once.
         samples.setdefault(frame, set()).update(range(int(begin), int(begin) + int(width)))
     whole = max(1, len(set().union(*samples.values())))
     shares = {

@@ -1,9 +1,8 @@
-"""Results on disk: JSON, its table in Markdown, its plots, and docs/performance.md made of them.
+"""`make bench-report`: makes the tables, plots and docs/performance.md from the results' JSON.
 
     python -m benchmarks.report
 
-judges the rows of the JSON anew, which `make bench` and `make bench-large` write, and makes the
-rest of them.
+Judges the goals again by the rows that `make bench` and `make bench-large` have written.
 """
 
 import json
@@ -23,16 +22,16 @@ NAMES = ("bench", "bench-large")
 
 
 def result_of(rows: Rows, **told: Any) -> dict[str, Any]:
-    """What is kept as JSON: what was told of the run, the goals, and the rows.
+    """The result as JSON: facts about the run, the goals, and the rows.
 
-    The goals are judged by the rows as they are kept: anybody can judge them again.
+    Goals are judged by the rows as stored, so that anybody can judge them again.
     """
     kept = [row.as_json() for row in rows.all()]
     return {**told, "goals": _goals({"rows": kept}), "rows": kept}
 
 
 def write(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> list[Path]:
-    """Keep a result and what is made of it. The page is made of the project's own results alone."""
+    """Write a result and its tables and plots. Only the project's own results change the page."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"{name}.json", result)
     written = [folder / f"{name}.json", *_derive(name, result, folder)]
@@ -43,7 +42,7 @@ def write(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> list[
 
 
 def load_all(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
-    """The results that are there, by name."""
+    """The existing results by name."""
     files = {name: folder / f"{name}.json" for name in NAMES}
     return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
 

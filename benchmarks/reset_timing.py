@@ -1,12 +1,12 @@
-"""`make reset-timing`: whether the time of an answer tells if an address has an account.
+"""`make reset-timing`: whether the time of a password reset request reveals that an account exists.
 
     python -m benchmarks.reset_timing --attempts 100 --json
 
-Asks a real gunicorn for links for a new password, one request after the other, for an address
-that exists, one that was deactivated and one that nobody has, in random order. A worker sends the
-mails to a mail server on this machine that takes a while for each. Two times are compared: that of
-the answer itself, and that of the requests right behind it, which would show what the worker does.
-Exit code 1 where the medians of either lie further apart than 10 %.
+Asks a real gunicorn for password reset links, one request after the other, for an address with an
+account, a deactivated one and an unknown one, in random order. A worker sends the mails to a slow
+mail server on this machine. Two times are compared: that of the answer, and that of the requests
+right after it, which would show the worker's work. Exit code 1 if the medians of either differ by
+more than 10 %.
 """
 
 import argparse
@@ -36,8 +36,8 @@ from tests.real_server import RealServer
 
 KINDS = {"existing": ADMIN, "deactivated": INACTIVE, "unknown": NOBODY}
 MAIL_SECONDS = 0.005
-# A little longer than a worker takes to hear of a mail and to send it.
-BEHIND_SECONDS = 0.3
+# A little longer than a worker takes to notice a mail and send it.
+AFTER_SECONDS = 0.3
 WARM_UP_ROUNDS = 5
 
 
@@ -73,10 +73,10 @@ def mail_server() -> Iterator[int]:
 
 
 def measure(*, attempts: int, seed: int) -> dict[str, dict[str, Timing]]:
-    """The timings of each kind: of the answer, and of the request right behind it."""
+    """Timings of each kind: of the answer, and of the requests right after it."""
     order = random.Random(seed)
     answers: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    behind: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    after: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with mail_server() as port:
         # One process, so that each kind meets the same one.
         changes = {"EMAIL_URL": f"smtp://127.0.0.1:{port}", "WEB_CONCURRENCY": "1"}
@@ -90,19 +90,19 @@ def measure(*, attempts: int, seed: int) -> dict[str, dict[str, Timing]]:
             )
             for number in range(-WARM_UP_ROUNDS, attempts):
                 for kind in order.sample(list(KINDS), len(KINDS)):
-                    taken, behind_taken = _ask(connection, KINDS[kind]), _look_around(connection)
+                    taken, after_taken = _ask(connection, KINDS[kind]), _look_around(connection)
                     if number >= 0:
                         answers[kind].append(taken)
-                        behind[kind].append(behind_taken)
+                        after[kind].append(after_taken)
             connection.close()
     return {
         "the answer": {kind: Timing.of(taken) for kind, taken in answers.items()},
-        "those behind": {kind: Timing.of(taken) for kind, taken in behind.items()},
+        "those after": {kind: Timing.of(taken) for kind, taken in after.items()},
     }
 
 
 def _ask(connection: http.client.HTTPConnection, email: str) -> float:
-    """The seconds from the request to the end of its answer, which has to be a 202."""
+    """The seconds from the request to the end of its answer, which must be a 202."""
     body = json.dumps({"organization": ORGANIZATION, "email": email})
     began = time.perf_counter()
     path = "/api/v1/auth/password-reset/"
@@ -115,10 +115,10 @@ def _ask(connection: http.client.HTTPConnection, email: str) -> float:
 
 
 def _look_around(connection: http.client.HTTPConnection) -> float:
-    """The mean seconds of an answer, of as many as fit into the time until the mail is gone."""
+    """The mean time of the answers in the seconds until the mail is sent."""
     began = time.perf_counter()
     asked = 0
-    while time.perf_counter() - began < BEHIND_SECONDS:
+    while time.perf_counter() - began < AFTER_SECONDS:
         connection.request("GET", "/api/v1/")
         connection.getresponse().read()
         asked += 1

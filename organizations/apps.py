@@ -1,3 +1,5 @@
+"""Configures the app organizations: installs the directory, the audit trail, mails and guards."""
+
 from django.apps import AppConfig
 
 

@@ -12,7 +12,7 @@ from .models import KNOWN_AS, FormerName, Organization, known_as_parameters
 from .naming import name_digest
 from .postgres import backends, installation
 from .postgres.databases import settings_for
-from .postgres.sessions import open_session
+from .postgres.sessions import ServerSession, open_session
 from .tenancy import Place, RouteChanged, Tenant
 
 
@@ -31,20 +31,20 @@ class MasterDirectory:
     def confirm(self, tenant: Tenant) -> None:
         """Raise what tenant_by_id raises now, and RouteChanged if it finds another route.
 
-        In a session of its own: a transaction's snapshot can be older than the connection that is
-        being confirmed, and nobody ends Django's in a thread without a request. Through a pooler
-        that is asked too often.
+        Uses a session of its own: an open transaction could show an older row than the one the
+        connection was opened with, and nobody closes Django's connection in a thread without a
+        request. Behind a pooler it uses Django's, because it is asked at every request.
         """
         values: tuple[int | str, ...] = (tenant.organization_id, *_USABLE)
         if settings.MASTER_DB_DIRECT is not None and not connections["default"].in_atomic_block:
-            row = _row(_BY_ID, values)
+            found = _found(_row(_BY_ID, values), named=tenant.slug)
         else:
             try:
                 with open_session(quiet=True) as session:
                     row = session.connection.execute(_BY_ID.encode(), values).fetchone()
+                    found = _found(row, named=tenant.slug, session=session)
             except ServerUnavailable as error:
                 raise OperationalError(str(error)) from error
-        found = _found(row, named=tenant.slug)
         if (found.slug, found.key, found.place) != (tenant.slug, tenant.key, tenant.place):
             raise RouteChanged
 
@@ -116,11 +116,14 @@ def _row(query: str, values: Sequence[int | str] | Mapping[str, str]) -> tuple[A
     return row
 
 
-def _found(row: tuple[Any, ...] | None, *, named: str) -> Tenant:
+def _found(
+    row: tuple[Any, ...] | None, *, named: str, session: ServerSession | None = None
+) -> Tenant:
+    """session: the one that has read the row, if not Django's."""
     if row is None:
         raise OrganizationNotFound(named)
     pk, slug, key, name, status, message, fingerprint, *place = row
     if status == Organization.Status.SUSPENDED:
         raise OrganizationSuspended(name, organization_id=pk, message=message)
-    refuse_outdated(fingerprint, name=name, organization_id=pk)
+    refuse_outdated(fingerprint, name=name, organization_id=pk, session=session)
     return Tenant(pk, slug, key, Place(*place), is_routed=True)

@@ -1,5 +1,4 @@
-"""Output for programs: a command's JSON (--json), one object that is streamed as its rows come, and
-lines of CSV. And text of strangers, made harmless for a terminal."""
+"""Writes JSON and CSV for commands, and escapes untrusted text for terminals and spreadsheets."""
 
 import csv
 import io

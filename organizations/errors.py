@@ -63,10 +63,11 @@ class SessionsRemain(OrganizationError):
     code = "sessions_remain"
 
     def __init__(self, name: str, pids: Sequence[int]) -> None:
+        self.pids = pids
         super().__init__(
-            f"The change of {name!r} is saved and counts for everything new, but "
-            f"{len(pids)} earlier sessions with its database have not ended (process ids "
-            f"{', '.join(map(str, pids))}). `manage.py reconcile_orgs` tries again."
+            f"The change to {name!r} is saved, but {len(pids)} open sessions with its database "
+            f"have not ended (process ids {', '.join(map(str, pids))}). Run `manage.py "
+            "reconcile_orgs` to end them."
         )
 
 
@@ -521,14 +522,14 @@ class MigrationFailed(OrganizationError):
 
 
 class SessionEnded(OrganizationError):
-    """A suspension, or an operator, ended the session of a job, which runs again."""
+    """A suspension or an operator ended the session of a job, or its connection was lost."""
 
     code = "session_ended"
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"The session with the database of {name!r} was ended while the job used it. It runs "
-            "again."
+            f"The session with the database of {name!r} was ended or lost while the job used it. "
+            "It runs again."
         )
 
 
@@ -605,7 +606,7 @@ class QueryTooLarge(OrganizationError):
 
 
 class QueryWithoutRows(OrganizationError):
-    """query_orgs: a statement that returns no rows, which can only be there to change something."""
+    """query_orgs: the statement returns no rows, so it could only change something."""
 
     code = "query_without_rows"
 

@@ -37,7 +37,7 @@ from .models import (
 )
 from .naming import name_key as key_of
 from .postgres import identity
-from .postgres.fence import fence, fence_pending
+from .postgres.fence import fence, fence_by, fence_pending
 from .postgres.holding import hold
 from .postgres.roles import drop_disabled
 from .postgres.sessions import ServerSession, answers, open_session
@@ -74,6 +74,7 @@ def find_organization(name: str) -> Organization:
     return Organization.from_db("default", [field.attname for field in _FIELDS], row)
 
 
+# Raw SQL: lookups are frequent, and the ORM takes longer to build the query than to run it.
 _FIELDS = Organization._meta.concrete_fields
 _BY_NAME = (
     f"SELECT {', '.join(field.column for field in _FIELDS)} FROM organizations "  # noqa: S608 - columns
@@ -153,7 +154,7 @@ def delete_organization(organization: Organization) -> None:
     """Drop the organization's database and role. The row stays as a tombstone; the name is free.
 
     Raises OrganizationNotFound, OrganizationBusy, DatabaseKept, InstallationUnclaimed,
-    ServerUnavailable, ServerRefused and ProvisioningInTransaction. May be called again.
+    SessionsRemain, ServerUnavailable, ServerRefused and ProvisioningInTransaction. Repeatable.
     """
     _refuse_in_transaction()
     with open_session() as session:
@@ -162,6 +163,8 @@ def delete_organization(organization: Organization) -> None:
             return
         if organization.is_usable:
             _begin_deletion(session, organization)
+        # Now, not with the drop, which can be refused.
+        fence_by(session, organization)
         undo(session, organization)
         if organization.is_usable:
             # Suspended or resumed between the two statements above.
@@ -193,27 +196,28 @@ def suspend_organization(
 
     reason: for staff. message: for whoever is refused because of it. Raises ValidationError by
     field, and as fence() does. After SessionsRemain it is suspended, and a second try ends what is
-    left. Migrations and backups still run, and those that were ended run again; its own jobs wait.
+    left before it says so. Migrations and backups still run, and those that were ended run again;
+    its own jobs wait.
     """
     _refuse_in_transaction()
     reason, message = validate_suspension(reason=reason, message=message)
     with open_session() as session:
         _ = session.installation  # A copy of the master ends no session.
-    rows = Organization.objects.filter(pk=organization.pk, status=Status.SUSPENDED)
-    if rows.exclude(pending_fence="").exists():
-        fence(organization)  # An earlier try was interrupted.
-        return
     # The texts themselves can name persons.
     facts = {"with_reason": bool(reason), "with_message": bool(message)}
-    with recorded("organization.suspended", organization, facts):
-        if not change_status(
-            organization,
-            Status.SUSPENDED,
-            only_from=(Status.ACTIVE,),
-            reason=reason,
-            message=message,
-        ):
-            raise _wrong_state(organization, wanted=Status.ACTIVE)
+    try:
+        with recorded("organization.suspended", organization, facts):
+            if not change_status(
+                organization,
+                Status.SUSPENDED,
+                only_from=(Status.ACTIVE,),
+                reason=reason,
+                message=message,
+            ):
+                raise _wrong_state(organization, wanted=Status.ACTIVE)
+    except WrongState:
+        fence(organization)  # What an interrupted act has left, maybe this one.
+        raise
     logger.info("organization suspended", extra={"organization": organization.pk})
     fence(organization)
 

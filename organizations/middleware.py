@@ -36,13 +36,12 @@ _LOGOUT = frozenset({"logout", "rest_framework:logout"})
 
 
 class TenantMiddleware:
-    """Reads the bearer token or cookie, checks the organization's status and the login, and
-    activates the organization.
+    """Activates the organization that the bearer token or cookie names, if its login is valid.
 
     It sets on the request `credential_kind`; `credential`, a Credential or its error; and `login`,
-    the LoginSession with its user, or None. An invalid credential activates nothing and is not
-    answered here: accounts.api.authentication raises its error if a login is needed, and
-    EdgeMiddleware answers with it if a plain view queries the database.
+    the LoginSession with its user, or None. An invalid credential activates nothing. Its error is
+    raised later: by accounts.api.authentication if the view needs a login, by EdgeMiddleware if a
+    plain view queries the database.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:

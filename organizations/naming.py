@@ -24,8 +24,8 @@ def display_name(typed: str) -> str:
 def name_key(name: str) -> str:
     """The key shared by all names that people would confuse. May be empty.
 
-    Ignores case, spaces, hyphens, underscores, Unicode compatibility forms and invisible
-    characters: `Acme Corp`, `acme-corp` and `ＡＣＭＥ＿Corp` have the same key.
+    Ignores case, Unicode compatibility forms and invisible characters; spaces, hyphens and
+    underscores count as the same: `Acme Corp`, `acme-corp` and `ＡＣＭＥ＿Corp` have one key.
     """
     return _key(folded(_visible(name)))
 
@@ -70,6 +70,9 @@ def name_digests(name: str) -> list[str]:
     If two organizations' names became equal when ı became an i, the younger keeps its old digest,
     and is found by its own spelling before the other.
     """
+    if name.isascii() and name.isprintable():
+        # Both keys are the same, and look-ups are frequent.
+        return [_digest(re.sub(r"[-_ ]+", "-", name.lower()).strip("-"))]
     return list(dict.fromkeys((_digest(_key_before(name)), name_digest(name))))
 
 

@@ -95,9 +95,8 @@ def _sealed_audit_key(organization_id: int) -> tuple[str, str] | None:
     """The name and the stored key. Raw SQL, since each login needs it."""
     with connections["default"].cursor() as cursor:
         cursor.execute(
-            "SELECT name, sealed_audit_key FROM organizations "
-            "WHERE id = %s AND status <> 'deleted'",
-            (organization_id,),
+            "SELECT name, sealed_audit_key FROM organizations WHERE id = %s AND status <> %s",
+            (organization_id, Organization.Status.DELETED),
         )
         row: tuple[str, str] | None = cursor.fetchone()
     return row

@@ -1,5 +1,7 @@
-"""Fixtures of all tests: a real PostgreSQL, and alpha and beta, two organizations for the whole run
-whose names a person could confuse."""
+"""Fixtures of all tests: PostgreSQL, and the organizations alpha and beta.
+
+Both exist for the whole run, and a person could confuse their names.
+"""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ Superuser = psycopg.Connection[tuple[object, ...]]
 
 @dataclass(frozen=True)
 class Company:
-    """An organization of the cast and its first admin."""
+    """An organization of the tests and its first admin."""
 
     organization: Organization
     email: str
@@ -41,11 +43,11 @@ class Company:
         return self.organization.tenant
 
     def token(self, client: Client) -> str:
-        """A fresh access token of the admin's."""
+        """A new access token of the admin."""
         return str(self.login(client)["access"])
 
     def login(self, client: Client) -> dict[str, object]:
-        """A fresh login of the admin's, as v1 answers it."""
+        """A new login of the admin: v1's answer."""
         response = client.post(
             "/api/v1/auth/token/",
             {"organization": self.name, "email": self.email, "password": self.password},
@@ -64,7 +66,7 @@ def _cheap_hashes() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """The master database, migrated: the one that the embedded server comes with.
+    """Migrate the embedded server's master database.
 
     Django's own set-up would make a second one through `postgres`, where the application's role
     may not connect.
@@ -83,7 +85,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _template_builds_are_tried() -> None:
-    """A build that failed in an earlier test does not delay the next one."""
+    """Forget failed builds, so that one test's failure does not delay the next build."""
     templates._not_before = 0.0
 
 
@@ -178,7 +180,7 @@ def throttles(settings: Settings) -> Iterator[Settings]:
 
 
 def leftovers(superuser: Superuser) -> tuple[set[str], set[str]]:
-    """Databases and roles on the server that no live row of the master accounts for.
+    """Databases and roles on the server that belong to no live row of the master.
 
     A row of a template or of a spare database accounts for its own, once it is ready.
     """

@@ -1,4 +1,4 @@
-"""`make mutants`: break the product in many named ways, and see the tests of each fail.
+"""`make mutants`: breaks the product in many named ways, and checks that the tests notice.
 
     python -m tests.mutants --only router --workers 2
 
@@ -59,7 +59,7 @@ class Mutant:
         raise LookupError(f"there is no {self.symbol}")
 
     def words(self) -> str:
-        """What `--only` looks in."""
+        """The text that `--only` searches."""
         return " ".join((self.name, self.symbol, *self.tests))
 
     def applied(self, source: str) -> str:
@@ -85,7 +85,7 @@ class Mutant:
 
 
 def _span(source: str, qualified: str) -> slice:
-    """Where the class, function or variable of this name stands in the source; empty if nowhere."""
+    """The span of this class, function or variable in the source; empty if there is none."""
     node: ast.AST | None = ast.parse(source)
     for name in qualified.split("."):
         node = next((each for each in getattr(node, "body", ()) if name in _names(each)), None)

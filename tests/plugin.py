@@ -1,8 +1,8 @@
-"""Gives each test process a PostgreSQL of its own, in a temporary folder, before Django reads its
-settings. Loaded by `-p tests.plugin` (pyproject.toml).
+"""Gives each test process a PostgreSQL in a temporary folder before Django reads its settings.
 
-The names and passwords are fixed when this is imported, and the server starts with the first test
-that needs one: the controller of pytest-xdist runs no test and starts none.
+Loaded by `-p tests.plugin` (pyproject.toml). The names and passwords are fixed when this is
+imported, and the server starts with the first test that needs one: the controller of pytest-xdist
+runs no test and starts none.
 """
 
 import atexit
@@ -55,7 +55,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def environment() -> dict[str, str]:
-    """What the application is configured with; the database once the server was started."""
+    """The application's environment, with the database once the server has started."""
     return {
         "DJANGO_SETTINGS_MODULE": "orgmgmt.settings",
         # Plain http and static files from the finders; pytest-django turns settings.DEBUG off,
@@ -90,7 +90,7 @@ os.environ.update(environment())
 
 @atexit.register
 def remove() -> None:
-    """Stop the server and delete its folder; in the process that made it, not in a fork of it."""
+    """Stop the server and delete its folder, but not in a fork."""
     if os.getpid() == _owner:
         if SERVER.is_initialised():
             SERVER.stop()

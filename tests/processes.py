@@ -1,4 +1,4 @@
-"""Python processes that start quickly: forked from one that has the libraries loaded.
+"""Starts Python processes quickly, by forking one that has the libraries loaded.
 
 Loading libraries is half of each start of Django, and the tests start several hundred processes.
 No module of the project is loaded before the fork, and no setting read.
@@ -35,7 +35,7 @@ _forked.set_forkserver_preload(_LIBRARIES)
 def run(
     *arguments: str, cwd: Path, env: Mapping[str, str], input: str = "", timeout: float = 100
 ) -> subprocess.CompletedProcess[str]:
-    """`python ARGUMENTS` (a file, -m or -c), as subprocess.run() would do it with its output kept.
+    """Run `python ARGUMENTS` (a file, -m or -c) like subprocess.run() with captured output.
 
     Raises subprocess.TimeoutExpired.
     """
@@ -56,7 +56,7 @@ def run(
 
 
 def _be(arguments: Sequence[str], cwd: str, env: dict[str, str], files: Sequence[str]) -> None:
-    """Become that process, and end with it."""
+    """Become that process, and exit with it."""
     for number, (file, flags) in enumerate(
         zip(files, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)
     ):

@@ -1,4 +1,4 @@
-"""The server as production starts it, gunicorn in processes of its own, on an embedded PostgreSQL.
+"""Starts the server as in production: gunicorn processes on an embedded PostgreSQL.
 
     with RealServer() as server:
         requests.get(server.address + "/health")
@@ -41,11 +41,11 @@ POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "shared_buffers"
 
 
 class ServerFailed(Exception):
-    """The server did not do what was asked of it; the message ends with its log."""
+    """The server failed; the message ends with its log."""
 
 
 class RealServer:
-    """A master database that is migrated, and gunicorn in a process group of its own.
+    """A migrated master database, and gunicorn in its own process group.
 
     environment: what the application is configured with besides the secrets and its database.
     postgres_settings: the database server's, where they should not be POSTGRES_SETTINGS.
@@ -86,7 +86,7 @@ class RealServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Production's settings, but for plain http on this machine."""
+        """Production's settings, but with plain http."""
         database = self.postgres.connection_parameters()
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -109,7 +109,7 @@ class RealServer:
         }
 
     def manage(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-        """Run manage.py; what it printed. Raises ServerFailed."""
+        """Run manage.py and return its output. Raises ServerFailed."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=PROJECT,
@@ -124,7 +124,7 @@ class RealServer:
         return done.stdout
 
     def launch(self) -> None:
-        """Start gunicorn, which runs prepare_start before it listens; do not wait for either."""
+        """Start gunicorn, which runs prepare_start before it listens, without waiting."""
         with self._open_log() as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", "orgmgmt/gunicorn.py", "orgmgmt.wsgi"],
@@ -150,7 +150,7 @@ class RealServer:
         raise ServerFailed(f"no answer in {START_SECONDS:.0f} s. The log ends:\n{self.log_end()}")
 
     def kill(self) -> None:
-        """End gunicorn and everything it has started, at once, by SIGKILL."""
+        """Kill gunicorn and everything it has started (SIGKILL)."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -158,7 +158,7 @@ class RealServer:
             self._process = None
 
     def stop(self) -> None:
-        """End gunicorn as an operator does; by SIGKILL where that takes too long."""
+        """Stop gunicorn as an operator would; by SIGKILL if that takes too long."""
         if self._process is not None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -167,7 +167,7 @@ class RealServer:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """`manage.py worker` beside it, for the time of the block."""
+        """Run `manage.py worker` beside it during the block."""
         with self._open_log() as log:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", "worker", "--with-parent"],
@@ -188,12 +188,12 @@ class RealServer:
                 process.wait()
 
     def kill_postgres(self) -> None:
-        """SIGKILL for the postmaster; its children end by themselves."""
+        """Kill the postmaster (SIGKILL); its children end by themselves."""
         lines = (self.postgres.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
         os.kill(int(lines[0]), signal.SIGKILL)
 
     def restart_postgres(self) -> None:
-        """Start PostgreSQL where it does not run, and wait for its recovery."""
+        """Start PostgreSQL if it does not run, and wait for its recovery."""
         self.postgres.acquire()
 
     def get(self, path: str, *, timeout_seconds: float = 60.0) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""Searches everything that the tests write for every secret that they make.
+"""A pytest plugin that searches everything the tests write for every secret they make.
 
 A pytest plugin, loaded by tests.plugin. What is made is noted where it is made, in the libraries'
 own functions: a new kind of token is noted too. What is written is what pytest captures of each
@@ -46,13 +46,13 @@ class Secrets:
         self._by_key: dict[str, dict[str, str]] = defaultdict(dict)
 
     def add(self, kind: str, value: object) -> None:
-        """Note a secret; a short one, or one letter many times, could mean something else."""
+        """Note a secret, unless it is short or one repeated letter: those could mean anything."""
         text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         if len(text) >= KEY_LENGTH and len(set(text)) > 1:
             self._by_key[text[-KEY_LENGTH:]][text] = kind
 
     def kinds_in(self, text: str) -> set[str]:
-        """The kinds of secrets that the text holds, whole or by a token's signature."""
+        """The kinds of secrets in the text, whole or as a token's signature."""
         found = set()
         for line in set(text.splitlines()):
             for start in range(len(line) - KEY_LENGTH + 1):
@@ -74,7 +74,7 @@ FOUND: list[str] = []
 
 
 def keep_logs(folder: Path) -> None:
-    """Remember what the logs in a folder say, before it is deleted."""
+    """Keep the text of a folder's logs before it is deleted."""
     for path in folder.rglob("*.log*"):
         if path.is_file():
             LOGS[f"{path.parent.name}/{path.name}"] = path.read_text(errors="replace")
@@ -109,7 +109,7 @@ def _after(owner: Any, name: str, note: Callable[..., None]) -> None:
 
 
 def _listen() -> None:
-    """Note whatever the libraries make that is secret, and whatever is written."""
+    """Note every secret that libraries make, and everything that is written."""
     import jwt
     import requests
     from cryptography.fernet import Fernet, MultiFernet
@@ -177,7 +177,7 @@ def _note_mails(count: object, self: object, messages: Iterable[Any]) -> None:
 
 
 def _kinds(written: str, addressed: str) -> set[str]:
-    """The kinds of secrets in what a test has written, and in what was meant for one person."""
+    """The kinds of secrets in a test's output, and in what was meant for one person."""
     addressed = "\n".join([addressed, *_MAIL_ON_CONSOLE.findall(written)])
     written = _MAIL_ON_CONSOLE.sub("", written)
     return SECRETS.kinds_in(written) | (SECRETS.kinds_in(addressed) - {_MEANT_FOR_PERSON})
@@ -209,7 +209,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Read the logs of the servers; a worker tells its controller what it has found."""
+    """Read the servers' logs; an xdist worker reports its findings to the controller."""
     from tests.plugin import FOLDER, SERVER
 
     note_environment(dict(os.environ))

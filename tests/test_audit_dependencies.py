@@ -1,4 +1,4 @@
-"""`make audit-dependencies`: what pip-audit says, and that no answer is no pass."""
+"""`make audit-dependencies`: reports what pip-audit finds, and fails without an answer from it."""
 
 import importlib.util
 import json

@@ -1,5 +1,4 @@
-"""The documentation is true: its examples run as printed, its links lead somewhere, its lists are
-complete."""
+"""The documentation is true: examples run as printed, links work, lists are complete."""
 
 import ast
 import json
@@ -52,7 +51,7 @@ _PRODUCTION = {"PATH": os.environ.get("PATH", os.defpath), "DEBUG": "off"}
 
 
 def section(page: Path, heading: str) -> str:
-    """The text below a heading, up to the next one of its level."""
+    """The text below a heading, up to the next of the same level."""
     _, _, rest = page.read_text().partition(f"\n{heading}\n")
     assert rest, f"{page.name} has no heading {heading!r}"
     level = heading.split()[0]
@@ -91,14 +90,14 @@ def settings_names() -> set[str]:
 
 @pytest.fixture(scope="module")
 def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    """gunicorn with DEBUG on, as `make run` has it."""
+    """gunicorn with DEBUG on, as in `make run`."""
     with serving(tmp_path_factory.mktemp("docs") / "server.log") as running:
         yield running
 
 
 @pytest.fixture
 def tidy() -> Iterator[None]:
-    """Delete what an example has signed up."""
+    """Delete the organizations that an example has signed up."""
     before = set(Organization.objects.values_list("pk", flat=True))
     yield
     for organization in Organization.objects.live().exclude(pk__in=before):
@@ -187,7 +186,7 @@ def test_every_relative_link_leads_somewhere() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page, as a link names them."""
+    """The anchors of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text()), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", each).strip().lower().replace(" ", "-") for each in headings}
 
@@ -282,7 +281,7 @@ def test_every_decision_is_in_the_list_of_decisions() -> None:
 
 
 def start(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A start under production's settings; it asks no database."""
+    """Start with production's settings, without a database."""
     return processes.run("manage.py", "server_sql", cwd=ROOT, env={**_PRODUCTION, **environment})
 
 

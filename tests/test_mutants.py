@@ -1,4 +1,4 @@
-"""tests/mutants.toml fits the code. `make mutants` says whether its faults are noticed."""
+"""tests/mutants.toml fits the code. `make mutants` runs its faults."""
 
 from tests import mutants
 

@@ -1,4 +1,4 @@
-"""Packages and images are pinned by their hashes."""
+"""Packages and images are pinned by hash."""
 
 import re
 from pathlib import Path

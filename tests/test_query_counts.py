@@ -1,6 +1,6 @@
-"""How many statements each endpoint sends to the master, and to the organization's database.
+"""Query counts of each endpoint, on the master and on the organization's database.
 
-A response that needs one more changes the table below, and whoever adds it says why.
+If a response needs another query, change the table below and say why.
 """
 
 import secrets

@@ -1,4 +1,4 @@
-"""Each way of leaking a secret fails a test run of its own."""
+"""The secrecy plugin: each way of leaking a secret fails a test run."""
 
 import os
 import re
@@ -51,7 +51,7 @@ MAIL_WITH_A_LINK = "signing.dumps(secrets.token_hex(), salt='s')"
 
 
 def run(folder: Path, bodies: list[str]) -> subprocess.CompletedProcess[str]:
-    """A run of its own, of one test for each body: test_0, test_1, …"""
+    """Run pytest separately with one test for each body: test_0, test_1, …"""
     path = folder / "test_leaks.py"
     tests = [f"def test_{n}(tmp_path):\n    {body}\n" for n, body in enumerate(bodies)]
     path.write_text("\n".join([MAKE, *tests]))

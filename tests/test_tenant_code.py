@@ -36,7 +36,7 @@ def tenant_modules() -> list[Path]:
 
 
 def master_modules() -> list[Path]:
-    """The master side, but for what makes databases and what tries to reach the wrong one."""
+    """The master's modules, without those that make databases or try to reach the wrong one."""
     package = ROOT / "organizations"
     names = ("postgres", "provisioning", "migrations", "isolation")
     outside = [package / name for name in names]
@@ -48,7 +48,7 @@ def master_modules() -> list[Path]:
 
 
 def faults(source: str, *, master: bool) -> list[str]:
-    """What the source does that could reach a database that was not meant, with its line."""
+    """Lines of the source that could reach the wrong database."""
     tree = ast.parse(source)
     named = {
         id(node.func)

@@ -1,7 +1,8 @@
-"""Strict serializer fields: text, boolean and password, without type conversion."""
+"""Serializer fields without type conversion, and serializers whose fields are made once."""
 
-from typing import Any
+from typing import Any, TypeVar
 
+from django.db.models import Model
 from rest_framework import serializers
 from rest_framework.utils import html
 
@@ -36,3 +37,23 @@ class PasswordField(StrictCharField):
         kwargs.setdefault("trim_whitespace", False)
         kwargs.setdefault("style", {"input_type": "password"})
         super().__init__(**kwargs)
+
+
+M = TypeVar("M", bound=Model)
+
+
+class OutputSerializer(serializers.ModelSerializer[M]):
+    """Read-only output of a model. Its fields are made once for the class, not for each answer.
+
+    For fields that read nothing but the instance: they belong to a serializer without a context.
+    Relies on Serializer.to_representation's going through _readable_fields (REST framework 3.18).
+    """
+
+    @property
+    def _readable_fields(self) -> list[serializers.Field[Any, Any, Any, Any]]:
+        kind = type(self)
+        if "_made" not in vars(kind):
+            kind._made = list(kind().fields.values())
+        return kind._made
+
+    _made: list[serializers.Field[Any, Any, Any, Any]]

@@ -1,6 +1,7 @@
 """Content negotiation: HTML or JSON. Never answers 406; falls back to the first renderer."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from django.http import HttpRequest
 from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
@@ -14,6 +15,8 @@ from .parsers import StrictJSONParser
 JSON_ONLY = (StrictJSONParser,)
 # Real headers have fewer. Parsing each takes time.
 _MOST_TYPES = 64
+# The choice for a header is kept if it has at most so many characters: browsers' have fewer.
+_LONGEST_KEPT = 256
 
 
 def prefers_page(request: HttpRequest) -> bool:
@@ -23,8 +26,17 @@ def prefers_page(request: HttpRequest) -> bool:
 
 def _preferred(request: HttpRequest, media_types: list[str]) -> str:
     """The one preferred by the Accept header, or else the first."""
-    if request.headers.get("Accept", "").count(",") >= _MOST_TYPES:
+    accept: str = request.META.get("HTTP_ACCEPT", "*/*")
+    choose = _choice if len(accept) <= _LONGEST_KEPT else _choice.__wrapped__
+    return choose(accept, tuple(media_types))
+
+
+@lru_cache(maxsize=256)
+def _choice(accept: str, media_types: tuple[str, ...]) -> str:
+    if accept.count(",") >= _MOST_TYPES:
         return media_types[0]
+    request = HttpRequest()
+    request.META["HTTP_ACCEPT"] = accept
     return request.get_preferred_type(media_types) or media_types[0]
 
 

@@ -8,7 +8,7 @@ from accounts import validators
 from accounts.models import MAX_EMAIL_LENGTH, User
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
-from .fields import PasswordField, StrictBooleanField, StrictCharField
+from .fields import OutputSerializer, PasswordField, StrictBooleanField, StrictCharField
 
 
 class ChecksPerson(serializers.Serializer[Any]):
@@ -28,7 +28,7 @@ class ChecksPerson(serializers.Serializer[Any]):
         return password
 
 
-class UserOutput(serializers.ModelSerializer[User]):
+class UserOutput(OutputSerializer[User]):
     """A user of the organization."""
 
     class Meta:
@@ -37,7 +37,7 @@ class UserOutput(serializers.ModelSerializer[User]):
         read_only_fields = fields
 
 
-class LoginUserOutput(serializers.ModelSerializer[User]):
+class LoginUserOutput(OutputSerializer[User]):
     """The user in the answer to a login."""
 
     class Meta:

@@ -1,1 +1,1 @@
-"""What ours is compared with: the same view on other ways to keep organizations apart."""
+"""What the product is compared with: the same view on other ways to separate organizations."""

@@ -1,4 +1,4 @@
-"""The product's settings, with what the comparators change in all of them."""
+"""The product's settings, with the changes that all comparators share."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ STACK = "benchmarks.comparators.plain.stack"
 
 
 def middleware(product: list[str], *instead: str) -> list[str]:
-    """The product's middleware, with another one where it enters the organization."""
+    """The product's middleware, with this one in place of the one that enters the organization."""
     at = product.index(TENANT_MIDDLEWARE)
     return [*product[:at], *instead, *product[at + 1 :]]
 
@@ -22,9 +22,9 @@ def rest_framework(product: dict[str, Any]) -> dict[str, Any]:
 
 
 def persistent(entry: dict[str, Any], *, engine: str, name: str) -> dict[str, Any]:
-    """A DATABASES entry whose connections stay open, each for its thread.
+    """A DATABASES entry whose connections stay open, one for each thread.
 
-    Without CONN_HEALTH_CHECKS, as Django has it: one query a request less than with them.
+    CONN_HEALTH_CHECKS is off, Django's default: it would add a query to each request.
     """
     return {
         **entry,

@@ -1,1 +1,1 @@
-"""What every measurement uses: a PostgreSQL, servers on it, load, and rows to keep."""
+"""What every measurement uses: PostgreSQL, web servers, load and result rows."""

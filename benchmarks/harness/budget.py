@@ -1,4 +1,4 @@
-"""How long a run may take, and what it says on the way."""
+"""Time limit and progress messages of a run."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class Clock:
-    """Says what happens, with the time since the run began, and keeps to its end."""
+    """Prints progress with the time since the run began, and keeps the run within its limit."""
 
     def __init__(self, seconds: float) -> None:
         self._began = time.monotonic()
@@ -21,14 +21,14 @@ class Clock:
         return self._seconds - self.passed()
 
     def say(self, what: str) -> None:
-        """One line of progress, for people."""
+        """Print a line of progress."""
         minutes, seconds = divmod(int(self.passed()), 60)
         print(f"[{minutes:3d}:{seconds:02d}] {what}", file=sys.stderr, flush=True)
 
     def rounds(self, count: int, *, seconds: float) -> Iterator[int]:
-        """Numbers of rounds from 0: at least one, at most `count`.
+        """Round numbers from 0: at least one, at most `count`.
 
-        Ends where another one as long as the longest would not fit into `seconds` or the run.
+        Ends when a round as long as the longest would not fit into `seconds` or the run.
         """
         began, longest = time.monotonic(), 0.0
         for number in range(count):

@@ -1,4 +1,4 @@
-"""One PostgreSQL as production has it: the embedded one with fsync on, in a folder of its own."""
+"""Starts an embedded PostgreSQL with production's settings, fsync on, in a folder of its own."""
 
 import json
 import os
@@ -21,8 +21,8 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 # A thousand schemas of django-tenants take minutes.
 COMMAND_SECONDS = 3600.0
 # fsync, full_page_writes and synchronous_commit stay as they are: on.
-# A copied database is some 8 MB of WAL: with max_wal_size as it comes each hundredth asks for a
-# checkpoint.
+# A copied database is some 8 MB of WAL: with the default max_wal_size every hundredth copy would
+# request a checkpoint.
 POSTGRES_SETTINGS = {
     "shared_buffers": "256MB",
     "max_connections": "1500",
@@ -34,13 +34,13 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class CommandFailed(Exception):
-    """A program of the harness did not do its work; the message ends with what it printed."""
+    """A program of the harness failed; the message ends with its output."""
 
 
 class Cluster:
-    """A server whose master is migrated, and the environment of what runs on it.
+    """A PostgreSQL with a migrated master, and the environment for programs that use it.
 
-    keep: leave the folder behind when the block ends, to go on with it later.
+    keep: do not remove the folder at the end of the block, so that a run can continue later.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Cluster:
         try:
             self.postgres.acquire()
             self.manage("migrate", "--verbosity", "0")
-            # Undoes what a killed run has left half made.
+            # Undoes what a killed run left half done.
             self.manage("reconcile_orgs")
             self.settle()
         except BaseException:
@@ -79,10 +79,10 @@ class Cluster:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def settle(self) -> None:
-        """Make it what a server is that has been up for a while and has nothing to do just now.
+        """Bring the server into the state of one that has been up for a while and is idle.
 
-        A new one has no segments of WAL to write over: each of its first databases would wait for
-        new files of 16 MB. And what has just made a thousand would go on to write them.
+        A new server has no WAL segments to reuse, so its first databases would wait for new 16 MB
+        files. A server that has just made a thousand databases would still be writing them.
         """
         with self.superuser() as connection:
             row = connection.execute("SELECT count(*) FROM pg_ls_waldir()").fetchone()
@@ -93,7 +93,7 @@ class Cluster:
             connection.execute("CHECKPOINT")
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Production's settings, but for plain http on this machine and without throttles."""
+        """Production's settings, but with plain http and without throttles."""
         database = self.postgres.connection_parameters()
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -105,7 +105,7 @@ class Cluster:
             "ORG_SIGNUP": "open",
             "HOST": "127.0.0.1",
             "ALLOWED_HOSTS": "127.0.0.1",
-            # The servers that are compared all keep connections to the same databases.
+            # All compared servers keep connections to the same databases.
             "ORG_CONNECTION_LIMIT": "100",
             # A token lives as long as the longest run.
             "ACCESS_TOKEN_EXPIRE_MINUTES": "20160",
@@ -121,13 +121,16 @@ class Cluster:
         }
 
     def manage(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-        """Run manage.py; what it printed. Raises CommandFailed."""
+        """Run manage.py and return its output. Raises CommandFailed."""
         return self.run([sys.executable, "manage.py", *arguments], environment=environment)
 
     def task(
         self, name: str, *arguments: object, environment: Mapping[str, str] | None = None
     ) -> Any:
-        """Run benchmarks/tasks/<name>.py; the JSON that it printed last. Raises CommandFailed."""
+        """Run benchmarks/tasks/<name>.py and return the JSON it prints last.
+
+        Raises CommandFailed.
+        """
         printed = self.run(task_command(name, arguments), environment=environment)
         return json.loads(printed.strip().splitlines()[-1])
 
@@ -138,7 +141,7 @@ class Cluster:
         self.run(task_command(name, arguments), environment=environment)
 
     def run(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
-        """Run a program in this environment; what it printed. Raises CommandFailed."""
+        """Run a program in this environment and return its output. Raises CommandFailed."""
         done = subprocess.run(
             watched(command),
             cwd=PROJECT,
@@ -179,7 +182,7 @@ class Cluster:
     def _start(
         self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None
     ) -> subprocess.Popen[bytes]:
-        # A file and no pipe: nobody would empty the second one's while the first is waited for.
+        # A file, not a pipe: nobody empties the second one's pipe while waiting for the first.
         with log.open("wb") as opened:
             return subprocess.Popen(
                 watched(command),
@@ -198,7 +201,7 @@ class Cluster:
             yield connection
 
     def create_database(self, name: str) -> None:
-        """An empty database of the application's role, unless it is there already."""
+        """Create an empty database owned by the application's role, unless it exists."""
         with self.superuser() as connection:
             known = "SELECT 1 FROM pg_database WHERE datname = %s"
             if connection.execute(known, (name,)).fetchone():
@@ -211,7 +214,7 @@ class Cluster:
 
 
 def watched(command: Sequence[str]) -> list[str]:
-    """The command, so that it ends with this process, however that ends."""
+    """The command, wrapped so that it ends when this process ends, for whatever reason."""
     found = shutil.which("setpriv")
     return [*([found, "--pdeathsig", "TERM"] if found else []), *command]
 
@@ -221,7 +224,7 @@ def task_command(name: str, arguments: Sequence[object]) -> list[str]:
 
 
 def _keys_of(folder: Path) -> dict[str, str]:
-    """The secrets of this folder's installation; made once, so that a run can be gone on with."""
+    """The secrets of this folder's installation; made once, so that a run can continue."""
     file = folder / "keys.json"
     if not file.exists():
         keys = {

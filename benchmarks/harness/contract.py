@@ -1,5 +1,4 @@
-"""A small load client for any server that speaks the contract of /org/create, /org/get and
-/admin/login.
+"""A small load client for any server that has /org/create, /org/get and /admin/login.
 
     python -m benchmarks.harness.contract http://127.0.0.1:8000 --sign-ups 40 --concurrency 8
 
@@ -26,7 +25,7 @@ REQUEST_SECONDS = 120.0
 
 @dataclass
 class Outcome:
-    """What came of a number of requests: how long each took, what failed, and the whole time."""
+    """Result of a number of requests: each one's time, the failures, and the total time."""
 
     seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -37,7 +36,7 @@ class Outcome:
         return len(self.seconds) / self.wall_seconds if self.wall_seconds else 0.0
 
     def milliseconds(self, share: float) -> float:
-        """The quantile of the durations; 0 where nothing was answered."""
+        """The quantile of the durations; 0 if nothing was answered."""
         return 1000 * quantile(self.seconds, share) if self.seconds else 0.0
 
 
@@ -76,7 +75,7 @@ class Client:
 
 
 def email_of(name: str) -> str:
-    """The first admin's address of an organization that this client signs up."""
+    """The first admin's e-mail address of an organization that this client signs up."""
     return f"admin@{name}.example"
 
 
@@ -133,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.harness.contract")
     parser.add_argument("address", help="as http://127.0.0.1:8000")
     parser.add_argument("--sign-ups", type=int, default=40, help="how many organizations")
-    parser.add_argument("--requests", type=int, default=100, help="how many look-ups and logins")
+    parser.add_argument("--requests", type=int, default=100, help="how many lookups and logins")
     parser.add_argument("--concurrency", type=int, default=8)
     options = parser.parse_args(arguments)
     prefix = f"load-{secrets.token_hex(4)}"

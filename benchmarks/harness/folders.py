@@ -1,4 +1,4 @@
-"""Where a run's PostgreSQL lies, and that nothing of it is left behind."""
+"""Folders for a run's PostgreSQL, their removal, and the check of free disk space."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from types import FrameType
 
 @contextmanager
 def temporary() -> Iterator[Path]:
-    """A new folder that PostgreSQL's user may pass through; gone behind the block.
+    """A new folder that PostgreSQL's user may pass through; removed after the block.
 
     Below TMPDIR.
     """
@@ -27,7 +27,7 @@ def temporary() -> Iterator[Path]:
 
 @contextmanager
 def lasting(folder: Path) -> Iterator[Path]:
-    """A folder that stays, for a run that is gone on with. Raises PermissionError for another's."""
+    """A folder that stays, for a run that can continue. PermissionError if it is another user's."""
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else. Name another by --folder.")
@@ -35,7 +35,7 @@ def lasting(folder: Path) -> Iterator[Path]:
 
 
 def end_in_order() -> None:
-    """Let SIGTERM end this program as Ctrl-C does: every block is left on the way out."""
+    """Let SIGTERM end this program as Ctrl-C does, so that every block cleans up."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -44,7 +44,7 @@ def end_in_order() -> None:
 
 
 def require_disk(folder: Path, needed_bytes: int) -> None:
-    """Exit where the run would not fit. What an earlier one has made counts as free."""
+    """Exit if the disk is too full for the run. What an earlier run has made counts as free."""
     parent = next(each for each in (folder, *folder.parents) if each.exists())
     room = shutil.disk_usage(parent).free + size_bytes(folder)
     if room < needed_bytes:
@@ -55,7 +55,7 @@ def require_disk(folder: Path, needed_bytes: int) -> None:
 
 
 def size_bytes(folder: Path) -> int:
-    """How much disk the folder takes; 0 where it is not there."""
+    """Disk space that the folder uses; 0 if it does not exist."""
     total = 0
     for parent, _, files in os.walk(folder):
         for name in files:

@@ -1,4 +1,4 @@
-"""What the measurements ran on: without it no figure says anything."""
+"""Facts about the machine and PostgreSQL, kept with every result."""
 
 import os
 import platform
@@ -46,7 +46,7 @@ def facts(cluster: Cluster) -> dict[str, Any]:
 
 
 def file_system(folder: Path) -> str:
-    """The kind of the file system that the folder is on, as `ext4`."""
+    """The type of the folder's file system, such as `ext4`."""
     best, kind = "", "unknown"
     for line in Path("/proc/mounts").read_text().splitlines():
         _, place, name, *_ = line.split()
@@ -68,7 +68,7 @@ def _cpu_model() -> str:
 
 
 def _commit() -> str:
-    """The commit that was measured, with a + where files were changed; empty without git."""
+    """The measured commit, with a + if files were changed; empty without git."""
     try:
         name = _git("rev-parse", "--short=12", "HEAD")
         changed = _git(

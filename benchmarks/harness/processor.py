@@ -1,6 +1,6 @@
-"""Processor time of a web server's processes and of PostgreSQL, by /proc.
+"""Measures the processor time of a web server's processes and of PostgreSQL, from /proc.
 
-It says more than a rate on a machine that is shared: what others take makes requests wait, and not
+On a shared machine it says more than a rate: neighbours make a request wait, but do not make it
 work.
 """
 
@@ -16,7 +16,7 @@ _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Meter:
-    """Counts while the block runs. web_seconds, postgres_seconds: of all their processes."""
+    """Measures the block. web_seconds, postgres_seconds: processor time of all their processes."""
 
     def __init__(self, cluster: Cluster, server: WebServer) -> None:
         lines = (cluster.postgres.data_dir / "postgres" / "postmaster.pid").read_text()
@@ -50,6 +50,6 @@ class Meter:
 
 
 def _of_ended_children(pid: int) -> int:
-    # Behind the name: cutime and cstime are the 16th and 17th field.
+    # After the name: cutime and cstime are the 16th and 17th field.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[13]) + int(fields[14])

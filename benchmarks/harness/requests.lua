@@ -1,6 +1,6 @@
 -- wrk's requests, from a file: METHOD, path, Host, Authorization and body, with tabs between.
 -- wrk … -- FILE COUNT DISTRIBUTION SEED: the first COUNT lines, chosen uniformly or by Zipf(1.1).
--- Prints one line of JSON behind wrk's own report.
+-- Prints one line of JSON after wrk's own report.
 
 local prepared, cumulative = {}, {}
 local zipf = false

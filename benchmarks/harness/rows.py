@@ -1,4 +1,4 @@
-"""Rows: what was measured, and what a result in JSON consists of."""
+"""Result rows: one measurement each, kept as JSON."""
 
 import json
 import os
@@ -15,7 +15,7 @@ Fact = float | int | str | None
 class Row:
     """One measurement. values: one for each round; facts: what else was seen, by name.
 
-    missing: why there is no value, for what the product cannot do yet.
+    missing: why there is no value.
     """
 
     key: str
@@ -37,11 +37,11 @@ class Row:
         return max(self.values)
 
     def as_json(self) -> dict[str, Any]:
-        """What is kept of it."""
+        """The row as it is stored."""
         told: dict[str, Any] = {"key": self.key, "unit": self.unit}
         if self.missing:
             return told | {"missing": self.missing}
-        # Of the values as they are kept, so that whoever reads them finds the same.
+        # From the values as stored, so that a reader calculates the same.
         values = [rounded(each) for each in self.values]
         told |= {"median": rounded(statistics.median(values)), "low": min(values)}
         told |= {"high": max(values), "values": values}
@@ -59,23 +59,28 @@ class Row:
 
 
 class Rows:
-    """Rows by their keys, in the order in which they came."""
+    """Rows by key, in the order they were added."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self._rows = {row.key: row for row in rows}
+        # Those that were found, in order.
+        self.read: list[Row] = []
 
     def add(self, *rows: Row) -> None:
-        """Keep these; one of the same key is replaced."""
+        """Add these rows; they replace rows with the same key."""
         for row in rows:
             self._rows[row.key] = row
 
     def find(self, key: str) -> Row | None:
         """The row, if it was measured."""
         row = self._rows.get(key)
-        return row if row is not None and row.values else None
+        if row is None or not row.values:
+            return None
+        self.read.append(row)
+        return row
 
     def below(self, prefix: str) -> list[Row]:
-        """The rows whose key begins so."""
+        """The rows whose key begins with this."""
         return [row for key, row in self._rows.items() if key.startswith(prefix)]
 
     def all(self) -> list[Row]:
@@ -83,7 +88,7 @@ class Rows:
 
 
 def by_round(key: str, unit: str, first: Sequence[float], second: Sequence[float]) -> Row:
-    """The ratio of two things that took turns, round by round."""
+    """The ratio of two variants that took turns, round by round."""
     ratios = [one / other for one, other in zip(first, second, strict=False) if other]
     if not ratios:
         return Row(key, unit, missing="one of the two was not measured")
@@ -91,13 +96,13 @@ def by_round(key: str, unit: str, first: Sequence[float], second: Sequence[float
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which that share of the values lies."""
+    """The value that this share of the values is below."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def rounded(value: float) -> float:
-    """Four significant digits: more than is repeatable."""
+    """Four significant digits: more would not be repeatable."""
     return float(f"{value:.4g}")
 
 

@@ -1,4 +1,4 @@
-"""How many connections each server holds, looked at while it is under load."""
+"""Counts each server's PostgreSQL connections while it is under load."""
 
 import threading
 from collections import defaultdict
@@ -8,7 +8,7 @@ from typing import Self
 from .cluster import Cluster, Connection
 
 _EVERY_SECONDS = 0.2
-# Organizations' databases are called org_…; templates and spares, orgmgmt_….
+# Organizations' databases are named org_…; templates and spares, orgmgmt_….
 _QUERY = r"""
 SELECT application_name, count(*), count(*) FILTER (WHERE datname LIKE 'org\_%')
 FROM pg_stat_activity WHERE application_name LIKE 'bench.%' GROUP BY 1
@@ -45,11 +45,11 @@ class Sampler:
                 return
 
     def held(self, server: str) -> int:
-        """The most connections that all processes of the server together had."""
+        """The most connections of all the server's processes together."""
         return sum(max(seen) for process, seen in self._all.items() if _is_of(process, server))
 
     def most_of_a_process(self, server: str) -> int:
-        """The most connections to organizations' databases that one of its processes had."""
+        """The most connections to organizations' databases of one process."""
         of_it = [
             max(seen) for process, seen in self._organizations.items() if _is_of(process, server)
         ]
@@ -61,7 +61,7 @@ def _is_of(process: str, server: str) -> bool:
 
 
 def sessions_begun(connection: Connection) -> int:
-    """How many sessions with organizations' databases there have ever been."""
+    """Number of sessions with organizations' databases since the server's start."""
     row = connection.execute(
         r"SELECT coalesce(sum(sessions), 0)::bigint FROM pg_stat_database "
         r"WHERE datname LIKE 'org\_%'"

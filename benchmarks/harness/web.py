@@ -1,4 +1,4 @@
-"""gunicorn as production starts it, one for each thing that is compared."""
+"""Starts and stops gunicorn as in production, for the product and each comparator."""
 
 import http.client
 import os
@@ -100,7 +100,7 @@ class WebServer:
         raise ServerFailed(f"{self.name} does not answer. Its log ends:\n" + "\n".join(log))
 
     def stop(self) -> None:
-        """End it in order; by SIGKILL where that takes too long."""
+        """Stop it in order; by SIGKILL if that takes too long."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -112,7 +112,7 @@ class WebServer:
         process.wait(STOP_SECONDS)
 
     def restart(self) -> None:
-        """A new one, which has opened no connection yet."""
+        """Restart it, so that it has no open connections."""
         self.stop()
         self.start()
 
@@ -126,23 +126,23 @@ class WebServer:
 
 
 def rss_bytes(pid: int) -> int:
-    """The resident memory of a process; 0 where it has ended."""
+    """The resident memory of a process; 0 if it has ended."""
     with suppress(OSError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
     return 0
 
 
 def cpu_ticks(pid: int) -> int:
-    """The processor time of a process, in clock ticks; 0 where it has ended."""
+    """The processor time of a process, in clock ticks; 0 if it has ended."""
     with suppress(OSError):
-        # Behind the name, which may have spaces: utime and stime are the 14th and 15th field.
+        # After the name, which may have spaces: utime and stime are the 14th and 15th field.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
     return 0
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and that run."""
+    """The running child processes of a process."""
     with suppress(OSError):
         listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [int(child) for child in listed]

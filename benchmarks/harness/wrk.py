@@ -1,4 +1,4 @@
-"""Load by wrk, with requests from a file that requests.lua reads."""
+"""Runs wrk with requests from a file that requests.lua reads."""
 
 import http.client
 import json
@@ -14,12 +14,12 @@ Distribution = Literal["uniform", "zipf"]
 
 
 class WrkFailed(Exception):
-    """wrk is not there, or has measured nothing."""
+    """wrk is not installed, or measured nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. host, authorization, body: left out where they are empty."""
+    """One request. host, authorization, body: left out if empty."""
 
     method: str
     path: str
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw. errors: answers that are no 2xx or 3xx, and connections that failed."""
+    """What wrk counted. errors: answers other than 2xx and 3xx, and failed connections."""
 
     per_second: float
     requests: int
@@ -44,7 +44,7 @@ class Load:
 
 
 def write_requests(file: Path, requests: Iterable[Request]) -> None:
-    """Keep the requests for requests.lua. They hold tokens: nobody else may read the file."""
+    """Write the file for requests.lua. It has tokens, so only its owner may read it."""
     file.touch(mode=0o600)
     file.write_text("".join(f"{request.line}\n" for request in requests))
 
@@ -88,7 +88,7 @@ def parse(printed: str) -> Load:
     told = json.loads(printed.strip().splitlines()[-1])
     answered = told["requests"] - told["failed_statuses"]
     return Load(
-        # An error is quick to answer: only what was answered well counts as speed.
+        # Errors are quick to answer, so only successes count.
         per_second=answered / (told["microseconds"] / 1e6),
         requests=told["requests"],
         errors=told["failed_statuses"] + told["failed_sockets"],

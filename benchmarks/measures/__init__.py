@@ -1,1 +1,1 @@
-"""What is measured, one module for each question. Each gives rows."""
+"""The measurements, one module for each question. Each returns rows."""

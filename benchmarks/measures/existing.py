@@ -1,10 +1,8 @@
-"""The time of a sign-up by how many databases and roles there are already.
+"""Measures how the time of a sign-up grows with the number of existing databases and roles.
 
-Two PostgreSQL servers stand side by side, one with 10 organizations and one with many, and are
-signed up to in turns. One after the other would compare two moments of the machine.
+Two PostgreSQL servers run side by side, one with 10 organizations and one with many, and sign-ups
+alternate between them: measured one after the other they would compare two moments of the machine.
 """
-
-from collections.abc import Mapping
 
 from benchmarks.harness import contract
 from benchmarks.harness.budget import Clock
@@ -12,15 +10,11 @@ from benchmarks.harness.cluster import Cluster
 from benchmarks.harness.rows import Row, by_round
 from benchmarks.harness.web import WebServer
 
-from .sign_up import PATHS
+from .sign_up import TEMPLATE
 
 FEW = 10
-
-
-def best_environment() -> Mapping[str, str]:
-    """The template path, where the product has it: spares would hide what a database costs."""
-    template = next(path for path in PATHS if path.name == "template")
-    return template.environment
+# Spares would hide what a database costs.
+_ENVIRONMENT = TEMPLATE.environment
 
 
 def measure(
@@ -37,8 +31,8 @@ def measure(
     took: dict[str, list[float]] = {"few": [], "many": []}
     failures = 0
     with (
-        WebServer(few, "existing-few", environment=best_environment()) as small,
-        WebServer(many, "existing-many", environment=best_environment()) as large,
+        WebServer(few, "existing-few", environment=_ENVIRONMENT) as small,
+        WebServer(many, "existing-many", environment=_ENVIRONMENT) as large,
     ):
         for cluster in (few, many):
             cluster.settle()

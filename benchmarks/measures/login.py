@@ -1,7 +1,7 @@
-"""Logins and look-ups by wrk at concurrency 8, and beside the look-up a bare DRF view.
+"""Measures logins and lookups by wrk at concurrency 8, and a bare DRF view beside the lookup.
 
-The bare view answers the same body by one indexed query on a connection that stays open. It stands
-once behind the middleware that `startproject` writes, and once behind none.
+The bare view answers the same body with one indexed query on a connection that stays open: once
+with the middleware that `startproject` writes, and once without any.
 """
 
 import json
@@ -29,7 +29,7 @@ _BARE = "benchmarks.comparators.bare.settings"
 def logins(
     cluster: Cluster, clock: Clock, names: Sequence[str], *, rounds: int, wrk_seconds: int
 ) -> list[Row]:
-    """Logins each second, and which share of a login's processor time is its hash."""
+    """Logins a second, and the share of a login's processor time that is its hash."""
     file = cluster.folder / "logins.requests"
     wrk.write_requests(
         file,
@@ -68,7 +68,7 @@ def logins(
 def look_ups(
     cluster: Cluster, clock: Clock, names: Sequence[str], *, rounds: int, wrk_seconds: int
 ) -> list[Row]:
-    """Look-ups each second, ours and bare in turns, and their ratios."""
+    """Lookups a second, the product's and the bare view's in turns, and their ratios."""
     file = cluster.folder / "lookups.requests"
     wrk.write_requests(
         file,
@@ -92,7 +92,7 @@ def look_ups(
             scope.enter_context(server)
             _warm_up(server, file, len(names))
         for number in clock.rounds(rounds, seconds=rounds * 3 * (wrk_seconds + 1)):
-            clock.say(f"look-ups, round {number + 1}: {', '.join(servers)}")
+            clock.say(f"lookups, round {number + 1}: {', '.join(servers)}")
             order = list(servers)[number % 3 :] + list(servers)[: number % 3]
             for what in order:
                 with Meter(cluster, servers[what]) as used:

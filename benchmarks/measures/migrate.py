@@ -1,4 +1,4 @@
-"""One more migration over many organizations: ours, psycopg by hand, django-tenants in turns."""
+"""Measures one more migration over many organizations, beside plain psycopg and django-tenants."""
 
 import threading
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from benchmarks.harness.cluster import Cluster
 from benchmarks.harness.rows import Row, by_round
 from benchmarks.harness.web import WebServer
 
-from .existing import best_environment
+from .sign_up import TEMPLATE
 
 PARALLEL = 4
 OURS = "benchmarks.comparators.migrated.settings"
@@ -26,7 +26,7 @@ class WrongCount(Exception):
 
 
 def measure(cluster: Cluster, clock: Clock, *, count: int, rounds: int) -> list[Row]:
-    """Rates of an AddField over the first `count`, what nothing to do costs, memory, sign-ups."""
+    """Rates of an AddField over the first `count`, the cost of nothing to do, memory, sign-ups."""
     clock.say(f"{count} schemas of django-tenants")
     cluster.create_database("bench_tenants")
     cluster.task_quietly(
@@ -34,7 +34,7 @@ def measure(cluster: Cluster, clock: Clock, *, count: int, rounds: int) -> list[
         *("--count", count, "--file", cluster.folder / "migrate.requests"),
         environment={"DJANGO_SETTINGS_MODULE": "benchmarks.comparators.tenants.settings"},
     )
-    _ours(cluster, count, "--back")  # Where the run before was killed, and records of old code.
+    _ours(cluster, count, "--back")  # If the last run was killed, and for records of old code.
     cluster.settle()
     rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
     idle: dict[str, list[float]] = {"ours": [], "django-tenants": []}
@@ -43,7 +43,7 @@ def measure(cluster: Cluster, clock: Clock, *, count: int, rounds: int) -> list[
         for kind in _in_turn(number):
             clock.say(f"an AddField over {count}, round {number + 1}: {kind}")
             if kind != "django-tenants":
-                # What came before was in other databases: this brings their files into memory.
+                # The turn before used other databases: this brings their files into memory.
                 for arguments in ((), ("--back",)):
                     _TURNS[kind](cluster, count, *arguments)
             told = _TURNS[kind](cluster, count)
@@ -135,11 +135,11 @@ def _schemas_with(cluster: Cluster) -> int:
 
 
 def _sign_ups_meanwhile(cluster: Cluster, clock: Clock, count: int) -> Row:
-    """One client signs up as long as a run lasts, on a server that has the added migration."""
+    """One client signs up during a run, on a server that has the added migration."""
     clock.say(f"sign-ups while {ADDED} reaches {count}")
     outcomes: list[contract.Outcome] = []
     ended = threading.Event()
-    with WebServer(cluster, "migrate", settings=OURS, environment=best_environment()) as server:
+    with WebServer(cluster, "migrate", settings=OURS, environment=TEMPLATE.environment) as server:
         contract.sign_up(server.address, [f"{_SIGN_UPS}first"])
 
         def keep_signing_up() -> None:

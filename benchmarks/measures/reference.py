@@ -1,4 +1,4 @@
-"""What a sign-up cannot do without, timed in the same run: one hash, and one CREATE DATABASE."""
+"""Measures the least that a sign-up needs: one password hash and one CREATE DATABASE."""
 
 import secrets
 import time
@@ -14,7 +14,7 @@ HASH_PARAMETERS = {"memory_cost": 19456, "time_cost": 2, "parallelism": 1}
 
 
 def hash_milliseconds(count: int) -> list[float]:
-    """How long so many Argon2id hashes took, each."""
+    """The time of each of so many Argon2id hashes."""
     taken = []
     for _ in range(count):
         began = time.perf_counter()
@@ -30,7 +30,7 @@ def hash_milliseconds(count: int) -> list[float]:
 
 
 def make_template(cluster: Cluster, organization_database: str) -> None:
-    """A database to copy that has what an organization's has, and which nobody is connected to."""
+    """Make a database to copy: as an organization's, and without connections."""
     with cluster.superuser() as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
@@ -45,7 +45,7 @@ def make_template(cluster: Cluster, organization_database: str) -> None:
 
 
 def create_milliseconds(cluster: Cluster, count: int) -> list[float]:
-    """How long so many bare CREATE DATABASE … TEMPLATE … STRATEGY WAL_LOG took, each."""
+    """The time of each of so many bare CREATE DATABASE … TEMPLATE … STRATEGY WAL_LOG."""
     taken = []
     names = [f"bench_copy_{number}" for number in range(count)]
     try:

@@ -1,4 +1,4 @@
-"""The cost of a request's end by the number of organizations a process has met."""
+"""Measures the end of a request, by how many organizations the process has served."""
 
 from collections.abc import Sequence
 

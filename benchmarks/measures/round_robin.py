@@ -1,10 +1,11 @@
-"""One process touches every organization in turn: its memory and its connections stay as they are.
+"""`make round-robin`: checks that a process's memory and connections do not grow.
 
     python -m benchmarks.measures.round_robin --organizations 3000
 
-Prints memory and connections at each twelfth of the organizations, which is each 250th of 3,000.
-Exit code 1 where memory grows by over 5 % from the second of these lines to the last, or where
-more of the organizations' databases are connected to than the ceiling allows.
+One process serves every organization in turn, and prints its memory and connections after each
+twelfth of them: each 250th of 3,000. Exit code 1 if memory grows by more than 5 % from the second
+of these lines to the last, or if more organizations' databases are connected to than the ceiling
+allows.
 """
 
 import argparse
@@ -20,7 +21,6 @@ from benchmarks.harness.budget import Clock
 from benchmarks.harness.cluster import PROJECT, Cluster, CommandFailed, task_command, watched
 from benchmarks.harness.folders import end_in_order, temporary
 from benchmarks.harness.rows import Row
-from benchmarks.harness.web import THREADS
 
 ALLOWED_GROWTH = 0.05
 STEPS = 12
@@ -29,7 +29,7 @@ _NAME = "bench.round-robin"
 
 @dataclass(frozen=True)
 class Look:
-    """What the process had when it had served so many organizations."""
+    """Memory and connections of the process after so many organizations."""
 
     organizations: int
     rss_mb: float
@@ -39,7 +39,7 @@ class Look:
 def touch(
     cluster: Cluster, file: Path, *, organizations: int, environment: Mapping[str, str]
 ) -> Iterator[Look | int]:
-    """The ceiling of connections first, then a look at each twelfth of the organizations."""
+    """Yield the ceiling of connections, then a look at each twelfth of the organizations."""
     command = task_command(
         "touch", ["--file", file, "--organizations", organizations, "--steps", STEPS]
     )
@@ -61,9 +61,8 @@ def touch(
         try:
             for line in process.stdout:
                 told = json.loads(line)
-                if "limits" in told:
-                    # Without a ceiling of its own a thread holds one at a time.
-                    yield told["limits"]["connections"] or THREADS
+                if "ceiling" in told:
+                    yield told["ceiling"]
                     continue
                 row = connection.execute(
                     r"SELECT count(*) FROM pg_stat_activity "
@@ -83,7 +82,7 @@ def touch(
 
 
 def growth(looks: Sequence[Look]) -> float:
-    """By what share memory has grown since the second look: the first holds what is loaded once."""
+    """Growth of memory since the second look, as a share. By then all that loads once is loaded."""
     base = looks[min(1, len(looks) - 1)]
     return looks[-1].rss_mb / base.rss_mb - 1
 
@@ -96,7 +95,7 @@ def measure(
     organizations: int,
     environment: Mapping[str, str],
 ) -> list[Row]:
-    """Rows of every look, of the growth, and of the most connections there were."""
+    """Rows of every look, of the growth, and of the most connections."""
     clock.say(f"{organizations} organizations touched in turn by one process")
     looks: list[Look] = []
     ceiling = 0

@@ -1,9 +1,9 @@
-"""The routed view, `GET /api/v1/me/`: one query in the organization's database.
+"""Measures the routed view, `GET /api/v1/me/`: one query in the organization's database.
 
 Every variant has the same view, serializer, token check and middleware, two processes of four
-threads, and is asked by wrk with 16 connections. They take turns within each round, so that what
-slows the machine down slows all of them down. They are compared by the
-processor time that a request takes, of the web processes and of PostgreSQL; rates are told beside.
+threads, and 16 connections of wrk. Variants take turns within each round, so that a slow moment of
+the machine affects all of them. They are compared by the processor time of a request, of the web
+processes and PostgreSQL together; rates are shown beside it.
 """
 
 import statistics
@@ -25,16 +25,16 @@ from benchmarks.names import seeded
 from .login import fill_bare
 
 CONNECTIONS = 16
-# From so many organizations on, the first requests after a start are measured apart.
+# With so many organizations or more, the first requests after a start are measured separately.
 FROM_COLD = 1000
 _OWN = "orgmgmt.settings"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing that is compared. requests: whose tokens it takes.
+    """One variant to compare. requests: the name of its request file.
 
-    hoards: its connections stay until the server ends, which it therefore does behind each turn.
+    hoards: its connections stay until the server ends, so it is stopped after each turn.
     """
 
     name: str
@@ -64,7 +64,7 @@ def _naive(age: int) -> Variant:
 
 
 PLAIN = Variant("plain", "benchmarks.comparators.plain.settings", requests="plain")
-# `startproject`, DRF and simplejwt as their own tutorials put them together.
+# `startproject`, DRF and simplejwt as in their own tutorials.
 STARTPROJECT = Variant(
     "startproject", "benchmarks.comparators.bare.settings", requests="startproject"
 )
@@ -72,13 +72,13 @@ TENANTS = Variant("django-tenants", "benchmarks.comparators.tenants.settings", r
 CEILINGS = (64, 128, 256)
 OURS = {ceiling: _ours(ceiling) for ceiling in CEILINGS}
 NAIVE = {age: _naive(age) for age in (0, 60)}
-# Ours and plain next to each other: their ratio is what is asked most.
+# The product and plain next to each other: their ratio matters most.
 ALL = (OURS[64], PLAIN, OURS[128], STARTPROJECT, OURS[256], TENANTS, NAIVE[0], NAIVE[60])
 
 
 @dataclass(frozen=True)
 class Cell:
-    """So many organizations, and how requests choose among them."""
+    """A number of organizations, and how requests choose among them."""
 
     organizations: int
     distribution: Distribution
@@ -97,7 +97,7 @@ def cells_of(*counts: int) -> list[Cell]:
 def affordable(
     cells: Sequence[Cell], variants: Sequence[Variant], *, wrk_seconds: int, seconds: float
 ) -> list[Cell]:
-    """The cells of which one round fits into the time: those with fewer organizations go first."""
+    """The cells of which one round fits into the time: small cells are dropped first."""
     kept = sorted(cells, key=lambda cell: -cell.organizations)
     most = max(cell.organizations for cell in cells)
     while len(kept) * len(variants) * (wrk_seconds + 1.5) > seconds:
@@ -131,7 +131,7 @@ def prepare(
     *,
     whose: Collection[str] = ("product", "plain", "startproject", "tenants"),
 ) -> dict[str, Path]:
-    """Databases, schemas and tokens of the comparators; files of requests by whose they are."""
+    """Create the comparators' databases, schemas and tokens; the request files by name."""
     clock.say(f"tokens of {count} organizations")
     files = {name: cluster.folder / f"{name}.requests" for name in whose}
     cluster.task_quietly("tokens", "--count", count, "--file", files["product"])
@@ -226,7 +226,7 @@ def measure(
         chosen = [variant for variant in variants if variant in focus]
         left = seconds - (clock.passed() - began)
         if chosen and left > len(largest) * len(chosen) * (wrk_seconds + 1):
-            # One cell after the other: what a pool keeps after the turns of one fits no other.
+            # One cell after the other: what a pool keeps from one cell does not fit the next.
             for cell in largest:
                 for number in clock.rounds(focused, seconds=left / len(largest)):
                     play(done + number, [cell], chosen)
@@ -296,7 +296,7 @@ def _turn(
         )
 
     if number == 0 or variant.hoards:
-        load(1)  # Of what has just been started, connections are not open yet.
+        load(1)  # A server that has just started has no open connections yet.
     with cluster.superuser() as connection, Sampler(cluster) as sampler:
         before = sessions_begun(connection)
         with Meter(cluster, server) as used:

@@ -1,7 +1,7 @@
-"""Sign-ups over HTTP, one after the other and at concurrency 8 and 32, by each path.
+"""Measures sign-ups over HTTP by each path: one after the other, and at concurrency 8 and 32.
 
-The paths take turns, each with a server of its own on the same PostgreSQL. Beside them, in the
-same rounds: one password hash, and one bare CREATE DATABASE … TEMPLATE … STRATEGY WAL_LOG.
+The paths take turns, each with a server of its own on the same PostgreSQL. The same rounds measure
+one password hash and one bare CREATE DATABASE … TEMPLATE … STRATEGY WAL_LOG.
 """
 
 import statistics
@@ -22,35 +22,29 @@ from benchmarks.harness.web import PROCESSES, WebServer
 from . import reference
 
 SPARES = 40
-NOT_YET = "not available: the product has no such path yet"
-# Stays: what is in the template belongs to its role.
+# Stays: the template's objects belong to its role.
 _COPIED = "copied-template"
-_COMMANDS = PROJECT / "organizations" / "management" / "commands"
 
 
 @dataclass(frozen=True)
 class Path:
-    """One way a sign-up can be served. command: what the product must have for it."""
+    """One way a sign-up can be served."""
 
     name: str
     environment: Mapping[str, str]
-    command: str = ""
-
-    @property
-    def available(self) -> bool:
-        return not self.command or (_COMMANDS / f"{self.command}.py").exists()
 
 
+TEMPLATE = Path("template", {"ORG_SPARE_DATABASES": "0"})
 PATHS = (
     Path("plain", {"ORG_TEMPLATES": "off", "ORG_SPARE_DATABASES": "0"}),
-    Path("template", {"ORG_SPARE_DATABASES": "0"}, command="build_template"),
-    Path("spare", {"ORG_SPARE_DATABASES": str(SPARES)}, command="refill_spares"),
+    TEMPLATE,
+    Path("spare", {"ORG_SPARE_DATABASES": str(SPARES)}),
 )
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many sign-ups of each kind a round has."""
+    """Number of sign-ups of each kind in a round."""
 
     rounds: int = 6
     sequential: int = 6
@@ -61,7 +55,7 @@ class Sizes:
 
 @dataclass
 class _Kind:
-    """What the rounds gave at one concurrency: p50 in milliseconds, or sign-ups each second."""
+    """Results of the rounds at one concurrency: p50 in milliseconds, or sign-ups a second."""
 
     values: list[float] = field(default_factory=list)
     sign_ups: int = 0
@@ -71,7 +65,7 @@ class _Kind:
 
 @dataclass
 class _Seen:
-    """What the rounds of one path gave."""
+    """Results of the rounds of one path."""
 
     kinds: dict[str, _Kind] = field(default_factory=dict)
     connections: int = 0
@@ -81,33 +75,31 @@ class _Seen:
 
 
 def measure(cluster: Cluster, clock: Clock, *, sizes: Sizes, seconds: float) -> list[Row]:
-    """Rows of every path that the product has, and of the two references."""
-    paths = [path for path in PATHS if path.available]
-    seen = {path.name: _Seen() for path in paths}
+    """Rows of every path, and of the two references."""
+    seen = {path.name: _Seen() for path in PATHS}
     hashes: list[float] = []
     creates: list[float] = []
     with ExitStack() as scope:
         servers: dict[str, WebServer] = {}
-        for path in paths:
+        for path in PATHS:
             server = WebServer(cluster, f"signup-{path.name}", environment=path.environment)
             servers[path.name] = scope.enter_context(server)
-        if any(path.name == "template" for path in paths):
-            cluster.manage("build_template", environment=_of("template").environment)
+        cluster.manage("build_template", environment=TEMPLATE.environment)
         _first_copy(cluster, servers["plain"])
         for number in clock.rounds(sizes.rounds, seconds=seconds):
-            clock.say(f"sign-ups, round {number + 1}: {', '.join(path.name for path in paths)}")
+            clock.say(f"sign-ups, round {number + 1}: {', '.join(path.name for path in PATHS)}")
             hashes.append(statistics.median(reference.hash_milliseconds(6)))
             bare: list[float] = []
-            # The order changes, so that none is always behind the same one.
-            for path in paths[number % len(paths) :] + paths[: number % len(paths)]:
+            # The order changes, so that none always follows the same one.
+            for path in PATHS[number % len(PATHS) :] + PATHS[: number % len(PATHS)]:
                 _round(cluster, path, servers[path.name], seen[path.name], sizes, number, bare)
             creates.append(statistics.median(bare))
             # Otherwise each round would meet more databases than the one before.
             cluster.spread("drop", ["load-"], processes=2)
             cluster.settle()
         clock.say(f"{sizes.at_32} sign-ups at once by each path")
-        for path in paths:
-            # Once: what is asked is whether all succeed.
+        for path in PATHS:
+            # Once: the question is whether all succeed.
             _turn(
                 cluster,
                 path,
@@ -124,15 +116,8 @@ def measure(cluster: Cluster, clock: Clock, *, sizes: Sizes, seconds: float) -> 
         Row("reference/create database", "ms", tuple(creates)),
     ]
     for path in PATHS:
-        if path.name not in seen:
-            rows.append(Row(f"sign-up/{path.name}/sequential", "ms", missing=NOT_YET))
-            continue
         rows += _rows(path.name, seen[path.name])
     return rows
-
-
-def _of(name: str) -> Path:
-    return next(path for path in PATHS if path.name == name)
 
 
 def _first_copy(cluster: Cluster, server: WebServer) -> None:
@@ -172,7 +157,7 @@ def _round(
         for step, taken in {**each["steps_ms"], "all of it": each["total_ms"]}.items():
             seen.steps.setdefault(step, []).append(taken)
     if path.name == "spare":
-        # From what lies ready; the others while more are made, as it is in production.
+        # From existing spares; the others while more are made, as in production.
         _load(server, f"{label}-ready", sizes.sequential, "ready", 1, seen)
     _turn(cluster, path, server, seen, label, ["1", "8"], sizes, bare)
 
@@ -228,7 +213,7 @@ def refilling(cluster: Cluster, environment: Mapping[str, str]) -> Iterator[None
         process_group=0,
     )
     try:
-        _wait_for_spares(cluster)  # Its start, and what was taken before, are no part of the load.
+        _wait_for_spares(cluster)  # Its start and earlier sign-ups are not part of the load.
         yield
     finally:
         process.terminate()

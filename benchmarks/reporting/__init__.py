@@ -1,1 +1,1 @@
-"""From a result in JSON to goals, tables, plots and docs/performance.md."""
+"""Makes goals, tables, plots and docs/performance.md from a result's JSON."""

@@ -1,4 +1,4 @@
-"""What a goal is judged by: each reads its figure from the rows of one run, None without them."""
+"""Reads the figure of each goal from the rows of one run; None if they are missing."""
 
 from collections.abc import Callable, Iterable
 
@@ -23,7 +23,7 @@ def above_hash(key: str) -> Callable[[Rows], float | None]:
 
 
 def in_creates(rows: Rows) -> float | None:
-    """What a sign-up by template takes beyond one hash, in bare CREATE DATABASEs."""
+    """Time of a sign-up by template beyond one hash, in bare CREATE DATABASEs."""
     above = above_hash(f"{TEMPLATE}/sequential")(rows)
     create = _median(rows, "reference/create database")
     return None if above is None or not create else above / create
@@ -34,12 +34,12 @@ def row(key: str) -> Callable[[Rows], float | None]:
 
 
 def failures_of_100(rows: Rows) -> float | None:
-    """Failures at concurrency 32, by all paths that are the product's own."""
+    """Failures at concurrency 32, of all the product's own paths."""
     return _sum(_facts(rows, "failures", _at_32(rows)))
 
 
 def connections_over(rows: Rows) -> float | None:
-    """By how many connections to organizations' databases a process was over its ceiling."""
+    """The number of connections to organizations' databases above a process's ceiling."""
     ceiling = _median(rows, "reference/ceiling")
     most = _facts(rows, "most_of_a_process", _at_32(rows))
     return None if ceiling is None or not most else max(0.0, max(most) - ceiling)
@@ -60,7 +60,7 @@ def _sum(values: list[float]) -> float | None:
 
 
 def smallest(prefix: str, suffix: str) -> Callable[[Rows], float | None]:
-    """The smallest of the medians of both distributions."""
+    """The smaller median of the two distributions."""
 
     def measured(rows: Rows) -> float | None:
         found = [

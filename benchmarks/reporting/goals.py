@@ -1,13 +1,13 @@
-"""The goals, each judged by rows of the same run: nothing is compared across runs.
+"""The performance goals, each judged by rows of the same run, never across runs.
 
-What compares requests compares their processor time.
+Goals about requests compare processor time.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.harness.rows import Rows, rounded
+from benchmarks.harness.rows import Row, Rows, rounded
 
 from . import figures
 from .figures import SPARE, TEMPLATE
@@ -15,7 +15,7 @@ from .figures import SPARE, TEMPLATE
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted. measured: the figure by the rows, or None where they are not there."""
+    """A goal. measured: its figure from the rows, or None if they are missing."""
 
     name: str
     wanted: str
@@ -25,25 +25,29 @@ class Goal:
     measured: Callable[[Rows], float | None]
 
     def judge(self, rows: Rows) -> "Judged":
+        rows.read.clear()
         value = self.measured(rows)
+        # The row that the figure is the median of, if it is one's.
+        row = next((row for row in rows.read if row.median == value), None)
         met = (
             None
             if value is None
             else (value <= self.limit if self.at_most else value >= self.limit)
         )
-        return Judged(self, None if value is None else rounded(value), met)
+        return Judged(self, None if value is None else rounded(value), met, row)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A goal and what came of it; met is None where it was not measured."""
+    """A judged goal; met is None if it was not measured. row: what the figure is the median of."""
 
     goal: Goal
     value: float | None
     met: bool | None
+    row: Row | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        told = {
             "goal": self.goal.name,
             "wanted": self.goal.wanted,
             "limit": self.goal.limit,
@@ -52,14 +56,18 @@ class Judged:
             "measured": self.value,
             "met": self.met,
         }
+        if self.row is not None and len(self.row.values) > 1:
+            low, high = rounded(self.row.low), rounded(self.row.high)
+            told |= {"low": low, "high": high, "turns": len(self.row.values)}
+        return told
 
 
 def judge(rows: Rows) -> list[Judged]:
-    """Every goal."""
+    """Judge every goal."""
     return [goal.judge(rows) for goal in GOALS]
 
 
-# What wants the large run says so by what it needs: its rows are in that result alone.
+# Goals of the large run need rows that only its result has.
 MIGRATE = "migrate/1000"
 ZIPF_64 = "routed/1000 zipf/ours, ceiling 64"
 GOALS = (

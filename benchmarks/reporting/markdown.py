@@ -1,4 +1,4 @@
-"""A result as Markdown: the machine, the goals, and a table of every row."""
+"""Writes a result as Markdown: the machine, the goals, and a table of every row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ SECTIONS = {
     "reference": "Measured beside",
     "sign-up": "Sign-up",
     "login": "Login",
-    "look-up": "Look-up",
+    "look-up": "Lookup",
     "routed": "Routed view",
     "request end": "What Django does at a request's edges",
     "existing": "Sign-up beside existing databases",
@@ -19,7 +19,7 @@ SECTIONS = {
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """The whole file, but for the plots."""
+    """The whole file without the plots."""
     rows = Rows(Row.from_json(each) for each in result["rows"])
     parts = [
         f"# {result['title']}",
@@ -39,7 +39,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def machine(result: Mapping[str, Any]) -> str:
-    """What it was measured on, as a list."""
+    """The machine as a list."""
     told = result["machine"]
     settings = ", ".join(f"{name} {value}" for name, value in told["postgresql_settings"].items())
     lines = [
@@ -66,13 +66,17 @@ def goals(judged: Sequence[Mapping[str, Any]]) -> str:
 
 
 def figure(goal: Mapping[str, Any]) -> str:
-    """What was measured for a goal, with its unit."""
+    """A goal's measured figure with its unit, and its spread if it is the median of turns."""
     value = goal["measured"]
     if value is None:
         return ""
     if goal["unit"] == "share":
         return f"{value:+.1%}"
-    return f"{number(value)} {goal['unit']}".strip()
+    told = f"{number(value)} {goal['unit']}".strip()
+    if "turns" in goal:
+        spread = f"{number(goal['low'])} to {number(goal['high'])}"
+        told += f" ({spread} in {goal['turns']} turns)"
+    return told
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -93,7 +97,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def routed_table(rows: Sequence[Row]) -> str:
-    """One line for each variant in each cell, its ratios beside it."""
+    """One line for each variant in each cell, with its ratios."""
     by_key = {row.key: row for row in rows}
     lines = [
         "| organizations | variant | requests a second | of plain | of naive | hit rate | "
@@ -122,7 +126,7 @@ def routed_table(rows: Sequence[Row]) -> str:
 
 
 def spread(row: Row) -> str:
-    """The median, and the range where there was more than one round."""
+    """The median, and the range if there was more than one round."""
     if not row.values:
         return ""
     if len(row.values) == 1:
@@ -131,7 +135,7 @@ def spread(row: Row) -> str:
 
 
 def fact(name: str, value: object) -> str:
-    """A fact as words: its unit stands behind it."""
+    """A fact as words, followed by its unit."""
     words = name.replace("_", " ")
     if name == "hit_rate" and isinstance(value, int | float):
         return f"{value:.1%} without a new connection"

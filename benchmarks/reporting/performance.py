@@ -1,8 +1,8 @@
-"""docs/performance.md, made from the results: every sentence holds at least one measured figure.
+"""Writes docs/performance.md from the results; every sentence has at least one measured figure.
 
-`{key}` is the row's median with its unit, `{key:fact}` something else that was seen with it. A
-sentence whose row is not there is left out. Nothing else is written by hand, so the page cannot
-say what was not measured; tests/benchmarks/test_performance.py holds that.
+`{key}` is the row's median with its unit, `{key:fact}` another fact of that row. A sentence whose
+row is missing is left out. Nothing else is written by hand, so the page cannot claim what was not
+measured; tests/benchmarks/test_performance.py checks that.
 """
 
 import re
@@ -50,15 +50,15 @@ SECTIONS = (
         (("bench", "sign-up"), ("bench", "sign-up-rate"), ("bench", "sign-up-steps")),
     ),
     Section(
-        "Login and look-up",
+        "Login and lookup",
         (
             "Logins at concurrency 8 came to {login/concurrency 8}, where the cores could have "
             "computed hashes at {login/hashes that the cores could compute}.",
             "Of a login's {login/concurrency 8/processor} of processor time its hash is "
             "{login/of the hashes}.",
-            "Look-ups came to {look-up/ours}, where a bare DRF view with the same body and one "
-            "query came to {look-up/bare} behind the middleware of `startproject` and to "
-            "{look-up/bare, no middleware} behind none.",
+            "Lookups came to {look-up/ours}, where a bare DRF view with the same body and one "
+            "query reached {look-up/bare} with `startproject`'s middleware and "
+            "{look-up/bare, no middleware} without any.",
             "In processor time ours took {look-up/ours/processor}, and the bare ones "
             "{look-up/bare/processor} and {look-up/bare, no middleware/processor}: the ratios are "
             "{look-up/of bare} and {look-up/of bare, no middleware}.",
@@ -130,8 +130,8 @@ SECTIONS = (
             "With nothing to do a run over 1,000 took {migrate/1000/nothing to do/ours}, which is "
             "{migrate/1000/nothing to do/ours/each} for each, and django-tenants "
             "{migrate/1000/nothing to do/django-tenants}.",
-            "The run's process had {migrate/1000/memory/1 of 4} of memory behind a quarter of the "
-            "organizations and {migrate/1000/memory/4 of 4} behind all of them.",
+            "The process used {migrate/1000/memory/1 of 4} after a quarter of the organizations "
+            "and {migrate/1000/memory/4 of 4} after all.",
             "Of {migrate/1000/sign-ups meanwhile:sign_ups} sign-ups during a run "
             "{migrate/1000/sign-ups meanwhile:failures} failed.",
         ),
@@ -157,9 +157,9 @@ SECTIONS = (
 
 
 def render(results: Mapping[str, Mapping[str, Any]], plots: Mapping[str, set[str]]) -> str:
-    """The page. results: by name, `bench` and `bench-large`; plots: which there are, likewise."""
+    """The page. results: by name, `bench` and `bench-large`; plots: the existing ones by name."""
     rows = Rows()
-    for name in ("bench-large", "bench"):  # What both have is the smaller run's.
+    for name in ("bench-large", "bench"):  # The smaller run wins if both have it.
         if name in results:
             rows.add(
                 *(Row.from_json(each) for each in results[name]["rows"] if not each.get("missing"))
@@ -187,7 +187,7 @@ def render(results: Mapping[str, Mapping[str, Any]], plots: Mapping[str, set[str
 
 
 def fill(text: str, rows: Rows) -> str:
-    """The sentence with its figures; empty where one of them was not measured."""
+    """The sentence with its figures; empty if one of them was not measured."""
     complete = True
 
     def figure(found: re.Match[str]) -> str:
@@ -207,7 +207,7 @@ def fill(text: str, rows: Rows) -> str:
 
 
 def _goals(results: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Each goal once: as the run has it that measured it."""
+    """Each goal once, from the run that measured it."""
     chosen: dict[tuple[str, str], Mapping[str, Any]] = {}
     for result in results.values():
         for goal in result["goals"]:

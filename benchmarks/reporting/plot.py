@@ -1,7 +1,7 @@
-"""Two kinds of plots as SVG: bars with their ranges, and lines. No library, and nothing to install.
+"""Draws SVG plots without a library: bars with their ranges, and lines.
 
-Colours are chosen so that they can be told apart on white and on a dark page alike, and every bar
-and line also has its name written at it.
+The colours can be told apart on white and on a dark page, and every bar and line has its name
+beside it.
 """
 
 import math
@@ -18,7 +18,7 @@ _BAR_HEIGHT = 20
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar, its range, and the group that it stands in."""
+    """One bar, its range, and its group."""
 
     label: str
     value: float

@@ -1,4 +1,4 @@
-"""Which plots a result has. Each is left out where its rows are not there."""
+"""The plots of a result. A plot whose rows are missing is left out."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ PATHS = ("plain", "template", "spare")
 
 
 def draw(rows: Rows) -> dict[str, str]:
-    """SVG by the plot's name."""
+    """SVG texts by plot name."""
     drawn = {name: plot(rows) for name, plot in _PLOTS.items()}
     return {name: svg for name, svg in drawn.items() if svg}
 

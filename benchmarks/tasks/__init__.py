@@ -1,1 +1,1 @@
-"""Programs that run inside a configured Django, in processes of their own, and print JSON."""
+"""Programs that run in their own process with Django configured, and print JSON."""

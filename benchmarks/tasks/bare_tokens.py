@@ -1,4 +1,4 @@
-"""The comparator `bare`: the requests of its users, with simplejwt's tokens.
+"""Creates the users of the comparator `bare`, and a file of requests with their tokens.
 
     DJANGO_SETTINGS_MODULE=benchmarks.comparators.bare.settings \\
         python -m benchmarks.tasks.bare_tokens --count 100 --file FILE

@@ -1,8 +1,8 @@
-"""Sign-ups by the product's own service, with how long each step of them took.
+"""Signs organizations up by the product's service and times each step.
 
     python -m benchmarks.tasks.breakdown NAME NAME …
 
-Prints one JSON list: for each name its path, its whole time and its steps, in milliseconds.
+Prints one JSON list: for each name its path, its total time and its steps, in milliseconds.
 """
 
 import json

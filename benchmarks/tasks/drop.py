@@ -1,4 +1,4 @@
-"""Delete the organizations whose names begin with a prefix.
+"""Deletes the organizations whose names begin with a prefix.
 
 python -m benchmarks.tasks.drop PREFIX --part 0 --parts 2
 """
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from organizations.models import Organization
 
     for organization in Organization.objects.usable().filter(name__startswith=options.prefix):
-        # By its key, and not by its place in the list: the parts list them at different moments.
+        # By key, not by position: the parts list them at different moments.
         if organization.pk % options.parts == options.part:
             lifecycle.delete_organization(organization)
     return 0

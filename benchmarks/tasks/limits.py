@@ -1,4 +1,4 @@
-"""The ceilings that a process of the product has, as JSON; null where it has none."""
+"""Prints the connection and alias ceilings of a process as JSON."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ def main() -> int:
     from django.conf import settings
 
     names = ("ORG_MAX_CONNECTIONS", "ORG_MAX_ALIASES")
-    print(json.dumps({name: getattr(settings, name, None) for name in names}))
+    print(json.dumps({name: getattr(settings, name) for name in names}))
     return 0
 
 

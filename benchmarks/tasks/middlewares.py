@@ -1,4 +1,4 @@
-"""What each middleware adds to a request: one process, with and without it in turns.
+"""Times a request with each middleware and without it, in turns in one process.
 
     python -m benchmarks.tasks.middlewares --file FILE --calls 10000
 

@@ -1,11 +1,11 @@
-"""The added migration's SQL in the first organizations' databases, by psycopg and nothing else.
+"""Applies the added migration's SQL to the first organizations with plain psycopg, or unapplies it.
 
-    DJANGO_SETTINGS_MODULE=benchmarks.comparators.migrated.settings \
+    DJANGO_SETTINGS_MODULE=benchmarks.comparators.migrated.settings \\
         python -m benchmarks.tasks.migrate_by_hand --count 1000 --parallel 4 [--back]
 
-What somebody would write who knows the statements and the passwords: each thread connects as an
-organization's role, runs them in one transaction, and goes on to the next. Neither the statements
-nor the passwords are asked for within the time. Prints JSON: the seconds, and how many there were.
+As somebody would write it who knows the statements and the passwords: each thread connects as an
+organization's role, runs them in one transaction, and continues with the next. Looking up the
+statements and passwords is not timed. Prints JSON: the seconds and the number of organizations.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _statement(back: bool) -> str:
-    """As `manage.py sqlmigrate` has it."""
+    """The SQL that `manage.py sqlmigrate` prints."""
     from django.db import connections
     from django.db.migrations.loader import MigrationLoader
 

@@ -1,6 +1,6 @@
-"""Bring the first organizations to the added migration, or back, by the product's own run.
+"""Applies the added migration to the first organizations by the product's own run, or unapplies it.
 
-    DJANGO_SETTINGS_MODULE=benchmarks.comparators.migrated.settings \
+    DJANGO_SETTINGS_MODULE=benchmarks.comparators.migrated.settings \\
         python -m benchmarks.tasks.migrate_fleet --count 1000 --parallel 4 [--back]
 
 Prints JSON: the seconds of the run's work, what became of the organizations, and the memory that

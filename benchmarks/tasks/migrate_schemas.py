@@ -1,6 +1,6 @@
-"""The added migration in every schema of django-tenants, by its command, or back.
+"""Applies the added migration to every django-tenants schema by its command, or unapplies it.
 
-    DJANGO_SETTINGS_MODULE=benchmarks.comparators.migrated.tenants \
+    DJANGO_SETTINGS_MODULE=benchmarks.comparators.migrated.tenants \\
         python -m benchmarks.tasks.migrate_schemas [--back]
 
 Prints JSON: the seconds of the command's work, and how many schemas there are.
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.comparators.tenants.models import Client
 
     count = Client.objects.count()
-    connection.close()  # What it forks must not share it.
+    connection.close()  # Forked processes must not share it.
     target = ["accounts", newest()] if options.back else []
     began = time.perf_counter()
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):

@@ -1,4 +1,4 @@
-"""The comparator `plain`: its tables, so many users in one database, and their requests.
+"""Creates the tables and users of the comparator `plain`, and a file of requests with their tokens.
 
     DJANGO_SETTINGS_MODULE=benchmarks.comparators.plain.settings \\
         python -m benchmarks.tasks.plain_users --count 100 --file FILE
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from accounts.models import LoginSession, User
     from organizations.tenancy import Tenant
 
-    # Django's own: the product's migrates the master's apps and no others.
+    # Django's own command: the product's migrates only the master's apps.
     call_command(Command(), "accounts", database="default", interactive=False, verbosity=0)
     requests = []
     for number, name in enumerate(seeded(options.count), start=1):

@@ -1,11 +1,11 @@
-"""What Django does around each request, by the number of organizations this process has met.
+"""Times what Django does around a request, by how many organizations this process has served.
 
     python -m benchmarks.tasks.request_end --counts 1 10 100 --kind ours
 
-ours: each organization is entered and left, as a request does it. naive: each gets an alias that
-stays, which is what the comparator `naive` comes to. No connection is opened: what is measured are
-the signals request_started and request_finished, whose receivers walk the aliases. The
-organizations are rows alone, and removed again. Prints JSON: microseconds by count.
+ours: each organization is entered and left, as in a request. naive: each gets an alias that stays,
+as in the comparator `naive`. No connection is opened: only the signals request_started and
+request_finished are timed, whose receivers loop over the aliases. The organizations exist as rows
+only, and are removed at the end. Prints JSON: microseconds by count.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     told = {}
     rows = Organization.objects.filter(name__startswith=PREFIX)
-    rows.delete()  # Of a run that was killed.
+    rows.delete()  # Left by a killed run.
     try:
         organizations = _rows(max(options.counts))
         met = 0
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "ENGINE": "django.db.backends.postgresql",
                     "NAME": organization.database_name,
                 }
-                _ = connections[alias]  # As a thread has it that has served the organization.
+                _ = connections[alias]  # As in a thread that has served the organization.
             met = count
             told[str(count)] = _microseconds()
     finally:

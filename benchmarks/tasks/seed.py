@@ -1,8 +1,8 @@
-"""Organizations bench-00000 to bench-<count - 1>, by the product's own service.
+"""Creates organizations bench-00000 to bench-<count - 1> by the product's own service.
 
     python -m benchmarks.tasks.seed --count 100 --part 0 --parts 2
 
-What exists already is left alone, so that a run that was killed can be gone on with.
+Existing ones are left alone, so that a killed run can continue.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""The comparator django-tenants: its shared tables, so many schemas, and requests with tokens.
+"""Creates django-tenants' tables, schemas and users, and a file of requests with their tokens.
 
     DJANGO_SETTINGS_MODULE=benchmarks.comparators.tenants.settings \\
         python -m benchmarks.tasks.tenants_schemas --count 100 --file FILE
 
-What exists already is left alone. The schemas are made by its own `save()`.
+Existing ones are left alone. The schemas are made by its own `save()`.
 """
 
 import argparse

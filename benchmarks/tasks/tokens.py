@@ -1,8 +1,8 @@
-"""Requests of GET /api/v1/me/ with a token of each seeded organization's admin, into a file.
+"""Writes a file of GET /api/v1/me/ requests with a token of each seeded organization's admin.
 
     python -m benchmarks.tasks.tokens --count 100 --file FILE
 
-The logins are made in the organizations' databases directly: what a login costs is measured
+The logins are created directly in the organizations' databases: what a login costs is measured
 elsewhere.
 """
 

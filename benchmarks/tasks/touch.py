@@ -1,10 +1,10 @@
-"""One process serves a request of each organization in turn, and says what that has cost it.
+"""Serves one request of each organization in turn in one process, and prints its memory.
 
     python -m benchmarks.tasks.touch --file FILE --organizations 3000
 
 FILE holds the requests of benchmarks.tasks.tokens. They go through the whole WSGI application, as
-a worker calls it, from as many threads as a worker has. Prints its resident memory as a line of
-JSON at each twelfth of the organizations, and waits for a line on standard input before it goes on.
+a worker calls it, from as many threads as a worker has. At each twelfth of the organizations it
+prints its resident memory as a line of JSON and waits for a line on standard input.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from django.conf import settings
 
 from benchmarks.harness.web import THREADS, rss_bytes
 
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     requests = [line.split("\t") for line in options.file.read_text().splitlines()]
     requests = requests[: options.organizations]
-    print(json.dumps({"limits": limits(), "pid": os.getpid()}), flush=True)
+    print(json.dumps({"ceiling": settings.ORG_MAX_CONNECTIONS}), flush=True)
     each = max(1, len(requests) // options.steps)
     with ThreadPoolExecutor(THREADS) as pool:
         for begin in range(0, len(requests), each):
@@ -43,24 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 json.dumps({"organizations": begin + len(batch), "rss": rss_bytes(os.getpid())}),
                 flush=True,
             )
-            # Whoever reads the line counts the connections, and then lets this go on.
+            # The reader of the line counts the connections, then lets this continue.
             if sys.stdin.readline() == "":
                 return 1
     return 0
 
 
-def limits() -> dict[str, int | None]:
-    """The ceilings of this process, where it has them."""
-    from django.conf import settings
-
-    return {
-        "connections": getattr(settings, "ORG_MAX_CONNECTIONS", None),
-        "aliases": getattr(settings, "ORG_MAX_ALIASES", None),
-    }
-
-
 def call(application: Callable[..., Iterable[bytes]], request: Sequence[str]) -> int:
-    """The status of one answer, which is read to its end and closed."""
+    """Make one request, read the answer to its end, and return its status."""
     method, path, _, authorization, _ = request
     status: list[int] = []
 

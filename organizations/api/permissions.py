@@ -1,4 +1,4 @@
-"""DRF permissions for staff, sign-up and look-up."""
+"""DRF permissions for staff, sign-up and lookup."""
 
 from typing import TYPE_CHECKING
 

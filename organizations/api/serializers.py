@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from accounts.api.fields import PasswordField, StrictCharField
+from accounts.api.fields import OutputSerializer, PasswordField, StrictCharField
 from accounts.api.serializers import ChecksPerson
 from accounts.models import MAX_EMAIL_LENGTH
 from organizations.models import AuditEntry, Organization
@@ -34,7 +34,7 @@ class NameInput(serializers.Serializer[Any]):
 
 # component_name: generated clients have a class of this name.
 @extend_schema_serializer(component_name="OrganizationOutput")
-class FirstEditionOrganizationOutput(serializers.ModelSerializer[Organization]):
+class FirstEditionOrganizationOutput(OutputSerializer[Organization]):
     """An organization in the first edition's format."""
 
     class Meta:

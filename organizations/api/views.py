@@ -1,10 +1,9 @@
 """API endpoints for organizations: sign up, look up, own organization, staff's list."""
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
-from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema, extend_schema_view
@@ -23,7 +22,7 @@ from accounts.api.permissions import IsMember
 from accounts.api.throttling import LookupThrottle, SignUpThrottle
 from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationNotFound, SignUpClosed
-from organizations.models import FormerName, Organization
+from organizations.models import FormerName, Organization, OrganizationQuerySet
 from organizations.validators import SignUp
 
 from . import examples, serializers, sign_ups
@@ -60,7 +59,7 @@ class CreateOrganizationView(FirstEditionView):
 
 
 class GetOrganizationView(FirstEditionView):
-    """Look-up by name: public, unless ORG_PUBLIC_LOOKUP is off. With `masked`, strangers see the
+    """Lookup by name: public, unless ORG_PUBLIC_LOOKUP is off. With `masked`, strangers see the
     first admin's address masked."""
 
     permission_classes = (MayLookUp,)
@@ -69,7 +68,7 @@ class GetOrganizationView(FirstEditionView):
     error_statuses = (401, 403, 404, 429)
 
     def get_authenticators(self) -> list[BaseAuthentication]:
-        """None for public look-up, so that a stale token does not fail it."""
+        """None for public lookup, so that a stale token does not fail it."""
         if settings.ORG_PUBLIC_LOOKUP == "on":
             return []
         if settings.ORG_PUBLIC_LOOKUP == "masked":
@@ -209,10 +208,10 @@ class OrganizationViewSet(Acts, mixins.ListModelMixin, mixins.RetrieveModelMixin
         """By id if the path is all digits (no slug is), else by the slug of an existing one, or by
         one that it had until lately."""
         id_or_slug: str = self.kwargs["id_or_slug"]
-        queryset: QuerySet[Organization] = self.get_queryset()
+        queryset = cast("OrganizationQuerySet", self.get_queryset())
         if id_or_slug.isdigit():
             return get_object_or_404(queryset, pk=int(id_or_slug))
-        existing = queryset.exclude(status="deleted")
+        existing = queryset.live()
         found = existing.filter(slug=id_or_slug).first()
         if found is not None:
             return found

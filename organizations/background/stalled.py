@@ -37,6 +37,8 @@ def hand_back() -> list[int]:
     """
     handed: list[int] = []
     with transaction.atomic(using="default"), connections["default"].cursor() as cursor:
+        limit = f"{settings.LOCK_TIMEOUT_SECONDS}s"
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (limit,))
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         cursor.execute(_STALLED, (settings.JOB_STALLED_SECONDS,))
         for job_id, attempts in cursor.fetchall():

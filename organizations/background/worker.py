@@ -144,13 +144,14 @@ class JobWorker:
 
     def _rescue(self) -> None:
         while self._goes_on():
-            try:
-                stalled.hand_back()
-                fence_pending()
-                close_old_connections()
-            except (DatabaseError, OrganizationError) as error:
-                logger.warning("check for stalled jobs and pending fences failed", exc_info=error)
-                connections.close_all()
+            for finish in (fence_pending, stalled.hand_back):
+                try:
+                    finish()
+                    close_old_connections()
+                except (DatabaseError, OrganizationError) as error:
+                    facts = {"check": finish.__name__}
+                    logger.warning("check for interrupted work failed", extra=facts, exc_info=error)
+                    connections.close_all()
             self._pause(settings.JOB_STALLED_SECONDS / _BEATS)
         connections.close_all()
 

@@ -8,6 +8,8 @@ import psycopg
 from django.apps import AppConfig
 from django.core import checks
 
+from organizations.postgres.preflight import Unusable, usable_connection
+
 # Whether the role could change the trail by its own rights, or by rights it could take: as owner
 # of the table, of its functions or of the schema and database around them.
 _CAN_CHANGE = """
@@ -44,8 +46,6 @@ def check_trail(
     """
     if not databases or "default" not in databases:
         return
-    from organizations.postgres.preflight import Unusable, usable_connection
-
     # organizations.E001 reports a server that cannot be used.
     with suppress(Unusable), usable_connection() as connection:
         yield from _trail(connection)

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import DatabaseError
 from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateWorker
 
 _WHAT = ("NAME", "USER")
 
@@ -48,8 +49,6 @@ def check_workers(
     """A worker must run while jobs wait. Runs with `check --database default`."""
     if not databases or "default" not in databases:
         return
-    from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateWorker
-
     now = timezone.now()
     asked = ProcrastinateEvent.objects.filter(
         type="deferred", job__status="todo", at__lt=now - timedelta(seconds=_WAITING_SECONDS)

@@ -9,6 +9,8 @@ from django.db import DatabaseError
 from django.db.models import Count, Min
 
 from organizations.errors import HistoryInconsistent
+from organizations.migrating.engine import Engine
+from organizations.models import Organization, SchemaVersion
 from organizations.provisioning import code
 
 
@@ -38,9 +40,6 @@ def check_histories(
     """
     if not databases or "default" not in databases or code.problem():
         return
-    from organizations.migrating.engine import Engine
-    from organizations.models import Organization, SchemaVersion
-
     rows = Organization.objects.usable().exclude(fingerprint__in=("", code.current().fingerprint))
     try:
         counts = list(

@@ -1,4 +1,4 @@
-"""System checks of what strangers may do and see: passwords, mails, sign-up and look-up."""
+"""System checks of what strangers may do and see: passwords, mails, sign-up and lookup."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

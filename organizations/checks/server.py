@@ -9,6 +9,12 @@ from django.conf import settings
 from django.core import checks
 from django.db import Error as DatabaseError
 
+from organizations import ceiling
+from organizations.models import Organization
+from organizations.postgres import installation
+from organizations.postgres.preflight import Unusable, usable_connection
+from organizations.recovery import credentials
+
 # The master's, and a direct session for provisioning.
 CONNECTIONS_PER_THREAD = 2
 # A worker's, besides its jobs': Procrastinate's three (background/worker.py), and one to look for
@@ -103,8 +109,6 @@ def _limits_of_roles(connection: psycopg.Connection[Any]) -> Iterator[checks.Che
         )
     if connection.execute("SELECT to_regclass('organizations')").fetchone() == (None,):
         return
-    from organizations.models import Organization
-
     row = connection.execute(
         "SELECT count(*) FROM organizations AS o JOIN pg_roles AS r "
         "ON r.rolname = o.role_name::name "
@@ -132,8 +136,6 @@ def check_server(
     """
     if not databases or "default" not in databases:
         return
-    from organizations.postgres.preflight import Unusable, usable_connection
-
     try:
         with usable_connection() as connection:
             yield from _role(connection)
@@ -158,8 +160,6 @@ def _role(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
 
 
 def _ceiling() -> Iterator[checks.CheckMessage]:
-    from organizations import ceiling
-
     try:
         number = ceiling.count()
     except DatabaseError:
@@ -174,8 +174,6 @@ def _ceiling() -> Iterator[checks.CheckMessage]:
 
 
 def _credentials() -> Iterator[checks.CheckMessage]:
-    from organizations.recovery import credentials
-
     try:
         sample = credentials.sample()
     except DatabaseError:
@@ -217,8 +215,6 @@ def _prepared_transactions(connection: psycopg.Connection[Any]) -> Iterator[chec
 
 def _standing(connection: psycopg.Connection[Any]) -> Iterator[checks.CheckMessage]:
     """A copy of a master must be claimed first."""
-    from organizations.postgres import installation
-
     if connection.execute("SELECT to_regclass('public.installation')").fetchone() == (None,):
         return  # Before the first migration.
     if installation.of_row(connection.execute(installation.STATEMENT.encode()).fetchone()).is_copy:

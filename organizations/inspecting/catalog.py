@@ -12,8 +12,10 @@ from typing import Any
 
 from django.db import connections
 
+from organizations.models import Organization
 from organizations.naming import DATABASE_PREFIX, ROLE_PATTERN, system_prefix
 from organizations.postgres.identity import Expected, Identity, State
+from organizations.postgres.roles import ADMINISTERED, UNNAMED
 from organizations.postgres.sessions import lock_number
 
 PAGE = 1_000
@@ -108,8 +110,8 @@ SELECT o.id, o.key, o.name, o.slug, o.status, o.deletion, o.database_name, o.rol
     ),
     coalesce(sessions.number, 0), r.rolconnlimit, o.sealed_password
 FROM (
-    SELECT * FROM organizations WHERE status <> 'deleted' AND id > %s
-    AND (%s::bigint[] IS NULL OR id = ANY(%s)) ORDER BY id LIMIT %s
+    SELECT * FROM organizations WHERE status <> %(deleted)s AND id > %(after)s
+    AND (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s)) ORDER BY id LIMIT %(page)s
 ) AS o
 LEFT JOIN pg_database AS d ON d.datname = o.database_name::name
 LEFT JOIN pg_roles AS r ON r.rolname = o.role_name::name
@@ -124,7 +126,7 @@ def pages(ids: Collection[int] | None = None) -> Iterator[list[Seen]]:
     last = 0
     wanted = None if ids is None else list(ids)
     while True:
-        page = [Seen(*row) for row in _rows(_ORGANIZATIONS, last, wanted, wanted, PAGE)]
+        page = [Seen(*row) for row in _rows(_ORGANIZATIONS, after=last, ids=wanted)]
         if page:
             yield page
         if len(page) < PAGE:
@@ -153,28 +155,24 @@ class Orphan:
 
 
 # Only what this application's role owns or administers: another application on this server has its
-# own role, another installation of this one its own identities. A superuser administers all. By the
-# catalog: pg_has_role would walk all memberships of the application's role for each role, 10,000
-# times 10,000.
-_DATABASES = """
+# own role, another installation of this one its own identities.
+_DATABASES = f"""
 SELECT d.datname::text, u.rolname::text, o.name,
-    CASE WHEN o.status <> 'deleted' THEN o.database_name END,
+    CASE WHEN o.status <> %(deleted)s THEN o.database_name END,
     shobj_description(u.oid, 'pg_authid'), d.oid::bigint, l.key
 FROM pg_database AS d JOIN pg_roles AS u ON u.oid = d.datdba
 LEFT JOIN organizations AS o ON o.role_name = u.rolname::text
-LEFT JOIN organizations AS l ON l.database_name = d.datname::text AND l.status <> 'deleted'
+LEFT JOIN organizations AS l ON l.database_name = d.datname::text AND l.status <> %(deleted)s
 WHERE d.datname > %(after)s AND d.datname <> current_database()
 AND EXISTS (SELECT FROM unnest(%(prefixes)s::text[]) AS prefix
     WHERE starts_with(d.datname, prefix))
 AND (u.rolname = current_user
-    OR (u.rolname ~ %(ours)s AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
-            AND member = current_user::regrole AND admin_option)
-        OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))))
+    OR (u.rolname ~ %(ours)s AND {ADMINISTERED}))
 AND (l.id IS NULL OR u.rolname <> l.role_name)
 AND NOT EXISTS (SELECT FROM spare_databases AS s WHERE s.database_name = d.datname::text)
 AND NOT EXISTS (SELECT FROM templates AS t WHERE t.database_name = d.datname::text)
 ORDER BY d.datname LIMIT %(page)s
-"""
+"""  # noqa: S608 - our own constant
 
 
 def orphan_databases(installation: str) -> Iterator[Orphan]:
@@ -189,7 +187,6 @@ def orphan_databases(installation: str) -> Iterator[Orphan]:
             "prefixes": [DATABASE_PREFIX, *(system_prefix(kind, master=master) for kind in KINDS)],
             "ours": ROLE_PATTERN,
             "after": after,
-            "page": PAGE,
         }
         rows = _rows(_DATABASES, **parameters)
         for *facts, comment, oid, key in rows:
@@ -205,7 +202,7 @@ def orphan_databases(installation: str) -> Iterator[Orphan]:
         after = rows[-1][0]
 
 
-_ROLES = """
+_ROLES = f"""
 SELECT u.rolname::text, o.name, ARRAY(
     SELECT DISTINCT coalesce(datname, current_database())::text FROM pg_shdepend
     LEFT JOIN pg_database AS d ON d.oid = dbid
@@ -213,16 +210,10 @@ SELECT u.rolname::text, o.name, ARRAY(
     WHERE refclassid = 'pg_authid'::regclass AND refobjid = u.oid ORDER BY 1
 ), shobj_description(u.oid, 'pg_authid')
 FROM pg_roles AS u LEFT JOIN organizations AS o ON o.role_name = u.rolname::text
-WHERE u.rolname > %s AND u.rolname ~ %s
-AND (EXISTS (SELECT FROM pg_auth_members WHERE roleid = u.oid
-        AND member = current_user::regrole AND admin_option)
-    OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
-AND coalesce(o.status, 'deleted') = 'deleted'
-AND NOT EXISTS (SELECT FROM spare_databases AS s WHERE s.role_name = u.rolname::text)
-AND NOT EXISTS (SELECT FROM templates AS t WHERE t.role_name = u.rolname::text)
+WHERE u.rolname > %(after)s AND u.rolname ~ %(ours)s AND {ADMINISTERED} AND {UNNAMED}
 AND NOT EXISTS (SELECT FROM pg_database WHERE datdba = u.oid)
-ORDER BY u.rolname LIMIT %s
-"""
+ORDER BY u.rolname LIMIT %(page)s
+"""  # noqa: S608 - our own constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +237,7 @@ def orphan_roles(installation: str) -> Iterator[OrphanRole]:
     """
     after = ""
     while True:
-        rows = _rows(_ROLES, after, ROLE_PATTERN, PAGE)
+        rows = _rows(_ROLES, after=after, ours=ROLE_PATTERN)
         for role, of, held_by, comment in rows:
             identity = Identity.read(comment)
             if identity is not None and identity.installation == installation:
@@ -315,7 +306,8 @@ def application_role() -> str:
     return str(_rows("SELECT current_user::text")[0][0])
 
 
-def _rows(query: str, *parameters: Any, **named: Any) -> list[tuple[Any, ...]]:
+def _rows(query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    everywhere: dict[str, Any] = {"page": PAGE, "deleted": Organization.Status.DELETED}
     with connections["default"].cursor() as cursor:
-        cursor.execute(query, named or parameters or None)
+        cursor.execute(query, {**everywhere, **parameters})
         return list(cursor.fetchall())

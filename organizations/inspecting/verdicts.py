@@ -302,7 +302,11 @@ def _role(seen: Seen, application: str) -> Iterator[Problem]:
         opposite = "LOGIN" if attribute == "NOLOGIN" else f"NO{attribute}"
         what = "cannot log in" if attribute == "NOLOGIN" else f"has {attribute}"
         statement = sql.SQL("ALTER ROLE {} {}").format(role, sql.SQL(opposite))
-        yield Problem(Kind.ROLE, f"the role {seen.role} {what}", FIX, (statement,))
+        problem = Problem(Kind.ROLE, f"the role {seen.role} {what}", FIX, (statement,))
+        if attribute == "NOLOGIN" and seen.status != Organization.Status.ACTIVE:
+            remedy = f"unless that is intended, as a superuser: {text(statement)}"
+            problem = replace(problem, remedy=remedy, statements=())
+        yield problem
     if seen.role_limit != (most := settings.ORG_CONNECTION_LIMIT):
         few = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role, sql.Literal(most))
         has = "any number of" if seen.role_limit == -1 else str(seen.role_limit)

@@ -5,11 +5,13 @@ import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import jwt
 from django.conf import settings
 from django.core import mail
 from django.http import HttpResponse
+from django.test import Client
 
 from accounts import tokens
 from accounts.errors import InvalidLink, InvalidToken
@@ -25,6 +27,11 @@ from .sides import Side
 from .stage import Stage
 
 FAMILY = "credentials"
+# How an admin is logged in, and by which login.
+_LOGINS: tuple[tuple[Callable[[Side], Client], UUID], ...] = (
+    (Side.by_token, rows.TOKEN_SESSION),
+    (Side.by_cookie, rows.BROWSER_SESSION),
+)
 
 
 def kinds(stage: Stage) -> Sequence[str]:
@@ -179,21 +186,38 @@ def reused(stage: Stage, subject: str) -> str:
     answers = [kind.present(stage.ours.visitor(), raw).status_code for _ in range(2)]
     if answers != [200, 401]:
         raise Broken(f"answered {answers[0]} and {answers[1]}, expected 200 and 401")
-    return goes_on(stage)
+    return goes_on(stage.theirs.by_token())
 
 
 @attempt(FAMILY, "A's logout: A's login ends, B's with the same id continues")
 def logged_out(stage: Stage, subject: str) -> str:
-    answer = stage.ours.by_token().post("/api/v1/auth/logout/", {}, content_type="application/json")
-    with tenancy.override(stage.ours.tenant):
-        ended = LoginSession.objects.filter(pk=rows.TOKEN_SESSION, ended_at=None).count() == 0
-    if answer.status_code != 204 or not ended:
-        raise Broken(f"answered {answer.status_code}, and A's login goes on")
-    return goes_on(stage)
+    """By token, by cookie and by a refresh token in the body, at the API and on the page."""
+    for key in ("POST /api/v1/auth/logout/", "ANY /api/logout/"):
+        for logged_in, pk in _LOGINS:
+            answer = send(logged_in(stage.ours), key, stage.ours, stage.theirs)
+            with tenancy.override(stage.ours.tenant):
+                ended = LoginSession.objects.exclude(ended_at=None).values_list("pk", flat=True)
+                ended_alone = [*ended] == [pk]
+            if answer.status_code != all_calls()[key].status or not ended_alone:
+                raise Broken(f"{key} answered {answer.status_code}, and A's login goes on")
+            goes_on(logged_in(stage.theirs))
+            stage.settle()
+    kind = all_kinds()["refresh token"]
+    if (found := _log_out(stage.ours, kind.issue(stage.ours)).status_code) != 204:
+        raise Broken(f"a refresh token in the body is answered {found}")
+    stage.settle()
+    refusal(_log_out(stage.theirs, kind.misdirected(stage.ours, stage.theirs)), stage.theirs)
+    return goes_on(stage.theirs.by_token())
 
 
-def goes_on(stage: Stage) -> str:
-    if stage.theirs.by_token().get("/api/v1/me/").status_code != 200:
+def _log_out(side: Side, refresh: str) -> HttpResponse:
+    """By a refresh token in the body."""
+    path, body = "/api/v1/auth/logout/", {"refresh": refresh}
+    return side.visitor().post(path, body, content_type="application/json")  # type: ignore[return-value]
+
+
+def goes_on(client: Client) -> str:
+    if client.get("/api/v1/me/").status_code != 200:
         raise Crossed("B's login has ended")
     return "B's login goes on"
 

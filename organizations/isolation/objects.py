@@ -198,7 +198,13 @@ def lazy(stage: Stage, subject: str) -> str:
 def nobody(stage: Stage, label: str) -> str:
     model = model_named(label)
     instance = of(stage.ours, model)
-    for act in (manager(model).count, instance.refresh_from_db, instance.save):
+    for act in (
+        manager(model).count,
+        manager(model).all().delete,
+        instance.refresh_from_db,
+        instance.save,
+        instance.delete,
+    ):
         with refused(NoTenant):
             act()
     return "NoTenant"

@@ -66,7 +66,15 @@ def related(stage: Stage, name: str) -> str:
         for act in (*_seeks(model, field, target), *sets(model, field, mine, target)):
             with refused(WrongTenant):
                 act()
-    return "WrongTenant"
+    # In B it is A's own row that is in the wrong place.
+    return in_theirs(stage, lambda: _relate(mine, field, target))
+
+
+def _relate(instance: Any, field: Relation, target: Any) -> None:
+    if isinstance(field, ManyToManyField):
+        getattr(instance, field.name).set([target])
+    else:
+        setattr(instance, field.name, target)
 
 
 def _seeks(model: type[Model], field: Relation, target: Any) -> Iterator[Callable[[], object]]:
@@ -105,7 +113,12 @@ def followed(stage: Stage, name: str) -> str:
     if accessor := accessor_of(field):
         ways.append((parent, accessor))
     works_at_home(stage.ours, lambda: prefetch([of(stage.ours, model)], field.name))
-    return in_theirs(stage, *(act for each in ways for act in _follows(*each)))
+    acts = [act for each in ways for act in _follows(*each)]
+    if accessor and field.many_to_one:
+        with tenancy.override(stage.ours.tenant):
+            kept = getattr(parent, accessor)
+        acts += _changes(kept, {field.name: parent.pk}, of(stage.theirs, model))
+    return in_theirs(stage, *acts)
 
 
 def _follows(instance: Any, name: str) -> Iterator[Callable[[], object]]:
@@ -113,6 +126,14 @@ def _follows(instance: Any, name: str) -> Iterator[Callable[[], object]]:
     yield lambda: prefetch([instance], name)
     yield lambda: getattr(instance, name).all().delete()
     yield lambda: getattr(instance, name).count()
+
+
+def _changes(kept: Any, change: dict[str, Any], child: Any) -> Iterator[Callable[[], object]]:
+    """By a manager that A has kept of its own row."""
+    yield kept.count
+    yield lambda: kept.all().delete()
+    yield lambda: kept.update(**change)
+    yield lambda: kept.add(child, bulk=False)
 
 
 def _all(instance: Any, name: str) -> list[Any]:

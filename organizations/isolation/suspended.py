@@ -1,4 +1,4 @@
-"""Isolation attempts: A's work that began before A was suspended goes on afterwards."""
+"""Isolation attempts: A keeps reading after its suspension: queries, streams, jobs."""
 
 import asyncio
 import threading

@@ -1,3 +1,5 @@
+"""Configures the app jobs."""
+
 from django.apps import AppConfig
 
 

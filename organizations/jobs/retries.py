@@ -26,6 +26,7 @@ from organizations.errors import (
     OtherCode,
     ServerUnavailable,
     SessionEnded,
+    SessionsRemain,
     TookTooLong,
 )
 from organizations.postgres.trouble import cause_of
@@ -44,6 +45,7 @@ TRANSIENT = (
     OtherCode,
     ServerUnavailable,
     SessionEnded,
+    SessionsRemain,
     TookTooLong,
     TooBusy,
     InterfaceError,

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -111,6 +112,28 @@ class Lines:
         self._out(drawn.getvalue())
 
 
+def bar_on(console: Console, *columns: ProgressColumn, disable: bool = False) -> Bar:
+    """A bar with rate, time and time left, and further columns. A task of it has a field `rate`."""
+    return Bar(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        *columns,
+        console=console,
+        disable=disable,
+    )
+
+
+def move(bar: Bar, task: TaskID, completed: int, **fields: Any) -> None:
+    """Show how many are done, and the rate."""
+    bar.update(task, completed=completed, **fields)
+    speed = bar.tasks[task].speed
+    bar.update(task, rate="" if speed is None else f"{speed:.1f}/s")
+
+
 class Terminal:
     """Output as a bar with rate, time left and failures, and tables at the end."""
 
@@ -123,28 +146,16 @@ class Terminal:
         if self._bar is None:
             self._begin(progress.total)
         assert self._bar is not None and self._task is not None  # noqa: S101, PT018
-        failed = f"{progress.failed} failed"
         # rich restarts its clock when the total changes (progress.py, Progress.update).
         if progress.total != self._bar.tasks[self._task].total:
             self._bar.tasks[self._task].total = progress.total
-        self._bar.update(self._task, completed=progress.done, failed=failed)
-        speed = self._bar.tasks[self._task].speed
-        self._bar.update(self._task, rate="" if speed is None else f"{speed:.1f}/s")
+        move(self._bar, self._task, progress.done, failed=f"{progress.failed} failed")
         result = progress.latest
         if result is not None and result.kind == Kind.FAILED:
             self._bar.console.print(Text(f"{result.slug}: {result.error}", style="red"))
 
     def _begin(self, total: int) -> None:
-        self._bar = Bar(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[failed]}"),
-            console=self._console,
-        )
+        self._bar = bar_on(self._console, TextColumn("{task.fields[failed]}"))
         self._task = self._bar.add_task("", total=total, rate="", failed="0 failed")
         self._bar.start()
 

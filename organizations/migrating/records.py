@@ -42,17 +42,21 @@ _DONE = b"""
 UPDATE organizations SET fingerprint = %s, migration_attempts = 0, migration_error = '',
     migration_seconds = %s, migrated_at = now()
 WHERE id = %s"""
+# Whoever was unapplying may have left the fingerprint that it announced. While nobody has read the
+# database's own, reconcile_orgs keeps looking.
 _FAILED = b"""
-UPDATE organizations SET fingerprint = coalesce(%s, fingerprint), migration_error = %s,
-    migration_seconds = %s
-WHERE id = %s"""
+UPDATE organizations SET fingerprint = coalesce(%(fingerprint)s, fingerprint),
+    migration_error = CASE WHEN %(fingerprint)s::text IS NULL AND migration_error = %(unapplying)s
+        THEN migration_error ELSE %(error)s END,
+    migration_seconds = %(seconds)s
+WHERE id = %(id)s"""
 _ANNOUNCED = b"UPDATE organizations SET fingerprint = %s, migration_error = %s WHERE id = %s"
 _SEEN = b"""
 UPDATE organizations SET fingerprint = %s,
     migration_error = coalesce(nullif(migration_error, %s), '')
 WHERE id = %s"""
 
-# The recorded error from an announcement until its turn ends.
+# The recorded error from an announcement until the database was read again.
 UNAPPLYING = "Migrations are being unapplied, or the process that did it was killed."
 
 
@@ -119,7 +123,13 @@ def end(session: ServerSession, result: Result, *, looks_only: bool) -> None:
     if result.kind in (Kind.MIGRATED, Kind.IN_STEP):
         session.connection.execute(_DONE, (fingerprint, result.seconds, pk))
     elif result.kind == Kind.FAILED and not looks_only:
-        values = (fingerprint, result.error, result.seconds, pk)
+        values = {
+            "fingerprint": fingerprint,
+            "unapplying": UNAPPLYING,
+            "error": result.error,
+            "seconds": result.seconds,
+            "id": pk,
+        }
         session.connection.execute(_FAILED, values)
     elif result.kind == Kind.CORRECTED or (result.kind == Kind.FAILED and fingerprint is not None):
         session.connection.execute(_SEEN, (fingerprint, UNAPPLYING, pk))

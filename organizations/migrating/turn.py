@@ -45,10 +45,10 @@ def migrate_one(organization: Organization, engine: Engine) -> Result:
 
 
 def look_at_killed() -> tuple[list[str], list[str]]:
-    """Record what each database has whose migrations were being unapplied by a killed process.
+    """Record the real migrations of databases whose rollback was killed.
 
-    Until then no request that needs those migrations is served, whether they are still applied or
-    not. Returns the names of the recorded and of the failed; passes over those being worked on.
+    Until then, requests that need those migrations are answered 503. Returns the names of the
+    recorded and of the failed; passes over those being worked on.
     """
     done, failed = [], []
     for organization in Organization.objects.usable().filter(migration_error=records.UNAPPLYING):
@@ -85,7 +85,10 @@ def take(
 
 
 def _fence_if_older(session: ServerSession, organization: Organization) -> None:
-    """By a look for example. The result is recorded, and the others go on: the mark stays."""
+    """End the organization's sessions if the recorded schema went back, as --verify can find.
+
+    A failure is only logged: the mark stays, and reconcile_orgs tries again.
+    """
     try:
         fence_by(session, organization)
     except (SessionsRemain, psycopg.Error) as error:
@@ -191,10 +194,15 @@ def _failed(nothing: Result, error: Exception, *, seconds: float) -> Result:
 
 
 def _was_ended(error: BaseException | None) -> bool:
-    """Whether its session was terminated, as by the fence."""
-    while error is not None and not isinstance(error, psycopg.errors.AdminShutdown):
+    """Whether its session was terminated, as by the fence, or its connection lost.
+
+    Over TLS the server's last words are often lost too: then psycopg has no SQLSTATE.
+    """
+    while error is not None:
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate in (None, "57P01"):
+            return True
         error = error.__cause__
-    return error is not None
+    return False
 
 
 def _with_first(text: str, error: Exception, before: str) -> str:
@@ -214,8 +222,10 @@ def explain(error: BaseException) -> str:
 
 
 def _for_log(error: Exception) -> Exception:
-    """The error with its stack, in `explain`'s words and without its cause, which can be
-    PostgreSQL's with a DETAIL that quotes a row."""
+    """The error to log: with its stack, but with `explain`'s text and without its cause.
+
+    A DETAIL of PostgreSQL's can quote a row.
+    """
     where = error.__traceback__
     if isinstance(error, MigrationHalfDone) and error.__cause__ is not None:
         where = error.__cause__.__traceback__

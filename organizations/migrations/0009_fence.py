@@ -6,9 +6,10 @@ organizations/postgres/fence.py.
 
 from django.db import migrations, models
 
-# A mark is 32 random hexadecimal digits, and the roles that the organization had before. A
-# fingerprint that goes back lacks a migration that the one before had; what schema_versions does not
-# know counts as going back. `orgmgmt.same_route`: re-encrypting a password does not change it.
+# A mark is 32 random hexadecimal digits, and the roles that the organization had before. Between
+# them the fence writes the sessions that it could not end. A fingerprint that goes back lacks a
+# migration that the one before had; what schema_versions does not know counts as going back.
+# `orgmgmt.same_route`: re-encrypting a password does not change it.
 MARK = """
 CREATE FUNCTION public.organizations_mark_fence() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

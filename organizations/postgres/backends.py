@@ -2,7 +2,6 @@
 
 from django.conf import settings
 from django.db import connections
-from psycopg import sql
 
 from .sessions import ServerSession
 
@@ -18,17 +17,10 @@ _BY_TIME = "state = 'active' AND query_start < now() - make_interval(secs => %s)
 
 
 def end(session: ServerSession, *, role: str, database: str, pid: int) -> bool:
-    """Terminate the role's session with this process id. Returns whether there was one.
-
-    As a member of the role, in a transaction that is rolled back: nobody else sees the membership,
-    existing ones stay, and a crash leaves none.
-    """
+    """Terminate the role's session with this process id. Returns whether there was one."""
     if not session.value(_HAS_SESSIONS, (role, database)):
         return False  # The role may be gone too.
-    with session.connection.transaction(force_rollback=True):
-        if not session.is_superuser:
-            grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
-            session.execute(grant.format(sql.Identifier(role), sql.Identifier(session.user)))
+    with session.as_member(role):
         is_ended = session.value(_END + _BY_NUMBER, (role, database, pid)) is True
         if not is_ended and settings.MASTER_DB_DIRECT is not None:
             seconds = settings.STATEMENT_TIMEOUT_SECONDS

@@ -13,8 +13,9 @@ from psycopg import sql
 from organizations.secrets import unseal
 from organizations.tenancy import Place, guard
 
+from .fence import end_sessions
 from .identity import Certain, Identity
-from .roles import drop_role, end_sessions
+from .roles import drop_role
 from .sessions import CONNECT_TIMEOUT_SECONDS, ServerSession, libpq_options
 
 logger = logging.getLogger(__name__)
@@ -152,10 +153,10 @@ def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
     endless transaction: so its sessions end first. The session is a member of the role.
     """
     if role != session.user:
-        end_sessions(session, role)
+        end_sessions(session, role, name=database)
         session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
         # Those that were logging in at that moment.
-        end_sessions(session, role)
+        end_sessions(session, role, name=database)
     whole = session.value(
         "SELECT datconnlimit <> -2 FROM pg_database WHERE datname = %s", (database,)
     )

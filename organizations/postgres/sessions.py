@@ -72,8 +72,8 @@ def lock_limit() -> str:
 
 
 class _Direct(psycopg.Connection[TupleRow]):
-    """psycopg's own, which an interrupt leaves idle or closed: what a block has yet to undo on it
-    must not fail and hide the interrupt."""
+    """A psycopg connection that is usable or closed after an interrupt, so that a block's clean-up
+    does not fail and hide the interrupt."""
 
     def wait(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -191,6 +191,19 @@ class ServerSession:
             if not self.connection.closed and self.role_exists(role):
                 # Only what this role granted to itself; the ADMIN option has another grantor.
                 self.execute(sql.SQL("REVOKE {} FROM {} GRANTED BY {}").format(*names, me))
+
+    @contextmanager
+    def as_member(self, role: str) -> Iterator[None]:
+        """Act with the role's rights inside the block, in a transaction that is rolled back.
+
+        Nobody else sees the membership, existing ones stay, and a crash leaves none.
+        """
+        with self.connection.transaction(force_rollback=True):
+            if not self.is_superuser:
+                grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
+                names = (sql.Identifier(role), sql.Identifier(self.user))
+                self.batch(sql.SQL("SET LOCAL lock_timeout = '1s'").format(), grant.format(*names))
+            yield
 
     def role_exists(self, role: str) -> bool:
         """Whether a role of this name exists."""

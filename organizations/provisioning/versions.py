@@ -8,6 +8,7 @@ from django.conf import settings
 
 from organizations import tenancy
 from organizations.models import SchemaVersion
+from organizations.postgres.sessions import ServerSession
 
 from . import code
 
@@ -37,15 +38,25 @@ def remember_code() -> str:
     return fingerprint
 
 
-def migrations_of(fingerprint: str) -> frozenset[str] | None:
-    """The migrations of a database with this fingerprint, as `app.name`. None: unknown."""
+def migrations_of(
+    fingerprint: str, *, session: ServerSession | None = None
+) -> frozenset[str] | None:
+    """The migrations of a database with this fingerprint, as `app.name`. None: unknown.
+
+    session: whose row names the fingerprint. An open transaction of Django's can be older.
+    """
     known = _known.get(fingerprint)
     if known is None:
-        version = SchemaVersion.objects.filter(pk=fingerprint).first()
-        if version is None:
-            return None
-        known = _keep(fingerprint, version.migrations)
+        names = _recorded(fingerprint) if session is None else session.value(_NAMES, (fingerprint,))
+        known = None if names is None else _keep(fingerprint, names)
     return known
+
+
+_NAMES = "SELECT migrations FROM schema_versions WHERE fingerprint = %s"
+
+
+def _recorded(fingerprint: str) -> Iterable[str] | None:
+    return SchemaVersion.objects.filter(pk=fingerprint).values_list("migrations", flat=True).first()
 
 
 def _keep(fingerprint: str, migrations: Iterable[str]) -> frozenset[str]:

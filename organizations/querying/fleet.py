@@ -16,7 +16,7 @@ from organizations.tenancy import guard, keeper, trail
 
 from .reading import Answer, Query, read
 
-# A row should not be old when its turn comes.
+# Small, so that a row's credentials are fresh when its turn comes.
 _PAGE = 50
 _FIELDS = ("id", "name", "slug", "database_name", "role_name", "sealed_password")
 

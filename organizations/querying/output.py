@@ -145,7 +145,7 @@ def _csv(value: str | None) -> str:
 
 
 def _value(column: Column, value: str | None) -> str | int | bool | None:
-    """Others than integers and booleans stay text: JSON has no exact decimals, dates or NaN."""
+    """Only integers and booleans are converted: JSON has no exact decimals, dates or NaN."""
     if value is None:
         return None
     if column.type_oid == _BOOLEAN:

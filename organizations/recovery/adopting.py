@@ -15,7 +15,12 @@ from psycopg import sql
 
 from accounts.validators import check_email, check_fields
 from organizations.audit import recorded
-from organizations.errors import AdoptionRefused, OrganizationBusy, OrganizationExists
+from organizations.errors import (
+    AdoptionRefused,
+    OrganizationBusy,
+    OrganizationExists,
+    SessionsRemain,
+)
 from organizations.models import FormerName, Organization, Server, random_key
 from organizations.naming import (
     database_name_for,
@@ -28,9 +33,10 @@ from organizations.naming import (
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity, programs, transfer
 from organizations.postgres.databases import ensure_database, reset_settings
+from organizations.postgres.fence import end_sessions, fence_by
 from organizations.postgres.holding import hold
 from organizations.postgres.identity import Identity, State
-from organizations.postgres.roles import end_sessions, ensure_role, set_password
+from organizations.postgres.roles import ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.undoing import change_status, compensate, expected
 from organizations.secrets import new_audit_key, seal
@@ -56,8 +62,8 @@ def adopt_organization(
 
     undelete: also a deleted one. Users, passwords and logins are kept, and the id unless it is
     taken. Raises ValidationError by field, OrganizationExists, AdoptionRefused, OrganizationBusy,
-    CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and ServerRefused. If it
-    raises, the old database is unchanged, except for its role's password.
+    SessionsRemain, CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and
+    ServerRefused. If it raises, the old database is unchanged, except for its role's password.
     """
     _validate(name=name, email=email)
     name, email = display_name(name), email.strip()
@@ -70,6 +76,7 @@ def adopt_organization(
         source = _find(session, database, undelete=undelete)
         for program in ("pg_dump", "pg_restore"):
             programs.program(program)
+        _shut_replaced(session, source)
         row = _insert(session, source, name=name, email=email)
         try:
             _fill(session, row, source)
@@ -123,6 +130,18 @@ def _is_in_order(session: ServerSession, row: Organization) -> bool:
     found = identity.find(session, role=row.role_name, database=row.database_name)
     why = identity.disagreement(found.identity, expected(row), installation=session.installation)
     return found.owner == row.role_name and not why
+
+
+def _shut_replaced(session: ServerSession, source: _Source) -> None:
+    """Suspend the row that the new one replaces. Its database and role can be others than those to
+    adopt, and requests still use them. Raises SessionsRemain."""
+    for row in Organization.objects.filter(key=source.identity.key).exclude(status=Status.DELETED):
+        if row.status == Status.ACTIVE:
+            with recorded("organization.suspended", row):
+                change_status(
+                    row, Status.SUSPENDED, only_from=(Status.ACTIVE,), reason="being adopted"
+                )
+        fence_by(session, row)
 
 
 def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -> Organization:
@@ -181,8 +200,13 @@ def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
     ensure_role(session, role=row.role_name, password=password, key=row.key)
     ensure_database(session, database=row.database_name, role=row.role_name, key=row.key)
     set_password(session, role=source.role, password=old_password)
+    session.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(source.role)))
+    try:
+        end_sessions(session, source.role, name=source.database)
+    except SessionsRemain as error:
+        why = f"sessions with it do not end (process ids {', '.join(map(str, error.pids))})"
+        raise AdoptionRefused(source.database, why) from error
     with session.membership(source.role):
-        end_sessions(session, source.role)
         reset_settings(session, source.database, is_open=True)
     transfer.copy(
         row.name,

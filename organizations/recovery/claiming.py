@@ -126,9 +126,10 @@ def without_identity() -> int:
         cursor.execute(
             "SELECT count(*) FROM pg_roles AS r "
             "WHERE shobj_description(r.oid, 'pg_authid') IS NULL AND rolname IN ("
-            "SELECT role_name FROM organizations WHERE status <> 'deleted' "
+            "SELECT role_name FROM organizations WHERE status <> %s "
             "UNION ALL SELECT role_name FROM spare_databases "
-            "UNION ALL SELECT role_name FROM templates)"
+            "UNION ALL SELECT role_name FROM templates)",
+            (Status.DELETED,),
         )
         return int(cursor.fetchone()[0])
 

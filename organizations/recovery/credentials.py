@@ -17,7 +17,7 @@ from organizations.models import Organization, SpareDatabase
 from organizations.postgres import identity
 from organizations.postgres.fence import fence, mark_no_fence
 from organizations.postgres.holding import hold
-from organizations.postgres.roles import end_sessions, set_password
+from organizations.postgres.roles import set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.undoing import expected
 from organizations.secrets import new_audit_key, reseal, seal, unseal
@@ -120,7 +120,8 @@ def reset(organization: Organization) -> None:
 
     If its audit hash key is lost, it gets a new one: entries from before and after can no longer be
     matched to one person. Raises DatabaseKept if the role is not certainly the organization's,
-    OrganizationBusy, ServerUnavailable and ServerRefused.
+    OrganizationBusy, ServerUnavailable, ServerRefused and, as fence() does, SessionsRemain. What a
+    killed process left open is ended by a worker or by reconcile_orgs.
     """
     password = secrets.token_urlsafe(32)
     with open_session() as session:
@@ -136,15 +137,15 @@ def reset(organization: Organization) -> None:
         with session.connection.transaction():
             set_password(session, role=organization.role_name, password=password)
             _update(session, organization, facts)
-    with recorded("credentials.reset", organization):
-        organization.refresh_from_db()
+        changed_at = session.value("SELECT clock_timestamp()")
     try:
-        fence(organization)
+        with recorded("credentials.reset", organization):
+            organization.refresh_from_db()
     finally:
-        # Of whoever has the old password and asks nobody: also one that was logging in just now.
+        # Also what was logging in with the old password just now, and asks nobody. What was opened
+        # since has the new one, and goes on.
         time.sleep(_LOGGING_IN_SECONDS)
-        with open_session() as session, session.membership(organization.role_name):
-            end_sessions(session, organization.role_name)
+        fence(organization, opened_before=changed_at)
     logger.info("credentials reset", extra={"organization": organization.pk})
 
 

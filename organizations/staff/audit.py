@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -18,12 +18,8 @@ from organizations.document import csv_line
 from organizations.models import AuditEntry, Organization
 from organizations.tenancy import trail
 
+from .generic import AuditEntryModelAdmin
 from .lookups import OfferedLookups
-
-if TYPE_CHECKING:
-    _AuditEntryAdmin = admin.ModelAdmin[AuditEntry]
-else:  # Generic only in the stubs.
-    _AuditEntryAdmin = admin.ModelAdmin
 
 COLUMNS = (
     "id",
@@ -94,7 +90,7 @@ def _is_id(text: str) -> bool:
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(OfferedLookups, _AuditEntryAdmin):
+class AuditEntryAdmin(OfferedLookups, AuditEntryModelAdmin):
     """The whole trail, newest first, read-only."""
 
     list_display = (

@@ -1,17 +1,13 @@
 """Restricts which fields a Django admin list can be filtered by."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.contrib.admin import ModelAdmin
 from django.http import HttpRequest
 
-if TYPE_CHECKING:
-    _ModelAdmin = ModelAdmin[Any]
-else:  # Generic only in the stubs.
-    _ModelAdmin = ModelAdmin
+from .generic import AnyAdmin
 
 
-class OfferedLookups(_ModelAdmin):
+class OfferedLookups(AnyAdmin):
     """Allows filtering a list by its key and its own filters only.
 
     Django would allow any column of the model in the URL: whoever may see the list could read

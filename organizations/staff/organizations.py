@@ -1,6 +1,6 @@
 """Django admin for organizations and servers. Read-only, except actions that call lifecycle.py."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.conf import settings
@@ -27,14 +27,9 @@ from organizations.postgres.databases import sizes_bytes
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
 from .acts import ActsAdmin
+from .generic import OrganizationModelAdmin, ServerModelAdmin
 from .lookups import OfferedLookups
 from .pages import ActionsOnly
-
-if TYPE_CHECKING:
-    _OrganizationAdmin = admin.ModelAdmin[Organization]
-    _ServerAdmin = admin.ModelAdmin[Server]
-else:  # Generic only in the stubs.
-    _OrganizationAdmin = _ServerAdmin = admin.ModelAdmin
 
 admin.site.site_header = "Organization Management"
 admin.site.site_title = "Organization Management"
@@ -55,7 +50,7 @@ class NewOrganizationForm(forms.Form):
 
 
 @admin.register(Organization)
-class OrganizationAdmin(ActsAdmin, ActionsOnly, OfferedLookups, _OrganizationAdmin):
+class OrganizationAdmin(ActsAdmin, ActionsOnly, OfferedLookups, OrganizationModelAdmin):
     """List, search and add organizations, and act on them. Never shows a credential.
 
     `manage.py delete_org` deletes one: it asks for the name.
@@ -172,7 +167,7 @@ def _note_sizes(organizations: list[Organization]) -> None:
 
 
 @admin.register(Server)
-class ServerAdmin(OfferedLookups, _ServerAdmin):
+class ServerAdmin(OfferedLookups, ServerModelAdmin):
     """The PostgreSQL servers that hold the organizations' databases."""
 
     list_display = ("name",)

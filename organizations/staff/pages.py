@@ -1,19 +1,15 @@
 """Django admin pages of records that only actions change."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.contrib.admin import ModelAdmin
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 
-if TYPE_CHECKING:
-    _ModelAdmin = ModelAdmin[Any]
-else:  # Generic only in the stubs.
-    _ModelAdmin = ModelAdmin
+from .generic import AnyAdmin
 
 
-class ActionsOnly(_ModelAdmin):
+class ActionsOnly(AnyAdmin):
     """Pages without buttons that save or delete, titled by the model's name."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:

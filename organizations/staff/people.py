@@ -16,7 +16,7 @@ from .record import RecordedAdmin
 
 if TYPE_CHECKING:
     _UserAdmin = UserAdmin[Staff]
-else:  # Generic only in the stubs.
+else:  # Not in generic.py: its import makes the admin site, whose class is in record.py.
     _UserAdmin = UserAdmin
 
 _RIGHTS = ("is_superuser", "groups", "user_permissions")

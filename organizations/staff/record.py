@@ -5,9 +5,8 @@ Django announces staff logins and logouts by signals; our own code uses none.
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.contrib.admin import ModelAdmin
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.db import DatabaseError, transaction
 from django.db.models import Model
@@ -17,12 +16,8 @@ from django.template.response import TemplateResponse
 from organizations.models import Staff
 from organizations.tenancy import trail
 
+from .generic import AnyAdmin
 from .login import StaffSite
-
-if TYPE_CHECKING:
-    _ModelAdmin = ModelAdmin[Any]
-else:  # Generic only in the stubs.
-    _ModelAdmin = ModelAdmin
 
 
 class PlatformAdminSite(StaffSite):
@@ -47,7 +42,7 @@ class PlatformAdminSite(StaffSite):
         return response
 
 
-class RecordedAdmin(_ModelAdmin):
+class RecordedAdmin(AnyAdmin):
     """Records additions, changes and deletions in the audit trail.
 
     Django calls these after an action, in its transaction, or before a deletion.

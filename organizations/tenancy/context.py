@@ -94,9 +94,10 @@ class override(ContextDecorator):  # noqa: N801 - named as Django names its own 
     tenant: a Tenant, or None for a block in which every tenant query must fail.
     Also a decorator for functions and coroutine functions. Refuses generator functions, whose
     caller would run inside the tenant between steps; use `iterate`.
-    Raises RegistryFull when no alias is free; and, in place of a DatabaseError by which the block
-    lost its connection, why a request's organization is not served any more. Restores when the
-    block raises, and when blocks end in a different order than they began.
+    Raises RegistryFull when no alias is free. If a request's block lost its connection because the
+    organization was suspended, moved or migrated back, raises that reason instead of the
+    DatabaseError. Restores when the block raises, and when blocks end in a different order than
+    they began.
     """
 
     def __init__(self, tenant: Tenant | None) -> None:

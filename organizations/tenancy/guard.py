@@ -98,10 +98,10 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit)
 
 
 def settle(connection: psycopg.Connection[Any]) -> None:
-    """After an interrupt, end the statement that still runs; or close the connection.
+    """After an interrupt, read what is left of the answer; if that fails, close the connection.
 
-    psycopg has cancelled it. But where the signal came while Python ran psycopg's generator, it
-    does not read the answer (psycopg 3.3, connection.py, wait), and whatever is sent next fails.
+    psycopg has cancelled the statement, but does not read the answer if the signal came while its
+    generator ran (psycopg 3.3, connection.py, wait). Then the next statement would fail.
     """
     if connection.pgconn.transaction_status != TransactionStatus.ACTIVE:
         return
@@ -119,7 +119,8 @@ class Connection(psycopg.Connection[Any]):
     otherwise. Raises AnswerTooLarge for a result of more than ORG_MAX_ANSWER_BYTES.
     """
 
-    # The current holder's deadline, and how long it has waited for the server so far.
+    # Since when the current holder has it, its deadline, and how long it has waited for the server.
+    lent_at = 0.0
     ends_at: float | None = None
     _waited = 0.0
     _waits_since: float | None = None
@@ -134,8 +135,8 @@ class Connection(psycopg.Connection[Any]):
         if settings.MASTER_DB_DIRECT is not None:
             # A pooler keeps it open when the server's session was ended.
             self.is_confirmed = False
-        self._waited = 0.0
-        self.ends_at = None if seconds is None else monotonic() + seconds
+        self._waited, self.lent_at = 0.0, monotonic()
+        self.ends_at = None if seconds is None else self.lent_at + seconds
 
     @property
     def waited_seconds(self) -> float:

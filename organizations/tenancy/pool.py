@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 # How long a full server may take to release a connection that was closed for another.
 _MAKES_ROOM_SECONDS = 0.05
+# How long a block waits for a connection that its organization has in use before it opens another,
+# which costs more processor time than most blocks.
+_HOPES_SECONDS = 0.02
 
 
 class DatabaseEntry(dict[str, Any]):
@@ -49,6 +52,7 @@ class DatabaseEntry(dict[str, Any]):
         super().__init__(*args, **kwargs)
         self.idle: list[Connection] = []
         self.share = Share()
+        self.hoping: deque[_Waiter] = deque()
         # Django's, closed and of no thread, for the next blocks: no more than idle connections, or
         # memory would grow with the organizations that a process has met.
         self.wrappers: list[Any] = []
@@ -72,6 +76,11 @@ class _Waiter(Waiter):
         super().__init__()
         self.entry = entry
         self.given: tuple[DatabaseEntry, Connection] | None = None
+
+    def get(self, given: tuple[DatabaseEntry, Connection] | None) -> None:
+        """Wake it with a connection, or with the room for one. Needs the pool's lock."""
+        self.given = given
+        self.serve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,39 +247,50 @@ class Pool:
             raise OrganizationCrowded(*shares.limit())
 
     # --- Counting -----------------------------------------------------------------------------
-    def _room_or_connection(self, entry: DatabaseEntry) -> tuple[DatabaseEntry, Connection] | None:
+    def _room_or_connection(
+        self, entry: DatabaseEntry, *, hopes: bool = True
+    ) -> tuple[DatabaseEntry, Connection] | None:
         """An idle connection, to use or, if it is another's, to close first; None: a new one may be
-        opened. Either way it is counted as open."""
+        opened. Either way it is counted as open.
+
+        hopes: first wait a moment for one that the organization has in use.
+        """
+        line, seconds = self._waiting, float(settings.ORG_CONNECTION_WAIT_SECONDS)
         with self._lock:
             surplus = self._count_returns()
-            found, waiter = self._find(entry), None
-            if found is None and self._open < settings.ORG_MAX_CONNECTIONS:
+            hopes = hopes and not entry.idle and entry.share.ends_soon()
+            found, waiter = None if hopes else self._find(entry), None
+            if hopes:
+                line, seconds = entry.hoping, _HOPES_SECONDS
+                line.append(waiter := _Waiter(entry))
+            elif found is None and self._open < settings.ORG_MAX_CONNECTIONS:
                 self._open += 1
             elif found is None:
-                waiter = _Waiter(entry)
-                self._waiting.append(waiter)
+                line.append(waiter := _Waiter(entry))
                 self.waits += 1
         self._dispose(surplus)
         if waiter is None:
             return found
         is_interrupted = True
         try:
-            waiter.woken.wait(settings.ORG_CONNECTION_WAIT_SECONDS)
+            waiter.woken.wait(seconds)
             is_interrupted = False
         finally:
             with self._lock:
                 # Also one given back while the time ran out.
                 surplus = self._count_returns()
                 if not waiter.is_served:
-                    self._waiting.remove(waiter)
+                    line.remove(waiter)
             if is_interrupted and waiter.is_served:
                 owner, connection = waiter.given or (entry, None)
                 self._returned.put(_Return(owner, connection, ends_lease=False))
             self._dispose(surplus)
-        if not waiter.is_served:
-            self.refusals += 1
-            raise ConnectionsExhausted(settings.ORG_MAX_CONNECTIONS)
-        return waiter.given
+        if waiter.is_served:
+            return waiter.given
+        if hopes:
+            return self._room_or_connection(entry, hopes=False)
+        self.refusals += 1
+        raise ConnectionsExhausted(settings.ORG_MAX_CONNECTIONS)
 
     def _find(self, entry: DatabaseEntry) -> tuple[DatabaseEntry, Connection] | None:
         found = None
@@ -331,14 +351,9 @@ class Pool:
     def _free(self) -> None:
         """Count one less, or let a waiting thread open one."""
         if self._waiting and self._open <= settings.ORG_MAX_CONNECTIONS:
-            self._serve(None)
+            self._waiting.popleft().get(None)
         else:
             self._open -= 1
-
-    def _serve(self, given: tuple[DatabaseEntry, Connection] | None) -> None:
-        waiter = self._waiting.popleft()
-        waiter.given = given
-        waiter.serve()
 
     def _hand_in(self, returned: _Return) -> None:
         self._returned.put(returned)
@@ -370,8 +385,9 @@ class Pool:
                     self._free()
             elif entry.is_retired or self._open - len(surplus) > ceiling:
                 surplus.append((entry, connection))
-            elif self._waiting:
-                self._serve((entry, connection))
+            elif line := self._waiting or entry.hoping:
+                connection.is_regular = line is entry.hoping
+                line.popleft().get((entry, connection))
             else:
                 entry.idle.append(connection)
                 self._idle.add(entry, connection, now, ceiling=ceiling)

@@ -233,7 +233,7 @@ def _is_current(tenant: Tenant) -> bool:
 
 
 def _note(tenant: Tenant) -> None:
-    """Let later requests find it. Not one without a place: an operator's."""
+    """Let later requests reuse this tenant, unless a command made it: that one has no place."""
     if tenant.is_routed:
         _recency[tenant.alias] = tenant
 

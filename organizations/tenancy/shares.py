@@ -19,6 +19,8 @@ from . import guard
 
 # A thread that has waited this long in total for the server counts as stuck.
 _SLOW_SECONDS = 0.3
+# A block that has run no longer than this has just begun.
+_JUST_SECONDS = 0.05
 # How long nobody waits for an organization whose threads were all found stuck.
 _MISTRUST_SECONDS = 60.0
 
@@ -82,6 +84,12 @@ class Share:
             return False
         self._taken += 1
         return True
+
+    def ends_soon(self) -> bool:
+        """Whether a block of this organization has just begun, and so will probably end soon."""
+        since = time.monotonic() - _JUST_SECONDS
+        lent = [ref() for ref in list(self.lent.values())]
+        return any(each is not None and each.lent_at > since for each in lent)
 
     def leave(self) -> None:
         """Give the place to the next waiting thread, or back."""

@@ -1,4 +1,4 @@
-"""What the tests of accounts share."""
+"""Helpers of the accounts tests."""
 
 import re
 import secrets
@@ -50,7 +50,7 @@ def send(client: Client, method: str, path: str, body: object = None) -> HttpRes
 
 
 def at_once(*works: Callable[[], T]) -> list[T]:
-    """What each returns, all of them begun at the same moment in threads of their own."""
+    """Run all at the same moment, each in its own thread; their results."""
     together = Barrier(len(works))
 
     def run(work: Callable[[], T]) -> T:
@@ -71,7 +71,7 @@ def json_of(response: Any, status: int = 200) -> Any:
 
 
 def stored(company: Company, user: User) -> User:
-    """The user as the organization's database has them now."""
+    """The user as now stored in the organization's database."""
     with tenancy.override(company.tenant):
         return User.objects.get(pk=user.pk)
 
@@ -90,13 +90,13 @@ REFUSAL = (401, "invalid_token", 'Bearer realm="api"')
 
 
 def refusal(response: Any) -> tuple[int, str | None, str | None]:
-    """What makes an answer to an invalid token a refusal: its status, code and challenge."""
+    """Status, code and challenge of the answer to an invalid token."""
     code = response.json().get("code")
     return response.status_code, code, response.headers.get("WWW-Authenticate")
 
 
 def headers_of(response: Any) -> dict[str, str]:
-    """An answer's headers but for the request's own id and its policy's nonce."""
+    """The answer's headers without the request id and the policy's nonce."""
     found = {name: value for name, value in response.headers.items() if name != "X-Request-ID"}
     policy = found.get("Content-Security-Policy", "")
     return found | {"Content-Security-Policy": re.sub(r"'nonce-[^']+'", "'nonce'", policy)}

@@ -1,4 +1,4 @@
-"""What the tests of links share: asking, reading the mail, using what it holds."""
+"""Helpers of the tests of mailed links: ask for one, read the mail, use the link."""
 
 import re
 from typing import Any
@@ -25,7 +25,7 @@ NEW_PASSWORD = "an even better passphrase"
 
 
 def sent() -> list[EmailMessage]:
-    """Every mail of this test, when all that was asked for is done."""
+    """Every mail of this test, after all waiting jobs have run."""
     work(concurrency=1)
     return list(mail.outbox)
 

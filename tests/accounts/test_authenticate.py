@@ -1,4 +1,4 @@
-"""Checking an e-mail address and a password, and renewing the stored hash."""
+"""Tests of `authenticate`: checks e-mail address and password, and renews the stored hash."""
 
 import contextlib
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def outdated(alpha: Company, member: User) -> User:
 
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Has something happen between the comparison of the password and the renewal of its hash."""
+    """Runs something between the comparison of the password and the renewal of its hash."""
     hash_password = services.hash_password
 
     def patch(act: Callable[[], object]) -> None:

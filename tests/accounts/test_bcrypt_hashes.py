@@ -1,4 +1,4 @@
-"""Logins with hashes that the first edition made, with passlib's bcrypt."""
+"""Logins with bcrypt hashes from the first edition (passlib)."""
 
 from collections.abc import Callable
 

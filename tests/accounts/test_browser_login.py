@@ -86,7 +86,7 @@ def test_the_form_needs_its_csrf_token(browser: Client, alpha: Company, member: 
     assert settings.ORG_SESSION_COOKIE_NAME not in response.cookies
 
 
-def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_other_paths(
+def test_the_cookie_is_closed_to_scripts_other_sites_and_other_paths(
     browser: Client, alpha: Company, member: User
 ) -> None:
     cookie = _cookie(_fill_in(browser, alpha, member.email))
@@ -102,7 +102,7 @@ def test_the_cookie_needs_https_where_everything_does(
     assert _cookie(_fill_in(browser, alpha, member.email))["secure"] is True
 
 
-def test_a_wrong_login_is_told_so_and_keeps_what_was_typed_but_the_password(
+def test_a_failed_login_keeps_the_form_except_the_password(
     browser: Client, alpha: Company, beta: Company, member: User, person: Callable[..., User]
 ) -> None:
     gone = person()
@@ -250,7 +250,7 @@ def test_logging_out_ends_the_session_and_every_copy_of_its_cookie(
         assert _store(Client(), copy).get(ME).status_code == 401, path
 
 
-def test_a_logout_with_a_refresh_token_in_the_body_ends_the_session_with_its_cookie(
+def test_a_logout_ends_the_browser_session_together_with_its_cookie(
     logged_in: Client, alpha: Company, member: User
 ) -> None:
     """Either the cookie stays and the session too, or both are gone."""

@@ -1,4 +1,4 @@
-"""A browser session that has ended, beside a staff session in the same browser."""
+"""Tests of an ended browser session beside a staff session in the same browser."""
 
 import pytest
 from django.conf import settings

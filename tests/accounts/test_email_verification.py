@@ -1,4 +1,4 @@
-"""Confirming an e-mail address: who is asked when, and what a link confirms."""
+"""Tests of e-mail verification: when a link is sent, and what it confirms."""
 
 import secrets
 from collections.abc import Callable

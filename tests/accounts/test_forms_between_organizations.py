@@ -1,4 +1,4 @@
-"""One browser, two organizations: a form opened in one writes nothing into the other."""
+"""A form opened in one organization writes nothing into another, in the same browser."""
 
 import re
 from typing import Any

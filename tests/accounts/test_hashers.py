@@ -1,4 +1,4 @@
-"""How passwords are hashed."""
+"""Tests of password hashers."""
 
 import re
 import secrets

@@ -19,7 +19,7 @@ def ask(organization: str, email: str) -> Any:
     return send(Client(), "post", RESET, {"organization": organization, "email": email})
 
 
-def test_mails_to_one_address_are_limited_whether_or_not_an_account_has_it(
+def test_mails_to_an_address_are_limited_with_or_without_an_account(
     alpha: Company, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_ACCOUNT = "2/hour"

@@ -36,7 +36,7 @@ def submit(browser: Client, address: str, **typed: str) -> Any:
     return browser.post(address.partition("?")[0], {**dict(inputs), **typed})
 
 
-def test_a_person_who_forgot_the_password_sets_a_new_one_starting_at_the_login(
+def test_a_forgotten_password_is_reset_from_the_login_page(
     browser: Client, alpha: Company, member: User
 ) -> None:
     assert f'href="{ASK}"' in browser.get("/api/login/").content.decode()
@@ -105,7 +105,7 @@ def test_a_form_needs_its_csrf_token(browser: Client, alpha: Company, member: Us
     assert log_in_status(alpha, member.email, PASSWORD) == 200
 
 
-def test_passwords_that_differ_or_are_weak_are_refused_and_shown_on_no_page(
+def test_different_or_weak_passwords_are_refused_and_never_shown(
     browser: Client, alpha: Company, member: User
 ) -> None:
     link = f"{CONFIRM}?token={token_of(alpha, member)}"
@@ -173,7 +173,7 @@ def test_opening_links_is_limited_as_logging_in_is(browser: Client, throttles: S
     assert (page.status_code, int(page["Retry-After"]) > 0) == (429, True)
 
 
-def test_every_page_names_its_language_fits_a_telephone_and_can_be_dark(browser: Client) -> None:
+def test_every_page_has_a_language_fits_a_phone_and_has_a_dark_mode(browser: Client) -> None:
     for path in ("/api/login/", ASK, CONFIRM, VERIFY, "/api/v1/", "/api/v1/x/", "/docs", "/redoc"):
         page = browser.get(path, headers={"accept": "text/html"})
         assert page["Content-Type"].startswith("text/html"), path

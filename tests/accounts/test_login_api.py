@@ -110,7 +110,7 @@ def test_logging_out_with_a_refresh_token_needs_no_other(alpha: Company, member:
     assert _is_over(access, refresh)
 
 
-def test_logging_out_with_a_refresh_token_works_with_an_expired_access_token(
+def test_logout_with_a_refresh_token_accepts_an_expired_access_token(
     alpha: Company, member: User
 ) -> None:
     access, refresh = log_in(alpha, member)

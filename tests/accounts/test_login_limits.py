@@ -39,7 +39,7 @@ def statuses(times: int, *credentials: str) -> list[int]:
 
 
 def count_failures(key: str, failures: int) -> None:
-    """As after `failures` refused attempts, when the last one's delay has just ended."""
+    """The state after `failures` refused attempts, when the last delay has just ended."""
     ThrottleCounter.objects.update_or_create(
         key=caches["throttles"].make_key(key),
         defaults={
@@ -50,7 +50,7 @@ def count_failures(key: str, failures: int) -> None:
 
 
 def after(failures: int, name: str, email: str) -> None:
-    """Count so many failures; the last one's delay has just ended."""
+    """Count so many failures; the last delay has just ended."""
     count_failures(_failures(name, email), failures)
 
 
@@ -86,7 +86,7 @@ def test_log_ins_from_one_address_are_limited(alpha: Company, throttles: Setting
     assert attempt(alpha.name, alpha.email, PASSWORD, REMOTE_ADDR="192.0.2.10").status_code == 200
 
 
-def test_log_ins_to_one_account_are_limited_over_all_addresses(
+def test_logins_to_one_account_are_limited_over_all_addresses(
     alpha: Company, beta: Company, throttles: Settings
 ) -> None:
     throttles.THROTTLE_LOGIN_ACCOUNT = "2/min"
@@ -232,7 +232,7 @@ def test_of_twenty_attempts_at_once_during_delays_one_is_made(
     assert sorted(answers) == [401] + [429] * 19
 
 
-def test_at_most_the_free_failures_and_one_more_are_tried_at_once(throttles: Settings) -> None:
+def test_at_most_one_more_than_the_free_failures_run_at_once(throttles: Settings) -> None:
     counted: Any = caches["throttles"]
 
     def reserve() -> bool:

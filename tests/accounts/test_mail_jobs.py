@@ -1,4 +1,4 @@
-"""Mails as background jobs: they outlive the request, and the master holds no address of theirs."""
+"""Mails as background jobs: they outlive the request, and the master stores no address."""
 
 import smtplib
 import time
@@ -49,12 +49,12 @@ def failing(settings: Settings) -> Iterator[type[Failing]]:
 
 
 def waiting() -> list[Any]:
-    """What waits to be sent, oldest first."""
+    """Mail jobs that wait, oldest first."""
     return list(ProcrastinateJob.objects.filter(task_name="send_mail").order_by("id"))
 
 
 def everything_in_the_master() -> str:
-    """All of its rows, as text."""
+    """All rows of the master, as text."""
     said = []
     with connections["default"].cursor() as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
@@ -84,7 +84,7 @@ def test_a_reset_waits_as_the_same_job_whether_or_not_the_address_exists(
     assert {job.status for job in waiting()} == {"succeeded"}
 
 
-def test_no_address_token_or_link_of_a_mail_lies_in_the_master_or_a_log(
+def test_the_master_and_the_logs_hold_no_address_token_or_link_of_a_mail(
     alpha: Company, member: User, by_admin: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -125,7 +125,7 @@ def test_a_mail_for_an_address_that_has_changed_since_is_not_sent(
     assert sent() == []
 
 
-def test_a_link_is_not_sent_to_an_address_that_is_confirmed_or_a_user_who_is_gone(
+def test_no_link_goes_to_a_confirmed_address_or_a_removed_user(
     alpha: Company, person: Callable[..., User]
 ) -> None:
     confirmed, deactivated, removed = person(), person(), person()
@@ -177,7 +177,7 @@ FOR_GOOD: list[Callable[[str], Exception]] = [
 ]
 
 
-def test_a_mail_server_that_is_away_is_retried_until_the_mail_would_be_too_late(
+def test_an_unreachable_mail_server_is_retried_until_the_mail_expires(
     alpha: Company,
     member: User,
     failing: type[Failing],
@@ -214,7 +214,7 @@ def test_a_mail_that_is_refused_for_good_is_not_retried(
 
 
 def assert_names_nobody(job: Any, user: User, caplog: pytest.LogCaptureFixture) -> None:
-    """What is said of a failure holds no address and no link."""
+    """The reports of a failure have no address and no link."""
     logged = "".join(str(vars(record)) + caplog.text for record in caplog.records)
     said = logged + JobProgress.objects.get(job_id=job.pk).error
     assert user.email not in said and "token=" not in said
@@ -265,7 +265,7 @@ def test_the_stored_old_address_outlives_a_key_rotation(
 
 
 # --- Notices of a change -------------------------------------------------------------------------
-def test_the_old_address_is_told_of_a_new_one_and_learns_nothing_of_it(
+def test_the_old_address_hears_of_the_change_but_not_the_new_address(
     alpha: Company, member: User
 ) -> None:
     moved = unique_email("moved")
@@ -277,7 +277,7 @@ def test_the_old_address_is_told_of_a_new_one_and_learns_nothing_of_it(
     assert moved not in str(told.body) and "http" not in str(told.body)
 
 
-def test_a_new_password_is_told_of_whoever_has_set_it(
+def test_a_new_password_is_announced_by_mail_whoever_set_it(
     alpha: Company, person: Callable[..., User], by_admin: Client
 ) -> None:
     own, by_the_admin, by_link = person(), person(), person()
@@ -295,7 +295,7 @@ def test_a_new_password_is_told_of_whoever_has_set_it(
         assert NEW_PASSWORD not in str(message.body)
 
 
-def test_asking_for_links_does_not_use_up_the_notices_of_a_confirmed_address(
+def test_asking_for_links_leaves_notices_to_a_confirmed_address(
     alpha: Company, member: User, throttles: Settings
 ) -> None:
     with tenancy.override(alpha.tenant):

@@ -1,4 +1,4 @@
-"""Rate limits of mails that are part of another action, which never fails because of them."""
+"""Rate limits of mails sent by other actions: the action never fails because of them."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def add(client: Client, email: str) -> Any:
     )
 
 
-def test_adding_many_users_sends_no_more_mails_than_one_client_may_ask_for(
+def test_adding_users_is_limited_by_the_clients_mail_limit(
     by_admin: Client, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_ADDRESS = "2/hour"
@@ -34,7 +34,7 @@ def test_adding_many_users_sends_no_more_mails_than_one_client_may_ask_for(
     assert receivers() == emails[:2]
 
 
-def test_adding_users_sends_no_more_mails_than_one_organization_may_send(
+def test_adding_users_is_limited_by_the_organizations_mail_limit(
     alpha: Company, by_admin: Client, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_ORGANIZATION = "2/hour"
@@ -45,7 +45,7 @@ def test_adding_users_sends_no_more_mails_than_one_organization_may_send(
     assert receivers() == emails[:1]
 
 
-def test_mails_about_one_user_are_limited_however_often_the_address_changes(
+def test_mails_about_one_user_are_limited_across_address_changes(
     alpha: Company, by_admin: Client, member: User, throttles: Settings
 ) -> None:
     throttles.THROTTLE_MAIL_ACCOUNT = "3/hour"

@@ -1,4 +1,4 @@
-"""What a mail says, and where its link leads."""
+"""Tests of mail texts and the links in them."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""/api/v1/me/ and /api/v1/me/password/: one's own account."""
+"""/api/v1/me/ and /api/v1/me/password/: a user's own account."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 from django.test import Client
 from pytest_django import Settings
+from rest_framework.serializers import ModelSerializer
 
 from accounts import services, sessions
+from accounts.api.serializers import UserOutput
 from accounts.models import LoginSession, User
 from accounts.tokens import Credential
+from organizations import tenancy
 from tests.conftest import PASSWORD, Company
 
 from .helpers import bearer, client_of, json_of, log_in, send, stored, unique_email
@@ -29,6 +32,19 @@ def test_a_user_reads_their_account(alpha: Company, member: User) -> None:
         "is_active": True,
         "email_verified_at": None,
     }
+
+
+def test_an_answers_fields_are_made_once_and_hold_no_row(alpha: Company) -> None:
+    class Stock(ModelSerializer[User]):
+        class Meta(UserOutput.Meta):
+            pass
+
+    with tenancy.override(alpha.tenant):
+        user = User.objects.get(email=alpha.email)
+        assert UserOutput(user).data == Stock(user).data
+        fields = UserOutput(user)._readable_fields
+        assert fields is UserOutput(user)._readable_fields
+        assert {field.parent.instance for field in fields} == {None}
 
 
 def test_a_stranger_is_a_401_and_staff_a_403(staff_client: Client) -> None:

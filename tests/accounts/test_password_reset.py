@@ -30,9 +30,7 @@ from .link_helpers import (
 
 
 # --- Asking -------------------------------------------------------------------------------------
-def test_a_mail_with_a_link_goes_to_the_address_and_the_link_sets_the_password(
-    alpha: Company, member: User
-) -> None:
+def test_a_mailed_link_sets_the_password(alpha: Company, member: User) -> None:
     assert ask(alpha, member.email).status_code == 202
     (message,) = sent()
     assert message.to == [member.email]
@@ -78,7 +76,7 @@ def test_an_address_of_alpha_gets_no_link_from_beta(alpha: Company, beta: Compan
     assert sent() == []
 
 
-def test_an_unknown_or_suspended_organization_is_named_as_at_the_login(
+def test_an_unknown_or_suspended_organization_is_answered_as_at_login(
     alpha: Company, suspended: Company
 ) -> None:
     body = {"organization": "No Such Company", "email": alpha.email}
@@ -89,7 +87,7 @@ def test_an_unknown_or_suspended_organization_is_named_as_at_the_login(
     assert sent() == []
 
 
-def test_where_organizations_cannot_be_looked_up_all_answers_are_the_same(
+def test_with_public_lookup_off_all_answers_are_the_same(
     alpha: Company, beta: Company, suspended: Company, settings: Settings
 ) -> None:
     settings.ORG_PUBLIC_LOOKUP, settings.LOGIN_FLOOR_MS = "off", 0
@@ -172,7 +170,7 @@ def test_a_link_from_before_a_change_is_dead(alpha: Company, person: Callable[..
     assert_dead(confirm(token))
 
 
-def test_the_link_of_a_removed_user_is_dead_also_when_the_id_is_used_again(
+def test_a_removed_users_link_is_dead_even_if_the_id_is_reused(
     alpha: Company, member: User, password_hash: str
 ) -> None:
     token = token_of(alpha, member)
@@ -231,7 +229,7 @@ def test_a_damaged_token_is_a_dead_link(alpha: Company, member: User) -> None:
         assert_dead(confirm(none))
 
 
-def test_a_suspended_organization_refuses_a_link_and_a_deleted_one_knows_none(
+def test_a_link_of_a_suspended_or_deleted_organization_is_refused(
     company: Callable[..., Company],
 ) -> None:
     made = company()

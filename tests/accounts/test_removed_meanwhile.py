@@ -1,4 +1,4 @@
-"""Users who are removed while a request by or about them is under way."""
+"""Users removed during a request by them or about them."""
 
 import secrets
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.conftest import PASSWORD, Company
 
 @pytest.fixture
 def gone(alpha: Company) -> Iterator[User]:
-    """As another request still holds them."""
+    """A removed user, as another request still has it in memory."""
     with tenancy.override(alpha.tenant):
         email = f"{secrets.token_hex(4)}@test.com"
         user = services.create_user(email=email, password=PASSWORD)

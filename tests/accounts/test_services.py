@@ -136,7 +136,7 @@ def test_a_deactivation_or_a_password_that_was_set_ends_every_login(
             assert not LoginSession.objects.filter(user=user, ended_at=None).exists(), change
 
 
-def test_a_new_password_of_ones_own_needs_the_old_one_and_ends_every_login(
+def test_changing_ones_password_needs_the_old_one_and_ends_every_login(
     alpha: Company, member: User
 ) -> None:
     with tenancy.override(alpha.tenant):
@@ -149,7 +149,7 @@ def test_a_new_password_of_ones_own_needs_the_old_one_and_ends_every_login(
         assert services.authenticate(email=member.email, password=OTHER_PASSWORD) == member
 
 
-def test_a_new_password_of_ones_own_does_not_undo_what_ended_the_login_meanwhile(
+def test_changing_ones_password_does_not_undo_an_admins_change(
     alpha: Company, person: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hash_password = services.hash_password
@@ -174,9 +174,7 @@ def test_a_new_password_of_ones_own_does_not_undo_what_ended_the_login_meanwhile
             assert not User.objects.get(pk=user.pk).check_password(OTHER_PASSWORD), change
 
 
-def test_an_address_that_was_changed_meanwhile_is_not_verified_for_another(
-    alpha: Company, member: User
-) -> None:
+def test_a_changed_address_does_not_inherit_verification(alpha: Company, member: User) -> None:
     with tenancy.override(alpha.tenant):
         stale = User.objects.get(pk=member.pk)
         services.update_user(member, email=unique_email("mine"))
@@ -217,7 +215,7 @@ def test_an_admin_who_is_not_the_last_can_be_removed(alpha: Company, person: Per
         assert not User.objects.filter(pk=second.pk).exists()
 
 
-def test_of_two_requests_that_take_away_two_admins_at_once_one_is_refused(
+def test_one_of_two_requests_that_remove_the_last_two_admins_is_refused(
     company: Callable[..., Company], password_hash: str
 ) -> None:
     made = company()

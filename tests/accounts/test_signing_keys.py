@@ -1,4 +1,4 @@
-"""Which key signs a token, and which keys are accepted."""
+"""Tests of JWT signing keys: which key signs, which keys are accepted, and key rotation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Access and refresh tokens: their claims, and every kind that is refused."""
+"""Tests of access and refresh tokens: their claims, and every kind of token that is refused."""
 
 import base64
 import json
@@ -45,7 +45,7 @@ def _status(token: str) -> int:
 
 
 # --- What they say ------------------------------------------------------------------------------
-def test_tokens_name_organization_issuer_audience_login_and_id_and_nothing_personal(
+def test_tokens_hold_only_the_expected_claims_and_nothing_personal(
     alpha: Company, member: User
 ) -> None:
     access, refresh_token = map(_claims, log_in(alpha, member))
@@ -195,7 +195,7 @@ def test_a_user_deactivated_in_the_database_is_refused_at_once(
     assert refresh(refresh_token).status_code == 401
 
 
-def test_tokens_of_a_suspended_organization_are_refused_until_it_is_resumed_or_deleted(
+def test_tokens_of_a_suspended_organization_are_refused_until_it_resumes(
     company: Callable[..., Company], client: Client
 ) -> None:
     made = company()
@@ -215,7 +215,7 @@ def test_tokens_of_a_suspended_organization_are_refused_until_it_is_resumed_or_d
     assert (response.status_code, response.json()["code"]) == (401, "invalid_token")
 
 
-def test_a_member_of_staff_with_the_id_of_a_deactivated_user_changes_nothing(
+def test_a_staff_user_with_a_deactivated_users_id_changes_nothing(
     alpha: Company, member: User
 ) -> None:
     access, refresh_token = log_in(alpha, member)

@@ -1,4 +1,4 @@
-"""/api/v1/users/: what admins and members see of the organization's users."""
+"""/api/v1/users/: reading users, as admin and as member."""
 
 from collections.abc import Callable
 from typing import Any

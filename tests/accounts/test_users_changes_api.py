@@ -1,4 +1,4 @@
-"""/api/v1/users/: adding, changing and removing users, by admins alone."""
+"""/api/v1/users/: adding, changing and removing users, which only admins may."""
 
 import json
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""What is compared gives the same answer to the same question, and the harness counts right.
+"""Comparators answer the same as the product, and the harness counts correctly.
 
-On a PostgreSQL of its own with a few organizations; what time things take is nobody's concern here.
+They run on a PostgreSQL of their own with a few organizations. Times are not tested.
 """
 
 import json
@@ -83,7 +83,7 @@ def test_every_variant_answers_each_token_with_its_own_user(
         assert ask(server, lines[0].replace(lines[0].split("\t")[3], ""))[0] == 401
 
 
-def test_the_bare_view_answers_a_look_up_as_ours_does(cluster: Cluster) -> None:
+def test_the_bare_view_answers_a_lookup_as_ours_does(cluster: Cluster) -> None:
     names = seeded(3)
     fill_bare(cluster, names)
     body = json.dumps({"organization_name": names[2]})
@@ -117,7 +117,7 @@ def test_connections_are_counted_by_server_and_process(
         assert len(server.worker_rss_bytes()) == 2
 
 
-def test_a_process_touches_all_organizations_and_is_looked_at_on_the_way(
+def test_a_process_serves_all_organizations_and_is_measured_on_the_way(
     cluster: Cluster, files: dict[str, Path]
 ) -> None:
     rows = round_robin.measure(

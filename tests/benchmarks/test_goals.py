@@ -1,9 +1,10 @@
-"""The goals are judged by rows of one run, and what was not measured is not met by silence."""
+"""Tests of performance goals: judged by rows of one run, and never met without a measurement."""
 
 import pytest
 
 from benchmarks.harness.rows import Fact, Row, Rows
 from benchmarks.reporting.goals import GOALS, Judged, judge
+from benchmarks.reporting.markdown import figure
 
 pytestmark = pytest.mark.pure
 
@@ -24,6 +25,13 @@ def row(key: str, value: float, **facts: Fact) -> Row:
 def test_nothing_measured_is_neither_met_nor_missed() -> None:
     assert {each.met for each in judge(Rows())} == {None}
     assert len(GOALS) == 23
+
+
+def test_a_median_of_turns_is_told_with_its_spread() -> None:
+    turns = Row("look-up/of bare", "ratio", (0.9, 0.7, 0.8))
+    (told,) = [each.as_json() for each in judge(Rows([turns])) if each.value is not None]
+    assert (told["measured"], told["low"], told["high"], told["turns"]) == (0.8, 0.7, 0.9, 3)
+    assert figure(told) == "0.8 × (0.7 to 0.9 in 3 turns)"
 
 
 CREATE = (row("reference/hash", 34), row("reference/create database", 50))

@@ -1,4 +1,4 @@
-"""The large run goes on where it was killed, and does not begin where it would not fit."""
+"""Tests of `make bench-large`: it continues after a kill, and refuses a disk that is too small."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def test_a_part_that_is_done_is_not_made_again_by_the_next_run(tmp_path: Path) -
     assert second.began == first.began
 
 
-def test_it_begins_only_with_30_gb_of_disk_of_which_what_it_has_made_counts(
+def test_it_needs_30_gb_of_disk_including_what_it_has_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def free(byte_count: int) -> None:

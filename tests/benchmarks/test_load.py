@@ -1,4 +1,4 @@
-"""What makes the load: the client of the contract, and wrk with its script."""
+"""Tests of the load generators: the contract client, and wrk with its script."""
 
 import http.server
 import json
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.pure
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers as the contract has it; /org/get of a name that begins with `no` is a 404."""
+    """Answers like the product; /org/get of a name that begins with `no` is a 404."""
 
     protocol_version = "HTTP/1.1"
     seen: ClassVar[list[tuple[str, str, dict[str, str], bytes]]] = []

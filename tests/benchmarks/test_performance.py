@@ -1,4 +1,4 @@
-"""docs/performance.md says what the committed results say, and nothing else."""
+"""Tests of docs/performance.md: it says what the committed results say, and nothing else."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def test_every_sentence_holds_a_figure_of_a_row() -> None:
     assert [text for text in SENTENCES if fill(text, Rows())] == []
 
 
-def test_a_sentence_shows_the_median_with_its_unit_and_the_facts_without() -> None:
+def test_a_sentence_shows_medians_with_units_and_facts_without() -> None:
     rows = Rows(
         [
             Row("reference/hash", "ms", (34.0, 30.0, 38.0)),

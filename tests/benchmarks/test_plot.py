@@ -1,4 +1,4 @@
-"""Plots are well-formed, and what is drawn is as long as it says."""
+"""Tests of SVG plots: well-formed, and drawn to scale."""
 
 from xml.etree import ElementTree
 
@@ -31,7 +31,7 @@ def test_a_plot_without_rows_is_left_out() -> None:
         [
             Row("routed/1000 zipf/ours, ceiling 64/of plain", "ratio", (0.6, 0.7)),
             Row("routed/1000 zipf/plain", "/s", (500.0, 510.0)),
-            Row("sign-up/spare/sequential", "ms", missing="not available"),
+            Row("sign-up/spare/sequential", "ms", missing="not measured"),
         ]
     )
     drawn = plots.draw(rows)

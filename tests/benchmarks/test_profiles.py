@@ -1,4 +1,4 @@
-"""What is read from py-spy's flame graphs, and what is not kept of them."""
+"""Tests of `make profiles`: reads py-spy's flame graphs, and removes this machine's paths."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Rows, and the medians and ranges that are kept of them."""
+"""Tests of result rows: medians, ranges and rounds."""
 
 import json
 
@@ -11,16 +11,16 @@ from benchmarks.measures import routed
 pytestmark = pytest.mark.pure
 
 
-def test_a_row_keeps_its_rounds_their_median_and_their_range_or_why_it_is_missing() -> None:
+def test_a_row_keeps_rounds_median_and_range_or_why_it_is_missing() -> None:
     told = Row("routed/1 uniform/plain", "/s", (10.0, 30.0, 20.0), {"errors": 0}).as_json()
     assert (told["median"], told["low"], told["high"]) == (20.0, 10.0, 30.0)
     assert told["values"] == [10.0, 30.0, 20.0]
     assert Row.from_json(json.loads(json.dumps(told))).median == 20.0
 
-    row = Row("sign-up/spare/sequential", "ms", missing="not available")
+    row = Row("sign-up/spare/sequential", "ms", missing="not measured")
     rows = Rows([Row.from_json(row.as_json())])
     assert rows.find(row.key) is None
-    assert [each.missing for each in rows.all()] == ["not available"]
+    assert [each.missing for each in rows.all()] == ["not measured"]
 
 
 def test_a_ratio_is_made_round_by_round_and_not_of_two_medians() -> None:
@@ -41,7 +41,7 @@ def test_a_quantile_is_one_of_the_values_and_four_digits_are_kept() -> None:
     assert (rounded(123.456), rounded(0.0123456)) == (123.5, 0.01235)
 
 
-def test_rounds_end_where_another_one_would_not_fit_but_there_is_always_one(
+def test_rounds_stop_when_another_would_not_fit_but_one_always_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
@@ -58,7 +58,7 @@ def test_rounds_end_where_another_one_would_not_fit_but_there_is_always_one(
     assert done(Clock(5), seconds=-1) == 1
 
 
-def test_a_slow_machine_leaves_cells_with_few_organizations_out_and_never_the_largest() -> None:
+def test_a_slow_machine_drops_small_cells_and_keeps_the_largest() -> None:
     cells = routed.cells_of(1, 10, 100)
 
     def kept(seconds: float) -> list[str]:

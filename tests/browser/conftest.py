@@ -45,7 +45,7 @@ _screenshots = pytest.StashKey[Path]()
 
 @pytest.fixture(autouse=True)
 def _database() -> None:
-    """In place of the fixture of all tests: these have a server, and a database, of their own."""
+    """Replaces the fixture of all tests: these have their own server and database."""
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +96,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visit:
-    """A page in a browser without cookies, and what it asked for and complained about."""
+    """A page in a new browser, with its requests and console errors."""
 
     def __init__(self, page: Page, address: str, folder: Path) -> None:
         self.page = page
@@ -111,7 +111,7 @@ class Visit:
         page.on("requestfailed", self._hear_of_failure)
 
     def open(self, path: str) -> None:
-        """Go to a path of the server; its answer has to be no error."""
+        """Go to a path of the server, which must not answer with an error."""
         response = self.page.goto(self.address + path)
         assert response is not None and response.ok, f"{path}: {response and response.status}"
 
@@ -121,12 +121,12 @@ class Visit:
 
     @property
     def strangers(self) -> list[str]:
-        """What was asked of another host."""
+        """Requests to other hosts."""
         own = (f"{self.address}/", "data:", "blob:")
         return [url for url in self.requests if not url.startswith(own)]
 
     def assert_quiet(self) -> None:
-        """Nothing was asked of another host, and the browser complained about nothing."""
+        """No request went to another host, and the browser reported no error."""
         assert self.strangers == [], "asked of another host"
         assert self.complaints == [], "said on the browser's console"
 
@@ -161,13 +161,13 @@ def new_visit(
 
 @pytest.fixture
 def visit(new_visit: Callable[[], Visit]) -> Visit:
-    """A stranger's."""
+    """A visit by a stranger."""
     return new_visit()
 
 
 @pytest.fixture
 def staff_visit(visit: Visit) -> Visit:
-    """Of a member of staff who has logged in to the admin."""
+    """A visit by staff, logged in to Django admin."""
     visit.open("/admin/")
     visit.page.get_by_label("Username").fill(STAFF)
     visit.page.get_by_label("Password").fill(PASSWORD)
@@ -178,7 +178,7 @@ def staff_visit(visit: Visit) -> Visit:
 
 @pytest.fixture
 def admin_visit(visit: Visit) -> Visit:
-    """Of an organization's admin who has logged in to the browsable API."""
+    """A visit by an organization's admin, logged in to the browsable API."""
     visit.open("/api/login/?next=/api/v1/users/")
     visit.page.get_by_label("Organization").fill("browser-works")
     visit.page.get_by_label("E-mail").fill(ADMIN)

@@ -1,4 +1,4 @@
-"""The pages that document the API, as a browser shows them."""
+"""The API's documentation pages in a browser."""
 
 import pytest
 from playwright.sync_api import expect

@@ -1,4 +1,4 @@
-"""The schema as the running server shows it."""
+"""Fixture: the OpenAPI schema of the running server."""
 
 import json
 from collections.abc import Iterator

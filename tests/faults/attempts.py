@@ -1,4 +1,4 @@
-"""One try of one flow: what is done, and what the databases say became of it."""
+"""One try of one flow: runs it, and reads from the databases what it did."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ DONE, NOTHING = "done", "nothing"
 
 @dataclass
 class Attempt:
-    """Something that is about to be done.
+    """One action to try.
 
     act: does it. effect: DONE, NOTHING, or in words what is half made; asks the databases.
     database: the organization's database that it works on. makes: an organization it will make.
@@ -32,7 +32,7 @@ class Attempt:
     _thread: threading.Thread | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Do it in a thread."""
+        """Start it in a thread."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.began = time.monotonic()
         self._thread.start()
@@ -50,13 +50,13 @@ class Attempt:
         return self.answer is not None
 
     def wait(self, until: float) -> None:
-        """Return when it is over, or at that time."""
+        """Wait until it ends, at most until that time."""
         if self._thread is not None:
             self._thread.join(max(0.0, until - time.monotonic()))
 
 
 def without_trace(act: Callable[[], Answer]) -> Attempt:
-    """What counts, and leaves no row of its own: it is done when it says so."""
+    """An action that leaves no row: it is done if its answer says so."""
     answers: list[Answer] = []
 
     def remembered() -> Answer:
@@ -69,7 +69,7 @@ def without_trace(act: Callable[[], Answer]) -> Attempt:
 def command(
     world: World, *arguments: str, typed: str = "", environment: dict[str, str] | None = None
 ) -> Answer:
-    """Run a command of manage.py. Refused is a sentence and an exit code; a traceback is wrong."""
+    """Run a manage.py command. A refusal is a sentence and an exit code; a traceback is wrong."""
     began = time.monotonic()
     code, text = world.commands.run(
         *arguments, typed=typed, environment=environment, timeout_seconds=GIVE_UP_SECONDS

@@ -1,4 +1,4 @@
-"""One step and one fault, tried on many flows at once: each of them is a cell of the table.
+"""Runs one step with one fault for many flows at once: each flow is a cell of the matrix.
 
 The flows are brought to the step, the fault strikes once, ends, and each flow is judged alone: what
 it was answered, how long it took, when it worked again, and what the databases say.
@@ -28,7 +28,7 @@ LONGEST_MOMENT_SECONDS = 0.25
 
 @dataclass
 class Cell:
-    """One flow, held at one step, struck by one fault. No problems: it held."""
+    """One flow at one step with one fault. It passed if it has no problems."""
 
     flow: str
     step: str
@@ -158,15 +158,15 @@ class Batch:
         for attempt in self.attempts.values():
             attempt.wait(until)
 
-    # --- Behind the fault -------------------------------------------------------------------------
+    # --- After the fault --------------------------------------------------------------------------
     def _wait_for_health(self) -> None:
-        """One asks whether gunicorn answers: thirty at once would keep it from starting."""
+        """Poll gunicorn from one thread: thirty at once would slow its start."""
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and not self.world.ask("GET", "/health").done:
             time.sleep(0.05)
 
     def _recover(self, flow: Flow, ended: float) -> None:
-        """What was not done is done again; where it was done, something new of the same kind."""
+        """Try again what was not done; if it was done, do another of the same kind."""
         cell, attempt = self.cells[flow.name], self.attempts[flow.name]
         attempt.wait(time.monotonic() + GIVE_UP_SECONDS)
         effect, words = self._effect(attempt, ended), ""
@@ -185,8 +185,8 @@ class Batch:
                 answer = again.act()
                 words = answer.words
                 if answer.is_a_bug:
-                    self._blame(flow.name, f"answered {words} behind the fault")
-                # What died behind its commit can be told on the second try that it is done.
+                    self._blame(flow.name, f"answered {words} after the fault")
+                # What died after its commit can be told on the second try that it is done.
                 if answer.done or (effect != DONE and again.effect() == DONE):
                     break
             except (RuntimeError, psycopg.Error) as error:
@@ -205,7 +205,7 @@ class Batch:
             self._blame(flow.name, f"done again, and is {final}")
 
     def _effect(self, attempt: Attempt, since: float) -> str:
-        """As soon as the databases can be asked."""
+        """Read the effect as soon as the databases answer."""
         while True:
             try:
                 return attempt.effect()
@@ -230,7 +230,7 @@ class Batch:
         return "; ".join(f"{c.flow}: {p}" for c in self.cells.values() for p in c.problems)
 
     def _each(self, act: Callable[[Flow], None]) -> None:
-        """For every flow at once; what is raised is its problem."""
+        """Run for every flow at once; an exception is a problem of its flow."""
 
         def run(flow: Flow) -> None:
             try:

@@ -1,4 +1,4 @@
-"""HTTP as a client speaks it, and what counts as an answer."""
+"""HTTP client of the fault tests, and which responses count as an answer."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ GIVE_UP_SECONDS = 20.0  # nothing is waited for longer than this
 
 @dataclass
 class Answer:
-    """What became of one act: `done`, `refused` as it may be, `lost` with its process, or wrong."""
+    """The result of one action: `done`, `refused` properly, `lost` with its process, or wrong."""
 
     kind: str
     words: str = ""
@@ -31,12 +31,12 @@ class Answer:
 
     @property
     def is_a_bug(self) -> bool:
-        """A 5xx that is no 503 with Retry-After, or a traceback; whenever it comes."""
+        """Whether it is a 5xx other than 503 with Retry-After, or a traceback: never allowed."""
         return self.kind == "wrong" and (self.status >= 500 or not self.status)
 
 
 class Client:
-    """Asks the server at `port`."""
+    """Sends requests to the server at `port`."""
 
     port: int
 
@@ -54,7 +54,7 @@ class Client:
         request_id: str = "",
         key: str = "",
     ) -> Answer:
-        """Ask over HTTP. Only a success, and 503 with Retry-After, are no wrong answers.
+        """Send a request. Anything but a success or a 503 with Retry-After is wrong.
 
         key: the Idempotency-Key.
         """
@@ -109,7 +109,7 @@ class Client:
         success: tuple[int, ...] = (302,),
         request_id: str = "",
     ) -> Callable[[Mapping[str, str]], Answer]:
-        """Load a page with a form; what is returned sends it. A redirect is a success.
+        """Load a page with a form; returns a function that sends it. A redirect is a success.
 
         to: where it is sent, where that is not the page itself.
         """
@@ -140,7 +140,7 @@ class Client:
 
 
 def _joined(*jars: str) -> str:
-    """One Cookie header of several; of two values the later one."""
+    """Join several cookies into one header; later values win."""
     pairs = (pair.split("=", 1) for jar in jars for pair in jar.split("; ") if "=" in pair)
     return "; ".join(f"{name}={value}" for name, value in dict(pairs).items())
 

@@ -1,4 +1,4 @@
-"""manage.py's commands, each in a process of its own that can be killed."""
+"""Runs manage.py commands in processes that can be killed."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ ZYGOTE_SECONDS = 60.0
 
 @dataclass
 class _Run:
-    """One command on its way."""
+    """One running command."""
 
     started: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -68,7 +68,7 @@ class CommandRunner:
         self._zygote = None
 
     def kill(self) -> None:
-        """SIGKILL for every command that runs."""
+        """Kill every running command (SIGKILL)."""
         with self._lock:
             running = [run.pid for run in self._runs.values() if run.pid and not run.ended.is_set()]
         for pid in running:
@@ -82,7 +82,7 @@ class CommandRunner:
         environment: Mapping[str, str] | None = None,
         timeout_seconds: float,
     ) -> tuple[int | None, str]:
-        """The exit code, negative for a signal, None where it did not end in time; its output."""
+        """The exit code (negative for a signal, None if it did not end in time) and the output."""
         if self._zygote is None or self._zygote.stdin is None:
             raise RuntimeError("Not started.")
         number, run = next(self._numbers), _Run()

@@ -1,4 +1,4 @@
-"""A small disk for PostgreSQL's data, and how it is filled."""
+"""Makes a small disk for PostgreSQL's data, and fills it."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ DISK_MEGABYTES = 448
 
 
 def mount(folder: str) -> bool:
-    """Put a small disk there; False where this process may not mount one."""
+    """Mount a small disk there; False if this process may not mount."""
     if os.environ.get("FAULTS_NO_MOUNT"):
         return False
     size = f"size={DISK_MEGABYTES}m,mode=0711"
@@ -19,7 +19,7 @@ def mount(folder: str) -> bool:
 
 
 def fill(folder: Path) -> Path:
-    """A file that takes all that is free there, to the last page."""
+    """Write a file that takes all free space, to the last page."""
     path = folder / "filler"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
@@ -36,7 +36,7 @@ def fill(folder: Path) -> Path:
 
 
 def limit_files(data: Path, *, bytes_: int) -> None:
-    """Where no disk can be mounted: no process of PostgreSQL's may make a file longer than this."""
+    """If no disk can be mounted: limit the size of files that PostgreSQL's processes write."""
     lines = (data / "postmaster.pid").read_text().splitlines()
     listed = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", lines[0]], capture_output=True, text=True, check=False

@@ -1,10 +1,10 @@
-"""A worker that SIGKILL ends in the middle of a job, at one of the statements that the job sends.
+"""A worker that is killed (SIGKILL) at a given statement of a job.
 
     python -m tests.faults.dying_worker migrate_organization 3 7
 
 Asks for a job first, the third of its kind, with something for it to do; does what the worker
-before it left half done; and dies at the job's seventh statement, or where the job has fewer,
-behind its end and before that can be written. At statement 0 it lives, and prints how many
+before it left half done; and dies at the job's seventh statement, or, if the job has fewer,
+after its end and before that can be written. At statement 0 it lives, and prints how many
 there were. No product code knows of this.
 """
 
@@ -45,7 +45,7 @@ _LONG_AGO = timedelta(days=1)
 
 
 def _one(number: int) -> Any:
-    """An organization of the sign-ups', in turn."""
+    """The next organization, in turn."""
     usable = Organization.objects.usable().order_by("pk")
     return usable.filter(pk=usable[number % usable.count()].pk)
 
@@ -109,7 +109,7 @@ def die() -> NoReturn:
 
 
 class Death:
-    """Counts the statements of one job, and comes at one of them."""
+    """Counts the statements of one job, and kills the process at one of them."""
 
     def __init__(self, job_id: int, *, at: int) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""The faults: each strikes the world, and ends again."""
+"""The faults of the matrix: how each begins and ends."""
 
 import time
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _CUT = (
 
 @dataclass
 class Fault:
-    """One fault, of one batch of cells.
+    """One fault for one batch of cells.
 
     environment: what the web server and the commands are configured with while it is tried.
     loses: whether a flow may end without an answer. holds: whether what holds the flows is itself
@@ -171,7 +171,7 @@ class LockTimeout(Fault):
     }
 
     def strike(self, world: World, attempts: Mapping[str, Attempt]) -> None:
-        """It has struck: the flows wait."""
+        """Strike while the flows wait."""
 
 
 class StatementTimeout(LockTimeout):
@@ -246,7 +246,7 @@ def _cut(world: World, database: str = "") -> None:
 
 
 def _close(world: World, databases: list[str]) -> None:
-    """By pg_hba.conf: anything in pg_database would wait for the lock that some steps hold."""
+    """Close it by pg_hba.conf: a change of pg_database would wait for locks that steps hold."""
     hba = world.postgres.data_dir / "postgres" / "pg_hba.conf"
     lines = [f'local "{name}" {who}' for name in databases for who in _WHO]
     _configure(world, hba, "\n".join(lines) + "\n" + _without(hba))
@@ -281,7 +281,7 @@ def _configure(world: World, file: Path, text: str) -> None:
 
 
 def _lets_in(world: World, database: str) -> bool:
-    """Whether the application's role is asked for more than its name there."""
+    """Whether pg_hba.conf lets the application's role in there."""
     parameters: dict[str, Any] = world.postgres.connection_parameters()
     try:
         psycopg.connect(**{**parameters, "dbname": database}, connect_timeout=5).close()
@@ -291,7 +291,7 @@ def _lets_in(world: World, database: str) -> bool:
 
 
 def _start_if_dead(world: World) -> None:
-    """As a supervisor does. A postmaster that is on its way down or up is waited for."""
+    """Start it as a supervisor would, after waiting for one that is stopping or starting."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and world.postgres.is_running():
         with suppress(psycopg.Error), world.connect():

@@ -1,11 +1,10 @@
-"""`make fence-storm`: suspend and resume organizations at random while 8 clients ask 3 processes,
-and count the answers that should not have been given.
+"""`make fence-storm`: suspends and resumes organizations at random under load, and counts leaks.
 
     python -m tests.faults.fence_storm --requests 20000 --seed 7
 
-An answer of 200 to a request that began after a suspension was acknowledged, and before the
-organization was resumed, is a fault. So is anything but 200 for the organization that nobody
-suspends. Exit code 1 if there is a fault.
+Eight clients send requests to three processes. A 200 for a request that began after a suspension
+was acknowledged, and before the organization was resumed, is a fault. So is anything but 200 for
+the organization that nobody suspends. Exit code 1 if there is a fault.
 """
 
 import argparse
@@ -51,7 +50,7 @@ for line in sys.stdin:
 
 @dataclass
 class State:
-    """An organization as the storm knows it. version: counts its suspensions and resumptions."""
+    """The expected state of an organization. version: counts suspensions and resumptions."""
 
     name: str
     token: str
@@ -77,7 +76,7 @@ class Outcome:
 
 
 class Storm:
-    """8 clients and whoever suspends."""
+    """Eight clients, and a thread that suspends and resumes."""
 
     def __init__(self, server: RealServer, *, requests: int, seed: int) -> None:
         self._server = server
@@ -203,7 +202,7 @@ def _wait(switch: subprocess.Popen[str]) -> None:
 
 
 def run(*, requests: int, seed: int) -> Outcome:
-    """The storm against gunicorn in 3 processes."""
+    """Run the storm against gunicorn with 3 processes."""
     size = {"WEB_CONCURRENCY": str(PROCESSES), "WEB_THREADS": "4"}
     with RealServer(environment=size) as server:
         return Storm(server, requests=requests, seed=seed).run()

@@ -1,4 +1,4 @@
-"""Every flow that writes, and which endpoints, pages of the admin and commands it stands for."""
+"""Every flow that writes, with the endpoints, admin pages and commands that it covers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -121,7 +121,12 @@ ALL: tuple[Flow, ...] = (
         alone=True,
         environment=SPARE,
     ),
-    Flow("delete_org", ("delete_org",), (*_COMMON, *_DROPPING), organization_flows.delete_org),
+    Flow(
+        "delete_org",
+        ("delete_org",),
+        (*_COMMON, *_FENCING, *_DROPPING),
+        organization_flows.delete_org,
+    ),
     Flow("reconcile", ("reconcile_orgs",), (*_COMMON, *_DROPPING), organization_flows.reconcile),
     Flow(
         "suspend",
@@ -153,7 +158,7 @@ ALL: tuple[Flow, ...] = (
     _master("migrate", "migrate", organization_flows.migrate),
     Flow(
         "migrate_orgs",
-        ("migrate_orgs", "org_command"),
+        ("migrate_orgs",),
         _COMMON,
         organization_flows.migrate_orgs,
     ),
@@ -184,7 +189,7 @@ ALL: tuple[Flow, ...] = (
     _tenant("user_replaced", "PUT /api/v1/users/<pk>/", user_flows.user_replaced),
     _tenant("user_changed", "PATCH /api/v1/users/<pk>/", user_flows.user_changed),
     _tenant("user_removed", "DELETE /api/v1/users/<pk>/", user_flows.user_removed),
-    # The mail itself leaves behind the answer, and is lost with a killed process.
+    # The mail itself is sent after the answer, and is lost with a killed process.
     Flow(
         "reset_asked",
         ("POST /api/v1/auth/password-reset/",),
@@ -239,10 +244,12 @@ NO_FLOWS = {
     "which tests/organizations/exporting/test_export_org.py kills",
     "POST /api/v1/export/": "one transaction; the job is what "
     "tests/organizations/exporting/test_export_api.py lets die",
+    "org_command": "runs another command; what a killed `migrate` leaves, migrate_orgs finds: "
+    "tests/organizations/migrating/test_command.py",
     "query_orgs": "reads, and first records that it does",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
-    "reset_credentials": "a role and its row change in one transaction; the next run does those "
-    "that were not reached",
+    "reset_credentials": "a role and its row change in one transaction, which marks the row as a "
+    "suspension does: what a killed one left open, a worker or reconciling ends",
     "dumpdata": "reads",
     "loaddata": "one transaction",
     "create_admin": "one transaction, as user_created and user_changed",
@@ -290,5 +297,5 @@ NO_FLOWS = {
 
 
 def uncovered(listed: set[str]) -> set[str]:
-    """What can write and is in no flow."""
+    """Endpoints, pages and commands that can write and are in no flow."""
     return listed - {what for flow in ALL for what in flow.covers} - set(NO_FLOWS)

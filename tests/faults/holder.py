@@ -1,4 +1,4 @@
-"""Superusers' sessions that hold flows up by locks, and what they wait for."""
+"""Superuser sessions that hold a flow with locks, and tell what it waits for."""
 
 import threading
 import time
@@ -19,11 +19,11 @@ _WAITING = (
 
 
 class NotHeld(Exception):
-    """The flows did not come to where they were to be held."""
+    """The flows did not reach the step that holds them."""
 
 
 class Lock:
-    """Locks in one database; asked for at once, had when `wait` returns."""
+    """Locks in one database: requested at once, held when `wait` returns."""
 
     def __init__(self, world: World, database: str, statement: str) -> None:
         self.connection: Superuser = world.connect(database)
@@ -57,7 +57,7 @@ class Lock:
 
 @dataclass
 class Holder:
-    """Keeps the attempts of one batch where the step says."""
+    """Holds the attempts of one batch at their step."""
 
     world: World
     attempts: Mapping[str, Attempt]
@@ -66,7 +66,7 @@ class Holder:
     watcher: Superuser | None = None
 
     def take(self, statement: str, databases: Sequence[str] = ("master_org_db",)) -> None:
-        """Have the lock, and give up what was had before."""
+        """Take this lock, and release the one before."""
         before, self.held = self.held, []
         self.held = [Lock(self.world, database, statement) for database in databases]
         deadline = time.monotonic() + HOLD_SECONDS
@@ -90,7 +90,7 @@ class Holder:
         _release(before)
 
     def _wait_until_a_commit_waits(self, deadline: float) -> None:
-        """The checkpointer tells all sessions at once, when it comes round to it: one tries."""
+        """The checkpointer tells all sessions at some moment: try with one until it waits."""
         with self.world.connect() as probe:
             thread = threading.Thread(target=_commit_until_it_ends, args=(probe,), daemon=True)
             thread.start()
@@ -102,7 +102,7 @@ class Holder:
             thread.join(HOLD_SECONDS)
 
     def wait_until_held(self) -> None:
-        """Return when every attempt that is not over waits. Raises NotHeld."""
+        """Return when every unfinished attempt waits. Raises NotHeld."""
         deadline = time.monotonic() + HOLD_SECONDS
         while True:
             unfinished = sum(not attempt.is_over for attempt in self.attempts.values())
@@ -111,7 +111,7 @@ class Holder:
             _sleep_until(deadline, f"{unfinished} under way, {self._waiting()} wait.")
 
     def release(self) -> None:
-        """Let everything go on. Does nothing to a server that is gone."""
+        """Release all locks. Does nothing if the server is gone."""
         before, self.held = self.held, []
         _release(before)
         if self.syncing:

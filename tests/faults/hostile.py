@@ -1,11 +1,11 @@
-"""`make hostile`: SQL that runs as one organization's role, on a live server, while others work.
+"""`make hostile`: attacks a live server with SQL as one organization's role, while others work.
 
     python -m tests.faults.hostile --requests 1000 --only locks
 
-Each attack is made with the organization's own role and password, as after an injection. While it
-lasts two other organizations send requests. It counts as noticed where one of theirs is answered
-5xx, or their 99th percentile is over three times the quiet one, measured just before. It counts as
-no attack where its own organization did not feel it. Exit code 1 for either.
+Each attack uses the organization's own role and password, as after an SQL injection. Meanwhile two
+other organizations send requests. The attack is noticed if one of these is answered 5xx, or if
+their 99th percentile is more than three times that of a quiet run just before. It does not count as
+an attack if its own organization did not feel it. Exit code 1 in both cases.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class NoEffect(Exception):
 
 @dataclass(frozen=True)
 class Answers:
-    """What the others' requests came to."""
+    """Answers to the other organizations' requests."""
 
     statuses: tuple[int, ...]
     seconds: tuple[float, ...]
@@ -60,7 +60,7 @@ class Answers:
 
 
 class Siege(RealServer):
-    """The server, an attacker with its role's password, and two who know nothing of it."""
+    """The server, an attacker with its role's password, and two uninvolved organizations."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -95,13 +95,13 @@ class Siege(RealServer):
         return self
 
     def row(self, query: str, *parameters: Any) -> tuple[Any, ...]:
-        """The first row, as the superuser sees the master."""
+        """The first row of a query on the master, as superuser."""
         with psycopg.connect(**self.postgres.superuser_parameters("master_org_db")) as master:  # type: ignore[arg-type]
             found = master.execute(query.encode(), parameters).fetchone()
         return found or ()
 
     def attacker(self) -> psycopg.Connection[Any]:
-        """A session of the hostile role's own."""
+        """A session as the hostile role."""
         # Whatever it has set for its role: it knows how to get round that, as we do.
         options = "-c statement_timeout=0 -c default_transaction_read_only=off"
         return psycopg.connect(**self.where, autocommit=True, connect_timeout=5, options=options)
@@ -110,7 +110,7 @@ class Siege(RealServer):
         return _users(self.port, self.tokens[name])
 
     def others(self, requests: int) -> Answers:
-        """So many requests of the two others, half each, at the same time."""
+        """Send so many requests of the two others at the same time, half each."""
 
         def ask(name: str) -> list[tuple[int, float]]:
             found = []
@@ -125,7 +125,7 @@ class Siege(RealServer):
 
     @contextmanager
     def crowd(self) -> Iterator[Collection[int]]:
-        """The attacker's people ask without a pause, more of them than there are threads.
+        """The attacker's users send requests without a pause, from more clients than threads.
 
         In a process of its own: here they would take their turns from those that are measured.
         """
@@ -143,7 +143,7 @@ class Siege(RealServer):
                 crowd.join()
 
     def refused(self, statuses: Collection[int]) -> None:
-        """Raises NoEffect unless the attacker's own people are refused.
+        """Raise NoEffect unless the attacker's own users are refused.
 
         Few requests of the others can be over before the first answer of theirs.
         """
@@ -155,7 +155,7 @@ class Siege(RealServer):
 
 
 def _users(port: int, token: str) -> int:
-    """The status of a list of users; 0 without an answer."""
+    """The status of GET /users/; 0 without an answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
     try:
@@ -185,7 +185,7 @@ def _crowd(port: int, token: str, statuses: MutableSequence[int], is_over: Event
 # --- The attacks --------------------------------------------------------------------------------
 @contextmanager
 def _users_replaced(siege: Siege, body: str) -> Iterator[None]:
-    """`users` is a view that calls a function with this body, for the time of the block."""
+    """Replace `users` by a view that calls a function with this body, during the block."""
     with siege.attacker() as own:
         own.execute("ALTER TABLE users RENAME TO users_kept")
         own.execute(
@@ -239,7 +239,7 @@ def locks(siege: Siege) -> Iterator[None]:
 
 @contextmanager
 def connections(siege: Siege) -> Iterator[None]:
-    """It opens as many sessions as it gets."""
+    """It opens as many sessions as it can."""
     with ExitStack() as held:
         number = 0
         for _ in range(200):
@@ -257,7 +257,7 @@ def connections(siege: Siege) -> Iterator[None]:
 
 @contextmanager
 def settings(siege: Siege) -> Iterator[None]:
-    """It sets all that it may of its database and its role."""
+    """It changes every setting that it may of its database and role."""
     names = (sql.Identifier(siege.where["dbname"]), sql.Identifier(siege.where["user"]))
     with siege.attacker() as own:
         for statement in (
@@ -312,7 +312,7 @@ def grants(siege: Siege) -> Iterator[None]:
 
 @contextmanager
 def migrations_as_a_view(siege: Siege) -> Iterator[None]:
-    """`django_migrations` is a view that sleeps, while the fleet is looked at."""
+    """`django_migrations` is a view that sleeps, while migrate_orgs verifies all organizations."""
     with siege.attacker() as own:
         own.execute("ALTER TABLE django_migrations RENAME TO kept")
         own.execute("CREATE VIEW django_migrations AS SELECT kept.* FROM kept, pg_sleep(600)")
@@ -369,7 +369,7 @@ ATTACKS: dict[str, Attack] = {
 
 
 def attempt(siege: Siege, name: str, requests: int, *, times: bool) -> str:
-    """What is wrong with one attack; empty: it was felt by its own organization alone."""
+    """Problems of one attack; empty if only its own organization felt it."""
     quiet = siege.others(max(100, requests // 4))
     try:
         with ATTACKS[name](siege):

@@ -1,10 +1,9 @@
-"""`make job-storm`: end a worker by SIGKILL in the middle of each kind of job, let the next one go
-on, and count what came of it.
+"""`make job-storm`: kills workers in the middle of each kind of job; the next ones must finish it.
 
     python -m tests.faults.job_storm --kills 30 --seed 7
 
-Each worker does what the one before it left, and dies in a job of its own (dying_worker.py). Exit
-code 1 unless every job has ended once, and what it is for is there once.
+Each worker finishes what the one before it left, and dies in a job of its own (dying_worker.py).
+Exit code 1 unless every job has ended once, and its result exists once.
 """
 
 import argparse
@@ -69,13 +68,13 @@ _TENANT = {
 
 
 def name_of(number: int) -> str:
-    """Of the sign-up with this number."""
+    """The name of the sign-up with this number."""
     return f"Storm {number}"
 
 
 @dataclass
 class Outcome:
-    """How often each kind of job was hit, and what is wrong behind it."""
+    """How often each kind of job was hit, and what was wrong afterwards."""
 
     statements: dict[str, int] = field(default_factory=dict)  # of one job that was left alone
     killed: dict[str, int] = field(default_factory=dict)  # jobs that were begun more than once
@@ -87,7 +86,7 @@ class Outcome:
 
 
 def run(*, kills: int, seed: int, kinds: Sequence[str] = KINDS) -> Outcome:
-    """Kill in each kind of job so many times, and count. Raises where a worker does not end."""
+    """Kill workers so often in each kind of job, and count. Raises if a worker does not end."""
     moments = random.Random(seed)
     outcome = Outcome()
     with RealServer(environment=ENVIRONMENT) as server:
@@ -105,7 +104,7 @@ def run(*, kills: int, seed: int, kinds: Sequence[str] = KINDS) -> Outcome:
 
 
 def _worker(server: RealServer, kind: str, number: int, *, at: int) -> int:
-    """Let one live, or die at a statement; how many statements there were. Raises RuntimeError."""
+    """Run a worker that lives or dies at a statement; its statements. Raises RuntimeError."""
     ended = subprocess.run(
         [sys.executable, "-m", "tests.faults.dying_worker", kind, str(number), str(at)],
         cwd=PROJECT,
@@ -121,7 +120,7 @@ def _worker(server: RealServer, kind: str, number: int, *, at: int) -> int:
 
 
 def _finish(server: RealServer) -> None:
-    """What the last one left, and a spare where the organizations took it."""
+    """Finish what the last one left, and make a spare if one was taken."""
     with _connect(server, "master_org_db") as master:
         master.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 h'")
     server.manage("worker", "--once")
@@ -163,7 +162,7 @@ def _texts(connection: "psycopg.Connection[tuple[object, ...]]", query: str) -> 
 
 
 def show(outcome: Outcome) -> None:
-    """Print what was met and counted."""
+    """Print the counts."""
     rows = [(f"{kind}: jobs begun again", count) for kind, count in outcome.killed.items()]
     print_counts(rows, outcome.faults)
 

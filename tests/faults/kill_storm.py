@@ -1,11 +1,11 @@
-"""`make kill-storm`: end the server by SIGKILL at random moments of a storm of sign-ups, start it
-again each time, and count what is left behind.
+"""`make kill-storm`: kills the server at random during sign-ups, and counts what is left half done.
 
     python -m tests.faults.kill_storm --kills 30 --seed 7
 
-Three kinds of kill take turns: gunicorn; gunicorn and PostgreSQL; gunicorn once more while it
-starts and cleans up behind the last. Exit code 1 if anything is counted that should not be there.
-The seed decides names and moments; what a moment meets is up to the machine.
+Three kinds of kill (SIGKILL) take turns: gunicorn; gunicorn and PostgreSQL; gunicorn once more
+while it starts and cleans up after the last kill. The server is started again each time. Exit code
+1 if anything is counted that should not be there. The seed decides names and moments; what a moment
+meets is up to the machine.
 """
 
 import argparse
@@ -57,7 +57,7 @@ LEFTOVERS = {
 
 @dataclass
 class Outcome:
-    """What a storm met, and what is wrong behind it."""
+    """What a storm met, and what was wrong afterwards."""
 
     answers: Counter[int] = field(default_factory=Counter)  # by HTTP status, or UNANSWERED
     kills: Counter[str] = field(default_factory=Counter)
@@ -71,7 +71,7 @@ class Outcome:
 
 
 class Storm:
-    """Threads that sign up fresh names, and remember what they were answered."""
+    """Threads that sign up new names, and remember the answers."""
 
     def __init__(self, server: RealServer, number: int) -> None:
         self.answers: dict[str, int] = {}
@@ -116,7 +116,7 @@ def _log_in(server: RealServer, name: str) -> int:
 
 
 def run(*, kills: int, seed: int) -> Outcome:
-    """Kill, start again, and count. Raises where the server no longer starts."""
+    """Kill, restart, and count. Raises if the server no longer starts."""
     moments = random.Random(seed)
     outcome = Outcome()
     answers: dict[str, int] = {}
@@ -138,7 +138,7 @@ def run(*, kills: int, seed: int) -> Outcome:
 
 
 def _round(server: RealServer, number: int, kind: str, moments: random.Random) -> dict[str, int]:
-    """One storm and one kill; the server runs at the beginning and at the end of it."""
+    """One storm with one kill; the server runs before and afterwards."""
     storm = Storm(server, number)
     storm.start()
     time.sleep(moments.uniform(0.05, LONGEST_STORM_SECONDS))
@@ -157,7 +157,7 @@ def _round(server: RealServer, number: int, kind: str, moments: random.Random) -
 
 
 def leftovers(superuser: dict[str, str | int]) -> dict[str, list[str]]:
-    """What no organization accounts for, and what an organization lacks.
+    """What belongs to no organization, and what an organization lacks.
 
     superuser: what psycopg.connect needs to reach the master database as the superuser.
     """
@@ -169,7 +169,7 @@ def leftovers(superuser: dict[str, str | int]) -> dict[str, list[str]]:
 
 
 def _try_names(server: RealServer, answers: dict[str, int], outcome: Outcome) -> None:
-    """Log in under each name; sign those up again that have no organization."""
+    """Log in to each organization; sign up again those that do not exist."""
     lost, unusable = [], []
     with ThreadPoolExecutor(THREADS) as pool:
         tried = pool.map(lambda name: _try(server, name, answers[name]), answers)
@@ -188,7 +188,7 @@ def _try_names(server: RealServer, answers: dict[str, int], outcome: Outcome) ->
 
 
 def _try(server: RealServer, name: str, status: int) -> list[int]:
-    """What a login is answered; where there is nobody, a second sign-up and its login too."""
+    """Answer of a login; if there is no organization, also of a second sign-up and its login."""
     login = _log_in(server, name)
     if login == 200 or status == 201:
         return [login]
@@ -196,7 +196,7 @@ def _try(server: RealServer, name: str, status: int) -> list[int]:
 
 
 def show(outcome: Outcome, *, seed: int) -> None:
-    """Print what was met and counted."""
+    """Print the counts."""
     words = {UNANSWERED: "unanswered"}
     rows: list[tuple[str, int]] = [("seed", seed)]
     rows += [(f"kills of {kind}", count) for kind, count in outcome.kills.items()]

@@ -1,9 +1,9 @@
-"""Prints, as JSON, everything of the application that can write, as it lists it itself.
+"""Prints as JSON every endpoint, admin page and command that can write.
 
     python -m tests.faults.listing
 
-Endpoints with an unsafe method from the URL resolver, the pages of Django admin, and the commands
-of the project's own apps.
+As the application lists them: endpoints with an unsafe method from the URL resolver, the pages of
+Django admin, and the commands of the project's own apps.
 """
 
 import importlib.util

@@ -36,7 +36,7 @@ TRIES = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """One strike: the flows that have the step, and the fault."""
+    """One batch: a step, a fault, and the flows that have the step."""
 
     step: steps.Step
     fault: type[faults.Fault]
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the world is configured with; the flows of one plan want the same."""
+        """The world's environment, which is the same for all flows of a plan."""
         return {**self.fault.environment, **self.flows[0].environment}
 
     def moments(self, seed: int) -> random.Random:
@@ -52,7 +52,7 @@ class Plan:
 
 
 def planned(wanted: Sequence[tuple[str, str]] = (), *, step: str = "") -> list[Plan]:
-    """Every batch of the table, those of one environment together. wanted: (flow, fault) pairs."""
+    """Every batch of the matrix, grouped by environment. wanted: (flow, fault) pairs."""
     plans: list[Plan] = []
     for fault in faults.ALL:
         for place in steps.ALL:
@@ -69,7 +69,7 @@ def planned(wanted: Sequence[tuple[str, str]] = (), *, step: str = "") -> list[P
 def batches(
     step: steps.Step, fault: type[faults.Fault], chosen: Sequence[flows.Flow]
 ) -> Iterator[Plan]:
-    """The flows of one environment together, but for those that are tried alone."""
+    """Flows grouped by environment, except those that are tried alone."""
     together: dict[str, list[flows.Flow]] = {}
     for flow in chosen:
         if not flow.alone:
@@ -84,7 +84,7 @@ def _is_wanted(wanted: Sequence[tuple[str, str]], flow: str, fault: str) -> bool
 
 @dataclass
 class Run:
-    """Batches, worked off by a few worlds at a time."""
+    """Runs batches in a few worlds at a time."""
 
     seed: int
     plans: deque[Plan]
@@ -94,7 +94,7 @@ class Run:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def work(self) -> None:
-        """Take batch after batch; a world in which a cell failed is replaced."""
+        """Run batch after batch; replace a world in which a cell failed."""
         world: World | None = None
         try:
             while True:
@@ -146,13 +146,13 @@ class Run:
             world.__exit__()
 
     def leave_all(self) -> None:
-        """End every server that is left: at the end there is none, but after an interruption."""
+        """Stop every remaining server; there is one only after an interruption."""
         for world in tuple(self.worlds):
             self._leave(world)
 
 
 def disk_of(world: World) -> str:
-    """Where PostgreSQL's data lie, in words."""
+    """The kind of disk that PostgreSQL's data are on, in words."""
     if world.has_own_disk:
         return "on a small tmpfs of their own"
     return (
@@ -200,7 +200,7 @@ def coverage(environment: dict[str, str]) -> list[Cell]:
 
 
 def listing_environment() -> dict[str, str]:
-    """Settings that load and reach nothing."""
+    """Settings that load without a database."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "DEBUG": "on",
@@ -211,7 +211,7 @@ def listing_environment() -> dict[str, str]:
 
 
 def run(*, seed: int, plans: Iterable[Plan], worlds: int) -> Run:
-    """Work the plans off."""
+    """Run the plans."""
     work = Run(seed, deque(plans))
     threads = [threading.Thread(target=work.work, daemon=True) for _ in range(worlds)]
     try:
@@ -229,7 +229,7 @@ def run(*, seed: int, plans: Iterable[Plan], worlds: int) -> Run:
 
 
 def _terminated(number: int, frame: object) -> None:
-    """As Ctrl-C: the servers end, and their disks go. A second signal does not stop that."""
+    """Like Ctrl-C: stop the servers and unmount their disks. A second signal does not stop that."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(143)
 

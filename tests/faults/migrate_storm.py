@@ -1,10 +1,10 @@
-"""`make migrate-storm`: a run over many organizations is ended by SIGKILL half-way and gone on
-with, while people sign up; and a migration meets bad data in one of them.
+"""`make migrate-storm`: kills a migration of many organizations half-way, and continues it.
 
     python -m tests.faults.migrate_storm --organizations 1000 --parallel 4
 
-Prints what it saw. Exit code 1 if a migration is missing or there twice, if a lock is left, if a
-sign-up failed, or if a run said something else than that.
+Meanwhile people sign up, and one organization has data that a migration fails on. Prints what it
+saw. Exit code 1 if a migration is missing or there twice, if a lock is left, if a sign-up failed,
+or if a run reported something else.
 """
 
 import argparse
@@ -41,7 +41,7 @@ Row = tuple[Any, ...]
 
 
 class Fleet:
-    """Organizations on a server of their own, and runs of migrate_orgs over them."""
+    """Organizations on their own server, and runs of migrate_orgs over them."""
 
     def __init__(self, server: RealServer, *, parallel: int) -> None:
         self.faults: list[str] = []
@@ -51,7 +51,7 @@ class Fleet:
 
     # --- What is there -----------------------------------------------------------------------
     def ask(self, query: str, *, database: str = "master_org_db") -> list[Row]:
-        """As the superuser."""
+        """Run a query as superuser."""
         parameters = self._server.postgres.superuser_parameters(database)
         with psycopg.connect(**parameters, autocommit=True) as connection:  # type: ignore[arg-type]
             cursor = connection.execute(query.encode())
@@ -62,13 +62,13 @@ class Fleet:
         return [str(row[0]) for row in self.ask(query)]
 
     def expect(self, what: str, *, is_so: bool) -> None:
-        """Print it, and remember where it is not so."""
+        """Print it, and remember it as a fault if it is not so."""
         print(f"{'ok   ' if is_so else 'WRONG'}  {what}", flush=True)
         if not is_so:
             self.faults.append(what)
 
     def times_applied(self, migration: str) -> dict[str, int]:
-        """How often each database says that it has the migration."""
+        """How often each database has recorded the migration."""
         query = f"SELECT count(*) FROM django_migrations WHERE name = '{migration}'"  # noqa: S608
 
         def count(database: str) -> int:
@@ -109,7 +109,7 @@ class Fleet:
 
     @contextmanager
     def sign_ups(self) -> Iterator[None]:
-        """People sign up, at the server with the old code, while the block lasts."""
+        """Sign-ups at the server with the old code, during the block."""
         over = threading.Event()
         answers: list[int] = []
 
@@ -129,7 +129,7 @@ class Fleet:
         self.expect(f"{len(answers)} signed up meanwhile, {failed} in vain", is_so=not failed)
 
     def add(self, **operations: str) -> None:
-        """Give the code of the runs from now on these migrations behind the real ones."""
+        """Add these migrations after the real ones to the code of all later runs."""
         from tests.organizations.migrating import added
 
         package = f"added_{len(operations)}"
@@ -143,7 +143,7 @@ class Fleet:
         }
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """migrate_orgs with the code of `add`."""
+        """Start migrate_orgs with the code of `add`."""
         return subprocess.Popen(
             [sys.executable, "manage.py", "migrate_orgs", *arguments],
             cwd=PROJECT,
@@ -155,13 +155,13 @@ class Fleet:
         )
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of one that nobody disturbs."""
+        """Run it to its end: exit code, stdout and stderr."""
         process = self.start("--parallel", str(self.parallel), *arguments)
         out, err = process.communicate(timeout=RUN_SECONDS)
         return process.returncode, out, err
 
     def counts(self, *arguments: str) -> dict[str, int]:
-        """What such a run has counted; one that fails is a fault."""
+        """The counts of such a run; if it fails, that is a fault."""
         began = time.monotonic()
         code, out, err = self.run("--json", *arguments)
         if code:
@@ -195,7 +195,7 @@ def killed_half_way(fleet: Fleet) -> None:
             is_so=max(times.values()) == 1 and sum(times.values()) < len(times),
         )
         said = fleet.counts()
-    # Those that signed up at the old code's server behind the run's back.
+    # Those that signed up at the old code's server during the run.
     fleet.counts()
     times = fleet.times_applied("0004_note")
     fleet.expect(
@@ -204,7 +204,7 @@ def killed_half_way(fleet: Fleet) -> None:
     )
     fleet.expect("each of them has the column", is_so=not fleet.without_column("note"))
     fleet.expect(
-        f"the run behind the kill migrated {said.get('migrated')}, not all of them again",
+        f"the run after the kill migrated {said.get('migrated')}, not all of them again",
         is_so=0 < said.get("migrated", 0) <= len(times) - done,
     )
     fleet.expect(f"nothing is locked: {fleet.held()}", is_so=not fleet.held())
@@ -240,7 +240,7 @@ PARTS: tuple[Callable[[Fleet], None], ...] = (killed_half_way, bad_data)
 
 
 def run(*, organizations: int, parallel: int) -> list[str]:
-    """What was wrong. Raises ServerFailed where the server does not start."""
+    """Run the storm; its faults. Raises ServerFailed if the server does not start."""
     # The runs read more than the tests of the server, beside its own connections.
     settings = {**POSTGRES_SETTINGS, "max_connections": "200"}
     with RealServer(postgres_settings=settings) as server:

@@ -1,4 +1,4 @@
-"""What makes, changes and ends organizations."""
+"""Flows that create, change, suspend and delete organizations."""
 
 import secrets
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def _name() -> str:
 
 
 def _exists(world: World, row: tuple[Any, ...]) -> tuple[bool, bool]:
-    """Whether the row's database and role are there."""
+    """Whether the row's database and role exist."""
     (found,) = world.rows(
         "SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = %s), "
         "EXISTS (SELECT 1 FROM pg_roles WHERE rolname = %s)",
@@ -83,7 +83,7 @@ def create_org(world: World) -> Attempt:
 
 
 def with_spares(prepare: Callable[[World], Attempt]) -> Callable[[World], Attempt]:
-    """The same where spare databases are ready to be taken."""
+    """The same with spare databases ready."""
 
     def prepared(world: World) -> Attempt:
         attempt = prepare(world)
@@ -125,7 +125,7 @@ def refill_spares(world: World) -> Attempt:
 
 # --- Ending -------------------------------------------------------------------------------------
 def _existing(world: World) -> tuple[str, tuple[Any, ...]]:
-    """The name and row of a new organization."""
+    """Make an organization; its name and row."""
     name = _name()
     answer = world.ask("POST", "/org/create", _body(name))
     if not answer.done:
@@ -146,6 +146,7 @@ def _ended(world: World, row: tuple[Any, ...], *, before: str) -> str:
 
 def delete_org(world: World) -> Attempt:
     name, row = _existing(world)
+    world.token("admin@made.example", organization=name)  # Leaves a session to end.
     return Attempt(
         lambda: command(world, "delete_org", name, "--yes"),
         lambda: _ended(world, row, before="active"),
@@ -284,7 +285,7 @@ def migrate_orgs(world: World) -> Attempt:
     row = world.standing_organization("Migrated")
     query = "SELECT app, name FROM django_migrations ORDER BY app, name"
     wanted = world.tenant_rows(query)
-    back = command(world, "org_command", "Migrated", "migrate", "accounts", "0001")
+    back = command(world, "migrate_orgs", "--yes", "Migrated", "accounts", "0001")
     if not back.done:
         raise RuntimeError(f"Cannot go back: {back.words}")
     return Attempt(

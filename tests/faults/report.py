@@ -1,4 +1,4 @@
-"""The matrix as JUnit XML, and tests/faults/RESULTS.md made of that XML.
+"""Writes the matrix as JUnit XML, and tests/faults/RESULTS.md from that XML.
 
 python -m tests.faults.report test-results/faults.xml tests/faults/RESULTS.md
 """

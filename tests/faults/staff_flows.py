@@ -1,4 +1,4 @@
-"""What the platform's staff write about themselves, in the admin."""
+"""Flows of staff users in Django admin."""
 
 import secrets
 from typing import Any
@@ -11,7 +11,7 @@ _STAFF = "/admin/organizations/staff/"
 
 
 def _somebody(world: World) -> tuple[int, str]:
-    """Id and name of a new superuser among the staff; the password is PASSWORD."""
+    """Make a staff superuser with password PASSWORD; its id and name."""
     name = f"staff-{secrets.token_hex(5)}"
     ((made,),) = world.rows(
         "INSERT INTO staff (username, password, email, first_name, last_name, is_staff, "

@@ -1,9 +1,9 @@
-"""Where in a flow a fault strikes, and how the flow is held there from outside.
+"""The steps of a flow at which a fault strikes, and the locks that hold it there.
 
 No product code knows of this. A superuser's session takes a lock that the flow's next statement
 needs; pg_stat_activity shows when the flow waits for it. A lock on a table of the master lets one
-write of each flow pass at a time: the next holder queues behind the flow before the present one
-lets go, and PostgreSQL hands locks over in the order of the queue.
+write of each flow pass at a time: the next holder joins the queue after the flow,
+before the present one lets go, and PostgreSQL hands locks over in the order of the queue.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ Hold = Callable[[Holder], None]
 
 @dataclass(frozen=True)
 class Step:
-    """A place in a flow. first: what is taken before the flows begin; then: how they come there."""
+    """A place in a flow. first: the lock taken before flows begin; then: how they get there."""
 
     name: str
     how: str
@@ -44,7 +44,7 @@ class Step:
 
 
 def _databases(holder: Holder) -> list[str]:
-    """Those of the organizations that the attempts work on."""
+    """Databases of the organizations that the attempts work on."""
     standing = holder.world.tenant_database
     return sorted({attempt.database or standing for attempt in holder.attempts.values()})
 
@@ -62,7 +62,7 @@ def _reads(holder: Holder) -> None:
 
 
 def _writes(holder: Holder) -> None:
-    """Both sides at once: whichever the flow writes to first."""
+    """Lock both sides, whichever the flow writes to first."""
     held: list[Lock] = []
     for database in _databases(holder):
         held.append(Lock(holder.world, database, _TENANT_WRITES))
@@ -73,7 +73,7 @@ def _writes(holder: Holder) -> None:
 
 
 def _advance(column: str, value: str) -> Callable[[Holder], None]:
-    """Let one write to `organizations` after the other pass, until all rows are so far."""
+    """Let writes to `organizations` pass one by one, until all rows have come so far."""
 
     def then(holder: Holder) -> None:
         names = [attempt.makes for attempt in holder.attempts.values()]
@@ -104,16 +104,18 @@ def _has_tables(holder: Holder, database: str) -> bool:
         return connection.execute("SELECT to_regclass('users') IS NOT NULL").fetchone() == (True,)
 
 
-def _advance_ids(value: str) -> Callable[[Holder], None]:
-    """The same for organizations that are ended: until the rows' status is so."""
+def _advance_ids(value: str, *, fenced: bool) -> Callable[[Holder], None]:
+    """The same for organizations that are ended: until the rows' status is so, and their sessions
+    have been ended or not yet."""
 
     def then(holder: Holder) -> None:
-        query = "SELECT count(*) FROM organizations WHERE database_name = ANY(%s) AND status = %s"
+        query = (
+            "SELECT count(*) FROM organizations WHERE database_name = ANY(%s) "
+            "AND status = ANY(%s) AND (pending_fence = '') = %s"
+        )
         names = [attempt.database for attempt in holder.attempts.values()]
         for _ in range(10):
-            if holder.world.rows(query.replace("= %s", "= ANY(%s)"), (names, value.split())) == [
-                (len(names),)
-            ]:
+            if holder.world.rows(query, (names, value.split(), fenced)) == [(len(names),)]:
                 return
             holder.take(ORGANIZATIONS)
             holder.wait_until_held()
@@ -250,21 +252,23 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "tombstone",
-        "a write to `organizations` after the other is let pass, until the row says that it ends",
+        "a write to `organizations` after the other is let pass, until the row says that it ends, "
+        "and that its sessions have ended",
         _organizations,
-        _advance_ids("deleting failed"),
+        _advance_ids("deleting failed", fenced=True),
     ),
     Step(
         "fence",
-        "a lock on pg_auth_members stops what ends the sessions; the row says `suspended`",
+        "a lock on pg_auth_members stops what ends the sessions; the row says `suspended` or "
+        "`deleting`",
         lambda holder: holder.take(_MEMBERS),
     ),
     Step(
         "fence-ended",
-        "a write to `organizations` after the other is let pass, until the row says `suspended`; "
-        "what waits is the write that the sessions have ended",
+        "a write to `organizations` after the other is let pass, until the row says `suspended` or "
+        "`deleting`; what waits is the write that the sessions have ended",
         _organizations,
-        _advance_ids("suspended"),
+        _advance_ids("suspended deleting", fenced=False),
     ),
     Step(
         "commit",

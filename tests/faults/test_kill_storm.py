@@ -1,4 +1,4 @@
-"""The kill storm (make kill-storm) counts what it is there to find."""
+"""Tests of `make kill-storm`: it detects the faults that it counts."""
 
 import secrets
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""Each fault once for each flow, at one step (`make faults-small`). `make faults` tries all steps.
+"""`make faults-small`: each fault once for each flow, at one step. `make faults` tries all steps.
 
-The plain way to sign up and the spare's take turns.
+The plain sign-up and the one with a spare take turns.
 """
 
 import os
@@ -25,7 +25,7 @@ COMMON = ("write", "commit", "begin", "after")
 
 
 def flows_for(fault: type[faults.Fault]) -> list[flows.Flow]:
-    """All flows; of the ways to sign up the template's, and in turns the plain one and the spare's.
+    """All flows; of the sign-up paths by template, and in turns the plain one or the spare's.
 
     Each way wants a server that is configured for it.
     """
@@ -34,7 +34,7 @@ def flows_for(fault: type[faults.Fault]) -> list[flows.Flow]:
 
 
 def plans_for(fault: type[faults.Fault]) -> list[Plan]:
-    """The fault's flows, at a common step that the seed chooses, or at the first that they have."""
+    """The fault's flows at a common step chosen by the seed, or at their first step."""
     possible = [name for name in COMMON if name not in fault.not_at]
     chosen = possible[(SEED + faults.ALL.index(fault)) % len(possible)]
     at: dict[str, list[flows.Flow]] = {}
@@ -53,7 +53,7 @@ def plans_for(fault: type[faults.Fault]) -> list[Plan]:
 
 @pytest.fixture(scope="module")
 def worlds() -> Iterator[list[World]]:
-    """The world in use; none where the last cell broke it."""
+    """The current world; none if the last cell broke it."""
     kept: list[World] = []
     yield kept
     for world in kept:

@@ -1,4 +1,4 @@
-"""What an organization's people write."""
+"""Flows of an organization's own users."""
 
 import secrets
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def _email() -> str:
 
 
 def _somebody(world: World) -> tuple[int, str]:
-    """Id and address of a new user, who is an admin; the password is PASSWORD."""
+    """Make a user who is an admin, with password PASSWORD; its id and address."""
     email = _email()
     ((made,),) = world.tenant_rows(
         "INSERT INTO users (email, email_key, hashed_password, is_admin) "

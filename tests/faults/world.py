@@ -1,4 +1,4 @@
-"""Where the matrix plays: a RealServer on a small disk of its own, seen with the superuser's eyes.
+"""The server of the fault matrix: a RealServer on a small disk, watched by a superuser.
 
     with World() as world:
         world.ask("POST", "/org/create", {...})
@@ -117,13 +117,13 @@ class World(Client, RealServer):
 
     # --- As the superuser sees it -----------------------------------------------------------------
     def connect(self, database: str = "postgres") -> Superuser:
-        """A session of the superuser's that no fault of ours holds up."""
+        """A superuser session that our faults do not block."""
         parameters: dict[str, Any] = self.postgres.superuser_parameters(database)
         options = "-c lock_timeout=0 -c statement_timeout=0 -c synchronous_commit=local"
         return psycopg.connect(**parameters, autocommit=True, connect_timeout=10, options=options)
 
     def rows(self, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """What a query on the master database answers. The session is kept, and made anew."""
+        """Rows of a query on the master. The session is kept, and opened again if it is lost."""
         for _ in range(2):
             with self._superuser_lock:
                 if self._superuser is None or self._superuser.closed:
@@ -166,7 +166,7 @@ class World(Client, RealServer):
 
     # --- Who and what is there -------------------------------------------------------------------
     def token(self, email: str, *, organization: str = "") -> Any:
-        """A login's answer."""
+        """Log in; the answer."""
         body = {"organization": organization or self.tenant, "email": email, "password": PASSWORD}
         answer = self.ask("POST", "/api/v1/auth/token/", body)
         if not answer.done:
@@ -189,7 +189,7 @@ class World(Client, RealServer):
         self.admin_token = self.token("admin@tenant.example")["access"]
 
     def standing_organization(self, name: str) -> tuple[int, str, str]:
-        """Id, status and database of the organization of this name; made where there is none."""
+        """Id, status and database of the organization with this name; made if there is none."""
         query = "SELECT id, status, database_name FROM organizations WHERE name = %s"
         if not self.rows(query, (name,)):
             body = {"organization_name": name, "email": "admin@tenant.example"}

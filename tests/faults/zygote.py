@@ -1,7 +1,7 @@
 """Loads Django once, and forks a process for each command that it reads from standard input.
 
-What the process does is manage.py's own main(). It has no connection and no thread yet when it is
-forked. One line of JSON for each order, and for what became of it.
+The process runs manage.py's own main(). When it is forked it has no connection and no thread yet.
+Commands and their results are lines of JSON.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What every rule of the machine needs: the world, questions to it, and what must always hold."""
+"""Fuzz machine: the base of all rules, with the world, requests to it, and the invariants."""
 
 import time
 import traceback
@@ -43,7 +43,7 @@ pick = st.integers(0, 11)
 
 @dataclass(repr=False)  # It holds tokens.
 class World:
-    """What outlives one run of the machine."""
+    """What stays between runs of the machine."""
 
     sides: list[Side]
     superuser: Superuser
@@ -80,7 +80,7 @@ class World:
         return [self.contents(number) for number in range(len(self.sides))], self.tokens
 
     def contents(self, number: int) -> Rows:
-        """An organization's rows, read past the code under test."""
+        """An organization's rows, read without the code under test."""
         found = self.outside[number].execute("SELECT id, email FROM users").fetchall()
         return {int(str(row[0])): str(row[1]) for row in found}
 
@@ -124,14 +124,14 @@ def act(**strategies: Any) -> Callable[[Callable[..., None]], Any]:
 
 
 def forget_what_nobody_uses() -> None:
-    """Make the registry hold what is pinned, whatever was before."""
+    """Remove every unpinned alias from the registry."""
     for alias in registry.registered():
         if not registry._pins[alias]:
             registry.forget(alias)
 
 
 class Base(RuleBasedStateMachine):
-    """Four organizations with rows under equal keys, and units that have none active."""
+    """Four organizations with rows under equal keys, and units with none active."""
 
     world: ClassVar[World]
 
@@ -164,7 +164,7 @@ class Base(RuleBasedStateMachine):
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Note what failed, and behind which steps; hypothesis tells it where it can repeat it."""
+        """Note what failed, and after which steps; hypothesis reports it if it can repeat it."""
         try:
             yield
         except Exception:
@@ -188,7 +188,7 @@ class Base(RuleBasedStateMachine):
         return self.sides[organization].tenant.alias
 
     def enters(self, organization: int | None, work: Callable[[], T]) -> T | None:
-        """The result of `work`, which pins the organization; None where it rightly cannot."""
+        """The result of `work`, which pins the organization; None if it must fail."""
         full = self.is_full_for(organization)
         try:
             result = work()
@@ -257,7 +257,7 @@ class Base(RuleBasedStateMachine):
         unit.query(close)
 
     def same(self, found: Rows | None, organization: int | None) -> None:
-        """What was read is the organization's, whole and nothing else."""
+        """Check that what was read is exactly the organization's rows."""
         if found is not None:
             assert organization is not None
             assert found == self.model.rows[organization], f"these are not {organization}'s rows"

@@ -1,4 +1,4 @@
-"""Rules about blocks: who enters, who leaves, in which order, and what is cut under them."""
+"""Fuzz rules for tenant blocks: entering, leaving, their order, and connections cut inside."""
 
 import gc
 import weakref
@@ -22,7 +22,7 @@ from .units import Task, Unit
 
 @dataclass(eq=False)
 class Block:
-    """A block that was entered, and is left by hand."""
+    """An entered block that a rule leaves."""
 
     override: tenancy.override
     entry: Entry
@@ -61,7 +61,7 @@ class Blocks(Base):
 
     @act(number=pick, organization=organizations)
     def enter_deeper(self, number: int, organization: int | None) -> None:
-        """Where one is already, for as long as there is room."""
+        """Enter another block inside, while there is room."""
         busy = [unit for unit in self.units if self.model.active(unit.name) is not None]
         if busy:
             self._enter(busy[number % len(busy)], organization)
@@ -83,7 +83,7 @@ class Blocks(Base):
 
     @act(failed=st.booleans())
     def leave_the_last(self, failed: bool) -> None:
-        """In the usual order."""
+        """Leave the newest block."""
         if self.blocks:
             self._leave(-1, failed)
 
@@ -273,7 +273,7 @@ class Blocks(Base):
         self.cursors_may_break(organization)
 
     def cursors_may_break(self, organization: int) -> None:
-        """The streams' own."""
+        """Hook: the organization's open streams may fail once."""
 
     def let_go(self) -> None:
         super().let_go()
@@ -285,7 +285,7 @@ class Blocks(Base):
 
 
 def drop(box: list[Any]) -> None:
-    """Let go of what is in the box, and see to it that it is collected here."""
+    """Drop what is in the box, and collect it here."""
     last = weakref.ref(box.pop())
     if last() is not None:
         gc.collect()

@@ -1,4 +1,4 @@
-"""The organizations and the threads of the random tests."""
+"""Fixtures of the fuzz tests: organizations and threads."""
 
 import secrets
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Rules about rows: reading, writing, streaming, caching, and everything that tries to cross."""
+"""Fuzz rules for rows: reading, writing, streaming, caching, and attempts to cross."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ keys = st.integers(10, 13)
 
 
 def done_by(how: Callable[..., Any], *arguments: Any) -> bool:
-    """That it was done, whatever it returned."""
+    """Call it; True, whatever it returns."""
     how(*arguments)
     return True
 
@@ -48,7 +48,7 @@ class Stream:
 
 @dataclass(eq=False)
 class Kept:
-    """An instance, and whose it is."""
+    """An instance and its organization."""
 
     user: User
     organization: int
@@ -141,7 +141,7 @@ class Walls(Blocks):
 
     @act(number=pick)
     def keep_a_queryset(self, number: int) -> None:
-        """Nothing has been asked yet: it is read where it is read."""
+        """It is lazy: read later, in whatever organization is active then."""
         people = self.unit(number).direct(lambda: User.objects.values_list("pk", "email"))
         self.querysets = [*self.querysets[-2:], people]
 
@@ -296,7 +296,7 @@ class Walls(Blocks):
     # --- Cache ----------------------------------------------------------------------------------
     @act(number=pick)
     def use_the_cache(self, number: int) -> None:
-        """One writes, and everybody looks under the same key."""
+        """One unit writes, and all read the same key."""
         writer = self.unit(number)
         self.written += 1
         writer.query(lambda: cache.set("user:1", self.written))

@@ -1,4 +1,4 @@
-"""What must be true: whose rows there are, and who is active where. It asks nobody."""
+"""Fuzz model: the expected rows and active organizations, kept without asking the database."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Entry:
 
 @dataclass
 class Model:
-    """Organizations are numbers here, and the units that run code are names."""
+    """Organizations are numbers here, units are names."""
 
     rows: list[Rows] = field(default_factory=list)
     stacks: dict[str, list[Entry]] = field(default_factory=dict)

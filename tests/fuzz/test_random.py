@@ -1,4 +1,4 @@
-"""Whatever happens in whichever order, each organization sees its own rows and nobody else's.
+"""Random sequences of operations: each organization sees its own rows and nobody else's.
 
 FUZZ_SEED chooses the order, FUZZ_SECONDS how long it goes on (`make fuzz`), FUZZ_SHRINK=on looks
 for the shortest order that fails.
@@ -30,7 +30,7 @@ PHASES = {Phase.explicit, Phase.generate} | (
 
 
 def run(seed: int) -> None:
-    """Some runs of the machine, in an order that the seed decides."""
+    """Some runs of the machine, in the seed's order."""
     run_state_machine_as_test(
         hypothesis.seed(seed)(Walls),
         settings=settings(

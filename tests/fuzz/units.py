@@ -1,4 +1,4 @@
-"""What runs code: this thread, threads that stay alive, and async tasks of one event loop.
+"""Fuzz units: this thread, long-lived threads, and async tasks of one event loop, which run code.
 
 Each does one thing at a time, when it is told to, so that a sequence of steps can be repeated.
 """
@@ -58,7 +58,7 @@ class Thread(Unit):
         connections.close_all()
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
-        """A start that is not waited for."""
+        """Start it without waiting."""
         future: Future[T] = Future()
         self._commands.put((work, future))
         return future
@@ -142,7 +142,7 @@ class Task(Unit):
             future.set_exception(error)
 
     def submit(self, work: Callable[[], Any]) -> "Future[Any]":
-        """A start that is not waited for; where `work` returns a coroutine, the task awaits it."""
+        """Start it without waiting; if `work` returns a coroutine, the task awaits it."""
         future: Future[Any] = Future()
         self._loop.loop.call_soon_threadsafe(self._commands.put_nowait, (work, future))
         return future

@@ -1,4 +1,4 @@
-"""The code that runs in the units: ordinary tenant code, and some that should not be written."""
+"""Code that the fuzz units run: ordinary tenant code, and some that nobody should write."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def rows_now() -> Rows:
-    """Everybody in the active organization."""
+    """All users of the active organization."""
     return dict(User.objects.values_list("pk", "email"))
 
 
@@ -123,7 +123,7 @@ USES: list[Callable[[User], Any]] = [
 
 
 def by_alias(alias: str) -> Rows:
-    """What no tenant code should do: name the database."""
+    """Names the database, which no tenant code should do."""
     return dict(User.objects.using(alias).values_list("pk", "email"))
 
 
@@ -148,13 +148,13 @@ def break_off(tenant: Tenant | None, pk: int) -> None:
 
 
 def steps() -> Iterator[str]:
-    """A look at the rows at each step."""
+    """Yields the rows at each step."""
     while True:
         yield json.dumps({"email": None, "rows": rows_now()})
 
 
 def cursor_steps() -> Iterator[str]:
-    """The same beside a server-side cursor that stays open."""
+    """The same with a server-side cursor that stays open."""
     for user in User.objects.order_by("pk").iterator(chunk_size=1):
         yield json.dumps({"email": user.email, "rows": rows_now()})
 

@@ -1,4 +1,4 @@
-"""gunicorn with the product, once for the whole run: as in production, and with short limits."""
+"""Fixture: the product on gunicorn, as in production but with short limits, for the whole run."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes up from the server's own schema, as different people."""
+"""Random requests that schemathesis makes from the server's own schema, as different users."""
 
 import secrets
 import time
@@ -73,7 +73,7 @@ SIGN_UPS = ("POST /org/create", "POST /api/v1/organizations/")
 
 @dataclass
 class Visitor:
-    """Somebody who sends requests, and is let in again when a request has ended their login.
+    """A user who sends requests, and logs in again if a request ended the login.
 
     role: `stranger`, `member` or `admin` of the company, or `staff`.
     """
@@ -115,7 +115,7 @@ class Visitor:
             self.cookies = {"sessionid": session, "csrftoken": forgery}
 
     def send(self, case: Case) -> schemathesis.Response:
-        """The answer; to a login that is no more, the answer after another one."""
+        """Send it; if the login has ended, log in and send it again."""
         response = self._call(case)
         if response.status_code == 401 and self.role in ("member", "admin"):
             self.come_in()
@@ -135,7 +135,7 @@ class Visitor:
             )
 
     def steer(self, case: Case, choice: int) -> None:
-        """Put what exists where something is named: made-up names seldom come through."""
+        """Use existing names and ids: random ones are nearly always refused."""
         with tenancy.override(self.company.tenant):
             keys = list(User.objects.values_list("pk", flat=True))
         known = {
@@ -157,7 +157,7 @@ class Visitor:
 
 @dataclass
 class Trial:
-    """One operation as one visitor, with made-up requests that fit the schema and that do not."""
+    """One operation as one visitor, with random requests that fit the schema or do not."""
 
     visitor: Visitor
     seed: int
@@ -234,7 +234,7 @@ def operations(server: WebServer) -> list[Any]:
 def try_everything(
     visitor: Visitor, *, seed: int, examples: int, until: float = 0
 ) -> tuple[list[str], int]:
-    """What was found wrong, and the last seed; again and again until the time `until`."""
+    """Try everything again and again until `until`; the faults and the last seed."""
     while True:
         trial = Trial(visitor, seed, examples)
         for operation in operations(visitor.server):

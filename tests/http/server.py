@@ -1,4 +1,4 @@
-"""The product as it is served: gunicorn in a process of its own, asked over HTTP."""
+"""Starts the product on gunicorn in a process of its own, and sends requests to it."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ _PASSWORD_FIELDS = ("password", "new_password", "current_password")
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back over a bare socket."""
+    """An answer read from a bare socket."""
 
     status: int
     headers: Mapping[str, str]
@@ -41,7 +41,7 @@ class Answer:
 
 @dataclass(repr=False)
 class WebServer:
-    """A running gunicorn, and the secrets that were sent to it and came from it."""
+    """A running gunicorn, and the secrets sent to it or received from it."""
 
     port: int
     log: Path
@@ -85,7 +85,7 @@ class WebServer:
         return self.post("/admin/login", body, params={"organization_name": name})
 
     def raw(self, request: bytes) -> Answer:
-        """What a request answers that no client library would send."""
+        """Send raw bytes that no client library would send; the answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             # The server may answer, and close, before it has read all of a body it refuses.
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -104,7 +104,7 @@ class WebServer:
                 self.secrets.add(secret[:200])
 
     def text(self) -> str:
-        """Everything that the server has written so far."""
+        """Everything that the server has logged so far."""
         return self.log.read_text(errors="replace")
 
 
@@ -182,7 +182,7 @@ def _wait(server: WebServer) -> None:
 
 
 def assert_no_traceback(server: WebServer) -> None:
-    """Nothing that the server was asked has met a bug in it."""
+    """The server's log has no traceback."""
     written = server.text()
     found = written.find("Traceback")
     assert found < 0, written[max(0, found - 300) : found + 3_000]

@@ -1,4 +1,4 @@
-"""Unreachable databases: a 503 for those who need them and nobody else, and a readable log."""
+"""Unreachable databases: 503 only for those who need them, and a readable log."""
 
 import logging
 import re
@@ -134,7 +134,7 @@ def test_a_logout_that_cannot_end_the_login_does_not_say_that_it_did(
     assert hurried.get("/api/v1/me/", cookies=cookies).status_code == 200
 
 
-def test_the_applications_role_at_its_connection_limit_is_a_503_and_leaves_nothing(
+def test_the_application_at_its_connection_limit_is_a_503(
     hurried: WebServer, superuser: Superuser, alpha: Company
 ) -> None:
     headers = bearer(hurried, alpha)
@@ -180,7 +180,7 @@ STAFF = {"Cookie": "sessionid=abcdefghijklmnop"}
 MEMBERS = ("member", "write", "page")
 
 
-def test_an_outage_is_a_line_for_each_failed_request_and_few_tracebacks(
+def test_an_outage_logs_a_line_for_each_failure_and_few_tracebacks(
     hurried: WebServer, superuser: Superuser, alpha: Company
 ) -> None:
     member = bearer(hurried, alpha)
@@ -188,7 +188,7 @@ def test_an_outage_is_a_line_for_each_failed_request_and_few_tracebacks(
         "member": ("GET", "/api/v1/users/", None, member),
         "write": ("PATCH", "/api/v1/me/", LOGIN, member),
         "page": ("GET", "/api/v1/users/", None, {**member, "Accept": BROWSER}),
-        "look-up": ("POST", "/org/get", {"organization_name": alpha.name}, {}),
+        "lookup": ("POST", "/org/get", {"organization_name": alpha.name}, {}),
         "login": ("POST", f"/admin/login?organization_name={alpha.name}", LOGIN, {}),
         "sign-up": ("POST", "/org/create", {**LOGIN, "organization_name": "New"}, {}),
         "staff": ("GET", "/admin/", None, STAFF),

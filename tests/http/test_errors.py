@@ -1,6 +1,6 @@
-"""Invalid bodies and credentials at every endpoint: refused in the one shape, and never a 500.
+"""Invalid bodies and credentials at every endpoint: refused in one error format, and never a 500.
 
-In this process; tests/http/test_hostile_paths.py has what the wire adds.
+In this process; tests/http/test_hostile_paths.py has what needs a real connection.
 """
 
 import json
@@ -45,7 +45,7 @@ RESET = {"token": "a.b.c", "new_password": PASSWORD}
 MY_PASSWORD = {"current_password": PASSWORD, "new_password": "another good passphrase"}
 ENDPOINTS = {
     "sign-up": Endpoint("POST", "/org/create", SIGN_UP),
-    "look-up": Endpoint("POST", "/org/get", {"organization_name": "Acme Corp"}),
+    "lookup": Endpoint("POST", "/org/get", {"organization_name": "Acme Corp"}),
     "admin login": Endpoint("POST", "/admin/login?organization_name=X", LOGIN, others=("GET",)),
     "login": Endpoint("POST", f"{AUTH}/token/", {**LOGIN, "organization": "Acme Corp"}),
     "refresh": Endpoint("POST", f"{AUTH}/token/refresh/", {"refresh": "a.b.c"}),
@@ -173,7 +173,7 @@ def test_no_charset_but_utf_8_is_read() -> None:
             assert assert_one_shape(answer, 415)["code"] == "unsupported_media_type", charset
     data = b'{"organization_name": "nobody"}'
     for parameters in ("charset=utf-8", "charset=UTF-8", "charset=us-ascii", ";;;="):
-        answer = ENDPOINTS["look-up"].send(Client(), data, f"{JSON}; {parameters}")
+        answer = ENDPOINTS["lookup"].send(Client(), data, f"{JSON}; {parameters}")
         assert answer.status_code == 404, parameters
 
 

@@ -74,7 +74,7 @@ def run(*command: str) -> str:
 
 
 def payload(token: str) -> dict[str, Any]:
-    """What a JWT says, unchecked."""
+    """A JWT's claims, unverified."""
     middle = token.split(".")[1]
     decoded: dict[str, Any] = json.loads(
         base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4))
@@ -156,7 +156,7 @@ def test_a_refusal_has_its_status_and_code(server: WebServer, staffed: Organizat
         return server.log_in(name, **who)
 
     refusals = {
-        "unknown look-up": (server.post("/org/get", {"organization_name": "Nobody"}), 404),
+        "unknown lookup": (server.post("/org/get", {"organization_name": "Nobody"}), 404),
         "taken name": (server.sign_up(staffed.name.upper()), 409),
         "unknown address": (log_in(email="nobody@test.com"), 401),
         "wrong password": (log_in(password="not this one"), 401),
@@ -166,7 +166,7 @@ def test_a_refusal_has_its_status_and_code(server: WebServer, staffed: Organizat
     }
     errors = {kind: assert_one_shape(answer, status) for kind, (answer, status) in refusals.items()}
     assert {kind: error["code"] for kind, error in errors.items()} == {
-        "unknown look-up": "organization_not_found",
+        "unknown lookup": "organization_not_found",
         "taken name": "organization_exists",
         "unknown address": "invalid_credentials",
         "wrong password": "invalid_credentials",
@@ -174,7 +174,7 @@ def test_a_refusal_has_its_status_and_code(server: WebServer, staffed: Organizat
         "no admin": "admin_required",
         "unknown organization": "organization_not_found",
     }
-    assert "Nobody" in errors["unknown look-up"]["detail"]
+    assert "Nobody" in errors["unknown lookup"]["detail"]
     assert errors["unknown address"] == errors["wrong password"] == errors["deactivated"]
     body = {"email": "a@test.com", "password": PASSWORD}
     error = assert_one_shape(server.post("/admin/login", body), 400)

@@ -1,6 +1,6 @@
-"""No request that the schema allows, or forbids, makes a 5xx or an answer that it does not name.
+"""Random requests: none gets a 5xx or an answer that the schema does not name.
 
-FUZZ_SEED chooses the requests; FUZZ_SECONDS is for how long they are made (`make fuzz`).
+FUZZ_SEED chooses the requests; FUZZ_SECONDS is how long to go on (`make fuzz`).
 """
 
 import os

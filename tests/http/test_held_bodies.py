@@ -1,4 +1,4 @@
-"""A request with a delayed body is judged by the rights that hold when the body has arrived."""
+"""A request with a delayed body is judged by the rights at the time its body arrives."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""Names that took a victim's database from it in the first edition."""
+"""Hostile organization names: in the first edition they took a victim's database."""
 
 import psycopg
 

@@ -1,4 +1,4 @@
-"""A hostile organization on a server of four threads: the others notice nothing."""
+"""A hostile organization on a server with four threads: the others notice nothing."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ def token(server: WebServer, company: Company) -> dict[str, str]:
     return {"Authorization": f"Bearer {answer['access_token']}"}
 
 
-def test_a_trap_in_place_of_the_users_table_is_a_503_for_its_organization_alone(
+def test_a_trap_for_a_users_table_is_a_503_for_its_organization_only(
     hurried: WebServer, alpha: Company, beta: Company
 ) -> None:
     theirs, ours = token(hurried, alpha), token(hurried, beta)

@@ -1,4 +1,4 @@
-"""Hostile requests over the wire: paths, queries, hosts, framing, and what is no HTTP."""
+"""Hostile requests over the wire: paths, queries, hosts, framing, and bytes that are not HTTP."""
 
 from django.test import Client
 
@@ -102,7 +102,7 @@ def test_a_host_that_is_not_served_is_a_400(server: WebServer) -> None:
     assert server.raw(b"GET /health HTTP/1.1\r\nHost: 10.0.0.7:8000\r\n\r\n").status == 200
 
 
-def test_what_gunicorn_refuses_is_answered_in_the_one_shape_with_all_headers(
+def test_gunicorns_refusals_have_our_error_format_and_headers(
     server: WebServer,
 ) -> None:
     for request, (status, code) in MALFORMED.items():

@@ -1,4 +1,4 @@
-"""Many sign-ups for one name at the same moment."""
+"""Many sign-ups for the same name at once."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ def password(number: int) -> str:
     return f"the passphrase of number {number}"
 
 
-def test_of_twenty_sign_ups_at_once_for_spellings_of_one_name_one_succeeds(
+def test_one_of_twenty_sign_ups_for_spellings_of_a_name_succeeds(
     server: WebServer, superuser: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     assert len(set(SPELLINGS)) == 20

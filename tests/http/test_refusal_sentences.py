@@ -1,4 +1,4 @@
-"""The sentences of refusals: all invalid fields at once, and what to send instead."""
+"""Error messages of refusals: all invalid fields at once, and what to send instead."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""/openapi.json: a valid schema with examples and errors of every operation."""
+"""Tests of /openapi.json: a valid schema with examples and errors for every operation."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ def test_the_contract_and_the_first_version_are_listed(schema: dict[str, Any]) -
     assert listed >= FIRST_EDITION | VERSION_1, (FIRST_EDITION | VERSION_1) - listed
 
 
-def test_every_operation_has_an_id_of_its_own_a_summary_and_an_example_of_each_body(
+def test_every_operation_has_its_own_id_a_summary_and_examples(
     schema: dict[str, Any],
 ) -> None:
     ids, lacking = Counter[str](), []
@@ -113,7 +113,7 @@ def test_every_operation_has_an_id_of_its_own_a_summary_and_an_example_of_each_b
     assert set(ids.values()) == {1}, ids
 
 
-def test_every_body_is_json_alone_and_forms_are_accepted_all_the_same(
+def test_the_schema_names_only_json_but_forms_are_accepted_too(
     schema: dict[str, Any], alpha: Company
 ) -> None:
     """Three types of each body make a generated client that cannot be imported."""

@@ -1,4 +1,4 @@
-"""Slow clients at a server of one thread: the others are served."""
+"""Slow clients of a server with one thread: the others are served."""
 
 import http.client
 import socket
@@ -38,7 +38,7 @@ def connect(server: WebServer, stack: ExitStack) -> socket.socket:
 
 
 def drip(connection: socket.socket, byte: bytes) -> None:
-    """Send one byte again and again, until the server has had enough."""
+    """Send byte after byte, until the server closes the connection."""
     with suppress(BrokenPipeError, ConnectionResetError):
         while True:
             connection.sendall(byte)

@@ -21,7 +21,7 @@ Superuser = psycopg.Connection[tuple[object, ...]]
 
 @contextmanager
 def locked(database: str, table: str) -> Iterator[None]:
-    """Somebody else holds the table inside the block."""
+    """Another session locks the table during the block."""
     parameters: dict[str, Any] = {**SERVER.superuser_parameters(), "dbname": database}
     with psycopg.connect(**parameters) as other:
         statement = sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE")
@@ -115,7 +115,7 @@ def test_a_migration_may_take_long_but_does_not_wait_long_for_a_lock(alpha: Comp
         assert limits() == ["8s", "5s"]
 
 
-def test_a_pooler_that_drops_what_a_connection_asks_for_leaves_the_roles_own_limits(
+def test_roles_have_limits_of_their_own_in_case_a_pooler_drops_ours(
     alpha: Company, superuser: Superuser
 ) -> None:
     row = superuser.execute(

@@ -1,4 +1,4 @@
-"""Two organizations whose rows differ in nothing but whose they are."""
+"""Two organizations with equal rows: only their owner differs."""
 
 import secrets
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Threads, async tasks, streamed bodies, exceptions, caches and throttles keep to their side."""
+"""Threads, async tasks, streamed bodies and exceptions keep to their side."""
 
 import asyncio
 import threading
@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.core.cache import cache
 from django.db import connections
 from django.test import Client
-from pytest_django import Settings
 
 from accounts.models import User
 from organizations import tenancy
@@ -176,25 +174,3 @@ def test_a_view_that_fails_leaves_nothing_to_the_next_request(ours: Side, theirs
     assert ours.contents() == before, "the transaction was not rolled back"
     assert theirs.by_token().get("/api/v1/me/").json()["email"] == f"admin@{theirs.domain}"
     assert Client().get("/api/v1/me/").status_code == 401
-
-
-# --- Caches and throttles -----------------------------------------------------------------------
-def test_a_cache_key_means_something_else_on_each_side(ours: Side, theirs: Side) -> None:
-    with tenancy.override(theirs.tenant):
-        cache.set("user:1", "theirs")
-    with tenancy.override(ours.tenant):
-        assert cache.get("user:1") is None, "ours has read their entry"
-        cache.set("user:1", "ours")
-        cache.delete("user:1")
-    assert cache.get("user:1") is None, "the platform has read their entry"
-    with tenancy.override(theirs.tenant):
-        assert cache.get("user:1") == "theirs"
-        cache.delete("user:1")
-
-
-def test_who_is_throttled_on_one_side_is_not_on_the_other(
-    ours: Side, theirs: Side, throttles: Settings
-) -> None:
-    throttles.THROTTLE_MEMBER = "2/day"
-    assert [ours.by_token().get("/api/v1/me/").status_code for _ in range(3)] == [200, 200, 429]
-    assert theirs.by_token().get("/api/v1/me/").status_code == 200

@@ -1,4 +1,4 @@
-"""Plain Django views, without Django REST framework: a login that has ended sees nothing there."""
+"""Plain Django views without DRF: a login that has ended sees nothing there."""
 
 from collections.abc import Callable
 from typing import Any

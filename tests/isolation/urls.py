@@ -1,4 +1,4 @@
-"""The project's paths, and views as a tenant app's developer may write them."""
+"""Test URLs: the project's paths, and views that a tenant app's developer could write."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ def break_off(request: HttpRequest) -> HttpResponse:
 
 
 def plain(request: HttpRequest) -> HttpResponse:
-    """Django's own kind of view: nobody asks it for a login."""
+    """A plain Django view that requires no login."""
     return HttpResponse("\n".join(User.objects.values_list("email", flat=True)))
 
 

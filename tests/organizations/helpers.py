@@ -1,5 +1,4 @@
-"""What several tests of the master side need: threads that start together, manage.py in a process
-of its own, and a look at the server."""
+"""Helpers of tests of the master: threads started together, manage.py processes, server queries."""
 
 import os
 import secrets
@@ -32,7 +31,7 @@ Superuser = psycopg.Connection[tuple[object, ...]]
 
 
 def together(*acts: Callable[[], object]) -> list[object]:
-    """What each act returned or raised; each runs in a thread, and all begin at one moment."""
+    """Run the functions in threads that start together; what each returned or raised."""
     results: list[object] = [None] * len(acts)
     barrier = threading.Barrier(len(acts))
 
@@ -54,18 +53,18 @@ def together(*acts: Callable[[], object]) -> list[object]:
 
 
 def insert_row(session: ServerSession, name: str) -> Organization:
-    """What is there when the process died after its first step."""
+    """Insert the row that a process leaves that dies after its first step."""
     return making._insert(session, SignUp(name, "admin@test.com", password=""))
 
 
 def begin_deletion(organization: Organization) -> None:
-    """As a process that dies before it has dropped anything."""
+    """Begin a deletion like a process that dies before it drops anything."""
     with open_session() as session:
         lifecycle._begin_deletion(session, organization)
 
 
 def process_environment(**changes: str) -> dict[str, str]:
-    """The environment in which another process uses this test's server."""
+    """Environment variables for another process on this test's server."""
     password = str(SERVER.connection_parameters()["password"])
     return {**os.environ, "MASTER_DB_PASSWORD": password, **changes}
 
@@ -73,7 +72,7 @@ def process_environment(**changes: str) -> dict[str, str]:
 def manage(
     *arguments: str, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """manage.py as a person runs it, on this test's server."""
+    """Run manage.py in a process, on this test's server."""
     return processes.run(
         "manage.py",
         *arguments,
@@ -84,7 +83,7 @@ def manage(
 
 
 class Fork:
-    """A fork of this process that does the act and ends. It starts quicker than a new process.
+    """A fork that runs the function and exits. It starts faster than a new process.
 
     Killed, if need be, when the block ends.
     """
@@ -142,13 +141,13 @@ def kill_this_process() -> None:
 
 
 def kill_in_a_fork(act: Callable[[], object]) -> None:
-    """Do an act that kills its process, in a fork of this one."""
+    """Run a function that kills its process, in a fork."""
     with Fork(act) as child:
         assert child.wait() == -signal.SIGKILL
 
 
 def interrupt_a_statement(connection: psycopg.Connection[Any]) -> None:
-    """As a signal does that arrives while psycopg's generator runs. Raises KeyboardInterrupt."""
+    """Raise KeyboardInterrupt inside psycopg's generator, as a signal can."""
 
     def sent() -> Generator[Any, Any, None]:
         connection.pgconn.send_query(b"SELECT pg_sleep(60)")
@@ -159,7 +158,7 @@ def interrupt_a_statement(connection: psycopg.Connection[Any]) -> None:
 
 
 def wait_for(superuser: Superuser, query: str, *parameters: object) -> tuple[object, ...]:
-    """The first row of the query, as soon as it has one."""
+    """Wait until the query has a row; its first row."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         row = superuser.execute(query.encode(), parameters or None).fetchone()

@@ -1,4 +1,4 @@
-"""Models with a relation of each kind, whose tables are there for a module of tests."""
+"""Test models with a relation of each kind, whose tables exist for a module of tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from organizations.tenancy import Tenant
 
 
 class Relations:
-    """The models, which belong to the app `accounts` and are in nobody's registry."""
+    """The models, of the app `accounts` but in no app registry."""
 
     def __init__(self) -> None:
         with isolate_apps("accounts"):

@@ -1,4 +1,4 @@
-"""ORG_MAX_ORGANIZATIONS: no more organizations than the disk is meant for."""
+"""ORG_MAX_ORGANIZATIONS: the limit on the number of organizations."""
 
 from django.test import Client
 from pytest_django import Settings
@@ -14,7 +14,7 @@ def told() -> list[str | None]:
     return [each.id for each in check_server(databases=["default"])]
 
 
-def test_one_more_than_the_ceiling_is_503_with_a_sentence_and_nothing_is_made(
+def test_a_sign_up_above_the_ceiling_is_a_503_and_makes_nothing(
     alpha: Company, client: Client, settings: Settings
 ) -> None:
     settings.ORG_MAX_ORGANIZATIONS = 2 * Organization.objects.live().count()

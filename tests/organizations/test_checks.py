@@ -1,4 +1,4 @@
-"""The system checks of what the walls rest on outside the code, under conditions made for real."""
+"""System checks of the server, its roles and limits, and mails, under real conditions."""
 
 import sys
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_a_superuser_as_the_applications_role_is_warned_of(
         ("organizations.checks.audit._trail", check_trail),
     ],
 )
-def test_a_server_that_goes_away_in_the_middle_of_a_check_is_a_sentence(
+def test_losing_the_server_during_a_check_is_one_sentence(
     part: str, check: Callable[..., Any], superuser: Superuser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, name = part.rsplit(".", 1)
@@ -109,7 +109,7 @@ def test_more_connections_than_the_server_allows_are_warned_of(settings: Setting
     assert message.startswith("5 processes of 4 threads and a worker can open 212 connections")
 
 
-def test_an_organizations_role_that_may_have_fewer_than_all_hosts_need_is_warned_of(
+def test_a_role_limit_below_what_all_hosts_need_is_warned_of(
     settings: Settings,
 ) -> None:
     settings.WEB_HOSTS, settings.ORG_MAX_THREADS, settings.ORG_MAX_CONNECTIONS = 3, 3, 5

@@ -1,4 +1,4 @@
-"""Many at once: one wins, the others are told so, and nothing is left half made."""
+"""Concurrent sign-ups and deletions: one wins, the others are told, nothing is half done."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ def delete(created: Created) -> None:
     lifecycle.delete_organization(Organization.objects.get(pk=created.organization.pk))
 
 
-def test_of_twenty_identical_sign_ups_at_once_one_is_made_and_nineteen_are_refused(
+def test_one_of_twenty_identical_sign_ups_at_once_succeeds(
     superuser: Superuser,
 ) -> None:
     spellings = ["Rush Ltd", "rush-ltd", "RUSH_LTD", " rush  ltd "] * 5
@@ -62,7 +62,7 @@ def test_reconciling_during_sign_ups_takes_nothing_from_them(superuser: Superuse
     assert leftovers(superuser) == (set(), set())
 
 
-def test_deleting_and_reconciling_and_signing_up_at_once_end_in_a_clear_state(
+def test_deleting_reconciling_and_signing_up_at_once_end_cleanly(
     superuser: Superuser,
 ) -> None:
     for _ in range(3):

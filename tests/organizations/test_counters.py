@@ -1,4 +1,4 @@
-"""Counters in the master database. What Redis has to do too is in tests/redis."""
+"""Counters in the master database. tests/redis tests those in Redis."""
 
 from datetime import timedelta
 
@@ -66,7 +66,7 @@ def test_without_a_free_failure_the_first_is_followed_by_a_delay(counted: Master
     assert 0 < refused.seconds_left <= 1
 
 
-def test_what_is_under_way_is_told_from_what_has_failed(counted: MasterCounters) -> None:
+def test_running_attempts_are_counted_apart_from_failed_ones(counted: MasterCounters) -> None:
     for _ in range(3):
         counted.reserve(KEY, **SLOW)
     assert counted.reserve(KEY, **SLOW)[:3] == (False, 3, 3)

@@ -1,4 +1,4 @@
-"""An organization's dump is its owner's code: how it is taken and restored."""
+"""Dumps of an organization contain its owner's code: how to take and restore them safely."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ ALTER DATABASE {database} SET local_preload_libraries = 'absent';
 """
 
 
-def test_a_dump_restored_as_the_organizations_role_makes_nobody_a_superuser(
+def test_restoring_a_dump_as_its_role_makes_nobody_a_superuser(
     company: Callable[..., Company], superuser: Superuser, tmp_path: Path
 ) -> None:
     row = company().organization

@@ -1,4 +1,4 @@
-"""Organizations and users of before ı was an i: each is found, also where two have become one."""
+"""Rows from before names and addresses folded ı to i: found, even where two have become one."""
 
 import hashlib
 import secrets
@@ -22,7 +22,7 @@ MIGRATION = import_module("organizations.migrations.0008_fold_names")
 
 
 def digest(key: str) -> str:
-    """As the code of before wrote it."""
+    """The digest as older code wrote it."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -56,7 +56,7 @@ def migrate(direction: str = "fold") -> None:
 
 
 def found(name: str) -> set[int]:
-    """Whom each way of looking up by name finds."""
+    """What each way to look up by name finds."""
     by_query = Organization.objects.named(name).first()
     assert by_query is not None
     in_master = directory.get().counted_as(name)[0]

@@ -1,4 +1,4 @@
-"""An owner that means harm: what SQL does as one organization's role holds up nobody else."""
+"""A hostile owner: SQL as one organization's role does not block deletions, templates or others."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -59,7 +59,7 @@ def _policies_not_committed(injected: Injected, database: sql.Identifier, roles:
 
 @contextmanager
 def attacked(by: Organization, attack: Attack) -> Iterator[None]:
-    """While the block runs, every other role of an organization is in the attacker's database."""
+    """Run the attack with the names of all other roles; its session stays open during the block."""
     with as_role_of(by) as injected:
         roles = injected.execute(
             "SELECT rolname::text FROM pg_roles WHERE rolname <> current_user "
@@ -70,7 +70,7 @@ def attacked(by: Organization, attack: Attack) -> Iterator[None]:
 
 
 def memberships(superuser: Superuser, role: str) -> list[tuple[object, ...]]:
-    """Of the application in the role, but for its ADMIN option."""
+    """The application's memberships in the role, without its ADMIN option."""
     return superuser.execute(
         "SELECT inherit_option, set_option FROM pg_auth_members WHERE roleid = %s::regrole "
         "AND member = 'orgmgmt'::regrole AND (inherit_option OR set_option)",
@@ -108,7 +108,7 @@ def test_others_are_deleted_and_reconciled_whatever_an_owner_does(
     assert leftovers(superuser) == (set(), set())
 
 
-def test_a_killed_deletion_leaves_no_membership_in_another_organizations_role(
+def test_a_killed_deletion_leaves_no_membership_in_another_role(
     company: Callable[..., Company], superuser: Superuser
 ) -> None:
     mallory, victim = (company().organization for _ in range(2))
@@ -156,7 +156,7 @@ def test_an_owner_cannot_keep_its_database_from_being_dropped(
 # --- A database that somebody is in --------------------------------------------------------------
 @contextmanager
 def visited(*databases: str) -> Iterator[None]:
-    """A superuser's psql in each, or the nightly pg_dump: nobody but a superuser can end it."""
+    """A superuser session in each, like psql or pg_dump: only a superuser can end it."""
     with ExitStack() as visits:
         for database in databases:
             parameters: dict[str, Any] = SERVER.superuser_parameters() | {"dbname": database}
@@ -182,7 +182,7 @@ def test_a_database_that_cannot_be_dropped_leaves_all_else_alone(
     assert leftovers(superuser) == (set(), set())
 
 
-def test_a_template_that_cannot_be_dropped_keeps_no_new_one_from_being_built(
+def test_a_template_that_cannot_be_dropped_does_not_block_a_new_one(
     company: Callable[..., Company], superuser: Superuser
 ) -> None:
     company()
@@ -199,7 +199,7 @@ def test_a_template_that_cannot_be_dropped_keeps_no_new_one_from_being_built(
     assert not Template.objects.filter(pk=old.pk).exists()
 
 
-def test_what_an_owner_sets_keeps_the_application_neither_out_nor_from_writing(
+def test_an_owners_settings_cannot_lock_the_application_out(
     company: Callable[..., Company], client: Client
 ) -> None:
     made = company()

@@ -1,4 +1,4 @@
-"""The master's connection: whether it lives is seen without asking."""
+"""The master's connection: detects a lost connection without a query."""
 
 import pytest
 from django.db import Error as DatabaseError
@@ -10,7 +10,7 @@ from tests.conftest import Company, Superuser
 
 @pytest.fixture(autouse=True)
 def _young() -> None:
-    """One that is older than CONN_MAX_AGE would be closed for that."""
+    """Open a new connection: one older than CONN_MAX_AGE would be closed anyway."""
     connection.close()
 
 

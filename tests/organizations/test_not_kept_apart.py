@@ -1,4 +1,4 @@
-"""What docs/security.md lists as common to all organizations of a server, and what it does not."""
+"""Shared by all organizations of a server: what docs/security.md lists, and nothing else."""
 
 import psycopg
 import pytest
@@ -75,7 +75,7 @@ REFUSED = [
 ]
 
 
-def test_what_is_common_to_all_is_seen_and_touched_and_the_rest_is_refused(
+def test_shared_things_can_be_touched_and_the_rest_is_refused(
     alpha: Company, beta: Company
 ) -> None:
     names = {

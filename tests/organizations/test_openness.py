@@ -1,4 +1,4 @@
-"""What strangers may do: sign up (ORG_SIGNUP) and look organizations up (ORG_PUBLIC_LOOKUP)."""
+"""ORG_SIGNUP and ORG_PUBLIC_LOOKUP: what strangers may do."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,7 +33,7 @@ def _tidy() -> Iterator[None]:
 
 @pytest.fixture
 def closed(settings: Settings) -> Settings:
-    """Nobody who is not known here may look an organization up."""
+    """ORG_PUBLIC_LOOKUP is off: strangers may not look an organization up."""
     settings.ORG_PUBLIC_LOOKUP = "off"
     settings.LOGIN_FLOOR_MS = 0
     return settings
@@ -58,7 +58,7 @@ def test_where_sign_up_is_for_staff_strangers_are_refused(
     assert send(staff_client, "post", STAFF_LIST, SIGN_UP).status_code == 201
 
 
-def test_where_sign_up_is_off_only_the_command_creates_an_organization(
+def test_with_sign_up_off_only_the_command_creates_an_organization(
     throttles: Settings, staff_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     throttles.ORG_SIGNUP = "off"
@@ -111,7 +111,7 @@ def test_a_stale_token_does_not_stop_a_public_lookup(alpha: Company) -> None:
 
 @pytest.fixture
 def masking(settings: Settings) -> Settings:
-    """Strangers are shown no address."""
+    """Strangers see masked addresses."""
     settings.ORG_PUBLIC_LOOKUP = "masked"
     return settings
 
@@ -122,7 +122,7 @@ def seen(client: Client, company: Company) -> str:
     return str(answer["admin_email"])
 
 
-def test_a_masked_address_is_whole_for_ones_own_people_and_staff_alone(
+def test_only_own_users_and_staff_see_the_unmasked_address(
     alpha: Company, beta: Company, staff_client: Client, masking: Settings
 ) -> None:
     mask = "a***@alpha.example"
@@ -200,7 +200,7 @@ def _page(name: str, email: str) -> Any:
 
 
 @pytest.mark.parametrize("log_in", [_token, _admin, _page])
-def test_an_unknown_or_suspended_organization_is_answered_as_a_wrong_password(
+def test_an_unknown_or_suspended_organization_looks_like_a_wrong_password(
     alpha: Company,
     closed: Settings,
     suspended: Company,
@@ -244,7 +244,7 @@ def test_an_unknown_organization_costs_a_hash_too(
     assert hashed == ["wrong"]
 
 
-def test_a_failed_login_and_a_password_reset_end_no_sooner_than_the_floor(
+def test_a_failed_login_and_a_password_reset_take_at_least_the_floor(
     alpha: Company, closed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed.LOGIN_FLOOR_MS = 5_000

@@ -1,4 +1,4 @@
-"""/api/v1/organizations/ for staff, and /api/v1/organization/ for an organization's own people."""
+"""/api/v1/organizations/ for staff, and /api/v1/organization/ for an organization's own users."""
 
 from typing import Any
 
@@ -139,7 +139,7 @@ def test_an_organizations_admin_is_refused_even_its_own(client: Client, alpha: C
 
 
 # --- One's own ----------------------------------------------------------------------------------
-def test_people_see_their_own_organization_and_not_where_its_database_is(
+def test_users_see_their_organization_but_not_its_database(
     client: Client, staff_client: Client, alpha: Company, beta: Company
 ) -> None:
     for company in (alpha, beta):

@@ -1,4 +1,4 @@
-"""What is wrong with the database settings, in one sentence each."""
+"""Wrong database settings, explained in one sentence each."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def probe(superuser: Superuser, configure: Callable[..., None]) -> Iterator[Callable[[str], None]]:
-    """Gives these attributes to a role that may connect to the master, and configures it."""
+    """Gives these attributes to a role that may connect to the master, and uses it."""
     superuser.execute(f"CREATE ROLE preflight_probe LOGIN PASSWORD '{PROBE_PASSWORD}'".encode())
     superuser.execute("GRANT CONNECT ON DATABASE master_org_db TO preflight_probe")
 

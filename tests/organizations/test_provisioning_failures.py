@@ -1,4 +1,4 @@
-"""Sign-ups that fail at each step, for real: nothing is left, and the name can be used again."""
+"""Sign-ups that fail at each step, for real: nothing is left, and the name is free again."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ NAME = "Doomed Ltd"
 
 @pytest.fixture(autouse=True)
 def _plain_way(settings: Settings) -> None:
-    """By the migrations. What fails on the way of a copy: provisioning/test_templates.py."""
+    """Use the plain path. Failures of copies are in provisioning/test_templates.py."""
     settings.ORG_TEMPLATES = False
 
 
@@ -104,7 +104,7 @@ def test_a_migration_that_fails_leaves_nothing(
     assert_nothing_is_left_and_the_name_is_free(superuser)
 
 
-def test_what_a_migration_may_not_do_is_not_told_as_a_missing_right_of_the_application(
+def test_a_forbidden_statement_in_a_migration_is_not_blamed_on_createdb(
     migration: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     migration("SELECT pg_read_file('postgresql.conf')")
@@ -134,7 +134,7 @@ def cut(
     *parameters: object,
     then: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Ends the session that the query names, as soon as there is one, from another thread."""
+    """End the session that the query finds, as soon as there is one, from another thread."""
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -155,7 +155,7 @@ def cut(
         assert not failures, failures
 
 
-def test_a_session_with_the_master_that_is_cut_in_mid_step_leaves_nothing(
+def test_cutting_the_masters_session_leaves_nothing(
     superuser: Superuser,
 ) -> None:
     waiting = (
@@ -174,7 +174,7 @@ def test_a_session_with_the_master_that_is_cut_in_mid_step_leaves_nothing(
 
 
 @pytest.mark.parametrize("step", ["schema", "admin"])
-def test_a_session_with_the_new_database_that_is_cut_in_mid_step_leaves_nothing(
+def test_cutting_the_new_databases_session_leaves_nothing(
     superuser: Superuser, migration: Callable[[str], None], settings: Settings, step: str
 ) -> None:
     migration(
@@ -260,7 +260,7 @@ def test_a_role_that_cannot_be_dropped_is_not_waited_for(
 
 # --- Killed -------------------------------------------------------------------------------------
 def kill_a_sign_up(name: str, last: str, *, copied: bool = False) -> None:
-    """By SIGKILL after the step. copied: by a template, not by migrations."""
+    """Kill a sign-up after the step (SIGKILL). copied: by template, not by migrations."""
 
     def sign_up_and_die() -> None:
         settings.ORG_TEMPLATES = copied

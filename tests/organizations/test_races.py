@@ -1,4 +1,4 @@
-"""Two at work on one organization, met at the very moment between two statements."""
+"""Races between two processes on one organization, at exact moments between two statements."""
 
 import threading
 from typing import Any
@@ -51,7 +51,7 @@ def test_reconciling_keeps_what_was_activated_just_now(monkeypatch: pytest.Monke
     lifecycle.delete_organization(organization)
 
 
-def test_a_deletion_overtaken_by_a_suspension_deletes_all_the_same() -> None:
+def test_a_deletion_overtaken_by_a_suspension_still_deletes() -> None:
     organization = sign_up("Overtaken")
     stale = Organization.objects.get(pk=organization.pk)
     lifecycle.suspend_organization(organization)
@@ -60,7 +60,7 @@ def test_a_deletion_overtaken_by_a_suspension_deletes_all_the_same() -> None:
     assert organization.status == Status.DELETED
 
 
-def test_what_another_organizations_role_granted_keeps_a_role_without_login_for_as_long(
+def test_a_role_that_another_organization_granted_to_stays_without_login(
     superuser: Superuser,
 ) -> None:
     """SQL injected in one organization can grant to the role of any other: names are public."""
@@ -81,7 +81,7 @@ def test_what_another_organizations_role_granted_keeps_a_role_without_login_for_
     assert leftovers(superuser) == (set(), set())
 
 
-def test_a_session_of_a_stranger_that_ends_by_itself_does_not_stop_a_deletion(
+def test_a_foreign_session_that_ends_by_itself_does_not_stop_a_deletion(
     superuser: Superuser,
 ) -> None:
     """DROP DATABASE … FORCE gives up where one session is not of a role of ours."""

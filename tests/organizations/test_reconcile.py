@@ -1,4 +1,4 @@
-"""Putting in order what processes left that died."""
+"""Reconciling: undoes sign-ups and finishes deletions of processes that died."""
 
 import pytest
 from psycopg import sql
@@ -25,7 +25,7 @@ IN_ORDER: dict[str, list[str]] = {
 
 
 def half_made(name: str) -> Organization:
-    """What is there when a process died after the step `database`."""
+    """What a process leaves that died after the step `database`."""
     with open_session() as session:
         row = insert_row(session, name)
         ensure_role(session, role=row.role_name, password="x", key=row.key)
@@ -35,7 +35,7 @@ def half_made(name: str) -> Organization:
 
 
 def half_deleted(name: str) -> Organization:
-    """What is there when a process died before it dropped the database."""
+    """What a process leaves that died before it dropped the database."""
     made = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     begin_deletion(made.organization)
     return made.organization
@@ -110,7 +110,7 @@ def test_one_that_is_in_order_is_left_alone(alpha: Company) -> None:
         assert User.objects.count() == 1
 
 
-def test_one_that_cannot_be_undone_does_not_keep_the_others_waiting(superuser: Superuser) -> None:
+def test_one_that_cannot_be_undone_does_not_block_the_others(superuser: Superuser) -> None:
     """A superuser took the application's power over the first one's role."""
     stuck, other = half_made("Stuck Ltd"), half_made("Other Ltd")
     role = sql.Identifier(stuck.role_name)
@@ -141,7 +141,7 @@ def test_a_role_that_cannot_go_stays_without_its_login(superuser: Superuser) -> 
         superuser.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
-def test_a_process_that_lost_its_row_to_reconcile_cannot_open_it_any_more() -> None:
+def test_a_sign_up_that_reconcile_undid_cannot_be_activated() -> None:
     row = half_made("Late Ltd")
     lifecycle.reconcile_organizations()
     with (

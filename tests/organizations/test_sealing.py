@@ -1,4 +1,4 @@
-"""What is stored to reach an organization's database, and how its key is changed."""
+"""Sealed database passwords, and rotation of their keys."""
 
 import pytest
 from cryptography.fernet import Fernet
@@ -55,7 +55,7 @@ def test_resealed_credentials_open_with_the_new_key_alone(
         credentials.reseal_credentials()
 
 
-def test_a_credential_that_no_key_opens_stops_the_resealing_and_is_left_alone(
+def test_an_unreadable_credential_stops_resealing_and_stays(
     settings: Settings, alpha: Company
 ) -> None:
     before = stored(alpha)
@@ -65,7 +65,7 @@ def test_a_credential_that_no_key_opens_stops_the_resealing_and_is_left_alone(
     assert stored(alpha) == before
 
 
-def test_an_organization_whose_credential_is_unreadable_cannot_be_entered(
+def test_an_organization_with_an_unreadable_credential_cannot_be_entered(
     settings: Settings, alpha: Company
 ) -> None:
     settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]

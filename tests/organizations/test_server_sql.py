@@ -1,4 +1,4 @@
-"""What a superuser runs once on the server."""
+"""The SQL that a superuser runs once on the server."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ FORBIDDEN = [
 
 @pytest.fixture
 def fresh(superuser: Superuser) -> Iterator[None]:
-    """A role and a master database of its own, both of awkward names."""
+    """A role and a master database with awkward names."""
     role, master = sql.Identifier(ROLE), sql.Identifier(MASTER)
     create = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
     superuser.execute(create.format(role, sql.Literal(PASSWORD)))
@@ -86,7 +86,7 @@ def run_statements() -> None:
 
 
 def migrate(*arguments: str) -> None:
-    """Of the fresh master, in a process that is connected to it."""
+    """Migrate the fresh master, in a process that is connected to it."""
 
     def migrate_there() -> None:
         entry = {"USER": ROLE, "NAME": MASTER, "PASSWORD": PASSWORD}
@@ -131,7 +131,7 @@ def test_the_applications_role_cannot_change_the_trail() -> None:
 
 
 @pytest.mark.usefixtures("fresh")
-def test_a_trail_that_is_half_migrated_is_handed_over_by_the_next_migration() -> None:
+def test_the_next_migration_hands_a_half_migrated_trail_over() -> None:
     migrate("organizations", "0002")
     run_statements()
     migrate()
@@ -159,7 +159,7 @@ def test_the_statements_set_what_else_they_are_for(superuser: Superuser) -> None
 
 
 @pytest.mark.usefixtures("fresh")
-def test_psql_runs_what_the_command_prints_and_the_command_asks_no_server() -> None:
+def test_psql_runs_the_printed_sql_and_printing_needs_no_server() -> None:
     printed = manage("server_sql", MASTER_DB_HOST="127.0.0.1", MASTER_DB_PORT="1", **ENVIRONMENT)
     assert printed.returncode == 0, printed.stderr
     parameters = SERVER.superuser_parameters()

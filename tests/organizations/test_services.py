@@ -1,4 +1,4 @@
-"""What can be done with organizations: signing up, ending, suspending."""
+"""Lifecycle services: signing up, suspending, resuming and deleting organizations."""
 
 import psycopg
 import pytest
@@ -55,7 +55,7 @@ def test_a_sign_up_reports_the_time_of_each_step_in_order() -> None:
     assert created.report.total_seconds == sum(created.report.seconds.values()) > 0
 
 
-def test_the_name_and_the_address_are_kept_without_the_spaces_around_them() -> None:
+def test_spaces_around_name_and_address_are_removed() -> None:
     organization = sign_up("  Spacious \t Ltd ", email=" Boss@Test.com ")
     with tenancy.override(organization.tenant):
         assert User.objects.get().email == "Boss@Test.com"
@@ -102,7 +102,7 @@ def test_a_hostile_name_gets_a_database_of_its_own(alpha: Company, superuser: Su
         assert User.objects.get().email == alpha.email
 
 
-def test_a_readable_name_that_squats_on_a_hashed_slug_does_not_keep_the_other_out() -> None:
+def test_a_name_equal_to_anothers_hashed_slug_does_not_block_it() -> None:
     squatter = sign_up(slug_for(name_key("株式会社")))
     victim = sign_up("株式会社")
     for organization in (squatter, victim):
@@ -121,7 +121,7 @@ def test_opaque_database_names_do_not_tell_who_the_customer_is(settings: Setting
     assert organization.slug == "secretive-ltd"
 
 
-def test_what_is_wrong_is_said_by_field_and_nothing_is_made(superuser: Superuser) -> None:
+def test_errors_are_given_by_field_and_nothing_is_made(superuser: Superuser) -> None:
     fine = {"name": "Invalid Ltd", "email": "admin@test.com", "password": PASSWORD}
     for wrong, fields in (
         ({"password": "12345678"}, {"password"}),
@@ -241,7 +241,7 @@ def test_an_organization_is_deleted_despite_a_connection() -> None:
             connection.execute("SELECT 1")
 
 
-def test_a_deletion_while_another_process_holds_the_organization_is_refused(alpha: Company) -> None:
+def test_a_deletion_of_a_locked_organization_is_refused(alpha: Company) -> None:
     with open_session() as other:
         assert other.try_lock(name_key(alpha.name))
         with pytest.raises(OrganizationBusy, match="right now"):
@@ -263,7 +263,7 @@ def test_a_suspended_organization_is_found_with_its_reason_and_can_resume() -> N
         lifecycle.delete_organization(organization)
 
 
-def test_only_what_is_active_is_suspended_and_only_what_is_suspended_resumes(
+def test_only_active_organizations_suspend_and_only_suspended_ones_resume(
     alpha: Company,
 ) -> None:
     with pytest.raises(WrongState, match="is active; it must be suspended"):

@@ -1,4 +1,4 @@
-"""The system checks of the settings that face the world."""
+"""System checks of settings that matter in public: keys, hosts, origins, proxies, TLS."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -32,7 +32,7 @@ def said(check: Check) -> list[str]:
 
 
 def assert_each_warns(check: Check, *cases: tuple[dict[str, Any], str]) -> None:
-    """Under each case's settings the check says one thing, which begins so; if empty, nothing."""
+    """Each case's settings give one message that begins with this; none if it is empty."""
     wrong = {}
     for changes, beginning in cases:
         with override_settings(**changes):

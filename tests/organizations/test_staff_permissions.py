@@ -1,4 +1,4 @@
-"""What staff may do is what Django's permissions say: over the API, and in Django admin."""
+"""Staff permissions are Django's, over the API and in Django admin."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ Hire = Callable[..., tuple[Staff, Client]]
 
 @pytest.fixture
 def hire() -> Iterator[Hire]:
-    """Makes staff with these permissions alone, and a browser in which they are logged in."""
+    """Makes a staff user with only these permissions, and a logged-in browser."""
     made: list[Staff] = []
 
     def make(*permissions: str, **facts: Any) -> tuple[Staff, Client]:
@@ -68,7 +68,7 @@ def test_staff_list_and_create_organizations_by_their_permissions(
             assert answer.status_code == write, (permissions, answer.content)
 
 
-def test_a_look_up_that_is_closed_to_strangers_is_closed_to_staff_without_the_permission(
+def test_a_closed_lookup_is_open_to_staff_with_the_permission_only(
     alpha: Company, hire: Hire, settings: Settings
 ) -> None:
     settings.ORG_PUBLIC_LOOKUP = "off"
@@ -81,7 +81,7 @@ def test_a_look_up_that_is_closed_to_strangers_is_closed_to_staff_without_the_pe
 
 # --- Nobody gives what they do not have ----------------------------------------------------------
 def form_of(client: Client, path: str) -> dict[str, Any]:
-    """What the page's form would send, unchanged."""
+    """The unchanged data of the page's form."""
     page: Any = client.get(path)
     assert page.status_code == 200, page.content
     form = page.context["adminform"].form

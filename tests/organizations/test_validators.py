@@ -1,4 +1,4 @@
-"""What may be an organization's name."""
+"""Validation of organization names."""
 
 import pytest
 from django.core.exceptions import ValidationError

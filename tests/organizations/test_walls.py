@@ -1,4 +1,4 @@
-"""What PostgreSQL itself enforces: an organization's role reaches its own database and no other."""
+"""PostgreSQL's own rights: an organization's role reaches its own database and no other."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_an_organizations_role_connects_to_its_own_database(alpha: Company) -> N
         assert names(connection, "SELECT email FROM users") == {alpha.email}
 
 
-def test_an_organizations_role_connects_to_no_other_database_of_the_server(
+def test_an_organizations_role_connects_to_no_other_database(
     alpha: Company, beta: Company, superuser: Superuser
 ) -> None:
     others = names(superuser, CONNECTABLE) - {alpha.organization.database_name}
@@ -52,7 +52,7 @@ def test_no_database_of_the_server_grants_connect_to_public(
     assert open_to_all == set()
 
 
-def test_only_its_role_and_the_applications_may_connect_to_an_organizations_database(
+def test_only_its_own_role_and_the_application_may_connect(
     alpha: Company, superuser: Superuser
 ) -> None:
     row = alpha.organization
@@ -76,7 +76,7 @@ def test_an_organizations_role_has_no_attribute_but_login(
     assert attributes == (True, False, False, False, False, False)
 
 
-def test_an_organizations_role_may_have_so_many_connections_and_not_change_that(
+def test_a_role_has_a_connection_limit_that_it_cannot_change(
     alpha: Company, superuser: Superuser
 ) -> None:
     role = alpha.organization.role_name
@@ -97,9 +97,7 @@ def test_an_organizations_role_is_member_of_no_role(alpha: Company, superuser: S
     assert of == []
 
 
-def test_each_organizations_role_owns_its_database_and_nothing_else_shared(
-    alpha: Company, superuser: Superuser
-) -> None:
+def test_each_role_owns_its_database_and_no_other(alpha: Company, superuser: Superuser) -> None:
     row = alpha.organization
     owned = superuser.execute(
         "SELECT datname FROM pg_database WHERE datdba = %s::regrole", (row.role_name,)
@@ -121,7 +119,7 @@ def test_an_organizations_role_owns_every_table_of_its_database(alpha: Company) 
     assert owners == {alpha.organization.role_name}
 
 
-def test_an_organizations_database_has_the_tenant_apps_tables_and_no_other(alpha: Company) -> None:
+def test_an_organizations_database_has_only_tenant_tables(alpha: Company) -> None:
     with as_role_of(alpha.organization) as connection:
         tables = names(connection, TABLES)
         recorded = names(connection, "SELECT DISTINCT app FROM django_migrations")
@@ -185,7 +183,7 @@ def test_no_membership_outlives_an_organization(superuser: Superuser) -> None:
     assert superuser.execute(count.encode()).fetchone() == before
 
 
-def test_the_application_reads_no_organizations_data_without_becoming_its_role(
+def test_the_application_reads_organizations_data_only_as_their_role(
     alpha: Company,
 ) -> None:
     parameters = SERVER.connection_parameters() | {"dbname": alpha.organization.database_name}
@@ -235,7 +233,7 @@ def test_a_database_can_be_asked_for_its_size_by_the_application(
     assert all(size > 1_000_000 for size in sizes.values())
 
 
-def test_one_name_is_locked_for_one_session_alone_and_no_longer_than_it_lives() -> None:
+def test_a_name_lock_belongs_to_one_session_and_ends_with_it() -> None:
     with open_session() as second:
         with open_session() as first:
             assert first.try_lock(name_key("Acme Corp"))

@@ -1,4 +1,4 @@
-"""Reads the settings again under a given environment, in this process."""
+"""Loads the settings again with a given environment, in this process."""
 
 import importlib
 import sys
@@ -28,7 +28,7 @@ COMPLETE = {
 
 
 def settings_of(dotenv: Path | None = None, /, **changes: str) -> Any:
-    """The module orgmgmt.settings of a complete configuration with these changes.
+    """Load orgmgmt.settings with a complete configuration and these changes.
 
     An empty value takes a setting away. dotenv: what is read in place of `.env`.
     """
@@ -58,7 +58,7 @@ def refusal(**changes: str) -> str:
 
 @contextmanager
 def _unloaded() -> Iterator[None]:
-    """The modules that read the environment are loaded again inside, and put back after."""
+    """Load the modules that read the environment again during the block, and restore them."""
     kept = {name: sys.modules.pop(f"orgmgmt.{name}", None) for name in _READERS}
     try:
         yield

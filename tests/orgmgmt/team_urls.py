@@ -1,4 +1,4 @@
-"""The project's paths, and views as a team may write them that has looked at no value itself."""
+"""Test URLs: views of a team that checks no value before it writes it."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from orgmgmt.urls import urlpatterns as project_urlpatterns
 
 
 class PersonSerializer(serializers.ModelSerializer[User]):
-    """Knows nothing of the column beside the address, which alone is unique."""
+    """Does not know the unique column beside the address."""
 
     email = serializers.CharField()
 
@@ -43,7 +43,7 @@ class LoginViewSet(ModelViewSet[LoginSession]):
 
 
 def run(request: HttpRequest) -> HttpResponse:
-    """One statement, with a value of the request's."""
+    """Run one statement with a value from the request."""
     with tenancy.connection().cursor() as cursor:
         cursor.execute(request.GET["statement"], [request.GET.get("value")])
     return HttpResponse("done")

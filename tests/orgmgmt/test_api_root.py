@@ -1,4 +1,4 @@
-"""What /api/v1/ says that there is."""
+"""The API root, /api/v1/: the links it lists."""
 
 from django.test import Client
 from django.urls import include, path

@@ -1,4 +1,4 @@
-"""Which other sites' pages may call the API: those that are named, and none by default."""
+"""CORS: only the named sites' pages may call the API, and none by default."""
 
 from typing import Any
 

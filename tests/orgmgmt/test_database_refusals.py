@@ -1,4 +1,4 @@
-"""What the database refuses that no view has looked at: the request's fault, a race, or a bug."""
+"""Values that only the database refuses: the request's fault, a race, or a bug."""
 
 import logging
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_a_value_that_the_database_refuses_is_a_400_and_logged(
         assert [record.exc_info is not None for record in errors.records] == [True], statement
 
 
-def test_a_statement_that_cannot_work_is_a_bug_and_no_fault_of_the_request(
+def test_a_statement_that_cannot_work_is_a_bug_not_the_requests_fault(
     admin: Client, errors: pytest.LogCaptureFixture
 ) -> None:
     for statement in ("SELECT 1/0, %s", "SELECT regexp_count('a', '(', 1, %s)"):
@@ -89,7 +89,7 @@ def test_a_statement_that_cannot_work_is_a_bug_and_no_fault_of_the_request(
 
 @pytest.fixture
 def strict_users(alpha: Company) -> Iterator[None]:
-    """A rule that a team has made, and that no code of ours knows."""
+    """A constraint that a team added and our code does not know."""
     with tenancy.override(alpha.tenant), tenancy.connection().cursor() as cursor:
         cursor.execute("ALTER TABLE users ADD CONSTRAINT no_dots CHECK (email NOT LIKE 'no.%')")
     yield
@@ -97,7 +97,7 @@ def strict_users(alpha: Company) -> Iterator[None]:
         cursor.execute("ALTER TABLE users DROP CONSTRAINT no_dots")
 
 
-def test_another_constraint_than_the_addresss_is_not_called_a_taken_address(
+def test_only_the_address_constraint_is_reported_as_user_exists(
     admin: Client, strict_users: None
 ) -> None:
     """A 409 `user_exists` would have the admin look for a user who is not there."""

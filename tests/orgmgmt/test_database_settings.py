@@ -1,4 +1,4 @@
-"""A database that cannot be used: one clear line, from manage.py and from gunicorn alike.
+"""Unusable database settings: one clear line, from manage.py and from gunicorn.
 
 Each cause has its sentence in tests/organizations/test_preflight.py.
 """

@@ -1,4 +1,4 @@
-"""The secrets of a checkout."""
+"""Secrets of a development checkout."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""From what was raised to what is answered, where HTTP cannot be made to raise it."""
+"""The exception handler: from an error to its HTTP answer, for errors that HTTP cannot cause."""
 
 import json
 from typing import Any
@@ -134,7 +134,7 @@ def handled(error: Exception) -> Any:
 
 
 def problems_of(error: Exception, status: int) -> list[str]:
-    """What is not as it should be with the error's answer."""
+    """Problems of the error's answer."""
     response = handled(error)
     if response is None:
         return ["it would be a 500"]

@@ -1,4 +1,4 @@
-"""A thread serves many requests, and nothing that one activates is left for the next."""
+"""Each request gets a fresh context: nothing stays active in its thread afterwards."""
 
 import contextvars
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ def test_what_the_thread_was_left_in_ends_with_the_next_request(alpha: Company) 
     assert tenancy.peek() is None
 
 
-def test_a_streamed_body_has_what_its_request_activated_and_leaves_nothing() -> None:
+def test_a_streamed_body_keeps_its_requests_context_and_leaves_nothing() -> None:
     before = _active()
     body = Client().get("/stream").getvalue().decode()
     assert body == "Asia/Tokyo de mine, Asia/Tokyo de the stream's"

@@ -1,4 +1,4 @@
-"""What every answer tells the browser to refuse; asked of every endpoint there is."""
+"""Security headers of every endpoint's answers."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def directives(response: Any) -> dict[str, list[str]]:
 
 
 def assert_headers(response: Any) -> None:
-    """All headers, and the policy that goes with what the answer is."""
+    """Assert all headers, and the policy for this kind of answer."""
     for name, value in ALWAYS.items():
         if name != "Referrer-Policy":
             assert response.headers.get(name) == value
@@ -58,7 +58,7 @@ def test_every_endpoint_sends_all_headers(ours: Side, theirs: Side) -> None:
 def admin_paths(
     patterns: list[URLPattern | URLResolver], prefix: str, pk: str
 ) -> Iterator[tuple[str, str]]:
-    """Name and path of each page of Django admin, with `pk` where it wants one."""
+    """Name and path of each page of Django admin, with `pk` if it needs one."""
     for pattern in patterns:
         route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):

@@ -1,4 +1,4 @@
-"""EMAIL_URL and PUBLIC_URL, right and wrong."""
+"""The settings EMAIL_URL and PUBLIC_URL, right and wrong."""
 
 import pytest
 
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.pure
 KINDS = "django.core.mail.backends."
 
 
-def test_without_a_url_mails_are_printed_in_development_and_dropped_elsewhere() -> None:
+def test_without_email_url_mails_are_printed_in_development_or_dropped() -> None:
     assert f"{KINDS}console.EmailBackend" == settings_of(DEBUG="on").EMAIL_BACKEND
     assert f"{KINDS}dummy.EmailBackend" == settings_of().EMAIL_BACKEND
 

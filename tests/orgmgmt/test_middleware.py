@@ -1,4 +1,4 @@
-"""The edge: what a path becomes, and what is refused before any view."""
+"""EdgeMiddleware: paths that are normalised, and requests refused before any view."""
 
 import json
 from io import BytesIO
@@ -49,7 +49,7 @@ REACHED = {
 }
 
 
-def test_a_path_is_good_with_and_without_a_slash_below_a_prefix_too() -> None:
+def test_a_path_works_with_and_without_a_slash_even_below_a_prefix() -> None:
     found = {path: answer(factory.post(path))[1] for path in REACHED}
     assert found == {path: [(reached, reached)] for path, reached in REACHED.items()}
     for path in ("/org/get/", "/api/v1/me"):

@@ -1,4 +1,4 @@
-"""What an Accept header brings: JSON for a program, below /api/ a page for a browser, no 406."""
+"""The Accept header: JSON for a program, a page for a browser below /api/, and never a 406."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ MEMBERS = ("/api/v1/me/", "/api/v1/users/", "/api/v1/audit/", "/api/v1/organizat
 
 
 def kind(response: Any) -> str:
-    """The answer's type, which its body has to be of."""
+    """The answer's content type, which its body must match."""
     named = str(response["Content-Type"]).partition(";")[0]
     if named == "application/json":
         assert response.json()
@@ -34,7 +34,7 @@ def kind(response: Any) -> str:
     return named
 
 
-def test_schema_and_documentation_are_what_they_are_whatever_is_asked_for(client: Client) -> None:
+def test_schema_and_documentation_ignore_the_accept_header(client: Client) -> None:
     wanted = {"/openapi.json": "application/json", "/docs": "text/html", "/redoc": "text/html"}
     for accept in (*PROGRAMS, BROWSER, "application/vnd.oai.openapi+json"):
         for path, expected in wanted.items():
@@ -68,9 +68,7 @@ def test_a_program_is_answered_in_json_below_api_v1(alpha: Company, client: Clie
             assert found == (status, "application/json"), (path, accept)
 
 
-def test_a_browser_is_answered_with_a_page_below_api_v1_whatever_goes_wrong(
-    alpha: Company, client: Client
-) -> None:
+def test_a_browser_gets_a_page_below_api_v1_for_every_error(alpha: Company, client: Client) -> None:
     login = {"Authorization": f"Bearer {alpha.token(client)}"}
     ended = {"Cookie": f"{settings.ORG_SESSION_COOKIE_NAME}=abc:def"}
     for path, headers, status in (

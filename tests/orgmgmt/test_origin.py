@@ -1,4 +1,4 @@
-"""Whose act a request's entries are, and by which id it is found in trail and log."""
+"""Request origin: the user, address and request id in audit entries and log lines."""
 
 import logging
 import re
@@ -101,7 +101,7 @@ def test_a_streamed_body_is_the_same_persons_act_step_by_step() -> None:
     assert {each.request_id for each in seen} == {response["X-Request-ID"]}
 
 
-def test_an_asynchronous_body_too() -> None:
+def test_an_asynchronous_body_is_the_same_persons_act_too() -> None:
     seen: list[Origin] = []
 
     async def body() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""A request that shows all it needs in its token or its body passes by what pages need."""
+"""Sessions and CSRF of pages: a request with a token skips them."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ LOOKUP = {"organization_name": "Acme Corp"}
 
 
 def met(response: Any) -> set[str]:
-    """What the middleware of pages has put on the request. A user is put there by DRF too."""
+    """What the page middleware set on the request. DRF sets a user too."""
     request = response.wsgi_request
     return {name for name in PAGES if hasattr(request, name)}
 
@@ -38,7 +38,7 @@ def test_without_a_token_the_api_looks_for_staff(
 ) -> None:
     response = staff_client.get("/api/v1/organizations/")
     assert (response.status_code, met(response)) == (200, PAGES)
-    # So does a look-up that is closed to strangers.
+    # So does a lookup that is closed to strangers.
     settings.ORG_PUBLIC_LOOKUP = "off"
     response = staff_client.post("/org/get", LOOKUP, content_type="application/json")
     assert (response.status_code, met(response)) == (200, PAGES)

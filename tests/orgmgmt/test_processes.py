@@ -1,4 +1,4 @@
-"""make run and its worker, as processes: how they begin and how they end."""
+"""`make run` and its worker as processes: how they start and stop."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests.plugin import SERVER
 
 @contextmanager
 def running(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """python WORDS, in a process group of its own, as a terminal starts it."""
+    """Run python in a process group of its own, as a terminal does."""
     with subprocess.Popen(
         [sys.executable, *words],
         cwd=REPOSITORY,

@@ -19,7 +19,7 @@ def fields(client: Client) -> list[tuple[str, str]]:
 
 
 @override_settings(SECURITY_CONTACT=["mailto:a@b.example", "https://b.example/report"])
-def test_it_names_contacts_in_their_order_its_address_and_when_it_expires(client: Client) -> None:
+def test_it_has_contacts_in_order_its_address_and_its_expiry(client: Client) -> None:
     contacts = [value for name, value in fields(client) if name == "Contact"]
     assert contacts == ["mailto:a@b.example", "https://b.example/report"]
     found = dict(fields(client))

@@ -1,4 +1,4 @@
-"""Staff's session that the database does not let be saved."""
+"""A staff session that the database refuses to save: 503."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from tests.plugin import SERVER
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No session can be written again inside the block, with PostgreSQL's error for a full disk."""
+    """Writing a session fails during the block with PostgreSQL's error for a full disk."""
     parameters = SERVER.superuser_parameters("master_org_db")
     with psycopg.connect(**parameters, autocommit=True) as owner:  # type: ignore[arg-type]
         owner.execute(

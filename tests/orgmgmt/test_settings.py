@@ -1,4 +1,4 @@
-"""What the environment can say: where settings come from, and how a wrong one stops the start."""
+"""Settings from the environment: where they are read, and how a wrong one stops the start."""
 
 import os
 from pathlib import Path
@@ -63,7 +63,7 @@ WRONG: list[tuple[dict[str, str], list[str]]] = [
 ]
 
 
-def test_a_wrong_configuration_stops_with_one_sentence_that_tells_no_secret() -> None:
+def test_a_wrong_setting_stops_with_one_sentence_and_no_secret() -> None:
     wrong = {}
     for changes, words in WRONG:
         sentence = refusal(**changes)
@@ -74,7 +74,7 @@ def test_a_wrong_configuration_stops_with_one_sentence_that_tells_no_secret() ->
 
 
 def run(*command: str, **environment: str) -> tuple[int, str]:
-    """Exit code and standard error of a process that has this environment alone."""
+    """Exit code and standard error of a process with only this environment."""
     base = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **COMPLETE}
     done = processes.run(*command, cwd=ROOT, env=base | environment)
     return done.returncode, done.stderr
@@ -120,7 +120,7 @@ def test_the_names_of_the_first_edition_configure_the_master() -> None:
     assert entry["OPTIONS"] == {"sslmode": "verify-full"}
 
 
-def test_the_tls_settings_count_beside_a_url_and_what_is_in_the_url_wins() -> None:
+def test_tls_settings_apply_to_a_url_and_the_url_wins() -> None:
     url, mode = COMPLETE["DATABASE_URL"], "verify-full"
     beside = settings_of(MASTER_DB_SSLMODE=mode).DATABASES["default"]
     assert beside["OPTIONS"] == {"sslmode": mode}

@@ -1,4 +1,4 @@
-"""What settings become of what the environment says."""
+"""Values of settings, by what the environment says."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""deploy/haproxy.cfg, as it stands but for its ports, before two servers of one process each."""
+"""deploy/haproxy.cfg with other ports, in front of two servers of one process each."""
 
 import shutil
 import subprocess
@@ -32,7 +32,7 @@ ENVIRONMENT = {
 
 
 class Processes:
-    """The application twice, by the names `one` and `two`, and HAProxy before both."""
+    """Two application servers, `one` and `two`, with HAProxy in front."""
 
     def __init__(self) -> None:
         self._scope = ExitStack()

@@ -1,4 +1,4 @@
-"""A Redis of Debian's, in a temporary folder, for as long as the tests run."""
+"""Fixture: Debian's Redis in a temporary folder, for the whole run."""
 
 import shutil
 import socket
@@ -20,7 +20,7 @@ PASSWORD = "a-password-of-this-test"
 
 @dataclass
 class RedisServer:
-    """redis-server on a port of its own; it asks for a password."""
+    """redis-server on its own port, with a password."""
 
     folder: Path
     port: int

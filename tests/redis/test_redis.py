@@ -1,4 +1,4 @@
-"""Counters in Redis (CACHE_URL) do what those in the master database do."""
+"""Counters in Redis (CACHE_URL) behave like those in the master database."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +99,7 @@ def test_attempts_are_settled_released_and_forgotten(counted: Any) -> None:
     assert counted.prune() == 0
 
 
-def test_two_processes_share_one_limit_and_a_redis_that_is_gone_opens_no_door(
+def test_two_processes_share_a_limit_and_without_redis_requests_get_503(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     body = {"organization_name": "Nobody Ltd"}

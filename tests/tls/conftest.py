@@ -1,7 +1,7 @@
-"""A PostgreSQL that speaks TLS: Debian's, in a temporary folder, with certificates of its own.
+"""Fixture: Debian's PostgreSQL with TLS and its own certificates, in a temporary folder.
 
-The wheel that all other tests run on was built without TLS. Debian's may be older than what the
-application accepts; what TLS does is the same there.
+The wheel that all other tests use is built without TLS. Debian's version may be older than the
+application accepts; TLS works the same there.
 """
 
 import datetime
@@ -34,7 +34,7 @@ Key = ec.EllipticCurvePrivateKey
 
 @pytest.fixture(autouse=True)
 def _database() -> None:
-    """In place of the fixture of all tests: these have a server of their own."""
+    """Replaces the fixture of all tests: these have their own server."""
 
 
 def _certificate(
@@ -88,7 +88,7 @@ class TlsServer:
     other_root_certificate: Path
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """What the application is configured with to reach it."""
+        """The application's environment to reach it."""
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "DJANGO_SETTINGS_MODULE": "orgmgmt.settings",
@@ -107,7 +107,7 @@ class TlsServer:
         }
 
     def python(self, script: str, **changes: str) -> str:
-        """What a script prints, run in a process of its own with Django set up for this server."""
+        """Run a script in a process with Django set up for this server; its output."""
         done = run(
             [sys.executable, "-c", f"import django; django.setup()\n{script}"],
             env=self.environment(**changes),
@@ -177,7 +177,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def tls_server() -> Iterator[TlsServer]:
-    """Started for the run, in a folder that goes with it."""
+    """The server, started for the run in a temporary folder."""
     bin_dir = _bin_dir()
     account, *owner = _as_account()
     # In /tmp: a unix socket's path may not be long.
@@ -223,6 +223,6 @@ def tls_server() -> Iterator[TlsServer]:
 
 
 def _succeed(command: list[Any], options: Mapping[str, Any]) -> None:
-    """Run a program of PostgreSQL's; what it said is what the test fails with."""
+    """Run a PostgreSQL program; the test fails with its output."""
     done = run([str(part) for part in command], **options)
     assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"

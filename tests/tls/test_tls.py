@@ -1,4 +1,4 @@
-"""TLS between the application and its PostgreSQL, each time with settings of its own."""
+"""TLS between the application and its PostgreSQL, with each kind of settings."""
 
 import json
 import sys
@@ -112,7 +112,7 @@ def test_a_host_that_the_certificate_does_not_name_is_refused(tls_server: TlsSer
     )
 
 
-def test_a_host_that_the_certificate_does_not_name_passes_where_only_the_issuer_counts(
+def test_verify_ca_accepts_a_host_that_the_certificate_does_not_name(
     tls_server: TlsServer,
 ) -> None:
     printed = tls_server.python(MASTER, MASTER_DB_HOST="127.0.0.1", MASTER_DB_SSLMODE="verify-ca")
@@ -126,7 +126,7 @@ def test_a_certificate_of_another_issuer_is_refused(tls_server: TlsServer) -> No
     assert found.endswith(f": {TLS_SENTENCE}"), found
 
 
-def test_a_root_certificate_that_is_absent_is_said_to_be_a_matter_of_tls(
+def test_a_missing_root_certificate_is_reported_as_a_tls_problem(
     tls_server: TlsServer,
 ) -> None:
     absent = str(tls_server.folder / "absent.crt")

@@ -1,1 +1,1 @@
-"""One DRF view and one query, in a project as `startproject` makes it."""
+"""Comparator `bare`: one DRF view and one query in a project as `startproject` makes it."""

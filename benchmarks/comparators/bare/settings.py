@@ -1,6 +1,6 @@
-"""What `startproject` and DRF's own tutorial make, for one view.
+"""Settings as `startproject` and DRF's tutorial write them, for one view.
 
-BARE_MIDDLEWARE=none takes the middleware away too.
+BARE_MIDDLEWARE=none removes the middleware too.
 """
 
 import os

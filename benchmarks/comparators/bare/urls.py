@@ -1,5 +1,4 @@
-"""Two views, each with one indexed query: an organization by its name, and the caller's account by
-simplejwt's token."""
+"""Two views with one indexed query each: an organization by name, one's own account by token."""
 
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 
 
 class BareOrganization(models.Model):
-    """What the answer holds."""
+    """The organization's table."""
 
     name = models.CharField(max_length=255, unique=True)
     admin_email = models.EmailField(max_length=254)
@@ -44,7 +43,7 @@ class LookUpView(APIView):
 
 
 class BareUser(models.Model):
-    """A user as simplejwt looks one up."""
+    """The user that simplejwt looks up."""
 
     email = models.EmailField(max_length=254)
     is_admin = models.BooleanField()

@@ -1,4 +1,4 @@
-"""The product's accounts, with one migration more than they have: an AddField."""
+"""The product's accounts app with one more migration: an AddField."""
 
 from pathlib import Path
 
@@ -9,6 +9,6 @@ ADDED = "added_note"
 
 
 def newest() -> str:
-    """The last of the migrations that accounts really has."""
+    """The newest real migration of accounts."""
     [folder] = accounts.migrations.__path__
     return max(path.stem for path in Path(folder).glob("0*.py"))

@@ -1,4 +1,4 @@
-"""The product, with the added migration."""
+"""The product's settings with the added migration."""
 
 from benchmarks.comparators.migrated import MODULES
 from orgmgmt.settings import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""django-tenants, with the added migration."""
+"""The django-tenants comparator's settings with the added migration."""
 
 import os
 

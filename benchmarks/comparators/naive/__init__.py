@@ -1,1 +1,1 @@
-"""A database for each organization by what is found first: aliases put in at run time."""
+"""Comparator `naive`: a database for each organization, with aliases added at run time."""

@@ -1,4 +1,4 @@
-"""The product's databases, reached by aliases that are put in at run time."""
+"""Settings of the naive comparator: the product's databases, with aliases added at run time."""
 
 import os
 

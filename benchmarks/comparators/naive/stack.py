@@ -1,7 +1,7 @@
-"""A database for each organization as one would write it first: an alias at run time, a router that
-reads a thread's variable, and Django's own connections.
+"""Middleware and router of the naive comparator, as a first attempt would write them.
 
-It uses the databases that the product has made, with their own roles.
+The middleware adds an alias at run time, the router reads a thread-local variable, and Django keeps
+the connections. It uses the databases and roles that the product has made.
 """
 
 import threading
@@ -23,7 +23,7 @@ _here = threading.local()
 
 
 class AliasMiddleware(TokenMiddleware):
-    """Puts the organization's alias into the settings and into the thread."""
+    """Adds the organization's alias to the settings and makes it the thread's."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         super().__init__(get_response)
@@ -51,7 +51,7 @@ def _alias_of(organization: Organization) -> str:
 
 
 class AliasRouter:
-    """The thread's alias for what organizations have, the master for the rest."""
+    """Tenant models go to the thread's alias, all others to the master."""
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str:
         return _here.alias if model._meta.app_label == "accounts" else "default"

@@ -1,1 +1,1 @@
-"""The product's stack on one database for everybody."""
+"""Comparator `plain`: the product's stack on one database for everybody."""

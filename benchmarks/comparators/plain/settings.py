@@ -1,4 +1,4 @@
-"""The product on one database: every user is in one table, and nobody asks for an organization."""
+"""Settings of the plain comparator: all users in one table, and no organizations."""
 
 from benchmarks.comparators.common import STACK, middleware, persistent, rest_framework
 from orgmgmt import settings as product

@@ -1,7 +1,8 @@
-"""What stands in the product's stack where it would ask for an organization.
+"""Middleware, authentication and throttles of the plain comparator.
 
-The token's signature, expiry and claims are checked by the product's code, and one query finds the
-login and its user, as the product's does. No organization is looked up, entered or left.
+They replace those of the product that need an organization. The product's own code checks the
+token's signature, expiry and claims, and one query finds the login and its user, as in the product.
+No organization is looked up, entered or left.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TokenMiddleware:
-    """Reads the bearer token; what was wrong with it waits on the request."""
+    """Reads the bearer token; an error is kept on the request."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -38,7 +39,7 @@ class TokenMiddleware:
         return response
 
     def read(self, request: HttpRequest) -> tokens.Credential | Exception | None:
-        """The credential, what is wrong with it, or None where there is none."""
+        """The credential, the error in it, or None without a token."""
         scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -49,7 +50,7 @@ class TokenMiddleware:
 
 
 class BearerAuthentication(BaseAuthentication):
-    """The login that the token names, with its user, by one query."""
+    """Finds the login that the token names, and its user, with one query."""
 
     def authenticate(self, request: Request) -> tuple[User, LoginSession] | None:
         found: tokens.Credential | Exception | None = request._request.credential  # type: ignore[attr-defined]
@@ -66,7 +67,7 @@ class BearerAuthentication(BaseAuthentication):
 
 
 class MemberThrottle(BaseThrottle):
-    """The product's two throttles, without its organizations; off, as there."""
+    """The product's two throttles, without organizations; off, as in the product's runs."""
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
         if isinstance(request.user, User):

@@ -1,1 +1,1 @@
-"""A schema for each organization, by django-tenants."""
+"""Comparator `django-tenants`: a schema for each organization."""

@@ -1,8 +1,10 @@
+"""App config of the django-tenants comparator."""
+
 from django.apps import AppConfig
 
 
 class BenchTenantsConfig(AppConfig):
-    """Which schemas there are."""
+    """The table of schemas."""
 
     name = "benchmarks.comparators.tenants"
     label = "bench_tenants"

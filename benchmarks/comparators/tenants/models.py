@@ -1,10 +1,10 @@
-"""The two models that django-tenants asks for."""
+"""The two models that django-tenants needs."""
 
 from django_tenants.models import DomainMixin, TenantMixin
 
 
 class Client(TenantMixin):
-    """An organization, which has a schema."""
+    """An organization with its schema."""
 
     auto_create_schema = True
 
@@ -13,7 +13,7 @@ class Client(TenantMixin):
 
 
 class Domain(DomainMixin):
-    """The host by which it is found."""
+    """The host name of an organization."""
 
     class Meta:
         app_label = "bench_tenants"

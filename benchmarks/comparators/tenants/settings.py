@@ -1,7 +1,7 @@
-"""The same view on django-tenants: a schema for each organization, found by the request's host.
+"""Settings of the django-tenants comparator: a schema for each organization, found by host name.
 
-TENANT_LIMIT_SET_CALLS is on, which its documentation has for speed; its default sends the search
-path ahead of every query.
+TENANT_LIMIT_SET_CALLS is on, as its documentation recommends for speed. By default it sets the
+search path before every query.
 """
 
 import os

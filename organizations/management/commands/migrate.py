@@ -1,5 +1,6 @@
-"""`manage.py migrate`, for the master database only."""
+"""`manage.py migrate`, for the master, and for one organization's app inside `org_command`."""
 
+import shlex
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -10,6 +11,11 @@ from django.db.migrations.exceptions import InconsistentMigrationHistory
 from organizations import tenancy
 from organizations.errors import OrganizationError
 from organizations.migrating import concurrently, master, records
+from organizations.migrating.engine import Engine, Target
+from organizations.migrating.results import Kind
+from organizations.migrating.turn import take
+from organizations.models import Organization
+from organizations.naming import name_key as key_of
 from organizations.postgres.sessions import open_session
 from organizations.recovery import claiming
 
@@ -30,8 +36,10 @@ class Command(DjangoCommand):
                     "Name a tenant app, as in `migrate accounts`. For all of them: manage.py "
                     "migrate_orgs."
                 )
-            records.distrust(tenancy.get())
-            self._migrate(*args, **options)
+            try:
+                self._migrate_organization(*args, **options)
+            except OrganizationError as error:
+                raise CommandError(str(error)) from error
             return
         if options["app_label"] in tenancy.tenant_labels():
             raise CommandError(
@@ -55,6 +63,28 @@ class Command(DjangoCommand):
         except OrganizationError as error:
             raise CommandError(str(error)) from error
 
+    def _migrate_organization(self, *args: Any, **options: Any) -> None:
+        """Migrate the active one forwards, and record it.
+
+        Backwards is migrate_orgs's, which first ends the requests that need what is unapplied.
+        """
+        usable = Organization.objects.usable()
+        organization = usable.filter(pk=tenancy.get().organization_id).first()
+        # One that is being made is nobody's yet, and provisioning holds its lock.
+        if organization is None or options["plan"] or options["check_unapplied"]:
+            self._migrate(*args, **options)
+            return
+        name = organization.name
+        with open_session() as session:
+            session.lock(key_of(name), name=name, timeout_seconds=_WAIT_SECONDS)
+            if not options["fake"]:
+                _refuse_backwards(organization, options["app_label"], options["migration_name"])
+            records.distrust(organization.tenant)
+            self._migrate(*args, **options)
+            result = take(session, organization, Engine(), looks_only=True)
+        if result.kind == Kind.FAILED:
+            raise CommandError(f"Migrated, but not recorded: {result.error}")
+
     def _ask_for_identities(self) -> None:
         """Warn about roles without identity; not after migrating back to before identities."""
         if "installation" not in connections["default"].introspection.table_names():
@@ -72,3 +102,16 @@ class Command(DjangoCommand):
                 super().handle(*args, **options)
         except InconsistentMigrationHistory as error:
             raise CommandError(str(error)) from error
+
+
+def _refuse_backwards(organization: Organization, label: str, name: str | None) -> None:
+    if name is None:
+        return
+    target = Target(label, name)
+    if Engine(target).after_unapplying(organization.tenant, owner=organization.name) is None:
+        return
+    instead = shlex.join(["manage.py", "migrate_orgs", f"--org={organization.name}", label, name])
+    raise CommandError(
+        "This unapplies migrations, and requests would meet the older schema. migrate_orgs first "
+        f"stops serving what needs them: {instead}"
+    )

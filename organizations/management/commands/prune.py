@@ -1,9 +1,9 @@
 """`manage.py prune [ORG…]`: deletes expired rows."""
 
-import os
 import shlex
 from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -13,8 +13,11 @@ from accounts.expiry import prune_sessions
 from organizations import lifecycle, tenancy
 from organizations.background import enqueueing, exports, pruning
 from organizations.errors import OrganizationError
+from organizations.migrating.fleet import by_pages, parallel
 from organizations.models import Organization
 from organizations.tenancy import registry
+
+_PAGE = 500
 
 
 class Command(BaseCommand):
@@ -29,14 +32,14 @@ class Command(BaseCommand):
         parser.add_argument(
             "--parallel",
             type=int,
-            default=2 * (os.cpu_count() or 1),
+            default=0,
             metavar="N",
             help="how many at a time (default: twice the cores)",
         )
         parser.add_argument("--enqueue", action="store_true", help="enqueue jobs instead")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["parallel"] < 1:
+        if options["parallel"] < 0:
             raise CommandError("--parallel must be 1 or more.")
         try:
             chosen = [lifecycle.find_organization(name).pk for name in options["names"]]
@@ -48,11 +51,15 @@ class Command(BaseCommand):
                 return
             if not chosen:
                 pruning.prune()
+            number = parallel(options["parallel"])
         except (OrganizationError, DatabaseError) as error:
             raise CommandError(f"{type(error).__name__}: {error}") from error
-        with ThreadPoolExecutor(options["parallel"], thread_name_prefix="prune") as threads:
-            results = list(threads.map(_prune, organizations.order_by("pk")))
-        self._conclude([each for each in results if each is not None])
+        failed: list[tuple[Organization, Exception]] = []
+        waiting = by_pages(organizations, ("id", "name", "slug", "key"), _PAGE)
+        with ThreadPoolExecutor(number, thread_name_prefix="prune") as threads:
+            while page := list(islice(waiting, _PAGE)):
+                failed += filter(None, threads.map(_prune, page))
+        self._conclude(failed)
 
     def _enqueue(self, organizations: Any, *, with_master: bool) -> None:
         if with_master:

@@ -14,7 +14,10 @@ from organizations.tenancy import counters
 class Command(BaseCommand):
     """Cleans up after crashed processes. Workers do the same every five minutes."""
 
-    help = "Undo interrupted sign-ups and finish interrupted deletions. Safe at any time."
+    help = (
+        "Clean up after crashed processes: sign-ups, deletions, suspensions, rolled back "
+        "migrations, templates, spare databases. Safe at any time."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -1,10 +1,6 @@
 """`manage.py refill_spares`: makes spare databases."""
 
-import os
-import signal
-import time
 from argparse import ArgumentParser
-from types import FrameType
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations.background import enqueueing
 from organizations.errors import OrganizationError
+from organizations.management.stopping import UntilStopped
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import code, refill
 
@@ -20,11 +17,6 @@ class Command(BaseCommand):
     """Makes spare databases ahead of sign-ups. Several processes take turns."""
 
     help = "Make spare databases until ORG_SPARE_DATABASES are ready, and drop surplus ones."
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._is_stopped = False
-        self._parent = 0
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -48,11 +40,8 @@ class Command(BaseCommand):
         if not options["loop"]:
             self._once()
             return
-        if options["with_parent"]:
-            self._parent = os.getppid()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        refill.run(goes_on=self._goes_on, pause=self._pause)
+        until = UntilStopped(with_parent=options["with_parent"])
+        refill.run(goes_on=until.goes_on, pause=until.pause)
 
     def _enqueue(self) -> None:
         try:
@@ -69,15 +58,3 @@ class Command(BaseCommand):
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{settings.ORG_SPARE_DATABASES} wanted: {made} made, {dropped} dropped.")
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        # Finish the current one: it takes a fraction of a second.
-        self._is_stopped = True
-
-    def _goes_on(self) -> bool:
-        return not self._is_stopped and self._parent in (0, os.getppid())
-
-    def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while self._goes_on() and time.monotonic() < until:
-            time.sleep(min(0.2, seconds))

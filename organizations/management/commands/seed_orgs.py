@@ -17,20 +17,13 @@ from django.db import connections
 from django.db.models import IntegerField, Max
 from django.db.models.functions import Cast, Substr
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from accounts.services import hash_password
 from organizations import lifecycle
 from organizations.errors import OrganizationError, OrganizationExists
 from organizations.management.acts import sentence
 from organizations.migrating.fleet import parallel
+from organizations.migrating.progress import bar_on, move
 from organizations.models import Organization
 from organizations.tenancy import registry
 from organizations.validators import SignUp, validate_sign_up
@@ -87,25 +80,15 @@ class Command(BaseCommand):
             raise CommandError(f"{len(seeds.failures)} failed: {reasons}")
 
     def _grow(self, seeds: "_Seeds", threads: int) -> None:
-        bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(file=cast(IO[str], self.stdout._out)),
-            disable=not self.stdout.isatty(),
-        )
+        console = Console(file=cast(IO[str], self.stdout._out))
+        bar = bar_on(console, disable=not self.stdout.isatty())
         task = bar.add_task("", total=seeds.number, rate="")
         with bar, ThreadPoolExecutor(threads) as crew:
             left = {crew.submit(seeds.work) for _ in range(threads)}
             try:
                 while left:
                     left = wait(left, timeout=_TICK_SECONDS).not_done
-                    speed = bar.tasks[task].speed
-                    rate = "" if speed is None else f"{speed:.1f}/s"
-                    bar.update(task, completed=seeds.made, rate=rate)
+                    move(bar, task, seeds.made)
             finally:
                 seeds.stopping.set()  # Lets running ones finish.
 

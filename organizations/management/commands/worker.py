@@ -1,9 +1,6 @@
 """`manage.py worker`: runs background jobs."""
 
-import os
-import signal
 from argparse import ArgumentParser
-from types import FrameType
 from typing import Any
 
 from django.conf import settings
@@ -11,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations.background.worker import JobWorker
 from organizations.errors import InstallationUnclaimed
+from organizations.management.stopping import UntilStopped
 from organizations.tasks import QUEUES
 
 
@@ -20,11 +18,6 @@ class Command(BaseCommand):
     help = (
         "Run background jobs: sign-ups, e-mails, migrations, upkeep. Keeps spare databases ready."
     )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._is_stopped = False
-        self._parent = 0
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -53,12 +46,8 @@ class Command(BaseCommand):
             )
         if options["concurrency"] < 1:
             raise CommandError("--concurrency must be 1 or more.")
-        if options["with_parent"]:
-            self._parent = os.getppid()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
         worker = JobWorker(
-            goes_on=self._goes_on,
+            goes_on=UntilStopped(with_parent=options["with_parent"]).goes_on,
             concurrency=options["concurrency"],
             queues=queues,
             once=options["once"],
@@ -67,9 +56,3 @@ class Command(BaseCommand):
             worker.run()
         except InstallationUnclaimed as error:
             raise CommandError(str(error)) from error
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._is_stopped = True
-
-    def _goes_on(self) -> bool:
-        return not self._is_stopped and self._parent in (0, os.getppid())

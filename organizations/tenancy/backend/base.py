@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 from django.db.backends.postgresql import base
+from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from psycopg import IsolationLevel, ServerCursor
 from psycopg.pq import ExecStatus
@@ -176,29 +177,24 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         self.isolation_level = IsolationLevel.READ_COMMITTED
         self._lease, self._is_new, self._was_lost = self._entry(), False, False
-        tenant = peek()
-        if tenant is not None and tenant.alias != self.alias:
-            tenant = None  # No request's; its query will be refused.
-        try:
-            connection = pool.shared.take(self._lease, self._connect)
-        except psycopg.OperationalError:
-            # Was this organization refused, or is the server away? psycopg has no SQLSTATE for it.
-            with suppress(DatabaseError):  # The master is away too.
-                self._confirm(tenant)
-            raise
-        if not connection.is_confirmed:
+        connection = pool.shared.take(self._lease, self._connect)
+        if not connection.is_confirmed and (tenant := self._routed()) is not None:
             try:
                 self._confirm(tenant)
             except BaseException:
                 pool.shared.give_back(self._lease, connection, keep=False)
                 raise
-            connection.is_confirmed = tenant is not None and tenant.is_routed
+            connection.is_confirmed = True
         return connection
 
-    def _confirm(self, tenant: Tenant | None) -> None:
+    def _routed(self) -> Tenant | None:
+        """The active tenant, if a request found it and the connection is for it."""
+        tenant = peek()
+        is_routed = tenant is not None and tenant.is_routed and tenant.alias == self.alias
+        return tenant if is_routed else None
+
+    def _confirm(self, tenant: Tenant) -> None:
         """Ask the master whether a request's route still holds, and forget it if it does not."""
-        if tenant is None or not tenant.is_routed:
-            return
         try:
             directory.get().confirm(tenant)
         except DatabaseError:
@@ -212,23 +208,25 @@ class DatabaseWrapper(base.DatabaseWrapper):
         entry = self.settings_dict
         return entry if isinstance(entry, pool.DatabaseEntry) else pool.DatabaseEntry(entry)
 
-    # --- What a kept connection needs not ---------------------------------------------------------
-    def get_connection_params(self) -> dict[str, Any]:
-        """As Django's, but empty for its own `connect`: a kept connection was opened with them, and
-        `_connect` makes them for a new one."""
-        return {} if self._is_opening else super().get_connection_params()
-
-    def _set_autocommit(self, autocommit: bool) -> None:
-        if self.connection.autocommit != autocommit:
-            super()._set_autocommit(autocommit)  # type: ignore[misc]
-
-    def init_connection_state(self) -> None:
-        """As Django's. A kept connection's session is as it was when it was opened."""
+    # --- Skipped for a reused connection ----------------------------------------------------------
+    def connect(self) -> None:
+        """As Django's (5.2, backends/base/base.py). A kept connection is used as it is: its session
+        has the state it was opened with."""
+        self.in_atomic_block = self.needs_rollback = False
+        self.savepoint_ids, self.atomic_blocks = [], []
+        self.closed_in_transaction = self.errors_occurred = False
+        self.connection = self.get_new_connection({})
+        if self._is_new or not self.connection.autocommit:
+            self.set_autocommit(self.settings_dict["AUTOCOMMIT"])
+        else:
+            self.autocommit = True
         if self._is_new:
-            super().init_connection_state()
+            self.init_connection_state()
+        connection_created.send(sender=self.__class__, connection=self)
+        self.run_on_commit = []
 
     def _connect(self) -> Any:
-        """Connect.
+        """Connect. If that fails, raise why it is not served, and use no old route again.
 
         Ctrl-C can interrupt the login, and its traceback would keep the half-open connection. A
         back end that waits for the rest answers no barrier, so DROP DATABASE, which needs every
@@ -237,7 +235,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         self._is_new = True
         try:
-            return guard.Connection.connect(**super().get_connection_params())
+            return guard.Connection.connect(**self.get_connection_params())
+        except psycopg.OperationalError:
+            # psycopg has no SQLSTATE for it: a full server, an old password, a suspension?
+            if (tenant := self._routed()) is None:
+                registry.forget(self.alias)  # A job or a command reads it again.
+            else:
+                with suppress(DatabaseError):  # The master is away too.
+                    self._confirm(tenant)
+            raise
         except (KeyboardInterrupt, SystemExit) as interrupt:
             traceback.clear_frames(interrupt.__traceback__)
             raise

@@ -1,4 +1,4 @@
-"""The staff's pages of organizations."""
+"""Django admin: the staff's pages of organizations."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The staff's pages of the audit trail: to be read and taken along, never changed."""
+"""Django admin: the audit trail can be read and exported, never changed."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ def mark() -> str:
 
 @pytest.fixture
 def entries(alpha: Company, beta: Company, mark: str) -> tuple[AuditEntry, AuditEntry]:
-    """One of alpha's and one of beta's, of one request."""
+    """An entry of alpha and one of beta, of the same request."""
     with trail.acting(Origin("user", 7, "203.0.113.9", mark)):
         trail.record("user.created", organization_id=alpha.organization.pk, email="a@b.example")
         trail.record("login.failed", organization_id=beta.organization.pk)
@@ -149,7 +149,7 @@ def test_a_cell_that_a_spreadsheet_would_run_is_made_harmless(
 
 
 @pytest.mark.usefixtures("entries", "hostile")
-def test_nor_is_there_one_where_cells_are_divided_by_something_else_than_a_comma(
+def test_no_exported_cell_is_a_formula_whatever_separates_cells(
     staff_client: Client, alpha: Company, mark: str
 ) -> None:
     """A spreadsheet set to German divides them by semicolons, whatever stands in quotes."""

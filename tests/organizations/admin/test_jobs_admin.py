@@ -1,4 +1,4 @@
-"""The staff's pages of jobs: seen, cancelled and retried, and nothing else."""
+"""Django admin: jobs can be seen, cancelled and retried, and nothing else."""
 
 import re
 import secrets
@@ -21,7 +21,7 @@ LIST = "/admin/jobs/job/"
 
 @pytest.fixture
 def jobs(alpha: Company) -> Iterator[tuple[int, int]]:
-    """One of alpha's that has failed, and one of the platform's that waits."""
+    """A failed job of alpha, and a waiting one of the platform."""
     clear()
     enqueueing.clean_up(Organization.objects.filter(pk=alpha.organization.pk))
     failed = Job.objects.get().pk

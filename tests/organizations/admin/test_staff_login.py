@@ -1,4 +1,4 @@
-"""The login page of Django admin, whose limits are those of every login."""
+"""Django admin's login page has the rate limits of every login."""
 
 import secrets
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def staff() -> Iterator[Staff]:
 
 
 def after(failures: int, username: str) -> None:
-    """So many attempts have failed, and the last one's delay has just ended."""
+    """Fail so many attempts; the last delay has just ended."""
     key = limits._key("FAILURES", "staff", username)
     count_failures(key, failures)
 

@@ -1,4 +1,4 @@
-"""People, and the entries that their requests leave."""
+"""Fixtures of the audit tests: users, and the audit entries of their requests."""
 
 import secrets
 from collections.abc import Callable, Iterator

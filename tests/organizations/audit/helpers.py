@@ -1,4 +1,4 @@
-"""What the tests of the audit trail share."""
+"""Helpers of the audit tests."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Each act leaves its entry: who, what, which organization, when, from where, in which request."""
+"""Audit entries of each action: who, what, which organization, when, from where, which request."""
 
 import ast
 import json
@@ -96,7 +96,7 @@ def test_a_failed_login_is_recorded_whatever_was_wrong(
     assert nowhere.facts == {"reason": "organization_not_found"}
 
 
-def test_what_is_tried_elsewhere_is_not_filed_in_the_trail_of_the_token_sent_along(
+def test_attempts_elsewhere_are_not_recorded_for_the_tokens_organization(
     alpha: Company, request_id: str, told: Callable[[], Entries], settings: Settings
 ) -> None:
     settings.ORG_PUBLIC_LOOKUP, settings.LOGIN_FLOOR_MS = "off", 0
@@ -116,7 +116,7 @@ def test_what_is_tried_elsewhere_is_not_filed_in_the_trail_of_the_token_sent_alo
     ]
 
 
-def test_an_exceeded_limit_is_not_filed_in_the_trail_of_the_token_either(
+def test_an_exceeded_limit_is_not_recorded_for_the_tokens_organization(
     alpha: Company, request_id: str, told: Callable[[], Entries], throttles: Settings
 ) -> None:
     throttles.THROTTLE_LOGIN_ADDRESS = "1/hour"

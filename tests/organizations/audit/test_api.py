@@ -1,4 +1,4 @@
-"""GET /api/v1/audit/: an organization's admins read their own trail, and nobody else's."""
+"""GET /api/v1/audit/: an organization's admins read their own audit trail, and nobody else's."""
 
 from base64 import b64encode
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A change of the keys that sign tokens, which are the environment's, is told at the next start."""
+"""A change of the JWT signing keys in the environment is recorded at the next start."""
 
 from django.core.management import call_command
 from pytest_django import Settings
@@ -14,7 +14,7 @@ def told() -> list[object]:
     return [entry.facts for entry in entries]
 
 
-def test_each_change_of_the_keys_is_told_once_and_by_their_ids(settings: Settings) -> None:
+def test_each_key_change_is_recorded_once_with_key_ids(settings: Settings) -> None:
     settings.SIGNING_KEYS = [OLD]
     call_command("prepare_start")
     before = told()

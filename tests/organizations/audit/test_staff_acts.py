@@ -1,4 +1,4 @@
-"""What staff and operators do leaves its entry, in Django admin and at a terminal too."""
+"""Audit entries of staff and operators, in Django admin and from commands."""
 
 import json
 import secrets
@@ -19,7 +19,7 @@ from .helpers import NEW_PASSWORD, Entries, acts, hash_of, of, post
 
 
 # --- Organizations ------------------------------------------------------------------------------
-def test_the_life_of_an_organization_is_told_from_sign_up_to_its_end(request_id: str) -> None:
+def test_an_organizations_whole_life_is_recorded(request_id: str) -> None:
     name, email = f"Told {request_id}", f"{request_id}@test.com"
     body = {"organization_name": name, "email": email, "password": PASSWORD}
     assert post(Client(), "/org/create", body, request_id).status_code == 201
@@ -58,7 +58,7 @@ def test_a_failed_sign_up_is_recorded_and_so_is_its_undoing(superuser: Superuser
     assert failed.facts == {"behind_step": "role", "error": "InsufficientPrivilege"}
 
 
-def test_a_key_rotation_is_recorded_for_each_organization_and_keeps_its_hashes(
+def test_a_key_rotation_is_recorded_and_keeps_each_organizations_hashes(
     alpha: Company,
 ) -> None:
     before = hash_of(alpha, alpha.email)

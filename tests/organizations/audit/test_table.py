@@ -48,7 +48,7 @@ def entry() -> AuditEntry:
 
 
 def plant(superuser: Superuser, *, days: int) -> int:
-    """An entry of that age, past the code under test."""
+    """Insert an entry of that age, without the code under test."""
     row = superuser.execute(
         "INSERT INTO audit_entries (at, act, actor, person, request_id, facts) "
         "VALUES (now() - %s * interval '1 day', 'planted', 'system', '', '', '{}') RETURNING id",

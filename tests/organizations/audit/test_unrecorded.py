@@ -1,9 +1,10 @@
-"""What cannot be recorded is not done."""
+"""An action whose audit entry cannot be written is not done."""
 
 import secrets
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import DatabaseError
 from django.test import Client
@@ -14,9 +15,10 @@ from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationError
 from organizations.models import AuditEntry, Organization, Staff
 from organizations.postgres.fence import fence
+from organizations.recovery import credentials
 from tests.accounts.helpers import send, unique_email
 from tests.conftest import PASSWORD, Company, leftovers
-from tests.organizations.helpers import Superuser
+from tests.organizations.helpers import Superuser, as_role_of
 
 
 @pytest.fixture
@@ -111,7 +113,20 @@ def test_a_deletion_or_suspension_that_cannot_be_recorded_is_not_done(
     assert lifecycle.find_organization(alpha.name).status == Organization.Status.ACTIVE
 
 
-def test_a_suspension_that_cannot_be_recorded_leaves_no_trace_on_the_object_either(
+def test_a_new_credential_that_cannot_be_recorded_ends_the_sessions_of_the_old(
+    company: Callable[..., Company], broken_trail: Callable[[str], None]
+) -> None:
+    """The password has changed by then, maybe because the old one had leaked."""
+    organization = company().organization
+    broken_trail("credentials.reset")
+    with as_role_of(organization) as opened:
+        with pytest.raises(DatabaseError):
+            credentials.reset(organization)
+        with pytest.raises(psycopg.OperationalError):
+            opened.execute("SELECT 1")
+
+
+def test_a_suspension_that_cannot_be_recorded_leaves_the_object_unchanged(
     alpha: Company, broken_trail: Callable[[str], None]
 ) -> None:
     organization = lifecycle.find_organization(alpha.name)
@@ -123,7 +138,7 @@ def test_a_suspension_that_cannot_be_recorded_leaves_no_trace_on_the_object_eith
     assert lifecycle.find_organization(alpha.name).status == Organization.Status.ACTIVE
 
 
-def test_what_another_process_was_faster_with_is_not_recorded_as_done_here(
+def test_a_change_that_another_process_made_is_not_recorded_here(
     company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     organization = company().organization

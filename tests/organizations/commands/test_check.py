@@ -1,4 +1,4 @@
-"""`manage.py check` asks the server without being told to."""
+"""`manage.py check`: runs the checks of the server without an option."""
 
 import pytest
 from django.core.management import call_command

@@ -1,4 +1,4 @@
-"""`manage.py check_isolation`, with a few attempts. isolation/test_catalogue.py tries all."""
+"""`manage.py check_isolation` with a few attempts. isolation/test_catalogue.py runs all."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.organizations.helpers import Fork, wait_for
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The attempts on the server alone."""
+    """Only the attempts on the server."""
     asked = tuple(each for each in runner.attempts() if each.family == "server")
     monkeypatch.setattr(runner, "attempts", lambda: asked)
 

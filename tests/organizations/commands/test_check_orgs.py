@@ -1,4 +1,4 @@
-"""manage.py check_orgs"""
+"""`manage.py check_orgs`: finds and repairs what differs between the master and the server."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def _made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator
 
 @pytest.fixture
 def one(_made: Organization) -> Iterator[Organization]:
-    """An organization that is in order, and is so again after the test."""
+    """A healthy organization, repaired after the test."""
     yield _made
     assert problems(_made) == [], "the test did not put it back"
 
@@ -66,12 +66,12 @@ def problems(organization: Organization, *, fix: bool = False) -> list[tuple[Kin
 
 
 def besides(*, fix: bool = False) -> dict[str, Finding]:
-    """By name, what is on the server without an organization."""
+    """What the server has without an organization, by name."""
     return {found.subject: found for found in checking.check(fix=fix) if found.seen is None}
 
 
 def run(*arguments: str) -> tuple[str, str]:
-    """What it wrote, and its last sentence where it failed."""
+    """Its output, and its last sentence if it failed."""
     out = io.StringIO()
     try:
         call_command("check_orgs", *arguments, stdout=out)
@@ -116,7 +116,7 @@ def test_a_named_one_is_listed_with_its_size_and_connections(one: Organization) 
     assert summary.startswith("1 organization, ")
 
 
-def test_one_that_does_not_exist_is_said() -> None:
+def test_an_unknown_organization_is_reported() -> None:
     assert run("Nobody Ltd")[1].startswith("There is no organization called 'Nobody Ltd'")
 
 

@@ -1,4 +1,4 @@
-"""manage.py create_admin"""
+"""`manage.py create_admin`: adds an admin, or makes an existing user one."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def test_an_organization_gets_another_admin_who_can_log_in(
     assert (entry.actor, entry.organization_id) == ("command", made.organization.pk)
 
 
-def test_an_existing_user_becomes_admin_again_and_is_logged_out_everywhere(
+def test_an_existing_user_becomes_admin_and_is_logged_out(
     company: Callable[..., Company], client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = company()

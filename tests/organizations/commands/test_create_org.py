@@ -1,4 +1,4 @@
-"""manage.py create_org"""
+"""`manage.py create_org`: signs an organization up, with the password from a terminal or a pipe."""
 
 import io
 import json

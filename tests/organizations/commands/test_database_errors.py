@@ -1,4 +1,4 @@
-"""A command whose database goes away ends with a sentence, and not with a traceback of ours."""
+"""Commands whose database goes away: they end with one sentence, not with a traceback."""
 
 import threading
 

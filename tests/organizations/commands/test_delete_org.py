@@ -1,4 +1,4 @@
-"""manage.py delete_org"""
+"""`manage.py delete_org`: deletes an organization after confirmation."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What all commands have in common: their help, one form of JSON, and an orderly end."""
+"""All commands: their help, one form of JSON, and a clean end."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""`manage.py migrate`, of the master."""
+"""`manage.py migrate`: migrates the master."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""manage.py migrate_orgs"""
+"""`manage.py migrate_orgs`: migrates outdated organizations, all or the named ones."""
 
 import io
 import re
@@ -38,7 +38,7 @@ def migrate(*arguments: str) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
-def test_an_outdated_organization_is_migrated_and_its_role_owns_the_tables(
+def test_an_outdated_organization_is_migrated_with_its_role_as_owner(
     outdated: Company, alpha: Company
 ) -> None:
     out, _ = migrate()
@@ -72,6 +72,6 @@ def test_one_that_fails_leaves_the_others_alone(outdated: Company, beta: Company
     assert err.getvalue().startswith("outdated-ltd: DuplicateTable")
 
 
-def test_an_unknown_name_is_said_before_anything_is_done() -> None:
+def test_an_unknown_name_is_reported_before_anything_is_done() -> None:
     with pytest.raises(CommandError, match="There is no organization called 'Nobody Ltd'"):
         migrate("Acme Corp", "Nobody Ltd")

@@ -1,4 +1,4 @@
-"""manage.py org_command: other commands, inside an organization."""
+"""`manage.py org_command`: runs another command inside an organization."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""manage.py reconcile_orgs"""
+"""`manage.py reconcile_orgs`: its output and exit code."""
 
 import io
 

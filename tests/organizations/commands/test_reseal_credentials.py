@@ -1,4 +1,4 @@
-"""manage.py reseal_credentials"""
+"""`manage.py reseal_credentials`: re-encrypts stored passwords with the newest key."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ def test_it_says_how_many_it_encrypted(alpha: Company, beta: Company, settings: 
         credentials.reseal_credentials()
 
 
-def test_one_that_is_taken_back_meanwhile_is_passed_over(
+def test_an_organization_undone_during_the_run_is_skipped(
     superuser: Superuser, alpha: Company
 ) -> None:
     """A failed sign-up's row is removed between the list's reading and the row's lock."""

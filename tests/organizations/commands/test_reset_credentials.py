@@ -1,11 +1,15 @@
-"""manage.py reset_credentials, and how wrong keys are told before they are lost."""
+"""`manage.py reset_credentials`: new passwords after a lost key, and a warning of wrong keys."""
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
+from django.db import connections
 from django.test import Client
 from pytest_django import Settings
 
@@ -51,7 +55,7 @@ def test_a_process_with_other_keys_is_not_ready(
     assert client.get("/health").status_code == 200, "it lives"
 
 
-def test_it_gives_new_passwords_where_none_can_be_read_and_leaves_the_others(
+def test_only_unreadable_passwords_are_replaced(
     lost: Company, alpha: Company, client: Client
 ) -> None:
     before = Organization.objects.get(pk=alpha.organization.pk).sealed_password
@@ -78,6 +82,36 @@ def test_a_named_one_gets_another_and_its_old_sessions_end(
     with pytest.raises(psycopg.OperationalError), as_role_of(made.organization):
         pytest.fail("the old password is good still")
     assert made.token(client)
+
+
+def test_what_was_opened_with_the_new_password_goes_on(
+    company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests connect again at once, and the old password's sessions are still looked for."""
+    rows = Organization.objects.filter(pk=company().organization.pk)
+    before = rows.get()
+    monkeypatch.setattr(credentials, "_LOGGING_IN_SECONDS", 2.0)
+    is_connected, is_over = threading.Event(), threading.Event()
+
+    def connect_anew() -> object:
+        try:
+            while (now := rows.get()).sealed_password == before.sealed_password:
+                time.sleep(0.005)
+            with as_role_of(now) as session:
+                is_connected.set()
+                is_over.wait(20)
+                return session.execute("SELECT 'goes on'").fetchone()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as threads, as_role_of(before) as old:
+        connecting = threads.submit(connect_anew)
+        credentials.reset(rows.get())
+        assert is_connected.is_set()
+        is_over.set()
+        assert connecting.result(20) == ("goes on",)
+        with pytest.raises(psycopg.OperationalError):
+            old.execute("SELECT 1")
 
 
 def test_an_unknown_name_ends_with_a_sentence() -> None:

@@ -1,4 +1,4 @@
-"""manage.py seed_orgs"""
+"""`manage.py seed_orgs`: creates test organizations."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Django's own commands on the side where they find nothing: a sentence, and never "done"."""
+"""Django's own commands on the wrong database: they end with a sentence, and never say "done"."""
 
 import io
 import json

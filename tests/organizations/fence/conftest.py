@@ -1,4 +1,4 @@
-"""An organization that a client is served from over a kept connection."""
+"""Fixture: an organization that is served over a kept connection."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""The fence's mark on the organization's row, and the sessions that it ends."""
+"""The fence's mark on an organization's row, and the sessions that it ends."""
 
 import threading
 import time
@@ -22,10 +22,10 @@ from organizations.postgres.fence import fence, fence_pending
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import code, versions
 from organizations.recovery import credentials
-from organizations.tenancy import WrongTenant, directory, registry
+from organizations.tenancy import RouteChanged, WrongTenant, directory, registry
 from tests.conftest import Company, Superuser
 
-from .helpers import ME, change_unheard, code_of, row_of, sessions
+from .helpers import ME, change_unheard, code_of, let_live, row_of, sessions
 
 Status = Organization.Status
 
@@ -46,7 +46,7 @@ CHANGES: dict[str, dict[str, str] | None] = {
 
 
 def test_whatever_changes_a_route_marks_it_and_nothing_else_does(served: Company) -> None:
-    asked = directory_module._BY_ID.split("SELECT ")[1].split(" FROM")[0].split(", ")
+    asked = directory_module._ROUTE.split("SELECT ")[1].split(" FROM")[0].split(", ")
     assert list(CHANGES) == asked, "a route is made of a column that nothing fences"
     untouched = row_of(served)
     for change in filter(None, CHANGES.values()):
@@ -73,6 +73,23 @@ def test_whatever_changes_a_route_marks_it_and_nothing_else_does(served: Company
     resealed = row_of(served)
     assert resealed.sealed_password != untouched.sealed_password
     assert resealed.pending_fence == "", "re-encrypting a password moved no database"
+
+
+@pytest.mark.parametrize("column", CHANGES)
+def test_what_has_changed_of_a_route_is_not_confirmed(column: str, served: Company) -> None:
+    """Of a status and a fingerprint it is asked whether they let it be served."""
+    change = CHANGES[column]
+    if change is None or column in ("status", "fingerprint"):
+        return
+    tenant = directory.get().tenant_by_id(served.organization.pk)
+    before = Organization.objects.filter(pk=tenant.organization_id).values(column).get()
+    change_unheard(served, **change)
+    try:
+        with pytest.raises(RouteChanged):
+            directory.get().confirm(tenant)
+    finally:
+        change_unheard(served, **before)
+        fence(row_of(served))
 
 
 def test_a_change_of_the_role_ends_the_sessions_of_the_one_before(
@@ -110,7 +127,7 @@ def test_a_connection_is_not_confirmed_by_another_organizations_block(
     assert code_of(client.get(ME)) == (403, "organization_suspended")
 
 
-def test_a_statement_that_ends_its_own_session_frees_no_thread_of_the_others(
+def test_a_statement_that_kills_its_session_gets_no_more_threads(
     served: Company,
 ) -> None:
     """What an organization's own SQL can do must not renew its share of the threads."""
@@ -161,14 +178,14 @@ def test_what_a_killed_fence_left_is_finished_by_reconciling(
 def test_a_change_meanwhile_keeps_its_own_mark(
     served: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end_all = fence_module._end_all
+    end = fence_module._end
 
-    def changed_meanwhile(*args: Any) -> int:
-        ended = end_all(*args)
+    def changed_meanwhile(*args: Any, **options: Any) -> int:
+        ended = end(*args, **options)
         change_unheard(served, slug="changed-meanwhile")
         return ended
 
-    monkeypatch.setattr(fence_module, "_end_all", changed_meanwhile)
+    monkeypatch.setattr(fence_module, "_end", changed_meanwhile)
     change_unheard(served, status=Status.SUSPENDED)
     fence(row_of(served))
     assert row_of(served).pending_fence != "", "the second change was taken for fenced"
@@ -180,16 +197,15 @@ def test_what_does_not_end_is_named_and_tried_again(
     served: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fence_module, "FENCE_SECONDS", 0.1)
-    ends_nothing = fence_module._END.replace("pg_terminate_backend(pid)", "pid")
-    monkeypatch.setattr(fence_module, "_END", ends_nothing)
+    let_live(monkeypatch, served)
     with pytest.raises(SessionsRemain, match=r"process ids \d+"):
-        lifecycle.suspend_organization(row_of(served))
+        lifecycle.suspend_organization(row_of(served), reason="unpaid")
     assert row_of(served).status == Status.SUSPENDED
     monkeypatch.undo()
-    lifecycle.suspend_organization(row_of(served))
+    with pytest.raises(WrongState, match="is suspended; it must be active"):
+        lifecycle.suspend_organization(row_of(served), reason="another")
     assert sessions(superuser, served) == 0
-    with pytest.raises(WrongState):
-        lifecycle.suspend_organization(row_of(served))
+    assert (row_of(served).status_reason, row_of(served).pending_fence) == ("unpaid", "")
 
 
 def test_it_waits_for_no_lock_and_ends_with_a_client_that_reconnects(

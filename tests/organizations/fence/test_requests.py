@@ -1,9 +1,7 @@
-"""The fence, as requests meet it: a change counts at once, although kept connections ask nobody."""
+"""The fence over HTTP: a change counts at once, although kept connections do not ask the master."""
 
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -15,25 +13,27 @@ from django.test.utils import CaptureQueriesContext
 from psycopg import sql
 from pytest_django import Settings
 
+from accounts.api import views
 from accounts.models import User
 from organizations import lifecycle, tenancy
 from organizations.directory import MasterDirectory
-from organizations.errors import OrganizationSuspended
-from organizations.migrating.engine import Engine, Target
-from organizations.migrating.turn import migrate_one
+from organizations.errors import OrganizationMigrating, OrganizationSuspended
 from organizations.models import Organization
-from organizations.naming import name_key
+from organizations.postgres import warm
 from organizations.postgres.fence import fence
 from organizations.postgres.sessions import open_session
 from organizations.recovery import credentials
 from organizations.tenancy import RouteChanged, Tenant, directory, guard, registry
-from tests.conftest import Company, Superuser
-from tests.organizations.helpers import wait_for
+from tests.conftest import PASSWORD, Company, Superuser
+from tests.organizations.helpers import as_role_of, wait_for
 
-from .helpers import ME, change_unheard, code_of, end_sessions, row_of, sessions
+from .helpers import AWAY, ME, change_unheard, code_of, end_sessions, row_of, sessions
 
 Status = Organization.Status
+# Of the organization's database, the first two need only the login.
+TOUCH_NOTHING = [("OPTIONS", ME), ("GET", "/api/v1/organization/"), ("GET", ME)]
 LOG_IN_WAITS = "SELECT 1 FROM pg_locks WHERE NOT granted AND classid = 'pg_database'::regclass"
+USERS = "/api/v1/users/"
 NO_SESSION = "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s)"
 
 
@@ -59,48 +59,36 @@ def test_a_kept_connection_asks_nobody_and_a_new_one_asks_once(
     assert len(queries) == 0, "its organization is known"
 
 
+@pytest.mark.parametrize(("verb", "path"), TOUCH_NOTHING)
 def test_what_suspends_is_heard_by_whoever_keeps_a_connection(
-    served: Company, client: Client, superuser: Superuser
+    verb: str, path: str, served: Company, client: Client, superuser: Superuser
 ) -> None:
     lifecycle.suspend_organization(row_of(served))
     assert sessions(superuser, served) == 0
-    assert code_of(client.get(ME)) == (403, "organization_suspended")
-    assert code_of(client.options(ME)) == (403, "organization_suspended")
+    # The first request since: whoever is refused looks the organization up the next time.
+    assert code_of(client.generic(verb, path)) == (403, "organization_suspended")
     lifecycle.resume_organization(row_of(served))
     assert client.get(ME).status_code == 200
 
 
-def test_a_running_query_is_ended_and_its_client_told_why(
-    served: Company, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("verb", "path"), TOUCH_NOTHING)
+def test_an_ended_login_is_shown_nothing(
+    verb: str, path: str, served: Company, client: Client
 ) -> None:
-    sleeps = threading.Event()
+    assert client.generic(verb, path).status_code == 200
+    assert client.post("/api/v1/auth/logout/").status_code == 204
+    assert code_of(client.generic(verb, path)) == (401, "invalid_token")
 
-    def sleep(request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        with tenancy.connection().cursor() as cursor:
-            sleeps.set()
-            cursor.execute("SELECT pg_sleep(20)")
-        return HttpResponse("slept")
 
-    from accounts.api import views
-
-    monkeypatch.setattr(views.MeView, "get", sleep)
-
-    def ask() -> HttpResponse:
-        try:
-            asking = Client(HTTP_AUTHORIZATION=f"Bearer {served.token(Client())}")
-            answer: HttpResponse = asking.get(ME)  # type: ignore[assignment]
-            return answer
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as threads:
-        answer: Future[HttpResponse] = threads.submit(ask)
-        assert sleeps.wait(10)
-        time.sleep(0.2)
-        began = time.monotonic()
-        lifecycle.suspend_organization(row_of(served))
-        assert code_of(answer.result(10)) == (403, "organization_suspended")
-        assert time.monotonic() - began < 10, "the query ran to its end"
+def test_a_suspended_one_whose_role_has_no_connection_left_is_called_suspended(
+    served: Company, client: Client, superuser: Superuser
+) -> None:
+    """As with a leaked password: the fence does not forbid the role to log in."""
+    role = sql.Identifier(served.organization.role_name)
+    lifecycle.suspend_organization(row_of(served))
+    superuser.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT 1").format(role))
+    with as_role_of(served.organization):
+        assert code_of(client.get(ME)) == (403, "organization_suspended")
 
 
 def test_what_connects_while_it_is_suspended_is_not_used(
@@ -125,7 +113,7 @@ def test_what_connects_while_it_is_suspended_is_not_used(
     fence(row_of(served))
 
 
-def test_what_connects_while_its_database_is_locked_is_not_used_afterwards(
+def test_a_connection_made_while_its_database_is_locked_is_not_used(
     served: Company, superuser: Superuser
 ) -> None:
     """As by CREATE DATABASE … TEMPLATE or a rename: the login waits, and no fence sees it."""
@@ -170,7 +158,28 @@ def test_a_snapshot_of_the_master_from_before_confirms_nothing(served: Company) 
     fence(row_of(served))
 
 
-def test_a_connection_of_an_operator_is_confirmed_before_a_request_has_it(
+def test_a_snapshot_of_the_master_from_before_confirms_no_older_schema(served: Company) -> None:
+    tenant = directory.get().tenant_by_id(served.organization.pk)
+    before = served.organization.fingerprint
+    end_sessions(served)
+    with transaction.atomic(using="default"), connections["default"].cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SELECT count(*) FROM organizations")
+        with open_session() as other:
+            other.connection.execute(
+                "INSERT INTO schema_versions VALUES ('older', '[]', now()) ON CONFLICT DO NOTHING"
+            )
+            other.connection.execute(
+                "UPDATE organizations SET fingerprint = 'older' WHERE id = %s",
+                (tenant.organization_id,),
+            )
+        with tenancy.override(tenant), pytest.raises(OrganizationMigrating):
+            User.objects.exists()
+    change_unheard(served, fingerprint=before)
+    fence(row_of(served))
+
+
+def test_an_operators_connection_is_confirmed_before_a_request_uses_it(
     served: Company, client: Client
 ) -> None:
     lifecycle.suspend_organization(row_of(served))
@@ -196,24 +205,45 @@ def test_through_a_pooler_the_master_is_asked_at_each_request(
 
 
 def test_without_the_master_open_connections_are_served(
-    served: Company, client: Client, superuser: Superuser
+    served: Company, client: Client, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What reads and writes the organization's database alone; the rest fails, and does nothing."""
+    body = {"email": "second@test.com", "password": PASSWORD}
+    second = client.post(USERS, body, content_type="application/json").json()["id"]
+
+    def write(*args: Any, **options: Any) -> HttpResponse:
+        User.objects.filter(pk=second).update(is_active=False)
+        return HttpResponse("written")
+
     master = sql.Identifier(connections["default"].settings_dict["NAME"])
-    user = served.organization.admin_email
-    superuser.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(master))
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    superuser.execute(allow.format(master, sql.SQL("false")))
     try:
         connections["default"].close()
-        assert client.get(ME).json()["email"] == user
-        with tenancy.override(served.tenant):
-            User.objects.filter(email=user).update(is_admin=True)
-        assert code_of(client.get("/api/v1/organization/")) == (503, "database_unavailable")
+        warm.stock.close()
+        assert client.get(ME).json()["email"] == served.email
+        with monkeypatch.context() as patch:
+            patch.setattr(views.MeView, "get", write)
+            assert client.get(ME).content == b"written"
+        assert code_of(client.get("/api/v1/organization/")) == AWAY
+        is_admin = {"is_admin": True}
+        change = client.patch(f"{USERS}{second}/", is_admin, content_type="application/json")
+        assert code_of(change) == AWAY
         assert client.get(ME).status_code == 200, "what needs the master closed what does not"
+        superuser.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s",
+            (served.organization.role_name,),
+        )
+        assert code_of(client.get(ME)) == AWAY, "a new connection was used, and nobody asked"
     finally:
-        superuser.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(master))
+        superuser.execute(allow.format(master, sql.SQL("true")))
+    with tenancy.override(served.tenant):
+        user = User.objects.get(pk=second)
+    assert (user.is_active, user.is_admin) == (False, False)
 
 
 # --- Where it has moved -------------------------------------------------------------------------
-def test_a_new_credential_ends_the_sessions_of_the_old_and_requests_carry_on(
+def test_resetting_a_credential_ends_old_sessions_and_requests_continue(
     served: Company, client: Client, superuser: Superuser
 ) -> None:
     credentials.reset(row_of(served))
@@ -258,44 +288,3 @@ def test_a_deleted_one_is_a_login_no_longer(
     assert client.get(ME).status_code == 200
     lifecycle.delete_organization(row_of(other))
     assert code_of(client.get(ME)) == (401, "invalid_token")
-
-
-# --- Before a migration is unapplied -------------------------------------------------------------
-def test_before_a_migration_is_unapplied_its_code_is_served_no_longer(
-    served: Company, client: Client, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    migrate, seen = Engine.migrate, []
-
-    def look_and_migrate(self: Engine, tenant: Tenant, **options: Any) -> Any:
-        seen.append((sessions(superuser, served), code_of(client.get(ME))))
-        return migrate(self, tenant, **options)
-
-    monkeypatch.setattr(Engine, "migrate", look_and_migrate)
-    migrate_one(row_of(served), Engine(Target("accounts", "0002")))
-    assert seen == [(0, (503, "organization_migrating"))]
-    assert code_of(client.get(ME)) == (503, "organization_migrating")
-    monkeypatch.undo()
-    migrate_one(row_of(served), Engine())
-    assert client.get(ME).status_code == 200
-
-
-def test_an_unapplying_that_was_killed_is_recorded_by_reconciling(
-    served: Company, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(BaseException):
-        pass
-
-    def be_killed(*args: Any, **options: Any) -> None:
-        raise Killed
-
-    monkeypatch.setattr(Engine, "migrate", be_killed)
-    with pytest.raises(Killed):
-        migrate_one(row_of(served), Engine(Target("accounts", "0002")))
-    assert code_of(client.get(ME)) == (503, "organization_migrating")
-    with open_session() as session:
-        session.lock(name_key(served.name), name=served.name, timeout_seconds=1)
-        assert lifecycle.reconcile_organizations()["recorded"] == [], "somebody is at work"
-    assert lifecycle.reconcile_organizations()["recorded"] == [served.name]
-    assert client.get(ME).status_code == 200
-    assert row_of(served).migration_error == ""
-    assert lifecycle.reconcile_organizations()["recorded"] == []

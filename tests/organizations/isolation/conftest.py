@@ -1,4 +1,4 @@
-"""Two throw-away organizations for a whole module of tests, as the command makes them."""
+"""Fixture: two throw-away organizations for a module, made as check_isolation makes them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,7 +35,7 @@ def attempt_named(name: str) -> Attempt:
 
 @pytest.fixture
 def try_(stage: Stage) -> Try:
-    """What comes of an attempt, by its name; on all of its subjects, or on those given."""
+    """The outcomes of an attempt by name, on all of its subjects or the given ones."""
 
     def run(name: str, *subjects: str) -> list[Result]:
         attempt = attempt_named(name)

@@ -1,4 +1,4 @@
-"""Nothing is left untried: who adds an endpoint, a credential or a tenant app adds its crossing."""
+"""Isolation coverage: every endpoint, credential and tenant app has an attempt."""
 
 import sys
 from collections.abc import Iterator

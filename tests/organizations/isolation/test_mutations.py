@@ -1,4 +1,4 @@
-"""Red when broken: each wall is taken out, one after another, and an attempt gets through.
+"""Isolation attempts get through when their wall is removed, one wall after the other.
 
 That each of these attempts is refused while the walls stand, test_catalogue.py and
 test_relations.py show. Were it refused for another reason than its wall, it would be refused with
@@ -76,7 +76,7 @@ def outcomes(try_: Try, name: str) -> set[str]:
 
 
 def crossed(try_: Try, *names: str) -> None:
-    """The breach is found by each of these attempts, and is no mere error."""
+    """Assert that each of these attempts gets through, and does not merely fail."""
     for name in names:
         assert "crossed" in outcomes(try_, name), f"{name}: the breach is not seen"
 
@@ -93,7 +93,7 @@ def without_the_claim(patch: Patch) -> None:
 
 
 def without(patch: Patch, owner: Any, function: Callable[..., Any], text: str) -> None:
-    """Take lines out of a function, in place. Fails where they are no longer in it."""
+    """Remove lines from a function, in place. Fails if it no longer has them."""
     source = textwrap.dedent(inspect.getsource(function))
     assert text in source, f"{function.__qualname__} has changed: take out what it is now"
     names: dict[str, Any] = {}
@@ -118,7 +118,7 @@ def test_a_router_that_falls_back_is_found(try_: Try, monkeypatch: Patch) -> Non
     assert "refused" not in outcomes(try_, "A query while no organization is active")
 
 
-def test_a_login_that_is_looked_up_without_comparing_the_claim_is_found(
+def test_a_login_found_without_comparing_the_organization_is_detected(
     try_: Try, monkeypatch: Patch
 ) -> None:
     name = "A's credential used inside B, which has a login with the same id"
@@ -217,7 +217,7 @@ KEPT = "Rows fetched by a query set in B, read in A"
 GIVEN = "An instance of A used in B's queries and forms"
 ANSWERED = "An instance of B in a response of A's"
 UNCOVERED = "A write of A's inside a bare transaction.atomic()"
-BEHIND = "A's call after the same call of B's, in one process"
+REPEATED = "A's call after the same call of B's, in one process"
 
 
 def test_a_query_set_that_forgets_whose_its_rows_are_is_found(
@@ -281,7 +281,7 @@ def test_a_view_that_keeps_what_it_answered_is_found(try_: Try, monkeypatch: Pat
         return Response(kept[0])
 
     monkeypatch.setattr(UserViewSet, "list", keeping)
-    crossed(try_, BEHIND)
+    crossed(try_, REPEATED)
 
 
 def test_a_view_that_keeps_its_query_set_is_found(try_: Try, monkeypatch: Patch) -> None:
@@ -292,7 +292,7 @@ def test_a_view_that_keeps_its_query_set_is_found(try_: Try, monkeypatch: Patch)
         return Response({"results": UserOutput(rows, many=True).data})
 
     monkeypatch.setattr(UserViewSet, "list", keeping)
-    assert outcomes(try_, BEHIND) == {"refused", "broken"}
+    assert outcomes(try_, REPEATED) == {"refused", "broken"}
 
 
 def test_a_cookie_whose_signature_is_not_checked_is_found(try_: Try, monkeypatch: Patch) -> None:

@@ -1,4 +1,4 @@
-"""The throw-away organizations: recognised, watched, removed, and never anybody else's."""
+"""The throw-away organizations of check_isolation: recognised, watched, and removed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -92,7 +92,7 @@ def result_of(stage: Stage, act: Callable[[Stage, str], str]) -> tuple[str, str]
     return result.outcome, result.how
 
 
-def test_a_change_of_their_rows_is_a_crossing_whatever_the_attempt_says(stage: Stage) -> None:
+def test_a_changed_row_is_a_crossing_whatever_the_attempt_reports(stage: Stage) -> None:
     def quiet(stage: Stage, subject: str) -> str:
         with stage.theirs.direct() as connection:
             connection.execute("UPDATE users SET is_admin = true")

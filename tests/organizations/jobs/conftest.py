@@ -1,3 +1,5 @@
+"""Fixture: jobs start from an empty queue and without spare databases."""
+
 from collections.abc import Iterator
 
 import pytest

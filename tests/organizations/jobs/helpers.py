@@ -1,4 +1,4 @@
-"""Jobs, done in the test's own process."""
+"""Helpers of the job tests: run jobs in the test's own process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from organizations.jobs.retries import Backoff
 
 
 def work(*, concurrency: int = 2) -> None:
-    """Do every job that waits and is due; with a concurrency of 1 in the order of asking."""
+    """Run every due job; with a concurrency of 1 in the order they were enqueued."""
     JobWorker(goes_on=lambda: True, concurrency=concurrency, once=True).run()
 
 
@@ -29,7 +29,7 @@ def progress(job_id: int) -> JobProgress:
 
 
 def clear() -> None:
-    """No job, and nobody at work."""
+    """Delete all jobs and workers."""
     with connections["default"].cursor() as cursor:
         cursor.execute("TRUNCATE procrastinate_jobs, procrastinate_workers, job_progress CASCADE")
         cursor.execute("DELETE FROM pending_sign_ups")
@@ -37,7 +37,7 @@ def clear() -> None:
 
 @contextmanager
 def task(function: Any, *, name: str) -> Iterator[Task[Any, Any, Any]]:
-    """One more kind of job, inside the block."""
+    """Register one more kind of job during the block."""
     made = app.task(name=name, queue="upkeep", retry=Backoff(), pass_context=True)(function)
     try:
         yield made

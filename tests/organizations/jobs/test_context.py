@@ -1,6 +1,11 @@
 """A job runs for the organization that it names, and for no other."""
 
+from collections.abc import Callable
 from typing import Any
+
+import pytest
+from django.db import OperationalError
+from psycopg import sql
 
 from accounts.models import User
 from organizations import tenancy
@@ -8,7 +13,9 @@ from organizations.background import control
 from organizations.errors import JobNotFound
 from organizations.jobs.frame import Progress, lock_of, organization_job, platform_job
 from organizations.models import Organization
-from tests.conftest import Company
+from organizations.postgres.fence import fence
+from organizations.recovery import credentials
+from tests.conftest import Company, Superuser
 
 from .helpers import job, progress, task, work
 
@@ -31,6 +38,13 @@ def whoever(progress: Progress) -> None:
 
 
 @organization_job
+def name_place(organization: Organization, progress: Progress) -> None:
+    with tenancy.connection().cursor() as cursor:
+        cursor.execute("SELECT current_database()")
+        SEEN.append(cursor.fetchone()[0])
+
+
+@organization_job
 def leave_open(organization: Organization, progress: Progress) -> None:
     tenancy.override(organization.tenant).__enter__()
     raise ValueError("something secret")
@@ -44,6 +58,52 @@ def test_a_job_runs_inside_its_organization(alpha: Company, beta: Company) -> No
             look_task.configure(lock=lock_of(pk)).defer(organization_id=pk)
         work()
     assert sorted(SEEN) == sorted((c.organization.pk, c.email) for c in (alpha, beta))
+
+
+def test_a_job_after_a_new_password_logs_in_with_it(company: Callable[..., Company]) -> None:
+    row = company().organization
+    SEEN.clear()
+    with task(look, name="look") as look_task:
+        for _ in range(2):
+            number = look_task.configure(lock=lock_of(row.pk)).defer(organization_id=row.pk)
+            work()
+            assert job(number).status == "succeeded", progress(number).error
+            credentials.reset(row)
+
+
+def test_a_connect_that_failed_leaves_no_old_password_behind(
+    company: Callable[..., Company],
+) -> None:
+    """Also where nobody says from where to where."""
+    made = company()
+    with tenancy.override(made.tenant):
+        User.objects.exists()
+    credentials.reset(Organization.objects.get(pk=made.organization.pk))
+    with pytest.raises(OperationalError), tenancy.override(made.tenant):
+        User.objects.exists()
+    with tenancy.override(made.tenant):
+        assert User.objects.count() == 1
+
+
+def test_a_job_goes_to_where_its_organization_has_moved(
+    company: Callable[..., Company], superuser: Superuser
+) -> None:
+    """Although the old database still lets it in."""
+    row = company().organization
+    names = [sql.Identifier("org_moved"), sql.Identifier(row.role_name)]
+    superuser.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*names))
+    rows = Organization.objects.filter(pk=row.pk)
+    SEEN.clear()
+    try:
+        with task(name_place, name="place") as place_task:
+            for database in (row.database_name, "org_moved", row.database_name):
+                rows.update(database_name=database)
+                fence(row)
+                place_task.configure(lock=lock_of(row.pk)).defer(organization_id=row.pk)
+                work()
+        assert [row.database_name, "org_moved", row.database_name] == SEEN
+    finally:
+        superuser.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(names[0]))
 
 
 def test_a_job_without_an_organization_meets_no_tenant_table() -> None:

@@ -1,4 +1,4 @@
-"""Jobs are asked for, whatever an organization does with the server's queue of notifications."""
+"""Jobs are enqueued even if an organization fills the server's notification queue."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +16,7 @@ from .helpers import job, work
 
 @pytest.fixture
 def full_queue(alpha: Company, superuser: Superuser) -> Iterator[None]:
-    """As alpha's role: one session listens and does not go on, another one tells and tells."""
+    """As alpha's role, one session listens and stalls while another sends notifications."""
     with as_role_of(alpha.organization) as listening, as_role_of(alpha.organization) as telling:
         listening.execute("LISTEN noise")
         listening.autocommit = False
@@ -31,7 +31,7 @@ def full_queue(alpha: Company, superuser: Superuser) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("full_queue")
-def test_with_the_servers_queue_full_of_one_organizations_noise_jobs_are_asked_for_and_done(
+def test_jobs_work_while_one_organization_fills_the_notification_queue(
     beta: Company,
 ) -> None:
     assert ask(beta, beta.email).status_code == 202

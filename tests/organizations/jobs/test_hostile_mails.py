@@ -1,4 +1,4 @@
-"""One organization's jobs that hang in its database leave a worker's other threads to the rest."""
+"""Jobs that hang in one organization's database leave the worker's other threads free."""
 
 import pytest
 from django.core import mail

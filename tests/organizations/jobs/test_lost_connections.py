@@ -1,4 +1,4 @@
-"""A worker outlives its connections to the master."""
+"""A worker survives the loss of its connections to the master."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ def _lose_connection() -> None:
     connection.connection.close()
 
 
-def test_a_worker_goes_on_where_the_thread_of_its_clock_has_lost_the_master(
+def test_a_worker_survives_a_lost_connection_in_its_periodic_thread(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     done = threading.Event()

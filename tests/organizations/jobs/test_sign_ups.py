@@ -1,4 +1,4 @@
-"""202: what is answered at once, and what a worker makes of it."""
+"""Sign-ups as background jobs: the 202 answer, and what a worker makes of it."""
 
 from datetime import timedelta
 from typing import Any
@@ -228,9 +228,7 @@ def test_one_that_no_worker_has_made_in_time_frees_its_name(client: Client) -> N
 
 
 @pytest.mark.parametrize("prefer", ["respond-async", ""])
-def test_a_name_is_free_after_its_time_though_its_status_was_not_requested(
-    client: Client, prefer: str
-) -> None:
+def test_a_name_is_free_after_expiry_without_a_status_request(client: Client, prefer: str) -> None:
     sign_up(client)
     _grow_old(61)
     assert sign_up(client, prefer=prefer).status_code == (202 if prefer else 201)
@@ -272,7 +270,7 @@ def test_guesses_at_status_urls_are_unknown_and_counted_by_address(
     assert guesses[0].json()["code"] == "sign_up_not_found"
 
 
-def test_cancelling_a_running_one_does_not_say_that_nothing_was_created(client: Client) -> None:
+def test_cancelling_a_running_sign_up_does_not_claim_nothing_was_made(client: Client) -> None:
     url = sign_up(client).headers["Location"]
     number = PendingSignUp.objects.get().job_id or 0
     with connections["default"].cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Clean-up, and what commands hand to the workers."""
+"""Clean-up jobs, `manage.py prune`, and commands that enqueue their work."""
 
 from datetime import timedelta
 from io import StringIO
@@ -42,7 +42,7 @@ def log_in_twice(company: Company) -> None:
 
 
 def logins(company: Company) -> list[bool]:
-    """Of each whether it has expired."""
+    """Whether each login has expired."""
     with tenancy.override(company.tenant):
         now = timezone.now()
         return [each.expires_at < now for each in LoginSession.objects.order_by("expires_at")]

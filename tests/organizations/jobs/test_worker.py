@@ -1,4 +1,4 @@
-"""What workers do with jobs: in order, again, and after a worker that died."""
+"""Workers: order, retries, progress, cancelling, and jobs of a killed worker."""
 
 import os
 import signal
@@ -83,7 +83,7 @@ def fail_as_told(progress: Progress, *, kind: str) -> None:
     ]
 
 
-def test_what_a_retry_can_fix_is_retried_later_and_given_up_in_the_end(
+def test_a_fixable_failure_is_retried_and_finally_given_up(
     settings: Settings,
 ) -> None:
     settings.JOB_TRIES = 2
@@ -101,7 +101,7 @@ def test_what_a_retry_can_fix_is_retried_later_and_given_up_in_the_end(
     assert [job(number).status for number in numbers] == ["failed", "failed"]
 
 
-def test_what_fails_the_same_way_again_is_not_tried_again() -> None:
+def test_a_failure_that_would_repeat_is_not_retried() -> None:
     with task(fail_as_told, name="fails") as fails:
         number = fails.defer(kind="bug")
         work()
@@ -137,6 +137,20 @@ def test_a_worker_finishes_what_a_killed_fence_left(alpha: Company) -> None:
     row.update(pending_fence="of a killed process")
     looks = iter((True, False, False))
     JobWorker(goes_on=lambda: next(looks), concurrency=1)._rescue()
+    assert row.get().pending_fence == ""
+
+
+def test_a_worker_that_cannot_look_for_stalled_jobs_fences_all_the_same(
+    alpha: Company, master: Superuser, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.LOCK_TIMEOUT_SECONDS = 1
+    row = Organization.objects.filter(pk=alpha.organization.pk)
+    row.update(pending_fence="of a killed process")
+    looks = iter((True, False, False))
+    with master.transaction():
+        master.execute("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
+        JobWorker(goes_on=lambda: next(looks), concurrency=1)._rescue()
+    assert "check for interrupted work failed" in caplog.messages
     assert row.get().pending_fence == ""
 
 
@@ -210,7 +224,7 @@ def a_worker(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[s
 
 
 def grow_old() -> None:
-    """As if their workers had been silent for long."""
+    """Make their workers' last heartbeats old."""
     with connections["default"].cursor() as cursor:
         cursor.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 h'")
 
@@ -246,7 +260,7 @@ def test_a_job_that_kills_its_workers_is_given_up(settings: Settings) -> None:
     assert job(number).status == "failed"
 
 
-def test_a_worker_refills_when_a_spare_is_missing_and_ends_when_it_is_told(
+def test_a_worker_refills_spares_and_stops_on_sigterm(
     master: Superuser,
 ) -> None:
     with a_worker(ORG_SPARE_DATABASES="1") as process:
@@ -285,7 +299,7 @@ def test_a_refill_is_left_to_a_worker_with_the_code_that_asked_for_it(settings: 
     assert enqueueing.refill() is not None, "ours is another"
 
 
-def test_a_session_that_ends_waits_for_no_thread_that_never_was() -> None:
+def test_the_end_of_a_session_waits_for_no_unstarted_thread() -> None:
     """The executor can count a thread as idle twice, and then starts none for what is submitted."""
     with _threads(4) as threads:
         assert len(threads._threads) == 4

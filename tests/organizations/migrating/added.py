@@ -1,4 +1,4 @@
-"""The tenant app's real migrations, in a package of their own, with others after them."""
+"""Test migrations: the tenant app's real ones in a package of their own, with others after them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Four organizations, and code that has more migrations than they."""
+"""Fixture: four organizations, and code with more migrations than they have."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -23,14 +23,14 @@ Add = Callable[..., None]
 
 
 class Fleet:
-    """The four, as the tests see them."""
+    """The four organizations of these tests."""
 
     def __init__(self, organizations: list[Organization]) -> None:
         self.organizations = organizations
 
     @property
     def rows(self) -> list[Organization]:
-        """As the master has them now, in the order in which they were made."""
+        """Their current rows in the master, in the order they were made."""
         return list(self.query)
 
     @property
@@ -74,7 +74,7 @@ def add(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def four(_made: Fleet, add: Add) -> Iterator[Fleet]:
-    """The four at the real code's migrations; afterwards again.
+    """The four at the real migrations, before and after the test.
 
     A test that takes the code's away gives it back.
     """

@@ -1,4 +1,4 @@
-"""A tenant app's migrations that use each operation Django 5.2 has, after the real ones."""
+"""Test migrations that use each operation of Django 5.2, after the tenant app's real ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One synthetic migration, and how it is to be run."""
+"""One synthetic migration, and how to run it."""
 
 from dataclasses import dataclass
 

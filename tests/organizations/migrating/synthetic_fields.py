@@ -1,4 +1,4 @@
-"""What Django 5.2 does to fields."""
+"""Synthetic migrations: Django 5.2's operations on fields."""
 
 from .synthetic_case import Case
 

@@ -1,4 +1,4 @@
-"""What Django 5.2 does to models."""
+"""Synthetic migrations: Django 5.2's operations on models."""
 
 from .synthetic_case import Case
 

@@ -1,4 +1,4 @@
-"""Which word of the command is what."""
+"""Arguments of `manage.py migrate_orgs`: apps, organizations, canaries."""
 
 import pytest
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.pure
 LABELS = {"accounts"}
 
 
-def test_an_app_is_told_from_organizations() -> None:
+def test_arguments_are_split_into_organizations_and_target() -> None:
     for words, names, target in (
         ([], [], Target()),
         (["Acme Corp", "Globex"], ["Acme Corp", "Globex"], Target()),
@@ -23,7 +23,7 @@ def test_an_app_is_told_from_organizations() -> None:
         assert split(words, labels=LABELS) == (names, target)
 
 
-def test_an_organization_that_is_called_as_an_app_is_given_by_an_option() -> None:
+def test_an_organization_with_an_apps_name_is_given_by_an_option() -> None:
     with pytest.raises(Unclear, match="For an organization of that name: --org accounts"):
         split(["accounts", "Acme Corp", "Globex"], labels=LABELS)
 
@@ -36,7 +36,7 @@ def test_canaries_are_a_number_or_a_share() -> None:
             canary(wrong)
 
 
-def test_a_command_is_said_as_one_types_it() -> None:
+def test_a_command_is_shown_as_one_would_type_it() -> None:
     options = {
         "names": ["Acme Corp", "accounts"],
         "parallel": 4,

@@ -1,4 +1,4 @@
-"""What a person sees of manage.py migrate_orgs."""
+"""Output and questions of `manage.py migrate_orgs`."""
 
 import io
 import json
@@ -6,14 +6,18 @@ import re
 import shlex
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from rich.console import Console
 
+from organizations.management.commands import migrate
 from organizations.management.commands.migrate_orgs import Command
 from organizations.migrating import progress
 from organizations.migrating.engine import Target
 from organizations.migrating.results import Kind, Progress, Report, Result
+from organizations.provisioning import code
+from tests.organizations.helpers import as_role_of
 
 from .added import ADD_FIELD, STRICT_ADDRESSES
 from .conftest import REAL, Add, Fleet
@@ -21,7 +25,7 @@ from .test_fleet import BAD, GOOD, ask, columns
 
 
 class Ended:
-    """One run of the command over the four. code: 0, or what it asks the shell for."""
+    """One finished run of the command over the four. code: its exit code."""
 
     def __init__(self, four: Fleet, *words: str, **options: Any) -> None:
         out, err = io.StringIO(), io.StringIO()
@@ -34,9 +38,7 @@ class Ended:
         self.out, self.err = out.getvalue(), err.getvalue()
 
 
-def test_the_failed_one_is_named_with_its_error_and_the_command_that_tries_again(
-    four: Fleet, add: Add
-) -> None:
+def test_a_failure_shows_its_error_and_the_command_to_retry(four: Fleet, add: Add) -> None:
     bad = four.rows[2]
     ask(bad, BAD)
     add(strict=STRICT_ADDRESSES)
@@ -104,7 +106,7 @@ def test_a_plan_shows_the_sql_and_does_nothing(four: Fleet, add: Add) -> None:
     assert "note" not in columns(four.rows[0])
 
 
-def test_a_rollback_is_said_before_it_is_done(four: Fleet, add: Add) -> None:
+def test_a_rollback_is_announced_before_it_is_done(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     Ended(four)
     ended = Ended(four, "accounts", REAL)
@@ -117,13 +119,66 @@ def test_a_rollback_is_said_before_it_is_done(four: Fleet, add: Add) -> None:
     assert out.getvalue().count("accounts.0004_note unapplied") == 4
 
 
-def test_a_manual_migration_is_found_by_the_next_run(four: Fleet, add: Add) -> None:
+def test_a_manual_migration_is_recorded(four: Fleet, add: Add) -> None:
+    add(note=ADD_FIELD)
+    call_command("org_command", four.rows[0].name, "migrate", "accounts", "--verbosity", "0")
+    assert "note" in columns(four.rows[0])
+    assert four.rows[0].fingerprint == code.current().fingerprint
+    assert re.search(r"migrated +│ 3 ", Ended(four).out)
+
+
+def test_a_manual_migration_backwards_is_refused_and_says_what_does_it(
+    four: Fleet, add: Add
+) -> None:
     add(note=ADD_FIELD)
     Ended(four)
-    call_command("org_command", four.rows[0].name, "migrate", "accounts", "0003", verbosity=0)
-    assert "note" not in columns(four.rows[0])
+    one = four.rows[0]
+    with pytest.raises(CommandError, match="requests would meet the older schema") as refused:
+        call_command("org_command", one.name, "migrate", "accounts", "0003")
+    assert "note" in columns(one) and four.rows[0].migration_attempts == 0
+    instead = str(refused.value).partition(": manage.py ")[2]
+    call_command(*shlex.split(instead), "--yes", stdout=io.StringIO())
+    assert "note" not in columns(one)
+    assert four.rows[0].fingerprint != code.current().fingerprint
+
+
+def test_a_history_changed_by_hand_is_recorded_and_ends_the_sessions_from_before(
+    four: Fleet, add: Add
+) -> None:
+    """`--fake` changes no schema, so it may go backwards."""
+    add(note=ADD_FIELD)
+    Ended(four)
+    one = four.rows[0]
+    with as_role_of(one) as opened:
+        call_command("org_command", one.name, "migrate", "accounts", "0003", "--fake")
+        with pytest.raises(psycopg.OperationalError):
+            opened.execute("SELECT 1")
+    assert four.rows[0].fingerprint != code.current().fingerprint
+    ask(one, "ALTER TABLE users DROP COLUMN note")
+
+
+def test_a_manual_migration_is_found_by_the_next_run(
+    four: Fleet, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it was killed before it could record anything."""
+    add(note=ADD_FIELD)
+    Ended(four)
+    one = four.rows[0]
+
+    class Killed(BaseException):
+        pass
+
+    def be_killed(*args: Any, **options: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "take", be_killed)
+        with pytest.raises(Killed):
+            call_command("org_command", one.name, "migrate", "accounts", "0003", "--fake")
+    ask(one, "ALTER TABLE users DROP COLUMN note")
+    assert four.rows[0].fingerprint == code.current().fingerprint
     assert re.search(r"migrated +│ 1 ", Ended(four).out)
-    assert "note" in columns(four.rows[0])
+    assert "note" in columns(one)
 
 
 def test_json_is_one_document(four: Fleet, add: Add) -> None:

@@ -1,4 +1,4 @@
-"""Migrations that are in no transaction: indexes made CONCURRENTLY, and what stops half-way."""
+"""Non-atomic migrations: indexes made CONCURRENTLY, and runs that stop half-way."""
 
 import time
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def migrate(organization: Organization) -> Any:
 
 
 @pytest.mark.parametrize("way", ["migrate_orgs", "migrate"])
-def test_an_index_waits_for_a_busy_transaction_however_long_that_lasts(
+def test_an_index_waits_for_a_long_transaction(
     way: str, one: Organization, add: Add, settings: Settings, superuser: Superuser
 ) -> None:
     settings.MIGRATION_LOCK_TIMEOUT_SECONDS = 0.05
@@ -128,7 +128,7 @@ def test_an_index_that_is_whole_is_not_touched(one: Organization, add: Add) -> N
     assert ask(one, IS_VALID) == [(True,)]
 
 
-def test_what_is_not_atomic_is_tried_once_and_its_first_error_stays_on_record(
+def test_a_non_atomic_migration_is_tried_once_and_keeps_its_first_error(
     one: Organization, four: Fleet, add: Add, settings: Settings
 ) -> None:
     settings.MIGRATION_LOCK_TIMEOUT_SECONDS = 0.05

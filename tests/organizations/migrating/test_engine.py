@@ -1,4 +1,4 @@
-"""One engine for many databases: what it keeps, its limits, its tries, and who hears of it."""
+"""The migration engine: caching, limits, retries and signals."""
 
 import gc
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ GOOD = "UPDATE users SET email = 'admin@fleet.example'"
 
 @pytest.fixture
 def databases(_made: Fleet, add: Add) -> Iterator[Four]:
-    """Four, at the real code's migrations; afterwards again."""
+    """Four databases at the real migrations, before and after the test."""
     yield _made.rows
     back = Engine(Target("accounts", REAL))
     for organization in _made.rows:
@@ -233,7 +233,7 @@ def test_the_plan_shows_sql_or_why_there_is_none(databases: Four, add: Add) -> N
     assert applied(organization)[-1] == "0003_email_version", "nothing was done"
 
 
-def test_what_cannot_be_taken_back_says_so(databases: Four, add: Add) -> None:
+def test_an_irreversible_migration_is_reported(databases: Four, add: Add) -> None:
     organization = databases[0]
     add(note=ADD_FIELD, oneway="migrations.RunSQL('SELECT 1')")
     migrate(Engine(), organization)
@@ -245,7 +245,7 @@ def test_what_cannot_be_taken_back_says_so(databases: Four, add: Add) -> None:
         ask(organization, "DELETE FROM django_migrations WHERE name = '0005_oneway'")
 
 
-def test_receivers_of_the_signals_hear_of_each_database(databases: Four, add: Add) -> None:
+def test_signal_receivers_are_called_for_each_database(databases: Four, add: Add) -> None:
     add(note=ADD_FIELD)
     heard: list[tuple[object, str, bool]] = []
 

@@ -1,4 +1,4 @@
-"""The engine and Django's executor make the same schema, migration by migration, both ways."""
+"""The engine makes the same schema as Django's executor, migration by migration, both ways."""
 
 import secrets
 import subprocess
@@ -69,7 +69,7 @@ class Watched:
         return cursor.fetchall() if cursor.description else []
 
     def look(self, *, compiled: bool) -> None:
-        """Keep what is there after the migration whose row has come or gone."""
+        """Record the state after the migration whose row came or went."""
         before, self._rows = self._rows, self._recorded()
         for name in before ^ self._rows:
             step = (name, name in before)
@@ -78,7 +78,7 @@ class Watched:
             self.compiled[step] = compiled
 
     def dump(self) -> list[str]:
-        """What pg_dump says of it, with its rows; without its owner's name."""
+        """pg_dump's output with rows, without the owner's name."""
         parameters = SERVER.superuser_parameters()
         said = subprocess.run(
             [
@@ -113,14 +113,14 @@ class Watched:
 
 @dataclass
 class Pair:
-    """One that Django migrates, and one that the engine does. dumps: at each target."""
+    """Two organizations: one migrated by Django, one by the engine. dumps: at each target."""
 
     by_django: Watched
     by_engine: Watched
     dumps: dict[str, list[list[str]]] = field(default_factory=dict)
 
     def go(self, name: str) -> None:
-        """Bring both to this migration of the tenant app."""
+        """Migrate both to this migration of the tenant app."""
         with tenancy.override(self.by_django.tenant):
             connection = connections[self.by_django.tenant.alias]
             executor = MigrationExecutor(connection, self._progress)  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ def pair(
 
 
 def watch(watched: Watched, patch: pytest.MonkeyPatch) -> None:
-    """Look after each thing that the engine does."""
+    """Look after every step of the engine."""
     send, run = Session.send, by_django.run
 
     def looking(act: Callable[..., None], *, compiled: bool) -> Callable[..., None]:

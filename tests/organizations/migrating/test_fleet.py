@@ -1,4 +1,4 @@
-"""Many organizations brought to one target."""
+"""Migrating many organizations to one target."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,7 +100,7 @@ def test_suspended_ones_are_migrated_too(four: Fleet, add: Add) -> None:
         lifecycle.resume_organization(four.rows[0])
 
 
-def test_an_unknown_target_is_said_before_anything_is_done(four: Fleet) -> None:
+def test_an_unknown_target_is_reported_before_anything_is_done(four: Fleet) -> None:
     with pytest.raises(MigrationUnknown, match="no one migration '0999' of 'accounts'"):
         four.run(target=Target("accounts", "0999"))
 
@@ -139,7 +139,7 @@ def test_one_that_fails_stays_where_it_was_and_the_others_are_done(
     assert (four.rows[2].migration_attempts, four.rows[2].migration_error) == (0, "")
 
 
-def test_what_was_applied_before_a_failure_is_recorded_and_can_be_rolled_back(
+def test_migrations_before_a_failure_are_recorded_and_can_be_unapplied(
     four: Fleet, add: Add
 ) -> None:
     before = four.rows[0].fingerprint
@@ -153,7 +153,7 @@ def test_what_was_applied_before_a_failure_is_recorded_and_can_be_rolled_back(
     ask(four.rows[0], GOOD)
 
 
-def test_one_whose_turn_was_cut_off_is_looked_at_whatever_the_record_says(
+def test_an_organization_whose_migration_was_killed_is_always_checked(
     four: Fleet, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(note=ADD_FIELD)
@@ -169,7 +169,7 @@ def test_one_whose_turn_was_cut_off_is_looked_at_whatever_the_record_says(
     four.query.update(migration_attempts=1)  # For the fixture: the other three are ahead.
 
 
-def test_databases_that_are_ahead_of_the_code_are_asked_once_for_all(
+def test_databases_ahead_of_the_code_need_one_query_for_all(
     four: Fleet, add: Add, settings: Settings
 ) -> None:
     add(note=ADD_FIELD)
@@ -320,9 +320,7 @@ def test_an_organization_that_was_deleted_meanwhile_is_left_alone(four: Fleet) -
         row.update(status=Organization.Status.ACTIVE)
 
 
-def test_an_interrupted_run_ends_what_is_under_way_and_can_be_gone_on_with(
-    four: Fleet, add: Add
-) -> None:
+def test_an_interrupted_run_finishes_what_runs_and_can_continue(four: Fleet, add: Add) -> None:
     add(note=ADD_FIELD)
     seen: list[object] = []
     report = fleet.run(

@@ -1,4 +1,4 @@
-"""A django_migrations that is no table: its organization fails in time, and the others go on."""
+"""A django_migrations that is not a table: its organization fails in time, the others continue."""
 
 import pytest
 from pytest_django import Settings

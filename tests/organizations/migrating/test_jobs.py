@@ -1,4 +1,4 @@
-"""`migrate_orgs --enqueue`, and what the workers make of it."""
+"""`migrate_orgs --enqueue`, and the workers that run it."""
 
 from collections.abc import Iterator
 from io import StringIO

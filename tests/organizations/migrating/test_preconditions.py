@@ -1,5 +1,7 @@
-"""What Django's own `migrate` looks at first: whether there is one newest migration of each app,
-and whether a database can have come to what it has."""
+"""Checks before a migration: conflicting or incoherent migrations, and inconsistent histories.
+
+Django's own `migrate` checks the same first.
+"""
 
 import io
 from collections.abc import Iterator
@@ -37,7 +39,7 @@ SENTENCES = {
 def broken(
     request: pytest.FixtureRequest, four: Fleet, add: Add, tmp_path: Path, settings: Settings
 ) -> Iterator[str]:
-    """The code's migrations are such that nothing can be made by them; what is to be said of it."""
+    """Make the code's migrations unusable; the expected message."""
     add(note=ADD_FIELD)
     package = tmp_path / settings.MIGRATION_MODULES["accounts"]
     note = package / "0004_note.py"
@@ -54,7 +56,7 @@ def broken(
 
 
 def said(command: str, *arguments: str, **options: Any) -> str:
-    """What the command ends with."""
+    """The command's last message."""
     with pytest.raises(CommandError) as caught:
         call_command(command, *arguments, **options, stdout=io.StringIO(), stderr=io.StringIO())
     return str(caught.value)
@@ -94,7 +96,7 @@ def test_incoherent_migrations_are_reported_before_anything_is_changed(
 
 
 @pytest.mark.parametrize("broken", ["a hole"], indirect=True)
-def test_the_server_starts_all_the_same_and_check_says_what_to_do(
+def test_the_server_still_starts_and_check_says_what_to_do(
     broken: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     staff = set(Staff.objects.values_list("pk", flat=True))

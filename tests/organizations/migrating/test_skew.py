@@ -1,4 +1,4 @@
-"""Code and databases of two versions at once, as in a deploy."""
+"""Code and databases of two versions at once, as during a deploy."""
 
 import secrets
 

@@ -1,4 +1,4 @@
-"""Templates and spare databases that are gone again after the test."""
+"""Fixtures: templates and spare databases, removed after the test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.organizations.helpers import Code
 
 @pytest.fixture
 def no_template() -> Iterator[None]:
-    """None exists when the test begins, and what it made is dropped."""
+    """No template exists when the test begins, and its templates are dropped at the end."""
     drop_templates()
     yield
     drop_templates()
@@ -38,7 +38,7 @@ def template() -> Template:
 
 @pytest.fixture
 def spares(settings: Settings) -> Iterator[list[SpareDatabase]]:
-    """Two, ready."""
+    """Two spare databases, ready."""
     settings.ORG_SPARE_DATABASES = 2
     with open_session() as session:
         refill.fill(session)

@@ -1,4 +1,4 @@
-"""What a copy of the template would lose or share: found, said once, and not copied."""
+"""Template obstacles: what a copy would lose or share is found and reported, and not copied."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,7 +82,7 @@ COPIED = """
 
 @contextmanager
 def signed_up(name: str) -> Iterator[Created]:
-    """Deleted after the block."""
+    """Sign an organization up; deleted after the block."""
     created = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     try:
         yield created
@@ -97,7 +97,7 @@ def _nothing_is_known() -> Iterator[None]:
 
 
 def build() -> list[Obstacle]:
-    """What the build of this code's template came upon; none: it is there."""
+    """Build this code's template; its obstacles, none if it was built."""
     with open_session() as session:
         template = templates.ensure(session)
     assert bool(template) is not bool(templates.obstacles())
@@ -105,7 +105,7 @@ def build() -> list[Obstacle]:
 
 
 def read(organization: Organization, query: str) -> list[object]:
-    """The first column, as the organization's own role reads it."""
+    """The first column, read as the organization's role."""
     with as_role_of(organization) as connection:
         return [row[0] for row in connection.execute(query.encode())]
 
@@ -116,9 +116,7 @@ def test_the_projects_own_migrations_are_copied() -> None:
         assert created.report.path == "template"
 
 
-def test_each_thing_that_a_copy_would_lose_or_share_is_found_with_its_migration(
-    code: Code, superuser: Superuser
-) -> None:
+def test_each_obstacle_is_found_with_its_migration(code: Code, superuser: Superuser) -> None:
     code.add(*(statement for statement, _ in OBSTACLES))
     found = {each.migration: each.what for each in build()}
     for number, (_, what) in enumerate(OBSTACLES, start=2):
@@ -193,7 +191,7 @@ def test_build_template_says_why_there_is_none(
     assert "each organization is migrated by itself" in said
 
 
-def test_check_orgs_finds_those_that_an_earlier_template_gave_the_same_values(
+def test_check_orgs_finds_organizations_that_share_a_templates_values(
     code: Code, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code.add(
@@ -237,7 +235,7 @@ def test_check_orgs_finds_those_that_an_earlier_template_gave_the_same_values(
 
 
 def shared_rows() -> list[str]:
-    """Whom check_orgs says it of."""
+    """The organizations that check_orgs reports for shared rows."""
     return [
         each.subject
         for each in checking.check()

@@ -1,4 +1,4 @@
-"""With MASTER_DB_DIRECT_URL set, what makes databases asks no pooler for them."""
+"""MASTER_DB_DIRECT_URL: databases are made without the pooler."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from tests.orgmgmt.environment import settings_of
 
 @pytest.fixture
 def pooled(settings: Settings) -> Iterator[None]:
-    """A pooler that never answers for a database which it does not know; the master's does."""
+    """A pooler that serves the master, and never answers for a database it does not know."""
     entry = configured.DATABASES["default"]
     names = ("HOST", "PORT", "NAME", "USER", "PASSWORD")
     settings.MASTER_DB_DIRECT = {**{name: entry.get(name, "") for name in names}, "OPTIONS": {}}

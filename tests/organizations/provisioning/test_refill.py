@@ -1,4 +1,4 @@
-"""The process that makes databases ahead: killed at any step, stopped, and without a server."""
+"""The process that makes spare databases: killed at any step, stopped, and without a server."""
 
 import io
 import os
@@ -126,7 +126,7 @@ def loop(wanted: int, **options: bool) -> Callable[[], None]:
 
 @contextmanager
 def running(act: Callable[[], object]) -> Iterator[Fork]:
-    """Its spares are dropped after the block."""
+    """Run it during the block; its spares are dropped afterwards."""
     try:
         with Fork(act) as process:
             yield process
@@ -149,7 +149,7 @@ def none_wanted_here(settings: Settings) -> None:
 
 @pytest.mark.usefixtures("none_wanted_here", "template")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_loop_refills_when_one_is_taken_and_ends_when_it_is_told(
+def test_the_loop_refills_a_taken_spare_and_stops_when_told(
     settings: Settings, superuser: Superuser, number: signal.Signals
 ) -> None:
     with running(loop(2)) as process:
@@ -168,7 +168,7 @@ def test_the_loop_refills_when_one_is_taken_and_ends_when_it_is_told(
 
 
 def cut_a_session_of_the_loop(superuser: Superuser) -> None:
-    """And take a spare away."""
+    """Cut a session of the loop, and take a spare away."""
     (pid,) = wait_for(
         superuser,
         "SELECT pid FROM pg_stat_activity WHERE starts_with(query, 'LISTEN') "
@@ -253,7 +253,7 @@ def test_without_loop_it_says_what_it_did_and_ends(
 
 
 @pytest.mark.usefixtures("no_template")
-def test_build_template_builds_one_and_says_so_and_another_where_that_is_wanted(
+def test_build_template_builds_one_and_rebuilds_it_on_request(
     settings: Settings,
 ) -> None:
     built = said("build_template")
@@ -288,7 +288,7 @@ def test_an_idle_session_is_not_handed_to_two(settings: Settings) -> None:
     assert together(*acts) == [None] * 4
 
 
-def test_dropping_a_spare_that_was_taken_meanwhile_leaves_the_organization_alone(
+def test_dropping_a_spare_that_was_taken_leaves_the_organization_alone(
     settings: Settings,
 ) -> None:
     from organizations.provisioning import spares

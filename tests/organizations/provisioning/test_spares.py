@@ -1,4 +1,4 @@
-"""Databases made ahead: each is taken once, and by nobody else, or not at all."""
+"""Spare databases: each is taken once, or not at all."""
 
 from typing import Any
 
@@ -91,7 +91,7 @@ def test_a_spare_of_other_code_or_half_made_is_not_taken(
     end(created)
 
 
-def test_a_refill_that_cannot_be_notified_of_is_no_reason_to_fail(
+def test_a_sign_up_succeeds_even_if_no_refill_can_be_requested(
     spares: list[SpareDatabase], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The queue of NOTIFY is the server's, and any organization can fill it. PostgreSQL refuses a
@@ -108,7 +108,7 @@ def parameters(database: str) -> dict[str, Any]:
     return dict(SERVER.superuser_parameters(database))
 
 
-def test_one_with_a_connection_is_passed_over(spares: list[SpareDatabase]) -> None:
+def test_a_spare_with_a_connection_is_skipped(spares: list[SpareDatabase]) -> None:
     with psycopg.connect(**parameters(spares[0].database_name)):
         created = sign_up()
         assert created.report.path == "spare"
@@ -116,7 +116,7 @@ def test_one_with_a_connection_is_passed_over(spares: list[SpareDatabase]) -> No
     end(created)
 
 
-def test_one_that_is_connected_to_at_the_last_moment_is_not_taken(
+def test_a_spare_connected_to_at_the_last_moment_is_not_taken(
     spares: list[SpareDatabase], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(spares_of, "_unlocked", lambda: SpareDatabase.objects.earliest("pk"))
@@ -143,7 +143,7 @@ def test_one_whose_database_is_gone_is_not_taken_and_replaced(
     assert leftovers(superuser) == (set(), set())
 
 
-def test_a_database_of_the_wanted_name_that_appears_meanwhile_is_left_alone(
+def test_a_foreign_database_that_takes_the_name_is_left_alone(
     spares: list[SpareDatabase], superuser: Superuser, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Foreign databases are looked for first; this one appears after the look."""
@@ -159,7 +159,7 @@ def test_a_database_of_the_wanted_name_that_appears_meanwhile_is_left_alone(
         superuser.execute("DROP DATABASE org_foreign_ltd")
 
 
-def test_one_that_cannot_be_dropped_keeps_no_other_from_being_made(
+def test_a_spare_that_cannot_be_dropped_does_not_block_others(
     spares: list[SpareDatabase], superuser: Superuser
 ) -> None:
     SpareDatabase.objects.filter(pk=spares[0].pk).update(ready=False)
@@ -193,7 +193,7 @@ def test_refilling_drops_what_is_too_much(
     assert leftovers(superuser) == (set(), set())
 
 
-def test_spares_of_two_versions_live_side_by_side_until_one_is_unused_for_hours(
+def test_spares_of_an_old_version_stay_until_unused_for_hours(
     spares: list[SpareDatabase], code: Code, superuser: Superuser
 ) -> None:
     code.add("CREATE TABLE added (id int)")

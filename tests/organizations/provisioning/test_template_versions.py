@@ -1,4 +1,4 @@
-"""Templates of other code than this, and those that are half built."""
+"""Templates of other code versions, and half-built ones."""
 
 import threading
 from datetime import timedelta
@@ -63,7 +63,7 @@ def test_a_new_migration_gets_a_template_of_its_own_while_sign_ups_go_on(
 
 
 @pytest.mark.usefixtures("no_template")
-def test_one_of_other_code_is_dropped_when_it_was_not_used_for_a_day(
+def test_a_template_of_other_code_is_dropped_after_a_day_unused(
     template: Template, code: Code
 ) -> None:
     code.add("CREATE TABLE newer (id int)")

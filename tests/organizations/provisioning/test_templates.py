@@ -1,4 +1,4 @@
-"""The database that others are copied from: built once, never in a sign-up's way."""
+"""The template database: built once, and never delays a sign-up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from tests.plugin import SERVER
 
 @contextmanager
 def signed_up(name: str = "Copied Ltd") -> Iterator[Created]:
-    """Deleted after the block; before that, its admin is there."""
+    """Sign an organization up, check its admin, and delete it after the block."""
     created = lifecycle.create_organization(name=name, email="admin@test.com", password=PASSWORD)
     try:
         with tenancy.override(created.organization.tenant):
@@ -50,7 +50,7 @@ def test_the_first_sign_up_builds_it_and_copies_it() -> None:
 
 
 @pytest.mark.usefixtures("no_template")
-def test_of_many_first_sign_ups_one_builds_it_and_the_others_do_not_wait() -> None:
+def test_one_of_many_first_sign_ups_builds_it_and_none_waits() -> None:
     def sign_up(number: int) -> Any:
         return lifecycle.create_organization(
             name=f"Crowd {number}", email="admin@test.com", password=PASSWORD
@@ -86,7 +86,7 @@ def test_the_role_of_its_tables_owns_no_database_and_cannot_log_in(
 
 
 @pytest.mark.usefixtures("no_template")
-def test_one_that_cannot_be_built_leaves_nothing_and_is_not_tried_at_each_sign_up(
+def test_a_failed_template_leaves_nothing_and_is_not_retried_at_once(
     superuser: Superuser, code: Code, caplog: pytest.LogCaptureFixture
 ) -> None:
     code.add("SELECT 1 / 0")
@@ -124,7 +124,7 @@ _OWNERS_AND_RIGHTS = """
 
 
 def facts(organization: Organization) -> list[tuple[str, ...]]:
-    """What the catalogs say of who owns what and may do what, with the role called ROLE."""
+    """Owners and rights from the catalogs, with the role named ROLE."""
     with as_superuser(organization.database_name) as connection:
         query = _OWNERS_AND_RIGHTS.format(role=organization.role_name)
         rows = connection.execute(query.encode()).fetchall()
@@ -133,7 +133,7 @@ def facts(organization: Organization) -> list[tuple[str, ...]]:
     )
 
 
-def test_a_copy_and_a_spare_have_the_owners_and_rights_of_one_made_plainly(
+def test_a_copy_and_a_spare_have_the_same_owners_and_rights_as_plain(
     settings: Settings, spares: list[SpareDatabase]
 ) -> None:
     with signed_up("By Spare") as spare:
@@ -235,7 +235,7 @@ def test_one_whose_role_is_gone_is_not_copied(
 
 
 @pytest.mark.usefixtures("no_template")
-def test_while_another_process_builds_it_a_sign_up_takes_the_plain_way() -> None:
+def test_a_sign_up_takes_the_plain_path_while_the_template_is_built() -> None:
     """What takes it with ORG_TEMPLATES off: the test of owners and rights, above."""
     with open_session() as other:
         assert other.try_lock(templates.LOCK)

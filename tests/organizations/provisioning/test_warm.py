@@ -26,7 +26,7 @@ def test_a_session_is_used_again() -> None:
     assert pid_of_next() == pid_of_next()
 
 
-def test_one_that_is_used_again_has_no_lock_and_no_setting_of_the_last() -> None:
+def test_a_reused_session_has_no_lock_or_setting_of_the_last_use() -> None:
     with open_session() as session:
         assert session.try_lock("somebody")
         session.value("SELECT set_config('lock_timeout', '7s', false)")
@@ -65,7 +65,7 @@ def test_one_that_broke_is_not_kept(superuser: Superuser) -> None:
     assert pid_of_next() != pid
 
 
-def test_one_that_is_interrupted_in_a_statement_can_still_be_used(alpha: Company) -> None:
+def test_a_session_interrupted_in_a_statement_can_still_be_used(alpha: Company) -> None:
     """What a block has yet to undo must not fail, and hide the interrupt."""
     role = alpha.organization.role_name
     with (

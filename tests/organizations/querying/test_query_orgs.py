@@ -1,4 +1,4 @@
-"""manage.py query_orgs"""
+"""`manage.py query_orgs`: one read-only statement in many organizations."""
 
 import csv
 import hashlib
@@ -38,7 +38,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
 
 
 def query(*words: object, code: int = 0) -> tuple[str, str]:
-    """What the command writes to stdout and stderr; it ends with this exit code."""
+    """The command's stdout and stderr; it must end with this exit code."""
     out, err = io.StringIO(), io.StringIO()
     try:
         call_command("query_orgs", *map(str, words), stdout=out, stderr=err)
@@ -110,7 +110,9 @@ def test_a_suspended_organization_is_asked_too(alpha: Company) -> None:
         lifecycle.resume_organization(alpha.organization)
 
 
-def test_the_limit_of_rows_is_each_organizations_and_is_told(alpha: Company, beta: Company) -> None:
+def test_the_row_limit_applies_to_each_organization_and_is_reported(
+    alpha: Company, beta: Company
+) -> None:
     endless = "SELECT generate_series(1, 9000000000)"
     for answer in asked(endless, alpha.name, beta.name, "--limit", 3).values():
         assert (answer["rows"], answer["has_more"]) == ([[1], [2], [3]], True)
@@ -277,7 +279,7 @@ def test_rows_past_the_limit_that_do_not_end_are_terminated(
 
 
 @pytest.mark.timeout(60)
-def test_what_does_not_end_is_terminated_beside_a_pooler_too(
+def test_an_endless_statement_is_terminated_even_with_a_pooler(
     alpha: Company, superuser: Superuser, settings: Settings
 ) -> None:
     """There what belongs to requests has the pooler's process ids; this has the server's."""

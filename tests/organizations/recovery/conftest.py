@@ -1,3 +1,5 @@
+"""Fixture: the server whose master is dumped and restored."""
+
 from collections.abc import Iterator
 
 import pytest

@@ -1,4 +1,4 @@
-"""A server of its own, whose master is dumped and restored by PostgreSQL's programs."""
+"""A server of its own whose master is dumped and restored with PostgreSQL's programs."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ class Estate(RealServer):
         super().__exit__(*exc_info)
 
     def manage(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-        """As manage.py, in a process that is forked from one which has the code loaded."""
+        """Run manage.py in a process forked from one that has the code loaded."""
         master = (environment or {}).get("MASTER_DB_NAME", "")
         if master not in self._runners:
             where = SimpleNamespace(
@@ -48,7 +48,7 @@ class Estate(RealServer):
         return said
 
     def create(self, name: str) -> str:
-        """Its database."""
+        """Create an organization; its database's name."""
         said = self.manage("create_org", name, "--email=a@test.com", "--json")
         return str(document(said, '{"id"')["database"])
 
@@ -71,13 +71,13 @@ class Estate(RealServer):
             return {str(n) for (n,) in connection.execute("SELECT datname FROM pg_database")}
 
     def dump(self) -> str:
-        """The master's dump, as a folder's path."""
+        """Dump the master; the dump's path."""
         path = str(self.folder / "data" / "master.dump")
         self._run("pg_dump", "--format=custom", f"--file={path}", "master_org_db")
         return path
 
     def restore(self, dump: str, database: str = "master_org_db") -> None:
-        """Into a new database of this name; what had it is dropped."""
+        """Restore into a new database of this name, after dropping the old one."""
         self.execute(
             f"DROP DATABASE IF EXISTS {database} WITH (FORCE)",
             f"CREATE DATABASE {database} OWNER orgmgmt",
@@ -85,7 +85,7 @@ class Estate(RealServer):
         self._run("pg_restore", f"--dbname={database}", dump)
 
     def restore_in_place(self, dump: str) -> None:
-        """Into the database as it is, whose OID stays."""
+        """Restore into the existing database, so that its OID stays."""
         self._run("pg_restore", "--clean", "--if-exists", "--dbname=master_org_db", dump)
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -104,7 +104,7 @@ class Estate(RealServer):
         )
 
     def problems(self) -> dict[str, tuple[str, str]]:
-        """What check_orgs names: the problem and what to do, by whom it is of."""
+        """The problems that check_orgs reports, with what to do, by name."""
         try:
             said = self.manage("check_orgs", "--json")
         except ServerFailed as error:
@@ -117,5 +117,5 @@ class Estate(RealServer):
 
 
 def document(said: str, beginning: str) -> Any:
-    """The JSON in what was printed; log lines are around it."""
+    """The JSON in the output, between log lines."""
     return json.JSONDecoder().raw_decode(said, said.index(beginning))[0]

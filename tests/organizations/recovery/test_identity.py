@@ -1,5 +1,6 @@
-"""A master that is older than its server, or a copy, destroys nothing: on real dumps by pg_dump."""
+"""An older or copied master destroys nothing: restores of real pg_dump files."""
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -67,6 +68,30 @@ def test_customers_who_signed_up_since_the_dump_keep_their_databases(estate: Est
         estate.manage("adopt_org", one, "--name=Again", "--email=b@test.com")
     estate.manage("delete_org", "Since One", "--yes")
     assert one in estate.databases() and new not in estate.databases()
+
+
+def test_an_adoption_ends_the_sessions_of_the_row_that_it_replaces(estate: Estate) -> None:
+    """Its database and role can be others than those to adopt."""
+    database = estate.create("Replaced Ltd")
+    with estate.superuser("master_org_db") as master:
+        master.execute("SET SESSION AUTHORIZATION orgmgmt")
+        master.execute("CREATE ROLE orgrole_other LOGIN PASSWORD 'other'")
+        master.execute("RESET SESSION AUTHORIZATION")
+        master.execute("CREATE DATABASE org_other OWNER orgrole_other")
+        master.execute(
+            "UPDATE organizations SET database_name = 'org_other', role_name = 'orgrole_other' "
+            "WHERE name = 'Replaced Ltd'"
+        )
+    estate.manage("reconcile_orgs")
+    parameters = estate.postgres.superuser_parameters("org_other")
+    parameters |= {"user": "orgrole_other", "password": "other"}
+    with psycopg.connect(**parameters, autocommit=True) as kept:  # type: ignore[arg-type]
+        estate.manage("adopt_org", database, "--name=Replaced Ltd", "--email=a@test.com")
+        with pytest.raises(psycopg.OperationalError):
+            kept.execute("SELECT 1")
+    assert estate.value("SELECT status FROM organizations WHERE name = 'Replaced Ltd'") == "active"
+    estate.manage("delete_org", "Replaced Ltd", "--yes")
+    estate.execute("DROP DATABASE org_other", "DROP ROLE orgrole_other")
 
 
 def test_a_copy_touches_nothing_until_it_is_claimed(estate: Estate) -> None:

@@ -1,4 +1,4 @@
-"""What a master that is older than its server does to databases under the names of its rows."""
+"""A master that is older than its server: which databases it adopts, and which it leaves alone."""
 
 import shutil
 
@@ -16,12 +16,12 @@ def role_of(estate: Estate, database: str) -> str:
 
 
 def adopt(estate: Estate, database: str, name: str, *options: str) -> str:
-    """The new database."""
+    """Adopt it; the new database's name."""
     arguments = [database, f"--name={name}", "--email=b@test.com", "--json", *options]
     return str(document(estate.manage("adopt_org", *arguments), '{"id"')["database"])
 
 
-def test_what_a_hostile_database_says_or_refuses_ends_its_adoption_and_holds_nothing_up(
+def test_a_hostile_database_fails_its_own_adoption_and_delays_nothing(
     estate: Estate,
 ) -> None:
     dump = estate.dump()
@@ -58,7 +58,7 @@ def test_what_a_hostile_database_says_or_refuses_ends_its_adoption_and_holds_not
     assert estate.value("SELECT count(*) FROM b_big", database=new) == 20_000
 
 
-def test_a_name_that_was_given_to_another_company_since_the_dump_is_still_theirs(
+def test_a_name_reused_since_the_dump_stays_with_its_new_company(
     estate: Estate,
 ) -> None:
     first = estate.create("Twice Named")
@@ -88,7 +88,7 @@ def test_a_name_that_was_given_to_another_company_since_the_dump_is_still_theirs
     estate.manage("check_orgs", "Twice Named")
 
 
-def test_what_was_adopted_is_adopted_again_where_the_same_dump_is_restored_again(
+def test_restoring_the_same_dump_twice_adopts_the_database_twice(
     estate: Estate,
 ) -> None:
     dump = str(shutil.copy(estate.dump(), estate.folder / "data" / "older.dump"))

@@ -1,4 +1,4 @@
-"""Two people with one primary key, one in alpha and one in beta; and a look at the server."""
+"""Fixtures: two users with the same primary key, one in alpha and one in beta; server queries."""
 
 import secrets
 import time
@@ -29,7 +29,7 @@ class Twins:
 
 @pytest.fixture(autouse=True)
 def _no_pins_left() -> Iterator[None]:
-    """Whatever a test does, in the end nothing is in use."""
+    """Assert after each test that nothing is pinned."""
     yield
     # The thread that ran queries of async tasks keeps its connection until it opens another.
     SyncToAsync.single_thread_executor.submit(registry.reap).result(timeout=30)
@@ -51,13 +51,13 @@ def twins(alpha: Company, beta: Company) -> Iterator[Twins]:
 
 
 def rows(company: Company) -> list[dict[str, Any]]:
-    """Everything that the organization's table of users holds."""
+    """All rows of the organization's users table."""
     with tenancy.override(company.tenant):
         return [dict(row) for row in User.objects.order_by("id").values()]
 
 
 def send_away(superuser: Superuser, company: Company) -> None:
-    """End every session on the company's database: what tests before have left open."""
+    """End every session on the company's database that earlier tests left open."""
     pool.shared.close_idle()
     superuser.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
@@ -131,5 +131,5 @@ def visit(*companies: Company) -> None:
 
 
 def lent() -> int:
-    """How many connections to organizations' databases are in somebody's hands."""
+    """Number of connections to organizations' databases that are in use."""
     return pool.shared.open - pool.shared.idle

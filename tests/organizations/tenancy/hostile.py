@@ -1,4 +1,4 @@
-"""What SQL that runs as an organization's role can do to its own database."""
+"""SQL that an organization's role can run to harm its own database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def run(company: Company, *statements: str) -> None:
 
 @contextmanager
 def replaced(company: Company, table: str, view: str) -> Iterator[None]:
-    """The table is a view of `view` inside the block; in it `kept` is what was there."""
+    """Replace the table by the view `view` during the block; `kept` is the real table."""
     run(
         company,
         f"ALTER TABLE {table} RENAME TO kept",

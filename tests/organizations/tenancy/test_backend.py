@@ -1,4 +1,4 @@
-"""The wall after the router: what names an alias itself gets no cursor outside of its block."""
+"""The database backend: no cursor on an organization's alias outside its block."""
 
 import _thread
 import socket
@@ -97,7 +97,7 @@ def test_inside_its_own_block_an_alias_works(known: str, alpha: Company) -> None
 
 @pytest.fixture
 def mute_server(tmp_path: Path) -> Iterator[socket.socket]:
-    """What a client takes for a PostgreSQL that is slow to answer."""
+    """A socket that looks like a PostgreSQL that is slow to answer."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / ".s.PGSQL.5432"))
         listener.listen()
@@ -105,7 +105,7 @@ def mute_server(tmp_path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-def test_a_log_in_that_is_interrupted_leaves_no_half_of_a_connection(
+def test_an_interrupted_connect_leaves_no_half_open_connection(
     known: str, alpha: Company, mute_server: socket.socket, tmp_path: Path
 ) -> None:
     """A backend in the middle of a login keeps every DROP DATABASE of the server waiting."""

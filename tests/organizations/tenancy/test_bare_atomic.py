@@ -1,4 +1,4 @@
-"""A bare transaction.atomic() while an organization is active, as libraries have it."""
+"""A bare transaction.atomic(), as libraries use it, while an organization is active."""
 
 import asyncio
 import logging

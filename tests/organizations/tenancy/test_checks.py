@@ -1,4 +1,4 @@
-"""manage.py check finds what would lead from an organization's database to the master."""
+"""System checks find code that would lead from an organization's database to the master."""
 
 from collections.abc import Callable, Iterator
 
@@ -40,7 +40,7 @@ def isolated() -> Iterator[Apps]:
 
 
 def define(label: str, **fields: object) -> type[models.Model]:
-    """A model of the app, made on the spot."""
+    """Define a model of the app."""
     meta = type("Meta", (), {"app_label": label})
     return type("Note", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
 
@@ -50,7 +50,7 @@ def found(apps: Apps) -> list[CheckMessage]:
 
 
 def relation(label: str, kind: str, target: type[models.Model]) -> list[CheckMessage]:
-    """What is said of a model of the app with a relation of this kind to the target."""
+    """Messages of the check for a model with this kind of relation to the target."""
     with isolate_apps("accounts", "organizations") as apps:
         assert apps is not None
         define(label, link=RELATIONS[kind](target), plain=models.IntegerField())

@@ -1,4 +1,4 @@
-"""Who is active: blocks, decorators, generators, and the marks they leave on keys and log lines."""
+"""The active organization: blocks, decorators, generators, cache keys and log lines."""
 
 import dataclasses
 import gc
@@ -190,7 +190,7 @@ def test_keys_differ_by_organization_version_and_prefix(alpha: Company, beta: Co
     assert len(keys) == 6, f"two compartments share a key: {sorted(keys)}"
 
 
-def test_an_id_that_comes_again_finds_nothing_that_was_cached_under_it(alpha: Company) -> None:
+def test_a_reused_id_finds_nothing_in_the_cache(alpha: Company) -> None:
     """A restored master gives ids out twice, and never a key."""
     with tenancy.override(alpha.tenant):
         cache.set("user:1", "of the first")

@@ -1,4 +1,4 @@
-"""The active organization is the thread's and the task's own."""
+"""The active organization belongs to its thread and task."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def in_thread(function: Callable[[], T]) -> T:
-    """What `function` returns, or raises, in a new thread."""
+    """Run `function` in a new thread; its result or exception."""
 
     def run() -> T:
         try:
@@ -203,7 +203,7 @@ def test_a_connection_left_by_a_task_does_not_outlive_new_settings(alpha: Compan
     run_async(main)
 
 
-def test_a_connection_of_old_settings_is_not_reopened_by_the_end_of_a_request(
+def test_the_end_of_a_request_does_not_reopen_an_outdated_connection(
     alpha: Company,
 ) -> None:
     def visit() -> None:

@@ -1,4 +1,4 @@
-"""What an organization's database answers: in time, bounded, or not at all."""
+"""The guard on an organization's database: answers in time and in bounded size, or not at all."""
 
 import resource
 import threading
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Settings:
-    """Nothing takes long here."""
+    """Short time limits."""
     settings.STATEMENT_TIMEOUT_SECONDS = 0.4
     monkeypatch.setattr(guard, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
@@ -36,7 +36,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Settings:
 
 @pytest.fixture
 def serving(hurried: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """As in a process of the web server's."""
+    """Act as a process of the web server."""
     monkeypatch.setattr(guard, "_serves_requests", True)
     return hurried
 
@@ -130,7 +130,7 @@ def test_a_block_gives_a_statement_the_time_it_says(alpha: Company, hurried: Set
             cursor.execute("SELECT pg_sleep(600)")
 
 
-def test_a_block_of_a_request_ends_with_the_request_however_short_its_statements(
+def test_the_request_time_limit_ends_a_block_of_short_statements(
     alpha: Company, serving: Settings
 ) -> None:
     serving.REQUEST_TIMEOUT_SECONDS = 0.3
@@ -208,9 +208,7 @@ def test_a_users_table_that_sleeps_holds_up_its_own_organization_alone(
     assert client.get("/api/v1/me/", headers=theirs).status_code == 200
 
 
-def test_threads_of_one_organization_wait_for_each_other_and_are_not_refused(
-    alpha: Company, serving: Settings
-) -> None:
+def test_threads_of_one_organization_wait_for_each_other(alpha: Company, serving: Settings) -> None:
     serving.ORG_MAX_THREADS = 1
     with ThreadPoolExecutor(1) as threads:
         with tenancy.override(alpha.tenant):

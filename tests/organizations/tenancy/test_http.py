@@ -1,4 +1,4 @@
-"""The organization that a request names beside its credential."""
+"""The organization that a header or host names beside the credential."""
 
 import pytest
 from django.test import RequestFactory

@@ -1,4 +1,4 @@
-"""Every way that Django has of taking an instance: with one of beta's, alpha's rows stay."""
+"""An instance of beta is refused in alpha, in every way that Django takes an instance."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress

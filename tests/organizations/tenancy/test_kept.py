@@ -1,4 +1,4 @@
-"""What was fetched for one organization and kept: by a class, a module, a cache."""
+"""Rows of one organization kept in a class, a module or a cache: refused in another."""
 
 import asyncio
 import pickle
@@ -25,7 +25,7 @@ from tests.conftest import Company
 
 
 class KeptOnTheClass(GenericViewSet[User]):
-    """A team's view that looks at its class's query set, and so fetches it once for all."""
+    """A team's view that evaluates its class's query set, so it is fetched once for all."""
 
     permission_classes: Any = (IsMember,)
     queryset = User.objects.all()
@@ -50,7 +50,7 @@ class KeptInAList(APIView):
 
 
 class KeptForStrangers(KeptOnTheClass):
-    """One that asks for no credential."""
+    """The same without authentication."""
 
     permission_classes = ()
     queryset = User.objects.all()
@@ -73,9 +73,7 @@ def _nothing_kept() -> Iterator[None]:
 
 
 @pytest.mark.urls(__name__)
-def test_a_view_that_keeps_betas_rows_answers_alpha_with_none_of_them(
-    alpha: Company, beta: Company
-) -> None:
+def test_a_view_that_keeps_betas_rows_shows_alpha_none(alpha: Company, beta: Company) -> None:
     client = Client(raise_request_exception=False)
     for where in ("kept", "kept-list"):
         for company, status in ((beta, 200), (alpha, 500), (beta, 200)):
@@ -86,7 +84,7 @@ def test_a_view_that_keeps_betas_rows_answers_alpha_with_none_of_them(
 
 
 @pytest.mark.urls(__name__)
-def test_a_view_that_keeps_betas_rows_answers_a_stranger_with_none_of_them(beta: Company) -> None:
+def test_a_view_that_keeps_betas_rows_shows_a_stranger_none(beta: Company) -> None:
     client = Client(raise_request_exception=False)
     headers = {"Authorization": f"Bearer {beta.token(Client())}"}
     assert beta.email in client.get("/api/v1/kept-open/", headers=headers).content.decode()

@@ -1,4 +1,4 @@
-"""Open connections: kept for the next block, shared by threads, never more than the ceiling."""
+"""The connection pool: connections are reused, shared by threads, and never above the ceiling."""
 
 import gc
 import itertools
@@ -18,7 +18,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from organizations import tenancy
-from organizations.tenancy import ConnectionsExhausted, guard, pool, registry
+from organizations.tenancy import ConnectionsExhausted, guard, pool, registry, shares
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import Fork, wait_for
 
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.usefixtures("fresh_registry", "fresh_pool")
 
 
 def backend(company: Company) -> int:
-    """Which session of the server's this block has."""
+    """The process id of this block's session."""
     with tenancy.override(company.tenant), tenancy.connection().cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return int(cursor.fetchone()[0])
 
 
 class Threads(ThreadPoolExecutor):
-    """Their connections to the master are closed where they opened them."""
+    """Threads that close their connections to the master at the end."""
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         def run() -> Any:
@@ -127,7 +127,7 @@ def test_with_all_in_use_a_block_waits_for_the_next_that_is_free(
     assert pool.shared.open == 1
 
 
-def test_one_that_waits_for_the_same_organization_is_handed_the_connection(
+def test_a_thread_waiting_for_the_organization_gets_the_connection(
     alpha: Company, settings: Settings
 ) -> None:
     settings.ORG_MAX_CONNECTIONS = 1
@@ -140,6 +140,84 @@ def test_one_that_waits_for_the_same_organization_is_handed_the_connection(
         assert waiting.result(timeout=30) == mine
 
 
+def test_a_block_waits_a_moment_for_one_that_its_organization_uses(
+    alpha: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening another costs more than most blocks. One that lasts is not waited for."""
+    monkeypatch.setattr(pool, "_HOPES_SECONDS", 30)
+    misses = pool.shared.misses
+    with Threads(1) as threads:
+        with tenancy.override(alpha.tenant):
+            mine = backend_here()
+            waiting = threads.submit(backend, alpha)
+            entry = connections.settings[alpha.tenant.alias]
+            wait_until(lambda: bool(entry.hoping))
+        assert waiting.result(timeout=20) == mine
+        assert (pool.shared.open, pool.shared.misses - misses) == (1, 1)
+        monkeypatch.setattr(shares, "_JUST_SECONDS", 0)
+        with tenancy.override(alpha.tenant):
+            mine = backend_here()
+            assert threads.submit(backend, alpha).result(timeout=20) != mine
+
+
+def test_one_that_does_not_come_back_is_not_waited_for_any_longer(
+    alpha: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "_JUST_SECONDS", 30)
+    with Threads(1) as threads, tenancy.override(alpha.tenant):
+        mine = backend_here()
+        assert threads.submit(backend, alpha).result(timeout=20) != mine
+    assert not connections.settings[alpha.tenant.alias].hoping
+
+
+def test_whoever_waits_for_any_connection_is_served_before_its_own_organization(
+    several: list[Company], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a busy organization would keep its connections from all others."""
+    settings.ORG_MAX_CONNECTIONS = 1
+    monkeypatch.setattr(pool, "_HOPES_SECONDS", 0.5)
+    monkeypatch.setattr(shares, "_JUST_SECONDS", 30)
+    waits, served = pool.shared.waits, list[Company]()
+
+    def visited(company: Company) -> None:
+        visit(company)
+        served.append(company)
+
+    with Threads(2) as threads:
+        with tenancy.override(several[0].tenant):
+            User.objects.get()
+            first = threads.submit(visited, several[1])
+            wait_until(lambda: pool.shared.waits > waits)
+            second = threads.submit(visited, several[0])
+            entry = connections.settings[several[0].tenant.alias]
+            wait_until(lambda: bool(entry.hoping))
+        first.result(timeout=20)
+        second.result(timeout=20)
+    assert served == [several[1], several[0]]
+
+
+def test_a_kept_connection_leaves_django_as_a_new_one_does(alpha: Company) -> None:
+    def state(leaves: bool) -> dict[str, Any]:
+        with tenancy.override(alpha.tenant):
+            connection = tenancy.connection()
+            connection.ensure_connection()
+            found = {key: value for key, value in vars(connection).items() if key in _STATE}
+            found["psycopg"] = connection.connection.autocommit
+            if leaves:
+                connection.set_autocommit(False)
+            return found
+
+    assert state(leaves=False) == state(leaves=True) == state(leaves=False)
+    assert pool.shared.open == 1
+
+
+_STATE = {
+    *("autocommit", "in_atomic_block", "savepoint_ids", "atomic_blocks", "needs_rollback"),
+    *("closed_in_transaction", "errors_occurred", "run_on_commit", "isolation_level"),
+    *("commit_on_exit", "rollback_exc", "run_commit_hooks_on_set_autocommit_on", "close_at"),
+}
+
+
 def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not holds():
@@ -147,7 +225,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_waiting_in_vain_ends_with_try_again(several: list[Company], settings: Settings) -> None:
+def test_waiting_too_long_ends_with_try_again(several: list[Company], settings: Settings) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05
     with tenancy.override(several[0].tenant):
         User.objects.get()
@@ -192,7 +270,7 @@ def test_a_connection_that_the_server_ended_is_not_handed_out(
     assert pool.shared.open == 1, "the dead one is counted"
 
 
-def test_several_dead_ones_are_passed_over(alpha: Company, superuser: Superuser) -> None:
+def test_several_dead_connections_are_skipped(alpha: Company, superuser: Superuser) -> None:
     together = threading.Barrier(3)
 
     def hold() -> int:
@@ -315,7 +393,7 @@ def test_a_lower_ceiling_closes_what_is_above_it(
     assert pool.shared.open == 2
 
 
-def test_a_connect_that_fails_leaves_its_room_and_its_organizations_thread(
+def test_a_failed_connect_frees_its_slot_and_its_thread(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.ORG_MAX_CONNECTIONS, settings.ORG_CONNECTION_WAIT_SECONDS = 1, 0.05
@@ -385,7 +463,7 @@ def parameters(superuser: Superuser) -> dict[str, Any]:
 
 
 def aliases_for(companies: list[Company], count: int) -> list[tuple[tenancy.Tenant, str]]:
-    """Tenants of made-up ids that are at the places of real ones."""
+    """Tenants with made-up ids at the places of real ones."""
     found = []
     for number in range(count):
         company = companies[number % len(companies)]

@@ -1,4 +1,4 @@
-"""What comes back to the pool: from threads without a block, from races, and as new."""
+"""Returning connections to the pool: from threads without a block, in races, and reset to new."""
 
 import asyncio
 import os
@@ -218,7 +218,7 @@ def test_a_role_at_its_connection_limit_takes_no_connection_of_another(
     assert pool.shared.idle == 1, "another's connection was closed for it"
 
 
-def test_a_database_that_takes_no_more_is_its_organizations_own_limit(
+def test_a_database_at_its_connection_limit_limits_its_organization_only(
     alpha: Company, beta: Company
 ) -> None:
     database = sql.Identifier(alpha.organization.database_name)
@@ -233,7 +233,7 @@ def test_a_database_that_takes_no_more_is_its_organizations_own_limit(
     assert pool.shared.idle == 1, "another's connection was closed for it"
 
 
-def test_where_the_server_is_full_an_idle_connection_of_ours_makes_room(
+def test_on_a_full_server_an_idle_connection_is_closed_to_make_room(
     alpha: Company, beta: Company, superuser: Superuser
 ) -> None:
     visit(beta)

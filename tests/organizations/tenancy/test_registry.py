@@ -1,4 +1,4 @@
-"""Aliases of this process: bounded, pinned while in use, and built again when next needed."""
+"""The registry of aliases: bounded, pinned while in use, and built again when needed."""
 
 import contextvars
 import threading
@@ -115,7 +115,7 @@ def test_a_block_of_another_thread_keeps_its_own_connection(alpha: Company) -> N
     assert lent() == 0
 
 
-def test_what_a_thread_opened_for_a_task_is_given_back_at_the_end_of_its_request(
+def test_a_tasks_thread_returns_its_connection_after_the_request(
     alpha: Company,
 ) -> None:
     kept: list[object] = []

@@ -1,4 +1,4 @@
-"""The registry under many threads, and under the garbage collector."""
+"""The registry of aliases under many threads, and under the garbage collector."""
 
 import gc
 import random
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 class TellingLock:
-    """A lock that counts where its own thread would deadlock, and lets it pass."""
+    """A lock that counts when a thread would deadlock with itself, and lets it pass."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -60,7 +60,7 @@ def _people() -> Iterator[User]:
 
 
 def _abandon(tenant: Tenant) -> None:
-    """An iteration that holds a connection, and that the collector alone finds."""
+    """Leave an iteration that holds a connection to the garbage collector."""
     abandoned: list[Any] = [tenancy.iterate(tenant, _people())]
     abandoned.append(abandoned)
     next(abandoned[0])
@@ -112,7 +112,7 @@ class ManyMore:
         return self.real.connection_settings(tenant)
 
 
-def test_threads_register_evict_and_query_while_others_walk_the_connections(
+def test_threads_register_evict_and_query_while_others_loop_over_aliases(
     several: list[Company], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every request walks all aliases, in every thread, while others add and remove some."""

@@ -1,4 +1,4 @@
-"""Where queries go, and what the router refuses."""
+"""The router: which database a query goes to, and what is refused."""
 
 import pickle
 import uuid
@@ -101,7 +101,7 @@ def test_a_queryset_reads_where_it_runs_and_not_where_it_was_built(
         list(built)
 
 
-def test_an_update_of_a_queryset_from_elsewhere_stays_in_the_active_organization(
+def test_updating_another_organizations_query_set_stays_in_the_active_one(
     alpha: Company, beta: Company, twins: Twins
 ) -> None:
     before = rows(alpha)

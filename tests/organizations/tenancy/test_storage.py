@@ -1,4 +1,4 @@
-"""Each organization's files are its own, by whatever name they are asked for."""
+"""File storage: each organization has its own files, whatever name is asked for."""
 
 import os
 import stat
@@ -129,7 +129,7 @@ def test_a_key_that_is_none_has_no_folder(media: Path, alpha: Company) -> None:
             storage.remove(key)
 
 
-def test_an_upload_is_for_the_servers_user_alone_and_takes_names_of_any_length(
+def test_uploads_are_private_to_the_servers_user_and_take_long_names(
     media: Path, alpha: Company, document: type[models.Model]
 ) -> None:
     with tenancy.override(alpha.tenant):

@@ -1,4 +1,4 @@
-"""Iterables that are stepped through after the block that made them has ended."""
+"""Streaming responses: iterables that continue after their block has ended."""
 
 import asyncio
 import gc
@@ -22,7 +22,7 @@ CROWD = 30
 
 @pytest.fixture
 def crowd(alpha: Company, beta: Company) -> Iterator[dict[str, list[str]]]:
-    """Thirty people more in alpha and in beta; their addresses in order, by slug."""
+    """Thirty more users in alpha and in beta; their addresses in order, by slug."""
     emails = {}
     for company in (alpha, beta):
         slug = company.tenant.slug
@@ -36,7 +36,7 @@ def crowd(alpha: Company, beta: Company) -> Iterator[dict[str, list[str]]]:
 
 
 def addresses() -> Iterator[str]:
-    """By a server-side cursor, a few rows at a time."""
+    """Yield addresses by a server-side cursor, a few rows at a time."""
     people = User.objects.order_by("email").filter(email__regex=r"^\d\d@")
     for user in people.iterator(chunk_size=2):
         yield user.email
@@ -88,7 +88,7 @@ def test_a_queryset_is_read_where_the_stream_belongs(
         assert [user.email for user in stream] == crowd[alpha.tenant.slug][:1]
 
 
-def test_closing_early_runs_the_iterables_own_end_inside_and_releases_the_pin(
+def test_closing_a_stream_early_cleans_up_inside_and_unpins(
     alpha: Company, crowd: dict[str, list[str]]
 ) -> None:
     ended_in = []
@@ -213,7 +213,7 @@ def test_two_asynchronous_streams_read_their_own_rows(
     run_async(main)
 
 
-def test_an_asynchronous_stream_that_is_closed_early_ends_inside_and_releases_the_pin(
+def test_closing_an_async_stream_early_cleans_up_inside_and_unpins(
     alpha: Company, warm: None
 ) -> None:
     ended_in = []

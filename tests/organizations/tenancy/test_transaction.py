@@ -120,7 +120,7 @@ def test_no_request_opens_a_transaction_on_an_organization(
         assert tenancy.connection().settings_dict["ATOMIC_REQUESTS"] is False
 
 
-def test_a_connection_whose_transaction_outlived_the_block_is_closed_in_the_end(
+def test_a_connection_whose_transaction_outlived_its_block_is_closed(
     alpha: Company, beta: Company
 ) -> None:
     with tenancy.override(alpha.tenant):

@@ -1,4 +1,4 @@
-"""Embedded PostgreSQLs, in folders of their own, once for all tests of this folder."""
+"""Fixtures: embedded PostgreSQL servers in folders of their own, once for this folder's tests."""
 
 import shutil
 import subprocess
@@ -16,12 +16,12 @@ from .helpers import AWKWARD, make, make_reachable_folder
 
 @pytest.fixture(autouse=True)
 def _database() -> None:
-    """In place of the fixture of all tests: the server of the run is not to start from `wheel`."""
+    """Replaces the fixture of all tests: the run's server must not start from `wheel`."""
 
 
 @pytest.fixture(scope="package", autouse=True)
 def wheel() -> Iterator[Path]:
-    """The wheel's files where every user reaches them, wherever the checkout lies."""
+    """The wheel's files in a folder that every user can read."""
     made, source = make_reachable_folder(), system.wheel_folder()
     for name in (source.name, f"{source.name}.libs"):
         shutil.copytree(source.with_name(name), made / name, ignore=shutil.ignore_patterns("*.py"))
@@ -43,7 +43,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="package")
 def first_start() -> Iterator[tuple[EmbeddedPostgres, list[str]]]:
-    """A new server that runs, and the programs that made it."""
+    """A new running server, and the programs that made it."""
     made = make_reachable_folder()
     server, seen = make(made / AWKWARD), []
     real_run = subprocess.run

@@ -1,4 +1,4 @@
-"""What the tests of the embedded PostgreSQL share. Needs no Django."""
+"""Helpers of the embedded PostgreSQL tests. Needs no Django."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ def wait_until(fact: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def wait_for_end(pid: int) -> None:
-    """Until the process is gone, or nothing but its exit status is left of it."""
+    """Wait until the process is gone or a zombie."""
 
     def ended() -> bool:
         try:

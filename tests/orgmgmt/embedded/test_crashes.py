@@ -1,4 +1,4 @@
-"""Servers and starts that were killed, fail or are refused."""
+"""Embedded PostgreSQL: killed servers, killed starts, and starts that fail or are refused."""
 
 import os
 import shutil
@@ -68,7 +68,7 @@ def test_a_start_waits_for_what_a_killed_server_left_alive(server: EmbeddedPostg
 
 
 @linux
-def test_a_process_id_that_another_program_has_meanwhile_does_not_stop_a_start(
+def test_a_reused_process_id_does_not_stop_a_start(
     server: EmbeddedPostgres,
 ) -> None:
     with server:
@@ -121,7 +121,7 @@ def test_a_server_that_the_system_does_not_list_is_not_started_twice(
     (server.socket_dir / ".s.PGSQL.5432").unlink()
 
 
-def test_a_failed_start_says_what_the_log_says_and_leaves_the_server_free(
+def test_a_failed_start_shows_the_log_and_can_be_retried(
     server: EmbeddedPostgres,
 ) -> None:
     wrong = make(server.data_dir, shared_preload_libraries="no_such_library")

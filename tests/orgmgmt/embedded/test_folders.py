@@ -1,4 +1,4 @@
-"""Where a server and its programs lie, and whose they are."""
+"""Embedded PostgreSQL: where its folder, socket and programs are, and who owns them."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a server offers once it is made, and what it asks for before."""
+"""Embedded PostgreSQL: the first start, its roles and settings."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from orgmgmt.embedded.postgres import EmbeddedError, EmbeddedPostgres
 from .helpers import REAL_WHEEL_FOLDER, ask, make
 
 
-def test_the_applications_role_is_no_superuser_and_does_not_own_the_master(
+def test_the_applications_role_is_no_superuser_and_not_the_owner(
     running: EmbeddedPostgres,
 ) -> None:
     facts = ask(

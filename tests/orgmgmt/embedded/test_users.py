@@ -1,4 +1,4 @@
-"""The processes that use one server at a time or one after the other."""
+"""Embedded PostgreSQL: processes that use one server at the same time or in turn."""
 
 import os
 import shutil

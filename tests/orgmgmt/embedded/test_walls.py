@@ -1,4 +1,4 @@
-"""Who gets at a server and its passwords."""
+"""Embedded PostgreSQL: who can connect to it or read its passwords."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from orgmgmt.embedded.postgres import EmbeddedPostgres
 from .helpers import ask
 
 
-def test_no_database_can_be_connected_to_without_a_right_or_with_a_wrong_password(
+def test_connecting_needs_the_right_and_the_password(
     running: EmbeddedPostgres,
 ) -> None:
     superuser, application = running.superuser_parameters(), running.connection_parameters()

@@ -1,4 +1,4 @@
-"""The migrations of accounts, from where they are, and the added one."""
+"""The real migrations of accounts, and the added one."""
 
 import accounts.migrations
 
