@@ -349,6 +349,7 @@ THROTTLE_MAIL_ORGANIZATION = rate(
 THROTTLE_MAIL_RECIPIENT = rate(
     "THROTTLE_MAIL_RECIPIENT", default="20/hour", development="1000/hour"
 )
+THROTTLE_EXPORT = rate("THROTTLE_EXPORT", default="10/hour", development="1000/hour")
 # Off by default: each counted request costs a write in the master.
 THROTTLE_MEMBER = rate("THROTTLE_MEMBER")
 THROTTLE_ORGANIZATION = rate("THROTTLE_ORGANIZATION")
