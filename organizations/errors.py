@@ -632,6 +632,30 @@ class ExportFailed(OrganizationError):
         super().__init__(f"{name!r} was not exported, and no file is left: {why}")
 
 
+class ExportTookTooLong(OrganizationError):
+    """An export did not end within EXPORT_DEADLINE_SECONDS."""
+
+    code = "export_took_too_long"
+
+    def __init__(self, name: str, *, seconds: int) -> None:
+        super().__init__(
+            f"{name!r} was not exported, and no file is left: it took longer than "
+            f"EXPORT_DEADLINE_SECONDS = {seconds}."
+        )
+
+
+class ExportTooLarge(OrganizationError):
+    """What an export would contain, or one row of it, is larger than allowed."""
+
+    code = "export_too_large"
+
+    def __init__(self, name: str, what: str, *, setting: str, most: int) -> None:
+        super().__init__(
+            f"{name!r} was not exported, and no file is left: {what} is larger than {setting} = "
+            f"{most}."
+        )
+
+
 class ExportNotFound(OrganizationError):
     """No such export, or the link to it has expired, or was made for another login."""
 

@@ -3,6 +3,7 @@
 Procrastinate imports this module once Django is ready (contrib/django/apps.py, get_import_paths).
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from procrastinate.contrib.django import app
 
 from accounts.expiry import prune_sessions
 from organizations.backups import making, verifying
-from organizations.errors import BackupNotFound, OrganizationError, OtherCode
+from organizations.errors import BackupNotFound, ExportExists, OrganizationError, OtherCode
 from organizations.models import Organization
 from organizations.provisioning import code, refill
 
@@ -67,19 +68,24 @@ def migrate_organization(
 def export_organization(organization: Organization, progress: Progress, *, name: str) -> None:
     """Write the export that the organization's admins asked for, in place of an earlier one."""
     progress.tell("exporting")
-    path = exports.new_path(name)
-    if not path.exists():  # It does if a worker died right after.
-        export.export_organization(organization, path)
+    try:
+        # It exists if a worker died right after, or was only taken for dead.
+        with suppress(ExportExists):
+            export.export_organization(
+                organization, exports.new_path(name), goes_on=progress.goes_on
+            )
+    except OrganizationError:
+        progress.stop_if_asked()
+        raise
     exports.keep_only(name)
 
 
 @app.task(name="clean_up_organization", queue=UPKEEP, retry=Backoff(), pass_context=True)
 @partial(organization_job, even_suspended=True)
 def clean_up_organization(organization: Organization, progress: Progress) -> None:
-    """Delete expired rows in one organization's database, and its expired export."""
+    """Delete expired rows in one organization's database."""
     progress.tell("deleting expired logins")
     prune_sessions(goes_on=progress.goes_on)
-    exports.prune()
     progress.stop_if_asked()
 
 
@@ -183,8 +189,9 @@ def reconcile(progress: Progress) -> None:
 )
 @platform_job
 def clean_up(progress: Progress) -> None:
-    """Delete expired rows in the master, and enqueue the clean-up of each organization."""
-    progress.tell("deleting expired rows in the master")
+    """Delete expired exports, backups and rows in the master, and enqueue the clean-up of each
+    organization."""
+    progress.tell("deleting what expired outside organizations' databases")
     pruning.prune()
     progress.tell("enqueueing the organizations")
     enqueueing.clean_up(Organization.objects.reachable())

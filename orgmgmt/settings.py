@@ -282,6 +282,11 @@ WHITENOISE_AUTOREFRESH = DEBUG
 MEDIA_ROOT = Path(text("MEDIA_ROOT") or DATA_DIR / "files").absolute()
 # Their exports, likewise.
 EXPORTS_ROOT = Path(text("EXPORTS_ROOT") or DATA_DIR / "exports").absolute()
+# For one export: its time, and its content before it is compressed.
+EXPORT_DEADLINE_SECONDS = number("EXPORT_DEADLINE_SECONDS", default=3_600, at_most=864_000)
+EXPORT_MAX_BYTES = number(
+    "EXPORT_MAX_BYTES", default=50_000_000_000, at_least=1_000, at_most=99_999_999_999
+)
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "organizations.tenancy.storage.TenantStorage",
@@ -344,6 +349,7 @@ THROTTLE_MAIL_ORGANIZATION = rate(
 THROTTLE_MAIL_RECIPIENT = rate(
     "THROTTLE_MAIL_RECIPIENT", default="20/hour", development="1000/hour"
 )
+THROTTLE_EXPORT = rate("THROTTLE_EXPORT", default="10/hour", development="1000/hour")
 # Off by default: each counted request costs a write in the master.
 THROTTLE_MEMBER = rate("THROTTLE_MEMBER")
 THROTTLE_ORGANIZATION = rate("THROTTLE_ORGANIZATION")

@@ -60,6 +60,15 @@ class OrganizationThrottle(_Throttle):
         return (tenancy.get().key,) if isinstance(request.user, User) else None
 
 
+class ExportThrottle(OrganizationThrottle):
+    """THROTTLE_EXPORT exports that an organization's users ask for."""
+
+    name = "EXPORT"
+
+    def counted_by(self, request: Request) -> tuple[str | int, ...] | None:
+        return super().counted_by(request) if request.method == "POST" else None
+
+
 class _AddressThrottle(_Throttle):
     """A limit per client address."""
 

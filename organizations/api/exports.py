@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.api.permissions import IsAdmin, IsMember
+from accounts.api.throttling import ExportThrottle
 from organizations import tenancy
 from organizations.background import exports
 
@@ -22,6 +23,7 @@ class ExportView(APIView):
     """The newest export of the caller's organization."""
 
     permission_classes = (IsMember, IsAdmin)
+    throttle_classes = (*APIView.throttle_classes, ExportThrottle)
     serializer_class = serializers.ExportOutput
 
     @extend_schema(

@@ -1,14 +1,15 @@
 """Exports for an organization's own admins: asks for one, says how far it is, gives it out.
 
-All functions are about the active organization. There is at most one complete export of it, a file
-in its folder in EXPORTS_ROOT; what else there is to know, the queue knows.
+All functions but prune are about the active organization. There is at most one complete export of
+it, a file in its folder in EXPORTS_ROOT; what else there is to know, the queue knows.
 """
 
+import logging
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,12 +29,15 @@ from organizations.tenancy import storage, trail
 
 from .enqueueing import in_master
 
+logger = logging.getLogger(__name__)
+
 TASK, QUEUE = "export_organization", "exports"
 LIFETIME = timedelta(days=1)
 _LINK_LIFETIME = timedelta(minutes=15)
 _NAME = re.compile(r"[0-9a-f]{32}")
-# Complete ones, and what a killed process left.
-_OURS = re.compile(r"[0-9a-f]{32}\.zip|\.export-\w+\.part")
+# Incomplete ones, which only a killed process leaves.
+_PARTS = re.compile(r"\.export-\w+\.part")
+_OURS = re.compile(rf"[0-9a-f]{{32}}\.zip|{_PARTS.pattern}")
 _LONGEST_TOKEN = 1_000
 _STATES = {"todo": "waiting", "doing": "running", "succeeded": "ready"}
 
@@ -78,16 +82,17 @@ def newest() -> Export:
     if job is None:
         return Export("none")
     state = _STATES.get(job["status"], "failed")
-    if state != "ready":
+    if state in ("waiting", "running"):
         return Export(state)
     name = str(job["args"].get("name", ""))
     try:
+        # Even if the job failed: a second worker that took this one for dead may have made it.
         found = os.stat(_path_of(name))
     except FileNotFoundError:
-        return Export("none")
+        return Export("failed" if state == "failed" else "none")
     if _is_expired(found):
         return Export("none")
-    return Export(state, name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+    return Export("ready", name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def link(export: Export, *, login: object) -> str:
@@ -119,24 +124,38 @@ def open_file(token: str, *, login: object) -> IO[bytes]:
 
 
 def new_path(name: str) -> Path:
-    """Where to write the export with this name; its folder is made."""
+    """Where to write the export with this name; its folder is made.
+
+    Deletes incomplete ones, which each try that is killed would leave. A worker that was taken for
+    dead, and still writes one, fails at its end.
+    """
     path = _path_of(name)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _delete(path.parent, lambda entry: _PARTS.fullmatch(entry.name) is not None)
     return path
 
 
 def keep_only(name: str) -> None:
-    """Delete the others, and what killed processes left."""
-    _delete(lambda entry: entry.path != str(_path_of(name)))
+    """Delete the others."""
+    _delete(_folder(), lambda entry: entry.path != str(_path_of(name)))
 
 
-def prune() -> None:
-    """Delete what has expired."""
-    _delete(lambda entry: _is_expired(entry.stat(follow_symlinks=False)))
+def prune(keys: Iterable[str] | None = None) -> None:
+    """Delete what has expired, of the organizations with these keys or of all.
+
+    By the age of the files alone, so that no organization's database can prevent it. Failures are
+    logged.
+    """
+    for key in storage.keys_in(settings.EXPORTS_ROOT) if keys is None else keys:
+        folder = storage.folder_of(key, root=settings.EXPORTS_ROOT)
+        try:
+            _delete(folder, lambda entry: _is_expired(entry.stat(follow_symlinks=False)))
+        except OSError as error:
+            logger.error("expired export not deleted", extra={"folder": key}, exc_info=error)
 
 
-def _delete(is_meant: Callable[[os.DirEntry[str]], bool]) -> None:
-    with suppress(FileNotFoundError), os.scandir(_folder()) as entries:
+def _delete(folder: Path, is_meant: Callable[[os.DirEntry[str]], bool]) -> None:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
                 # Nothing else, were the folder that of the organization's files by mistake.

@@ -1,5 +1,5 @@
 """Prunes expired rows in the master database (jobs, sign-ups, sessions, counters, audit entries),
-and old backups."""
+expired exports, and old backups."""
 
 from datetime import timedelta
 
@@ -15,6 +15,8 @@ from organizations.jobs.models import JobProgress, PendingSignUp
 from organizations.models import FormerName, StoredAnswer
 from organizations.tenancy import counters
 
+from . import exports
+
 # What api/idempotency.py promises.
 _ANSWERS_KEPT = timedelta(hours=24)
 _ENDED = ["succeeded", "failed", "cancelled", "aborted"]
@@ -29,8 +31,8 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 def prune() -> None:
     """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
     sessions, counters, former names, stored answers, audit entries older than AUDIT_RETENTION_DAYS,
-    and backups that no period keeps. Fails sign-ups that have waited too long. Raises what the
-    database raises."""
+    exports of more than a day, and backups that no period keeps. Fails sign-ups that have waited
+    too long. Raises what the database raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -44,4 +46,5 @@ def prune() -> None:
     Session.objects.filter(expire_date__lt=now).delete()
     counters.get().prune()
     audit.prune()
+    exports.prune()
     retention.prune()

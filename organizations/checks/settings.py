@@ -1,7 +1,9 @@
-"""System checks of settings: keys, TLS, CORS origins, hosts, proxies, time limits, threads."""
+"""System checks of settings: keys, TLS, CORS origins, hosts, proxies, time limits, threads,
+folders."""
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -202,3 +204,16 @@ def check_aliases(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
                 id="organizations.W005",
             )
             return
+
+
+@checks.register
+def check_exports_root(app_configs: AppConfigs = None, **kwargs: Any) -> Messages:
+    """Exports must not be among the files that they contain, nor among those served to all."""
+    exports = Path(settings.EXPORTS_ROOT).resolve()
+    for name in ("MEDIA_ROOT", "STATIC_ROOT"):
+        if exports.is_relative_to(Path(getattr(settings, name)).resolve()):
+            yield checks.Error(
+                f"EXPORTS_ROOT is inside {name}.",
+                hint="Set EXPORTS_ROOT to a folder of its own.",
+                id="organizations.E050",
+            )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, time
 from typing import IO, Any, Self
@@ -18,14 +18,16 @@ MANIFEST = "manifest.json"
 class Part:
     """An entry that is being written, in blocks or in rows."""
 
-    def __init__(self, stream: IO[bytes], *, has_rows: bool) -> None:
+    def __init__(self, stream: IO[bytes], spend: Callable[[int], None], *, has_rows: bool) -> None:
         self._stream = stream
+        self._spend = spend
         self._digest = hashlib.sha256()
         self._bytes = 0
         self._rows = 0 if has_rows else None
 
     def write(self, block: bytes) -> None:
         """Append the bytes."""
+        self._spend(len(block))
         self._stream.write(block)
         self._digest.update(block)
         self._bytes += len(block)
@@ -50,11 +52,13 @@ class Part:
 class Archive:
     """A ZIP in a file that can be sought, which stays open longer than this.
 
+    spend: called with the number of bytes before they are written; what it raises ends the writing.
     Memory grows only with the number of entries.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], spend: Callable[[int], None]) -> None:
         self._zip = ZipFile(file, "w")
+        self._spend = spend
         self.parts: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
@@ -66,8 +70,9 @@ class Archive:
     @contextmanager
     def part(self, name: str, *, has_rows: bool) -> Iterator[Part]:
         """A new entry; one at a time. has_rows: it is lines of JSON, which are counted."""
+        self._spend(0)
         with self._zip.open(self._info(name), "w", force_zip64=True) as stream:
-            part = Part(stream, has_rows=has_rows)
+            part = Part(stream, self._spend, has_rows=has_rows)
             yield part
         self.parts.append({"name": name, **part.facts()})
 

@@ -3,10 +3,12 @@
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 from django.apps import apps
+from django.conf import settings
 from django.db.models import Field, Model
 from django.utils.encoding import is_protected_type
 
@@ -16,20 +18,32 @@ from organizations.models import AuditEntry
 
 from .archive import Part
 
-# Of one statement, whose answer is in memory as a whole.
-_ROWS_AT_A_TIME = 100
+# How long to wait for a row: a table of which most was deleted has none for a while.
+_ROW_SECONDS = 60.0
 _BLOCK_BYTES = 256 * 1024
 _ENTRY_FIELDS = (
     *("id", "at", "act", "actor", "actor_id", "user_id", "person", "address"),
     *("request_id", "facts"),
 )
-# As with pg_dump: every table stays what it is until the end, and a policy that hides rows is an
-# error.
-_SNAPSHOT = (
+# What the owner set for its role or database must change neither what is read nor how it reads. No
+# operator of its own, none of its temporary tables (a pooler may keep its session), and a policy
+# that hides rows is an error. None of these takes a snapshot.
+_SETTINGS = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY, NOT DEFERRABLE",
+    "SET LOCAL search_path = pg_catalog, public, pg_temp",
     "SET LOCAL row_security = off",
+    "SET LOCAL datestyle = ISO",
+    "SET LOCAL intervalstyle = postgres",
+    "SET LOCAL bytea_output = hex",
+    "SET LOCAL extra_float_digits = 1",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
 )
-_KIND = "SELECT relkind FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s)"
+_TRANSACTION_TIMEOUT_SINCE = 170_000
+# Qualified: by the types of its arguments an operator of the owner's could fit better.
+_KIND = """
+SELECT relkind FROM pg_catalog.pg_class
+WHERE oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%s)
+"""
 _TABLES = ("r", "p")
 
 
@@ -49,33 +63,54 @@ def left_out(model: type[Model]) -> dict[str, str]:
     return reasons
 
 
-def begin(*, owner: str) -> None:
+def begin(*, owner: str, ends_at: float) -> None:
     """Make the active organization's new transaction one snapshot of real tables.
 
-    An organization may have replaced a table by a view without end. Raises ExportFailed.
+    An organization may have replaced a table by a view without end. Every table is locked first:
+    one that a migration rewrote after the snapshot would look empty in it. ends_at: by
+    time.monotonic(); the connection is closed then. Raises ExportFailed.
     """
     connection = tenancy.connection()
+    tables = [connection.ops.quote_name(model._meta.db_table) for model in models()]
     with connection.cursor() as cursor:
-        for statement in _SNAPSHOT:
+        connection.connection.ends_at = ends_at
+        for statement in _SETTINGS:
             cursor.execute(statement)
-        for model in models():
-            table = connection.ops.quote_name(model._meta.db_table)
-            cursor.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+        cursor.execute(f"SET LOCAL lock_timeout = '{settings.LOCK_TIMEOUT_SECONDS}s'")
+        # Of a table's one statement. The client ends it earlier, if it lives.
+        cursor.execute(f"SET LOCAL statement_timeout = '{settings.EXPORT_DEADLINE_SECONDS}s'")
+        if connection.connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+            cursor.execute("SET LOCAL transaction_timeout = 0")
+        cursor.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS SHARE MODE")
+        for model, table in zip(models(), tables, strict=True):
             cursor.execute(_KIND, [table])
             if cursor.fetchone() not in [(kind,) for kind in _TABLES]:
                 raise ExportFailed(owner, f"{model._meta.db_table} is no table")
 
 
 def write_rows(part: Part, model: type[Model]) -> None:
-    """The model's rows, by primary key."""
+    """The model's rows, in no order: one statement, of which one row at a time is in memory."""
     without = left_out(model)
     fields = [field for field in model._meta.local_concrete_fields if field.name not in without]
-    rows = model._base_manager.order_by("pk").only(*(field.name for field in fields))
-    page = list(rows[:_ROWS_AT_A_TIME])
-    while page:
-        for instance in page:
+    connection = tenancy.connection()
+    rows = model._base_manager.order_by().only(*(field.name for field in fields))
+    compiler = rows.query.get_compiler(connection=connection)
+    statement, parameters = compiler.as_sql()
+    names = [column.target.attname for column, *_ in compiler.select]
+    with (
+        tenancy.time_limit(_ROW_SECONDS),
+        connection.cursor() as cursor,
+        connection.execute_wrapper(_refuse_statement),
+        closing(cursor.stream(statement, parameters or None)) as found,
+    ):
+        for values in compiler.results_iter([found]):
+            instance = model.from_db(connection.alias, names, values)
             part.add({field.attname: _value(field, instance) for field in fields})
-        page = list(rows.filter(pk__gt=page[-1].pk)[:_ROWS_AT_A_TIME])
+
+
+def _refuse_statement(*args: Any) -> NoReturn:
+    """psycopg would wait for ever: the connection is busy while rows come."""
+    raise RuntimeError("A field of the model queries the database while the export reads it.")
 
 
 def _value(field: "Field[Any, Any]", instance: Model) -> Any:
@@ -95,10 +130,11 @@ def write_entries(part: Part, organization_id: int) -> None:
             last = row["id"]
 
 
-def files(folder: Path) -> Iterator[tuple[str, int]]:
-    """The regular files below the folder: name, and a descriptor that the caller closes.
+def files(folder: Path, *, besides: os.stat_result) -> Iterator[tuple[str, IO[bytes]]]:
+    """The regular files below the folder, each open until the next: name, file.
 
-    No link is followed. One that is deleted meanwhile is not there.
+    besides: not this one, the export itself. No link is followed. One that is deleted meanwhile is
+    not there.
     """
     for where, _, names in os.walk(folder, onerror=_unless_deleted):
         for name in names:
@@ -109,10 +145,10 @@ def files(folder: Path) -> Iterator[tuple[str, int]]:
                 if os.path.isfile(path) and not os.path.islink(path):
                     raise
                 continue
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                yield _written(os.path.relpath(path, folder)), descriptor
-            else:
-                os.close(descriptor)
+            with open(descriptor, "rb") as file:
+                found = os.fstat(descriptor)
+                if stat.S_ISREG(found.st_mode) and not os.path.samestat(found, besides):
+                    yield _written(os.path.relpath(path, folder)), file
 
 
 def _unless_deleted(error: OSError) -> None:
@@ -126,8 +162,9 @@ def _written(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def write_file(part: Part, descriptor: int) -> None:
-    """The whole file, which is closed then."""
-    with open(descriptor, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            part.write(block)
+def write_file(part: Part, file: IO[bytes]) -> None:
+    """The file, as long as it is now: one that grows would have no end."""
+    left = os.fstat(file.fileno()).st_size
+    while left and (block := file.read(min(left, _BLOCK_BYTES))):
+        part.write(block)
+        left -= len(block)

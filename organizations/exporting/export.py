@@ -2,13 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import psycopg
+from django.conf import settings
 from django.db.models import Model
 from django.utils import timezone
 
@@ -16,6 +17,7 @@ from organizations import tenancy
 from organizations.errors import (
     ExportExists,
     ExportFailed,
+    ExportTooLarge,
     OrganizationError,
     ServerUnavailable,
     TookTooLong,
@@ -23,10 +25,11 @@ from organizations.errors import (
 from organizations.migrating.turn import explain
 from organizations.models import Organization
 from organizations.postgres import trouble
-from organizations.tenancy import storage, trail
+from organizations.tenancy import guard, storage, trail
 
 from . import contents
 from .archive import Archive
+from .bounds import Bounds
 
 FORMAT = 1
 AUDIT = "audit_entries.jsonl"
@@ -43,20 +46,24 @@ class Exported:
     files: int
 
 
-def export_organization(organization: Organization, path: Path) -> Exported:
+def export_organization(
+    organization: Organization, path: Path, *, goes_on: Callable[[], bool] = lambda: True
+) -> Exported:
     """Write a new ZIP: JSON lines for each tenant model, files, audit entries, a manifest.
 
-    The rows are of one moment; of a file, it is the moment when it is read. The file has its name
-    only once it is complete. Recorded in the organization's trail first. Raises ExportExists,
-    ExportFailed, ServerUnavailable, TookTooLong, TooBusy, CredentialUnreadable,
-    InstallationUnclaimed and what the master's database raises before it begins.
+    goes_on: false ends it. The rows are of one moment; of a file, it is the moment when it is read.
+    The file has its name only once it is complete. Recorded in the organization's trail first.
+    Raises ExportExists, ExportFailed, ExportTookTooLong, ExportTooLarge, ServerUnavailable,
+    TookTooLong, TooBusy, CredentialUnreadable, InstallationUnclaimed and what the master's database
+    raises before it begins.
     """
     if os.path.lexists(path):
         raise ExportExists(str(path))
+    bounds = Bounds(organization.name, goes_on)
     trail.record("organization.exported", organization_id=organization.pk)
     try:
         with _completed(path) as file:
-            parts = _write(organization, file)
+            parts = _write(organization, file, bounds)
             size = file.tell()
     except FileExistsError as error:
         raise ExportExists(str(path)) from error
@@ -65,12 +72,8 @@ def export_organization(organization: Organization, path: Path) -> Exported:
     except OSError as error:
         raise ExportFailed(organization.name, error.strerror or type(error).__name__) from error
     except Exception as error:
-        # Whatever the organization's database answers with.
-        cause = trouble.cause_of(error)
-        told = trouble.told(cause) if isinstance(cause, psycopg.Error) else None
-        if isinstance(told, ServerUnavailable | TookTooLong):
-            raise told from error  # A job tries again.
-        raise ExportFailed(organization.name, explain(error)) from error
+        bounds.spend()  # Its deadline may have ended the statement.
+        raise _told(error, organization.name) from error
     return Exported(
         path,
         size,
@@ -79,7 +82,19 @@ def export_organization(organization: Organization, path: Path) -> Exported:
     )
 
 
-def _write(organization: Organization, file: IO[bytes]) -> list[dict[str, Any]]:
+def _told(error: Exception, name: str) -> OrganizationError:
+    """Whatever the organization's database answers with."""
+    cause = trouble.cause_of(error)
+    if isinstance(cause, guard.AnswerTooLarge):
+        setting = "ORG_MAX_ANSWER_BYTES"
+        return ExportTooLarge(name, "a row", setting=setting, most=settings.ORG_MAX_ANSWER_BYTES)
+    told = trouble.told(cause) if isinstance(cause, psycopg.Error) else None
+    if isinstance(told, ServerUnavailable | TookTooLong):
+        return told  # A job tries again.
+    return ExportFailed(name, explain(error))
+
+
+def _write(organization: Organization, file: IO[bytes], bounds: Bounds) -> list[dict[str, Any]]:
     facts = {
         "format": FORMAT,
         "organization": {
@@ -94,17 +109,18 @@ def _write(organization: Organization, file: IO[bytes]) -> list[dict[str, Any]]:
         "fingerprint": organization.fingerprint,
         "left_out": list(_left_out()),
     }
-    with Archive(file) as archive:
+    with Archive(file, bounds.spend) as archive:
         with tenancy.override(organization.tenant), tenancy.atomic():
-            contents.begin(owner=organization.name)
+            contents.begin(owner=organization.name, ends_at=bounds.ends_at)
             for model in contents.models():
                 with archive.part(_part_of(model), has_rows=True) as part:
                     contents.write_rows(part, model)
         with archive.part(AUDIT, has_rows=True) as part:
             contents.write_entries(part, organization.pk)
-        for name, descriptor in contents.files(storage.folder_of(organization.key)):
+        folder, itself = storage.folder_of(organization.key), os.fstat(file.fileno())
+        for name, content in contents.files(folder, besides=itself):
             with archive.part(FILES + name, has_rows=False) as part:
-                contents.write_file(part, descriptor)
+                contents.write_file(part, content)
         archive.end(facts)
         return archive.parts
 
@@ -131,7 +147,19 @@ def _completed(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # Unlike a rename it replaces nothing.
-        os.link(temporary, path)
+        _name(temporary, path)
     finally:
-        os.unlink(temporary)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _name(temporary: str, path: Path) -> None:
+    """Give the file its name. Raises FileExistsError."""
+    try:
+        os.link(temporary, path)  # Unlike a rename it replaces nothing.
+    except FileExistsError:
+        raise
+    except OSError:  # Not every file system has links.
+        if os.path.lexists(path):
+            raise FileExistsError from None
+        os.rename(temporary, path)

@@ -61,11 +61,16 @@ def _have_a_link_sent(side: Side, address: str) -> HttpResponse:
     return side.visitor().post(path, body, content_type="application/json")  # type: ignore[return-value]
 
 
+def _have_it_exported(side: Side, address: str) -> HttpResponse:
+    return side.by_token().post("/api/v1/export/")  # type: ignore[return-value]
+
+
 # Limits per person or organization, and what they limit. The others count client addresses, which
 # belong to no organization.
 LIMITS: dict[str, Callable[[Side, str], HttpResponse]] = {
     "THROTTLE_MEMBER": _ask,
     "THROTTLE_ORGANIZATION": _ask,
+    "THROTTLE_EXPORT": _have_it_exported,
     "THROTTLE_LOGIN_ACCOUNT": _fail_to_log_in,
     "THROTTLE_LOGIN_ORGANIZATION": _fail_to_log_in,
     "LOGIN_FREE_FAILURES": _fail_to_log_in,

@@ -93,13 +93,14 @@ def folders_of(key: str) -> list[Path]:
 
 def keys() -> Iterator[str]:
     """The keys of the organizations with a folder in MEDIA_ROOT or EXPORTS_ROOT."""
-    yield from _keys_in(settings.MEDIA_ROOT)
-    for key in _keys_in(settings.EXPORTS_ROOT):
+    yield from keys_in(settings.MEDIA_ROOT)
+    for key in keys_in(settings.EXPORTS_ROOT):
         if not folder_of(key).is_dir():
             yield key
 
 
-def _keys_in(root: str | os.PathLike[str]) -> Iterator[str]:
+def keys_in(root: str | os.PathLike[str]) -> Iterator[str]:
+    """The keys of the organizations with a folder in this one, which may not exist."""
     try:
         entries = os.scandir(root)
     except FileNotFoundError:

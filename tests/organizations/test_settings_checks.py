@@ -165,3 +165,18 @@ def test_a_time_limit_that_can_never_be_met_is_warned_of() -> None:
             for lock, statement, request in ((30, 30, 60), (5, 60, 60), (9, 8, 7))
         ),
     )
+
+
+def test_exports_among_the_files_that_they_contain_are_an_error() -> None:
+    assert_each_warns(
+        edge.check_exports_root,
+        ({"MEDIA_ROOT": "/srv/files", "EXPORTS_ROOT": "/srv/exports"}, ""),
+        (
+            {"MEDIA_ROOT": "/srv/files", "EXPORTS_ROOT": "/srv/files"},
+            "organizations.E050 EXPORTS_ROOT is inside MEDIA_ROOT.",
+        ),
+        (
+            {"STATIC_ROOT": "/srv/static", "EXPORTS_ROOT": "/srv/static/exports"},
+            "organizations.E050 EXPORTS_ROOT is inside STATIC_ROOT.",
+        ),
+    )

@@ -118,6 +118,8 @@ BUGS = [
     errors.QueryWithoutRows(),
     errors.ExportExists("acme.zip"),
     errors.ExportFailed("Acme", "x"),
+    errors.ExportTookTooLong("Acme", seconds=1),
+    errors.ExportTooLarge("Acme", "its content", setting="EXPORT_MAX_BYTES", most=1),
     errors.MailServerUnavailable("x"),
     errors.MailRefused("x"),
     IntegrityError("duplicate key"),

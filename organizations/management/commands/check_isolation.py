@@ -1,12 +1,9 @@
 """`manage.py check_isolation`: tests the isolation between organizations."""
 
-import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -16,6 +13,7 @@ from organizations.errors import OrganizationError
 from organizations.isolation import runner, stage
 from organizations.isolation.outcome import Result
 from organizations.isolation.rows import RowsNotMade
+from organizations.management.interrupts import terminated_as_interrupted
 
 _BUSY = "Another check_isolation is running on this installation. Wait for it."
 
@@ -44,7 +42,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with _terminated_as_interrupted():
+            with terminated_as_interrupted():
                 if options["clean"]:
                     removed = stage.clean()
                     self.stdout.write(f"{len(removed)} removed.")
@@ -118,21 +116,3 @@ def _positive(raw: str) -> int:
     if not raw.isascii() or not raw.isdigit() or int(raw) < 1:
         raise ArgumentTypeError(f"{raw} is not a number of 1 or more")
     return int(raw)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does, so that what it made is removed."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # Not the main thread: the command was called from code.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

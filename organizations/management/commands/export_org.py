@@ -1,6 +1,7 @@
 """`manage.py export_org NAME --output FILE`: writes all that is stored for an organization."""
 
 import json
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.filesize import decimal
 from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationError
 from organizations.exporting.export import export_organization
+from organizations.management.interrupts import terminated_as_interrupted
 
 
 class Command(BaseCommand):
@@ -31,9 +33,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             organization = lifecycle.find_organization(options["name"])
-            done = export_organization(organization, options["output"])
+            with terminated_as_interrupted():
+                done = export_organization(organization, options["output"])
         except (OrganizationError, tenancy.TooBusy) as error:
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted. No file is left.")
+            sys.exit(130)
         if options["json"]:
             facts = {
                 "id": organization.pk,

@@ -42,14 +42,16 @@ class Command(BaseCommand):
         if options["parallel"] < 0:
             raise CommandError("--parallel must be 1 or more.")
         try:
-            chosen = [lifecycle.find_organization(name).pk for name in options["names"]]
+            chosen = [lifecycle.find_organization(name) for name in options["names"]]
             organizations = Organization.objects.reachable()
             if chosen:
-                organizations = organizations.filter(pk__in=chosen)
+                organizations = organizations.filter(pk__in=[each.pk for each in chosen])
             if options["enqueue"]:
                 self._enqueue(organizations, with_master=not chosen)
                 return
-            if not chosen:
+            if chosen:
+                exports.prune(each.key for each in chosen)
+            else:
                 pruning.prune()
             number = parallel(options["parallel"])
         except (OrganizationError, DatabaseError) as error:
@@ -83,7 +85,6 @@ def _prune(organization: Organization) -> tuple[Organization, Exception] | None:
     try:
         with tenancy.override(organization.tenant):
             prune_sessions()
-            exports.prune()
     except Exception as error:
         return organization, error
     finally:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client
 from django.utils import timezone
@@ -19,14 +20,18 @@ from pytest_django import Settings
 
 from accounts.models import User
 from organizations import lifecycle, tenancy
-from organizations.background import enqueueing, exports
-from organizations.models import AuditEntry, Organization
+from organizations.background import control, enqueueing, exports
+from organizations.background.worker import JobWorker
+from organizations.exporting import contents
+from organizations.exporting.archive import Part
+from organizations.exporting.export import export_organization
+from organizations.models import AuditEntry
 from organizations.provisioning import leftovers
 from organizations.tenancy import storage
 from tests.accounts.helpers import bearer, client_of, unique_email
 from tests.conftest import Company
 from tests.organizations.helpers import together
-from tests.organizations.jobs.helpers import clear, work
+from tests.organizations.jobs.helpers import clear, job, work
 from tests.organizations.tenancy.hostile import replaced
 
 PATH = "/api/v1/export/"
@@ -182,25 +187,89 @@ def test_a_failed_one_says_so_and_can_be_asked_for_again(
     alpha: Company, admin: Client, root: Path
 ) -> None:
     admin.post(PATH)
+    folder = root / alpha.organization.key
+    folder.mkdir(parents=True)
+    (folder / ".export-x.part").touch()
     with replaced(alpha, "login_sessions", "SELECT * FROM kept"):
         work()
         assert state(admin) == {"state": "failed"}
-    assert list((root / alpha.organization.key).iterdir()) == []
+    assert list(folder.iterdir()) == [], "nor what killed tries left"
     with downloaded(admin, exported(admin)):
         pass
 
 
+def test_one_that_is_cancelled_stops(
+    alpha: Company, admin: Client, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin.post(PATH)
+    number = ProcrastinateJob.objects.get(task_name=exports.TASK).pk
+    ended = threading.Event()
+
+    def write_without_end(part: Part, organization_id: int) -> None:
+        control.cancel(number)
+        try:
+            while True:
+                part.add({})
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(contents, "write_entries", write_without_end)
+    JobWorker(goes_on=lambda: not ended.is_set(), concurrency=1).run()
+    assert job(number).status == "aborted"
+    assert state(admin) == {"state": "failed"}
+    assert list((root / alpha.organization.key).iterdir()) == []
+
+
+def test_a_worker_that_was_taken_for_dead_does_no_harm(
+    alpha: Company, admin: Client, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one got the job, and was first."""
+    admin.post(PATH)
+    found = ProcrastinateJob.objects.get(task_name=exports.TASK)
+    write = contents.write_entries
+
+    def be_second(part: Part, organization_id: int) -> None:
+        monkeypatch.setattr(contents, "write_entries", write)
+        export_organization(alpha.organization, exports.new_path(found.args["name"]))
+        write(part, organization_id)
+
+    monkeypatch.setattr(contents, "write_entries", be_second)
+    work()
+    assert job(found.pk).status == "succeeded"
+    with connections["default"].cursor() as cursor:  # As if it had failed.
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'failed'")
+    ready = state(admin)
+    with downloaded(admin, ready["url"]):
+        pass
+    assert len(list((root / alpha.organization.key).iterdir())) == 1
+
+
+def test_an_organization_asks_only_so_often(
+    alpha: Company, beta: Company, admin: Client, throttles: Settings
+) -> None:
+    throttles.THROTTLE_EXPORT = "2/hour"
+    again = bearer(alpha.token(Client()))
+    answers = [client.post(PATH).status_code for client in (admin, again, admin, again)]
+    assert answers == [202, 202, 429, 429]
+    assert state(admin) == {"state": "waiting"}
+    assert bearer(beta.token(Client())).post(PATH).status_code == 202
+
+
 @pytest.mark.parametrize("how", ["command", "job"])
 def test_after_a_day_it_is_gone(alpha: Company, admin: Client, root: Path, how: str) -> None:
+    """Whatever became of its database."""
     url = exported(admin)
     (file,) = (root / alpha.organization.key).iterdir()
 
     def prune() -> None:
-        if how == "command":
-            call_command("prune", alpha.name, stdout=io.StringIO())
-        else:
-            enqueueing.clean_up(Organization.objects.filter(pk=alpha.organization.pk))
-            work()
+        with replaced(alpha, "login_sessions", "SELECT id FROM kept"):
+            if how == "command":
+                with pytest.raises(CommandError, match="1 failed"):
+                    call_command("prune", alpha.name, stdout=io.StringIO(), stderr=io.StringIO())
+            else:
+                enqueueing.platform_job("clean_up")
+                work()
 
     prune()
     assert file.exists(), "it has not expired"

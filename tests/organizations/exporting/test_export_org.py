@@ -1,24 +1,23 @@
 """manage.py export_org"""
 
+import errno
 import hashlib
 import io
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-import psycopg
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.utils import timezone
-from pytest_django import Settings
 
 from accounts.models import LoginSession, User
 from organizations import lifecycle, tenancy
@@ -27,61 +26,11 @@ from organizations.exporting import contents
 from organizations.exporting.archive import Archive
 from organizations.exporting.export import export_organization
 from organizations.models import AuditEntry
-from organizations.postgres.databases import settings_for
-from organizations.tenancy import guard, storage, trail
+from organizations.tenancy import storage, trail
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import Fork
-from tests.organizations.tenancy.hostile import replaced, run
 
-
-@pytest.fixture
-def file(tmp_path: Path, settings: Settings) -> Path:
-    """Where the export goes; the organizations' files are of this test alone."""
-    settings.MEDIA_ROOT = str(tmp_path / "media")
-    (tmp_path / "exports").mkdir()
-    return tmp_path / "exports" / "alpha.zip"
-
-
-@pytest.fixture
-def sessions(alpha: Company) -> Iterator[list[LoginSession]]:
-    """More log-ins of alpha's than one statement reads."""
-    with tenancy.override(alpha.tenant):
-        user = User.objects.get(email=alpha.email)
-        made = LoginSession.objects.bulk_create(
-            LoginSession(
-                user=user,
-                kind="token",
-                refresh_jti=f"00000000-0000-4000-8000-{number:012}",
-                expires_at=timezone.now() + timedelta(hours=1, microseconds=number),
-            )
-            for number in range(2 * contents._ROWS_AT_A_TIME + 1)
-        )
-    yield made
-    with tenancy.override(alpha.tenant):
-        LoginSession.objects.filter(pk__in=[each.pk for each in made]).delete()
-
-
-def exported(company: Company, path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The entries, and the manifest."""
-    export_organization(company.organization, path)
-    with ZipFile(path) as archive:
-        assert archive.testzip() is None
-        assert archive.namelist()[-1] == "manifest.json"
-        found = {name: archive.read(name) for name in archive.namelist()}
-    return found, json.loads(found.pop("manifest.json"))
-
-
-def lines(entry: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in entry.splitlines()]
-
-
-def refused(company: Company, path: Path) -> str:
-    """Why the export ends with an error, which leaves no file."""
-    others = sorted(path.parent.iterdir())
-    with pytest.raises(CommandError) as error:
-        call_command("export_org", company.name, "--output", str(path))
-    assert sorted(path.parent.iterdir()) == others
-    return str(error.value)
+from .helpers import as_owner, exported, lines, refused
 
 
 # --- What is in it ------------------------------------------------------------------------------
@@ -101,8 +50,9 @@ def test_everything_of_the_organization_is_there_and_nothing_of_others(
         users = list(User.objects.values("id", "email", "is_admin", "created_at"))
         logins = set(map(str, LoginSession.objects.values_list("pk", flat=True)))
     rows = lines(found["accounts.user.jsonl"])
-    assert [each["email"] for each in rows] == [each["email"] for each in users]
-    assert datetime.fromisoformat(rows[0]["created_at"]) == users[0]["created_at"], "to the µs"
+    made = {each["email"]: datetime.fromisoformat(each["created_at"]) for each in rows}
+    assert made == {each["email"]: each["created_at"] for each in users}, "to the µs"
+    assert len(rows) == len(users)
     rows = lines(found["accounts.loginsession.jsonl"])
     assert {each["id"] for each in rows} == logins and len(rows) == len(logins)
     assert {each["user_id"] for each in rows} <= {each["id"] for each in users}
@@ -142,12 +92,10 @@ def test_the_rows_are_of_one_moment(
     alpha: Company, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = contents.begin
-    entry = settings_for(alpha.organization.place, owner="")
-    named = {name: entry[name.upper()] for name in ("host", "port", "user", "password")}
 
-    def begin_and_write_elsewhere(*, owner: str) -> None:
-        begin(owner=owner)
-        with psycopg.connect(**named, dbname=entry["NAME"]) as other:
+    def begin_and_write_elsewhere(**facts: Any) -> None:
+        begin(**facts)
+        with as_owner(alpha) as other:
             other.execute("UPDATE users SET email = 'later@alpha.example'")
             other.execute("DELETE FROM login_sessions")
 
@@ -164,13 +112,14 @@ def test_the_rows_are_of_one_moment(
 
 
 def test_a_value_that_json_cannot_hold_is_text(tmp_path: Path) -> None:
+    spent: list[int] = []
     with (
         (tmp_path / "x.zip").open("wb") as stream,
-        Archive(stream) as archive,
+        Archive(stream, spent.append) as archive,
         archive.part("x.jsonl", has_rows=True) as part,
     ):
         part.add({"a": float("nan"), "b": timedelta(days=1), "c": 1.5, "d": {"e": [None]}})
-    with (tmp_path / "y.zip").open("wb") as stream, Archive(stream) as archive:
+    with (tmp_path / "y.zip").open("wb") as stream, Archive(stream, spent.append) as archive:
         for name, has_rows in (("none.jsonl", True), ("files/x", False)):
             with archive.part(name, has_rows=has_rows):
                 pass
@@ -200,6 +149,28 @@ def test_only_regular_files_of_the_folder_are_read(alpha: Company, file: Path) -
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.txt")).write_text("named in no known encoding")
     found, _ = exported(alpha, file)
     assert [name for name in found if name.startswith("files/")] == [r"files/\xff.txt"]
+    beside, _ = exported(alpha, folder / "export.zip")
+    assert set(beside) == set(found), "not itself"
+
+
+def test_a_file_that_grows_is_read_as_long_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"as it was")
+
+    def grow(count: int) -> None:
+        with path.open("ab") as more:
+            more.write(b" and more")
+
+    with (
+        (tmp_path / "x.zip").open("wb") as stream,
+        Archive(stream, grow) as archive,
+        path.open("rb") as file,
+        archive.part("files/log", has_rows=False) as part,
+    ):
+        length = path.stat().st_size
+        contents.write_file(part, file)
+    with ZipFile(tmp_path / "x.zip") as written:
+        assert len(written.read("files/log")) == length
 
 
 # --- The file -----------------------------------------------------------------------------------
@@ -223,8 +194,13 @@ def test_a_file_that_is_there_is_not_touched(alpha: Company, file: Path) -> None
     assert AuditEntry.objects.count() == entries
 
 
+def _refuse_links(*args: Any) -> None:
+    raise PermissionError(errno.EPERM, "as on a file system without links")
+
+
+@pytest.mark.parametrize("link", [os.link, _refuse_links])
 def test_a_file_that_appears_meanwhile_is_not_touched(
-    alpha: Company, file: Path, monkeypatch: pytest.MonkeyPatch
+    alpha: Company, file: Path, monkeypatch: pytest.MonkeyPatch, link: Callable[..., None]
 ) -> None:
     write = contents.write_entries
 
@@ -232,10 +208,15 @@ def test_a_file_that_appears_meanwhile_is_not_touched(
         file.write_text("mine")
         write(*args)
 
+    monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(contents, "write_entries", write_slowly)
     with pytest.raises(CommandError, match="exists already"):
         call_command("export_org", alpha.name, "--output", str(file))
     assert (file.read_text(), list(file.parent.iterdir())) == ("mine", [file])
+    file.unlink()
+    monkeypatch.setattr(contents, "write_entries", write)
+    exported(alpha, file)
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_a_folder_that_is_missing_is_a_sentence(alpha: Company, file: Path) -> None:
@@ -243,22 +224,29 @@ def test_a_folder_that_is_missing_is_a_sentence(alpha: Company, file: Path) -> N
         call_command("export_org", alpha.name, "--output", str(file.parent / "none" / "x.zip"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_export_leaves_no_file_of_that_name(
-    alpha: Company, file: Path, monkeypatch: pytest.MonkeyPatch
+    alpha: Company, file: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
+    reached = file.parent.parent / "reached"
+
     def wait(*args: Any) -> None:
-        (file.parent / "reached").touch()
+        reached.touch()
         time.sleep(60)
 
+    def export() -> None:
+        call_command("export_org", alpha.name, "--output", str(file))
+
     monkeypatch.setattr(contents, "write_entries", wait)
-    with Fork(lambda: export_organization(alpha.organization, file)) as fork:
+    with Fork(export) as fork:
         deadline = time.monotonic() + 20
-        while not (file.parent / "reached").exists():
+        while not reached.exists():
             assert time.monotonic() < deadline and fork.poll() is None
             time.sleep(0.02)
-        fork.send(signal.SIGKILL)
-        assert fork.wait() == -signal.SIGKILL
-    assert not file.exists()
+        fork.send(number)
+        assert fork.wait() == (130 if number == signal.SIGTERM else -number)
+    left = [path.suffix for path in file.parent.iterdir()]
+    assert left == ([] if number == signal.SIGTERM else [".part"])
     monkeypatch.undo()
     exported(alpha, file)
 
@@ -268,8 +256,8 @@ def test_a_server_that_goes_away_is_told_from_a_table_that_cannot_be_read(
 ) -> None:
     begin = contents.begin
 
-    def begin_and_lose(*, owner: str) -> None:
-        begin(owner=owner)
+    def begin_and_lose(**facts: Any) -> None:
+        begin(**facts)
         superuser.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s",
             (alpha.organization.role_name,),
@@ -279,36 +267,3 @@ def test_a_server_that_goes_away_is_told_from_a_table_that_cannot_be_read(
     with pytest.raises(ServerUnavailable):  # Which a job tries again.
         export_organization(alpha.organization, file)
     assert list(file.parent.iterdir()) == []
-
-
-# --- Hostile ground -----------------------------------------------------------------------------
-@pytest.mark.timeout(60)
-def test_an_organization_cannot_make_its_export_endless_or_silently_partial(
-    alpha: Company, file: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.STATEMENT_TIMEOUT_SECONDS = 1
-    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
-    with replaced(alpha, "login_sessions", "SELECT kept.* FROM kept, generate_series(1, 9000000)"):
-        assert refused(alpha, file).endswith("login_sessions is no table")
-    hidden = (
-        *("CREATE POLICY hides ON users USING (false)",),
-        *(
-            "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
-            "ALTER TABLE users FORCE ROW LEVEL SECURITY",
-        ),
-    )
-    run(alpha, *hidden)
-    try:
-        assert "row-level security policy" in refused(alpha, file)
-    finally:
-        run(alpha, "DROP POLICY hides ON users", "ALTER TABLE users NO FORCE ROW LEVEL SECURITY")
-        run(alpha, "ALTER TABLE users DISABLE ROW LEVEL SECURITY")
-    entry = settings_for(alpha.organization.place, owner="")
-    named = {name: entry[name.upper()] for name in ("host", "port", "user", "password")}
-    with psycopg.connect(**named, dbname=entry["NAME"]) as other:
-        other.execute("LOCK TABLE users")
-        began = time.monotonic()
-        refused(alpha, file)
-        assert time.monotonic() - began < 5
-    exported(alpha, file)

@@ -25,7 +25,7 @@ from organizations.postgres import installation
 from organizations.tenancy import guard, keeper
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import REPOSITORY, process_environment
-from tests.organizations.tenancy.hostile import FOREVER, active, run
+from tests.organizations.tenancy.hostile import FOREVER, active, run, runs_on
 
 EMAILS = "SELECT email FROM users ORDER BY id LIMIT 1"
 
@@ -262,7 +262,7 @@ def test_a_trap_is_an_error_of_its_organization_alone_and_ends(
             assert said in found[alpha.name]["error"], view
             assert found[beta.name]["rows"] == [[beta.email]], view
             assert keeper.shared.flush(10)
-            assert active(superuser, alpha) == 0, f"{view} still runs"
+            assert not runs_on(superuser, alpha), view
 
 
 @pytest.mark.timeout(60)
@@ -275,7 +275,7 @@ def test_rows_past_the_limit_that_do_not_end_are_terminated(
         answer = asked(statement, alpha.name, "--limit", 2, "--timeout", 30)[alpha.name]
         assert (len(answer["rows"]), answer["has_more"]) == (2, True)
         assert keeper.shared.flush(10)
-        assert active(superuser, alpha) == 0
+        assert not runs_on(superuser, alpha)
 
 
 @pytest.mark.timeout(60)
@@ -288,7 +288,7 @@ def test_an_endless_statement_is_terminated_even_with_a_pooler(
         answer = asked("SELECT forever()", alpha.name, "--timeout", 1, code=2)[alpha.name]
         assert answer["error"] == TOO_SLOW
         assert keeper.shared.flush(10)
-        assert active(superuser, alpha) == 0
+        assert not runs_on(superuser, alpha)
 
 
 @pytest.mark.timeout(60)
@@ -316,7 +316,7 @@ def test_ctrl_c_ends_what_runs_though_it_swallows_its_cancel(
     assert process.returncode == 130
     assert "terminated by the master" in err
     assert "Traceback" not in err
-    assert active(superuser, alpha) == 0
+    assert not runs_on(superuser, alpha)
 
 
 # --- Who may, and what is recorded --------------------------------------------------------------

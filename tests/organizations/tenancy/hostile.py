@@ -1,5 +1,6 @@
 """SQL that an organization's role can run to harm its own database."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,3 +63,16 @@ def active(superuser: Superuser, company: Company) -> int:
     ).fetchone()
     assert row is not None
     return int(str(row[0]))
+
+
+def runs_on(superuser: Superuser, company: Company, *, seconds: float = 5) -> bool:
+    """Whether a statement of the organization's role still runs then.
+
+    A back end that was terminated takes a moment to notice.
+    """
+    deadline = time.monotonic() + seconds
+    while active(superuser, company):
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.02)
+    return False
