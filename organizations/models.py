@@ -250,8 +250,9 @@ class FormerNameQuerySet(models.QuerySet["FormerName"]):
     """Former names by whether they are still held."""
 
     def held(self) -> "FormerNameQuerySet":
-        """Those that still lead to their organization."""
-        return self.filter(held_until__gt=timezone.now())
+        """Those that still lead to their organization. Earlier code deletes it and leaves them."""
+        held = self.filter(held_until__gt=timezone.now())
+        return held.exclude(organization__status=Organization.Status.DELETED)
 
 
 class FormerName(models.Model):

@@ -15,8 +15,7 @@ from accounts.validators import check_fields
 from .audit import recorded
 from .errors import OrganizationBusy, OrganizationExists, OrganizationNotFound, WrongState
 from .models import FormerName, Organization
-from .naming import display_name, name_digest, slug_for, slug_variant
-from .naming import name_key as key_of
+from .naming import display_name, name_digest, slug_variant
 from .postgres.fence import fence_by
 from .postgres.holding import hold
 from .postgres.sessions import open_session, refuse_in_transaction
@@ -68,7 +67,7 @@ def _rename(organization: Organization, name: str, *, slug: str) -> None:
         except IntegrityError as error:
             if broken_unique(error) != "organizations_slug_live":
                 raise
-        slug = slug_variant(slug_for(key_of(name)))
+        slug = slug_variant(slug)
     raise OrganizationExists(name)
 
 
