@@ -107,14 +107,18 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         return found.order_by(is_own, "pk")
 
     def known_as(self, name: str) -> "OrganizationQuerySet":
-        """The same, or by a name that it had until lately; those that have it now first."""
+        """The same, or by a name that it had until lately. For each digest, first the one that has
+        it now, then the one that had it."""
         digests = name_digests(name)
-        former = FormerName.objects.held().filter(digest__in=digests).values("organization_id")
+        held = FormerName.objects.held()
+        former = held.filter(digest__in=digests).values("organization_id")
         now = Organization.objects.live().filter(name_digest__in=digests).values("pk")
         # An OR with a subquery would read the whole table.
         found = self.filter(pk__in=now.union(former, all=True))
-        ranks = [models.When(name_digest=each, then=n) for n, each in enumerate(digests)]
-        return found.order_by(models.Case(*ranks, default=len(digests)), "pk")
+        had_own = models.Q(pk__in=held.filter(digest=digests[0]).values("organization_id"))
+        ranks = (models.Q(name_digest=digests[0]), had_own, models.Q(name_digest=digests[-1]))
+        whens = [models.When(rank, then=number) for number, rank in enumerate(ranks)]
+        return found.order_by(models.Case(*whens, default=len(ranks)), "pk")
 
 
 # `known_as` in raw SQL, for frequent look-ups: the ORM takes longer to build it than the server to
@@ -123,7 +127,9 @@ KNOWN_AS = (
     "(name_digest IN (%(own)s, %(older)s) OR id = ANY (ARRAY("
     "SELECT organization_id FROM former_names WHERE digest IN (%(own)s, %(older)s) "
     "AND held_until > now()))) AND status IN ('active', 'suspended') "
-    "ORDER BY name_digest = %(own)s DESC, name_digest = %(older)s DESC LIMIT 1"
+    "ORDER BY name_digest = %(own)s DESC, id IN ("
+    "SELECT organization_id FROM former_names WHERE digest = %(own)s AND held_until > now()) DESC, "
+    "name_digest = %(older)s DESC, id LIMIT 1"
 )
 
 
