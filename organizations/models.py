@@ -1,6 +1,7 @@
 """Models of the master database: organizations, servers, staff, templates, audit trail and more."""
 
 import secrets
+from datetime import timedelta
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser
@@ -284,13 +285,28 @@ class FormerName(models.Model):
         return self.slug
 
 
-class StoredAnswer(models.Model):
-    """The answer to a staff's act that was sent with an Idempotency-Key (api/idempotency.py).
+class StoredAnswerQuerySet(models.QuerySet["StoredAnswer"]):
+    """Stored answers by age and organization."""
 
-    digest: of the staff and the key. request_digest: of the path and the body, salted with the key.
-    status, body: empty until the act is done. organization_id: no foreign key; deleted with it,
-    since the answer has its address.
+    def expired(self) -> "StoredAnswerQuerySet":
+        """Those whose key may be used for another act."""
+        return self.filter(began_at__lt=timezone.now() - StoredAnswer.KEPT)
+
+    def forget(self, organization_id: int) -> int:
+        """Delete the bodies about a deleted organization. Its keys stay used."""
+        return self.filter(organization_id=organization_id).update(status=404, body=None)
+
+
+class StoredAnswer(models.Model):
+    """A staff's act that was sent with an Idempotency-Key, and its answer (api/idempotency.py).
+
+    Written in the act's commit. digest: of the staff and the key. request_digest: of the path and
+    the body, salted with the key. status, body: empty until it was answered; 404 and no body once
+    the organization was deleted, whose address a body has. organization_id: no foreign key.
     """
+
+    # What api/idempotency.py promises.
+    KEPT: ClassVar = timedelta(hours=24)
 
     digest = models.CharField(max_length=64, primary_key=True)
     request_digest = models.CharField(max_length=64)
@@ -299,11 +315,13 @@ class StoredAnswer(models.Model):
     body = models.JSONField(null=True)
     began_at = models.DateTimeField(default=timezone.now)
 
+    objects: ClassVar = StoredAnswerQuerySet.as_manager()
+
     class Meta:
         db_table = "stored_answers"
 
     def __str__(self) -> str:
-        return f"{self.status or 'not done'}"
+        return f"{self.status or 'not answered'}"
 
 
 class SchemaVersion(models.Model):

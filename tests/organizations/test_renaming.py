@@ -324,3 +324,20 @@ def test_a_rename_that_was_killed_before_the_fence_is_finished_by_reconciling(
     assert lifecycle.reconcile_organizations()["fenced"] == ["New Name"]
     for slug in ("old-name", "new-name"):
         assert client.get(ME, headers=token | {"X-Org": slug}).status_code == 200
+
+
+def test_a_rename_that_was_killed_is_not_taken_for_an_earlier_try_to_suspend(
+    company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = company("Old Name")
+    lifecycle.suspend_organization(row_of(made), reason="unpaid")
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "fence_by", lambda *_: kill_this_process())
+        kill_in_a_fork(lambda: rename(made, "New Name"))
+    assert row_of(made).pending_fence
+    with pytest.raises(WrongState):
+        lifecycle.suspend_organization(row_of(made), reason="abuse", message="Call us.")
+    row = row_of(made)
+    assert (row.status_reason, row.status_message) == ("unpaid", "")
+    lifecycle.suspend_organization(row, reason="unpaid")
+    assert row_of(made).pending_fence == "", "with the same texts it is one"
