@@ -39,14 +39,11 @@ class Command(BaseCommand):
         if options["parallel"] < 1:
             raise CommandError("--parallel must be 1 or more.")
         try:
-            chosen = [lifecycle.find_organization(name).pk for name in options["names"]]
-            organizations = Organization.objects.reachable()
-            if chosen:
-                organizations = organizations.filter(pk__in=chosen)
+            organizations = lifecycle.reachable_organizations(options["names"])
             if options["enqueue"]:
-                self._enqueue(organizations, with_master=not chosen)
+                self._enqueue(organizations, with_master=not options["names"])
                 return
-            if not chosen:
+            if not options["names"]:
                 pruning.prune()
         except (OrganizationError, DatabaseError) as error:
             raise CommandError(f"{type(error).__name__}: {error}") from error
