@@ -64,14 +64,12 @@ def free_slug(name: str, *, to: Organization | None = None) -> str:
     digests, slug = name_digests(name), slug_for(name_key(name))
     if to is not None and to.name_digest in digests:
         return to.slug
-    held = FormerName.objects.held().filter(Q(digest__in=digests) | Q(slug=slug))
-    found = dict(held.exclude(organization_id=_id(to)).values_list("digest", "slug"))
-    if not found.keys().isdisjoint(digests):
+    held = list(FormerName.objects.held().filter(Q(digest__in=digests) | Q(slug=slug)))
+    others = [each for each in held if each.organization_id != _id(to)]
+    if any(each.digest in digests for each in others):
         raise OrganizationExists(name)
-    own: FormerName | None = held.filter(organization_id=_id(to), digest__in=digests).first()
-    if own is not None:
-        return own.slug
-    return slug_variant(slug) if found else slug
+    own = [each.slug for each in held if each not in others and each.digest in digests]
+    return own[0] if own else slug_variant(slug) if others else slug
 
 
 def free_database_name(session: ServerSession, slug: str) -> str:
