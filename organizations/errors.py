@@ -718,6 +718,4 @@ UNAVAILABLE = (
     TookTooLong,
     TooManyOrganizations,
 )
-OUR_FAULT = (
-    "Something went wrong on our side. Nothing was created. The error was logged; try again later."
-)
+OUR_FAULT = "Something went wrong on our side. The error was logged; try again later."

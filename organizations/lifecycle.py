@@ -4,7 +4,7 @@ The API, the commands and Django admin call these functions.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from django.db import connections
 from accounts.services import hash_password
 
 from . import ceiling
-from .audit import recorded
+from .audit import recorded, unmarked
 from .backups import runs
 from .errors import (
     DatabaseKept,
@@ -190,14 +190,18 @@ def _begin_deletion(session: ServerSession, organization: Organization) -> None:
 
 
 def suspend_organization(
-    organization: Organization, *, reason: str = "", message: str = ""
+    organization: Organization,
+    *,
+    reason: str = "",
+    message: str = "",
+    mark: Callable[[], object] = unmarked,
 ) -> None:
     """Block all access at once, and end running queries. Raises WrongState unless it is active.
 
-    reason: for staff. message: for whoever is refused because of it. Raises ValidationError by
-    field, and as fence() does. After SessionsRemain it is suspended, and a second try ends what is
-    left before it says so. Migrations and backups still run, and those that were ended run again;
-    its own jobs wait.
+    reason: for staff. message: for whoever is refused because of it. mark: called in the commit.
+    Raises ValidationError by field, and as fence() does. After SessionsRemain it is suspended, and
+    a second try ends what is left before it says so. Migrations and backups still run, and those
+    that were ended run again; its own jobs wait.
     """
     _refuse_in_transaction()
     reason, message = validate_suspension(reason=reason, message=message)
@@ -215,6 +219,7 @@ def suspend_organization(
                 message=message,
             ):
                 raise _wrong_state(organization, wanted=Status.ACTIVE)
+            mark()
     except WrongState:
         fence(organization)  # What an interrupted act has left, maybe this one.
         raise
@@ -222,10 +227,13 @@ def suspend_organization(
     fence(organization)
 
 
-def resume_organization(organization: Organization) -> None:
+def resume_organization(
+    organization: Organization, *, mark: Callable[[], object] = unmarked
+) -> None:
     """Restore access, and run the jobs that waited. Raises WrongState unless it is suspended.
 
-    Raises DatabaseKept if its database is another installation's (claim_installation --new).
+    mark: called in the commit. Raises DatabaseKept if its database is another installation's
+    (claim_installation --new).
     """
     with open_session() as session:
         found = identity.find(
@@ -240,6 +248,7 @@ def resume_organization(organization: Organization) -> None:
         if not change_status(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
             raise _wrong_state(organization, wanted=Status.SUSPENDED)
         wake(organization.pk)
+        mark()
     logger.info("organization resumed", extra={"organization": organization.pk})
 
 

@@ -1,6 +1,7 @@
 """Models of the master database: organizations, servers, staff, templates, audit trail and more."""
 
 import secrets
+from datetime import timedelta
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser
@@ -107,14 +108,18 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         return found.order_by(is_own, "pk")
 
     def known_as(self, name: str) -> "OrganizationQuerySet":
-        """The same, or by a name that it had until lately; those that have it now first."""
+        """The same, or by a name that it had until lately. For each digest, first the one that has
+        it now, then the one that had it."""
         digests = name_digests(name)
-        former = FormerName.objects.held().filter(digest__in=digests).values("organization_id")
+        held = FormerName.objects.held()
+        former = held.filter(digest__in=digests).values("organization_id")
         now = Organization.objects.live().filter(name_digest__in=digests).values("pk")
         # An OR with a subquery would read the whole table.
         found = self.filter(pk__in=now.union(former, all=True))
-        ranks = [models.When(name_digest=each, then=n) for n, each in enumerate(digests)]
-        return found.order_by(models.Case(*ranks, default=len(digests)), "pk")
+        had_own = models.Q(pk__in=held.filter(digest=digests[0]).values("organization_id"))
+        ranks = (models.Q(name_digest=digests[0]), had_own, models.Q(name_digest=digests[-1]))
+        whens = [models.When(rank, then=number) for number, rank in enumerate(ranks)]
+        return found.order_by(models.Case(*whens, default=len(ranks)), "pk")
 
 
 # `known_as` in raw SQL, for frequent look-ups: the ORM takes longer to build it than the server to
@@ -123,7 +128,9 @@ KNOWN_AS = (
     "(name_digest IN (%(own)s, %(older)s) OR id = ANY (ARRAY("
     "SELECT organization_id FROM former_names WHERE digest IN (%(own)s, %(older)s) "
     "AND held_until > now()))) AND status IN ('active', 'suspended') "
-    "ORDER BY name_digest = %(own)s DESC, name_digest = %(older)s DESC LIMIT 1"
+    "ORDER BY name_digest = %(own)s DESC, id IN ("
+    "SELECT organization_id FROM former_names WHERE digest = %(own)s AND held_until > now()) DESC, "
+    "name_digest = %(older)s DESC, id LIMIT 1"
 )
 
 
@@ -250,8 +257,9 @@ class FormerNameQuerySet(models.QuerySet["FormerName"]):
     """Former names by whether they are still held."""
 
     def held(self) -> "FormerNameQuerySet":
-        """Those that still lead to their organization."""
-        return self.filter(held_until__gt=timezone.now())
+        """Those that still lead to their organization. Earlier code deletes it and leaves them."""
+        held = self.filter(held_until__gt=timezone.now())
+        return held.exclude(organization__status=Organization.Status.DELETED)
 
 
 class FormerName(models.Model):
@@ -277,13 +285,28 @@ class FormerName(models.Model):
         return self.slug
 
 
-class StoredAnswer(models.Model):
-    """The answer to a staff's act that was sent with an Idempotency-Key (api/idempotency.py).
+class StoredAnswerQuerySet(models.QuerySet["StoredAnswer"]):
+    """Stored answers by age and organization."""
 
-    digest: of the staff and the key. request_digest: of the path and the body, salted with the key.
-    status, body: empty until the act is done. organization_id: no foreign key; deleted with it,
-    since the answer has its address.
+    def expired(self) -> "StoredAnswerQuerySet":
+        """Those whose key may be used for another act."""
+        return self.filter(began_at__lt=timezone.now() - StoredAnswer.KEPT)
+
+    def forget(self, organization_id: int) -> int:
+        """Delete the bodies about a deleted organization. Its keys stay used."""
+        return self.filter(organization_id=organization_id).update(status=404, body=None)
+
+
+class StoredAnswer(models.Model):
+    """A staff's act that was sent with an Idempotency-Key, and its answer (api/idempotency.py).
+
+    Written in the act's commit. digest: of the staff and the key. request_digest: of the path and
+    the body, salted with the key. status, body: empty until it was answered; 404 and no body once
+    the organization was deleted, whose address a body has. organization_id: no foreign key.
     """
+
+    # What api/idempotency.py promises.
+    KEPT: ClassVar = timedelta(hours=24)
 
     digest = models.CharField(max_length=64, primary_key=True)
     request_digest = models.CharField(max_length=64)
@@ -292,11 +315,13 @@ class StoredAnswer(models.Model):
     body = models.JSONField(null=True)
     began_at = models.DateTimeField(default=timezone.now)
 
+    objects: ClassVar = StoredAnswerQuerySet.as_manager()
+
     class Meta:
         db_table = "stored_answers"
 
     def __str__(self) -> str:
-        return f"{self.status or 'not done'}"
+        return f"{self.status or 'not answered'}"
 
 
 class SchemaVersion(models.Model):

@@ -4,6 +4,7 @@ Its old name leads to it for ORG_NAME_HOLD_DAYS, and is nobody else's meanwhile.
 """
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
@@ -12,11 +13,10 @@ from django.utils import timezone
 
 from accounts.validators import check_fields
 
-from .audit import recorded
+from .audit import recorded, unmarked
 from .errors import OrganizationBusy, OrganizationExists, OrganizationNotFound, WrongState
 from .models import FormerName, Organization
-from .naming import display_name, name_digest, slug_for, slug_variant
-from .naming import name_key as key_of
+from .naming import display_name, name_digest, slug_variant
 from .postgres.fence import fence_by
 from .postgres.holding import hold
 from .postgres.sessions import open_session, refuse_in_transaction
@@ -31,9 +31,12 @@ Status = Organization.Status
 _WAIT_SECONDS = 5.0
 
 
-def rename_organization(organization: Organization, *, name: str) -> Organization:
+def rename_organization(
+    organization: Organization, *, name: str, mark: Callable[[], object] = unmarked
+) -> Organization:
     """Change its name and slug. May be repeated: one that has the name already is left as it is.
 
+    Another spelling of its name leaves the slug as it is. mark: called in the commit.
     Raises ValidationError by field (name), OrganizationExists, OrganizationBusy, WrongState unless
     it is active or suspended, OrganizationNotFound, InstallationUnclaimed, ServerUnavailable,
     ProvisioningInTransaction, and as fence() does; after SessionsRemain it is renamed.
@@ -50,29 +53,34 @@ def rename_organization(organization: Organization, *, name: str) -> Organizatio
         if not organization.is_usable:
             wanted = "active or suspended"
             raise WrongState(organization.name, status=organization.status, wanted=wanted)
-        if organization.name != name:
-            _rename(organization, name, slug=free_name(session, name, to=organization))
+        if organization.name == name:
+            mark()
+        else:
+            slug = free_name(session, name, to=organization)
+            _rename(organization, name, slug=slug, mark=mark)
         # The slug is part of the route. Requests carry on over new connections. Under the lock, so
         # that no migration begins whose session would be ended.
         fence_by(session, organization)
     return organization
 
 
-def _rename(organization: Organization, name: str, *, slug: str) -> None:
+def _rename(
+    organization: Organization, name: str, *, slug: str, mark: Callable[[], object]
+) -> None:
     # As for a sign-up: a readable slug can look like another name's hashed one.
     for _ in range(3):
         try:
-            _write(organization, name, slug)
+            _write(organization, name, slug, mark)
             logger.info("organization renamed", extra={"organization": organization.pk})
             return
         except IntegrityError as error:
             if broken_unique(error) != "organizations_slug_live":
                 raise
-        slug = slug_variant(slug_for(key_of(name)))
+        slug = slug_variant(slug)
     raise OrganizationExists(name)
 
 
-def _write(organization: Organization, name: str, slug: str) -> None:
+def _write(organization: Organization, name: str, slug: str, mark: Callable[[], object]) -> None:
     """Everything in one commit, so that the name leads to it at every moment."""
     before, digest = (organization.name, organization.name_digest), name_digest(name)
     is_held = digest != before[1] and settings.ORG_NAME_HOLD_DAYS > 0
@@ -90,4 +98,5 @@ def _write(organization: Organization, name: str, slug: str) -> None:
             FormerName.objects.update_or_create(
                 digest=before[1], defaults={**former, "held_until": held_until}
             )
+        mark()
         organization.name, organization.name_digest, organization.slug = name, digest, slug

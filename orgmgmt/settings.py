@@ -79,10 +79,10 @@ MASTER_APPS = [
 ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off"))
 # Maximum number of organizations, including waiting sign-ups; 0: unlimited.
 ORG_MAX_ORGANIZATIONS = number("ORG_MAX_ORGANIZATIONS", default=0, at_least=0, at_most=10_000_000)
-# What strangers learn from a name: `on` what the first edition showed, `masked` all but the first
-# admin's address, `off` not even whether the organization exists.
 # How long a renamed organization's old name leads to it, and is nobody else's.
 ORG_NAME_HOLD_DAYS = number("ORG_NAME_HOLD_DAYS", default=30, at_least=0, at_most=3_650)
+# What strangers learn from a name: `on` what the first edition showed, `masked` all but the first
+# admin's address, `off` not even whether the organization exists.
 ORG_PUBLIC_LOOKUP = choice("ORG_PUBLIC_LOOKUP", default="on", among=("on", "masked", "off"))
 # Per process: maximum open connections to organizations' databases, how long an idle one stays
 # open, and how long a request waits if all are in use.

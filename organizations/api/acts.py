@@ -1,6 +1,7 @@
 """API endpoints for staff's acts on one organization: suspend, resume, rename."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -10,8 +11,8 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from organizations import lifecycle
-from organizations.errors import WrongState
 from organizations.models import Organization
+from organizations.postgres.fence import fence
 
 from . import examples, serializers
 from .idempotency import PARAMETER, Repeatable, idempotent
@@ -43,7 +44,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
     @idempotent
     def suspend(self, request: Request, id_or_slug: str) -> Response:
-        return self._do(request, lifecycle.suspend_organization, Organization.Status.SUSPENDED)
+        return self._do(request, lifecycle.suspend_organization)
 
     @extend_schema(
         operation_id="organizations_resume",
@@ -55,7 +56,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
     @idempotent
     def resume(self, request: Request, id_or_slug: str) -> Response:
-        return self._do(request, lifecycle.resume_organization, Organization.Status.ACTIVE)
+        return self._do(request, lifecycle.resume_organization)
 
     @extend_schema(
         operation_id="organizations_rename",
@@ -72,25 +73,22 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     def rename(self, request: Request, id_or_slug: str) -> Response:
         return self._do(request, lifecycle.rename_organization)
 
-    def _do(
-        self,
-        request: Request,
-        act: Callable[..., object],
-        status_afterwards: Organization.Status | None = None,
-    ) -> Response:
+    def _do(self, request: Request, act: Callable[..., object]) -> Response:
         data: dict[str, Any] = {}
         if self.action != "resume":
             given = self.get_serializer(data=request.data)
             given.is_valid(raise_exception=True)
             data = given.validated_data
         organization = self.get_object()
-        try:
-            act(organization, **data)
-        except WrongState:
-            # Done by an earlier try, whose process died before it answered.
-            organization.refresh_from_db()
-            if not (self.is_second_try and organization.status == status_afterwards):
-                raise
-        organization.refresh_from_db()
-        # A plain dict: the browsable API would fill its form from the serializer of `.data`.
-        return Response(dict(serializers.OrganizationStaffOutput(organization).data))
+        act(organization, **data, mark=partial(self.mark, organization))
+        return _answer(organization)
+
+    def finish(self, organization: Organization) -> Response:
+        fence(organization)
+        return _answer(organization)
+
+
+def _answer(organization: Organization) -> Response:
+    organization.refresh_from_db()
+    # A plain dict: the browsable API would fill its form from the serializer of `.data`.
+    return Response(dict(serializers.OrganizationStaffOutput(organization).data))

@@ -1,33 +1,31 @@
 """Idempotency-Key: a repeated request gets the first one's answer, and its act is done once.
 
-While an act runs, its process holds a session lock on the master, which ends with the process. So
-a repeat of a request whose process was killed does the act again, which each act allows, and no key
-is locked for longer than its process lives.
+The act's own commit marks the key as used. A process that dies before has done nothing. Later a
+repeat does not act again, so it undoes nothing that was decided since: it ends the sessions that
+are left, and answers. Of two at once the second cannot mark the key, and changes nothing.
 """
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.http import Http404
+from django.db import IntegrityError
 from drf_spectacular.utils import OpenApiParameter
-from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from organizations.errors import (
-    FOR_OPERATORS,
-    UNAVAILABLE,
     IdempotencyKeyInUse,
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
-    OrganizationError,
+    OrganizationNotFound,
+    WrongState,
 )
-from organizations.models import StoredAnswer
-from organizations.postgres.sessions import open_session
+from organizations.models import Organization, StoredAnswer
 
 HEADER = "Idempotency-Key"
 _MAX_LENGTH = 255
@@ -38,63 +36,94 @@ PARAMETER = OpenApiParameter(
     type={"type": "string", "minLength": 1, "maxLength": _MAX_LENGTH, "pattern": "^[ -~]+$"},
     description="A key of your choice, such as a UUID. A repeat with the same key and body within "
     "24 hours gets the first answer, and the act is done once. With another path or body it gets "
-    "422, and 409 while the first request runs.",
+    "422, and 409 if the first request does the act at this moment.",
 )
 
-# These changed nothing.
-_REFUSALS = (OrganizationError, ValidationError, APIException, Http404)
-_MAY_BE_HALF_DONE = FOR_OPERATORS + UNAVAILABLE
+
+@dataclass(frozen=True)
+class _Key:
+    """The digests of a key, with its person, and of the request that it was sent with."""
+
+    digest: str
+    request_digest: str
+
+    def mark(self, organization: Organization) -> None:
+        """Mark it as used, in the act's commit. Raises IdempotencyKeyInUse if another one did."""
+        try:
+            StoredAnswer.objects.create(
+                digest=self.digest,
+                request_digest=self.request_digest,
+                organization_id=organization.pk,
+            )
+        except IntegrityError as error:
+            raise IdempotencyKeyInUse from error
 
 
-class Repeatable:
-    """A view whose requests can be repeated.
+class Repeatable(ABC):
+    """A view whose acts can be repeated. It passes `mark` on to the act."""
 
-    is_second_try: an earlier try with this key may have done the act, and was not answered.
-    """
+    key: _Key | None = None
 
-    is_second_try = False
+    def mark(self, organization: Organization) -> None:
+        """What the act on this organization calls in its commit."""
+        if self.key is not None:
+            self.key.mark(organization)
+
+    @abstractmethod
+    def finish(self, organization: Organization) -> Response:
+        """Finish an act that was committed, and answer."""
 
 
 def idempotent(view: Callable[..., Response]) -> Callable[..., Response]:
     """Wrap a staff's POST that does one act. Without the header it is called as it is.
 
     Only a success is stored: a refusal changed nothing, and is worked out anew. The answer must not
-    contain a secret. Its `id` is the organization's, with which it is deleted.
+    contain a secret, and is deleted with the organization.
     """
 
     @wraps(view)
     def answered(self: Repeatable, request: Request, **kwargs: Any) -> Response:
-        key = request.headers.get(HEADER)
-        if key is None:
+        given = request.headers.get(HEADER)
+        if given is None:
             return view(self, request, **kwargs)
-        if not 1 <= len(key) <= _MAX_LENGTH or not (key.isascii() and key.isprintable()):
+        if not 1 <= len(given) <= _MAX_LENGTH or not (given.isascii() and given.isprintable()):
             raise IdempotencyKeyInvalid
-        digest = _digest(request.user.pk, key)
-        request_digest = _digest(key, request.method, request.path.rstrip("/"), _sent(request))
-        with open_session() as session:
-            # No organization's name has this key.
-            if not session.try_lock(f"\x00idempotency:{digest}"):
-                raise IdempotencyKeyInUse
-            stored, is_new = StoredAnswer.objects.get_or_create(
-                digest=digest, defaults={"request_digest": request_digest}
-            )
-            if stored.request_digest != request_digest:
-                raise IdempotencyKeyReused
-            if stored.status is not None:
-                return Response(stored.body, status=stored.status)
-            self.is_second_try = not is_new
+        key = _Key(
+            _digest(request.user.pk, given),
+            _digest(given, request.method, request.path.rstrip("/"), _sent(request)),
+        )
+        StoredAnswer.objects.expired().filter(pk=key.digest).delete()
+        stored = _stored(key)
+        if stored is None:
+            self.key = key
             try:
                 answer = view(self, request, **kwargs)
-            except _REFUSALS as error:
-                if not isinstance(error, _MAY_BE_HALF_DONE):
-                    stored.delete()
-                raise
-            stored.status, stored.body = answer.status_code, dict(answer.data)
-            stored.organization_id = stored.body.get("id")
-            stored.save()
-            return answer
+            except WrongState as error:
+                if _stored(key) is None:
+                    raise
+                raise IdempotencyKeyInUse from error
+        else:
+            rows = Organization.objects.live().select_related("server")
+            organization = rows.filter(pk=stored.organization_id or 0).first()
+            if organization is None:
+                raise OrganizationNotFound
+            if stored.body is not None:
+                return Response(stored.body, status=stored.status)
+            answer = self.finish(organization)
+        # Not if its organization was deleted just now: that set the status.
+        unanswered = StoredAnswer.objects.filter(pk=key.digest, status=None)
+        unanswered.update(status=answer.status_code, body=dict(answer.data))
+        return answer
 
     return answered
+
+
+def _stored(key: _Key) -> StoredAnswer | None:
+    """The key's row, once its act was committed. Raises IdempotencyKeyReused."""
+    stored: StoredAnswer | None = StoredAnswer.objects.filter(pk=key.digest).first()
+    if stored is not None and stored.request_digest != key.request_digest:
+        raise IdempotencyKeyReused
+    return stored
 
 
 def _sent(request: Request) -> Any:

@@ -63,6 +63,10 @@ def recorded(
         raise
 
 
+def unmarked() -> None:
+    """The mark of an act that was sent without an Idempotency-Key."""
+
+
 def record_failure(organization: Organization, error: BaseException) -> None:
     """Record a failed sign-up; never raises, since the caller reports the cause."""
     facts = {"behind_step": str(organization.provisioned), "error": type(error).__name__}

@@ -17,8 +17,6 @@ from organizations.tenancy import counters
 
 from . import exports
 
-# What api/idempotency.py promises.
-_ANSWERS_KEPT = timedelta(hours=24)
 _ENDED = ["succeeded", "failed", "cancelled", "aborted"]
 # A job's last event is when it ended; its events go with it (ON DELETE CASCADE).
 _PRUNE_JOBS = """
@@ -42,7 +40,7 @@ def prune() -> None:
     JobProgress.objects.filter(updated_at__lt=before).exclude(job_id__in=known).delete()
     PendingSignUp.objects.filter(ended_at__lt=before).delete()
     FormerName.objects.filter(held_until__lt=now).delete()
-    StoredAnswer.objects.filter(began_at__lt=now - _ANSWERS_KEPT).delete()
+    StoredAnswer.objects.expired().delete()
     Session.objects.filter(expire_date__lt=now).delete()
     counters.get().prune()
     audit.prune()

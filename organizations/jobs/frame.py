@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 from django.db import Error as DatabaseError
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from procrastinate import JobContext
@@ -30,8 +30,16 @@ from .retries import PARKED
 logger = logging.getLogger(__name__)
 
 WAITING = "waiting until the organization is resumed"
-# Waiting is no try: Procrastinate adds one when it takes the job back.
-_NO_TRY = "UPDATE procrastinate_jobs SET attempts = -1 WHERE id = %s"
+# Waiting is no try: Procrastinate adds one when it takes the job back. Of jobs with one queueing
+# lock, one waits: under another lock, since the worker cannot put a job back into the queue while
+# its own is taken.
+_ONE_PARKS = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_PARK = """
+UPDATE procrastinate_jobs SET attempts = -1, queueing_lock = %(lock)s
+WHERE id = %(id)s AND NOT EXISTS (
+    SELECT FROM procrastinate_jobs WHERE queueing_lock = %(lock)s AND id <> %(id)s
+    AND status IN ('todo', 'doing'))
+"""
 _WAKE = """
 UPDATE procrastinate_jobs SET scheduled_at = now(), lock = split_part(lock, %s, 1)
 WHERE status = 'todo' AND id IN (
@@ -157,8 +165,8 @@ def _framed(context: JobContext) -> Iterator[Progress]:
             try:
                 yield Progress(context)
             except JobWaits:
-                _park(context)
-                raise
+                if _park(context):
+                    raise
             except Exception as error:
                 _note(context, told(error))
                 raise
@@ -183,10 +191,17 @@ def _begin(context: JobContext) -> None:
         cursor.execute(_CLEAR_QUEUEING_LOCK, (context.job.id,))
 
 
-def _park(context: JobContext) -> None:
-    _rows(context).update(step=WAITING, error="", updated_at=timezone.now())
-    with connections["default"].cursor() as cursor:
-        cursor.execute(_NO_TRY, (context.job.id,))
+def _park(context: JobContext) -> bool:
+    """Prepare the job for waiting. False if the same job waits already: then this one is done."""
+    own = context.job.queueing_lock
+    lock = own and f"{own.partition(PARKED)[0]}{PARKED}"
+    with transaction.atomic(using="default"), connections["default"].cursor() as cursor:
+        cursor.execute(_ONE_PARKS, (lock,))
+        cursor.execute(_PARK, {"id": context.job.id, "lock": lock})
+        waits: bool = cursor.rowcount == 1
+        if waits:
+            _rows(context).update(step=WAITING, error="", updated_at=timezone.now())
+    return waits
 
 
 def _note(context: JobContext, error: str) -> None:

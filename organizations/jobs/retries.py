@@ -55,7 +55,7 @@ TRANSIENT = (
 )
 _LONGEST_PAUSE_SECONDS = 300.0
 # Between an organization's lock and the id of its job that waits until it is resumed. With a lock
-# of its own, that job holds up none of the operator's.
+# of its own, that job holds up none of the operator's. And behind its queueing lock.
 PARKED = ":suspended:"
 
 

@@ -19,11 +19,8 @@ from organizations.errors import OrganizationExists, ProvisioningFailed
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization, Server, random_key
 from organizations.naming import (
-    database_name_for,
     name_digest,
-    name_key,
     role_name,
-    slug_for,
     slug_variant,
 )
 from organizations.postgres import identity
@@ -39,7 +36,7 @@ from organizations.validators import SignUp
 from . import copying, spares, templates, versions
 from .failures import explained
 from .migrations import migrate_tenant
-from .names import free_name
+from .names import free_database_name, free_name
 from .report import Path, Record, Report
 from .undoing import change_status, compensate, expected, take_back_row
 
@@ -103,31 +100,31 @@ def _insert(
     """
     name = sign_up.name
     slug = free_name(session, name, pending=pending)
-    # A readable slug can look like a hashed one, and the server can have foreign databases:
-    # neither is a reason to refuse this name.
+    database = free_database_name(session, slug)
+    # A readable slug can look like a hashed one, and another row can name that database: neither is
+    # a reason to refuse this name, nor one's reason to change the other.
     for _ in range(3):
-        database = database_name_for(slug, opaque=settings.ORG_DATABASE_NAMES == "opaque")
-        if not session.database_owner(database):
-            row = Organization(
-                name=name,
-                name_digest=name_digest(name),
-                slug=slug,
-                admin_email=sign_up.email,
-                database_name=database,
-                sealed_audit_key=new_audit_key(),
-            )
-            try:
-                return _insert_with_spare(session, row) or _insert_alone(row)
-            except IntegrityError as error:
-                if broken_unique(error) not in _TAKEN_MEANWHILE:
-                    raise
-        slug = slug_variant(slug_for(name_key(name)))
+        row = Organization(
+            name=name,
+            name_digest=name_digest(name),
+            slug=slug,
+            admin_email=sign_up.email,
+            database_name=database,
+            sealed_audit_key=new_audit_key(),
+        )
+        try:
+            return _insert_with_spare(session, row) or _insert_alone(row)
+        except IntegrityError as error:
+            taken = broken_unique(error)
+            if taken == "organizations_slug_live":
+                slug = slug_variant(slug)
+            elif taken == "organizations_database_name_live":
+                database = free_database_name(session, slug_variant(slug))
+            elif taken == "organizations_name_digest_live":
+                break
+            else:
+                raise
     raise OrganizationExists(name)
-
-
-_TAKEN_MEANWHILE = frozenset(
-    f"organizations_{field}_live" for field in ("name_digest", "slug", "database_name")
-)
 
 
 def _insert_alone(row: Organization) -> Organization:

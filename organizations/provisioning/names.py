@@ -1,13 +1,23 @@
-"""Frees a name for its next organization: refuses one that is taken, undoes what died under it."""
+"""Frees a name for its next organization: refuses one that is taken, undoes what died under it.
+
+And finds the slug and the database's name that go with it.
+"""
 
 import logging
 
+from django.conf import settings
 from django.db.models import Q
 
 from organizations.errors import DatabaseKept, OrganizationExists
 from organizations.jobs.models import PendingSignUp
 from organizations.models import FormerName, Organization
-from organizations.naming import name_digests, name_key, slug_for, slug_variant
+from organizations.naming import (
+    database_name_for,
+    name_digests,
+    name_key,
+    slug_for,
+    slug_variant,
+)
 from organizations.postgres.sessions import ServerSession
 
 from .undoing import undo
@@ -27,15 +37,14 @@ def free_name(
     pending: the sign-up that reserved it. to: the organization that takes it, which may have it, or
     have had it. Raises OrganizationExists if anybody else has it, or had it until lately.
     """
-    taker = 0 if to is None else to.pk  # No organization has the id 0.
-    slug = _slug(name, taker=taker)
+    slug = free_slug(name, to=to)
     reserved = PendingSignUp.objects.open().named(name)
     if pending is not None:
         reserved = reserved.exclude(pk=pending.pk)
     # No worker is processing an expired one: we hold the name's lock.
     if reserved.exists() and not reserved.expire():
         raise OrganizationExists(name)
-    for leftover in Organization.objects.live().named(name).exclude(pk=taker):
+    for leftover in Organization.objects.live().named(name).exclude(pk=_id(to)):
         if leftover.is_usable:
             raise OrganizationExists(name)
         try:
@@ -46,11 +55,31 @@ def free_name(
     return slug
 
 
-def _slug(name: str, *, taker: int) -> str:
-    """The name's slug; another one if an organization with another name had it until lately."""
+def free_slug(name: str, *, to: Organization | None = None) -> str:
+    """A slug for the name; another one if an organization with another name had it until lately.
+
+    to: the organization that takes the name. It keeps the slug that it has, or had, with this name.
+    Raises OrganizationExists if another one had the name until lately.
+    """
     digests, slug = name_digests(name), slug_for(name_key(name))
-    held = FormerName.objects.held().filter(Q(digest__in=digests) | Q(slug=slug))
-    found = set(held.exclude(organization_id=taker).values_list("digest", flat=True))
-    if found.intersection(digests):
+    if to is not None and to.name_digest in digests:
+        return to.slug
+    held = list(FormerName.objects.held().filter(Q(digest__in=digests) | Q(slug=slug)))
+    others = [each for each in held if each.organization_id != _id(to)]
+    if any(each.digest in digests for each in others):
         raise OrganizationExists(name)
-    return slug_variant(slug) if found else slug
+    own = [each.slug for each in held if each not in others and each.digest in digests]
+    return own[0] if own else slug_variant(slug) if others else slug
+
+
+def free_database_name(session: ServerSession, slug: str) -> str:
+    """A name for the slug's database that no database on the server has."""
+    is_opaque = settings.ORG_DATABASE_NAMES == "opaque"
+    name = database_name_for(slug, opaque=is_opaque)
+    while session.database_owner(name) is not None:
+        name = database_name_for(slug_variant(slug), opaque=is_opaque)
+    return name
+
+
+def _id(organization: Organization | None) -> int:
+    return 0 if organization is None else organization.pk  # No organization has the id 0.

@@ -149,6 +149,6 @@ def _finish_deletion(session: ServerSession, organization: Organization) -> None
         )
         # Its former names are free, as its name is.
         FormerName.objects.filter(organization_id=organization.pk).delete()
-        StoredAnswer.objects.filter(organization_id=organization.pk).delete()
+        StoredAnswer.objects.forget(organization.pk)
     organization.status = Status.DELETED
     logger.info("organization deleted", extra={"organization": organization.pk})

@@ -8,9 +8,11 @@ kept, closed.
 import logging
 import secrets
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import connections, transaction
+from django.utils import timezone
 from psycopg import sql
 
 from accounts.validators import check_email, check_fields
@@ -22,14 +24,7 @@ from organizations.errors import (
     SessionsRemain,
 )
 from organizations.models import FormerName, Organization, Server, random_key
-from organizations.naming import (
-    database_name_for,
-    display_name,
-    name_digest,
-    role_name,
-    slug_for,
-    slug_variant,
-)
+from organizations.naming import display_name, name_digest, role_name, slug_variant
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity, programs, transfer
 from organizations.postgres.databases import ensure_database, reset_settings
@@ -38,6 +33,7 @@ from organizations.postgres.holding import hold
 from organizations.postgres.identity import Identity, State
 from organizations.postgres.roles import ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
+from organizations.provisioning.names import free_database_name, free_slug
 from organizations.provisioning.undoing import change_status, compensate, expected
 from organizations.secrets import new_audit_key, seal
 from organizations.validators import validate_name
@@ -147,11 +143,13 @@ def _shut_replaced(session: ServerSession, source: _Source) -> None:
 def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -> Organization:
     """The row of the new database, which reconcile_orgs removes if this process dies."""
     live = Organization.objects.live()
-    if live.known_as(name).exclude(key=source.identity.key).exists():
+    # An older row of it: out of order, or an unfinished sign-up that the backup caught.
+    stale: Organization | None = live.filter(key=source.identity.key).first()
+    others = live.exclude(key=source.identity.key)
+    if others.named(name).exists():
         raise OrganizationExists(name)
-    slug = slug_for(key_of(name))
-    former = FormerName.objects.held().filter(slug=slug)
-    if live.filter(slug=slug).exclude(key=source.identity.key).exists() or former.exists():
+    slug = free_slug(name, to=stale)
+    if others.filter(slug=slug).exists():
         slug = slug_variant(slug)
     row = Organization(
         name=name,
@@ -162,19 +160,24 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
         server=Server.of_master(),
         role_name=role_name(),
         sealed_password=seal(secrets.token_urlsafe(32)),
-        database_name=_free_name(session, slug),
+        database_name=free_database_name(session, slug),
         sealed_audit_key=new_audit_key(),
     )
     with transaction.atomic(using="default"):
-        # An older row of it: an unfinished sign-up that the backup caught, or a tombstone, which
-        # stays under its own key.
-        stale = Organization.objects.filter(key=source.identity.key)
-        stale.filter(status=Status.DELETED).update(key=random_key())
-        stale.exclude(status=Status.DELETED).delete()
+        # A tombstone stays, under a key of its own.
+        tombstones = Organization.objects.filter(key=source.identity.key, status=Status.DELETED)
+        tombstones.update(key=random_key())
+        names = [] if stale is None else _names_of(stale)
+        if stale is not None:
+            stale.delete()
         number = source.identity.organization
         if number is not None and not Organization.objects.filter(pk=number).exists():
             row.pk = number  # Issued tokens and links name it.
         row.save(force_insert=True)
+        for former in names:
+            if former.digest != row.name_digest:
+                former.organization = row
+                former.save()
         with connections["default"].cursor() as cursor:
             cursor.execute(
                 "SELECT setval(pg_get_serial_sequence('organizations', 'id'), "
@@ -184,12 +187,13 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
     return row
 
 
-def _free_name(session: ServerSession, slug: str) -> str:
-    is_opaque = settings.ORG_DATABASE_NAMES == "opaque"
-    name = database_name_for(slug, opaque=is_opaque)
-    while session.database_owner(name) is not None:
-        name = database_name_for(slug_variant(slug), opaque=is_opaque)
-    return name
+def _names_of(stale: Organization) -> list[FormerName]:
+    """The names that lead to it: those that it had, and its own, as after a rename."""
+    names = list(FormerName.objects.held().filter(organization=stale))
+    if settings.ORG_NAME_HOLD_DAYS:
+        until = timezone.now() + timedelta(days=settings.ORG_NAME_HOLD_DAYS)
+        names.append(FormerName(digest=stale.name_digest, slug=stale.slug, held_until=until))
+    return names
 
 
 def _fill(session: ServerSession, row: Organization, source: _Source) -> None:

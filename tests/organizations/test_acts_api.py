@@ -10,18 +10,23 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.utils import timezone
+from psycopg import sql
 
-from organizations import lifecycle, renaming
-from organizations.api import idempotency, serializers
+from accounts.models import User
+from organizations import lifecycle, renaming, tenancy
+from organizations.api import serializers
 from organizations.background import pruning
 from organizations.models import AuditEntry, Organization, Staff, StoredAnswer
+from organizations.postgres import fence as fence_module
 from organizations.postgres.sessions import open_session
 from tests.conftest import PASSWORD, Company
 
-from .helpers import kill_in_a_fork, kill_this_process, together
+from .helpers import Superuser, kill_in_a_fork, kill_this_process, together
 
 LIST = "/api/v1/organizations/"
 Status = Organization.Status
+DAY = timedelta(hours=24)
+DONE = {"suspend": "suspended", "resume": "resumed", "rename": "renamed"}
 
 
 @pytest.fixture
@@ -195,16 +200,27 @@ def test_a_malformed_key_is_refused(staff_client: Client, made: Company) -> None
     assert post(staff_client, made, "suspend", "x" * 255).status_code == 200
 
 
-def test_a_key_whose_request_still_runs_is_in_use(staff_client: Client, made: Company) -> None:
-    staff = Staff.objects.latest("pk")
-    with open_session() as session:
-        digest = idempotency._digest(staff.pk, "key")
-        assert session.try_lock(f"\x00idempotency:{digest}")
-        response = post(staff_client, made, "suspend", "key")
+@pytest.mark.parametrize("act", ["suspend", "rename"])
+def test_a_key_whose_request_acts_at_this_moment_is_in_use(
+    staff_client: Client, made: Company, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """The second one has looked for the key already, and then the first one commits."""
+    body = {"name": f"{made.name} Ltd"} if act == "rename" else {"reason": "unpaid"}
+    first: list[Any] = []
+    do = getattr(lifecycle, f"{act}_organization")
+
+    def overtaken(organization: Organization, **data: Any) -> None:
+        monkeypatch.undo()
+        first.append(post(staff_client, made, act, "key", **body))
+        do(organization, **data)
+
+    monkeypatch.setattr(lifecycle, f"{act}_organization", overtaken)
+    response = post(staff_client, made, act, "key", **body)
     assert answer(response) == (409, "idempotency_key_in_use")
     assert response["Retry-After"] == "2"
-    assert row_of(made).status == Status.ACTIVE
-    assert post(staff_client, made, "suspend", "key").status_code == 200
+    assert first[0].status_code == 200
+    assert post(staff_client, made, act, "key", **body).json() == first[0].json()
+    assert len(entries(made, f"organization.{DONE[act]}")) == 1
 
 
 def test_of_many_repeats_at_once_one_does_the_act(staff_client: Client, made: Company) -> None:
@@ -241,21 +257,80 @@ def test_a_repeat_finishes_what_a_killed_request_began(
     assert (row.status, row.pending_fence) == (wanted[act], "")
     assert row.name == body.get("name", made.name)
     assert post(staff_client, made, act, "key", **body).json() == response.json()
-    done = {"suspend": "suspended", "resume": "resumed", "rename": "renamed"}[act]
-    assert len(entries(made, f"organization.{done}")) == 1
+    assert len(entries(made, f"organization.{DONE[act]}")) == 1
 
 
-def test_an_answer_is_kept_for_a_day_and_no_longer_than_its_organization(
-    staff_client: Client, made: Company, company: Callable[..., Company]
+@pytest.mark.parametrize("act", ["suspend", "resume", "rename"])
+def test_a_repeat_undoes_nothing_that_was_decided_since(
+    staff_client: Client, made: Company, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
-    post(staff_client, made, "suspend", "of today")
-    post(staff_client, made, "resume", "of yesterday")
-    old = timezone.now() - timedelta(hours=24)
-    yesterday = StoredAnswer.objects.filter(body__status="active")
-    assert yesterday.update(began_at=old) == 1
+    body = {"name": f"{made.name} Ltd"} if act == "rename" else {}
+    if act == "resume":
+        lifecycle.suspend_organization(row_of(made))
+    with monkeypatch.context() as patched:
+        patched.setattr(serializers, "OrganizationStaffOutput", lambda row: kill_this_process())
+        kill_in_a_fork(lambda: post(staff_client, made, act, "key", **body))
+    if act == "suspend":
+        lifecycle.resume_organization(row_of(made))
+    elif act == "resume":
+        lifecycle.suspend_organization(row_of(made), reason="another's decision")
+    else:
+        lifecycle.rename_organization(row_of(made), name=f"{made.name} Inc")
+    decided = row_of(made)
+    response = post(staff_client, made, act, "key", **body)
+    assert response.status_code == 200, response.content
+    now = row_of(made)
+    for field in ("status", "status_reason", "name", "slug"):
+        assert getattr(now, field) == getattr(decided, field) == response.json()[field]
+    assert len(entries(made, f"organization.{DONE[act]}")) == (2 if act == "rename" else 1)
+
+
+def test_an_act_that_was_saved_and_could_not_end_a_session_is_finished_by_a_repeat(
+    staff_client: Client, made: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_session() as session:
+        us = sql.Identifier(session.user)
+    names = (sql.Identifier(row_of(made).role_name), us)
+    with tenancy.override(made.tenant):
+        assert User.objects.count() == 1  # And the connection stays open.
+    superuser.execute(sql.SQL("REVOKE {} FROM {} CASCADE").format(*names))
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(fence_module, "FENCE_SECONDS", 0.0)
+            response = post(staff_client, made, "suspend", "key")
+        assert answer(response) == (503, "database_refused")
+        assert "Nothing was" not in response.json()["detail"]
+        row = row_of(made)
+        assert (row.status, bool(row.pending_fence)) == (Status.SUSPENDED, True)
+    finally:
+        grant = "GRANT {} TO {} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+        superuser.execute(sql.SQL(grant).format(*names))
+    assert post(staff_client, made, "suspend", "key").json()["status"] == "suspended"
+    assert row_of(made).pending_fence == ""
+    assert len(entries(made, "organization.suspended")) == 1
+
+
+def test_after_a_day_a_key_is_as_new(staff_client: Client, made: Company) -> None:
+    post(staff_client, made, "suspend", "of yesterday")
+    lifecycle.resume_organization(row_of(made))
+    StoredAnswer.objects.update(began_at=timezone.now() - DAY)
+    assert post(staff_client, made, "suspend", "of yesterday").status_code == 200
+    assert row_of(made).status == Status.SUSPENDED
+    post(staff_client, made, "resume", "older")
+    StoredAnswer.objects.filter(body__status="active").update(began_at=timezone.now() - DAY)
     pruning.prune()
     assert list(StoredAnswer.objects.values_list("body__status", flat=True)) == ["suspended"]
-    other = company()
-    post(staff_client, other, "suspend", "another's")
-    lifecycle.delete_organization(row_of(other))
-    assert StoredAnswer.objects.count() == 1
+
+
+def test_a_deleted_organizations_answer_is_gone_and_its_key_is_nobody_elses(
+    staff_client: Client, made: Company, company: Callable[..., Company]
+) -> None:
+    """The path can be another organization's since."""
+    first = company("Slug Twice", email="gone@test.com")
+    path, key = f"{LIST}slug-twice/suspend/", {"Idempotency-Key": "key"}
+    assert staff_client.post(path, headers=key).json()["admin_email"] == "gone@test.com"
+    lifecycle.delete_organization(row_of(first))
+    assert "gone@test.com" not in str(list(StoredAnswer.objects.values()))
+    second = company("Slug Twice")
+    assert answer(staff_client.post(path, headers=key)) == (404, "organization_not_found")
+    assert row_of(second).status == Status.ACTIVE

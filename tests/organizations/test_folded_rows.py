@@ -3,18 +3,20 @@
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from importlib import import_module
 
 import pytest
 from django.apps import apps
 from django.db import connections
+from django.utils import timezone
 
 from accounts import services as people
 from accounts.errors import UserExists
 from accounts.models import User
 from organizations import lifecycle, tenancy
 from organizations.errors import OrganizationExists
-from organizations.models import Organization, Server
+from organizations.models import FormerName, Organization, Server
 from organizations.tenancy import directory
 from tests.conftest import PASSWORD, Company
 
@@ -85,6 +87,21 @@ def test_two_live_rows_whose_names_become_one_are_both_found(
     migrate()
     assert found("Kuş Işık") == found("KUŞ IŞIK") == {older.pk}
     assert found("kuş ışık") == {younger.pk}
+
+
+def test_whoever_had_the_exact_name_comes_before_whoever_has_one_that_became_equal(
+    row: Callable[[str, str], Organization],
+) -> None:
+    has, had = row("Kuş Işık", "kuş-işık"), row("Başka", "başka")
+    migrate()
+    until = timezone.now() + timedelta(days=1)
+    FormerName.objects.create(
+        digest=digest("kuş-ışık"), slug="kus", organization=had, held_until=until
+    )
+    for name, wanted in (("kuş ışık", had), ("Kuş Işık", has), ("KUŞ IŞIK", has)):
+        assert lifecycle.find_organization(name).pk == wanted.pk
+        assert directory.get().counted_as(name)[0] == wanted.pk
+    FormerName.objects.all().delete()
 
 
 def test_a_sign_up_under_another_spelling_is_refused(company: Callable[..., Company]) -> None:

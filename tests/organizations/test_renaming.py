@@ -29,7 +29,7 @@ from organizations.migrating.fleet import migrate_one
 from organizations.migrating.results import Kind, Result
 from organizations.migrating.turn import take
 from organizations.models import AuditEntry, FormerName, Organization
-from organizations.naming import name_key, slug_for
+from organizations.naming import name_digest, name_key, slug_for
 from organizations.postgres.sessions import open_session
 from organizations.recovery import credentials
 from organizations.tenancy import directory
@@ -143,10 +143,9 @@ def test_nobody_signs_up_under_a_held_name_or_one_confusable_with_it(
 
 
 def test_nobody_gets_the_slug_of_a_held_name(
-    company: Callable[..., Company], settings: Settings
+    company: Callable[..., Company],
 ) -> None:
     """A readable name can look like another one's hashed slug: its host would be theirs."""
-    settings.ORG_DATABASE_NAMES = "opaque"  # Else the database's name would be taken as well.
     made = company("株式会社 改名")
     hashed = made.organization.slug
     rename(made, "New Name")
@@ -154,6 +153,20 @@ def test_nobody_gets_the_slug_of_a_held_name(
     assert other.organization.slug.startswith(hashed) and other.organization.slug != hashed
     rename(other, "Third Name")
     assert FormerName.objects.held().filter(slug=hashed).get().organization == made.organization
+
+
+def test_an_organization_keeps_its_slug_with_its_name(company: Callable[..., Company]) -> None:
+    """Its hosts and headers go on, though the slug is not what its name would get today."""
+    held = company("株式会社 改名")
+    hashed = held.organization.slug
+    rename(held, "New Name")
+    other = company(hashed)
+    slug = other.organization.slug
+    assert slug != hashed
+    assert rename(other, hashed.upper()).slug == slug
+    assert rename(other, "Third Name").slug == "third-name"
+    assert rename(other, hashed).slug == slug
+    assert [each.slug for each in other.organization.former_names.all()] == ["third-name"]
 
 
 def test_an_organization_takes_its_own_name_back(company: Callable[..., Company]) -> None:
@@ -179,7 +192,8 @@ def test_a_name_is_free_when_its_time_is_over_or_its_organization_is_deleted(
     with pytest.raises(OrganizationNotFound):
         lifecycle.find_organization("Old Name")
     successor = sign_up("Old Name").organization
-    assert successor.database_name != made.organization.database_name
+    assert successor.slug == "old-name", "the slug is free, whoever has its database's name"
+    assert successor.database_name.startswith("org_old_name_")
     assert lifecycle.find_organization("old-name").pk == successor.pk
     pruning.prune()
     assert not FormerName.objects.exists()
@@ -190,7 +204,14 @@ def test_a_name_is_free_when_its_time_is_over_or_its_organization_is_deleted(
     assert FormerName.objects.get().slug == successor_slug, "it is still held"
     lifecycle.delete_organization(successor)
     assert not FormerName.objects.exists()
-    lifecycle.delete_organization(sign_up("Old Name").organization)
+    # As earlier code deletes: it knows no former names.
+    until = timezone.now() + timedelta(days=1)
+    FormerName.objects.create(
+        digest=name_digest("Old Name"), slug="old-name", organization=successor, held_until=until
+    )
+    assert (again := sign_up("Old Name").organization).slug == "old-name"
+    FormerName.objects.all().delete()
+    lifecycle.delete_organization(again)
 
 
 def test_a_name_is_not_held_where_the_setting_says_so(
@@ -303,3 +324,20 @@ def test_a_rename_that_was_killed_before_the_fence_is_finished_by_reconciling(
     assert lifecycle.reconcile_organizations()["fenced"] == ["New Name"]
     for slug in ("old-name", "new-name"):
         assert client.get(ME, headers=token | {"X-Org": slug}).status_code == 200
+
+
+def test_a_rename_that_was_killed_is_not_taken_for_an_earlier_try_to_suspend(
+    company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = company("Old Name")
+    lifecycle.suspend_organization(row_of(made), reason="unpaid")
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "fence_by", lambda *_: kill_this_process())
+        kill_in_a_fork(lambda: rename(made, "New Name"))
+    assert row_of(made).pending_fence
+    with pytest.raises(WrongState):
+        lifecycle.suspend_organization(row_of(made), reason="abuse", message="Call us.")
+    row = row_of(made)
+    assert (row.status_reason, row.status_message) == ("unpaid", "")
+    lifecycle.suspend_organization(row, reason="unpaid")
+    assert row_of(made).pending_fence == "", "with the same texts it is one"

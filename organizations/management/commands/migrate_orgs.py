@@ -98,12 +98,7 @@ class Command(BaseCommand):
 
     def _chosen(self) -> "QuerySet[Organization]":
         # Suspended ones too, so that they are up to date when resumed.
-        organizations: QuerySet[Organization] = Organization.objects.reachable()
-        names = self._options["names"]
-        if names:
-            found = [lifecycle.find_organization(name).pk for name in names]
-            organizations = organizations.filter(pk__in=found)
-        return organizations
+        return lifecycle.reachable_organizations(self._options["names"])
 
     def _again(self, **changes: Any) -> str:
         return arguments.command(self._options, self._target, labels=self._labels, **changes)

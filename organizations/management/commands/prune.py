@@ -42,15 +42,12 @@ class Command(BaseCommand):
         if options["parallel"] < 0:
             raise CommandError("--parallel must be 1 or more.")
         try:
-            chosen = [lifecycle.find_organization(name) for name in options["names"]]
-            organizations = Organization.objects.reachable()
-            if chosen:
-                organizations = organizations.filter(pk__in=[each.pk for each in chosen])
+            organizations = lifecycle.reachable_organizations(options["names"])
             if options["enqueue"]:
-                self._enqueue(organizations, with_master=not chosen)
+                self._enqueue(organizations, with_master=not options["names"])
                 return
-            if chosen:
-                exports.prune(each.key for each in chosen)
+            if options["names"]:
+                exports.prune(organizations.values_list("key", flat=True))
             else:
                 pruning.prune()
             number = parallel(options["parallel"])

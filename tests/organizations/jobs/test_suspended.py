@@ -1,6 +1,8 @@
 """An organization's own jobs wait while it is suspended; the operator's run."""
 
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +19,9 @@ from organizations.jobs.models import SealedAddress
 from organizations.models import Organization
 from tests.accounts.link_helpers import ask
 from tests.conftest import Company
+from tests.organizations.helpers import together
 
-from .helpers import job, progress, task, work
+from .helpers import clear, job, progress, task, work
 
 SEEN: list[Any] = []
 
@@ -86,6 +89,42 @@ def test_an_operators_job_runs_past_one_that_waits_under_the_same_lock(
         assert {job(each).lock for each in numbers} == {lock}, "again one at a time"
         work()
     assert SEEN == ["first", "second"]
+
+
+def test_of_jobs_with_one_queueing_lock_one_waits(suspended: Organization) -> None:
+    """However often it is asked for meanwhile, it runs once after the resumption."""
+    SEEN.clear()
+    with task(note, name="note") as notes:
+        asked = notes.configure(lock=lock_of(suspended.pk), queueing_lock=f"note:{suspended.pk}")
+        numbers = []
+        for _ in range(3):
+            numbers.append(asked.defer(organization_id=suspended.pk, what="it"))
+            work()
+            due_now()
+        work()
+        assert [job(each).status for each in numbers] == ["todo", "succeeded", "succeeded"]
+        assert (SEEN, job(numbers[0]).attempts) == ([], 0)
+        lifecycle.resume_organization(suspended)
+        work()
+        assert (SEEN, job(numbers[0]).status) == (["it"], "succeeded")
+        asked.defer(organization_id=suspended.pk, what="again")
+        work()
+    assert SEEN == ["it", "again"]
+
+
+def test_of_jobs_with_one_queueing_lock_that_park_at_once_one_does(made: Company) -> None:
+    """Two would meet in the queue, and the worker could put back only one."""
+    with task(note, name="note") as notes:
+        for turn in range(5):
+            contexts: list[Any] = []
+            for _ in range(4):
+                number = notes.defer(organization_id=made.organization.pk, what="it")
+                contexts.append(SimpleNamespace(job=SimpleNamespace(id=number, queueing_lock="x")))
+            with connections["default"].cursor() as cursor:
+                cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+            parked = together(*(partial(frame._park, each) for each in contexts))
+            assert sorted(map(bool, parked)) == [False, False, False, True], (turn, parked)
+            clear()
 
 
 def test_a_job_that_the_resumption_missed_runs_by_itself_and_under_its_lock(
