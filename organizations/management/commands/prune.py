@@ -1,4 +1,4 @@
-"""`manage.py prune [ORG…]`: deletes expired rows."""
+"""`manage.py prune [ORG…]`: deletes expired rows, and old backups."""
 
 import os
 import shlex
@@ -20,7 +20,10 @@ from organizations.tenancy import registry
 class Command(BaseCommand):
     """The same as the nightly job `clean_up`; a failure does not affect the others."""
 
-    help = "Delete what expired: logins, exports, finished jobs, counters, old audit entries."
+    help = (
+        "Delete what expired: logins, exports, finished jobs, counters, old audit entries, and "
+        "backups that no period keeps."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -46,13 +49,12 @@ class Command(BaseCommand):
             if options["enqueue"]:
                 self._enqueue(organizations, with_master=not chosen)
                 return
-            if not chosen:
-                pruning.prune()
+            left = [] if chosen else pruning.prune()
         except (OrganizationError, DatabaseError) as error:
             raise CommandError(f"{type(error).__name__}: {error}") from error
         with ThreadPoolExecutor(options["parallel"], thread_name_prefix="prune") as threads:
             results = list(threads.map(_prune, organizations.order_by("pk")))
-        self._conclude([each for each in results if each is not None])
+        self._conclude([each for each in results if each is not None], left)
 
     def _enqueue(self, organizations: Any, *, with_master: bool) -> None:
         if with_master:
@@ -61,7 +63,9 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"{enqueueing.clean_up(organizations)} jobs enqueued.")
 
-    def _conclude(self, failed: list[tuple[Organization, Exception]]) -> None:
+    def _conclude(self, failed: list[tuple[Organization, Exception]], left: list[str]) -> None:
+        for what in left:
+            self.stderr.write(f"Not removed: {what}. The log has the reason.")
         for organization, error in failed:
             self.stderr.write(f"{organization.slug}: {type(error).__name__}: {error}")
         if failed:
@@ -69,6 +73,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{len(failed)} failed. Fix the cause, then run: manage.py prune {names}"
             )
+        if left:
+            raise CommandError("Not all old backups were removed; the next run tries again.")
         self.stdout.write("Expired rows deleted.")
 
 
