@@ -442,10 +442,18 @@ def test_it_ends_at_its_deadline_and_at_its_size(
 
 
 def test_settings_of_the_owners_do_not_keep_it_from_being_backed_up(
-    company: Callable[..., Company], folder: Path
+    company: Callable[..., Company], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = company()
     fill(made)
+    begin = Session._begin
+
+    def then_wait(self: Session, tables: list[transfer.Table]) -> tuple[str, int] | None:
+        begun = begin(self, tables)
+        time.sleep(0.2)
+        return begun
+
+    monkeypatch.setattr(Session, "_begin", then_wait)
     hostile = (
         "transaction_timeout = '50ms'",
         "idle_session_timeout = '50ms'",
