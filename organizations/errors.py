@@ -267,8 +267,8 @@ class ProgramMissing(OrganizationError):
 
     def __init__(self, program: str) -> None:
         super().__init__(
-            f"{program} was not found. Install PostgreSQL's client programs, at least as new as "
-            "the server, and set POSTGRES_BIN to their folder unless it is in PATH."
+            f"{program} was not found, or does not run. Install PostgreSQL's client programs, at "
+            "least as new as the server, and set POSTGRES_BIN to their folder unless it is in PATH."
         )
 
 
@@ -281,6 +281,18 @@ class ProgramTooOld(OrganizationError):
         super().__init__(
             f"{program} is of PostgreSQL {found}, and at least {needed} is needed. Install "
             "PostgreSQL's newer client programs, and set POSTGRES_BIN to their folder."
+        )
+
+
+class ProgramTooNew(OrganizationError):
+    """pg_dump or pg_restore makes or sends what the server is too old for."""
+
+    code = "program_too_new"
+
+    def __init__(self, program: str, *, found: int, server: int) -> None:
+        super().__init__(
+            f"{program} is of PostgreSQL {found}, and what it sends is refused by a server of "
+            f"{server}. Set POSTGRES_BIN to the folder of version {server}'s client programs."
         )
 
 
@@ -369,6 +381,32 @@ class BackupStorageFailed(OrganizationError):
         super().__init__(f"The storage of backups failed: {what} ({why}). The log has more.")
 
 
+class BackupStorageUnknown(BackupStorageFailed):
+    """STORAGES["backups"] lacks this installation's mark: a disk that is not mounted, or another's.
+
+    Then what is missing there is not lost.
+    """
+
+    code = "backup_storage_unknown"
+
+    def __init__(self, mark: str) -> None:
+        OrganizationError.__init__(
+            self,
+            f"The storage of backups is not the one that this installation used: it has no file "
+            f"{mark}. Mount the disk, or set BACKUP_ROOT. If another storage is to take its place, "
+            "copy the old one's content there, or create that file.",
+        )
+
+
+class BackupNotVerified(OrganizationError):
+    """A verification came to no result, which says nothing about the backup."""
+
+    code = "backup_not_verified"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"A backup of {name!r} was not verified: {why} It is as good as before.")
+
+
 class BackupNotFound(OrganizationError):
     """The organization has no good backup."""
 
@@ -381,7 +419,7 @@ class BackupNotFound(OrganizationError):
 
 
 class BackupInvalid(OrganizationError):
-    """Base class: a stored backup must not be restored."""
+    """Base class: what is stored, or what it restores, is not what was backed up."""
 
     code = "backup_invalid"
 
@@ -395,8 +433,9 @@ class BackupDamaged(BackupInvalid):
         super().__init__(f"The backup {backup} is damaged: {what}.")
 
 
-class BackupUnsigned(BackupInvalid):
-    """A manifest carries no signature by one of CREDENTIAL_KEYS."""
+class BackupUnsigned(OrganizationError):
+    """A manifest carries no signature by one of CREDENTIAL_KEYS; one that is not listed may have
+    made it."""
 
     code = "backup_unsigned"
 
@@ -416,8 +455,8 @@ class BackupForeign(BackupInvalid):
         super().__init__(f"The backup {backup} is not the one it should be: it is of {whose}.")
 
 
-class BackupNewer(BackupInvalid):
-    """A backup was made by a newer version than reads it."""
+class BackupNewer(OrganizationError):
+    """A backup was made by a newer version than reads it, which can tell nothing about it."""
 
     code = "backup_newer"
 
@@ -426,7 +465,7 @@ class BackupNewer(BackupInvalid):
 
 
 class BackupNotRestorable(BackupInvalid):
-    """A backup is whole, but restoring it gives something else, or nothing."""
+    """A backup is whole, but restoring it gives something else than was backed up."""
 
     code = "backup_not_restorable"
 

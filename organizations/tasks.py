@@ -21,7 +21,7 @@ from .background import enqueueing, exports, mails, pruning, sign_ups
 from .background.migrating import migrate
 from .exporting import export
 from .jobs.frame import Progress, organization_job, platform_job
-from .jobs.retries import Backoff, Patience
+from .jobs.retries import Backoff, Patience, Unhurried
 from .postgres.sessions import open_session
 from .secrets import note_signing_keys
 
@@ -91,7 +91,7 @@ def clean_up_organization(organization: Organization, progress: Progress) -> Non
 
 # Without the lock: a deletion, migrations and mails do not wait for a long backup.
 @app.task(
-    name="back_up_organization", queue=BACKUPS, priority=-5, retry=Backoff(), pass_context=True
+    name="back_up_organization", queue=BACKUPS, priority=-5, retry=Unhurried(), pass_context=True
 )
 @partial(organization_job, exclusive=False, even_suspended=True)
 def back_up_organization(organization: Organization, progress: Progress) -> None:
@@ -104,7 +104,7 @@ def back_up_organization(organization: Organization, progress: Progress) -> None
         raise
 
 
-@app.task(name="verify_backup", queue=BACKUPS, priority=-5, retry=Backoff(), pass_context=True)
+@app.task(name="verify_backup", queue=BACKUPS, priority=-5, retry=Unhurried(), pass_context=True)
 @partial(organization_job, exclusive=False, even_suspended=True)
 def verify_backup(organization: Organization, progress: Progress) -> None:
     """Verify an organization's newest good backup."""

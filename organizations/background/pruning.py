@@ -26,11 +26,12 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 """
 
 
-def prune() -> None:
+def prune() -> list[str]:
     """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
     sessions, counters, former names, stored answers, audit entries older than AUDIT_RETENTION_DAYS,
     exports of more than a day, and backups that no period keeps. Fails sign-ups that have waited
-    too long. Raises what the database raises."""
+    too long. Returns descriptions of what the storage of backups did not remove. Raises what the
+    database raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -45,4 +46,4 @@ def prune() -> None:
     counters.get().prune()
     audit.prune()
     exports.prune()
-    retention.prune()
+    return retention.prune()

@@ -5,11 +5,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from typing import Literal
 
 from django.db import connections
 
 from organizations.errors import BackupNotFound, OrganizationError
 from organizations.models import BackupRun, Organization
+from organizations.tenancy import TooBusy
 
 from . import making, runs, verifying
 
@@ -37,19 +39,21 @@ def back_up(organizations: Iterable[Organization], *, parallel: int) -> Iterator
     return _in_parallel([(row, None, _backing_up(row)) for row in organizations], parallel)
 
 
+Which = Literal["newest", "unverified", "bad"]
+
+
 def verify(
-    organizations: Iterable[Organization], *, parallel: int, unverified: bool = False
+    organizations: Iterable[Organization], *, parallel: int, which: Which = "newest"
 ) -> Iterator[Result]:
-    """Verify the newest good backup of each; unverified: every good one not verified yet."""
+    """Verify the newest good backup of each, every good one not verified yet, or every bad one
+    again."""
     work: list[_Work] = []
     for row in organizations:
-        newest = verifying.newest_good(row)
-        found = [newest] if newest is not None else []
-        if unverified:
-            found = list(verifying.unverified(row))
-        elif newest is None:
-            work.append((row, None, _nothing(row)))
-        work += [(row, run, _verifying(row, run)) for run in found]
+        if which == "newest":
+            found = [verifying.newest_good(row)]
+        else:
+            found = list(verifying.unverified(row) if which == "unverified" else verifying.bad(row))
+        work += [(row, run, _verifying(row, run) if run else _nothing(row)) for run in found]
     return _in_parallel(work, parallel)
 
 
@@ -72,7 +76,7 @@ def _result(
     try:
         run = act(lambda: not stopping.is_set())
     except Exception as error:
-        if not isinstance(error, OrganizationError):
+        if not isinstance(error, OrganizationError | TooBusy):
             logger.exception("backup failed", extra={"organization": organization.pk})
         code, sentence = runs.told(error)
     finally:

@@ -1,13 +1,9 @@
 """Backs up one organization: a dump of its database by its own role, its files, and a manifest."""
 
 import logging
-import os
-import stat
 import subprocess
-import tarfile
 from collections.abc import Callable
 from contextlib import closing, suppress
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -17,6 +13,7 @@ from organizations.errors import (
     BackupFailed,
     BackupTookTooLong,
     BackupTooLarge,
+    OrganizationError,
     OrganizationNotFound,
     SessionEnded,
 )
@@ -29,7 +26,8 @@ from organizations.secrets import unseal
 from organizations.tenancy import storage
 
 from . import runs, snapshot, storing
-from .manifest import Manifest, Part
+from .files import Archive
+from .manifest import Manifest, Part, read
 from .storing import Chunks
 
 logger = logging.getLogger(__name__)
@@ -41,12 +39,13 @@ def back_up(organization: Organization, *, goes_on: Callable[[], bool] = lambda:
     goes_on: false ends it. Takes no lock of the organization's: a deletion, a suspension and
     migrations go on, and the first two end it. Raises OrganizationNotFound, BackupRunning,
     BackupObstructed, BackupLocked, BackupTookTooLong, BackupTooLarge, BackupStorageFailed,
-    BackupFailed, SessionEnded, DatabaseKept, CredentialUnreadable, HistoryUnreadable,
-    ProgramMissing, ProgramTooOld, ProvisioningInTransaction, InstallationUnclaimed,
-    ServerUnavailable and ServerRefused. Then the run is recorded as failed, and nothing of it is
-    left.
+    BackupFailed, SessionEnded, OrganizationCrowded, DatabaseKept, CredentialUnreadable,
+    HistoryUnreadable, ProgramMissing, ProgramTooOld, ProgramTooNew, ProvisioningInTransaction,
+    InstallationUnclaimed, ServerUnavailable and ServerRefused. Then the run is recorded as failed,
+    and nothing of it is left.
     """
     with runs.locked(organization.key, name=organization.name) as session:
+        runs.require_storage()
         runs.end_interrupted(session, organization.key)
         reachable = Organization.objects.reachable().filter(pk=organization.pk).first()
         if reachable is None:
@@ -85,16 +84,14 @@ class _Making:
             raise BackupFailed(row.name, "its database is missing. See manage.py check_orgs.")
         password = unseal(row.sealed_password, owner=row.name)
         where = transfer.parameters(row.database_name, row.role_name, password)
-        client = programs.major_version(
-            "pg_dump", at_least=self._session.connection.info.server_version // 10_000
-        )
-        with snapshot.open_snapshot(row, where, until=self._until) as (held, shown):
-            dump = self._store(storing.DUMP, self._dump(where, held, shown, client))
-        parts = [dump]
+        server = self._session.connection.info.server_version // 10_000
+        client = programs.major_version("pg_dump", server=server)
+        with storing.incoming(self._run.folder, storing.DUMP) as dump:
+            with snapshot.open_snapshot(row, where, until=self._until) as (held, shown):
+                dump.take(self._bounded(storing.DUMP, self._dump(where, held, shown, client)))
+            parts = [dump.finish(self._watch)]
         # Files after the database: no row names a missing one, unless it was deleted since.
-        folder = storage.folder_of(row.key)
-        if folder.is_dir():
-            parts.append(self._store(storing.FILES, _tar(folder)))
+        files = self._store_files(parts)
         manifest = Manifest(
             installation=self._session.installation,
             organization=row.key,
@@ -107,13 +104,44 @@ class _Making:
             migrations=shown.migrations,
             tables=[(schema, table, rows) for (schema, table), rows in shown.rows.items()],
             parts=parts,
+            files=files,
         )
         self._session.value("SELECT true")  # The lock is still held.
         storing.store_manifest(self._run.folder, manifest.write())
+        storing.require_ours()  # Else it lies under a disk that was unmounted meanwhile.
         runs.succeed(self._run, name=row.name, bytes_stored=manifest.bytes_stored)
 
-    def _store(self, name: str, chunks: Chunks) -> Part:
-        return storing.store(self._run.folder, name, self._bounded(name, chunks))
+    def _store_files(self, parts: list[Part]) -> int:
+        """Store the organization's files, if it has a folder. Returns their number."""
+        row, count = self._organization, 0
+        folder = storage.folder_of(row.key)
+        if is_there := folder.is_dir():
+            archive = Archive(folder, name=row.name)
+            with storing.incoming(self._run.folder, storing.FILES) as file:
+                file.take(self._bounded(storing.FILES, archive.chunks()))
+                parts.append(file.finish(self._watch))
+            count = archive.count
+        # Its deletion removes them; and what an unmounted disk took was left out as if deleted.
+        if not Organization.objects.reachable().filter(pk=row.pk).exists():
+            raise OrganizationNotFound(row.name)
+        if (is_there or self._had_files()) and not folder.is_dir():
+            raise BackupFailed(
+                row.name,
+                "MEDIA_ROOT has no folder for it, and an earlier backup holds files. Mount the "
+                f"disk; or, if they are lost, create the folder {folder.name} in MEDIA_ROOT.",
+            )
+        return count
+
+    def _had_files(self) -> bool:
+        """Whether its newest readable backup holds files."""
+        good = BackupRun.objects.filter(
+            state=BackupRun.State.GOOD, organization_key=self._organization.key
+        )
+        for run in good:
+            with suppress(OrganizationError):
+                content = storing.read_manifest(run.folder)
+                return read(content, run, installation=self._session.installation).files > 0
+        return False
 
     def _bounded(self, name: str, chunks: Chunks) -> Chunks:
         """The chunks, as long as there is time and room."""
@@ -123,15 +151,16 @@ class _Making:
                 count += len(chunk)
                 if count > most:
                     raise BackupTooLarge(self._organization.name, name, most=most)
-                is_late = monotonic() > self._until
-                self._refuse_end(was_late=is_late, was_stopped=not self._goes_on())
+                self._watch()
                 yield chunk
 
     def _dump(
         self, where: dict[str, Any], held: snapshot.Session, shown: snapshot.Snapshot, client: int
     ) -> Chunks:
         command = [*transfer.dump_command(), f"--snapshot={shown.id}"]
-        command += ["--statistics"] if client >= _STATISTICS_SINCE else []
+        # An older server lacks the functions that would restore them.
+        if min(client, shown.server_version // 10_000) >= _STATISTICS_SINCE:
+            command.append("--statistics")
         with programs.Run(
             command,
             where,
@@ -143,54 +172,21 @@ class _Making:
                 yield chunk
             if run.end() == 0:
                 return
-        self._refuse_end(was_late=run.was_late, was_stopped=run.was_stopped)
+        self._watch()
         facts = {"organization": self._organization.pk, "output": run.words}
         logger.error("pg_dump failed", extra=facts)
         if not held.is_alive():
             raise SessionEnded(self._organization.name)
+        snapshot.refuse_crowd(self._organization)
         raise BackupFailed(self._organization.name, "pg_dump ended with an error. See the log.")
 
-    def _refuse_end(self, *, was_late: bool, was_stopped: bool) -> None:
-        if was_late:
+    def _watch(self) -> None:
+        """End it at its deadline, or when asked."""
+        if monotonic() >= self._until:
             seconds = settings.BACKUP_DEADLINE_SECONDS
             raise BackupTookTooLong(self._organization.name, "backup", seconds=seconds)
-        if was_stopped:
+        if not self._goes_on():
             raise BackupFailed(self._organization.name, "it was stopped.")
 
 
 _STATISTICS_SINCE = 18
-
-
-def _tar(folder: Path) -> Chunks:
-    """An uncompressed archive of the folder's files, as chunks."""
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            # A file deleted meanwhile is not there; a link is none of ours.
-            with suppress(FileNotFoundError, IsADirectoryError):
-                yield from _tar_member(path, str(path.relative_to(folder)))
-    yield tarfile.NUL * tarfile.BLOCKSIZE * 2
-
-
-def _tar_member(path: Path, name: str) -> Chunks:
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        if path.is_symlink():
-            return
-        raise
-    with open(number, "rb") as file:
-        facts = os.fstat(number)
-        if not stat.S_ISREG(facts.st_mode):
-            return
-        member = tarfile.TarInfo(name)
-        member.size, member.mtime, member.mode = facts.st_size, int(facts.st_mtime), 0o600
-        yield member.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
-        left = member.size
-        # One that grows is written right now, and no row names it.
-        while left and (chunk := file.read(min(left, storing.CHUNK_BYTES))):
-            left -= len(chunk)
-            yield chunk
-        # One that shrank: its size was written already.
-        yield tarfile.NUL * (left + -member.size % tarfile.BLOCKSIZE)

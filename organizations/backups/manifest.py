@@ -29,7 +29,8 @@ class Part:
 class Manifest:
     """installation, organization: their random keys. backup: the run's key. database_oid: of the
     dumped database. fingerprint, migrations (`app.name`), tables (schema, name, rows): as in the
-    dump's snapshot. server_version as 180006; client_version: pg_dump's major version.
+    dump's snapshot. server_version as 180006; client_version: pg_dump's major version. files: how
+    many the organization had.
     """
 
     installation: str
@@ -43,6 +44,7 @@ class Manifest:
     migrations: list[str]
     tables: list[tuple[str, str, int]]
     parts: list[Part]
+    files: int = 0
 
     def write(self) -> bytes:
         """As JSON, with its signature."""

@@ -20,7 +20,8 @@ def prune() -> list[str]:
     """Remove what no period keeps. Returns descriptions of what was not removed.
 
     Never the newest good backup, nor the newest verified one, of an organization that is not
-    deleted. Bad and failed ones go with the longest period. A failure does not affect the others.
+    deleted. Bad ones are thinned like good ones, beside them; records of failed ones go with the
+    longest period. A failure does not affect the others.
     """
     left = []
     keys = BackupRun.objects.order_by("organization_key").distinct("organization_key")
@@ -44,8 +45,8 @@ def surplus(organization_key: str) -> list[BackupRun]:
     """The organization's backups that no period keeps."""
     ended = BackupRun.objects.filter(organization_key=organization_key)
     ended = ended.exclude(state=State.RUNNING)
-    good = [run for run in ended if run.state == State.GOOD]
-    kept = {run.pk for run in _kept(good)}
+    good, bad = ([run for run in ended if run.state == each] for each in (State.GOOD, State.BAD))
+    kept = {run.pk for run in (*_kept(good), *_kept(bad))}
     if Organization.objects.live().filter(key=organization_key).exists():
         verified = [run for run in good if run.verified_at is not None]
         kept |= {run.pk for run in (*good[:1], *verified[:1])}
@@ -53,7 +54,7 @@ def surplus(organization_key: str) -> list[BackupRun]:
     return [
         run
         for run in ended
-        if run.pk not in kept and (run.state == State.GOOD or run.started_at < before)
+        if run.pk not in kept and (run.state != State.FAILED or run.started_at < before)
     ]
 
 

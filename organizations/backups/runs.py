@@ -14,16 +14,15 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from organizations.errors import (
+    BackupDamaged,
     BackupFailed,
-    BackupInvalid,
     BackupRunning,
-    BackupStorageFailed,
     OrganizationError,
     ProvisioningInTransaction,
 )
 from organizations.models import BackupRun, Organization
 from organizations.postgres.sessions import ServerSession, open_session
-from organizations.tenancy import trail
+from organizations.tenancy import TooBusy, trail
 
 from . import manifest, storing
 
@@ -84,27 +83,52 @@ def told(error: BaseException) -> tuple[str, str]:
     """An error's code and sentence: our own, and of others the type."""
     if isinstance(error, OrganizationError):
         return error.code, str(error)
+    if isinstance(error, TooBusy):
+        return "too_busy", str(error)
     if isinstance(error, Exception):
         return "error", f"{type(error).__name__}. See the log."
     return "stopped", "It was stopped."
 
 
-def end_interrupted(session: ServerSession, organization_key: str) -> None:
-    """Record killed runs as failed, and remove what they and failed ones left.
+def require_storage() -> None:
+    """Raise BackupStorageUnknown if the storage is not the one that holds what the master knows of.
 
-    One whose manifest was stored is good: the process died just after, or the master was restored
-    from a time when it ran. session: holds the lock. Raises BackupStorageFailed.
+    The first backup of all marks it as this installation's.
     """
+    if not BackupRun.objects.exclude(folder="").exists():
+        storing.claim()
+    storing.require_ours()
+
+
+def end_interrupted(session: ServerSession, organization_key: str) -> bool:
+    """Record killed runs as failed, and remove what they and failed ones left. Returns whether all
+    of it is done; what is not is logged, and left for the next time.
+
+    session: holds the lock.
+    """
+    is_done = True
     for run in _unfinished().filter(organization_key=organization_key):
-        if run.state == State.RUNNING:
-            try:
-                content = storing.read_manifest(run.folder)
-                stored = manifest.read(content, run, installation=session.installation)
-                succeed(run, name=run.folder, bytes_stored=stored.bytes_stored)
-                continue
-            except BackupInvalid:
-                _end(run, "interrupted", "The process that made it was killed.")
-        _remove(run)
+        try:
+            _end_interrupted(session, run)
+        except OrganizationError as error:
+            logger.error("backup not cleaned up", extra={"backup": run.pk}, exc_info=error)
+            is_done = False
+    return is_done
+
+
+def _end_interrupted(session: ServerSession, run: BackupRun) -> None:
+    """One whose manifest was stored is good: the process died just after, or the master was
+    restored from a time when it ran. One whose manifest cannot be judged here stays as it is."""
+    if run.state == State.RUNNING:
+        try:
+            content = storing.read_manifest(run.folder)
+            stored = manifest.read(content, run, installation=session.installation)
+        except BackupDamaged:
+            _end(run, "interrupted", "The process that made it was killed.")
+        else:
+            succeed(run, name=run.folder, bytes_stored=stored.bytes_stored)
+            return
+    _remove(run)
 
 
 def reconcile() -> tuple[list[str], list[str]]:
@@ -119,13 +143,9 @@ def reconcile() -> tuple[list[str], list[str]]:
         what = f"backups of organization {number}"
         try:
             with locked(key, name=what) as session:
-                end_interrupted(session, key)
-            done.append(what)
+                (done if end_interrupted(session, key) else failed).append(what)
         except BackupRunning:
             continue
-        except BackupStorageFailed as error:
-            logger.error("backup not cleaned up", extra={"what": what}, exc_info=error)
-            failed.append(what)
     return done, failed
 
 
@@ -133,9 +153,10 @@ def remove(run: BackupRun) -> None:
     """Remove a backup and its row. The lock must be held. Raises BackupStorageFailed."""
     # First: what is half removed is no good backup any more.
     with transaction.atomic(using="default"):
-        BackupRun.objects.filter(pk=run.pk).update(state=State.REMOVING)
-        facts = {"backup": run.key}
-        trail.record("backup.removed", organization_id=run.organization_id, facts=facts)
+        others = BackupRun.objects.filter(pk=run.pk).exclude(state=State.REMOVING)
+        if others.update(state=State.REMOVING):
+            facts = {"backup": run.key}
+            trail.record("backup.removed", organization_id=run.organization_id, facts=facts)
     run.state = State.REMOVING
     _remove(run)
 

@@ -21,13 +21,13 @@ from organizations.errors import (
 )
 from organizations.migrating.session import applied_in
 from organizations.models import Organization
-from organizations.postgres import transfer, trouble
+from organizations.postgres import backends, transfer, trouble
 from organizations.postgres.sessions import answers
 from organizations.provisioning import code
-from organizations.tenancy import guard
+from organizations.tenancy import OrganizationCrowded, guard
 
-# Each is locked and counted; more than any project has.
-_MOST_TABLES = 20_000
+# Of the server's lock table, which all organizations share: each table and index is locked.
+_SHARE_OF_LOCKS = 0.5
 _TRIES = 3
 _TRANSACTION_TIMEOUT_SINCE = 170_000
 
@@ -56,8 +56,8 @@ class Session:
         if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
             connection.execute("SET transaction_timeout = 0")  # The owner can set it for its role.
         for _ in range(_TRIES):
+            self._refuse_obstacles()
             before = transfer.tables(connection)
-            self._refuse_obstacles(len(before))
             row = self._begin(before)
             if row is not None and transfer.tables(connection) == before:
                 break
@@ -95,10 +95,12 @@ class Session:
             return False
         return True
 
-    def _refuse_obstacles(self, tables: int) -> None:
+    def _refuse_obstacles(self) -> None:
         name = self._organization.name
-        if tables > _MOST_TABLES:
-            what = f"its database has {tables} tables, and {_MOST_TABLES} is the most."
+        number, locks = self._connection.execute(_NUMBER.encode()).fetchone() or (0, 0)
+        if number > (most := int(_SHARE_OF_LOCKS * locks)):
+            what = f"its database has {number} tables and indexes, and {most} is the most. Raise "
+            what += "the server's max_locks_per_transaction."
             raise BackupObstructed(name, "too many tables", what)
         known = {"tables": list(code.current().tables)}
         for finding, query in _OBSTACLES.items():
@@ -110,6 +112,13 @@ class Session:
 _BEGUN = (
     "SELECT pg_export_snapshot(), oid::bigint FROM pg_database WHERE datname = current_database()"
 )
+_NUMBER = """
+SELECT count(*), current_setting('max_locks_per_transaction')::bigint *
+    (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'i') AND n.nspname NOT LIKE 'pg\\_%'
+AND n.nspname <> 'information_schema'
+"""
 # What its owner, or a superuser, may have made of it. The first of each kind is named.
 _RELATIONS = """
 SELECT format('%%I.%%I', n.nspname, c.relname)
@@ -128,6 +137,12 @@ _OBSTACLES = {
     ),
     "large object": "SELECT oid FROM pg_largeobject_metadata "
     "WHERE lomowner <> current_user::regrole ORDER BY 1 LIMIT 1",
+    # The dump names no version. plpgsql is in each new database.
+    "extension": "SELECT quote_ident(e.extname) FROM pg_extension AS e "
+    "WHERE e.extname <> 'plpgsql' AND NOT EXISTS (SELECT FROM pg_available_extensions AS a "
+    "JOIN pg_available_extension_versions AS v ON v.name = a.name "
+    "AND v.version = a.default_version WHERE a.name = e.extname AND v.trusted) "
+    "ORDER BY 1 LIMIT 1",
 }
 _SENTENCES = {
     "row security": "row security hides rows of {} from its own role. Have the application's team "
@@ -136,6 +151,8 @@ _SENTENCES = {
     "no table": "{} is a view, and was a table of the application. Someone replaced it.",
     "large object": "its role does not own the large object {}. Have a superuser give it "
     "to the role.",
+    "extension": "only a superuser can restore its extension {}. Have one drop it, or mark it as "
+    "trusted in the extension's control file.",
 }
 
 
@@ -158,14 +175,29 @@ def open_snapshot(
         finally:
             connection.close()
     except psycopg.Error as error:
-        raise _told(error, organization.name) from error
+        raise _told(error, organization) from error
 
 
-def _told(error: psycopg.Error, name: str) -> OrganizationError:
+def refuse_crowd(organization: Organization) -> None:
+    """Raise OrganizationCrowded if it has all the connections that it may have, and
+    ServerUnavailable if the server has."""
+    role, database = organization.role_name, organization.database_name
+    match backends.limit_met(role=role, database=database):
+        case "role" | "database":
+            raise OrganizationCrowded("ORG_CONNECTION_LIMIT", settings.ORG_CONNECTION_LIMIT)
+        case "server":
+            raise ServerUnavailable
+
+
+def _told(error: psycopg.Error, organization: Organization) -> OrganizationError:
+    name = organization.name
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return BackupLocked(name)
     if isinstance(error, psycopg.errors.QueryCanceled):
         return BackupTookTooLong(name, "backup", seconds=settings.BACKUP_DEADLINE_SECONDS)
     if isinstance(error, psycopg.errors.AdminShutdown) or trouble.is_servers(error):
-        return SessionEnded(name) if answers() else ServerUnavailable()
+        if not answers():
+            return ServerUnavailable()
+        refuse_crowd(organization)
+        return SessionEnded(name)
     return BackupFailed(name, f"PostgreSQL refused a statement ({type(error).__name__}).")

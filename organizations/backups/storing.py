@@ -4,14 +4,21 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import IO, Any
 
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, Storage, storages
 
-from organizations.errors import BackupDamaged, BackupStorageFailed, OrganizationError
+from organizations.errors import (
+    BackupDamaged,
+    BackupStorageFailed,
+    BackupStorageUnknown,
+    OrganizationError,
+)
+from organizations.models import Installation
+from organizations.tenancy import TooBusy
 
 from . import manifest
 from .manifest import Part
@@ -28,28 +35,90 @@ def storage() -> Storage:
     return storages["backups"]
 
 
-def store(folder: str, name: str, chunks: Chunks) -> Part:
-    """Store the chunks as a file of this name in the folder. Raises BackupStorageFailed, and what
-    the chunks raise; then a part of it may be stored."""
-    digest = hashlib.sha256()
-    count = 0
+def require_ours() -> None:
+    """Raise BackupStorageUnknown unless the storage has this installation's mark.
 
-    def metered() -> Chunks:
-        nonlocal count
+    Else a disk that is not mounted would be taken for backups that are lost.
+    """
+    mark = _mark()
+    with _told("its mark was not looked up"):
+        is_ours = storage().exists(mark)
+    if not is_ours:
+        raise BackupStorageUnknown(mark)
+
+
+def claim() -> None:
+    """Mark the storage as this installation's. Only while the master knows of no backup."""
+    mark = _mark()
+    with _told("its mark was not stored"), suppress(FileExistsError):
+        if not storage().exists(mark):
+            _require_name(mark, ContentFile(b""))
+            _sync(mark, "")
+
+
+def _mark() -> str:
+    # A name without content: it is there or not, never half written.
+    return f"installation-{Installation.objects.values_list('key', flat=True).get(pk=1)}"
+
+
+class Incoming:
+    """A file on its way into the storage, as `incoming` gives it."""
+
+    def __init__(self, name: str, spool: IO[bytes] | None) -> None:
+        self._name = name
+        self._spool = spool
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    def take(self, chunks: Chunks) -> None:
+        """Read the chunks. Raises BackupStorageFailed, and what they raise; then a part of them may
+        be stored."""
+        with closing(chunks), _told(f"{self._name} was not stored"):
+            if self._spool is None:
+                _require_name(self._name, _Stream(self._metered(chunks)))
+                return
+            for chunk in self._metered(chunks):
+                self._spool.write(chunk)
+
+    def finish(self, watch: Callable[[], None]) -> Part:
+        """Store it for good. watch: called again and again; what it raises ends it."""
+        with _told(f"{self._name} was not stored"):
+            if self._spool is None:
+                _sync(self._name)
+            else:
+                self._spool.seek(0)
+                watched: Any = _Watched(self._spool, watch)
+                _require_name(self._name, File(watched, self._name))
+        return Part(os.path.basename(self._name), self._bytes, self._digest.hexdigest())
+
+    def _metered(self, chunks: Chunks) -> Chunks:
         for chunk in chunks:
-            digest.update(chunk)
-            count += len(chunk)
+            self._digest.update(chunk)
+            self._bytes += len(chunk)
             yield chunk
 
-    with closing(chunks), _told(f"{name} was not stored"):
-        _save(f"{folder}/{name}", metered())
-    return Part(name, count, digest.hexdigest())
+
+@contextmanager
+def incoming(folder: str, name: str) -> Iterator[Incoming]:
+    """A new file of this name in the folder: its `take` reads, its `finish` stores.
+
+    A folder gets the chunks at once. Other storages seek, or ask for the size, and can take long:
+    they get a temporary file by `finish`, when nothing is held for it any more.
+    """
+    if isinstance(storage(), FileSystemStorage):
+        yield Incoming(f"{folder}/{name}", None)
+        return
+    with tempfile.TemporaryFile() as spool:
+        yield Incoming(f"{folder}/{name}", spool)
 
 
 def store_manifest(folder: str, content: bytes) -> None:
-    """Store it last. Raises BackupStorageFailed."""
+    """Store it last, after which a crash of the machine loses nothing. Raises
+    BackupStorageFailed."""
+    name = f"{folder}/{manifest.NAME}"
     with _told("the manifest was not stored"):
-        _require_name(f"{folder}/{manifest.NAME}", ContentFile(content))
+        _require_name(name, ContentFile(content))
+        _sync(name, folder, os.path.dirname(folder), "")
 
 
 def read_manifest(folder: str) -> bytes:
@@ -82,8 +151,9 @@ def read(folder: str, part: Part) -> Chunks:
 def remove(folder: str) -> None:
     """Remove what is stored in a backup's folder, the manifest first. May be called again.
 
-    Raises BackupStorageFailed.
+    Raises BackupStorageFailed, and BackupStorageUnknown.
     """
+    require_ours()
     where = storage()
     with _told("files were not removed"):
         for name in (manifest.NAME, DUMP, FILES):
@@ -106,16 +176,19 @@ class _Stream(File):  # type: ignore[type-arg]
         return self._chunks
 
 
-def _save(name: str, chunks: Chunks) -> None:
-    if isinstance(storage(), FileSystemStorage):
-        _require_name(name, _Stream(chunks))
-        return
-    # Others seek, or ask for the size: by a temporary file, as large as a part may be.
-    with tempfile.TemporaryFile() as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.seek(0)
-        _require_name(name, File(file, name))
+class _Watched:
+    """A file whose reader `watch` can end by raising."""
+
+    def __init__(self, file: IO[bytes], watch: Callable[[], None]) -> None:
+        self._file = file
+        self._watch = watch
+
+    def read(self, *size: int) -> bytes:
+        self._watch()
+        return self._file.read(*size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _require_name(name: str, content: "File[Any]") -> None:
@@ -127,12 +200,26 @@ def _require_name(name: str, content: "File[Any]") -> None:
         raise FileExistsError
 
 
+def _sync(*names: str) -> None:
+    """Have the disk write files and folders that are stored."""
+    where = storage()
+    if not isinstance(where, FileSystemStorage):
+        return
+    for name in names:
+        number = os.open(where.path(name), os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
 @contextmanager
 def _reading(folder: str, name: str) -> Iterator[IO[Any]]:
     with _told(f"{name} was not read"):
         try:
             file = storage().open(f"{folder}/{name}", "rb")
         except FileNotFoundError as error:
+            require_ours()
             raise BackupDamaged(folder, f"{name} is missing") from error
         with file:
             yield file
@@ -143,7 +230,7 @@ def _told(what: str) -> Iterator[None]:
     """A storage can raise anything, with its host, bucket or path in the text."""
     try:
         yield
-    except OrganizationError:
+    except (OrganizationError, TooBusy):
         raise
     except Exception as error:
         why = type(error).__name__

@@ -18,11 +18,11 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from organizations.errors import (
-    BackupFailed,
     BackupInvalid,
     BackupNewer,
     BackupNotFound,
     BackupNotRestorable,
+    BackupNotVerified,
     BackupTookTooLong,
     OrganizationError,
 )
@@ -38,31 +38,44 @@ from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
+State = BackupRun.State
+_VERIFIABLE = (State.GOOD, State.BAD)
+
 
 def newest_good(organization: Organization) -> BackupRun | None:
     """The newest backup that no verification has refused."""
-    good = BackupRun.objects.filter(state=BackupRun.State.GOOD)
+    good = BackupRun.objects.filter(state=State.GOOD)
     return good.filter(organization_key=organization.key).first()
 
 
 def unverified(organization: Organization) -> QuerySet[BackupRun]:
     """Its good backups that were never verified, the newest first."""
-    good = BackupRun.objects.filter(state=BackupRun.State.GOOD, verified_at=None)
+    good = BackupRun.objects.filter(state=State.GOOD, verified_at=None)
     return good.filter(organization_key=organization.key)
 
 
+def bad(organization: Organization) -> QuerySet[BackupRun]:
+    """Its backups that a verification has refused, the newest first."""
+    refused = BackupRun.objects.filter(state=State.BAD)
+    return refused.filter(organization_key=organization.key)
+
+
 def verify(run: BackupRun, *, name: str, goes_on: Callable[[], bool] = lambda: True) -> None:
-    """Verify a good backup, and record when, or why it is bad.
+    """Verify a backup, and record when, or why it is bad. A bad one can become good again.
 
     name: the organization's, for errors. goes_on: false ends it. Raises BackupDamaged,
-    BackupUnsigned, BackupForeign, BackupNewer and BackupNotRestorable, after which the backup
-    counts as bad; and BackupTookTooLong, BackupFailed if it was stopped, BackupRunning,
-    BackupNotFound, BackupStorageFailed, ProgramMissing, ProgramTooOld, ProvisioningInTransaction,
-    InstallationUnclaimed, ServerUnavailable and ServerRefused, after which it is as good as before.
+    BackupForeign and BackupNotRestorable, after which the backup counts as bad: the evidence is
+    its own content. After all else it is as good as before: BackupNotVerified, BackupTookTooLong,
+    BackupUnsigned, BackupNewer, BackupRunning, BackupNotFound, BackupStorageFailed,
+    HistoryUnreadable, ProgramMissing, ProgramTooOld, ProgramTooNew, ProvisioningInTransaction,
+    InstallationUnclaimed, ServerUnavailable and ServerRefused.
     """
     with runs.locked(run.organization_key, name=name) as session:
+        if not BackupRun.objects.filter(pk=run.pk, state__in=_VERIFIABLE).exists():
+            raise BackupNotFound(name)  # It was removed meanwhile.
+        run.refresh_from_db()
         try:
-            _verify(session, run, name, goes_on)
+            _verify(session, run, _Watch(name, goes_on))
         except OrganizationError as error:
             _record(run, error)
             facts = {"backup": run.pk, "organization": run.organization_id}
@@ -71,21 +84,43 @@ def verify(run: BackupRun, *, name: str, goes_on: Callable[[], bool] = lambda: T
         _record(run, None)
 
 
-def check(session: ServerSession, run: BackupRun) -> Manifest:
+class _Watch:
+    """Ends a verification at its deadline, or when asked."""
+
+    def __init__(self, name: str, goes_on: Callable[[], bool]) -> None:
+        self.name = name
+        self.goes_on = goes_on
+        self.until = monotonic() + settings.BACKUP_DEADLINE_SECONDS
+
+    def __call__(self) -> None:
+        if monotonic() >= self.until:
+            seconds = settings.BACKUP_DEADLINE_SECONDS
+            raise BackupTookTooLong(self.name, "verification", seconds=seconds)
+        if not self.goes_on():
+            raise BackupNotVerified(self.name, "It was stopped.")
+
+
+def check(
+    session: ServerSession, run: BackupRun, *, watch: Callable[[], None] = lambda: None
+) -> Manifest:
     """The backup's manifest, whose signature and parts are right. Nothing of it is run.
 
-    Raises BackupInvalid's subclasses and BackupStorageFailed.
+    watch: called again and again; what it raises ends it. Raises BackupInvalid's subclasses,
+    BackupUnsigned, BackupNewer and BackupStorageFailed.
     """
     content = storing.read_manifest(run.folder)
     read = manifest.read(content, run, installation=session.installation)
-    here = session.connection.info.server_version // 10_000
-    if read.server_version // 10_000 > here:
-        made = read.server_version // 10_000
+    here, made = _version(session), read.server_version // 10_000
+    if made > here:
         raise BackupNewer(run.folder, f"it is of PostgreSQL {made}, and this server is {here}")
     for part in read.parts:
         for _ in storing.read(run.folder, part):
-            pass
+            watch()
     return read
+
+
+def _version(session: ServerSession) -> int:
+    return session.connection.info.server_version // 10_000
 
 
 def restore(
@@ -93,19 +128,21 @@ def restore(
     read: Manifest,
     where: dict[str, Any],
     *,
+    server: int,
     name: str,
     until: float,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
     """Restore a checked backup's database into the empty one at `where`, as its owner.
 
-    until: by time.monotonic(). goes_on: false ends it. Raises BackupDamaged if the dump changed
-    since it was checked, BackupNotRestorable, BackupFailed if it was stopped, BackupTookTooLong,
-    BackupStorageFailed, ProgramMissing and ProgramTooOld.
+    server: its major version. until: by time.monotonic(). goes_on: false ends it. Raises
+    BackupDamaged if the dump changed since it was checked, BackupNotVerified if pg_restore failed
+    or was stopped, BackupTookTooLong, BackupStorageFailed, ProgramMissing, ProgramTooOld and
+    ProgramTooNew.
     """
-    programs.major_version("pg_restore", at_least=read.client_version)
+    client = programs.major_version("pg_restore", server=server, at_least=read.client_version)
     (part,) = (part for part in read.parts if part.name == storing.DUMP)
-    command = transfer.restore_command()
+    command = transfer.restore_command(in_parts=client >= transfer.PARTS_SINCE)
     with programs.Run(
         command, where, stdin=subprocess.PIPE, until=until, goes_on=goes_on
     ) as running:
@@ -118,31 +155,35 @@ def restore(
     if running.was_late:
         raise BackupTookTooLong(name, "verification", seconds=settings.BACKUP_DEADLINE_SECONDS)
     if running.was_stopped:
-        raise BackupFailed(name, "its verification was stopped.")
+        raise BackupNotVerified(name, "It was stopped.")
     if running.returncode:
+        # pg_restore tells no SQLSTATE, and the server's sentence can be in any language: it may
+        # have lacked disk or memory as well.
         logger.error("pg_restore failed", extra={"backup": run.pk, "output": running.words})
-        raise BackupNotRestorable(run.folder, "pg_restore ended with an error; see the log")
+        raise BackupNotVerified(name, "pg_restore ended with an error; the log has its output.")
 
 
-def _verify(session: ServerSession, run: BackupRun, name: str, goes_on: Callable[[], bool]) -> None:
-    if not BackupRun.objects.filter(pk=run.pk, state=BackupRun.State.GOOD).exists():
-        raise BackupNotFound(name)  # It was removed meanwhile, or refused.
-    read = check(session, run)
-    until = monotonic() + settings.BACKUP_DEADLINE_SECONDS
+def _verify(session: ServerSession, run: BackupRun, watch: _Watch) -> None:
+    read = check(session, run, watch=watch)
     with scratch_database(session) as where:
         try:
-            restore(run, read, where, name=name, until=until, goes_on=goes_on)
-            _compare(run, read, where, until)
-        except psycopg.errors.QueryCanceled as error:
-            seconds = settings.BACKUP_DEADLINE_SECONDS
-            raise BackupTookTooLong(name, "verification", seconds=seconds) from error
-        except psycopg.Error as error:
+            restore(
+                run,
+                read,
+                where,
+                server=_version(session),
+                name=watch.name,
+                until=watch.until,
+                goes_on=watch.goes_on,
+            )
+            _compare(run, read, where, watch.until)
+        except (psycopg.Error, BackupNotVerified) as error:
             session.value("SELECT true")  # Else the server is unavailable.
-            why = f"its database cannot be read ({type(error).__name__})"
-            raise BackupNotRestorable(run.folder, why) from error
-        except BackupNotRestorable:
-            session.value("SELECT true")
-            raise
+            if isinstance(error, BackupNotVerified):
+                raise
+            watch()
+            why = f"The restored database could not be read ({type(error).__name__})."
+            raise BackupNotVerified(watch.name, why) from error
 
 
 def _compare(run: BackupRun, read: Manifest, where: dict[str, Any], until: float) -> None:
@@ -160,17 +201,21 @@ def _compare(run: BackupRun, read: Manifest, where: dict[str, Any], until: float
 
 
 def _record(run: BackupRun, error: OrganizationError | None) -> None:
-    """Write the result. Only a fault of the backup's own makes it bad."""
-    code, sentence = ("", "") if error is None else runs.told(error)
-    changes: dict[str, Any] = {"error_code": code, "error": sentence}
-    if error is None:
-        run.verified_at = changes["verified_at"] = timezone.now()
+    """Write the result. Only evidence from the backup's own content changes its state."""
     is_bad = isinstance(error, BackupInvalid)
-    if is_bad:
-        run.state = changes["state"] = BackupRun.State.BAD
+    if run.state == State.BAD and error is not None and not is_bad:
+        return  # Why it is bad stays on record.
+    changes: dict[str, Any] = {"error_code": "", "error": ""}
+    if error is None:
+        changes |= {"state": State.GOOD, "verified_at": timezone.now()}
+    else:
+        changes["error_code"], changes["error"] = runs.told(error)
+        changes |= {"state": State.BAD} if is_bad else {}
     with transaction.atomic(using="default"):
-        mine = BackupRun.objects.filter(pk=run.pk, state=BackupRun.State.GOOD)
+        mine = BackupRun.objects.filter(pk=run.pk, state__in=_VERIFIABLE)
         if mine.update(**changes) and (error is None or is_bad):
             act = "backup.verified" if error is None else "backup.refused"
-            facts = {"backup": run.key, "error": code}
+            facts = {"backup": run.key, "error": changes["error_code"]}
             trail.record(act, organization_id=run.organization_id, facts=facts)
+    for field, value in changes.items():
+        setattr(run, field, value)

@@ -1,5 +1,6 @@
 """System checks of backups: where they are, and whether each organization has a recent one."""
 
+import os
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,13 @@ def check_place(
                 "BACKUP_NIGHTLY is on, and there is no pg_dump on this host.",
                 hint=f"Only workers need it. {error}",
                 id="organizations.W082",
+            )
+        if not os.path.isdir(settings.MEDIA_ROOT):
+            yield checks.Warning(
+                "BACKUP_NIGHTLY is on, and there is no MEDIA_ROOT on this host.",
+                hint="Only workers need it: backups made without it hold no files. Mount it, or "
+                "create the folder if no organization has files.",
+                id="organizations.W083",
             )
     where = storages["backups"]
     if not isinstance(where, FileSystemStorage):

@@ -60,12 +60,17 @@ PARKED = ":suspended:"
 
 
 def pause_seconds(
-    error: BaseException, *, attempts: int, tries: float | None = None
+    error: BaseException,
+    *,
+    attempts: int,
+    tries: float | None = None,
+    first_seconds: float = 2.0,
+    longest_seconds: float = _LONGEST_PAUSE_SECONDS,
 ) -> float | None:
     """Seconds until the next try; None for no retry.
 
-    attempts: tries before the failed one, of `tries` or JOB_TRIES. Doubles each time, with jitter,
-    so that jobs that failed together are not retried together.
+    attempts: tries before the failed one, of `tries` or JOB_TRIES. first_seconds doubles each time,
+    up to longest_seconds, with jitter, so that jobs that failed together are not retried together.
     """
     if isinstance(error, JobAborted):
         return 0.0  # The worker is stopping: another takes the job at once.
@@ -78,18 +83,26 @@ def pause_seconds(
     if not isinstance(error, TRANSIENT) or attempts + 1 >= tries:
         return None
     jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-    return float(min(2.0 ** min(attempts + 1, 30), _LONGEST_PAUSE_SECONDS) * jitter)
+    return float(min(first_seconds * 2.0 ** min(attempts, 30), longest_seconds) * jitter)
 
 
 class Backoff(BaseRetryStrategy):
     """pause_seconds() as a Procrastinate retry strategy."""
 
     tries: float | None = None
+    first_seconds = 2.0
+    longest_seconds = _LONGEST_PAUSE_SECONDS
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, JobWaits):
             return _parked(job, is_over=exception.is_over)
-        pause = pause_seconds(exception, attempts=job.attempts, tries=self.tries)
+        pause = pause_seconds(
+            exception,
+            attempts=job.attempts,
+            tries=self.tries,
+            first_seconds=self.first_seconds,
+            longest_seconds=self.longest_seconds,
+        )
         if pause is None:
             return None
         return RetryDecision(retry_at=timezone.now() + timedelta(seconds=pause))
@@ -108,3 +121,12 @@ class Patience(Backoff):
     """Retries for ever: for jobs that check themselves whether they are too late."""
 
     tries = math.inf
+
+
+class Unhurried(Backoff):
+    """Retries for about two hours: for what nobody waits for, and whose storage, lock or busy
+    server can take that long."""
+
+    tries = 8
+    first_seconds = 60.0
+    longest_seconds = 3_600.0

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import IO, Any, Self
 from django.conf import settings
 from psycopg import pq
 
-from organizations.errors import ProgramMissing, ProgramTooOld
+from organizations.errors import ProgramMissing, ProgramTooNew, ProgramTooOld
 
 logger = logging.getLogger(__name__)
 
@@ -41,20 +42,33 @@ def program(name: str) -> Path:
     return Path(found)
 
 
-def major_version(name: str, *, at_least: int = 0) -> int:
-    """The program's major version. Raises ProgramMissing, and ProgramTooOld if it is lower.
+def major_version(name: str, *, server: int, at_least: int = 0) -> int:
+    """The program's major version. Raises ProgramMissing; ProgramTooOld if it is lower than the
+    server's or at_least; and ProgramTooNew.
 
-    at_least: the server's. pg_dump refuses a newer server.
+    pg_dump refuses a newer server. What pg_dump writes, an older pg_restore cannot read.
     """
-    found = _major_version(program(name))
-    if found < at_least:
-        raise ProgramTooOld(name, found=found, needed=at_least)
+    try:
+        found = _major_version(program(name))
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ProgramMissing(name) from error
+    if found < (needed := max(server, at_least)):
+        raise ProgramTooOld(name, found=found, needed=needed)
+    if server < _TRANSACTION_TIMEOUT_SINCE <= found:
+        raise ProgramTooNew(name, found=found, server=server)
     return found
+
+
+# pg_restore sets transaction_timeout, which an older server does not know.
+_TRANSACTION_TIMEOUT_SINCE = 17
+_VERSION_SECONDS = 30
 
 
 @lru_cache(maxsize=8)
 def _major_version(path: Path) -> int:
-    said = subprocess.run([path, "--version"], capture_output=True, check=True, text=True)  # noqa: S603
+    said = subprocess.run(  # noqa: S603 - PostgreSQL's own program
+        [path, "--version"], capture_output=True, check=True, text=True, timeout=_VERSION_SECONDS
+    )
     number = re.search(r"\) (\d+)", said.stdout)
     return int(number[1]) if number else 0
 
@@ -102,8 +116,9 @@ class Run:
             self._process.kill()
         self.end()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None and not pipe.closed:
-                pipe.close()
+            if pipe is not None:
+                with suppress(BrokenPipeError):  # It ended before it had read what is buffered.
+                    pipe.close()
 
     @property
     def stdin(self) -> IO[bytes]:

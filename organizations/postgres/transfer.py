@@ -41,10 +41,18 @@ def dump_command() -> list[str]:
     return [*dump, "--no-security-labels", "--no-tablespaces"]
 
 
-def restore_command() -> list[str]:
-    """pg_restore's path and arguments: all or nothing. Raises ProgramMissing."""
-    restore = [str(programs.program("pg_restore")), "--exit-on-error", "--single-transaction"]
+def restore_command(*, in_parts: bool = False) -> list[str]:
+    """pg_restore's path and arguments: all or nothing. Raises ProgramMissing.
+
+    in_parts: not in one transaction, which locks all that it makes in the lock table that the
+    whole server shares. Since PARTS_SINCE.
+    """
+    whole = ["--transaction-size=500"] if in_parts else ["--single-transaction"]
+    restore = [str(programs.program("pg_restore")), "--exit-on-error", *whole]
     return [*restore, *_LEFT, f"--dbname={SERVICE_NAME}"]
+
+
+PARTS_SINCE = 17
 
 
 def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py prune [ORG…]`: deletes expired rows."""
+"""`manage.py prune [ORG…]`: deletes expired rows, and old backups."""
 
 import shlex
 from argparse import ArgumentParser
@@ -23,7 +23,10 @@ _PAGE = 500
 class Command(BaseCommand):
     """The same as the nightly job `clean_up`; a failure does not affect the others."""
 
-    help = "Delete what expired: logins, exports, finished jobs, counters, old audit entries."
+    help = (
+        "Delete what expired: logins, exports, finished jobs, counters, old audit entries, and "
+        "backups that no period keeps."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -46,10 +49,11 @@ class Command(BaseCommand):
             if options["enqueue"]:
                 self._enqueue(organizations, with_master=not options["names"])
                 return
+            left: list[str] = []
             if options["names"]:
                 exports.prune(organizations.values_list("key", flat=True))
             else:
-                pruning.prune()
+                left = pruning.prune()
             number = parallel(options["parallel"])
         except (OrganizationError, DatabaseError) as error:
             raise CommandError(f"{type(error).__name__}: {error}") from error
@@ -58,7 +62,7 @@ class Command(BaseCommand):
         with ThreadPoolExecutor(number, thread_name_prefix="prune") as threads:
             while page := list(islice(waiting, _PAGE)):
                 failed += filter(None, threads.map(_prune, page))
-        self._conclude(failed)
+        self._conclude(failed, left)
 
     def _enqueue(self, organizations: Any, *, with_master: bool) -> None:
         if with_master:
@@ -67,7 +71,9 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"{enqueueing.clean_up(organizations)} jobs enqueued.")
 
-    def _conclude(self, failed: list[tuple[Organization, Exception]]) -> None:
+    def _conclude(self, failed: list[tuple[Organization, Exception]], left: list[str]) -> None:
+        for what in left:
+            self.stderr.write(f"Not removed: {what}. The log has the reason.")
         for organization, error in failed:
             self.stderr.write(f"{organization.slug}: {type(error).__name__}: {error}")
         if failed:
@@ -75,6 +81,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{len(failed)} failed. Fix the cause, then run: manage.py prune {names}"
             )
+        if left:
+            raise CommandError("Not all old backups were removed; the next run tries again.")
         self.stdout.write("Expired rows deleted.")
 
 

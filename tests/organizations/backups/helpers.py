@@ -8,7 +8,6 @@ from typing import Any
 from django.core.files.storage import FileSystemStorage, InMemoryStorage
 from pytest_django import Settings
 
-from organizations.backups import runs
 from organizations.models import BackupRun, Organization
 from tests.conftest import Company
 from tests.organizations.helpers import as_role_of
@@ -31,20 +30,25 @@ class Full(FileSystemStorage):
 
 
 class Forgetful(InMemoryStorage):
-    """Not a folder: what is saved must be seekable."""
-
-    def _save(self, name: str, content: Any) -> str:
-        content.seek(0)
-        return super()._save(name, content)  # type: ignore[misc,no-any-return]
-
-
-class Interfering(FileSystemStorage):
-    """Something happens before the dump is stored."""
+    """Not a folder: what is saved must be seekable. Something happens while it gets the dump."""
 
     act: Callable[[], object] = staticmethod(lambda: None)
 
     def _save(self, name: str, content: Any) -> str:
         if name.endswith("database.dump"):
+            type(self).act()
+        content.seek(0)
+        return super()._save(name, content)  # type: ignore[misc,no-any-return]
+
+
+class Interfering(FileSystemStorage):
+    """Something happens before the dump is stored, or another part."""
+
+    act: Callable[[], object] = staticmethod(lambda: None)
+    part = "database.dump"
+
+    def _save(self, name: str, content: Any) -> str:
+        if name.endswith(self.part):
             type(self).act()
         return super()._save(name, content)  # type: ignore[misc,no-any-return]
 
@@ -70,15 +74,10 @@ def fill(company: Company) -> None:
 
 
 def files_in(folder: Path) -> set[str]:
-    """All files below it."""
-    return {name for _, _, names in os.walk(folder) for name in names}
+    """All files below it, without the installation's mark."""
+    found = {name for _, _, names in os.walk(folder) for name in names}
+    return {name for name in found if not name.startswith("installation-")}
 
 
 def the_run(organization: Organization) -> BackupRun:
     return BackupRun.objects.get(organization_key=organization.key)
-
-
-def is_free(organization: Organization) -> bool:
-    """Whether nobody holds its backup lock."""
-    with runs.locked(organization.key, name=organization.name):
-        return True

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from organizations.backups import making
 from organizations.models import BackupRun, Organization
 from tests.conftest import Company
 
@@ -61,6 +62,23 @@ def test_all_are_backed_up_and_the_unverified_ones_verified(
     document = said("verify_backups", "--all", "--unverified")
     assert (len(document["verifications"]), document["failed"]) == (2 * reachable, 1)
     assert said("verify_backups", "--all", "--unverified") == {"verifications": [], "failed": 0}
+
+
+def test_a_bad_one_that_was_repaired_is_good_again(alpha: Company, folder: Path) -> None:
+    run = making.back_up(alpha.organization)
+    dump = folder / run.folder / "database.dump"
+    lost = dump.rename(dump.with_suffix(".lost"))
+    for words in ([], ["--bad"]):
+        assert said("verify_backups", alpha.name, *words)["failed"] == 1
+        run.refresh_from_db()
+        assert (run.state, run.error_code) == ("bad", "backup_damaged")
+    lost.rename(dump)
+    assert said("verify_backups", alpha.name, "--bad")["failed"] == 0
+    run.refresh_from_db()
+    assert (run.state, run.error_code, run.error) == ("good", "", "")
+    assert said("verify_backups", "--all", "--bad") == {"verifications": [], "failed": 0}
+    with pytest.raises(CommandError, match="--enqueue verifies the newest one, without"):
+        call_command("verify_backups", "--all", "--bad", "--enqueue")
 
 
 def test_nothing_is_done_to_all_by_mistake() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from pytest_django import Settings
 
@@ -15,6 +16,7 @@ from organizations.background import enqueueing, pruning
 from organizations.backups import making, retention, storing, verifying
 from organizations.checks.backups import check_backups, check_place
 from organizations.errors import BackupStorageFailed
+from organizations.jobs.retries import Backoff
 from organizations.models import BackupRun, Organization
 from tests.conftest import Company
 from tests.organizations.jobs.helpers import clear, work
@@ -50,15 +52,18 @@ def days_left(company: Company) -> list[float]:
 
 
 def test_the_newest_of_each_day_week_and_month_is_kept(
-    alpha: Company, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    alpha: Company, beta: Company, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timezone, "now", lambda: NOW)
     settings.BACKUP_KEEP_DAILY, settings.BACKUP_KEEP_WEEKLY = 3, 2
     settings.BACKUP_KEEP_MONTHLY = 3
-    runs_of(alpha, 0, 0.25, 1, 2, 3, 5, 6, 12, 20, 30, 40, 58, 70, 100)
+    days = (0, 0.25, 1, 2, 3, 5, 6, 12, 20, 30, 40, 58, 70, 100)
+    runs_of(alpha, *days)
+    runs_of(beta, *days, state=State.BAD)
     assert retention.prune() == []
     # Three days; Sunday of the week before; the newest of November, October and September.
     assert days_left(alpha) == [0, 1, 2, 5, 30, 58]
+    assert days_left(beta) == days_left(alpha), "a bad one takes as much room"
 
 
 def test_the_last_good_and_the_last_verified_one_are_never_removed(
@@ -139,6 +144,24 @@ def test_a_worker_backs_up_and_verifies_what_a_command_enqueues(
     assert set(ProcrastinateJob.objects.values_list("status", flat=True)) == {"succeeded"}
 
 
+@pytest.mark.parametrize("name", ["back_up_organization", "verify_backup"])
+def test_a_job_is_tried_again_for_as_long_as_a_storage_or_a_lock_may_take(name: str) -> None:
+    retry = app.tasks[name].retry_strategy
+    assert isinstance(retry, Backoff)
+    job = app.tasks[name].configure(task_kwargs={}).job
+    waited = timedelta()
+    while True:
+        now = timezone.now()
+        error = BackupStorageFailed("x", "y")
+        decision = retry.get_retry_decision(exception=error, job=job)
+        if decision is None:
+            break
+        assert decision.retry_at is not None
+        waited += decision.retry_at - now
+        job = job.evolve(attempts=job.attempts + 1)
+    assert timedelta(hours=1) <= waited <= timedelta(hours=3)
+
+
 def test_an_organization_without_a_recent_good_backup_is_warned_about(
     alpha: Company, folder: Path, settings: Settings
 ) -> None:
@@ -162,6 +185,9 @@ def test_an_organization_without_a_recent_good_backup_is_warned_about(
 
 def test_a_wrong_place_and_a_missing_program_are_told(folder: Path, settings: Settings) -> None:
     settings.BACKUP_NIGHTLY = True
+    settings.MEDIA_ROOT = folder.parent / "files"
+    assert [message.id for message in check_place()] == ["organizations.W083"]
+    settings.MEDIA_ROOT.mkdir()
     assert list(check_place()) == []
     settings.MEDIA_ROOT = folder.parent
     settings.POSTGRES_BIN = str(folder)

@@ -1,6 +1,5 @@
 """Making a backup: what is stored, what is refused, and what is left of one that failed."""
 
-import io
 import json
 import subprocess
 import tarfile
@@ -15,10 +14,11 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
 from django.db import connections
+from psycopg import sql
 from pytest_django import Settings
 
 from organizations import lifecycle, tenancy
-from organizations.backups import making, runs, verifying
+from organizations.backups import making, runs, snapshot, verifying
 from organizations.backups.snapshot import Session
 from organizations.errors import (
     BackupFailed,
@@ -29,6 +29,8 @@ from organizations.errors import (
     BackupTookTooLong,
     BackupTooLarge,
     OrganizationNotFound,
+    ProgramMissing,
+    ProgramTooNew,
     ProgramTooOld,
     SessionEnded,
 )
@@ -36,6 +38,7 @@ from organizations.models import AuditEntry, BackupRun, Organization
 from organizations.postgres import programs, transfer
 from organizations.provisioning import code
 from organizations.secrets import unseal
+from organizations.tenancy import OrganizationCrowded
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of, kill_in_a_fork, kill_this_process, together
 from tests.plugin import SERVER
@@ -155,6 +158,28 @@ def test_a_storage_that_is_no_folder_gets_a_file_to_seek_in(
     verifying.verify(run, name=alpha.name)
 
 
+def test_an_upload_holds_nothing_of_the_database_and_ends_when_asked(
+    alpha: Company, folder: Path, settings: Settings, superuser: Superuser
+) -> None:
+    use(settings, Forgetful)
+    held: list[Any] = []
+    going = [True]
+
+    def upload() -> None:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND xact_start < now()"
+        held.append(superuser.execute(query, (alpha.organization.role_name,)).fetchone())
+        going.clear()
+
+    Forgetful.act = staticmethod(upload)
+    try:
+        with pytest.raises(BackupFailed, match="it was stopped"):
+            making.back_up(alpha.organization, goes_on=lambda: bool(going))
+    finally:
+        Forgetful.act = staticmethod(lambda: None)
+    assert held == [(0,)]
+    assert the_run(alpha.organization).folder == ""
+
+
 def test_a_full_disk_fails_the_run_and_leaves_nothing(
     alpha: Company, folder: Path, settings: Settings
 ) -> None:
@@ -224,6 +249,46 @@ def test_a_large_object_of_another_role_is_named(
         making.back_up(made.organization)
 
 
+def test_an_extension_that_only_a_superuser_can_restore_is_named(
+    company: Callable[..., Company], folder: Path
+) -> None:
+    made = company()
+    parameters: Any = SERVER.superuser_parameters(made.organization.database_name)
+    with psycopg.connect(**parameters) as connection:
+        connection.execute("CREATE EXTENSION citext")
+    verifying.verify(making.back_up(made.organization), name=made.name)
+    with psycopg.connect(**parameters) as connection:
+        connection.execute("CREATE EXTENSION pageinspect")
+    with pytest.raises(BackupObstructed, match="only a superuser can restore its .* pageinspect"):
+        making.back_up(made.organization)
+
+
+def test_it_does_not_take_the_lock_table_that_all_organizations_share(
+    alpha: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "_SHARE_OF_LOCKS", 0.0005)
+    with pytest.raises(BackupObstructed, match=r"has \d+ tables and indexes, and \d is the most"):
+        making.back_up(alpha.organization)
+
+
+def test_a_crowded_organization_is_backed_up_later(
+    company: Callable[..., Company], folder: Path, superuser: Superuser
+) -> None:
+    made = company()
+    role = made.organization.role_name
+    row = superuser.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (role,))
+    (open_now,) = row.fetchone() or (0,)
+    assert isinstance(open_now, int)
+    # The snapshot gets no connection; then pg_dump gets none.
+    for limit in (open_now, open_now + 1):
+        statement = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}")
+        superuser.execute(statement.format(sql.Identifier(role), sql.Literal(limit)))
+        with pytest.raises(OrganizationCrowded):
+            making.back_up(made.organization)
+    assert set(BackupRun.objects.values_list("error_code", flat=True)) == {"too_busy"}
+    assert files_in(folder) == set()
+
+
 def test_of_two_at_once_one_is_refused(alpha: Company, folder: Path) -> None:
     act = lambda: making.back_up(alpha.organization)  # noqa: E731
     results = together(act, act)
@@ -275,6 +340,29 @@ def test_one_killed_after_its_manifest_is_good(
     run = the_run(alpha.organization)
     assert run.bytes == (folder / run.folder / "database.dump").stat().st_size
     verifying.verify(run, name=alpha.name)
+
+
+def test_a_killed_one_that_cannot_be_judged_stays_and_stops_no_other(
+    alpha: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest was stored, and signed by a key that is not listed just now."""
+    monkeypatch.setattr(runs, "succeed", lambda *_, **__: kill_this_process())
+    kill_in_a_fork(lambda: making.back_up(alpha.organization))
+    monkeypatch.undo()
+    killed = the_run(alpha.organization)
+    path = folder / killed.folder / "manifest.json"
+    content = path.read_text()
+    path.write_text(content.replace('"signature": "', '"signature": "0'))
+    verifying.verify(making.back_up(alpha.organization), name=alpha.name)
+    outcome = lifecycle.reconcile_organizations()
+    assert f"backups of organization {alpha.organization.pk}" in outcome["failed"]
+    killed.refresh_from_db()
+    assert killed.state == State.RUNNING
+
+    path.write_text(content)
+    lifecycle.reconcile_organizations()
+    killed.refresh_from_db()
+    assert killed.state == State.GOOD
 
 
 def test_reconciling_leaves_a_running_one_alone(
@@ -354,10 +442,18 @@ def test_it_ends_at_its_deadline_and_at_its_size(
 
 
 def test_settings_of_the_owners_do_not_keep_it_from_being_backed_up(
-    company: Callable[..., Company], folder: Path
+    company: Callable[..., Company], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = company()
     fill(made)
+    begin = Session._begin
+
+    def then_wait(self: Session, tables: list[transfer.Table]) -> tuple[str, int] | None:
+        begun = begin(self, tables)
+        time.sleep(0.2)
+        return begun
+
+    monkeypatch.setattr(Session, "_begin", then_wait)
     hostile = (
         "transaction_timeout = '50ms'",
         "idle_session_timeout = '50ms'",
@@ -384,8 +480,15 @@ def test_a_pg_dump_older_than_the_server_is_refused_with_a_sentence(
     assert programs.program("pg_dump") == old
 
 
-def test_an_empty_archive_of_no_files_can_be_read(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("/etc/passwd")
-    content = b"".join(making._tar(tmp_path))
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        assert archive.getmembers() == [], "a link leads out of the folder"
+def test_a_program_that_a_server_is_too_old_for_or_that_hangs_is_refused(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ProgramTooNew, match="pg_restore is of PostgreSQL 18, .* a server of 16"):
+        programs.major_version("pg_restore", server=16)
+    hanging = tmp_path / "pg_dump"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    settings.POSTGRES_BIN = str(tmp_path)
+    monkeypatch.setattr(programs, "_VERSION_SECONDS", 0.5)
+    with pytest.raises(ProgramMissing, match="pg_dump was not found, or does not run"):
+        programs.major_version("pg_dump", server=18)

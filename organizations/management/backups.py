@@ -1,0 +1,83 @@
+"""What backup_orgs and verify_backups have in common."""
+
+from abc import abstractmethod
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import QuerySet
+
+from organizations import lifecycle
+from organizations.backups.fleet import Result
+from organizations.document import Document
+from organizations.errors import OrganizationError
+from organizations.models import Organization
+
+
+class BackupCommand(BaseCommand):
+    """Finds the organizations, does the act for each, and prints each result, or one JSON document.
+
+    document: the name of its list. parallel: the default. what_failed: completes the last sentence.
+    """
+
+    document: str
+    parallel: int
+    what_failed: str
+
+    @abstractmethod
+    def act(self, organizations: QuerySet[Organization], options: Any) -> Iterator[Result]:
+        """Do it."""
+
+    @abstractmethod
+    def enqueue(self, organizations: QuerySet[Organization]) -> int:
+        """Enqueue jobs instead; returns their number."""
+
+    @abstractmethod
+    def sentence(self, result: Result) -> str:
+        """What is said of one that succeeded."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        most = self.parallel
+        parser.add_argument("names", nargs="*", metavar="NAME", help="the organizations")
+        parser.add_argument("--all", action="store_true", help="all organizations")
+        parser.add_argument(
+            "--parallel",
+            type=int,
+            default=most,
+            metavar="N",
+            help=f"how many at a time (default: {most})",
+        )
+        parser.add_argument("--enqueue", action="store_true", help="enqueue jobs instead")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if bool(options["names"]) == options["all"]:
+            raise CommandError("Name organizations, or use --all.")
+        if options["parallel"] < 1:
+            raise CommandError("--parallel must be 1 or more.")
+        try:
+            organizations = lifecycle.reachable_organizations(options["names"])
+            if options["enqueue"]:
+                self.stdout.write(f"{self.enqueue(organizations)} jobs enqueued.")
+                return
+        except OrganizationError as error:
+            raise CommandError(str(error)) from error
+        self._print(self.act(organizations.order_by("pk"), options), is_json=options["json"])
+
+    def _print(self, results: Iterator[Result], *, is_json: bool) -> None:
+        document = Document(self.stdout.write, self.document) if is_json else None
+        count = failed = 0
+        for result in results:
+            count, failed = count + 1, failed + bool(result.error)
+            if document is not None:
+                document.add(asdict(result))
+            elif result.error:
+                self.stderr.write(f"{result.name}: {result.error}")
+            else:
+                self.stdout.write(f"{result.name}: {self.sentence(result)}")
+        if document is not None:
+            document.end({"failed": failed})
+        if failed:
+            raise CommandError(f"{failed} of {count} {self.what_failed}.")
