@@ -62,7 +62,8 @@ def adopt_organization(
     undelete: also a deleted one. Users, passwords and logins are kept, and the id unless it is
     taken. Raises ValidationError by field, OrganizationExists, AdoptionRefused, OrganizationBusy,
     SessionsRemain, CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and
-    ServerRefused. If it raises, the old database is unchanged, except for its role's password.
+    ServerRefused. If it raises, the old database is unchanged, except for its role's
+    password; the row that it replaces may be gone.
     """
     _validate(name=name, email=email)
     name, email = display_name(name), email.strip()
@@ -75,6 +76,8 @@ def adopt_organization(
         source = _find(session, database, undelete=undelete)
         for program in ("pg_dump", "pg_restore"):
             transfer.program(program)
+        if Organization.objects.live().named(name).exclude(key=source.identity.key).exists():
+            raise OrganizationExists(name)
         _shut_replaced(session, source)
         row = _insert(session, source, name=name, email=email)
         try:
@@ -146,8 +149,6 @@ def _shut_replaced(session: ServerSession, source: _Source) -> None:
 def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -> Organization:
     """The row of the new database, which reconcile_orgs removes if this process dies."""
     live = Organization.objects.live()
-    if live.named(name).exclude(key=source.identity.key).exists():
-        raise OrganizationExists(name)
     slug = slug_for(key_of(name))
     if live.filter(slug=slug).exclude(key=source.identity.key).exists():
         slug = slug_variant(slug)
