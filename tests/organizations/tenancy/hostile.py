@@ -1,5 +1,6 @@
 """SQL that an organization's role can run to harm its own database."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,3 +63,11 @@ def active(superuser: Superuser, company: Company) -> int:
     ).fetchone()
     assert row is not None
     return int(str(row[0]))
+
+
+def until_none_is_active(superuser: Superuser, company: Company) -> None:
+    """Wait until nothing runs as its role: a terminated back end takes a moment to notice."""
+    deadline = time.monotonic() + 30
+    while active(superuser, company):
+        assert time.monotonic() < deadline, "the back end runs on"
+        time.sleep(0.02)
