@@ -264,8 +264,8 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
     """Finish or undo interrupted work. Returns names: fenced, undone, deleted, recorded, skipped,
     failed. recorded: what an interrupted rollback of migrations left.
 
-    Organizations first, then templates and spare databases, files, interrupted backups, and roles
-    left over by deletions.
+    Fences first, then organizations, interrupted rollbacks, templates and spare databases, files,
+    interrupted backups, and roles left over by deletions.
     A row whose lock is held is being worked on: waits `wait_seconds` for it, then skips it. A
     failure does not affect the others, and is retried next time. Raises only if the server is
     unavailable.

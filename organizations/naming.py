@@ -71,7 +71,7 @@ def name_digests(name: str) -> list[str]:
     and is found by its own spelling before the other.
     """
     if name.isascii() and name.isprintable():
-        # Both keys are the same, and look-ups are frequent.
+        # Both keys are the same, and lookups are frequent.
         return [_digest(re.sub(r"[-_ ]+", "-", name.lower()).strip("-"))]
     return list(dict.fromkeys((_digest(_key_before(name)), name_digest(name))))
 

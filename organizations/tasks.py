@@ -170,7 +170,7 @@ def refill_spares(progress: Progress, *, fingerprint: str = "") -> None:
 )
 @platform_job
 def reconcile(progress: Progress) -> None:
-    """Finish or undo interrupted sign-ups and deletions, except those still being worked on."""
+    """Finish or undo interrupted work, except what is still being worked on."""
     progress.tell("reconciling")
     lifecycle.reconcile_organizations(wait_seconds=0.1)
     note_signing_keys()

@@ -203,7 +203,7 @@ PORT = number("PORT", default=8000, at_most=65_535)
 BIND = f"[{HOST}]:{PORT}" if ":" in HOST else f"{HOST}:{PORT}"
 WEB_CONCURRENCY = number("WEB_CONCURRENCY", default=2, at_most=1_000)
 WEB_THREADS = number("WEB_THREADS", default=4, at_most=1_000)
-# From a request's first byte to its response's last (orgmgmt/edge/worker.py).
+# From the end of a request's header to its response's last byte (orgmgmt/edge/worker.py).
 REQUEST_TIMEOUT_SECONDS = number("REQUEST_TIMEOUT_SECONDS", default=60, at_most=3_600)
 # For one statement, and for its wait for a lock (orgmgmt/edge/timeouts.py).
 STATEMENT_TIMEOUT_SECONDS = number("STATEMENT_TIMEOUT_SECONDS", default=8, at_most=3_600)

@@ -4,8 +4,8 @@
 
 One process serves every organization in turn, and prints its memory and connections after each
 twelfth of them: each 250th of 3,000. Exit code 1 if memory grows by more than 5 % from the second
-of these lines to the last, or if more organizations' databases are connected to than the ceiling
-allows.
+of these lines to the last, or if more connections to organizations' databases are open than the
+ceiling allows.
 """
 
 import argparse

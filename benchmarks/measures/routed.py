@@ -1,9 +1,9 @@
 """Measures the routed view, `GET /api/v1/me/`: one query in the organization's database.
 
-Every variant has the same view, serializer, token check and middleware, two processes of four
-threads, and 16 connections of wrk. Variants take turns within each round, so that a slow moment of
-the machine affects all of them. They are compared by the processor time of a request, of the web
-processes and PostgreSQL together; rates are shown beside it.
+Every variant has two processes of four threads and 16 connections of wrk, and all but startproject
+the same view, serializer, token check and middleware. Variants take turns within each round, so
+that a slow moment of the machine affects all of them. They are compared by the processor time of a
+request, of the web processes and PostgreSQL together; rates are shown beside it.
 """
 
 import statistics

@@ -18,8 +18,6 @@ from benchmarks.harness.contract import email_of
 from benchmarks.harness.wrk import Request, write_requests
 from benchmarks.names import seeded
 
-_SHARED = ("django_tenants", "bench_tenants", "contenttypes")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()

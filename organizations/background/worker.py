@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 30.0
-# Heartbeats, and looks for dead workers, per JOB_STALLED_SECONDS.
+# Heartbeats, and looks for interrupted work, per JOB_STALLED_SECONDS.
 _BEATS = 4
 
 
@@ -43,8 +43,8 @@ class JobWorker:
     """Runs jobs until `goes_on` returns False; then finishes running ones, or requeues them.
 
     queues: their names; empty for all. once: exit when no job waits; otherwise it also enqueues a
-    refill when a spare database is taken, and looks for dead workers. Waits for an unreachable
-    master.
+    refill when a spare database is taken, and looks for dead workers and unfinished fences. Waits
+    for an unreachable master.
     """
 
     def __init__(

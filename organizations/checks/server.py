@@ -17,9 +17,9 @@ from organizations.recovery import credentials
 
 # The master's, and a direct session for provisioning.
 CONNECTIONS_PER_THREAD = 2
-# A worker's, besides its jobs': Procrastinate's three (background/worker.py), and one to look for
-# dead workers.
-CONNECTIONS_OF_WORKER = 4
+# A worker's, besides its jobs': Procrastinate's three (background/worker.py), and two of the thread
+# that finishes interrupted work: the master's, and a direct session.
+CONNECTIONS_OF_WORKER = 5
 # Its watch over the spare databases: the master's, and a direct session.
 CONNECTIONS_FOR_SPARES = 2
 

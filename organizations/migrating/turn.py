@@ -196,11 +196,12 @@ def _failed(nothing: Result, error: Exception, *, seconds: float) -> Result:
 def _was_ended(error: BaseException | None) -> bool:
     """Whether its session was terminated, as by the fence, or its connection lost.
 
-    Over TLS the server's last words are often lost too: then psycopg has no SQLSTATE.
+    Over TLS the server's last words are often lost too: then psycopg has no SQLSTATE. It has none
+    for a failed connect either, which is not meant.
     """
     while error is not None:
-        if isinstance(error, psycopg.OperationalError) and error.sqlstate in (None, "57P01"):
-            return True
+        if isinstance(error, psycopg.OperationalError) and error.pgconn is None:
+            return error.sqlstate in (None, "57P01")
         error = error.__cause__
     return False
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.conf import settings
 from django.db import connection, connections
 from psycopg import sql
 
+from organizations.errors import SessionsRemain
 from organizations.secrets import unseal
 from organizations.tenancy import Place, guard
 
@@ -153,10 +155,13 @@ def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
     endless transaction: so its sessions end first. The session is a member of the role.
     """
     if role != session.user:
-        end_sessions(session, role, name=database)
+        # If some do not end, the drop says so.
+        with suppress(SessionsRemain):
+            end_sessions(session, role, name=database)
         session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
         # Those that were logging in at that moment.
-        end_sessions(session, role, name=database)
+        with suppress(SessionsRemain):
+            end_sessions(session, role, name=database)
     whole = session.value(
         "SELECT datconnlimit <> -2 FROM pg_database WHERE datname = %s", (database,)
     )

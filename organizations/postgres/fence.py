@@ -12,6 +12,7 @@ reconcile_orgs, and by each worker within seconds.
 
 import logging
 import time
+from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
@@ -46,31 +47,43 @@ _END = (
 )
 
 
-def fence(organization: Organization, *, opened_before: datetime | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A committed change of a route: its mark, and a moment after its commit, by the server."""
+
+    mark: str
+    at: datetime
+
+
+def fence(organization: Organization, *, after: Change | None = None) -> None:
     """End every session of the organization's role that is older than its last committed change.
 
-    opened_before: by the server's clock; later ones go on, and no mark is needed. Takes no
+    after: what was opened since this change goes on, if it is the last one. Takes no
     organization's lock. Call it outside a transaction, after each change of a route; does nothing
     if none is pending. Raises SessionsRemain if some still run after FENCE_SECONDS; the mark then
     names them, and the next fence ends those alone. Raises InstallationUnclaimed, TookTooLong,
     ServerUnavailable and ServerRefused; the mark then stays.
     """
     with open_session() as session:
-        fence_by(session, organization, opened_before=opened_before)
+        fence_by(session, organization, after=after)
 
 
 def fence_by(
     session: ServerSession,
     organization: Organization,
     *,
-    opened_before: datetime | None = None,
+    after: Change | None = None,
     within_seconds: float | None = None,
 ) -> None:
     """The same, by an open session. within_seconds: instead of FENCE_SECONDS, for each role."""
     row = session.connection.execute(_MARK.encode(), (organization.pk,)).fetchone()
-    if row is None or not (row[0] or opened_before):
+    if row is None:
         return
     mark, role = row
+    # Not with another's mark, which means all sessions. Without one, another fence was first.
+    opened_before = after.at if after is not None and mark in ("", after.mark) else None
+    if not (mark or opened_before):
+        return
     pids, roles = _read(mark)
     remain: list[SessionsRemain] = []
     for each in dict.fromkeys([*roles, role]):
@@ -182,6 +195,7 @@ def _end(
             with session.as_member(role):
                 left = session.value(_END, (role, left, opened_before, opened_before))
             ended.update(left)
+            cause = None
         except psycopg.Error as error:
             if session.connection.closed:
                 raise

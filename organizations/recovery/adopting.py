@@ -59,7 +59,8 @@ def adopt_organization(
     undelete: also a deleted one. Users, passwords and logins are kept, and the id unless it is
     taken. Raises ValidationError by field, OrganizationExists, AdoptionRefused, OrganizationBusy,
     SessionsRemain, CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and
-    ServerRefused. If it raises, the old database is unchanged, except for its role's password.
+    ServerRefused. If it raises, the old database is unchanged, except for its role's
+    password; the row that it replaces may be gone.
     """
     _validate(name=name, email=email)
     name, email = display_name(name), email.strip()
@@ -72,6 +73,8 @@ def adopt_organization(
         source = _find(session, database, undelete=undelete)
         for program in ("pg_dump", "pg_restore"):
             programs.program(program)
+        if Organization.objects.live().named(name).exclude(key=source.identity.key).exists():
+            raise OrganizationExists(name)
         _shut_replaced(session, source)
         row = _insert(session, source, name=name, email=email)
         try:
@@ -145,11 +148,8 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
     live = Organization.objects.live()
     # An older row of it: out of order, or an unfinished sign-up that the backup caught.
     stale: Organization | None = live.filter(key=source.identity.key).first()
-    others = live.exclude(key=source.identity.key)
-    if others.named(name).exists():
-        raise OrganizationExists(name)
     slug = free_slug(name, to=stale)
-    if others.filter(slug=slug).exists():
+    if live.filter(slug=slug).exclude(key=source.identity.key).exists():
         slug = slug_variant(slug)
     row = Organization(
         name=name,

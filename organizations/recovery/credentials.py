@@ -15,7 +15,7 @@ from organizations.errors import OUR_FAULT, CredentialUnreadable
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization, SpareDatabase
 from organizations.postgres import identity
-from organizations.postgres.fence import fence, mark_no_fence
+from organizations.postgres.fence import Change, fence, mark_no_fence
 from organizations.postgres.holding import hold
 from organizations.postgres.roles import set_password
 from organizations.postgres.sessions import ServerSession, open_session
@@ -137,7 +137,8 @@ def reset(organization: Organization) -> None:
         with session.connection.transaction():
             set_password(session, role=organization.role_name, password=password)
             _update(session, organization, facts)
-        changed_at = session.value("SELECT clock_timestamp()")
+            mark = session.value(_MARK, (organization.pk,))
+        change = Change(mark, session.value("SELECT clock_timestamp()"))
     try:
         with recorded("credentials.reset", organization):
             organization.refresh_from_db()
@@ -145,8 +146,11 @@ def reset(organization: Organization) -> None:
         # Also what was logging in with the old password just now, and asks nobody. What was opened
         # since has the new one, and goes on.
         time.sleep(_LOGGING_IN_SECONDS)
-        fence(organization, opened_before=changed_at)
+        fence(organization, after=change)
     logger.info("credentials reset", extra={"organization": organization.pk})
+
+
+_MARK = "SELECT pending_fence FROM organizations WHERE id = %s"
 
 
 def _update(session: ServerSession, organization: Organization, facts: dict[str, str]) -> None:

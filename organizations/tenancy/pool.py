@@ -52,7 +52,6 @@ class DatabaseEntry(dict[str, Any]):
         super().__init__(*args, **kwargs)
         self.idle: list[Connection] = []
         self.share = Share()
-        self.hoping: deque[_Waiter] = deque()
         # Django's, closed and of no thread, for the next blocks: no more than idle connections, or
         # memory would grow with the organizations that a process has met.
         self.wrappers: list[Any] = []
@@ -102,6 +101,8 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: Idle[DatabaseEntry] = Idle()
         self._waiting: deque[_Waiter] = deque()
+        # For a connection that their own organization has in use.
+        self._hoping: deque[_Waiter] = deque()
         self._open = 0
         self._returned: SimpleQueue[_Return] = SimpleQueue()
         self._retired: SimpleQueue[DatabaseEntry] = SimpleQueue()
@@ -261,7 +262,7 @@ class Pool:
             hopes = hopes and not entry.idle and entry.share.ends_soon()
             found, waiter = None if hopes else self._find(entry), None
             if hopes:
-                line, seconds = entry.hoping, _HOPES_SECONDS
+                line, seconds = self._hoping, _HOPES_SECONDS
                 line.append(waiter := _Waiter(entry))
             elif found is None and self._open < settings.ORG_MAX_CONNECTIONS:
                 self._open += 1
@@ -355,6 +356,15 @@ class Pool:
         else:
             self._open -= 1
 
+    def _next(self, entry: DatabaseEntry) -> _Waiter | None:
+        """Who gets a connection of this entry. Whoever waits for any goes first."""
+        if self._waiting:
+            return self._waiting.popleft()
+        found = next((waiter for waiter in self._hoping if waiter.entry is entry), None)
+        if found is not None:
+            self._hoping.remove(found)
+        return found
+
     def _hand_in(self, returned: _Return) -> None:
         self._returned.put(returned)
         self._settle()
@@ -385,9 +395,9 @@ class Pool:
                     self._free()
             elif entry.is_retired or self._open - len(surplus) > ceiling:
                 surplus.append((entry, connection))
-            elif line := self._waiting or entry.hoping:
-                connection.is_regular = line is entry.hoping
-                line.popleft().get((entry, connection))
+            elif waiter := self._next(entry):
+                connection.is_regular = waiter.entry is entry
+                waiter.get((entry, connection))
             else:
                 entry.idle.append(connection)
                 self._idle.add(entry, connection, now, ceiling=ceiling)

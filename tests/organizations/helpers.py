@@ -150,7 +150,7 @@ def interrupt_a_statement(connection: psycopg.Connection[Any]) -> None:
     """Raise KeyboardInterrupt inside psycopg's generator, as a signal can."""
 
     def sent() -> Generator[Any, Any, None]:
-        connection.pgconn.send_query(b"SELECT pg_sleep(60)")
+        connection.pgconn.send_query(b"SELECT pg_sleep(0.2)")
         raise KeyboardInterrupt
         yield
 

@@ -103,10 +103,10 @@ def test_more_connections_than_the_server_allows_are_warned_of(settings: Setting
     settings.ORG_SPARE_DATABASES = 0
     ((id, message),) = server_says()
     assert id == "organizations.W004"
-    assert message.startswith("5 processes of 4 threads and a worker can open 210 connections")
+    assert message.startswith("5 processes of 4 threads and a worker can open 211 connections")
     settings.ORG_SPARE_DATABASES = 1
     ((_, message),) = server_says()
-    assert message.startswith("5 processes of 4 threads and a worker can open 212 connections")
+    assert message.startswith("5 processes of 4 threads and a worker can open 213 connections")
 
 
 def test_a_role_limit_below_what_all_hosts_need_is_warned_of(
@@ -155,7 +155,7 @@ def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
     finally:
         for what in limited:
             superuser.execute(f"ALTER {what} CONNECTION LIMIT -1".encode())
-    opened = "10 processes of 4 threads and a worker can open 88 connections, and"
+    opened = "10 processes of 4 threads and a worker can open 89 connections, and"
     assert found == [
         ("organizations.W004", f"{opened} the application's role may have 80."),
         ("organizations.W004", f"{opened} the master database takes 80."),

@@ -59,9 +59,13 @@ class Command(BaseCommand):
             raise CommandError(f"{type(error).__name__}: {error}") from error
         failed: list[tuple[Organization, Exception]] = []
         waiting = by_pages(organizations, ("id", "name", "slug", "key"), _PAGE)
-        with ThreadPoolExecutor(number, thread_name_prefix="prune") as threads:
-            while page := list(islice(waiting, _PAGE)):
-                failed += filter(None, threads.map(_prune, page))
+        try:
+            with ThreadPoolExecutor(number, thread_name_prefix="prune") as threads:
+                while page := list(islice(waiting, _PAGE)):
+                    failed += filter(None, threads.map(_prune, page))
+        except DatabaseError as error:  # The master, between two pages.
+            self._tell(failed, left)
+            raise CommandError(f"{type(error).__name__}: {error}") from error
         self._conclude(failed, left)
 
     def _enqueue(self, organizations: Any, *, with_master: bool) -> None:
@@ -71,11 +75,14 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"{enqueueing.clean_up(organizations)} jobs enqueued.")
 
-    def _conclude(self, failed: list[tuple[Organization, Exception]], left: list[str]) -> None:
+    def _tell(self, failed: list[tuple[Organization, Exception]], left: list[str]) -> None:
         for what in left:
             self.stderr.write(f"Not removed: {what}. The log has the reason.")
         for organization, error in failed:
             self.stderr.write(f"{organization.slug}: {type(error).__name__}: {error}")
+
+    def _conclude(self, failed: list[tuple[Organization, Exception]], left: list[str]) -> None:
+        self._tell(failed, left)
         if failed:
             names = " ".join(shlex.quote(organization.name) for organization, _ in failed)
             raise CommandError(

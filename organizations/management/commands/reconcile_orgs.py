@@ -1,4 +1,4 @@
-"""`manage.py reconcile_orgs`: finishes or undoes interrupted sign-ups and deletions."""
+"""`manage.py reconcile_orgs`: cleans up after crashed processes."""
 
 from argparse import ArgumentParser
 from typing import Any

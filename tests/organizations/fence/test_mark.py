@@ -75,12 +75,16 @@ def test_whatever_changes_a_route_marks_it_and_nothing_else_does(served: Company
     assert resealed.pending_fence == "", "re-encrypting a password moved no database"
 
 
-@pytest.mark.parametrize("column", CHANGES)
+# Of a status and a fingerprint it is asked whether they let it be served.
+MOVES = [
+    name for name, change in CHANGES.items() if change and name not in ("status", "fingerprint")
+]
+
+
+@pytest.mark.parametrize("column", MOVES)
 def test_what_has_changed_of_a_route_is_not_confirmed(column: str, served: Company) -> None:
-    """Of a status and a fingerprint it is asked whether they let it be served."""
     change = CHANGES[column]
-    if change is None or column in ("status", "fingerprint"):
-        return
+    assert change is not None
     tenant = directory.get().tenant_by_id(served.organization.pk)
     before = Organization.objects.filter(pk=tenant.organization_id).values(column).get()
     change_unheard(served, **change)

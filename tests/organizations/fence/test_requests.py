@@ -23,7 +23,7 @@ from organizations.postgres import warm
 from organizations.postgres.fence import fence
 from organizations.postgres.sessions import open_session
 from organizations.recovery import credentials
-from organizations.tenancy import RouteChanged, Tenant, directory, guard, registry
+from organizations.tenancy import RouteChanged, Tenant, directory, guard
 from tests.conftest import PASSWORD, Company, Superuser
 from tests.organizations.helpers import as_role_of, wait_for
 
@@ -185,7 +185,6 @@ def test_an_operators_connection_is_confirmed_before_a_request_uses_it(
     lifecycle.suspend_organization(row_of(served))
     with tenancy.override(served.tenant):
         assert User.objects.count() == 1, "migrations and backups run while it is suspended"
-    registry.known(served.organization.pk)
     assert code_of(client.get(ME)) == (403, "organization_suspended")
 
 

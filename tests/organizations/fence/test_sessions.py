@@ -2,15 +2,21 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
+import psycopg
 import pytest
 from django.test import Client
 from psycopg import sql
 
 from organizations import lifecycle
 from organizations.errors import SessionsRemain, TookTooLong
+from organizations.models import Organization
 from organizations.postgres import fence as fence_module
-from organizations.postgres.fence import fence, fence_pending
+from organizations.postgres.databases import make_droppable
+from organizations.postgres.fence import Change, fence, fence_pending
+from organizations.postgres.sessions import open_session
+from organizations.recovery import credentials
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of
 
@@ -159,3 +165,38 @@ def test_a_deletion_whose_sessions_do_not_end_names_them_and_drops_nothing(
         monkeypatch.undo()
         lifecycle.delete_organization(row_of(made))
     assert row_of(made).status == "deleted"
+
+
+def test_a_new_password_leaves_another_changes_fence_to_end_all_sessions(
+    served: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own fence spares what was opened since; whoever made the other change may be dead."""
+    with ExitStack() as scope:
+
+        def change_meanwhile(organization: Organization, *, after: Change) -> None:
+            opened = scope.enter_context(as_role_of(row_of(served)))
+            change_unheard(served, slug="renamed-meanwhile")
+            fence(organization, after=after)
+            with pytest.raises(psycopg.OperationalError):
+                opened.execute("SELECT 1")
+
+        monkeypatch.setattr(credentials, "fence", change_meanwhile)
+        credentials.reset(row_of(served))
+    assert row_of(served).pending_fence == ""
+    change_unheard(served, slug=served.organization.slug)
+    fence(row_of(served))
+
+
+def test_a_drop_shuts_the_role_although_its_sessions_do_not_end(
+    company: Callable[..., Company], superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drop itself says that they are still there, and holds up no other's."""
+    monkeypatch.setattr(fence_module, "FENCE_SECONDS", 0.1)
+    made = company()
+    role, database = made.organization.role_name, made.organization.database_name
+    with as_role_of(made.organization), open_session() as session, session.membership(role):
+        let_live(monkeypatch, made)
+        make_droppable(session, database=database, role=role)
+    seen = superuser.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (role,))
+    assert seen.fetchone() == (False,)
+    monkeypatch.undo()

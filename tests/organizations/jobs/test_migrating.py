@@ -77,3 +77,6 @@ def test_a_cut_connection_counts_as_an_ended_session_and_a_failed_statement_does
         with pytest.raises(OperationalError) as cut:
             cursor.execute("SELECT 1")
     assert turn._was_ended(cut.value)
+    with pytest.raises(psycopg.OperationalError) as never_opened:
+        psycopg.connect(host="/nowhere", dbname="nowhere")
+    assert not turn._was_ended(never_opened.value)

@@ -1,4 +1,4 @@
-"""Output and questions of `manage.py migrate_orgs`."""
+"""Output and questions of `manage.py migrate_orgs`, and `org_command NAME -- migrate`."""
 
 import io
 import json

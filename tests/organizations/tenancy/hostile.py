@@ -65,14 +65,9 @@ def active(superuser: Superuser, company: Company) -> int:
     return int(str(row[0]))
 
 
-def runs_on(superuser: Superuser, company: Company, *, seconds: float = 5) -> bool:
-    """Whether a statement of the organization's role still runs then.
-
-    A back end that was terminated takes a moment to notice.
-    """
-    deadline = time.monotonic() + seconds
+def until_none_is_active(superuser: Superuser, company: Company) -> None:
+    """Wait until nothing runs as its role: a terminated back end takes a moment to notice."""
+    deadline = time.monotonic() + 30
     while active(superuser, company):
-        if time.monotonic() > deadline:
-            return True
+        assert time.monotonic() < deadline, "the back end runs on"
         time.sleep(0.02)
-    return False

@@ -20,7 +20,7 @@ from organizations.tenancy import guard, keeper, pool
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import interrupt_a_statement
 
-from .hostile import FOREVER, active, replaced, run
+from .hostile import FOREVER, active, replaced, run, until_none_is_active
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 
@@ -39,13 +39,6 @@ def serving(hurried: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Act as a process of the web server."""
     monkeypatch.setattr(guard, "_serves_requests", True)
     return hurried
-
-
-def until_none_is_active(superuser: Superuser, company: Company) -> None:
-    deadline = time.monotonic() + 30
-    while active(superuser, company):
-        assert time.monotonic() < deadline, "the back end runs on"
-        time.sleep(0.02)
 
 
 def test_a_statement_that_lifts_its_limit_is_cancelled(

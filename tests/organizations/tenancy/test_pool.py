@@ -150,8 +150,7 @@ def test_a_block_waits_a_moment_for_one_that_its_organization_uses(
         with tenancy.override(alpha.tenant):
             mine = backend_here()
             waiting = threads.submit(backend, alpha)
-            entry = connections.settings[alpha.tenant.alias]
-            wait_until(lambda: bool(entry.hoping))
+            wait_until(lambda: bool(pool.shared._hoping))
         assert waiting.result(timeout=20) == mine
         assert (pool.shared.open, pool.shared.misses - misses) == (1, 1)
         monkeypatch.setattr(shares, "_JUST_SECONDS", 0)
@@ -167,7 +166,7 @@ def test_one_that_does_not_come_back_is_not_waited_for_any_longer(
     with Threads(1) as threads, tenancy.override(alpha.tenant):
         mine = backend_here()
         assert threads.submit(backend, alpha).result(timeout=20) != mine
-    assert not connections.settings[alpha.tenant.alias].hoping
+    assert not pool.shared._hoping
 
 
 def test_whoever_waits_for_any_connection_is_served_before_its_own_organization(
@@ -189,8 +188,7 @@ def test_whoever_waits_for_any_connection_is_served_before_its_own_organization(
             first = threads.submit(visited, several[1])
             wait_until(lambda: pool.shared.waits > waits)
             second = threads.submit(visited, several[0])
-            entry = connections.settings[several[0].tenant.alias]
-            wait_until(lambda: bool(entry.hoping))
+            wait_until(lambda: bool(pool.shared._hoping))
         first.result(timeout=20)
         second.result(timeout=20)
     assert served == [several[1], several[0]]
