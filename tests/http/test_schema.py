@@ -71,7 +71,7 @@ def operations(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any
 
 def has_example(content: dict[str, Any]) -> bool:
     """Of JSON; the forms of the browsable API are shown by it, and a file has none."""
-    if set(content) == {"application/zip"}:
+    if set(content) == {"application/octet-stream"}:
         return True
     media = content.get("application/json") or content.get("application/vnd.oai.openapi+json", {})
     return bool(media.get("examples")) or "example" in media
