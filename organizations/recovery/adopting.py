@@ -163,6 +163,7 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
         sealed_password=seal(secrets.token_urlsafe(32)),
         database_name=free_database_name(session, slug),
         sealed_audit_key=new_audit_key(),
+        adopted_from="" if stale is None else stale.adopted_from,
     )
     with transaction.atomic(using="default"):
         # A tombstone stays, under a key of its own.
