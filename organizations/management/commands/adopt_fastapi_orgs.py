@@ -151,8 +151,9 @@ class _Json(_Text):
             "old_id": each.old.id,
             "name": each.old.name,
             "old_database": each.old.database,
-            "users": each.users,
-            "admins": each.admins,
+            # Not looked at again once it was adopted.
+            "users": None if state == "adopted before" else each.users,
+            "admins": None if state == "adopted before" else each.admins,
             "state": state,
             "obstacles": each.obstacles,
             "id": made and made.pk,
