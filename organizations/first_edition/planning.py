@@ -78,7 +78,11 @@ def plan(
         for each in Organization.objects.live().exclude(adopted_from="")
         if each.status not in _HALF_MADE
     }
-    compared = _compared([each for each in chosen if each.origin not in adopted], rows)
+    compared = _compared(
+        [each for each in chosen if each.origin not in adopted],
+        before=[each for each in rows if each.origin in adopted],
+        servers=Counter(each.server for each in rows if each.database),
+    )
     plans: list[Plan] = []
     for each in chosen:
         if (made := adopted.get(each.origin)) is not None:
@@ -110,14 +114,21 @@ def _of_the_row(old: OldOrganization) -> list[str]:
 
 
 def _compared(
-    due: Collection[OldOrganization], rows: Iterable[OldOrganization]
+    due: Collection[OldOrganization],
+    *,
+    before: Iterable[OldOrganization],
+    servers: Counter[str],
 ) -> dict[int, list[str]]:
-    """What is wrong with each in comparison with the others, by id. rows: all of the master."""
+    """What is wrong with each in comparison with the others, by id.
+
+    before: those that were adopted. servers: how many of the master's rows name each.
+    """
     by_name, by_database = _Groups(), _Groups()
+    for each in before:
+        by_database[each.database].append(each)
     for each in due:
         by_name[name_key(each.name)].append(each)
         by_database[each.database].append(each)
-    servers = Counter(each.server for each in rows if each.database)
     usual = max(servers, key=lambda server: servers[server], default="")
     room = settings.ORG_MAX_ORGANIZATIONS - ceiling.count()
     found: dict[int, list[str]] = {}

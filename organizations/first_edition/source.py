@@ -7,7 +7,7 @@ nothing of the owner's runs with the rights of the role that reads. How much is 
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -93,7 +93,7 @@ class OldUser:
 
     id: int | None
     email: str
-    hashed_password: str
+    hashed_password: str = field(repr=False)
     is_admin: bool
     is_active: bool
     created_at: datetime | None

@@ -6,6 +6,7 @@ from pytest_django import Settings
 from organizations import ceiling
 from organizations.errors import FirstEditionUnreadable
 from organizations.first_edition import planning
+from organizations.first_edition.adopting import adopt
 from organizations.first_edition.planning import plan
 from organizations.first_edition.source import Source
 from tests.conftest import Company
@@ -94,6 +95,16 @@ def test_each_thing_that_is_wrong_with_a_row_is_found(
     (one, two) = plan(Source(edition.url), names=["Moved", "Fine Ltd"])
     assert "leaves no room" not in str(one.obstacles)
     assert "ORG_MAX_ORGANIZATIONS leaves no room for it" in two.obstacles
+
+
+def test_a_database_is_not_adopted_for_a_second_organization_later(edition: Edition) -> None:
+    edition.add("Second Ltd", database=edition.add("First Ltd"))
+    old = Source(edition.url)
+    (first,) = plan(old, names=["First Ltd"])
+    assert first.is_due, "the operator has chosen it"
+    adopt(old, first.old)
+    (second,) = plan(old, names=["Second Ltd"])
+    assert second.obstacles == ("its database is also that of 'First Ltd' (id 1)",)
 
 
 def test_what_is_read_is_bounded(edition: Edition, monkeypatch: pytest.MonkeyPatch) -> None:
