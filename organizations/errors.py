@@ -482,6 +482,15 @@ class AdoptionRefused(OrganizationError):
         super().__init__(f"{database} was not adopted: {why}.")
 
 
+class FirstEditionUnreadable(OrganizationError):
+    """A database of the FastAPI edition cannot be read, or is not what that edition made."""
+
+    code = "first_edition_unreadable"
+
+    def __init__(self, database: str, why: str) -> None:
+        super().__init__(f"The FastAPI edition's {database} was not read: {why}.")
+
+
 class CacheUnavailable(OrganizationError):
     """Redis cannot be reached, so nothing can be counted or cached."""
 

@@ -143,8 +143,8 @@ def known_as_parameters(name: str) -> dict[str, str]:
 class Organization(models.Model):
     """A customer: its name, and where its database is.
 
-    Written by lifecycle.py, through provisioning/, and by recovery/. Two more write single columns:
-    secrets.py the audit key, migrating/records.py the migration record.
+    Written by lifecycle.py, through provisioning/, by recovery/ and by first_edition/. Two more
+    write single columns: secrets.py the audit key, migrating/records.py the migration record.
     """
 
     class Status(models.TextChoices):
@@ -205,6 +205,10 @@ class Organization(models.Model):
     migration_error = models.TextField(blank=True, default="", editable=False)
     migrated_at = models.DateTimeField(null=True, editable=False)
     migration_seconds = models.FloatField(null=True, editable=False)
+    # The row of a FastAPI edition's master that it was taken over from: first_edition/source.py.
+    adopted_from = models.CharField(
+        max_length=64, blank=True, default="", db_default="", editable=False
+    )
 
     objects: ClassVar = OrganizationQuerySet.as_manager()
 
@@ -230,6 +234,12 @@ class Organization(models.Model):
                 name=f"organizations_{field}_live",
             )
             for field in ("name_digest", "slug", "database_name")
+        ) + (
+            models.UniqueConstraint(
+                fields=["adopted_from"],
+                condition=~models.Q(status="deleted") & ~models.Q(adopted_from=""),
+                name="organizations_adopted_from_live",
+            ),
         )
 
     def __str__(self) -> str:

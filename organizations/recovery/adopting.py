@@ -58,9 +58,9 @@ def adopt_organization(
 
     undelete: also a deleted one. Users, passwords and logins are kept, and the id unless it is
     taken. Raises ValidationError by field, OrganizationExists, AdoptionRefused, OrganizationBusy,
-    SessionsRemain, CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and
-    ServerRefused. If it raises, the old database is unchanged, except for its role's
-    password; the row that it replaces may be gone.
+    SessionsRemain, CopyFailed, ProgramMissing, ProgramTooOld, ProgramTooNew, InstallationUnclaimed,
+    ServerUnavailable and ServerRefused. If it raises, the old database is unchanged, except for its
+    role's password; the row that it replaces may be gone.
     """
     _validate(name=name, email=email)
     name, email = display_name(name), email.strip()
@@ -71,8 +71,9 @@ def adopt_organization(
         if not session.try_lock(f"\x00{database}"):
             raise OrganizationBusy(name)
         source = _find(session, database, undelete=undelete)
-        for program in ("pg_dump", "pg_restore"):
-            programs.program(program)
+        server = session.connection.info.server_version // 10_000
+        client = programs.major_version("pg_dump", server=server)
+        programs.major_version("pg_restore", server=server, at_least=client)
         if Organization.objects.live().named(name).exclude(key=source.identity.key).exists():
             raise OrganizationExists(name)
         _shut_replaced(session, source)
@@ -162,6 +163,7 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
         sealed_password=seal(secrets.token_urlsafe(32)),
         database_name=free_database_name(session, slug),
         sealed_audit_key=new_audit_key(),
+        adopted_from="" if stale is None else stale.adopted_from,
     )
     with transaction.atomic(using="default"):
         # A tombstone stays, under a key of its own.

@@ -97,6 +97,7 @@ BUGS = [
     errors.NothingToClaim(),
     errors.AdoptionRefused("org_acme", "a reason"),
     errors.CopyFailed("Acme", "a reason"),
+    errors.FirstEditionUnreadable("org_acme", "a reason"),
     errors.ProgramMissing("pg_dump"),
     errors.ProgramTooOld("pg_dump", found=15, needed=18),
     errors.ProgramTooNew("pg_restore", found=18, server=16),
