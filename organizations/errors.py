@@ -226,6 +226,17 @@ class DatabaseKept(OrganizationError):
         )
 
 
+class DatabaseGone(OrganizationError):
+    """There is no whole database to bring back."""
+
+    code = "database_gone"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The database of {name!r} is not there any more. A backup of it can be restored."
+        )
+
+
 class InstallationUnclaimed(OrganizationError):
     """This master database is a copy: its server or database is not the recorded one."""
 

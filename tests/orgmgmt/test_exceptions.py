@@ -42,6 +42,7 @@ MADE: list[tuple[Exception, int]] = [
     (errors.TooManyOrganizations(), 503),
     (errors.CacheUnavailable(), 503),
     (errors.DatabaseKept("X", "a reason"), 409),
+    (errors.DatabaseGone("X"), 409),
     (errors.InstallationUnclaimed(), 503),
     (errors.SignUpClosed(), 403),
     (account_errors.TooManyRequests(7), 429),
