@@ -106,15 +106,24 @@ class Expected:
 
 
 def expected_of(
-    name: str, *, key: str, role: str, database: str, status: str, deletion: str
+    name: str,
+    *,
+    key: str,
+    role: str,
+    database: str,
+    status: str,
+    deletion: str,
+    was_aside: bool = False,
 ) -> Expected:
     """What an organization's row says."""
-    state = State.MADE
-    if status == Organization.Status.DELETING:
-        state = State.DELETING
-    elif status in Organization.Status.usable():
-        state = State.LET_IN
-    return Expected(name, key, role, database, state, deletion if state == State.DELETING else "")
+    states: dict[str, State] = {
+        Organization.Status.DELETING: State.DELETING,
+        Organization.Status.TRASHED: State.ASIDE,
+        **dict.fromkeys(Organization.Status.usable(), State.LET_IN),
+    }
+    state = states.get(status, State.MADE)
+    named = deletion if state in (State.DELETING, State.ASIDE) else ""
+    return Expected(name, key, role, database, state, named, was_aside=was_aside)
 
 
 @dataclass(frozen=True, slots=True)

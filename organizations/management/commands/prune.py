@@ -89,7 +89,7 @@ class Command(BaseCommand):
                 f"{len(failed)} failed. Fix the cause, then run: manage.py prune {names}"
             )
         if left:
-            raise CommandError("Not all old backups were removed; the next run tries again.")
+            raise CommandError("Not all was removed; the next run tries again.")
         self.stdout.write("Expired rows deleted.")
 
 
