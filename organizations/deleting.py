@@ -224,16 +224,19 @@ def _begin_drop(
         mark()
 
 
-def drop_expired() -> list[str]:
+def drop_expired(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     """Drop what was kept for its time, with BACKUP_BEFORE_DROP after a last backup.
 
-    Returns descriptions of what could not be dropped: it stays, and the next run tries again. A
-    failure does not affect the others. What another process works on is left to the next run.
+    goes_on: false ends it, between two or in a backup. Returns descriptions of what could not be
+    dropped: it stays, and the next run tries again. A failure does not affect the others. What
+    another process works on is left to the next run.
     """
     left = []
     for organization in Organization.objects.trashed().filter(kept_until__lt=timezone.now()):
+        if not goes_on():
+            break
         try:
-            _drop_expired(organization)
+            _drop_expired(organization, goes_on)
         except OrganizationBusy:
             continue
         except (OrganizationError, TooBusy, DatabaseError) as error:
@@ -247,19 +250,21 @@ def drop_expired() -> list[str]:
     return left
 
 
-def _drop_expired(organization: Organization) -> None:
+def _drop_expired(organization: Organization, goes_on: Callable[[], bool]) -> None:
     with open_session() as session:
         hold(session, organization)
         until = organization.kept_until
         if organization.status != Status.TRASHED or until is None or until > timezone.now():
             return
         if settings.BACKUP_BEFORE_DROP:
-            _back_up_last(session, organization)
+            _back_up_last(session, organization, goes_on)
         _begin_drop(session, organization)
         undo(session, organization)
 
 
-def _back_up_last(session: ServerSession, organization: Organization) -> None:
+def _back_up_last(
+    session: ServerSession, organization: Organization, goes_on: Callable[[], bool]
+) -> None:
     """Back it up as it was when it was closed, unless an earlier try did."""
     good = BackupRun.objects.filter(organization_key=organization.key, state=BackupRun.State.GOOD)
     if good.filter(started_at__gt=organization.status_changed_at).exists():
@@ -272,7 +277,7 @@ def _back_up_last(session: ServerSession, organization: Organization) -> None:
         password = unseal(organization.sealed_password, owner=organization.name)
         set_password(session, role=found.role, password=password)
         aside.bring_back(session, found, name=organization.name)
-        making.back_up(organization, even_trashed=True)
+        making.back_up(organization, even_trashed=True, goes_on=goes_on)
     finally:
         if not session.connection.closed:
             _put_aside(session, organization)

@@ -1,6 +1,7 @@
 """Prunes expired rows in the master database (jobs, sign-ups, sessions, counters, audit entries),
 expired exports and old backups, and drops deleted organizations whose time is over."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
@@ -26,12 +27,12 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 """
 
 
-def prune() -> list[str]:
+def prune(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
     sessions, counters, former names, stored answers, audit entries older than AUDIT_RETENTION_DAYS,
     exports of more than a day, and backups that no period keeps. Fails sign-ups that have waited
     too long. Drops deleted organizations that were kept for their time. Returns descriptions of
-    what was not removed. Raises what the database raises."""
+    what was not removed. goes_on: false ends that early. Raises what the database raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -47,4 +48,4 @@ def prune() -> list[str]:
     audit.prune()
     exports.prune()
     left = retention.prune()
-    return left + lifecycle.drop_expired()
+    return left + lifecycle.drop_expired(goes_on=goes_on)

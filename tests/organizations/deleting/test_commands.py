@@ -46,7 +46,8 @@ def test_one_without_its_name_is_found_by_its_id(company: Callable[..., Company]
     said = json.loads(run("undelete_org", "--id", number, "--as", "Once Ltd", "--json"))
     assert (said["name"], said["status"], said["kept_until"]) == ("Once Ltd", "active", None)
     run("delete_org", "--id", number, "--now", "--without-backup", "--yes")
-    assert row_of(first).status == Status.DELETED and row_of(second).status == Status.ACTIVE
+    run("delete_org", "--yes", "--free-name", "--", "Twice Ltd")
+    assert row_of(first).status == Status.DELETED and row_of(second).status == Status.TRASHED
     shown = json.loads(run("list_orgs", "Once Ltd", "--all", "--json"))["organizations"][0]
     assert shown["erasure"]["erased_at"] is not None and shown["erasure"]["backups_until"] is None
 

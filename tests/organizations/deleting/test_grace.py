@@ -27,7 +27,7 @@ from organizations.models import BackupRun, Erasure, FormerName, Organization
 from organizations.postgres import aside, identity
 from organizations.postgres.identity import Identity, State
 from organizations.postgres.sessions import open_session
-from organizations.provisioning.undoing import expected
+from organizations.provisioning.undoing import expected, undo
 from organizations.tenancy import storage
 from tests.conftest import PASSWORD, Company, Superuser, leftovers
 from tests.organizations.helpers import begin_deletion, kill_in_a_fork, kill_this_process
@@ -290,6 +290,14 @@ def test_code_that_does_not_know_the_status_drops_nothing(
     begin_deletion(row)
     with open_session() as session, pytest.raises(DatabaseKept, match="belongs to orgmgmt"):
         identity.certain(session, replace(expected(row_of(made)), was_aside=False))
+
+
+def test_undoing_leaves_a_kept_one_alone(company: Callable[..., Company]) -> None:
+    made = company()
+    row = delete(made)
+    with open_session() as session:
+        undo(session, row)
+    assert row_of(made).status == Status.TRASHED and is_aside(made)
 
 
 def test_a_sign_up_under_the_name_of_a_killed_deletion_is_refused(
