@@ -144,3 +144,11 @@ def end_all(user: User) -> None:
     LoginSession.objects.filter(user=user, ended_at=None).update(ended_at=timezone.now())
     User.objects.filter(pk=user.pk).update(token_version=F("token_version") + 1)
     user.refresh_from_db(fields=["token_version"])
+
+
+def end_everybodys() -> None:
+    """End all logins of the active organization, and make its mailed links void."""
+    with tenancy.atomic():
+        LoginSession.objects.filter(ended_at=None).update(ended_at=timezone.now())
+        versions = ("token_version", "email_version")
+        User.objects.update(**{version: F(version) + 1 for version in versions})

@@ -226,6 +226,41 @@ class DatabaseKept(OrganizationError):
         )
 
 
+class DatabaseGone(OrganizationError):
+    """There is no whole database to bring back."""
+
+    code = "database_gone"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The database of {name!r} is not there any more. A backup of it can be restored."
+        )
+
+
+class UndeletionFailed(OrganizationError):
+    """The organization's database refused to end its logins or to be migrated."""
+
+    code = "undeletion_failed"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} was not brought back, and is kept as before: its database refused to end "
+            "its logins, or to be migrated. The log has the reason."
+        )
+
+
+class SeveralDeleted(OrganizationError):
+    """More than one deleted organization that is kept had this name."""
+
+    code = "several_deleted"
+
+    def __init__(self, name: str, ids: Sequence[int]) -> None:
+        super().__init__(
+            f"Several deleted organizations were called {name!r}. Say which, with --id: "
+            f"{', '.join(map(str, ids))}."
+        )
+
+
 class InstallationUnclaimed(OrganizationError):
     """This master database is a copy: its server or database is not the recorded one."""
 
@@ -405,6 +440,18 @@ class BackupNotVerified(OrganizationError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"A backup of {name!r} was not verified: {why} It is as good as before.")
+
+
+class BackupMissing(OrganizationError):
+    """An organization is to be dropped at once, and has no verified backup of lately."""
+
+    code = "backup_missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} was not deleted: it has no verified backup of the last 24 hours. Back it up "
+            "and verify that (backup_orgs, verify_backups), or delete it --without-backup."
+        )
 
 
 class BackupNotFound(OrganizationError):

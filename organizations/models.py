@@ -1,5 +1,6 @@
 """Models of the master database: organizations, servers, staff, templates, audit trail and more."""
 
+import hashlib
 import secrets
 from datetime import timedelta
 from typing import ClassVar
@@ -93,6 +94,10 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Those whose name is taken: all except tombstones."""
         return self.exclude(status=Organization.Status.DELETED)
 
+    def trashed(self) -> "OrganizationQuerySet":
+        """Deleted ones that can still come back."""
+        return self.filter(status=Organization.Status.TRASHED)
+
     def unfinished(self) -> "OrganizationQuerySet":
         """Those that reconcile_orgs handles."""
         status = Organization.Status
@@ -151,6 +156,7 @@ class Organization(models.Model):
         PROVISIONING = "provisioning"
         ACTIVE = "active"
         SUSPENDED = "suspended"
+        TRASHED = "trashed"  # Deleted, and kept aside until kept_until.
         DELETING = "deleting"
         DELETED = "deleted"
         FAILED = "failed"
@@ -185,8 +191,14 @@ class Organization(models.Model):
     )
     status_changed_at = models.DateTimeField(default=timezone.now)
     provisioned = models.CharField(max_length=20, choices=Step, default=Step.NOTHING)
-    # The id of the running deletion, as in the role's identity; empty if there was none.
+    # The id of the last deletion, as in the role's identity; empty if there was none.
     deletion = models.CharField(max_length=32, blank=True, default="", editable=False)
+    # Since it was deleted: when it is dropped, and what it comes back as. They stay until nothing
+    # of it is left.
+    kept_until = models.DateTimeField(null=True, editable=False)
+    status_before = models.CharField(
+        max_length=20, blank=True, default="", db_default="", editable=False
+    )
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
     # Generated once and never derived again: renaming the organization moves nothing.
     database_name = models.CharField(max_length=63)
@@ -218,7 +230,7 @@ class Organization(models.Model):
         # One for each act of staff, by REST and in the admin.
         permissions = tuple(
             (f"{act}_organization", f"Can {act} organization")
-            for act in ("suspend", "resume", "rename")
+            for act in ("suspend", "resume", "rename", "undelete")
         )
         indexes = (
             models.Index(
@@ -261,6 +273,11 @@ class Organization(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.status in self.Status.usable()
+
+    @property
+    def digest_without_name(self) -> str:
+        """Its name_digest once its name is free for others. No name has it."""
+        return hashlib.sha256(f"\x00{self.key}".encode()).hexdigest()
 
 
 class FormerNameQuerySet(models.QuerySet["FormerName"]):
@@ -469,6 +486,29 @@ class BackupRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.started_at:%Y-%m-%d %H:%M} {self.state}"
+
+
+class Erasure(models.Model):
+    """A record that an organization's database, role, files and credentials are gone.
+
+    organization_id, organization_key: no foreign keys. deleted_at: when it was deleted, and closed
+    to everybody. backups_until: when the last of its backups goes; empty: there were none.
+    backups_gone_at: when that was done.
+    """
+
+    organization_id = models.BigIntegerField()
+    organization_key = models.CharField(max_length=32, unique=True)
+    deleted_at = models.DateTimeField()
+    erased_at = models.DateTimeField(default=timezone.now)
+    backups_until = models.DateTimeField(null=True)
+    backups_gone_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "erasures"
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"organization {self.organization_id}, {self.erased_at:%Y-%m-%d %H:%M}"
 
 
 class AuditEntry(models.Model):

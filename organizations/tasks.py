@@ -189,9 +189,10 @@ def reconcile(progress: Progress) -> None:
 )
 @platform_job
 def clean_up(progress: Progress) -> None:
-    """Delete expired exports, backups and rows in the master, and enqueue the clean-up of each
-    organization."""
+    """Delete expired exports, backups and rows in the master, drop deleted organizations whose time
+    is over, and enqueue the clean-up of each organization."""
     progress.tell("deleting what expired outside organizations' databases")
-    pruning.prune()
+    pruning.prune(goes_on=progress.goes_on)
+    progress.stop_if_asked()
     progress.tell("enqueueing the organizations")
     enqueueing.clean_up(Organization.objects.reachable())

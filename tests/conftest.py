@@ -150,7 +150,7 @@ def company() -> Iterator[Callable[..., Company]]:
         organization.refresh_from_db()
         if organization.status == Organization.Status.SUSPENDED:
             lifecycle.resume_organization(organization)
-        lifecycle.delete_organization(organization)
+        lifecycle.delete_organization(organization, now=True, without_backup=True)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""API endpoints for staff's acts on one organization: suspend, resume, rename."""
+"""API endpoints for staff's acts on one organization: suspend, resume, rename, delete, undelete."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,8 @@ from . import examples, serializers
 from .idempotency import PARAMETER, Repeatable, idempotent
 from .permissions import StaffMayAct
 
-ACTS = ("suspend", "resume", "rename")
+# `trash` is POST …/delete/: a method `delete` would answer DELETE.
+ACTS = ("suspend", "resume", "rename", "trash", "undelete")
 _ANSWER: dict[str, Any] = {
     "responses": {200: serializers.OrganizationStaffOutput},
     "parameters": [PARAMETER],
@@ -72,6 +73,42 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @idempotent
     def rename(self, request: Request, id_or_slug: str) -> Response:
         return self._do(request, lifecycle.rename_organization)
+
+    @extend_schema(
+        operation_id="organizations_delete",
+        summary="Delete an organization (staff)",
+        description="Ends all access at once, and keeps the database aside for 30 days by default: "
+        "until `kept_until` it can be undeleted. Then it is dropped. Nobody else gets the name "
+        "meanwhile, unless `free_name` is true.",
+        request=serializers.DeleteInput,
+        examples=examples.DELETE,
+        **_ANSWER,
+    )
+    @action(
+        detail=True,
+        methods=["post"],
+        url_path="delete",
+        url_name="delete",
+        permission_classes=[StaffMayAct],
+    )
+    @idempotent
+    def trash(self, request: Request, id_or_slug: str) -> Response:
+        return self._do(request, lifecycle.delete_organization)
+
+    @extend_schema(
+        operation_id="organizations_undelete",
+        summary="Bring a deleted organization back (staff)",
+        description="Accounts, data and files come back as they were, while it is kept. Every "
+        "login is ended, and mailed links are void. `name` gives it another name, which it needs "
+        "if somebody else has its own by now.",
+        request=serializers.UndeleteInput,
+        examples=examples.UNDELETE,
+        **_ANSWER,
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
+    @idempotent
+    def undelete(self, request: Request, id_or_slug: str) -> Response:
+        return self._do(request, lifecycle.undelete_organization)
 
     def _do(self, request: Request, act: Callable[..., object]) -> Response:
         data: dict[str, Any] = {}

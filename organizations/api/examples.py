@@ -13,6 +13,7 @@ _STAFF = {
     **_DETAIL,
     "status_reason": "",
     "status_message": "",
+    "kept_until": None,
     "server": "default",
     "database_name": "org_testorg",
 }
@@ -35,6 +36,9 @@ SUSPEND = [
     answered({**_STAFF, **_SUSPENDED}),
 ]
 RENAME = [sent({"name": "Test Org Ltd"}), answered({**_STAFF, "name": "Test Org Ltd"})]
+_TRASHED = {"status": "trashed", "kept_until": "2026-02-14T10:30:00Z"}
+DELETE = [sent({"free_name": False}), answered({**_STAFF, **_TRASHED})]
+UNDELETE = [sent({"name": "TestOrg"}), answered(_STAFF)]
 AUDIT = [
     answered(
         {

@@ -79,6 +79,22 @@ class RenameInput(serializers.Serializer[Any]):
     name = StrictCharField(max_length=MAX_NAME_LENGTH)
 
 
+class DeleteInput(serializers.Serializer[Any]):
+    """What becomes of a deleted organization's name."""
+
+    free_name = serializers.BooleanField(
+        required=False, help_text="Whether others can have its name while it is kept."
+    )
+
+
+class UndeleteInput(serializers.Serializer[Any]):
+    """The name with which an organization comes back."""
+
+    name = StrictCharField(
+        max_length=MAX_NAME_LENGTH, required=False, help_text="Its own by default."
+    )
+
+
 class FailureOutput(serializers.Serializer[Any]):
     """Why it failed, in the format of all errors."""
 
@@ -113,6 +129,9 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
     server = serializers.CharField(source="server.name", read_only=True)
     # No EmailField: the schema would promise an address.
     admin_email = serializers.CharField(read_only=True, help_text="Empty if deleted.")
+    kept_until = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text="If it is `trashed`: when it is dropped."
+    )
 
     class Meta:
         model = Organization
@@ -124,6 +143,7 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
             "status",
             "status_reason",
             "status_message",
+            "kept_until",
             "server",
             "database_name",
             "created_at",

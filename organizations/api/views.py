@@ -160,6 +160,8 @@ _INPUTS: dict[str, type[BaseSerializer[Any]]] = {
     "create": serializers.SignUpInput,
     "suspend": serializers.SuspendInput,
     "rename": serializers.RenameInput,
+    "trash": serializers.DeleteInput,
+    "undelete": serializers.UndeleteInput,
 }
 
 

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations import lifecycle
-from organizations.errors import OrganizationError
+from organizations.errors import OrganizationError, OrganizationNotFound
 from organizations.models import Organization
 
 
@@ -24,9 +24,13 @@ class ActCommand(BaseCommand):
     def act(self, organization: Organization, options: dict[str, Any]) -> str:
         """Do it; returns the sentence."""
 
+    def find(self, options: dict[str, Any]) -> Organization:
+        """The organization. Raises OrganizationError."""
+        return lifecycle.find_organization(options["name"])
+
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            organization = lifecycle.find_organization(options["name"])
+            organization = self.find(options)
             said = self.act(organization, options)
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
@@ -39,9 +43,40 @@ class ActCommand(BaseCommand):
                 "slug": organization.slug,
                 "status": organization.status,
                 "database": organization.database_name,
+                **self.further(organization),
             }
             said = json.dumps(facts, ensure_ascii=False)
         self.stdout.write(said)
+
+    def further(self, organization: Organization) -> dict[str, Any]:
+        """More for the JSON."""
+        return {}
+
+
+class DeletedActCommand(ActCommand):
+    """Takes one by its id too: a deleted organization can have given up its name."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("name", nargs="?", help="the organization's name, in any spelling")
+        which.add_argument("--id", type=int, metavar="ID", help="its id, instead of its name")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def find(self, options: dict[str, Any]) -> Organization:
+        if options["id"] is None:
+            return self.named(options["name"])
+        found = Organization.objects.live().filter(pk=options["id"]).first()
+        if found is None:
+            raise OrganizationNotFound(str(options["id"]))
+        return found
+
+    @abstractmethod
+    def named(self, name: str) -> Organization:
+        """The organization of this name. Raises OrganizationError."""
+
+    def further(self, organization: Organization) -> dict[str, Any]:
+        until = organization.kept_until
+        return {"kept_until": None if until is None else until.isoformat()}
 
 
 def sentence(error: ValidationError) -> str:

@@ -45,7 +45,7 @@ def free_name(
     if reserved.exists() and not reserved.expire():
         raise OrganizationExists(name)
     for leftover in Organization.objects.live().named(name).exclude(pk=_id(to)):
-        if leftover.is_usable:
+        if leftover.is_usable or leftover.status == Organization.Status.TRASHED:
             raise OrganizationExists(name)
         try:
             undo(session, leftover)

@@ -23,14 +23,14 @@ from organizations.errors import (
     OrganizationExists,
     SessionsRemain,
 )
-from organizations.models import FormerName, Organization, Server, random_key
+from organizations.models import Erasure, FormerName, Organization, Server, random_key
 from organizations.naming import display_name, name_digest, role_name, slug_variant
 from organizations.naming import name_key as key_of
-from organizations.postgres import identity, programs, transfer
+from organizations.postgres import aside, identity, programs, transfer
 from organizations.postgres.databases import ensure_database, reset_settings
 from organizations.postgres.fence import end_sessions, fence_by
 from organizations.postgres.holding import hold
-from organizations.postgres.identity import Identity, State
+from organizations.postgres.identity import Expected, Identity, State
 from organizations.postgres.roles import ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.names import free_database_name, free_slug
@@ -79,10 +79,12 @@ def adopt_organization(
         _shut_replaced(session, source)
         row = _insert(session, source, name=name, email=email)
         try:
+            _bring_back(session, row, source)
             _fill(session, row, source)
             _open(session, row, source)
         except BaseException:
             compensate(session, row)
+            _keep_again(row, source)
             raise
     logger.info("organization adopted", extra={"organization": row.pk})
     return row
@@ -100,6 +102,8 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
         raise AdoptionRefused(database, "there is no such database")
     found = identity.find(session, role=owner, database=database)
     whose = found.identity
+    if whose is None and found.oid is not None and owner == session.user:
+        owner, whose = identity.kept_aside().get(found.oid, (owner, None))
     if whose is None:
         raise AdoptionRefused(database, f"its owner {owner} has no identity")
     if whose.installation != session.installation:
@@ -115,8 +119,10 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
         hold(session, row)
     if row is not None and row.is_usable and _is_in_order(session, row):
         raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is fine")
-    was_deleted = whose.state == State.DELETING or (
-        row is not None and row.status in (Status.DELETED, Status.DELETING)
+    if row is not None and row.status == Status.TRASHED and _is_in_order(session, row):
+        raise AdoptionRefused(database, f"it is kept: manage.py undelete_org --id {row.pk}")
+    was_deleted = whose.state in (State.ASIDE, State.DELETING) or (
+        row is not None and row.status in (Status.TRASHED, Status.DELETED, Status.DELETING)
     )
     if was_deleted and not undelete:
         raise AdoptionRefused(
@@ -129,7 +135,8 @@ def _is_in_order(session: ServerSession, row: Organization) -> bool:
     """Whether the row's database exists and is its own. A restored row can name a moved one."""
     found = identity.find(session, role=row.role_name, database=row.database_name)
     why = identity.disagreement(found.identity, expected(row), installation=session.installation)
-    return found.owner == row.role_name and not why
+    owners = (row.role_name, session.user) if row.kept_until else (row.role_name,)
+    return found.owner in owners and not why
 
 
 def _shut_replaced(session: ServerSession, source: _Source) -> None:
@@ -169,6 +176,7 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
         # A tombstone stays, under a key of its own.
         tombstones = Organization.objects.filter(key=source.identity.key, status=Status.DELETED)
         tombstones.update(key=random_key())
+        Erasure.objects.filter(organization_key=source.identity.key).delete()
         names = [] if stale is None else _names_of(stale)
         if stale is not None:
             stale.delete()
@@ -196,6 +204,31 @@ def _names_of(stale: Organization) -> list[FormerName]:
         until = timezone.now() + timedelta(days=settings.ORG_NAME_HOLD_DAYS)
         names.append(FormerName(digest=stale.name_digest, slug=stale.slug, held_until=until))
     return names
+
+
+def _bring_back(session: ServerSession, row: Organization, source: _Source) -> None:
+    """Give a database that is kept aside back to its role, which reads it."""
+    if source.identity.state == State.ASIDE:
+        found = identity.certain(session, _kept(row, source))
+        aside.bring_back(session, found, name=row.name)
+
+
+def _keep_again(row: Organization, source: _Source) -> None:
+    """Put it aside again; never raises, since the caller reports the cause."""
+    if source.identity.state != State.ASIDE:
+        return
+    try:
+        with open_session(new=True) as session:
+            found = identity.certain(session, _kept(row, source))
+            aside.put_aside(session, found, name=row.name)
+    except Exception:
+        logger.exception("not put aside again", extra={"database": source.database})
+
+
+def _kept(row: Organization, source: _Source) -> Expected:
+    whose = source.identity
+    named = (row.name, whose.key, source.role, source.database)
+    return Expected(*named, whose.state, whose.deletion, was_aside=True)
 
 
 def _fill(session: ServerSession, row: Organization, source: _Source) -> None:

@@ -69,7 +69,7 @@ def _identify(session: ServerSession, row: Organization, *, is_named: bool) -> I
         return
     if is_new and wanted.state == State.MADE:
         yield Identified(row.name, f"it is {row.status}: unknown whether it was in use")
-    elif found.oid is not None and found.owner != row.role_name:
+    elif found.oid is not None and found.owner not in _owners(session, wanted):
         yield Identified(row.name, f"its database belongs to {found.owner}")
     elif found.identity is not None and (
         why := identity.disagreement(found.identity, wanted, installation=session.installation)
@@ -79,6 +79,10 @@ def _identify(session: ServerSession, row: Organization, *, is_named: bool) -> I
         _write(session, wanted, found, organization=row.pk)
         trail.record("organization.identified", organization_id=row.pk)
         yield Identified(row.name)
+
+
+def _owners(session: ServerSession, wanted: Expected) -> tuple[str, ...]:
+    return (wanted.role, session.user) if wanted.was_aside else (wanted.role,)
 
 
 def _knows(found: Found) -> bool:
@@ -179,6 +183,8 @@ def claim_installation(*, new: bool) -> Claimed:
                 # Nothing here may reach it any more: no migration, no command, no worker.
                 sealed_password="",
                 pending_fence="",
+                kept_until=None,
+                status_before="",
             )
             SpareDatabase.objects.all().delete()
             Template.objects.all().delete()
@@ -230,16 +236,22 @@ def _identities() -> Iterator[tuple[str, Identity, list[int]]]:
 
 
 def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
-    """The roles named by rows, with the row's key and the role's databases on this server."""
+    """The roles named by rows, with the row's key and the role's databases on this server.
+
+    What is kept aside for a role belongs to the application's.
+    """
     rows = [*Organization.objects.live(), *SpareDatabase.objects.all()]
     keys: dict[str, tuple[str, str]] = {row.role_name: (row.key, row.database_name) for row in rows}
     with connections["default"].cursor() as cursor:
         cursor.execute("SELECT datname::text, oid::bigint FROM pg_database")
         oids: dict[str, int] = dict(cursor.fetchall())
+        cursor.execute("SELECT oid::bigint FROM pg_database WHERE datdba = current_user::regrole")
+        ours = {oid for (oid,) in cursor.fetchall()}
     found = []
     for role, each, owned in _identities():
         key, database = keys.get(role, ("", ""))
-        if each.installation == before.key and each.key == key and oids.get(database) in owned:
+        theirs = {*owned, *(ours if each.state == State.ASIDE else ())}
+        if each.installation == before.key and each.key == key and oids.get(database) in theirs:
             found.append((role, replace(each, databases=(oids[database],))))
     return found
 

@@ -46,6 +46,31 @@ class RenameForm(forms.Form):
     name = forms.CharField(max_length=MAX_NAME_LENGTH)
 
 
+class DeleteForm(forms.Form):
+    """The name, typed: nobody deletes the wrong one."""
+
+    typed = forms.CharField(label="Its name", max_length=MAX_NAME_LENGTH)
+    free_name = forms.BooleanField(
+        required=False, help_text="Others can have its name while it is kept."
+    )
+
+
+class UndeleteForm(forms.Form):
+    """The name it comes back with."""
+
+    name = forms.CharField(
+        required=False,
+        max_length=MAX_NAME_LENGTH,
+        help_text="If it is to have another one, or if somebody else has its own by now.",
+    )
+
+
+def _delete(organization: Organization, *, typed: str, free_name: bool) -> None:
+    if typed.strip() != organization.name:
+        raise ValidationError({"typed": "This is not its name."})
+    lifecycle.delete_organization(organization, free_name=free_name)
+
+
 @dataclass(frozen=True)
 class _Act:
     """verb: the action's name. says: what will happen. is_for_one: not for several at once."""
@@ -83,10 +108,31 @@ _RENAME = _Act(
 )
 
 
-class ActsAdmin(_ModelAdmin):
-    """Suspend, resume and rename, each with a Django permission of its own."""
+_DELETE = _Act(
+    "delete",
+    "Deleted",
+    "All access ends at once. For as long as ORG_DELETION_GRACE_DAYS says, the database is kept "
+    "aside, and the organization can be undeleted; then it is dropped, with its files. If that is "
+    "0, it is dropped now.",
+    _delete,
+    DeleteForm,
+    is_for_one=True,
+)
+_UNDELETE = _Act(
+    "undelete",
+    "Undeleted",
+    "Accounts, data and files come back as they were. Everybody must log in again, and links that "
+    "were mailed are void.",
+    lifecycle.undelete_organization,
+    UndeleteForm,
+    is_for_one=True,
+)
 
-    actions = ("suspend", "resume", "rename")
+
+class ActsAdmin(_ModelAdmin):
+    """Suspend, resume, rename, delete and undelete, each with a Django permission of its own."""
+
+    actions = ("suspend", "resume", "rename", "delete", "undelete")
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.suspend_organization")
@@ -96,6 +142,13 @@ class ActsAdmin(_ModelAdmin):
 
     def has_rename_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.rename_organization")
+
+    # Not has_delete_permission, by which Django shows buttons of its own.
+    def has_trash_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.delete_organization")
+
+    def has_undelete_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.undelete_organization")
 
     @admin.action(permissions=["suspend"], description="Suspend…")
     def suspend(
@@ -110,6 +163,16 @@ class ActsAdmin(_ModelAdmin):
     @admin.action(permissions=["rename"], description="Rename…")
     def rename(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
         return self._asked(request, queryset, _RENAME)
+
+    @admin.action(permissions=["trash"], description="Delete…")
+    def delete(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _DELETE)
+
+    @admin.action(permissions=["undelete"], description="Undelete…")
+    def undelete(
+        self, request: HttpRequest, queryset: QuerySet[Organization]
+    ) -> HttpResponse | None:
+        return self._asked(request, queryset, _UNDELETE)
 
     def change_view(
         self,

@@ -233,6 +233,11 @@ NO_FLOWS = {
     "identify_orgs": "a comment for each role; the next run does those that were not reached",
     "POST /api/v1/organizations/<id_or_slug>/resume/": "one transaction, tried by resume; answered "
     "again by what staff_suspend tries",
+    "POST /api/v1/organizations/<id_or_slug>/delete/": "tests/organizations/deleting: killed at "
+    "each commit; reconciling puts it aside, or finishes the drop that delete_org tries",
+    "POST /api/v1/organizations/<id_or_slug>/undelete/": "tests/organizations/deleting: killed in "
+    "between, reconciling puts it aside again",
+    "undelete_org": "what its POST does",
     "suspend_org": "what suspend tries",
     "resume_org": "what resume tries",
     "rename_org": "what staff_rename tries",

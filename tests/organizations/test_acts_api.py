@@ -1,4 +1,7 @@
-"""POST /api/v1/organizations/{id}/suspend/, resume/ and rename/, and their Idempotency-Key."""
+"""POST /api/v1/organizations/{id}/suspend/, resume/, rename/ …, and their Idempotency-Key.
+
+Deleting and undeleting: deleting/test_api.py.
+"""
 
 import secrets
 from collections.abc import Callable, Iterator

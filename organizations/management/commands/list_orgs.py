@@ -2,13 +2,14 @@
 
 from argparse import ArgumentParser
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.db.models import Q
 
 from organizations.document import Document
-from organizations.models import Organization
+from organizations.models import Erasure, Organization
 from organizations.naming import name_digest
 
 _ROW = "{:>6}  {:<12}  {:<10}  {:<30}  {:<34}  {:<30}  {}"
@@ -69,6 +70,7 @@ def _any_of(texts: list[str]) -> Q:
 
 
 def _facts(organization: Organization) -> dict[str, Any]:
+    is_deleted = organization.status == Organization.Status.DELETED
     return {
         "id": organization.pk,
         "name": organization.name,
@@ -77,4 +79,19 @@ def _facts(organization: Organization) -> dict[str, Any]:
         "database": organization.database_name,
         "admin_email": organization.admin_email,
         "created_at": organization.created_at.isoformat(),
+        "kept_until": _moment(organization.kept_until),
+        **({"erasure": _erasure(organization)} if is_deleted else {}),
     }
+
+
+def _erasure(organization: Organization) -> dict[str, str | None] | None:
+    """When it was erased, and until when its backups outlive it; None if earlier code did."""
+    erased = Erasure.objects.filter(organization_key=organization.key).first()
+    if erased is None:
+        return None
+    names = ("deleted_at", "erased_at", "backups_until", "backups_gone_at")
+    return {name: _moment(getattr(erased, name)) for name in names}
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
