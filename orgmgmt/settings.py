@@ -318,7 +318,9 @@ BACKUP_NIGHTLY = boolean("BACKUP_NIGHTLY", default=False)
 BACKUP_KEEP_DAILY = number("BACKUP_KEEP_DAILY", default=7, at_most=3_660)
 BACKUP_KEEP_WEEKLY = number("BACKUP_KEEP_WEEKLY", default=4, at_least=0, at_most=520)
 BACKUP_KEEP_MONTHLY = number("BACKUP_KEEP_MONTHLY", default=6, at_least=0, at_most=120)
-# For one organization's backup, and for a verification.
+# How long a restore keeps the database of before, so that it can be undone.
+ORG_RESTORE_KEEP_DAYS = number("ORG_RESTORE_KEEP_DAYS", default=7, at_least=1, at_most=3_650)
+# For one organization's backup, a verification, and a restore.
 BACKUP_DEADLINE_SECONDS = number("BACKUP_DEADLINE_SECONDS", default=3_600, at_most=864_000)
 # For each part of a backup: the dump, and the files.
 BACKUP_MAX_BYTES = number(

@@ -1,5 +1,5 @@
 """Prunes expired rows in the master database (jobs, sign-ups, sessions, counters, audit entries),
-expired exports, and old backups."""
+expired exports, databases that restores kept, and old backups."""
 
 from datetime import timedelta
 
@@ -13,6 +13,7 @@ from organizations import audit
 from organizations.backups import retention
 from organizations.jobs.models import JobProgress, PendingSignUp
 from organizations.models import FormerName, StoredAnswer
+from organizations.restoring import switching
 from organizations.tenancy import counters
 
 from . import exports
@@ -29,9 +30,9 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 def prune() -> list[str]:
     """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
     sessions, counters, former names, stored answers, audit entries older than AUDIT_RETENTION_DAYS,
-    exports of more than a day, and backups that no period keeps. Fails sign-ups that have waited
-    too long. Returns descriptions of what the storage of backups did not remove. Raises what the
-    database raises."""
+    exports of more than a day, databases that restores kept long enough, and backups that no period
+    keeps. Fails sign-ups that have waited too long. Returns descriptions of what was not removed.
+    Raises what the database raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -46,4 +47,4 @@ def prune() -> list[str]:
     counters.get().prune()
     audit.prune()
     exports.prune()
-    return retention.prune()
+    return [*switching.prune(), *retention.prune()]
