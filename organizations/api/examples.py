@@ -35,6 +35,22 @@ SUSPEND = [
     answered({**_STAFF, **_SUSPENDED}),
 ]
 RENAME = [sent({"name": "Test Org Ltd"}), answered({**_STAFF, "name": "Test Org Ltd"})]
+_RESTORE = {
+    "state": "done",
+    "undo": False,
+    "backed_up_at": "2026-01-15T02:30:00Z",
+    "started_at": "2026-01-15T10:30:00Z",
+    "ended_at": "2026-01-15T10:31:12Z",
+    "undo_until": "2026-01-22T10:31:12Z",
+    "users": {"gone": 1, "password": 2},
+    "error": "",
+}
+_NOT_BEGUN = dict.fromkeys(("backed_up_at", "started_at", "ended_at", "undo_until"))
+RESTORED = [answered(_RESTORE)]
+RESTORE = [
+    sent({"at": "2026-01-15T09:00:00Z"}),
+    answered({**_RESTORE, **_NOT_BEGUN, "state": "waiting", "users": {}}, 202),
+]
 AUDIT = [
     answered(
         {

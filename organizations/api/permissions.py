@@ -39,13 +39,16 @@ class StaffMay(IsStaff):
 
 
 class StaffMayAct(StaffMay):
-    """Staff with the permission of the view's action, such as `suspend_organization`."""
+    """Staff with the permission of the view's action, such as `suspend_organization`; to see how
+    far it is, those who may view organizations."""
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         self._act: str | None = getattr(view, "action", None)
         return super().has_permission(request, view)
 
     def _may(self, request: Request) -> bool:
+        if request.method == "GET":
+            return _may_see(request)
         return request.user.has_perm(f"organizations.{self._act}_organization")
 
 

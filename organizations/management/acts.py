@@ -24,6 +24,10 @@ class ActCommand(BaseCommand):
     def act(self, organization: Organization, options: dict[str, Any]) -> str:
         """Do it; returns the sentence."""
 
+    def more(self) -> dict[str, Any]:
+        """What the JSON document says besides the organization."""
+        return {}
+
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             organization = lifecycle.find_organization(options["name"])
@@ -39,6 +43,7 @@ class ActCommand(BaseCommand):
                 "slug": organization.slug,
                 "status": organization.status,
                 "database": organization.database_name,
+                **self.more(),
             }
             said = json.dumps(facts, ensure_ascii=False)
         self.stdout.write(said)

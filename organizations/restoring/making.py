@@ -1,4 +1,4 @@
-"""Makes a database from a backup or a dump: restored, compared, migrated, without log-ins, shut.
+"""Makes a database from a backup or a dump: restored, compared, migrated, without log-ins.
 
 Everything runs as the role of that database, which owns nothing else: a dump holds its owner's
 code, and so do the rows' triggers. Until the switch it is a throw-away database.
@@ -101,6 +101,7 @@ def new_database(
         try:
             watch.tell("restoring beside")
             _load(session, source, read, spare, watch)
+            regain(session, spare, name=watch.name, is_open=True)
             if source.run is not None and read is not None:
                 verifying.compare(source.run, read, where(spare), until=watch.until)
             watch.tell("migrating")
@@ -232,10 +233,11 @@ WHERE d.datname = %s AND acl.grantee NOT IN (0, d.datdba, current_user::regrole)
 """
 
 
-def shut(session: ServerSession, spare: SpareDatabase, *, name: str) -> None:
-    """Undo what code in the dump may have set for its role and database, and let nobody in.
+def regain(session: ServerSession, spare: SpareDatabase, *, name: str, is_open: bool) -> None:
+    """Undo what code in the dump may have set for its role and database.
 
-    The role gets a new password: it could have set its own. Raises SessionsRemain.
+    The role gets a new password: it could have set its own. is_open: whether it may log in
+    afterwards. Raises SessionsRemain.
     """
     role, database = sql.Identifier(spare.role_name), sql.Identifier(spare.database_name)
     session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(role))
@@ -256,8 +258,12 @@ def shut(session: ServerSession, spare: SpareDatabase, *, name: str) -> None:
                 for (stranger,) in strangers
             ),
         )
-    end_guests(session, spare.database_name)
+        end_guests(session, spare.database_name)
+        if is_open:
+            reset_settings(session, spare.database_name, is_open=True)
     password = secrets.token_urlsafe(32)
     ensure_role(session, role=spare.role_name, password=password, key=spare.key)
     spare.sealed_password = seal(password)
     SpareDatabase.objects.filter(pk=spare.pk).update(sealed_password=spare.sealed_password)
+    if is_open:
+        session.execute(sql.SQL("ALTER ROLE {} LOGIN").format(role))

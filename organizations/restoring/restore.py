@@ -70,12 +70,12 @@ def restore_organization(
     with _begun(organization, key=key or random_key()) as (session, row):
         if row.state != State.RUNNING:
             return row
-        source = _source(organization, at=at, file=file)
-        if source.run is not None:
-            row.backup, row.backed_up_at = source.run.key, source.run.started_at
+        run = None if file is not None else backup_of(organization, at=at)
+        if run is not None:
+            row.backup, row.backed_up_at = run.key, run.started_at
             row.save(update_fields=["backup", "backed_up_at"])
         watch = Watch(organization.name, goes_on, tell)
-        with making.new_database(session, organization, source, watch) as new:
+        with making.new_database(session, organization, Source(run, file), watch) as new:
             tell("comparing the users")
             changes = compare(
                 _serving(session, organization),
@@ -88,7 +88,7 @@ def restore_organization(
             if not confirm(changes):
                 raise RestoreDeclined(organization.name)
             making.void_logins(new.spare, changes, watch)
-            making.shut(session, new.spare, name=organization.name)
+            making.regain(session, new.spare, name=organization.name, is_open=False)
             watch()
             tell("switching")
             spare = new.spare
@@ -118,7 +118,7 @@ def undo_restore(organization: Organization, *, key: str = "") -> Restore:
     with _begun(organization, key=key or random_key(), is_undo=True) as (session, row):
         if row.state != State.RUNNING:
             return row
-        kept = _kept(organization)
+        kept = kept_by(organization)
         switching.switch(
             session,
             row,
@@ -137,7 +137,8 @@ def undo_restore(organization: Organization, *, key: str = "") -> Restore:
     return row
 
 
-def _kept(organization: Organization) -> Restore:
+def kept_by(organization: Organization) -> Restore:
+    """The restore whose database an undo would bring back. Raises NothingToUndo."""
     rows = Restore.objects.keeping().filter(organization_key=organization.key, state=State.DONE)
     found = rows.exclude(database_name="").order_by("is_undo", "-pk").first()
     if found is None:
@@ -183,16 +184,15 @@ def _begun(
             raise
 
 
-def _source(organization: Organization, *, at: datetime | None, file: Path | None) -> Source:
-    if file is not None:
-        return Source(file=file)
+def backup_of(organization: Organization, *, at: datetime | None) -> BackupRun:
+    """The newest good backup of that time or before; None: of all. Raises BackupNotFound."""
     good = BackupRun.objects.filter(state=BackupRun.State.GOOD, organization_key=organization.key)
     if at is not None:
         good = good.filter(started_at__lte=at)
     run = good.first()
     if run is None:
         raise BackupNotFound(organization.name, until="" if at is None else at.isoformat())
-    return Source(run=run)
+    return run
 
 
 def _serving(session: ServerSession, organization: Organization) -> dict[str, object] | None:

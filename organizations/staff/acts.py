@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from organizations import lifecycle
+from organizations.background import restores
 from organizations.errors import OrganizationError, ServerUnavailable, TookTooLong
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
@@ -44,6 +45,20 @@ class RenameForm(forms.Form):
     """The new name."""
 
     name = forms.CharField(max_length=MAX_NAME_LENGTH)
+
+
+class RestoreForm(forms.Form):
+    """To what it goes back."""
+
+    at = forms.DateTimeField(
+        required=False,
+        help_text="From the newest good backup of this time (UTC) or before, such as 2026-01-15 "
+        "09:00. Empty: the newest of all.",
+    )
+    undo = forms.BooleanField(
+        required=False,
+        help_text="Instead, switch back to the database that the newest restore has kept.",
+    )
 
 
 @dataclass(frozen=True)
@@ -82,11 +97,24 @@ _RENAME = _Act(
     is_for_one=True,
 )
 
+_RESTORE = _Act(
+    "restore",
+    "A job restores",
+    "A worker makes a new database from the backup. Until that is ready, the organization is "
+    "served as ever; then requests are answered 503 for a moment, and the new database takes its "
+    "place. What was written since the backup is gone from there, and users' passwords and rights "
+    "are those of then. All log-ins and mailed links are void. The database of before is kept for "
+    "as long as ORG_RESTORE_KEEP_DAYS says, and can be switched back to.",
+    restores.order,
+    RestoreForm,
+    is_for_one=True,
+)
+
 
 class ActsAdmin(_ModelAdmin):
-    """Suspend, resume and rename, each with a Django permission of its own."""
+    """Suspend, resume, rename and restore, each with a Django permission of its own."""
 
-    actions = ("suspend", "resume", "rename")
+    actions = ("suspend", "resume", "rename", "restore")
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.suspend_organization")
@@ -96,6 +124,9 @@ class ActsAdmin(_ModelAdmin):
 
     def has_rename_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.rename_organization")
+
+    def has_restore_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.restore_organization")
 
     @admin.action(permissions=["suspend"], description="Suspend…")
     def suspend(
@@ -110,6 +141,12 @@ class ActsAdmin(_ModelAdmin):
     @admin.action(permissions=["rename"], description="Rename…")
     def rename(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
         return self._asked(request, queryset, _RENAME)
+
+    @admin.action(permissions=["restore"], description="Restore…")
+    def restore(
+        self, request: HttpRequest, queryset: QuerySet[Organization]
+    ) -> HttpResponse | None:
+        return self._asked(request, queryset, _RESTORE)
 
     def change_view(
         self,

@@ -68,4 +68,4 @@ def the_restore(company: Company) -> Restore:
 
 
 def execute_as_superuser(superuser: Superuser, statement: str, *names: str) -> None:
-    superuser.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+    superuser.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
