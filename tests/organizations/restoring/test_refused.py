@@ -25,6 +25,7 @@ from organizations.errors import (
 )
 from organizations.models import AuditEntry, Restore, SpareDatabase
 from organizations.postgres import programs, transfer
+from organizations.restoring.comparing import Changes
 from organizations.secrets import unseal
 from tests.conftest import Company, Superuser
 from tests.organizations.backups.helpers import execute
@@ -42,6 +43,16 @@ def assert_unchanged(company: Company, superuser: Superuser) -> None:
     assert emails(company) == [company.email, "late@test.com"]
     assert not SpareDatabase.objects.filter(fingerprint="").exists()
     assert the_restore(company).state == State.FAILED
+
+
+def noting(told: list[str]) -> Callable[[Changes], bool]:
+    """Agrees, and notes why it is unknown who goes back."""
+
+    def agreed(changes: Changes) -> bool:
+        told.append(changes.unknown)
+        return True
+
+    return agreed
 
 
 def dump(company: Company, path: Path, *more: str) -> Path:
@@ -295,9 +306,7 @@ def test_a_users_table_that_never_ends_only_hides_who_goes_back(
     )
     settings.STATEMENT_TIMEOUT_SECONDS = 1
     told: list[str] = []
-    lifecycle.restore_organization(
-        row_of(made), confirm=lambda changes: bool(told.append(changes.unknown)) or True
-    )
+    lifecycle.restore_organization(row_of(made), confirm=noting(told))
     assert told == ["its users cannot be read (QueryCanceled)"] or "DeadlinePassed" in told[0]
     assert emails(made) == [made.email]
 
@@ -311,9 +320,7 @@ def test_a_database_that_is_lost_comes_back(
             sql.SQL(statement).format(sql.Identifier(made.organization.database_name))
         )
     told: list[str] = []
-    restore = lifecycle.restore_organization(
-        row_of(made), confirm=lambda changes: bool(told.append(changes.unknown)) or True
-    )
+    restore = lifecycle.restore_organization(row_of(made), confirm=noting(told))
     assert told == ["there is no database"]
     assert (restore.state, emails(made)) == (State.DONE, [made.email])
     with pytest.raises(OrganizationError):
