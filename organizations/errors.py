@@ -459,9 +459,10 @@ class BackupNotFound(OrganizationError):
 
     code = "backup_not_found"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, until: str = "") -> None:
+        when = f" until {until}" if until else ""
         super().__init__(
-            f"There is no good backup of {name!r}. Make one with manage.py backup_orgs."
+            f"There is no good backup of {name!r}{when}. Make one with manage.py backup_orgs."
         )
 
 
@@ -518,6 +519,44 @@ class BackupNotRestorable(BackupInvalid):
 
     def __init__(self, backup: str, why: str) -> None:
         super().__init__(f"The backup {backup} cannot be restored: {why}.")
+
+
+class RestoreFailed(OrganizationError):
+    """An organization was not restored, for a reason that no other class names."""
+
+    code = "restore_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name!r} was not restored, and nothing of it was changed: {why}")
+
+
+class RestoreDeclined(OrganizationError):
+    """Whoever saw which users go back wanted no switch, or asked only for the list."""
+
+    code = "restore_declined"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} was not restored, and nothing of it was changed.")
+
+
+class RestoreRunning(OrganizationError):
+    """The organization is being restored, or a job for that waits."""
+
+    code = "restore_running"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"A restore of {name!r} is waiting or running. Nothing was changed.")
+
+
+class NothingToUndo(OrganizationError):
+    """No restore of the organization keeps a database that could come back."""
+
+    code = "restore_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"No restore of {name!r} can be undone: there was none, or what it kept is dropped."
+        )
 
 
 class AdoptionRefused(OrganizationError):

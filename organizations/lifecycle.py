@@ -1,4 +1,4 @@
-"""Creates, deletes, undeletes, suspends, resumes, renames and reconciles organizations.
+"""Creates, deletes, undeletes, suspends, resumes, renames, restores and reconciles organizations.
 
 The API, the commands and Django admin call these functions.
 """
@@ -48,6 +48,9 @@ from .provisioning import code, leftovers, making
 from .provisioning.report import Report
 from .provisioning.undoing import change_status, expected, undo
 from .renaming import rename_organization as rename_organization
+from .restoring import switching
+from .restoring.restore import restore_organization as restore_organization
+from .restoring.restore import undo_restore as undo_restore
 from .undeleting import find_trashed as find_trashed
 from .undeleting import undelete_organization as undelete_organization
 from .validators import SignUp, validate_sign_up, validate_suspension
@@ -230,8 +233,8 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
     skipped, failed. kept: deleted ones that were put aside. recorded: what an interrupted rollback
     of migrations left.
 
-    Fences first, then organizations, those to keep aside, interrupted rollbacks, templates and
-    spare databases, files, interrupted backups, and roles left over by deletions.
+    Fences first, then restores, organizations, those to keep aside, interrupted rollbacks,
+    templates and spare databases, files, interrupted backups, and roles left over by deletions.
     A row whose lock is held is being worked on: waits `wait_seconds` for it, then skips it. A
     failure does not affect the others, and is retried next time. Raises only if the server is
     unavailable.
@@ -245,6 +248,10 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
         _ = session.installation  # Nothing is done in a copy.
     outcome["fenced"], unfenced = fence_pending()
     outcome["failed"] += unfenced
+    with _others_go_on("restores not reconciled"):
+        finished, left = switching.reconcile()
+        outcome["undone"] += finished
+        outcome["failed"] += left
     for organization in Organization.objects.unfinished():
         done: str | None = "failed"
         with _others_go_on("organization not reconciled", organization=organization.pk):

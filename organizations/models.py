@@ -230,7 +230,7 @@ class Organization(models.Model):
         # One for each act of staff, by REST and in the admin.
         permissions = tuple(
             (f"{act}_organization", f"Can {act} organization")
-            for act in ("suspend", "resume", "rename", "undelete")
+            for act in ("suspend", "resume", "rename", "restore", "undelete")
         )
         indexes = (
             models.Index(
@@ -509,6 +509,65 @@ class Erasure(models.Model):
 
     def __str__(self) -> str:
         return f"organization {self.organization_id}, {self.erased_at:%Y-%m-%d %H:%M}"
+
+
+class RestoreQuerySet(models.QuerySet["Restore"]):
+    """Restores by what they keep."""
+
+    def keeping(self) -> "RestoreQuerySet":
+        """Those that keep something aside: a database, its role, files."""
+        return self.exclude(kept_until=None)
+
+
+class Restore(models.Model):
+    """One restore of an organization, and what it keeps aside: organizations/restoring.
+
+    Until its switch is committed (`switching`) the old database serves, and nothing is kept. Then
+    the row names the old database, which is kept until kept_until and has the identity `aside` with
+    this row's key; its files are in a folder of that key. organization_id is not a foreign key: the
+    row outlives the organization's.
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        SWITCHING = "switching"  # Committed, and not finished: the new database is not open yet.
+        DONE = "done"
+        UNDONE = "undone"  # Another one brought back what it kept.
+        FAILED = "failed"  # Nothing was switched.
+
+    key = models.CharField(max_length=32, unique=True, default=random_key, editable=False)
+    organization_id = models.BigIntegerField()
+    organization_key = models.CharField(max_length=32)
+    state = models.CharField(max_length=20, choices=State, default=State.RUNNING)
+    # It brought back what an earlier restore had kept.
+    is_undo = models.BooleanField(default=False)
+    # BackupRun.key, and the moment to which it goes back; empty if it was a dump from a file.
+    backup = models.CharField(max_length=32, blank=True)
+    backed_up_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True)
+    # How many users change, by what goes back. Numbers: the master knows nobody.
+    users = models.JSONField(default=dict)
+    error_code = models.CharField(max_length=50, blank=True)
+    error = models.TextField(blank=True)
+    # The folder with the files that come in with the switch; empty if the files stay.
+    files = models.CharField(max_length=32, blank=True)
+    # What is kept aside; empty: there was no database. Without kept_until nothing is kept any more.
+    database_name = models.CharField(max_length=63, blank=True)
+    role_name = models.CharField(max_length=63, blank=True)
+    sealed_password = models.TextField(blank=True, editable=False)
+    fingerprint = models.CharField(max_length=64, blank=True)
+    kept_until = models.DateTimeField(null=True)
+
+    objects: ClassVar = RestoreQuerySet.as_manager()
+
+    class Meta:
+        db_table = "restores"
+        ordering = ("-id",)
+        indexes = (models.Index(fields=["organization_key", "-id"], name="restores_organization"),)
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M} {self.state}"
 
 
 class AuditEntry(models.Model):

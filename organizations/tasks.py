@@ -4,6 +4,7 @@ Procrastinate imports this module once Django is ready (contrib/django/apps.py, 
 """
 
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from organizations.models import Organization
 from organizations.provisioning import code, refill
 
 from . import lifecycle
-from .background import enqueueing, exports, mails, pruning, sign_ups
+from .background import enqueueing, exports, mails, pruning, restores, sign_ups
 from .background.migrating import migrate
 from .exporting import export
 from .jobs.frame import Progress, organization_job, platform_job
@@ -114,6 +115,30 @@ def verify_backup(organization: Organization, progress: Progress) -> None:
         raise BackupNotFound(organization.name)
     try:
         verifying.verify(run, name=organization.name, goes_on=progress.goes_on)
+    except OrganizationError:
+        progress.stop_if_asked()
+        raise
+
+
+# Before backups that wait: somebody waits for it.
+@app.task(name=restores.TASK, queue=BACKUPS, priority=5, retry=Unhurried(), pass_context=True)
+@partial(organization_job, exclusive=False, even_suspended=True)
+def restore_organization(
+    organization: Organization, progress: Progress, *, key: str, undo: bool, at: str
+) -> None:
+    """Restore an organization from a backup, or undo that, as staff asked for."""
+    try:
+        if undo:
+            progress.tell("switching back")
+            lifecycle.undo_restore(organization, key=key)
+        else:
+            lifecycle.restore_organization(
+                organization,
+                at=datetime.fromisoformat(at) if at else None,
+                key=key,
+                tell=progress.tell,
+                goes_on=progress.goes_on,
+            )
     except OrganizationError:
         progress.stop_if_asked()
         raise

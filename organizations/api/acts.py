@@ -1,16 +1,18 @@
-"""API endpoints for staff's acts on one organization: suspend, resume, rename, delete, undelete."""
+"""API endpoints for staff's acts on one organization: suspend, restore, delete and others."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
+from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from organizations import lifecycle
+from organizations.background import restores
 from organizations.models import Organization
 from organizations.postgres.fence import fence
 
@@ -19,7 +21,7 @@ from .idempotency import PARAMETER, Repeatable, idempotent
 from .permissions import StaffMayAct
 
 # `trash` is POST …/delete/: a method `delete` would answer DELETE.
-ACTS = ("suspend", "resume", "rename", "trash", "undelete")
+ACTS = ("suspend", "resume", "rename", "restore", "trash", "undelete")
 _ANSWER: dict[str, Any] = {
     "responses": {200: serializers.OrganizationStaffOutput},
     "parameters": [PARAMETER],
@@ -110,6 +112,38 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     def undelete(self, request: Request, id_or_slug: str) -> Response:
         return self._do(request, lifecycle.undelete_organization)
 
+    @extend_schema(
+        operation_id="organizations_restore",
+        summary="Restore an organization from a backup, or undo that (staff)",
+        description="A worker does it; GET says how far it is. The organization is served as ever "
+        "until the switch, then answered 503 for a moment. All log-ins and mailed links are void. "
+        "The database of before is kept for days, and `undo` switches back to it.",
+        request=serializers.RestoreInput,
+        responses={202: serializers.RestoreOutput},
+        examples=examples.RESTORE,
+        parameters=[PARAMETER],
+        tags=["staff"],
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
+    @idempotent
+    def restore(self, request: Request, id_or_slug: str) -> Response:
+        given = self.get_serializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        organization = self.get_object()
+        restores.order(organization, **given.validated_data, mark=partial(self.mark, organization))
+        return _ordered(organization)
+
+    @extend_schema(
+        operation_id="organizations_restore_state",
+        summary="State of an organization's newest restore (staff)",
+        responses={200: serializers.RestoreOutput},
+        examples=examples.RESTORED,
+        tags=["staff"],
+    )
+    @restore.mapping.get
+    def restore_state(self, request: Request, id_or_slug: str) -> Response:
+        return Response(_newest(self.get_object()))
+
     def _do(self, request: Request, act: Callable[..., object]) -> Response:
         data: dict[str, Any] = {}
         if self.action != "resume":
@@ -121,6 +155,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         return _answer(organization)
 
     def finish(self, organization: Organization) -> Response:
+        if self.action == "restore":
+            return _ordered(organization)
         fence(organization)
         return _answer(organization)
 
@@ -129,3 +165,11 @@ def _answer(organization: Organization) -> Response:
     organization.refresh_from_db()
     # A plain dict: the browsable API would fill its form from the serializer of `.data`.
     return Response(dict(serializers.OrganizationStaffOutput(organization).data))
+
+
+def _ordered(organization: Organization) -> Response:
+    return Response(_newest(organization), status=status.HTTP_202_ACCEPTED)
+
+
+def _newest(organization: Organization) -> dict[str, Any]:
+    return dict(serializers.RestoreOutput(restores.newest(organization)).data)

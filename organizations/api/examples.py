@@ -39,6 +39,22 @@ RENAME = [sent({"name": "Test Org Ltd"}), answered({**_STAFF, "name": "Test Org 
 _TRASHED = {"status": "trashed", "kept_until": "2026-02-14T10:30:00Z"}
 DELETE = [sent({"free_name": False}), answered({**_STAFF, **_TRASHED})]
 UNDELETE = [sent({"name": "TestOrg"}), answered(_STAFF)]
+_RESTORE = {
+    "state": "done",
+    "undo": False,
+    "backed_up_at": "2026-01-15T02:30:00Z",
+    "started_at": "2026-01-15T10:30:00Z",
+    "ended_at": "2026-01-15T10:31:12Z",
+    "undo_until": "2026-01-22T10:31:12Z",
+    "users": {"gone": 1, "password": 2},
+    "error": "",
+}
+_NOT_BEGUN = dict.fromkeys(("backed_up_at", "started_at", "ended_at", "undo_until"))
+RESTORED = [answered(_RESTORE)]
+RESTORE = [
+    sent({"at": "2026-01-15T09:00:00Z"}),
+    answered({**_RESTORE, **_NOT_BEGUN, "state": "waiting", "users": {}}, 202),
+]
 AUDIT = [
     answered(
         {

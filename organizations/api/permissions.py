@@ -39,7 +39,8 @@ class StaffMay(IsStaff):
 
 
 class StaffMayAct(StaffMay):
-    """Staff with the permission of the view's action, such as `suspend_organization`."""
+    """Staff with the permission of the view's action, such as `suspend_organization`; to see how
+    far it is, those who may view organizations."""
 
     _named: ClassVar[dict[str, str]] = {"trash": "delete"}
 
@@ -49,6 +50,8 @@ class StaffMayAct(StaffMay):
         return super().has_permission(request, view)
 
     def _may(self, request: Request) -> bool:
+        if request.method == "GET":
+            return _may_see(request)
         return request.user.has_perm(f"organizations.{self._act}_organization")
 
 

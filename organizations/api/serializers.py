@@ -95,6 +95,42 @@ class UndeleteInput(serializers.Serializer[Any]):
     )
 
 
+class RestoreInput(serializers.Serializer[Any]):
+    """What an organization goes back to."""
+
+    at = serializers.DateTimeField(
+        required=False,
+        help_text="The newest good backup of this time or before. Without it, the newest of all.",
+    )
+    undo = serializers.BooleanField(
+        default=False, help_text="Switch back to what the newest restore has kept."
+    )
+
+
+class RestoreOutput(serializers.Serializer[Any]):
+    """The newest restore of an organization."""
+
+    state = serializers.ChoiceField(
+        choices=["none", "waiting", "running", "switching", "done", "undone", "failed"],
+        help_text="`failed`: nothing was switched. `switching`: the last moment, without service.",
+    )
+    undo = serializers.BooleanField(help_text="Whether it undoes another one.")
+    backed_up_at = serializers.DateTimeField(
+        allow_null=True, help_text="The moment to which the organization goes back."
+    )
+    started_at = serializers.DateTimeField(allow_null=True)
+    ended_at = serializers.DateTimeField(allow_null=True)
+    undo_until = serializers.DateTimeField(
+        allow_null=True, help_text="Until then the database of before is kept."
+    )
+    users = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="How many users change, by what goes back: `password`, `rights`, `address`, "
+        "`gone` (not in the backup), `returns` (removed since).",
+    )
+    error = serializers.CharField(allow_blank=True)
+
+
 class FailureOutput(serializers.Serializer[Any]):
     """Why it failed, in the format of all errors."""
 

@@ -1,5 +1,6 @@
 """Prunes expired rows in the master database (jobs, sign-ups, sessions, counters, audit entries),
-expired exports and old backups, and drops deleted organizations whose time is over."""
+expired exports and old backups, and drops deleted organizations and what restores kept, once their
+time is over."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,6 +15,7 @@ from organizations import audit, lifecycle
 from organizations.backups import retention
 from organizations.jobs.models import JobProgress, PendingSignUp
 from organizations.models import FormerName, StoredAnswer
+from organizations.restoring import switching
 from organizations.tenancy import counters
 
 from . import exports
@@ -31,8 +33,9 @@ def prune(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
     sessions, counters, former names, stored answers, audit entries older than AUDIT_RETENTION_DAYS,
     exports of more than a day, and backups that no period keeps. Fails sign-ups that have waited
-    too long. Drops deleted organizations that were kept for their time. Returns descriptions of
-    what was not removed. goes_on: false ends that early. Raises what the database raises."""
+    too long. Drops deleted organizations and what restores kept, once their time is over. Returns
+    descriptions of what was not removed. goes_on: false ends that early. Raises what the database
+    raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -47,5 +50,5 @@ def prune(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     counters.get().prune()
     audit.prune()
     exports.prune()
-    left = retention.prune()
+    left = [*switching.prune(), *retention.prune()]
     return left + lifecycle.drop_expired(goes_on=goes_on)

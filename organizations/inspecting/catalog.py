@@ -171,6 +171,7 @@ AND (u.rolname = current_user
 AND (l.id IS NULL OR u.rolname <> l.role_name)
 AND NOT EXISTS (SELECT FROM spare_databases AS s WHERE s.database_name = d.datname::text)
 AND NOT EXISTS (SELECT FROM templates AS t WHERE t.database_name = d.datname::text)
+AND NOT EXISTS (SELECT FROM restores AS k WHERE k.database_name = d.datname::text)
 ORDER BY d.datname LIMIT %(page)s
 """  # noqa: S608 - our own constant
 

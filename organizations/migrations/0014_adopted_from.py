@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("organizations", "0011_backup_runs"),
+        ("organizations", "0013_restores"),
     ]
 
     operations = [

@@ -132,6 +132,7 @@ UNNAMED = """
 NOT EXISTS (SELECT FROM organizations WHERE role_name = u.rolname::text AND status <> %(deleted)s)
 AND NOT EXISTS (SELECT FROM spare_databases WHERE role_name = u.rolname::text)
 AND NOT EXISTS (SELECT FROM templates WHERE role_name = u.rolname::text)
+AND NOT EXISTS (SELECT FROM restores WHERE role_name = u.rolname::text)
 """
 # Roles that nothing refers to any more, as far as this transaction sees. One with a row, or that
 # can log in, is in use, by a sign-up for example. So is one of another installation, or one that is

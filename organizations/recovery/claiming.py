@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db import connections, transaction
 from django.utils import timezone
@@ -11,6 +12,7 @@ from organizations.models import (
     BackupRun,
     Installation,
     Organization,
+    Restore,
     SpareDatabase,
     Template,
     random_key,
@@ -191,6 +193,8 @@ def claim_installation(*, new: bool) -> Claimed:
         if new:
             # They are the original's, in its storage: pruning here must not remove them.
             BackupRun.objects.all().delete()
+            # So are the databases that restores kept.
+            Restore.objects.all().delete()
         Installation.objects.filter(pk=1).update(
             key=key,
             system_identifier=before.server,
@@ -236,22 +240,23 @@ def _identities() -> Iterator[tuple[str, Identity, list[int]]]:
 
 
 def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
-    """The roles named by rows, with the row's key and the role's databases on this server.
-
-    What is kept aside for a role belongs to the application's.
-    """
-    rows = [*Organization.objects.live(), *SpareDatabase.objects.all()]
+    """The roles named by rows, with the row's key and the role's databases on this server."""
+    rows: list[Any] = [*Organization.objects.live(), *SpareDatabase.objects.all()]
+    rows += Restore.objects.keeping()
     keys: dict[str, tuple[str, str]] = {row.role_name: (row.key, row.database_name) for row in rows}
     with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT datname::text, oid::bigint FROM pg_database")
-        oids: dict[str, int] = dict(cursor.fetchall())
-        cursor.execute("SELECT oid::bigint FROM pg_database WHERE datdba = current_user::regrole")
-        ours = {oid for (oid,) in cursor.fetchall()}
+        cursor.execute(
+            "SELECT datname::text, oid::bigint, datdba = current_user::regrole FROM pg_database"
+        )
+        rows_of_catalog = cursor.fetchall()
+    oids: dict[str, int] = {database: oid for database, oid, _ in rows_of_catalog}
+    ours = [oid for _, oid, is_ours in rows_of_catalog if is_ours]
     found = []
     for role, each, owned in _identities():
         key, database = keys.get(role, ("", ""))
-        theirs = {*owned, *(ours if each.state == State.ASIDE else ())}
-        if each.installation == before.key and each.key == key and oids.get(database) in theirs:
+        # What is kept aside is the application's.
+        owned = ours if each.state == State.ASIDE else owned
+        if each.installation == before.key and each.key == key and oids.get(database) in owned:
             found.append((role, replace(each, databases=(oids[database],))))
     return found
 

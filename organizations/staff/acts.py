@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from organizations import lifecycle
+from organizations.background import restores
 from organizations.errors import OrganizationError, ServerUnavailable, TookTooLong
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
@@ -71,6 +72,20 @@ def _delete(organization: Organization, *, typed: str, free_name: bool) -> None:
     lifecycle.delete_organization(organization, free_name=free_name)
 
 
+class RestoreForm(forms.Form):
+    """To what it goes back."""
+
+    at = forms.DateTimeField(
+        required=False,
+        help_text="From the newest good backup of this time (UTC) or before, such as 2026-01-15 "
+        "09:00. Empty: the newest of all.",
+    )
+    undo = forms.BooleanField(
+        required=False,
+        help_text="Instead, switch back to the database that the newest restore has kept.",
+    )
+
+
 @dataclass(frozen=True)
 class _Act:
     """verb: the action's name. says: what will happen. is_for_one: not for several at once."""
@@ -107,6 +122,19 @@ _RENAME = _Act(
     is_for_one=True,
 )
 
+_RESTORE = _Act(
+    "restore",
+    "A job restores",
+    "A worker makes a new database from the backup. Until that is ready, the organization is "
+    "served as ever; then requests are answered 503 for a moment, and the new database takes its "
+    "place. What was written since the backup is gone from there, and users' passwords and rights "
+    "are those of then. All log-ins and mailed links are void. The database of before is kept for "
+    "as long as ORG_RESTORE_KEEP_DAYS says, and can be switched back to.",
+    restores.order,
+    RestoreForm,
+    is_for_one=True,
+)
+
 
 _DELETE = _Act(
     "delete",
@@ -130,9 +158,9 @@ _UNDELETE = _Act(
 
 
 class ActsAdmin(_ModelAdmin):
-    """Suspend, resume, rename, delete and undelete, each with a Django permission of its own."""
+    """A button for each act, with a Django permission of its own."""
 
-    actions = ("suspend", "resume", "rename", "delete", "undelete")
+    actions = ("suspend", "resume", "rename", "restore", "delete", "undelete")
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.suspend_organization")
@@ -142,6 +170,9 @@ class ActsAdmin(_ModelAdmin):
 
     def has_rename_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.rename_organization")
+
+    def has_restore_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.restore_organization")
 
     # Not has_delete_permission, by which Django shows buttons of its own.
     def has_trash_permission(self, request: HttpRequest) -> bool:
@@ -173,6 +204,12 @@ class ActsAdmin(_ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[Organization]
     ) -> HttpResponse | None:
         return self._asked(request, queryset, _UNDELETE)
+
+    @admin.action(permissions=["restore"], description="Restore…")
+    def restore(
+        self, request: HttpRequest, queryset: QuerySet[Organization]
+    ) -> HttpResponse | None:
+        return self._asked(request, queryset, _RESTORE)
 
     def change_view(
         self,

@@ -241,6 +241,10 @@ NO_FLOWS = {
     "suspend_org": "what suspend tries",
     "resume_org": "what resume tries",
     "rename_org": "what staff_rename tries",
+    "restore_org": "tests/organizations/restoring/test_interrupted.py kills it, and its undo, at "
+    "each step",
+    "POST /api/v1/organizations/<id_or_slug>/restore/": "one transaction, which enqueues what "
+    "restore_org does",
     "check": "reads",
     "check_isolation": "makes and removes its two organizations by what sign_up and delete_org "
     "try; what a killed run leaves, the next one removes, or `--clean`",

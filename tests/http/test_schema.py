@@ -55,6 +55,8 @@ VERSION_1 = {
     ("/api/v1/organizations/{id_or_slug}/rename/", "post"),
     ("/api/v1/organizations/{id_or_slug}/delete/", "post"),
     ("/api/v1/organizations/{id_or_slug}/undelete/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/restore/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/restore/", "get"),
 }
 
 
