@@ -1,4 +1,4 @@
-"""Creates, deletes, suspends, resumes, renames and reconciles organizations.
+"""Creates, deletes, suspends, resumes, renames, clones and reconciles organizations.
 
 The API, the commands and Django admin call these functions.
 """
@@ -17,6 +17,8 @@ from accounts.services import hash_password
 from . import ceiling
 from .audit import recorded, unmarked
 from .backups import runs
+from .cloning.clone import check_clone as check_clone
+from .cloning.clone import clone_organization as clone_organization
 from .errors import (
     DatabaseKept,
     OrganizationBusy,

@@ -187,6 +187,9 @@ class Organization(models.Model):
     provisioned = models.CharField(max_length=20, choices=Step, default=Step.NOTHING)
     # The id of the running deletion, as in the role's identity; empty if there was none.
     deletion = models.CharField(max_length=32, blank=True, default="", editable=False)
+    # The id of the organization that it is a clone of; a clone sends no mail. No foreign key: it
+    # stays a clone when that one's row is gone.
+    cloned_from = models.BigIntegerField(null=True, editable=False)
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
     # Generated once and never derived again: renaming the organization moves nothing.
     database_name = models.CharField(max_length=63)
@@ -214,7 +217,7 @@ class Organization(models.Model):
         # One for each act of staff, by REST and in the admin.
         permissions = tuple(
             (f"{act}_organization", f"Can {act} organization")
-            for act in ("suspend", "resume", "rename")
+            for act in ("suspend", "resume", "rename", "clone")
         )
         indexes = (
             models.Index(
@@ -251,6 +254,10 @@ class Organization(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.status in self.Status.usable()
+
+    @property
+    def is_clone(self) -> bool:
+        return self.cloned_from is not None
 
 
 class FormerNameQuerySet(models.QuerySet["FormerName"]):

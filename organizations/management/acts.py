@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from organizations import lifecycle
 from organizations.errors import OrganizationError
 from organizations.models import Organization
+from organizations.tenancy import TooBusy
 
 
 class ActCommand(BaseCommand):
@@ -30,18 +31,21 @@ class ActCommand(BaseCommand):
             said = self.act(organization, options)
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
-        except OrganizationError as error:
+        except (OrganizationError, TooBusy) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            facts = {
-                "id": organization.pk,
-                "name": organization.name,
-                "slug": organization.slug,
-                "status": organization.status,
-                "database": organization.database_name,
-            }
-            said = json.dumps(facts, ensure_ascii=False)
+            said = json.dumps(self.facts(organization), ensure_ascii=False)
         self.stdout.write(said)
+
+    def facts(self, organization: Organization) -> dict[str, Any]:
+        """What --json prints after the act."""
+        return {
+            "id": organization.pk,
+            "name": organization.name,
+            "slug": organization.slug,
+            "status": organization.status,
+            "database": organization.database_name,
+        }
 
 
 def sentence(error: ValidationError) -> str:

@@ -36,7 +36,7 @@ class Identity:
     """installation: Installation.key. key: the row's. databases: the OIDs of those it owns.
 
     deletion: Organization.deletion while the state is `deleting`. organization: the row's id, once
-    it is in use; a claimed master gives out only higher ids.
+    it is in use; a claimed master gives out only higher ids. cloned_from: as the row's.
     """
 
     installation: str
@@ -45,6 +45,7 @@ class Identity:
     databases: tuple[int, ...] = ()
     deletion: str = ""
     organization: int | None = None
+    cloned_from: int | None = None
 
     @classmethod
     def read(cls, comment: str | None) -> "Identity | None":
@@ -60,6 +61,7 @@ class Identity:
                 tuple(int(oid) for oid in said["databases"]),
                 str(said.get("deletion", "")),
                 said.get("organization"),
+                said.get("cloned_from"),
             )
         except (ValueError, TypeError, KeyError):
             return None
@@ -75,6 +77,7 @@ class Identity:
         }
         said |= {"deletion": self.deletion} if self.deletion else {}
         said |= {"organization": self.organization} if self.organization is not None else {}
+        said |= {"cloned_from": self.cloned_from} if self.cloned_from is not None else {}
         statement = sql.SQL("COMMENT ON ROLE {} IS {}")
         return statement.format(sql.Identifier(role), sql.Literal(json.dumps(said)))
 

@@ -35,7 +35,7 @@ def test_json_is_one_document(alpha: Company, beta: Company) -> None:
     assert document["counts"]["organizations"] == len(found)
     assert found["Acme Corp"]["admin_email"] == alpha.email
     assert found["Acme Corp"]["created_at"] == alpha.organization.created_at.isoformat()
-    facts = {"id", "name", "slug", "status", "database", "admin_email", "created_at"}
+    facts = {"id", "name", "slug", "status", "database", "cloned_from", "admin_email", "created_at"}
     assert set(found["Acme-Corp 2"]) == facts
 
 
