@@ -46,6 +46,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "GET /api/v1/organization/": (1, 1),
     "GET /api/v1/organizations/": (0, 1),
     "GET /api/v1/organizations/<id_or_slug>/": (0, 1),
+    "GET /api/v1/organizations/<id_or_slug>/clone/": (0, 1),
+    "POST /api/v1/organizations/<id_or_slug>/clone/": (0, 1),
     "POST /api/v1/organizations/<id_or_slug>/rename/": (0, 1),
     "POST /api/v1/organizations/<id_or_slug>/resume/": (0, 1),
     "POST /api/v1/organizations/<id_or_slug>/suspend/": (0, 1),

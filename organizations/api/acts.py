@@ -1,4 +1,4 @@
-"""API endpoints for staff's acts on one organization: suspend, resume, rename."""
+"""API endpoints for staff's acts on one organization: suspend, resume, rename, clone."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from organizations import lifecycle
+from organizations.background import clones
 from organizations.models import Organization
 from organizations.postgres.fence import fence
 
@@ -18,7 +19,7 @@ from . import examples, serializers
 from .idempotency import PARAMETER, Repeatable, idempotent
 from .permissions import StaffMayAct
 
-ACTS = ("suspend", "resume", "rename")
+ACTS = ("suspend", "resume", "rename", "clone")
 _ANSWER: dict[str, Any] = {
     "responses": {200: serializers.OrganizationStaffOutput},
     "parameters": [PARAMETER],
@@ -29,7 +30,7 @@ _ANSWER: dict[str, Any] = {
 class Acts(Repeatable, GenericViewSet[Organization]):
     """One action for each act, with a Django permission of its own: `suspend_organization`, ….
 
-    Each answers with the organization as staff see it.
+    Each answers with the organization as staff see it; one that is a job, with how far it is.
     """
 
     @extend_schema(
@@ -73,6 +74,38 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     def rename(self, request: Request, id_or_slug: str) -> Response:
         return self._do(request, lifecycle.rename_organization)
 
+    @extend_schema(
+        operation_id="organizations_clone",
+        summary="Clone an organization (staff)",
+        description="A new organization with its data and files of one moment. Nobody is logged in "
+        "to it, and it sends no mail; unless it is exact, addresses and passwords are replaced. It "
+        "is a job of a worker: GET says how far it is.",
+        request=serializers.CloneInput,
+        examples=examples.CLONE,
+        responses={202: serializers.CloneOutput},
+        parameters=[PARAMETER],
+        tags=["staff"],
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
+    @idempotent
+    def clone(self, request: Request, id_or_slug: str) -> Response:
+        given = self.get_serializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        organization = self.get_object()
+        mark = partial(self.mark, organization)
+        return _said(clones.ask(organization, **given.validated_data, mark=mark), 202)
+
+    @extend_schema(
+        operation_id="organizations_clone_state",
+        summary="How far the newest clone of an organization is (staff)",
+        examples=examples.CLONE_STATE,
+        responses={200: serializers.CloneOutput},
+        tags=["staff"],
+    )
+    @clone.mapping.get
+    def clone_state(self, request: Request, id_or_slug: str) -> Response:
+        return _said(clones.newest(self.get_object()), 200)
+
     def _do(self, request: Request, act: Callable[..., object]) -> Response:
         data: dict[str, Any] = {}
         if self.action != "resume":
@@ -84,6 +117,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         return _answer(organization)
 
     def finish(self, organization: Organization) -> Response:
+        if self.action == "clone":
+            return _said(clones.newest(organization), 202)  # The commit enqueued it.
         fence(organization)
         return _answer(organization)
 
@@ -92,3 +127,7 @@ def _answer(organization: Organization) -> Response:
     organization.refresh_from_db()
     # A plain dict: the browsable API would fill its form from the serializer of `.data`.
     return Response(dict(serializers.OrganizationStaffOutput(organization).data))
+
+
+def _said(clone: clones.Clone, status: int) -> Response:
+    return Response(dict(serializers.CloneOutput(clone).data), status=status)

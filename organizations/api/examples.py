@@ -8,11 +8,13 @@ _ORGANIZATION = {
     "admin_email": "admin@test.com",
     "created_at": "2026-01-15T10:30:00Z",
 }
-_DETAIL = {**_ORGANIZATION, "slug": "testorg", "status": "active"}
+_SEEN = {**_ORGANIZATION, "slug": "testorg", "status": "active"}
+_DETAIL = {**_SEEN, "is_clone": False}
 _STAFF = {
-    **_DETAIL,
+    **_SEEN,
     "status_reason": "",
     "status_message": "",
+    "cloned_from": None,
     "server": "default",
     "database_name": "org_testorg",
 }
@@ -35,6 +37,10 @@ SUSPEND = [
     answered({**_STAFF, **_SUSPENDED}),
 ]
 RENAME = [sent({"name": "Test Org Ltd"}), answered({**_STAFF, "name": "Test Org Ltd"})]
+_CLONE = {"name": "TestOrg Copy", "exact": False}
+_ASKED = {"state": "waiting", **_CLONE, "step": "", "error": "", "id": None}
+CLONE = [sent(_CLONE), answered(_ASKED, 202)]
+CLONE_STATE = [answered({**_ASKED, "state": "done", "step": "done", "id": 2})]
 AUDIT = [
     answered(
         {

@@ -39,10 +39,13 @@ class StaffMay(IsStaff):
 
 
 class StaffMayAct(StaffMay):
-    """Staff with the permission of the view's action, such as `suspend_organization`."""
+    """Staff with the permission of the view's action, such as `suspend_organization`.
+
+    `clone_state`, the state of a clone, is for those who may clone.
+    """
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        self._act: str | None = getattr(view, "action", None)
+        self._act = str(getattr(view, "action", None)).removesuffix("_state")
         return super().has_permission(request, view)
 
     def _may(self, request: Request) -> bool:

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from organizations import lifecycle
+from organizations.background import clones
 from organizations.errors import OrganizationError, ServerUnavailable, TookTooLong
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
@@ -37,6 +38,16 @@ class SuspendForm(forms.Form):
         required=False,
         max_length=MAX_MESSAGE_LENGTH,
         help_text="For everybody who is refused because of it. Otherwise: “Contact support.”",
+    )
+
+
+class CloneForm(forms.Form):
+    """What it is called, and whether it keeps addresses and passwords."""
+
+    name = forms.CharField(max_length=MAX_NAME_LENGTH)
+    exact = forms.BooleanField(
+        required=False,
+        help_text="Keep addresses, passwords and all else as it is. Only logins end.",
     )
 
 
@@ -83,10 +94,23 @@ _RENAME = _Act(
 )
 
 
-class ActsAdmin(_ModelAdmin):
-    """Suspend, resume and rename, each with a Django permission of its own."""
+_CLONE = _Act(
+    "clone",
+    "Asked a worker to clone",
+    "A worker makes a new organization with its data and files as they are at that moment. Nothing "
+    "changes here. Nobody is logged in to the clone, and it sends no mail. Unless it is exact, "
+    "addresses and passwords are replaced before anybody can use it: then give somebody access "
+    "with manage.py create_admin.",
+    clones.ask,
+    CloneForm,
+    is_for_one=True,
+)
 
-    actions = ("suspend", "resume", "rename")
+
+class ActsAdmin(_ModelAdmin):
+    """Suspend, resume, rename and clone, each with a Django permission of its own."""
+
+    actions = ("suspend", "resume", "rename", "clone")
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.suspend_organization")
@@ -96,6 +120,9 @@ class ActsAdmin(_ModelAdmin):
 
     def has_rename_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.rename_organization")
+
+    def has_clone_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.clone_organization")
 
     @admin.action(permissions=["suspend"], description="Suspend…")
     def suspend(
@@ -110,6 +137,10 @@ class ActsAdmin(_ModelAdmin):
     @admin.action(permissions=["rename"], description="Rename…")
     def rename(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
         return self._asked(request, queryset, _RENAME)
+
+    @admin.action(permissions=["clone"], description="Clone…")
+    def clone(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _CLONE)
 
     def change_view(
         self,

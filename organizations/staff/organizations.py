@@ -74,6 +74,7 @@ class OrganizationAdmin(ActsAdmin, ActionsOnly, OfferedLookups, OrganizationMode
         "status_message",
         "status_changed_at",
         "provisioned",
+        "cloned_from",
         "server",
         "database_name",
         "role_name",

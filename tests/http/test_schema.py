@@ -53,6 +53,8 @@ VERSION_1 = {
     ("/api/v1/organizations/{id_or_slug}/suspend/", "post"),
     ("/api/v1/organizations/{id_or_slug}/resume/", "post"),
     ("/api/v1/organizations/{id_or_slug}/rename/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/clone/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/clone/", "get"),
 }
 
 
