@@ -14,6 +14,7 @@ from django.core import mail
 from django.core.management import CommandError, call_command
 from django.test import Client
 from procrastinate.contrib.django.models import ProcrastinateJob
+from pytest_django import Settings
 
 from accounts.models import User
 from accounts.services import create_user
@@ -230,3 +231,16 @@ def test_a_clone_of_a_clone_is_its_clone(made: Company) -> None:
     first = clone(made).organization
     second = lifecycle.clone_organization(first, name="Second").organization
     assert second.cloned_from == first.pk
+
+
+def test_what_a_teams_own_code_mails_is_not_sent_for_a_clone(
+    made: Company, settings: Settings
+) -> None:
+    settings.ORG_EMAIL_BACKEND = settings.EMAIL_BACKEND
+    settings.EMAIL_BACKEND = "organizations.tenancy.mail.EmailBackend"
+    words = ("Reminder", "Pay, please.", "a@test.com", ["customer@test.com"])
+    with tenancy.override(clone(made, exact=True).organization.tenant):
+        assert (mail.send_mail(*words), mail.outbox) == (0, [])
+    with tenancy.override(made.tenant):
+        assert (mail.send_mail(*words), len(mail.outbox)) == (1, 1)
+    assert (mail.send_mail(*words), len(mail.outbox)) == (1, 2), "of no organization"
