@@ -77,6 +77,15 @@ def test_staff_ask_for_a_clone_and_see_how_far_it_is(staff_client: Client, made:
     ]
 
 
+def test_a_browser_gets_pages(staff_client: Client, made: Company) -> None:
+    path, page = f"{LIST}{made.organization.pk}/clone/", {"Accept": "text/html"}
+    asked = staff_client.post(path, {"name": "By A Form", "exact": "true"}, headers=page)
+    assert (asked.status_code, asked["Content-Type"]) == (202, "text/html; charset=utf-8")
+    shown = staff_client.get(path, headers=page)
+    assert shown.status_code == 200
+    assert "waiting" in shown.content.decode() and 'name="exact"' in shown.content.decode()
+
+
 def test_what_is_wrong_is_said_at_once_or_by_the_state(
     staff_client: Client, made: Company, beta: Company
 ) -> None:
