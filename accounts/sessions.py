@@ -19,7 +19,7 @@ from organizations import tenancy
 from organizations.tenancy import trail
 from organizations.tenancy.constraints import lacks_parent
 
-from .errors import InvalidCredentials, InvalidToken
+from .errors import InvalidCredentials, InvalidToken, NotNeutralised
 from .models import LoginSession, User
 from .tokens import Credential
 
@@ -137,6 +137,17 @@ def end(session: LoginSession) -> None:
 def _end(session: LoginSession) -> bool:
     running = LoginSession.objects.filter(id=session.id, ended_at=None)
     return bool(running.update(ended_at=timezone.now()))
+
+
+def forget_all() -> None:
+    """Delete every login of the active organization, for a clone of another one.
+
+    Links that were mailed to its users are void too. Raises NotNeutralised.
+    """
+    LoginSession.objects.all().delete()
+    User.objects.update(token_version=F("token_version") + 1, email_version=F("email_version") + 1)
+    if LoginSession.objects.exists():
+        raise NotNeutralised("logins")
 
 
 def end_all(user: User) -> None:

@@ -340,6 +340,27 @@ class CopyFailed(OrganizationError):
         super().__init__(f"The content of {name!r} was not copied. The original is intact: {why}")
 
 
+class CloneFailed(OrganizationError):
+    """A clone was not made, for a reason that no other class names."""
+
+    code = "clone_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name!r} was not cloned, and nothing of a clone is left: {why}")
+
+
+class FilesKept(OrganizationError):
+    """The files of an unfinished clone cannot be removed."""
+
+    code = "files_kept"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The files of {name!r}, which is being undone, cannot be removed; the log says why. "
+            "Make them writable, and run `manage.py reconcile_orgs`."
+        )
+
+
 class BackupRunning(OrganizationError):
     """A backup of this organization is being made, verified or removed right now."""
 

@@ -1,4 +1,5 @@
-"""Creates, deletes, undeletes, suspends, resumes, renames, restores and reconciles organizations.
+"""Creates, deletes, undeletes, suspends, resumes, renames, restores, clones and reconciles
+organizations.
 
 The API, the commands and Django admin call these functions.
 """
@@ -17,6 +18,8 @@ from accounts.services import hash_password
 from . import ceiling
 from .audit import recorded, unmarked
 from .backups import runs
+from .cloning.clone import check_clone as check_clone
+from .cloning.clone import clone_organization as clone_organization
 from .deleting import delete_organization as delete_organization
 from .deleting import drop_expired as drop_expired
 from .deleting import finish_keeping

@@ -199,6 +199,9 @@ class Organization(models.Model):
     status_before = models.CharField(
         max_length=20, blank=True, default="", db_default="", editable=False
     )
+    # The id of the organization that it is a clone of; a clone sends no mail. No foreign key: it
+    # stays a clone when that one's row is gone.
+    cloned_from = models.BigIntegerField(null=True, editable=False)
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
     # Generated once and never derived again: renaming the organization moves nothing.
     database_name = models.CharField(max_length=63)
@@ -230,7 +233,7 @@ class Organization(models.Model):
         # One for each act of staff, by REST and in the admin.
         permissions = tuple(
             (f"{act}_organization", f"Can {act} organization")
-            for act in ("suspend", "resume", "rename", "restore", "undelete")
+            for act in ("suspend", "resume", "rename", "restore", "clone", "undelete")
         )
         indexes = (
             models.Index(
@@ -278,6 +281,10 @@ class Organization(models.Model):
     def digest_without_name(self) -> str:
         """Its name_digest once its name is free for others. No name has it."""
         return hashlib.sha256(f"\x00{self.key}".encode()).hexdigest()
+
+    @property
+    def is_clone(self) -> bool:
+        return self.cloned_from is not None
 
 
 class FormerNameQuerySet(models.QuerySet["FormerName"]):

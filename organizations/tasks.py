@@ -18,7 +18,7 @@ from organizations.models import Organization
 from organizations.provisioning import code, refill
 
 from . import lifecycle
-from .background import enqueueing, exports, mails, pruning, restores, sign_ups
+from .background import clones, enqueueing, exports, mails, pruning, restores, sign_ups
 from .background.migrating import migrate
 from .exporting import export
 from .jobs.frame import Progress, organization_job, platform_job
@@ -139,6 +139,27 @@ def restore_organization(
                 tell=progress.tell,
                 goes_on=progress.goes_on,
             )
+    except OrganizationError:
+        progress.stop_if_asked()
+        raise
+
+
+# Without the lock: it only reads the organization, for as long as a backup.
+@app.task(name=clones.TASK, queue=BACKUPS, retry=Backoff(), pass_context=True)
+@partial(organization_job, exclusive=False, even_suspended=True)
+def clone_organization(
+    organization: Organization, progress: Progress, *, name: str, exact: bool, key: str
+) -> None:
+    """Clone the organization, as staff asked. key: the clone's."""
+    try:
+        lifecycle.clone_organization(
+            organization,
+            name=name,
+            exact=exact,
+            key=key,
+            goes_on=progress.goes_on,
+            tell=progress.tell,
+        )
     except OrganizationError:
         progress.stop_if_asked()
         raise

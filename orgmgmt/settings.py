@@ -408,7 +408,11 @@ EMAIL_VERIFICATION_HOURS = number("EMAIL_VERIFICATION_HOURS", default=72, at_mos
 
 
 # --- Mails --------------------------------------------------------------------------------------
-globals().update(mail_settings())
+_mails = mail_settings()
+globals().update(_mails)
+# Drops a clone's mails, and gives the others to ORG_EMAIL_BACKEND.
+EMAIL_BACKEND = "organizations.tenancy.mail.EmailBackend"
+ORG_EMAIL_BACKEND = _mails["EMAIL_BACKEND"]
 # If a mail server hangs, so does the one thread that sends.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = text("DEFAULT_FROM_EMAIL") or "webmaster@localhost"

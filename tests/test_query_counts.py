@@ -47,6 +47,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "GET /api/v1/organizations/": (0, 1),
     "GET /api/v1/organizations/<id_or_slug>/": (0, 1),
     "POST /api/v1/organizations/<id_or_slug>/delete/": (0, 1),
+    "GET /api/v1/organizations/<id_or_slug>/clone/": (0, 1),
+    "POST /api/v1/organizations/<id_or_slug>/clone/": (0, 1),
     "POST /api/v1/organizations/<id_or_slug>/rename/": (0, 1),
     "GET /api/v1/organizations/<id_or_slug>/restore/": (0, 1),
     "POST /api/v1/organizations/<id_or_slug>/restore/": (0, 1),

@@ -8,12 +8,14 @@ _ORGANIZATION = {
     "admin_email": "admin@test.com",
     "created_at": "2026-01-15T10:30:00Z",
 }
-_DETAIL = {**_ORGANIZATION, "slug": "testorg", "status": "active"}
+_SEEN = {**_ORGANIZATION, "slug": "testorg", "status": "active"}
+_DETAIL = {**_SEEN, "is_clone": False}
 _STAFF = {
-    **_DETAIL,
+    **_SEEN,
     "status_reason": "",
     "status_message": "",
     "kept_until": None,
+    "cloned_from": None,
     "server": "default",
     "database_name": "org_testorg",
 }
@@ -55,6 +57,10 @@ RESTORE = [
     sent({"at": "2026-01-15T09:00:00Z"}),
     answered({**_RESTORE, **_NOT_BEGUN, "state": "waiting", "users": {}}, 202),
 ]
+_CLONE = {"name": "TestOrg Copy", "exact": False}
+_ASKED = {"state": "waiting", **_CLONE, "step": "", "error": "", "id": None}
+CLONE = [sent(_CLONE), answered(_ASKED, 202)]
+CLONE_STATE = [answered({**_ASKED, "state": "done", "step": "done", "id": 2})]
 AUDIT = [
     answered(
         {

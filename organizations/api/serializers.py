@@ -5,7 +5,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from accounts.api.fields import OutputSerializer, PasswordField, StrictCharField
+from accounts.api.fields import (
+    OutputSerializer,
+    PasswordField,
+    StrictBooleanField,
+    StrictCharField,
+)
 from accounts.api.serializers import ChecksPerson
 from accounts.models import MAX_EMAIL_LENGTH
 from organizations.models import AuditEntry, Organization
@@ -131,6 +136,28 @@ class RestoreOutput(serializers.Serializer[Any]):
     error = serializers.CharField(allow_blank=True)
 
 
+class CloneInput(serializers.Serializer[Any]):
+    """A clone's name, and whether it keeps addresses and passwords."""
+
+    name = StrictCharField(max_length=MAX_NAME_LENGTH)
+    exact = StrictBooleanField(
+        default=False, help_text="Keep addresses and passwords. Logins end all the same."
+    )
+
+
+class CloneOutput(serializers.Serializer[Any]):
+    """The newest clone of an organization that was asked for."""
+
+    state = serializers.ChoiceField(choices=["none", "waiting", "running", "done", "failed"])
+    name = serializers.CharField()
+    exact = serializers.BooleanField()
+    step = serializers.CharField(help_text="Where it is, or where it ended.")
+    error = serializers.CharField(help_text="Why it failed, or why its last try did.")
+    id = serializers.IntegerField(
+        allow_null=True, help_text="The clone's id, once it is done and while it is not deleted."
+    )
+
+
 class FailureOutput(serializers.Serializer[Any]):
     """Why it failed, in the format of all errors."""
 
@@ -153,9 +180,11 @@ class SignUpStatusOutput(serializers.Serializer[Any]):
 class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
     """An organization as its users see it, without the location of its database."""
 
+    is_clone = serializers.BooleanField(read_only=True, help_text="A clone sends no mail.")
+
     class Meta:
         model = Organization
-        fields = ("id", "name", "slug", "admin_email", "status", "created_at")
+        fields = ("id", "name", "slug", "admin_email", "status", "is_clone", "created_at")
         read_only_fields = fields
 
 
@@ -167,6 +196,9 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
     admin_email = serializers.CharField(read_only=True, help_text="Empty if deleted.")
     kept_until = serializers.DateTimeField(
         read_only=True, allow_null=True, help_text="If it is `trashed`: when it is dropped."
+    )
+    cloned_from = serializers.IntegerField(
+        read_only=True, allow_null=True, help_text="The id of the organization it is a clone of."
     )
 
     class Meta:
@@ -180,6 +212,7 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
             "status_reason",
             "status_message",
             "kept_until",
+            "cloned_from",
             "server",
             "database_name",
             "created_at",

@@ -26,6 +26,8 @@ ACTS = (
     "login.succeeded",
     "logout",
     "organization.adopted",
+    "organization.clone_asked",
+    "organization.cloned",
     "organization.create_failed",
     "organization.created",
     "organization.deleted",

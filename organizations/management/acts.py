@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from organizations import lifecycle
 from organizations.errors import OrganizationError, OrganizationNotFound
 from organizations.models import Organization
+from organizations.tenancy import TooBusy
 
 
 class ActCommand(BaseCommand):
@@ -34,23 +35,21 @@ class ActCommand(BaseCommand):
             said = self.act(organization, options)
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
-        except OrganizationError as error:
+        except (OrganizationError, TooBusy) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            facts = {
-                "id": organization.pk,
-                "name": organization.name,
-                "slug": organization.slug,
-                "status": organization.status,
-                "database": organization.database_name,
-                **self.further(organization),
-            }
-            said = json.dumps(facts, ensure_ascii=False)
+            said = json.dumps(self.facts(organization), ensure_ascii=False)
         self.stdout.write(said)
 
-    def further(self, organization: Organization) -> dict[str, Any]:
-        """More for the JSON."""
-        return {}
+    def facts(self, organization: Organization) -> dict[str, Any]:
+        """What --json prints after the act."""
+        return {
+            "id": organization.pk,
+            "name": organization.name,
+            "slug": organization.slug,
+            "status": organization.status,
+            "database": organization.database_name,
+        }
 
 
 class DeletedActCommand(ActCommand):
@@ -74,9 +73,10 @@ class DeletedActCommand(ActCommand):
     def named(self, name: str) -> Organization:
         """The organization of this name. Raises OrganizationError."""
 
-    def further(self, organization: Organization) -> dict[str, Any]:
+    def facts(self, organization: Organization) -> dict[str, Any]:
         until = organization.kept_until
-        return {"kept_until": None if until is None else until.isoformat()}
+        kept_until = None if until is None else until.isoformat()
+        return {**super().facts(organization), "kept_until": kept_until}
 
 
 def sentence(error: ValidationError) -> str:

@@ -8,7 +8,7 @@ import logging
 from django.conf import settings
 from django.db.models import Q
 
-from organizations.errors import DatabaseKept, OrganizationExists
+from organizations.errors import DatabaseKept, FilesKept, OrganizationExists
 from organizations.jobs.models import PendingSignUp
 from organizations.models import FormerName, Organization
 from organizations.naming import (
@@ -49,7 +49,7 @@ def free_name(
             raise OrganizationExists(name)
         try:
             undo(session, leftover)
-        except DatabaseKept as error:
+        except (DatabaseKept, FilesKept) as error:
             logger.error("name kept", extra={"organization": leftover.pk}, exc_info=error)
             raise OrganizationExists(name) from error
     return slug

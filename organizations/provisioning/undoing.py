@@ -12,6 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 from organizations.audit import recorded
+from organizations.errors import FilesKept
 from organizations.models import BackupRun, Erasure, FormerName, Organization, StoredAnswer
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity
@@ -93,7 +94,7 @@ def take_back_row(session: ServerSession, name: str, cause: BaseException) -> No
 def undo(session: ServerSession, organization: Organization) -> None:
     """Undo an unfinished organization, or finish a deletion. The lock must be held.
 
-    Raises DatabaseKept if server and row disagree; then nothing is done.
+    Raises DatabaseKept if server and row disagree; then nothing is done. Raises FilesKept.
     """
     organization.refresh_from_db()
     if organization.is_usable or organization.status in (Status.TRASHED, Status.DELETED):
@@ -111,6 +112,11 @@ def undo(session: ServerSession, organization: Organization) -> None:
     ):
         return
     _tear_down(session, organization)
+    # A clone has files before it is in use. Without the row nobody would know whose they are.
+    has_files = storage.folders_of(organization.key)
+    is_dead = has_files and organization.key not in identity.living_keys()
+    if is_dead and not storage.remove(organization.key):
+        raise FilesKept(organization.name)
     with recorded("organization.undone", organization):
         Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
     logger.info("organization undone", extra={"organization": organization.pk})

@@ -171,6 +171,7 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
         database_name=free_database_name(session, slug),
         sealed_audit_key=new_audit_key(),
         adopted_from="" if stale is None else stale.adopted_from,
+        cloned_from=source.identity.cloned_from,
     )
     with transaction.atomic(using="default"):
         # A tombstone stays, under a key of its own.
@@ -262,7 +263,13 @@ def _open(session: ServerSession, row: Organization, source: _Source) -> None:
     with recorded("organization.adopted", row):
         if not change_status(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint=""):
             raise OrganizationBusy(row.name)  # The lock was lost, and the row undone.
-        identity.change(session, made, state=State.LET_IN, organization=row.pk)
+        identity.change(
+            session,
+            made,
+            state=State.LET_IN,
+            organization=row.pk,
+            cloned_from=source.identity.cloned_from,
+        )
         closed.write(source.role)
     # From here on it is an ordinary organization; the rest closes the old database.
     with session.membership(source.role):

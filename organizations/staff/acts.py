@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from organizations import lifecycle
-from organizations.background import restores
+from organizations.background import clones, restores
 from organizations.errors import OrganizationError, ServerUnavailable, TookTooLong
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
@@ -38,6 +38,16 @@ class SuspendForm(forms.Form):
         required=False,
         max_length=MAX_MESSAGE_LENGTH,
         help_text="For everybody who is refused because of it. Otherwise: “Contact support.”",
+    )
+
+
+class CloneForm(forms.Form):
+    """What it is called, and whether it keeps addresses and passwords."""
+
+    name = forms.CharField(max_length=MAX_NAME_LENGTH)
+    exact = forms.BooleanField(
+        required=False,
+        help_text="Keep addresses, passwords and all else as it is. Only logins end.",
     )
 
 
@@ -157,10 +167,23 @@ _UNDELETE = _Act(
 )
 
 
+_CLONE = _Act(
+    "clone",
+    "Asked a worker to clone",
+    "A worker makes a new organization with its data and files as they are at that moment. Nothing "
+    "changes here. Nobody is logged in to the clone, and it sends no mail. Unless it is exact, "
+    "addresses and passwords are replaced before anybody can use it: then give somebody access "
+    "with manage.py create_admin.",
+    clones.ask,
+    CloneForm,
+    is_for_one=True,
+)
+
+
 class ActsAdmin(_ModelAdmin):
     """A button for each act, with a Django permission of its own."""
 
-    actions = ("suspend", "resume", "rename", "restore", "delete", "undelete")
+    actions = ("suspend", "resume", "rename", "restore", "clone", "delete", "undelete")
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.suspend_organization")
@@ -180,6 +203,9 @@ class ActsAdmin(_ModelAdmin):
 
     def has_undelete_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.undelete_organization")
+
+    def has_clone_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.clone_organization")
 
     @admin.action(permissions=["suspend"], description="Suspend…")
     def suspend(
@@ -210,6 +236,10 @@ class ActsAdmin(_ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[Organization]
     ) -> HttpResponse | None:
         return self._asked(request, queryset, _RESTORE)
+
+    @admin.action(permissions=["clone"], description="Clone…")
+    def clone(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _CLONE)
 
     def change_view(
         self,

@@ -72,6 +72,7 @@ class OrganizationAdmin(ActsAdmin, ActionsOnly, OfferedLookups, OrganizationMode
         "status_changed_at",
         "kept_until",
         "provisioned",
+        "cloned_from",
         "server",
         "database_name",
         "role_name",

@@ -225,6 +225,10 @@ NO_FLOWS = {
     "one made, and the old database stays",
     "adopt_fastapi_orgs": "tests/organizations/first_edition/test_adopting.py kills it at each "
     "step; it makes databases by what create_org tries",
+    "clone_org": "tests/organizations/cloning/test_interrupted.py kills it at each step; the other "
+    "organization is only read, and reconciling undoes the clone",
+    "POST /api/v1/organizations/<id_or_slug>/clone/": "one transaction; the job is what clone_org "
+    "does",
     "backup_orgs": "tests/organizations/backups: killed and with a storage that fails; it writes "
     "two rows of its own, and reconciling removes what is left",
     "verify_backups": "tests/organizations/backups: killed in the middle; reconciling drops the "

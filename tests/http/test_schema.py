@@ -57,6 +57,8 @@ VERSION_1 = {
     ("/api/v1/organizations/{id_or_slug}/undelete/", "post"),
     ("/api/v1/organizations/{id_or_slug}/restore/", "post"),
     ("/api/v1/organizations/{id_or_slug}/restore/", "get"),
+    ("/api/v1/organizations/{id_or_slug}/clone/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/clone/", "get"),
 }
 
 

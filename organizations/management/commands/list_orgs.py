@@ -50,7 +50,8 @@ class Command(BaseCommand):
             if document is None:
                 day = each.created_at.date().isoformat()
                 facts = (each.pk, each.status, day, each.slug, each.database_name)
-                self.stdout.write(_ROW.format(*facts, each.admin_email, each.name))
+                said = f" (clone of organization {each.cloned_from})" if each.is_clone else ""
+                self.stdout.write(_ROW.format(*facts, each.admin_email, f"{each.name}{said}"))
             else:
                 document.add(_facts(each))
         if document is None:
@@ -77,6 +78,7 @@ def _facts(organization: Organization) -> dict[str, Any]:
         "slug": organization.slug,
         "status": organization.status,
         "database": organization.database_name,
+        "cloned_from": organization.cloned_from,
         "admin_email": organization.admin_email,
         "created_at": organization.created_at.isoformat(),
         "kept_until": _moment(organization.kept_until),

@@ -41,6 +41,7 @@ def test_nothing_happens_before_it_is_confirmed_on_a_page_that_says_what_will(
         "rename": "The database stays where it is",
         "delete": "the database is kept aside, and the organization can be undeleted",
         "undelete": "Everybody must log in again",
+        "clone": "Nobody is logged in to the clone, and it sends no mail",
     }
     for act, sentence in says.items():
         response = choose(staff_client, act, made)
