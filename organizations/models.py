@@ -214,7 +214,7 @@ class Organization(models.Model):
         # One for each act of staff, by REST and in the admin.
         permissions = tuple(
             (f"{act}_organization", f"Can {act} organization")
-            for act in ("suspend", "resume", "rename")
+            for act in ("suspend", "resume", "rename", "backup", "verify", "export")
         )
         indexes = (
             models.Index(
@@ -450,6 +450,7 @@ class BackupRun(models.Model):
 
     class Meta:
         db_table = "backup_runs"
+        verbose_name = "backup"
         ordering = ("-started_at", "-id")
         indexes = (
             models.Index(

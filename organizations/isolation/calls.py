@@ -158,8 +158,11 @@ CALLS: dict[str, Call] = {
         f"POST /api/v1/organizations/<id_or_slug>/{act}/": Call(
             "staff", 403, lambda a, b: {"name": a.organization.name}, path=f"{_ORGANIZATION}{act}/"
         )
-        for act in ("suspend", "resume", "rename")
+        for act in ("suspend", "resume", "rename", "backup", "verify", "export")
     },
+    "GET /api/v1/organizations/<id_or_slug>/backups/": Call(
+        "staff", 403, path=f"{_ORGANIZATION}backups/"
+    ),
 }
 
 

@@ -43,6 +43,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.OrganizationMismatch: 403,
     errors.WrongState: 409,
     errors.DatabaseKept: 409,
+    errors.BackupNotFound: 409,
     errors.SignUpClosed: 403,
     errors.SignUpUnknown: 404,
     errors.IdempotencyKeyInvalid: 400,

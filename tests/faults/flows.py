@@ -231,6 +231,11 @@ NO_FLOWS = {
     "identify_orgs": "a comment for each role; the next run does those that were not reached",
     "POST /api/v1/organizations/<id_or_slug>/resume/": "one transaction, tried by resume; answered "
     "again by what staff_suspend tries",
+    **{
+        f"POST /api/v1/organizations/<id_or_slug>/{act}/": "one transaction, which enqueues a job; "
+        "repeated by tests/organizations/backups/test_asking.py"
+        for act in ("backup", "verify", "export")
+    },
     "suspend_org": "what suspend tries",
     "resume_org": "what resume tries",
     "rename_org": "what staff_rename tries",
@@ -268,6 +273,11 @@ NO_FLOWS = {
     "admin:jobs_job_delete": "refused to everybody",
     "admin:jobs_job_history": "reads",
     "admin:index": "reads",
+    "admin:organizations_backuprun_add": "refused to everybody",
+    "admin:organizations_backuprun_change": "reads",
+    "admin:organizations_backuprun_changelist": "reads",
+    "admin:organizations_backuprun_delete": "refused to everybody",
+    "admin:organizations_backuprun_history": "reads",
     "admin:organizations_auditentry_add": "refused to everybody",
     "admin:organizations_auditentry_change": "reads",
     "admin:organizations_auditentry_changelist": "reads",

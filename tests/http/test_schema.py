@@ -53,6 +53,10 @@ VERSION_1 = {
     ("/api/v1/organizations/{id_or_slug}/suspend/", "post"),
     ("/api/v1/organizations/{id_or_slug}/resume/", "post"),
     ("/api/v1/organizations/{id_or_slug}/rename/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/backup/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/verify/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/export/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/backups/", "get"),
 }
 
 
