@@ -69,6 +69,7 @@ BACKUPS = [
             "started_at": "2026-01-15T10:30:00Z",
             "ended_at": "2026-01-15T10:30:04Z",
             "bytes": 48_213,
+            "encryption_key": "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj",
             "verified_at": "2026-01-15T11:02:00Z",
             "error_code": "",
             "error": "",

@@ -193,6 +193,7 @@ class BackupRunOutput(serializers.ModelSerializer[BackupRun]):
             "started_at",
             "ended_at",
             "bytes",
+            "encryption_key",
             "verified_at",
             "error_code",
             "error",

@@ -59,6 +59,33 @@ def _is_in(folder: str, other: str) -> bool:
 
 
 @checks.register(checks.Tags.database)
+def check_keys(
+    app_configs: Sequence[AppConfig] | None = None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Iterable[checks.CheckMessage]:
+    """The keys of all backups must be there: without them nobody can restore those."""
+    if not databases or "default" not in databases:
+        return
+    from organizations.backups import encryption
+    from organizations.models import BackupRun
+
+    encrypted = BackupRun.objects.filter(state=BackupRun.State.GOOD).exclude(encryption_key="")
+    lacking = encrypted.exclude(encryption_key__in=encryption.key_ids())
+    try:
+        number, first = lacking.count(), lacking.first()
+    except DatabaseError:
+        return  # organizations.E001 reports that.
+    if first is not None:
+        yield checks.Warning(
+            f"{number} backups are encrypted with keys that BACKUP_ENCRYPTION_KEYS does not have. "
+            f"That of the newest is {first.encryption_key}.",
+            hint="Add the keys to the end of the list, until no backup needs them.",
+            id="organizations.W084",
+        )
+
+
+@checks.register(checks.Tags.database)
 def check_backups(
     app_configs: Sequence[AppConfig] | None = None,
     databases: Sequence[str] | None = None,

@@ -27,4 +27,9 @@ class Migration(migrations.Migration):
                 ),
             },
         ),
+        migrations.AddField(
+            model_name="backuprun",
+            name="encryption_key",
+            field=models.CharField(blank=True, db_default="", default="", max_length=100),
+        ),
     ]

@@ -31,6 +31,7 @@ class BackupRunAdmin(ActionsOnly, OfferedLookups, BackupRunModelAdmin):
         "started_at",
         "ended_at",
         "size",
+        "encryption_key",
         "folder",
         "verified_at",
         "error_code",
