@@ -43,6 +43,12 @@ def check_place(
                 id="organizations.W083",
             )
     where = storages["backups"]
+    if getattr(where, "max_memory_size", None) == 0:
+        yield checks.Warning(
+            'STORAGES["backups"] holds each file in memory while it is read.',
+            hint="Set its option max_memory_size, such as 10_000_000: then a temporary file does.",
+            id="organizations.W085",
+        )
     if not isinstance(where, FileSystemStorage):
         return
     for name in ("MEDIA_ROOT", "STATIC_ROOT"):
