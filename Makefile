@@ -29,7 +29,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz fuzz-small kill-storm job-storm fence-storm fence-small migrate-storm hostile hostile-small faults faults-small mutants login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz fuzz-small kill-storm job-storm fence-storm fence-small life-storm life-small migrate-storm hostile hostile-small faults faults-small mutants login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
@@ -139,6 +139,12 @@ fence-storm: venv ## Suspend at random while 8 clients ask 3 processes; count wh
 
 fence-small: ## The same with few requests
 	@$(MAKE) fence-storm ARGS="--requests 2000 --seed 7"
+
+life-storm: venv ## Act on 50 organizations at random, kill at random; count what is lost
+	@$(PY) -m tests.faults.life_storm $(ARGS)
+
+life-small: ## The same with few organizations
+	@$(MAKE) life-storm ARGS="--organizations 6 --acts 40 --seed 7"
 
 migrate-storm: venv ## Kill (-9) migrate_orgs half-way, spoil one organization's data, and count
 	@$(PY) -m tests.faults.migrate_storm $(ARGS)

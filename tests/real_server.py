@@ -166,7 +166,7 @@ class RealServer:
         self.kill()
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> Iterator[subprocess.Popen[bytes]]:
         """Run `manage.py worker` beside it during the block."""
         with self._open_log() as log:
             process = subprocess.Popen(
@@ -178,7 +178,7 @@ class RealServer:
                 stderr=log,
             )
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             try:
