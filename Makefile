@@ -70,7 +70,7 @@ compose-secrets: ## Make random secrets for docker compose; existing ones stay
 
 # --output-file names the old result too: pins that still fit are kept.
 requirements: venv ## Pin requirements/*.in with hashes; pins that still fit stay
-	@for name in base prod dev bench clients; do \
+	@for name in base prod s3 dev bench clients; do \
 		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.txt \
 			> /dev/null || exit 1; \
 		echo "requirements/$$name.txt: $$(grep -c == requirements/$$name.txt) packages"; \

@@ -515,6 +515,18 @@ class BackupUnsigned(OrganizationError):
         )
 
 
+class BackupKeyMissing(OrganizationError):
+    """The key that encrypted a backup is not one of BACKUP_ENCRYPTION_KEYS. key: its id."""
+
+    code = "backup_key_missing"
+
+    def __init__(self, backup: str, key: str) -> None:
+        super().__init__(
+            f"The backup {backup} is encrypted for the key {key}. Add its secret key to "
+            "the end of BACKUP_ENCRYPTION_KEYS."
+        )
+
+
 class BackupForeign(BackupInvalid):
     """A backup is another installation's or organization's, or another backup's copy."""
 

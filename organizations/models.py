@@ -234,6 +234,7 @@ class Organization(models.Model):
         permissions = tuple(
             (f"{act}_organization", f"Can {act} organization")
             for act in ("suspend", "resume", "rename", "restore", "clone", "undelete")
+            + ("backup", "verify", "export")
         )
         indexes = (
             models.Index(
@@ -475,6 +476,8 @@ class BackupRun(models.Model):
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True)
     bytes = models.BigIntegerField(default=0)
+    # The id of the key that it is encrypted with (backups/encryption.py); empty if with none.
+    encryption_key = models.CharField(max_length=100, blank=True, default="", db_default="")
     # In STORAGES["backups"]; empty: nothing of it is left there.
     folder = models.CharField(max_length=100, blank=True)
     # Of the run or of its last verification, without hosts, names of roles or secrets.
@@ -484,6 +487,7 @@ class BackupRun(models.Model):
 
     class Meta:
         db_table = "backup_runs"
+        verbose_name = "backup"
         ordering = ("-started_at", "-id")
         indexes = (
             models.Index(

@@ -22,6 +22,7 @@ from .env import (
     DATA_DIR,
     DATABASE_CONFIGURED,
     DEBUG,
+    backup_keys,
     boolean,
     choice,
     contacts,
@@ -314,6 +315,8 @@ STORAGES["backups"] = {
         "directory_permissions_mode": 0o700,
     },
 }
+# age's secret keys: the first encrypts backups, all decrypt. None: they are not encrypted.
+BACKUP_ENCRYPTION_KEYS = backup_keys()
 # A backup of each organization by the worker, every night.
 BACKUP_NIGHTLY = boolean("BACKUP_NIGHTLY", default=False)
 # The newest good backup of each of the last so many days, weeks and months is kept.

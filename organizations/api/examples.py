@@ -86,3 +86,19 @@ _EXPORT = {
 }
 EXPORT = [answered(_EXPORT)]
 EXPORT_ASKED = [answered({"state": "waiting"}, 202)]
+ASKED = [answered({"job": 217, "state": "waiting", "step": "", "error": ""}, 202)]
+BACKUPS = [
+    answered(
+        {
+            "id": 5,
+            "state": "good",
+            "started_at": "2026-01-15T10:30:00Z",
+            "ended_at": "2026-01-15T10:30:04Z",
+            "bytes": 48_213,
+            "encryption_key": "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj",
+            "verified_at": "2026-01-15T11:02:00Z",
+            "error_code": "",
+            "error": "",
+        }
+    )
+]

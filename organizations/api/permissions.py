@@ -55,6 +55,14 @@ class StaffMayAct(StaffMay):
         return request.user.has_perm(f"organizations.{self._act}_organization")
 
 
+class StaffMaySeeBackups(StaffMay):
+    """Staff who may view backups, as in the admin."""
+
+    def _may(self, request: Request) -> bool:
+        verbs = ("view", "change")
+        return any(request.user.has_perm(f"organizations.{each}_backuprun") for each in verbs)
+
+
 class StaffMaySee(StaffMay):
     """Staff who may view organizations, for any method."""
 

@@ -13,7 +13,7 @@ from accounts.api.fields import (
 )
 from accounts.api.serializers import ChecksPerson
 from accounts.models import MAX_EMAIL_LENGTH
-from organizations.models import AuditEntry, Organization
+from organizations.models import AuditEntry, BackupRun, Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 from organizations.validators import MAX_MESSAGE_LENGTH, MAX_REASON_LENGTH, validate_name
 
@@ -257,3 +257,34 @@ class ExportOutput(serializers.Serializer[Any]):
         help_text="Where to get it, with this login and for a quarter of an hour. After that, ask "
         "for the state again.",
     )
+
+
+class AskedOutput(serializers.Serializer[Any]):
+    """The job that does what was asked for."""
+
+    job = serializers.IntegerField(allow_null=True, help_text="As in the admin's list of jobs.")
+    state = serializers.ChoiceField(
+        choices=["none", "waiting", "running", "done", "failed"],
+        help_text="`none`: it ended, and its record was deleted.",
+    )
+    step = serializers.CharField(help_text="What it is at; empty before it begins.")
+    error = serializers.CharField(help_text="Why its last try failed.")
+
+
+class BackupRunOutput(serializers.ModelSerializer[BackupRun]):
+    """A backup of an organization, as staff see it."""
+
+    class Meta:
+        model = BackupRun
+        fields = (
+            "id",
+            "state",
+            "started_at",
+            "ended_at",
+            "bytes",
+            "encryption_key",
+            "verified_at",
+            "error_code",
+            "error",
+        )
+        read_only_fields = fields

@@ -6,6 +6,7 @@ A test compares the list with what the code records.
 ACTS = (
     "audit.exported",
     "audit.pruned",
+    "backup.asked",
     "backup.failed",
     "backup.made",
     "backup.refused",
@@ -63,5 +64,6 @@ ACTS = (
     "user.deactivated",
     "user.removed",
     "user.updated",
+    "verification.asked",
 )
 ACTORS = ("anonymous", "user", "staff", "command", "system")

@@ -26,9 +26,9 @@ from organizations.secrets import unseal
 from organizations.tenancy import storage
 
 from . import runs, snapshot, storing
+from .encryption import Chunks
 from .files import Archive
 from .manifest import Manifest, Part, read
-from .storing import Chunks
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class _Making:
         self._session.value("SELECT true")  # The lock is still held.
         storing.store_manifest(self._run.folder, manifest.write())
         storing.require_ours()  # Else it lies under a disk that was unmounted meanwhile.
-        runs.succeed(self._run, name=row.name, bytes_stored=manifest.bytes_stored)
+        runs.succeed(self._run, name=row.name, stored=manifest)
 
     def _store_files(self, parts: list[Part]) -> int:
         """Store the organization's files, if it has a folder. Returns their number."""

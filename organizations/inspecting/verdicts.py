@@ -37,6 +37,7 @@ class Kind(StrEnum):
     STOCK = "stock"
     FILES = "files"
     SHARED_ROWS = "shared rows"
+    BACKUP = "backup"
 
 
 @dataclass(frozen=True)

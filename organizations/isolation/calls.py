@@ -159,12 +159,13 @@ CALLS: dict[str, Call] = {
             "staff", 403, lambda a, b: {"name": a.organization.name}, path=f"{_ORGANIZATION}{act}/"
         )
         for act in ("suspend", "resume", "rename", "restore", "clone", "delete", "undelete")
+        + ("backup", "verify", "export")
     },
     **{
         f"GET /api/v1/organizations/<id_or_slug>/{act}/": Call(
             "staff", 403, path=f"{_ORGANIZATION}{act}/"
         )
-        for act in ("restore", "clone")
+        for act in ("restore", "clone", "backups")
     },
 }
 

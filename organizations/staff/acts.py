@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from organizations import lifecycle
-from organizations.background import clones, restores
+from organizations.background import asking, clones, restores
 from organizations.errors import OrganizationError, ServerUnavailable, TookTooLong
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
@@ -131,6 +131,28 @@ _RENAME = _Act(
     RenameForm,
     is_for_one=True,
 )
+_BACKUP = _Act(
+    "backup",
+    "Enqueued the backup of",
+    "A worker makes a backup of the database and the files, as soon as it is free. Everybody can "
+    "go on working. One that waits for the night is made now instead.",
+    asking.back_up,
+)
+_VERIFY = _Act(
+    "verify",
+    "Enqueued the verification of",
+    "A worker restores the newest good backup into a throw-away database, compares it with what "
+    "was dumped, and drops it. Nothing that is in use is touched.",
+    asking.verify,
+)
+_EXPORT = _Act(
+    "export",
+    "Enqueued the export of",
+    "A worker writes all that is stored for the organization into a file, which replaces the last "
+    "one. Only the organization's own admins can download it, for a day. While the organization "
+    "is suspended, the job waits.",
+    asking.export,
+)
 
 _RESTORE = _Act(
     "restore",
@@ -183,7 +205,8 @@ _CLONE = _Act(
 class ActsAdmin(_ModelAdmin):
     """A button for each act, with a Django permission of its own."""
 
-    actions = ("suspend", "resume", "rename", "restore", "clone", "delete", "undelete")
+    actions = ("suspend", "resume", "rename", "backup", "verify", "export", "restore", "clone")
+    actions += ("delete", "undelete")
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.suspend_organization")
@@ -206,6 +229,15 @@ class ActsAdmin(_ModelAdmin):
 
     def has_clone_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.clone_organization")
+
+    def has_backup_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.backup_organization")
+
+    def has_verify_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.verify_organization")
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.export_organization")
 
     @admin.action(permissions=["suspend"], description="Suspend…")
     def suspend(
@@ -240,6 +272,18 @@ class ActsAdmin(_ModelAdmin):
     @admin.action(permissions=["clone"], description="Clone…")
     def clone(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
         return self._asked(request, queryset, _CLONE)
+
+    @admin.action(permissions=["backup"], description="Back up…")
+    def backup(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _BACKUP)
+
+    @admin.action(permissions=["verify"], description="Verify the newest backup…")
+    def verify(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _VERIFY)
+
+    @admin.action(permissions=["export"], description="Export for the organization's admins…")
+    def export(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _EXPORT)
 
     def change_view(
         self,
@@ -289,6 +333,6 @@ class ActsAdmin(_ModelAdmin):
             except OrganizationError as error:
                 messages.error(request, str(error))
             else:
-                self.log_change(request, organization, f"{act.done}.")
                 now = "" if organization.name == before else f" to {organization.name}"
+                self.log_change(request, organization, f"{act.done} {before}{now}.")
                 messages.success(request, f"{act.done} {before}{now}.")

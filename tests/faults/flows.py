@@ -242,6 +242,11 @@ NO_FLOWS = {
     "POST /api/v1/organizations/<id_or_slug>/undelete/": "tests/organizations/deleting: killed in "
     "between, reconciling puts it aside again",
     "undelete_org": "what its POST does",
+    **{
+        f"POST /api/v1/organizations/<id_or_slug>/{act}/": "one transaction, which enqueues a job; "
+        "repeated by tests/organizations/backups/test_asking.py"
+        for act in ("backup", "verify", "export")
+    },
     "suspend_org": "what suspend tries",
     "resume_org": "what resume tries",
     "rename_org": "what staff_rename tries",
@@ -283,6 +288,11 @@ NO_FLOWS = {
     "admin:jobs_job_delete": "refused to everybody",
     "admin:jobs_job_history": "reads",
     "admin:index": "reads",
+    "admin:organizations_backuprun_add": "refused to everybody",
+    "admin:organizations_backuprun_change": "reads",
+    "admin:organizations_backuprun_changelist": "reads",
+    "admin:organizations_backuprun_delete": "refused to everybody",
+    "admin:organizations_backuprun_history": "reads",
     "admin:organizations_auditentry_add": "refused to everybody",
     "admin:organizations_auditentry_change": "reads",
     "admin:organizations_auditentry_changelist": "reads",

@@ -59,6 +59,10 @@ VERSION_1 = {
     ("/api/v1/organizations/{id_or_slug}/restore/", "get"),
     ("/api/v1/organizations/{id_or_slug}/clone/", "post"),
     ("/api/v1/organizations/{id_or_slug}/clone/", "get"),
+    ("/api/v1/organizations/{id_or_slug}/backup/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/verify/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/export/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/backups/", "get"),
 }
 
 

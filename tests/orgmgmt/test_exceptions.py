@@ -125,6 +125,7 @@ BUGS = [
     errors.BackupInvalid("x"),
     errors.BackupDamaged("a/b", "x"),
     errors.BackupUnsigned("a/b"),
+    errors.BackupKeyMissing("a/b", "age1x"),
     errors.BackupForeign("a/b", "x"),
     errors.BackupNewer("a/b", "x"),
     errors.BackupNotRestorable("a/b", "x"),

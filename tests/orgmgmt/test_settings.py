@@ -23,6 +23,7 @@ WRONG: list[tuple[dict[str, str], list[str]]] = [
     ({"CREDENTIAL_KEYS": ""}, ["CREDENTIAL_KEYS is missing", "Fernet.generate_key"]),
     ({"CREDENTIAL_KEYS": f"{KEY},nonsense"}, ["CREDENTIAL_KEYS has an invalid key"]),
     ({"CREDENTIAL_KEYS": "é" * 44}, ["CREDENTIAL_KEYS has an invalid key"]),
+    ({"BACKUP_ENCRYPTION_KEYS": "AGE-SECRET-KEY-1X"}, ["BACKUP_ENCRYPTION_KEYS has an invalid"]),
     ({"CREDENTIAL_KEYS": "A" * 43 + "="}, ["CREDENTIAL_KEYS contains a guessable key"]),
     ({"DEBUG": "maybe"}, ["DEBUG is 'maybe'", "on or off"]),
     ({"PORT": "http"}, ["PORT is 'http'", "whole number"]),

@@ -30,8 +30,9 @@ class Command(BaseCommand):
 
     help = (
         "Compare the master with its server: missing and orphan databases and roles, owners, "
-        "privileges, role attributes and memberships, and the recorded migrations against the "
-        "code's (migrate_orgs --verify asks the databases themselves). Ignores what is being "
+        "privileges, role attributes and memberships, the recorded migrations against the code's "
+        "(migrate_orgs --verify asks the databases themselves), and what the newest backups came "
+        "to. Ignores what is being "
         "worked on. Exit code 1: problems remain."
     )
 

@@ -49,7 +49,7 @@ def test_nothing_happens_before_it_is_confirmed_on_a_page_that_says_what_will(
         assert sentence in page and "Asked About Ltd" in page and not response.redirect_chain
         assert (row_of(made).name, row_of(made).status) == (made.name, "active")
     button = text(staff_client.get(f"{LIST}{made.organization.pk}/change/"))
-    assert set(re.findall(r'name="action" value="(\w+)"', button)) == set(says)
+    assert set(re.findall(r'name="action" value="(\w+)"', button)) >= set(says)
 
 
 def test_what_is_typed_on_the_page_is_used(
