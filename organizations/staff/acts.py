@@ -205,8 +205,10 @@ _CLONE = _Act(
 class ActsAdmin(_ModelAdmin):
     """A button for each act, with a Django permission of its own."""
 
-    actions = ("suspend", "resume", "rename", "backup", "verify", "export", "restore", "clone")
-    actions += ("delete", "undelete")
+    actions = (
+        *("suspend", "resume", "rename", "delete", "undelete"),
+        *("backup", "verify", "export", "restore", "clone"),
+    )
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.suspend_organization")

@@ -27,7 +27,8 @@ class EmailBackend(BaseEmailBackend):
 
     def open(self) -> bool | None:
         """As the sending one."""
-        return self._sending.open()
+        opened: bool | None = self._sending.open()
+        return opened
 
     def close(self) -> None:
         """As the sending one."""

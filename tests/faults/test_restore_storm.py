@@ -54,7 +54,9 @@ def test_requests_while_an_organization_is_restored_lose_nothing(made: Company) 
         finally:
             over.set()
 
-    ((backed_up, restored), *ends) = together(act, lambda: write(1), lambda: write(2))  # type: ignore[misc]
+    acted, *ends = together(act, lambda: write(1), lambda: write(2))
+    assert isinstance(acted, tuple), acted
+    backed_up, restored = acted
     assert ends == [None, None]
     live = set(emails(made))
     lifecycle.undo_restore(row_of(made))
