@@ -74,10 +74,17 @@ def check_clone(organization: Organization, *, name: str) -> str:
     hooks.found(name=organization.name)
     if Organization.objects.usable().known_as(name).exists():
         raise OrganizationExists(name)
-    if not Organization.objects.reachable().filter(pk=organization.pk).exists():
-        raise OrganizationNotFound(organization.name)
+    _reachable(organization)
     ceiling.refuse_when_full()
     return name
+
+
+def _reachable(organization: Organization) -> Organization:
+    """Its row as it is now."""
+    row: Organization | None = Organization.objects.reachable().filter(pk=organization.pk).first()
+    if row is None:
+        raise OrganizationNotFound(organization.name)
+    return row
 
 
 def clone_organization(
@@ -108,7 +115,7 @@ def clone_organization(
         if done is not None:
             return Cloned(done)
         name = check_clone(organization, name=name)
-        source = Organization.objects.reachable().get(pk=organization.pk)
+        source = _reachable(organization)
         cloning = _Cloning(session, source, exact=exact, goes_on=goes_on, tell=tell)
         cloned = cloning.make(name, key)
     facts = {"organization": source.pk, "clone": cloned.organization.pk}
@@ -246,8 +253,7 @@ class _Cloning:
     def _open(self, row: Organization) -> None:
         """Activate it. Fails if reconcile_orgs took the row over meanwhile."""
         self._watch()
-        if not Organization.objects.reachable().filter(pk=self.source.pk).exists():
-            raise OrganizationNotFound(self.source.name)  # Its deletion removes its files.
+        _reachable(self.source)  # Its deletion removes its files, maybe while they were copied.
         fingerprint = versions.remember_code()
         made = expected(row)
         facts = {"source": self.source.pk, "clone": row.pk, "exact": self.exact}

@@ -23,7 +23,9 @@ class EmailBackend(BaseEmailBackend):
     def __init__(self, fail_silently: bool = False, **options: Any) -> None:
         super().__init__(fail_silently=fail_silently)
         backend = settings.ORG_EMAIL_BACKEND
-        self._sending = get_connection(backend, fail_silently=fail_silently, **options)
+        self._sending: BaseEmailBackend = get_connection(
+            backend, fail_silently=fail_silently, **options
+        )
 
     def open(self) -> bool | None:
         """As the sending one."""
