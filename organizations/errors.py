@@ -226,6 +226,41 @@ class DatabaseKept(OrganizationError):
         )
 
 
+class DatabaseGone(OrganizationError):
+    """There is no whole database to bring back."""
+
+    code = "database_gone"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The database of {name!r} is not there any more. A backup of it can be restored."
+        )
+
+
+class UndeletionFailed(OrganizationError):
+    """The organization's database refused to end its logins or to be migrated."""
+
+    code = "undeletion_failed"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} was not brought back, and is kept as before: its database refused to end "
+            "its logins, or to be migrated. The log has the reason."
+        )
+
+
+class SeveralDeleted(OrganizationError):
+    """More than one deleted organization that is kept had this name."""
+
+    code = "several_deleted"
+
+    def __init__(self, name: str, ids: Sequence[int]) -> None:
+        super().__init__(
+            f"Several deleted organizations were called {name!r}. Say which, with --id: "
+            f"{', '.join(map(str, ids))}."
+        )
+
+
 class InstallationUnclaimed(OrganizationError):
     """This master database is a copy: its server or database is not the recorded one."""
 
@@ -303,6 +338,27 @@ class CopyFailed(OrganizationError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"The content of {name!r} was not copied. The original is intact: {why}")
+
+
+class CloneFailed(OrganizationError):
+    """A clone was not made, for a reason that no other class names."""
+
+    code = "clone_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name!r} was not cloned, and nothing of a clone is left: {why}")
+
+
+class FilesKept(OrganizationError):
+    """The files of an unfinished clone cannot be removed."""
+
+    code = "files_kept"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The files of {name!r}, which is being undone, cannot be removed; the log says why. "
+            "Make them writable, and run `manage.py reconcile_orgs`."
+        )
 
 
 class BackupRunning(OrganizationError):
@@ -407,14 +463,27 @@ class BackupNotVerified(OrganizationError):
         super().__init__(f"A backup of {name!r} was not verified: {why} It is as good as before.")
 
 
+class BackupMissing(OrganizationError):
+    """An organization is to be dropped at once, and has no verified backup of lately."""
+
+    code = "backup_missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} was not deleted: it has no verified backup of the last 24 hours. Back it up "
+            "and verify that (backup_orgs, verify_backups), or delete it --without-backup."
+        )
+
+
 class BackupNotFound(OrganizationError):
     """The organization has no good backup."""
 
     code = "backup_not_found"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, until: str = "") -> None:
+        when = f" until {until}" if until else ""
         super().__init__(
-            f"There is no good backup of {name!r}. Make one with manage.py backup_orgs."
+            f"There is no good backup of {name!r}{when}. Make one with manage.py backup_orgs."
         )
 
 
@@ -485,6 +554,44 @@ class BackupNotRestorable(BackupInvalid):
         super().__init__(f"The backup {backup} cannot be restored: {why}.")
 
 
+class RestoreFailed(OrganizationError):
+    """An organization was not restored, for a reason that no other class names."""
+
+    code = "restore_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name!r} was not restored, and nothing of it was changed: {why}")
+
+
+class RestoreDeclined(OrganizationError):
+    """Whoever saw which users go back wanted no switch, or asked only for the list."""
+
+    code = "restore_declined"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} was not restored, and nothing of it was changed.")
+
+
+class RestoreRunning(OrganizationError):
+    """The organization is being restored, or a job for that waits."""
+
+    code = "restore_running"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"A restore of {name!r} is waiting or running. Nothing was changed.")
+
+
+class NothingToUndo(OrganizationError):
+    """No restore of the organization keeps a database that could come back."""
+
+    code = "restore_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"No restore of {name!r} can be undone: there was none, or what it kept is dropped."
+        )
+
+
 class AdoptionRefused(OrganizationError):
     """This database cannot be adopted."""
 
@@ -492,6 +599,15 @@ class AdoptionRefused(OrganizationError):
 
     def __init__(self, database: str, why: str) -> None:
         super().__init__(f"{database} was not adopted: {why}.")
+
+
+class FirstEditionUnreadable(OrganizationError):
+    """A database of the FastAPI edition cannot be read, or is not what that edition made."""
+
+    code = "first_edition_unreadable"
+
+    def __init__(self, database: str, why: str) -> None:
+        super().__init__(f"The FastAPI edition's {database} was not read: {why}.")
 
 
 class CacheUnavailable(OrganizationError):

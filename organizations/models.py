@@ -1,5 +1,6 @@
 """Models of the master database: organizations, servers, staff, templates, audit trail and more."""
 
+import hashlib
 import secrets
 from datetime import timedelta
 from typing import ClassVar
@@ -93,6 +94,10 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Those whose name is taken: all except tombstones."""
         return self.exclude(status=Organization.Status.DELETED)
 
+    def trashed(self) -> "OrganizationQuerySet":
+        """Deleted ones that can still come back."""
+        return self.filter(status=Organization.Status.TRASHED)
+
     def unfinished(self) -> "OrganizationQuerySet":
         """Those that reconcile_orgs handles."""
         status = Organization.Status
@@ -143,14 +148,15 @@ def known_as_parameters(name: str) -> dict[str, str]:
 class Organization(models.Model):
     """A customer: its name, and where its database is.
 
-    Written by lifecycle.py, through provisioning/, and by recovery/. Two more write single columns:
-    secrets.py the audit key, migrating/records.py the migration record.
+    Written by lifecycle.py, through provisioning/, by recovery/ and by first_edition/. Two more
+    write single columns: secrets.py the audit key, migrating/records.py the migration record.
     """
 
     class Status(models.TextChoices):
         PROVISIONING = "provisioning"
         ACTIVE = "active"
         SUSPENDED = "suspended"
+        TRASHED = "trashed"  # Deleted, and kept aside until kept_until.
         DELETING = "deleting"
         DELETED = "deleted"
         FAILED = "failed"
@@ -185,8 +191,17 @@ class Organization(models.Model):
     )
     status_changed_at = models.DateTimeField(default=timezone.now)
     provisioned = models.CharField(max_length=20, choices=Step, default=Step.NOTHING)
-    # The id of the running deletion, as in the role's identity; empty if there was none.
+    # The id of the last deletion, as in the role's identity; empty if there was none.
     deletion = models.CharField(max_length=32, blank=True, default="", editable=False)
+    # Since it was deleted: when it is dropped, and what it comes back as. They stay until nothing
+    # of it is left.
+    kept_until = models.DateTimeField(null=True, editable=False)
+    status_before = models.CharField(
+        max_length=20, blank=True, default="", db_default="", editable=False
+    )
+    # The id of the organization that it is a clone of; a clone sends no mail. No foreign key: it
+    # stays a clone when that one's row is gone.
+    cloned_from = models.BigIntegerField(null=True, editable=False)
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
     # Generated once and never derived again: renaming the organization moves nothing.
     database_name = models.CharField(max_length=63)
@@ -205,6 +220,10 @@ class Organization(models.Model):
     migration_error = models.TextField(blank=True, default="", editable=False)
     migrated_at = models.DateTimeField(null=True, editable=False)
     migration_seconds = models.FloatField(null=True, editable=False)
+    # The row of a FastAPI edition's master that it was taken over from: first_edition/source.py.
+    adopted_from = models.CharField(
+        max_length=64, blank=True, default="", db_default="", editable=False
+    )
 
     objects: ClassVar = OrganizationQuerySet.as_manager()
 
@@ -214,7 +233,8 @@ class Organization(models.Model):
         # One for each act of staff, by REST and in the admin.
         permissions = tuple(
             (f"{act}_organization", f"Can {act} organization")
-            for act in ("suspend", "resume", "rename", "backup", "verify", "export")
+            for act in ("suspend", "resume", "rename", "restore", "clone", "undelete")
+            + ("backup", "verify", "export")
         )
         indexes = (
             models.Index(
@@ -230,6 +250,12 @@ class Organization(models.Model):
                 name=f"organizations_{field}_live",
             )
             for field in ("name_digest", "slug", "database_name")
+        ) + (
+            models.UniqueConstraint(
+                fields=["adopted_from"],
+                condition=~models.Q(status="deleted") & ~models.Q(adopted_from=""),
+                name="organizations_adopted_from_live",
+            ),
         )
 
     def __str__(self) -> str:
@@ -251,6 +277,15 @@ class Organization(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.status in self.Status.usable()
+
+    @property
+    def digest_without_name(self) -> str:
+        """Its name_digest once its name is free for others. No name has it."""
+        return hashlib.sha256(f"\x00{self.key}".encode()).hexdigest()
+
+    @property
+    def is_clone(self) -> bool:
+        return self.cloned_from is not None
 
 
 class FormerNameQuerySet(models.QuerySet["FormerName"]):
@@ -459,6 +494,88 @@ class BackupRun(models.Model):
                 fields=["organization_key", "-started_at"], name="backup_runs_organization"
             ),
         )
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M} {self.state}"
+
+
+class Erasure(models.Model):
+    """A record that an organization's database, role, files and credentials are gone.
+
+    organization_id, organization_key: no foreign keys. deleted_at: when it was deleted, and closed
+    to everybody. backups_until: when the last of its backups goes; empty: there were none.
+    backups_gone_at: when that was done.
+    """
+
+    organization_id = models.BigIntegerField()
+    organization_key = models.CharField(max_length=32, unique=True)
+    deleted_at = models.DateTimeField()
+    erased_at = models.DateTimeField(default=timezone.now)
+    backups_until = models.DateTimeField(null=True)
+    backups_gone_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "erasures"
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"organization {self.organization_id}, {self.erased_at:%Y-%m-%d %H:%M}"
+
+
+class RestoreQuerySet(models.QuerySet["Restore"]):
+    """Restores by what they keep."""
+
+    def keeping(self) -> "RestoreQuerySet":
+        """Those that keep something aside: a database, its role, files."""
+        return self.exclude(kept_until=None)
+
+
+class Restore(models.Model):
+    """One restore of an organization, and what it keeps aside: organizations/restoring.
+
+    Until its switch is committed (`switching`) the old database serves, and nothing is kept. Then
+    the row names the old database, which is kept until kept_until and has the identity `aside` with
+    this row's key; its files are in a folder of that key. organization_id is not a foreign key: the
+    row outlives the organization's.
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        SWITCHING = "switching"  # Committed, and not finished: the new database is not open yet.
+        DONE = "done"
+        UNDONE = "undone"  # Another one brought back what it kept.
+        FAILED = "failed"  # Nothing was switched.
+
+    key = models.CharField(max_length=32, unique=True, default=random_key, editable=False)
+    organization_id = models.BigIntegerField()
+    organization_key = models.CharField(max_length=32)
+    state = models.CharField(max_length=20, choices=State, default=State.RUNNING)
+    # It brought back what an earlier restore had kept.
+    is_undo = models.BooleanField(default=False)
+    # BackupRun.key, and the moment to which it goes back; empty if it was a dump from a file.
+    backup = models.CharField(max_length=32, blank=True)
+    backed_up_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True)
+    # How many users change, by what goes back. Numbers: the master knows nobody.
+    users = models.JSONField(default=dict)
+    error_code = models.CharField(max_length=50, blank=True)
+    error = models.TextField(blank=True)
+    # The folder with the files that come in with the switch; empty if the files stay.
+    files = models.CharField(max_length=32, blank=True)
+    # What is kept aside; empty: there was no database. Without kept_until nothing is kept any more.
+    database_name = models.CharField(max_length=63, blank=True)
+    role_name = models.CharField(max_length=63, blank=True)
+    sealed_password = models.TextField(blank=True, editable=False)
+    fingerprint = models.CharField(max_length=64, blank=True)
+    kept_until = models.DateTimeField(null=True)
+
+    objects: ClassVar = RestoreQuerySet.as_manager()
+
+    class Meta:
+        db_table = "restores"
+        ordering = ("-id",)
+        indexes = (models.Index(fields=["organization_key", "-id"], name="restores_organization"),)
 
     def __str__(self) -> str:
         return f"{self.started_at:%Y-%m-%d %H:%M} {self.state}"

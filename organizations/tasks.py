@@ -4,6 +4,7 @@ Procrastinate imports this module once Django is ready (contrib/django/apps.py, 
 """
 
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from organizations.models import Organization
 from organizations.provisioning import code, refill
 
 from . import lifecycle
-from .background import enqueueing, exports, mails, pruning, sign_ups
+from .background import clones, enqueueing, exports, mails, pruning, restores, sign_ups
 from .background.migrating import migrate
 from .exporting import export
 from .jobs.frame import Progress, organization_job, platform_job
@@ -119,6 +120,51 @@ def verify_backup(organization: Organization, progress: Progress) -> None:
         raise
 
 
+# Before backups that wait: somebody waits for it.
+@app.task(name=restores.TASK, queue=BACKUPS, priority=5, retry=Unhurried(), pass_context=True)
+@partial(organization_job, exclusive=False, even_suspended=True)
+def restore_organization(
+    organization: Organization, progress: Progress, *, key: str, undo: bool, at: str
+) -> None:
+    """Restore an organization from a backup, or undo that, as staff asked for."""
+    try:
+        if undo:
+            progress.tell("switching back")
+            lifecycle.undo_restore(organization, key=key)
+        else:
+            lifecycle.restore_organization(
+                organization,
+                at=datetime.fromisoformat(at) if at else None,
+                key=key,
+                tell=progress.tell,
+                goes_on=progress.goes_on,
+            )
+    except OrganizationError:
+        progress.stop_if_asked()
+        raise
+
+
+# Without the lock: it only reads the organization, for as long as a backup.
+@app.task(name=clones.TASK, queue=BACKUPS, retry=Backoff(), pass_context=True)
+@partial(organization_job, exclusive=False, even_suspended=True)
+def clone_organization(
+    organization: Organization, progress: Progress, *, name: str, exact: bool, key: str
+) -> None:
+    """Clone the organization, as staff asked. key: the clone's."""
+    try:
+        lifecycle.clone_organization(
+            organization,
+            name=name,
+            exact=exact,
+            key=key,
+            goes_on=progress.goes_on,
+            tell=progress.tell,
+        )
+    except OrganizationError:
+        progress.stop_if_asked()
+        raise
+
+
 @app.periodic(cron="0 0 * * *")
 @app.task(
     name="back_up_nightly",
@@ -189,9 +235,10 @@ def reconcile(progress: Progress) -> None:
 )
 @platform_job
 def clean_up(progress: Progress) -> None:
-    """Delete expired exports, backups and rows in the master, and enqueue the clean-up of each
-    organization."""
+    """Delete expired exports, backups and rows in the master, drop deleted organizations whose time
+    is over, and enqueue the clean-up of each organization."""
     progress.tell("deleting what expired outside organizations' databases")
-    pruning.prune()
+    pruning.prune(goes_on=progress.goes_on)
+    progress.stop_if_asked()
     progress.tell("enqueueing the organizations")
     enqueueing.clean_up(Organization.objects.reachable())

@@ -82,6 +82,8 @@ ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off")
 ORG_MAX_ORGANIZATIONS = number("ORG_MAX_ORGANIZATIONS", default=0, at_least=0, at_most=10_000_000)
 # How long a renamed organization's old name leads to it, and is nobody else's.
 ORG_NAME_HOLD_DAYS = number("ORG_NAME_HOLD_DAYS", default=30, at_least=0, at_most=3_650)
+# How long a deleted organization is kept aside, and can come back. 0: it is dropped at once.
+ORG_DELETION_GRACE_DAYS = number("ORG_DELETION_GRACE_DAYS", default=30, at_least=0, at_most=3_650)
 # What strangers learn from a name: `on` what the first edition showed, `masked` all but the first
 # admin's address, `off` not even whether the organization exists.
 ORG_PUBLIC_LOOKUP = choice("ORG_PUBLIC_LOOKUP", default="on", among=("on", "masked", "off"))
@@ -321,7 +323,15 @@ BACKUP_NIGHTLY = boolean("BACKUP_NIGHTLY", default=False)
 BACKUP_KEEP_DAILY = number("BACKUP_KEEP_DAILY", default=7, at_most=3_660)
 BACKUP_KEEP_WEEKLY = number("BACKUP_KEEP_WEEKLY", default=4, at_least=0, at_most=520)
 BACKUP_KEEP_MONTHLY = number("BACKUP_KEEP_MONTHLY", default=6, at_least=0, at_most=120)
-# For one organization's backup, and for a verification.
+# After a deleted organization was dropped: how long its last backups outlive it.
+BACKUP_KEEP_DELETED_DAYS = number(
+    "BACKUP_KEEP_DELETED_DAYS", default=90, at_least=0, at_most=36_600
+)
+# Back it up once more, before it is dropped after its grace.
+BACKUP_BEFORE_DROP = boolean("BACKUP_BEFORE_DROP", default=False)
+# How long a restore keeps the database of before, so that it can be undone.
+ORG_RESTORE_KEEP_DAYS = number("ORG_RESTORE_KEEP_DAYS", default=7, at_least=1, at_most=3_650)
+# For one organization's backup, a verification, and a restore.
 BACKUP_DEADLINE_SECONDS = number("BACKUP_DEADLINE_SECONDS", default=3_600, at_most=864_000)
 # For each part of a backup: the dump, and the files.
 BACKUP_MAX_BYTES = number(
@@ -401,7 +411,11 @@ EMAIL_VERIFICATION_HOURS = number("EMAIL_VERIFICATION_HOURS", default=72, at_mos
 
 
 # --- Mails --------------------------------------------------------------------------------------
-globals().update(mail_settings())
+_mails = mail_settings()
+globals().update(_mails)
+# Drops a clone's mails, and gives the others to ORG_EMAIL_BACKEND.
+EMAIL_BACKEND = "organizations.tenancy.mail.EmailBackend"
+ORG_EMAIL_BACKEND = _mails["EMAIL_BACKEND"]
 # If a mail server hangs, so does the one thread that sends.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = text("DEFAULT_FROM_EMAIL") or "webmaster@localhost"

@@ -93,6 +93,8 @@ class RealServer:
             "DEBUG": "off",
             "HTTPS_ONLY": "off",
             "THROTTLES": "off",
+            # As in tests/plugin.py.
+            "ORG_DELETION_GRACE_DAYS": "0",
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "ALLOWED_HOSTS": "127.0.0.1",

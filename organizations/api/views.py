@@ -161,6 +161,10 @@ _INPUTS: dict[str, type[BaseSerializer[Any]]] = {
     "create": serializers.SignUpInput,
     "suspend": serializers.SuspendInput,
     "rename": serializers.RenameInput,
+    "clone": serializers.CloneInput,
+    "restore": serializers.RestoreInput,
+    "trash": serializers.DeleteInput,
+    "undelete": serializers.UndeleteInput,
 }
 
 

@@ -1,6 +1,8 @@
 """Prunes expired rows in the master database (jobs, sign-ups, sessions, counters, audit entries),
-expired exports, and old backups."""
+expired exports and old backups, and drops deleted organizations and what restores kept, once their
+time is over."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
@@ -9,10 +11,11 @@ from django.db import connections
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from organizations import audit
+from organizations import audit, lifecycle
 from organizations.backups import retention
 from organizations.jobs.models import JobProgress, PendingSignUp
 from organizations.models import FormerName, StoredAnswer
+from organizations.restoring import switching
 from organizations.tenancy import counters
 
 from . import exports
@@ -26,12 +29,13 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 """
 
 
-def prune() -> list[str]:
+def prune(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
     sessions, counters, former names, stored answers, audit entries older than AUDIT_RETENTION_DAYS,
     exports of more than a day, and backups that no period keeps. Fails sign-ups that have waited
-    too long. Returns descriptions of what the storage of backups did not remove. Raises what the
-    database raises."""
+    too long. Drops deleted organizations and what restores kept, once their time is over. Returns
+    descriptions of what was not removed. goes_on: false ends that early. Raises what the database
+    raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -46,4 +50,5 @@ def prune() -> list[str]:
     counters.get().prune()
     audit.prune()
     exports.prune()
-    return retention.prune()
+    left = [*switching.prune(), *retention.prune()]
+    return left + lifecycle.drop_expired(goes_on=goes_on)

@@ -27,6 +27,7 @@ from organizations.postgres import installation
 from organizations.postgres.fence import fence_pending
 from organizations.postgres.sessions import master_parameters
 from organizations.provisioning import code, refill
+from organizations.restoring.switching import finish_switches
 from organizations.tenancy import registry, shares
 
 from . import stalled
@@ -75,6 +76,7 @@ class JobWorker:
         if self._once:
             stalled.hand_back()
             fence_pending()
+            finish_switches()
             self._drain()
             return
         threads = [threading.Thread(target=self._rescue, name="stalled jobs")]
@@ -144,7 +146,7 @@ class JobWorker:
 
     def _rescue(self) -> None:
         while self._goes_on():
-            for finish in (fence_pending, stalled.hand_back):
+            for finish in (fence_pending, finish_switches, stalled.hand_back):
                 try:
                     finish()
                     close_old_connections()

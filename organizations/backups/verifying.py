@@ -34,6 +34,7 @@ from organizations.provisioning.scratch import scratch_database
 from organizations.tenancy import guard, trail
 
 from . import manifest, runs, storing
+from .encryption import Chunks
 from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def check(
     """
     content = storing.read_manifest(run.folder)
     read = manifest.read(content, run, installation=session.installation)
-    here, made = _version(session), read.server_version // 10_000
+    here, made = server_version(session), read.server_version // 10_000
     if made > here:
         raise BackupNewer(run.folder, f"it is of PostgreSQL {made}, and this server is {here}")
     for part in read.parts:
@@ -119,7 +120,8 @@ def check(
     return read
 
 
-def _version(session: ServerSession) -> int:
+def server_version(session: ServerSession) -> int:
+    """The server's major version."""
     return session.connection.info.server_version // 10_000
 
 
@@ -132,34 +134,62 @@ def restore(
     name: str,
     until: float,
     goes_on: Callable[[], bool] = lambda: True,
+    act: str = "verification",
 ) -> None:
     """Restore a checked backup's database into the empty one at `where`, as its owner.
 
-    server: its major version. until: by time.monotonic(). goes_on: false ends it. Raises
-    BackupDamaged if the dump changed since it was checked, BackupNotVerified if pg_restore failed
-    or was stopped, BackupTookTooLong, BackupStorageFailed, ProgramMissing, ProgramTooOld and
-    ProgramTooNew.
+    server: its major version. until: by time.monotonic(). goes_on: false ends it. act: what it is
+    for, in errors. Raises BackupDamaged if the dump changed since it was checked,
+    BackupNotVerified if pg_restore failed or was stopped, BackupTookTooLong, BackupStorageFailed,
+    ProgramMissing, ProgramTooOld and ProgramTooNew.
     """
     client = programs.major_version("pg_restore", server=server, at_least=read.client_version)
     (part,) = (part for part in read.parts if part.name == storing.DUMP)
+    load(
+        storing.read(run.folder, part),
+        where,
+        client=client,
+        name=name,
+        until=until,
+        goes_on=goes_on,
+        act=act,
+        facts={"backup": run.pk},
+    )
+
+
+def load(
+    dump: Chunks,
+    where: dict[str, Any],
+    *,
+    client: int,
+    name: str,
+    until: float,
+    goes_on: Callable[[], bool],
+    act: str,
+    facts: dict[str, Any],
+) -> None:
+    """Run pg_restore with these chunks, as `restore` does.
+
+    client: its major version. facts: for the log.
+    """
     command = transfer.restore_command(in_parts=client >= transfer.PARTS_SINCE)
     with programs.Run(
         command, where, stdin=subprocess.PIPE, until=until, goes_on=goes_on
     ) as running:
-        with closing(storing.read(run.folder, part)) as chunks, suppress(BrokenPipeError):
+        with closing(dump) as chunks, suppress(BrokenPipeError):
             for chunk in chunks:
                 running.stdin.write(chunk)
         with suppress(BrokenPipeError):
             running.stdin.close()
         running.end()
     if running.was_late:
-        raise BackupTookTooLong(name, "verification", seconds=settings.BACKUP_DEADLINE_SECONDS)
+        raise BackupTookTooLong(name, act, seconds=settings.BACKUP_DEADLINE_SECONDS)
     if running.was_stopped:
         raise BackupNotVerified(name, "It was stopped.")
     if running.returncode:
         # pg_restore tells no SQLSTATE, and the server's sentence can be in any language: it may
         # have lacked disk or memory as well.
-        logger.error("pg_restore failed", extra={"backup": run.pk, "output": running.words})
+        logger.error("pg_restore failed", extra={**facts, "output": running.words})
         raise BackupNotVerified(name, "pg_restore ended with an error; the log has its output.")
 
 
@@ -171,12 +201,12 @@ def _verify(session: ServerSession, run: BackupRun, watch: _Watch) -> None:
                 run,
                 read,
                 where,
-                server=_version(session),
+                server=server_version(session),
                 name=watch.name,
                 until=watch.until,
                 goes_on=watch.goes_on,
             )
-            _compare(run, read, where, watch.until)
+            compare(run, read, where, until=watch.until)
         except (psycopg.Error, BackupNotVerified) as error:
             session.value("SELECT true")  # Else the server is unavailable.
             if isinstance(error, BackupNotVerified):
@@ -186,7 +216,8 @@ def _verify(session: ServerSession, run: BackupRun, watch: _Watch) -> None:
             raise BackupNotVerified(watch.name, why) from error
 
 
-def _compare(run: BackupRun, read: Manifest, where: dict[str, Any], until: float) -> None:
+def compare(run: BackupRun, read: Manifest, where: dict[str, Any], *, until: float) -> None:
+    """Raise BackupNotRestorable unless rows and migrations are the manifest's; or psycopg.Error."""
     connection = guard.Connection.connect(**where, autocommit=True, prepare_threshold=None)
     with connection, guard.time_limit(None):
         connection.lend(max(0.001, until - monotonic()))

@@ -26,18 +26,19 @@ def check_place(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
     """Backups must not be among the files that are served, and their programs must be there."""
-    if settings.BACKUP_NIGHTLY:
+    names = ("BACKUP_NIGHTLY", "BACKUP_BEFORE_DROP")
+    if on := [name for name in names if getattr(settings, name)]:
         try:
             programs.program("pg_dump")
         except ProgramMissing as error:
             yield checks.Warning(
-                "BACKUP_NIGHTLY is on, and there is no pg_dump on this host.",
+                f"{on[0]} is on, and there is no pg_dump on this host.",
                 hint=f"Only workers need it. {error}",
                 id="organizations.W082",
             )
         if not os.path.isdir(settings.MEDIA_ROOT):
             yield checks.Warning(
-                "BACKUP_NIGHTLY is on, and there is no MEDIA_ROOT on this host.",
+                f"{on[0]} is on, and there is no MEDIA_ROOT on this host.",
                 hint="Only workers need it: backups made without it hold no files. Mount it, or "
                 "create the folder if no organization has files.",
                 id="organizations.W083",

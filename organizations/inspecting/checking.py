@@ -182,7 +182,7 @@ class _Check:
 
     # --- What no row names ----------------------------------------------------------------------
     def _databases(self) -> Iterator[Finding]:
-        for orphan in catalog.orphan_databases(self._installation):
+        for orphan in catalog.orphan_databases(self._installation, application=self._application):
             yield Finding(orphan.database, None, (verdicts.of_orphan(orphan),))
 
     def _roles(self) -> Iterator[Finding]:

@@ -152,7 +152,7 @@ def make_droppable(session: ServerSession, *, database: str, role: str) -> None:
     """Undo what the database's owner may have set, and refuse new connections.
 
     The owner can make it a template, give it a connection limit and settings, and hold locks in an
-    endless transaction: so its sessions end first. The session is a member of the role.
+    endless transaction: so its sessions end first. The session is a member of the owner.
     """
     if role != session.user:
         # If some do not end, the drop says so.
@@ -178,7 +178,7 @@ def _drop_ready(session: ServerSession, database: str) -> None:
         # FORCE gives up, and ends no session, if one is not of our roles: an autovacuum worker, a
         # back end that has just started, or another organization's that the owner let in. The plain
         # DROP waits 5 s for the first two, and cancels autovacuum.
-        _end_guests(session, database)
+        end_guests(session, database)
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
 
 
@@ -191,8 +191,8 @@ WHERE datname = %s AND usename = %s
 """
 
 
-def _end_guests(session: ServerSession, database: str) -> None:
-    """End the sessions of other organizations' roles on a database that is closed to new ones.
+def end_guests(session: ServerSession, database: str) -> None:
+    """End the sessions of organizations' roles on a database that is closed to new ones.
 
     As a member of each role, in a transaction that is rolled back, as the fence does. Sessions of
     roles that are not ours stay.

@@ -27,16 +27,19 @@ class State(StrEnum):
 
     MADE = "made"  # Never in use: half made, a spare or a template.
     LET_IN = "let in"
+    ASIDE = "aside"  # Kept, out of reach: aside.py. Code that does not know it keeps it too.
     DELETING = "deleting"
     MOVED = "moved"  # Its content was moved to another database, of a role with the same key.
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """installation: Installation.key. key: the row's. databases: the OIDs of those it owns.
+    """installation: Installation.key. key: the row's. databases: the OIDs of those it owns, or that
+    are kept aside for it.
 
-    deletion: Organization.deletion while the state is `deleting`. organization: the row's id, once
-    it is in use; a claimed master gives out only higher ids.
+    deletion: Organization.deletion while the state is `aside` or `deleting`. organization: the
+    row's id, once it is in use; a claimed master gives out only higher ids. cloned_from: as the
+    row's.
     """
 
     installation: str
@@ -45,6 +48,7 @@ class Identity:
     databases: tuple[int, ...] = ()
     deletion: str = ""
     organization: int | None = None
+    cloned_from: int | None = None
 
     @classmethod
     def read(cls, comment: str | None) -> "Identity | None":
@@ -60,6 +64,7 @@ class Identity:
                 tuple(int(oid) for oid in said["databases"]),
                 str(said.get("deletion", "")),
                 said.get("organization"),
+                said.get("cloned_from"),
             )
         except (ValueError, TypeError, KeyError):
             return None
@@ -75,6 +80,7 @@ class Identity:
         }
         said |= {"deletion": self.deletion} if self.deletion else {}
         said |= {"organization": self.organization} if self.organization is not None else {}
+        said |= {"cloned_from": self.cloned_from} if self.cloned_from is not None else {}
         statement = sql.SQL("COMMENT ON ROLE {} IS {}")
         return statement.format(sql.Identifier(role), sql.Literal(json.dumps(said)))
 
@@ -89,7 +95,8 @@ class Identity:
 class Expected:
     """What a row of the master says about its database.
 
-    name: for errors. owners: who may own the database; empty: the role.
+    name: for errors. owners: who may own the database; empty: the role. was_aside: the database is
+    or was kept aside: then it may be the application's role too.
     """
 
     name: str
@@ -99,18 +106,28 @@ class Expected:
     state: State
     deletion: str = ""
     owners: tuple[str, ...] = ()
+    was_aside: bool = False
 
 
 def expected_of(
-    name: str, *, key: str, role: str, database: str, status: str, deletion: str
+    name: str,
+    *,
+    key: str,
+    role: str,
+    database: str,
+    status: str,
+    deletion: str,
+    was_aside: bool = False,
 ) -> Expected:
     """What an organization's row says."""
-    state = State.MADE
-    if status == Organization.Status.DELETING:
-        state = State.DELETING
-    elif status in Organization.Status.usable():
-        state = State.LET_IN
-    return Expected(name, key, role, database, state, deletion if state == State.DELETING else "")
+    states: dict[str, State] = {
+        Organization.Status.DELETING: State.DELETING,
+        Organization.Status.TRASHED: State.ASIDE,
+        **dict.fromkeys(Organization.Status.usable(), State.LET_IN),
+    }
+    state = states.get(status, State.MADE)
+    named = deletion if state in (State.DELETING, State.ASIDE) else ""
+    return Expected(name, key, role, database, state, named, was_aside=was_aside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +187,7 @@ def certain(session: ServerSession, expected: Expected) -> Certain:
     InstallationUnclaimed in a copy of a master.
     """
     found = find(session, role=expected.role, database=expected.database)
-    owners = expected.owners or (expected.role,)
+    owners = expected.owners or (expected.role, *([session.user] if expected.was_aside else []))
     if found.owner not in owners and found.is_anothers(expected.key):
         found = replace(found, oid=None, owner=None)
     if _is_over(session, expected, found):
@@ -240,13 +257,25 @@ def require(session: ServerSession, expected: Expected) -> Identity:
 
 
 def living_keys() -> set[str]:
-    """The keys of all organizations in use, by the identities on the server."""
+    """The keys of all organizations in use or kept aside, by the identities on the server."""
+    return {each.key for _, each in _identities() if each.state in (State.LET_IN, State.ASIDE)}
+
+
+def kept_aside() -> dict[int, tuple[str, Identity]]:
+    """The role and identity of each database that is kept aside, by the database's OID."""
+    found = [(role, each) for role, each in _identities() if each.state == State.ASIDE]
+    return {oid: (role, each) for role, each in found for oid in each.databases}
+
+
+def _identities() -> list[tuple[str, Identity]]:
+    """Every role of the server with an identity."""
     with connections["default"].cursor() as cursor:
         cursor.execute(
-            "SELECT description FROM pg_shdescription WHERE classoid = 'pg_authid'::regclass"
+            "SELECT r.rolname::text, description FROM pg_shdescription "
+            "JOIN pg_roles AS r ON r.oid = objoid WHERE classoid = 'pg_authid'::regclass"
         )
-        found = [Identity.read(comment) for (comment,) in cursor.fetchall()]
-    return {each.key for each in found if each is not None and each.state == State.LET_IN}
+        found = [(role, Identity.read(comment)) for role, comment in cursor.fetchall()]
+    return [(str(role), each) for role, each in found if each is not None]
 
 
 def change(session: ServerSession, expected: Expected, **changes: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from organizations.errors import OrganizationBusy
-from organizations.models import Organization, SpareDatabase, Template
+from organizations.models import Organization, Restore, SpareDatabase, Template
 from organizations.postgres import identity
 from organizations.postgres.sessions import ServerSession
 from organizations.tenancy import storage
@@ -93,6 +93,15 @@ def files() -> Iterator[tuple[str, str | None]]:
         }
         # A restored master has tombstones of organizations that were restored since.
         living = identity.living_keys() if tombstones else set()
+        known |= dict.fromkeys(_kept_or_coming(page), ("", ""))
         for key in page:
             if key in tombstones or key not in known:
                 yield key, None if key in living else tombstones.get(key)
+
+
+def _kept_or_coming(keys: list[str]) -> set[str]:
+    """Those of the keys that belong to a restore: what it keeps, or what comes in with it."""
+    kept = Restore.objects.keeping().filter(key__in=keys).values_list("key", flat=True)
+    coming = SpareDatabase.objects.filter(key__in=keys).values_list("key", flat=True)
+    switching = Restore.objects.filter(files__in=keys).values_list("files", flat=True)
+    return {*kept, *coming, *switching}

@@ -17,7 +17,7 @@ from organizations.postgres import transfer
 from organizations.postgres.databases import ensure_database
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession
-from organizations.secrets import seal
+from organizations.secrets import seal, unseal
 
 from . import spares
 
@@ -25,16 +25,19 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def scratch_database(session: ServerSession) -> Iterator[dict[str, Any]]:
-    """psycopg's parameters of an empty database, as its owner; it is dropped after the block.
+def scratch(session: ServerSession, *, database: str = "") -> Iterator[SpareDatabase]:
+    """An empty database. It is dropped after the block, with the files of its key, unless its row
+    is gone: then it was taken for good.
 
-    Raises what PostgreSQL raises; then only what its row names is left.
+    database: its name, if it is to be taken. Raises what PostgreSQL raises; then only what its row
+    names is left.
     """
     _ = session.installation
     password = secrets.token_urlsafe(32)
     spare = SpareDatabase(
         server=Server.of_master(),
-        database_name=system_database_name("spare", master=session.connection.info.dbname),
+        database_name=database
+        or system_database_name("spare", master=session.connection.info.dbname),
         role_name=role_name(),
         sealed_password=seal(password),
         fingerprint=spares.SCRATCH,
@@ -45,7 +48,7 @@ def scratch_database(session: ServerSession) -> Iterator[dict[str, Any]]:
         spare.save(force_insert=True)
         ensure_role(session, role=spare.role_name, password=password, key=spare.key)
         ensure_database(session, database=spare.database_name, role=spare.role_name, key=spare.key)
-        yield transfer.parameters(spare.database_name, spare.role_name, password)
+        yield spare
     finally:
         try:
             if spare.pk is not None:
@@ -54,3 +57,19 @@ def scratch_database(session: ServerSession) -> Iterator[dict[str, Any]]:
         except Exception:
             # Its row stays, and reconcile_orgs drops it.
             logger.exception("throw-away database not dropped", extra={"spare": spare.pk})
+
+
+@contextmanager
+def scratch_database(session: ServerSession) -> Iterator[dict[str, Any]]:
+    """psycopg's parameters of an empty database, as its owner; it is dropped after the block.
+
+    Raises what PostgreSQL raises; then only what its row names is left.
+    """
+    with scratch(session) as spare:
+        yield where(spare)
+
+
+def where(spare: SpareDatabase) -> dict[str, Any]:
+    """psycopg's parameters of the database, as its owner."""
+    password = unseal(spare.sealed_password, owner=str(spare))
+    return transfer.parameters(spare.database_name, spare.role_name, password)

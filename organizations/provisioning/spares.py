@@ -21,6 +21,7 @@ from organizations.postgres import databases as database
 from organizations.postgres import identity
 from organizations.postgres.identity import Expected, Identity
 from organizations.postgres.sessions import ServerSession
+from organizations.tenancy import storage
 
 from . import code, templates
 
@@ -60,6 +61,9 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
         SpareDatabase.objects.filter(pk=spare.pk).delete()
         return False
     database.drop(session, identity.certain(session, expected(spare)))
+    if spare.fingerprint == SCRATCH:
+        # No organization gets this key; that of another spare can be an organization's by now.
+        storage.remove(spare.key)
     SpareDatabase.objects.filter(pk=spare.pk).delete()
     return True
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db import connections, transaction
 from django.utils import timezone
@@ -11,6 +12,7 @@ from organizations.models import (
     BackupRun,
     Installation,
     Organization,
+    Restore,
     SpareDatabase,
     Template,
     random_key,
@@ -69,7 +71,7 @@ def _identify(session: ServerSession, row: Organization, *, is_named: bool) -> I
         return
     if is_new and wanted.state == State.MADE:
         yield Identified(row.name, f"it is {row.status}: unknown whether it was in use")
-    elif found.oid is not None and found.owner != row.role_name:
+    elif found.oid is not None and found.owner not in _owners(session, wanted):
         yield Identified(row.name, f"its database belongs to {found.owner}")
     elif found.identity is not None and (
         why := identity.disagreement(found.identity, wanted, installation=session.installation)
@@ -79,6 +81,10 @@ def _identify(session: ServerSession, row: Organization, *, is_named: bool) -> I
         _write(session, wanted, found, organization=row.pk)
         trail.record("organization.identified", organization_id=row.pk)
         yield Identified(row.name)
+
+
+def _owners(session: ServerSession, wanted: Expected) -> tuple[str, ...]:
+    return (wanted.role, session.user) if wanted.was_aside else (wanted.role,)
 
 
 def _knows(found: Found) -> bool:
@@ -179,12 +185,16 @@ def claim_installation(*, new: bool) -> Claimed:
                 # Nothing here may reach it any more: no migration, no command, no worker.
                 sealed_password="",
                 pending_fence="",
+                kept_until=None,
+                status_before="",
             )
             SpareDatabase.objects.all().delete()
             Template.objects.all().delete()
         if new:
             # They are the original's, in its storage: pruning here must not remove them.
             BackupRun.objects.all().delete()
+            # So are the databases that restores kept.
+            Restore.objects.all().delete()
         Installation.objects.filter(pk=1).update(
             key=key,
             system_identifier=before.server,
@@ -231,14 +241,21 @@ def _identities() -> Iterator[tuple[str, Identity, list[int]]]:
 
 def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
     """The roles named by rows, with the row's key and the role's databases on this server."""
-    rows = [*Organization.objects.live(), *SpareDatabase.objects.all()]
+    rows: list[Any] = [*Organization.objects.live(), *SpareDatabase.objects.all()]
+    rows += Restore.objects.keeping()
     keys: dict[str, tuple[str, str]] = {row.role_name: (row.key, row.database_name) for row in rows}
     with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT datname::text, oid::bigint FROM pg_database")
-        oids: dict[str, int] = dict(cursor.fetchall())
+        cursor.execute(
+            "SELECT datname::text, oid::bigint, datdba = current_user::regrole FROM pg_database"
+        )
+        rows_of_catalog = cursor.fetchall()
+    oids: dict[str, int] = {database: oid for database, oid, _ in rows_of_catalog}
+    ours = [oid for _, oid, is_ours in rows_of_catalog if is_ours]
     found = []
     for role, each, owned in _identities():
         key, database = keys.get(role, ("", ""))
+        # What is kept aside is the application's.
+        owned = ours if each.state == State.ASIDE else owned
         if each.installation == before.key and each.key == key and oids.get(database) in owned:
             found.append((role, replace(each, databases=(oids[database],))))
     return found

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from organizations import lifecycle
-from organizations.background import asking
+from organizations.background import asking, clones, restores
 from organizations.errors import OrganizationError, ServerUnavailable, TookTooLong
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
@@ -41,10 +41,59 @@ class SuspendForm(forms.Form):
     )
 
 
+class CloneForm(forms.Form):
+    """What it is called, and whether it keeps addresses and passwords."""
+
+    name = forms.CharField(max_length=MAX_NAME_LENGTH)
+    exact = forms.BooleanField(
+        required=False,
+        help_text="Keep addresses, passwords and all else as it is. Only logins end.",
+    )
+
+
 class RenameForm(forms.Form):
     """The new name."""
 
     name = forms.CharField(max_length=MAX_NAME_LENGTH)
+
+
+class DeleteForm(forms.Form):
+    """The name, typed: nobody deletes the wrong one."""
+
+    typed = forms.CharField(label="Its name", max_length=MAX_NAME_LENGTH)
+    free_name = forms.BooleanField(
+        required=False, help_text="Others can have its name while it is kept."
+    )
+
+
+class UndeleteForm(forms.Form):
+    """The name it comes back with."""
+
+    name = forms.CharField(
+        required=False,
+        max_length=MAX_NAME_LENGTH,
+        help_text="If it is to have another one, or if somebody else has its own by now.",
+    )
+
+
+def _delete(organization: Organization, *, typed: str, free_name: bool) -> None:
+    if typed.strip() != organization.name:
+        raise ValidationError({"typed": "This is not its name."})
+    lifecycle.delete_organization(organization, free_name=free_name)
+
+
+class RestoreForm(forms.Form):
+    """To what it goes back."""
+
+    at = forms.DateTimeField(
+        required=False,
+        help_text="From the newest good backup of this time (UTC) or before, such as 2026-01-15 "
+        "09:00. Empty: the newest of all.",
+    )
+    undo = forms.BooleanField(
+        required=False,
+        help_text="Instead, switch back to the database that the newest restore has kept.",
+    )
 
 
 @dataclass(frozen=True)
@@ -105,11 +154,61 @@ _EXPORT = _Act(
     asking.export,
 )
 
+_RESTORE = _Act(
+    "restore",
+    "A job restores",
+    "A worker makes a new database from the backup. Until that is ready, the organization is "
+    "served as ever; then requests are answered 503 for a moment, and the new database takes its "
+    "place. What was written since the backup is gone from there, and users' passwords and rights "
+    "are those of then. All log-ins and mailed links are void. The database of before is kept for "
+    "as long as ORG_RESTORE_KEEP_DAYS says, and can be switched back to.",
+    restores.order,
+    RestoreForm,
+    is_for_one=True,
+)
+
+
+_DELETE = _Act(
+    "delete",
+    "Deleted",
+    "All access ends at once. For as long as ORG_DELETION_GRACE_DAYS says, the database is kept "
+    "aside, and the organization can be undeleted; then it is dropped, with its files. If that is "
+    "0, it is dropped now.",
+    _delete,
+    DeleteForm,
+    is_for_one=True,
+)
+_UNDELETE = _Act(
+    "undelete",
+    "Undeleted",
+    "Accounts, data and files come back as they were. Everybody must log in again, and links that "
+    "were mailed are void.",
+    lifecycle.undelete_organization,
+    UndeleteForm,
+    is_for_one=True,
+)
+
+
+_CLONE = _Act(
+    "clone",
+    "Asked a worker to clone",
+    "A worker makes a new organization with its data and files as they are at that moment. Nothing "
+    "changes here. Nobody is logged in to the clone, and it sends no mail. Unless it is exact, "
+    "addresses and passwords are replaced before anybody can use it: then give somebody access "
+    "with manage.py create_admin.",
+    clones.ask,
+    CloneForm,
+    is_for_one=True,
+)
+
 
 class ActsAdmin(_ModelAdmin):
-    """What staff do to an organization: one action each, with a Django permission of its own."""
+    """A button for each act, with a Django permission of its own."""
 
-    actions = ("suspend", "resume", "rename", "backup", "verify", "export")
+    actions = (
+        *("suspend", "resume", "rename", "delete", "undelete"),
+        *("backup", "verify", "export", "restore", "clone"),
+    )
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.suspend_organization")
@@ -119,6 +218,19 @@ class ActsAdmin(_ModelAdmin):
 
     def has_rename_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.rename_organization")
+
+    def has_restore_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.restore_organization")
+
+    # Not has_delete_permission, by which Django shows buttons of its own.
+    def has_trash_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.delete_organization")
+
+    def has_undelete_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.undelete_organization")
+
+    def has_clone_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.clone_organization")
 
     def has_backup_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.backup_organization")
@@ -142,6 +254,26 @@ class ActsAdmin(_ModelAdmin):
     @admin.action(permissions=["rename"], description="Rename…")
     def rename(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
         return self._asked(request, queryset, _RENAME)
+
+    @admin.action(permissions=["trash"], description="Delete…")
+    def delete(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _DELETE)
+
+    @admin.action(permissions=["undelete"], description="Undelete…")
+    def undelete(
+        self, request: HttpRequest, queryset: QuerySet[Organization]
+    ) -> HttpResponse | None:
+        return self._asked(request, queryset, _UNDELETE)
+
+    @admin.action(permissions=["restore"], description="Restore…")
+    def restore(
+        self, request: HttpRequest, queryset: QuerySet[Organization]
+    ) -> HttpResponse | None:
+        return self._asked(request, queryset, _RESTORE)
+
+    @admin.action(permissions=["clone"], description="Clone…")
+    def clone(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _CLONE)
 
     @admin.action(permissions=["backup"], description="Back up…")
     def backup(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:

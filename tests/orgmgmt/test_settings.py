@@ -41,7 +41,11 @@ WRONG: list[tuple[dict[str, str], list[str]]] = [
     ({"CACHE_URL": "redis://:ThePassw0rd@h:port/0"}, ["CACHE_URL cannot be parsed"]),
     ({"CACHE_URL": "redis://:ThePassw0rd@/0"}, ["CACHE_URL cannot be parsed"]),
     ({"CACHE_URL": "redis://:change-me@h/0"}, ["CACHE_URL is still an example's placeholder"]),
-    ({"DATABASE_URL": ""}, ["No database is configured", "DATABASE_URL", "make run"]),
+    # Without DATA_DIR a running `make run` of this checkout would be used.
+    (
+        {"DATABASE_URL": "", "DATA_DIR": "/nowhere"},
+        ["No database is configured", "DATABASE_URL", "make run"],
+    ),
     ({"DATABASE_URL": "sqlite:///db.sqlite3"}, ["DATABASE_URL", "SQLite", "postgres://"]),
     ({"DATABASE_URL": "postgres://u:ThePassw0rd@h:port/n"}, ["DATABASE_URL cannot be parsed"]),
     ({"DATABASE_URL": "postgres://u:ThePassw0rd@h"}, ["DATABASE_URL names no database"]),

@@ -105,7 +105,8 @@ class _Lines:
             size = "" if finding.size_bytes is None else decimal(finding.size_bytes)
             schema = "current" if seen.fingerprint == code.current().fingerprint else "other"
             facts = (seen.organization_id, seen.status, seen.database, size, seen.connections)
-            self._write(_ROW.format(*facts, schema, seen.name))
+            clone = "" if seen.cloned_from is None else f" (clone of {seen.cloned_from})"
+            self._write(_ROW.format(*facts, schema, f"{seen.name}{clone}"))
         for problem in finding.fixed:
             self.problem(finding, problem, "fixed")
         for problem in finding.problems:
@@ -172,6 +173,7 @@ class _Json:
                 "database": seen.database,
                 "role": seen.role,
                 "fingerprint": seen.fingerprint,
+                "cloned_from": seen.cloned_from,
                 "is_current": seen.fingerprint == code.current().fingerprint,
                 "size_bytes": finding.size_bytes,
                 "connections": seen.connections,

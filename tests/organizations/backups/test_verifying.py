@@ -476,14 +476,14 @@ def test_a_session_that_the_dumps_code_let_in_does_not_keep_the_database(
         "INSERT INTO t VALUES (1)",
     )
     run = making.back_up(made.organization)
-    compare, inside = verifying._compare, ExitStack()
+    compare, inside = verifying.compare, ExitStack()
 
-    def meanwhile(run: BackupRun, read: Any, where: dict[str, Any], until: float) -> None:
+    def meanwhile(run: BackupRun, read: Any, where: dict[str, Any], *, until: float) -> None:
         stranger = inside.enter_context(as_role_of(made.organization, where["dbname"]))
         stranger.execute("BEGIN")
-        compare(run, read, where, until)
+        compare(run, read, where, until=until)
 
-    monkeypatch.setattr(verifying, "_compare", meanwhile)
+    monkeypatch.setattr(verifying, "compare", meanwhile)
     with suppress(psycopg.OperationalError), inside:
         verifying.verify(run, name=made.name)
         assert leftovers(superuser) == (set(), set())

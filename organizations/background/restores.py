@@ -1,0 +1,111 @@
+"""Enqueues the restore of an organization, for staff, and says how far the newest one is."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import AlreadyEnqueued
+
+from organizations.audit import unmarked
+from organizations.errors import RestoreRunning, WrongState
+from organizations.jobs.models import JobProgress
+from organizations.models import Organization, Restore
+from organizations.restoring import restore
+from organizations.tenancy import trail
+
+from .enqueueing import in_master
+
+TASK = "restore_organization"
+_UNDER_WAY = {"todo": "waiting", "doing": "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """state: none, waiting, running, switching, done, undone or failed. users: how many change, by
+    what goes back. undo_until: how long the database of before is kept; None: it is not."""
+
+    state: str
+    undo: bool = False
+    backed_up_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    undo_until: datetime | None = None
+    users: dict[str, int] = field(default_factory=dict)
+    error: str = ""
+
+
+def order(
+    organization: Organization,
+    *,
+    at: datetime | None = None,
+    undo: bool = False,
+    mark: Callable[[], object] = unmarked,
+) -> None:
+    """Enqueue a restore from the newest backup, or of that time; or undo the newest restore.
+
+    mark: called in the commit. Raises ValidationError by field, WrongState, BackupNotFound,
+    NothingToUndo, RestoreRunning and ServerUnavailable.
+    """
+    if undo and at is not None:
+        raise ValidationError({"at": ["A restore is undone without a time."]})
+    if not organization.is_usable:
+        wanted = "active or suspended"
+        raise WrongState(organization.name, status=organization.status, wanted=wanted)
+    if undo:
+        restore.kept_by(organization)
+    else:
+        restore.backup_of(organization, at=at)
+    if _jobs(organization).filter(status__in=_UNDER_WAY).exists():
+        raise RestoreRunning(organization.name)
+    job = app.tasks[TASK].configure(queueing_lock=f"restore:{organization.pk}")
+    key, when = secrets.token_hex(16), at.isoformat() if at else ""
+    try:
+        with in_master():
+            trail.record(
+                "organization.restore_asked",
+                organization_id=organization.pk,
+                facts={"restore": key, "undo": undo, "at": when},
+            )
+            job.defer(organization_id=organization.pk, key=key, undo=undo, at=when)
+            mark()
+    except AlreadyEnqueued as error:
+        raise RestoreRunning(organization.name) from error
+
+
+def newest(organization: Organization) -> Newest:
+    """The newest restore of the organization, by a job or by the command."""
+    job = _jobs(organization).order_by("-id").first()
+    row = Restore.objects.filter(organization_key=organization.key).first()
+    if job is not None:
+        own = Restore.objects.filter(key=job.args["key"]).first()
+        if job.status in _UNDER_WAY and (own is None or own.state == Restore.State.FAILED):
+            return Newest(_UNDER_WAY[job.status], undo=job.args["undo"])
+        if own is None and job.status == "failed" and (row is None or _is_older(row, job)):
+            told = JobProgress.objects.filter(job_id=job.pk).first()
+            return Newest("failed", undo=job.args["undo"], error=told.error if told else "")
+    if row is None:
+        return Newest("none")
+    return Newest(
+        row.state,
+        undo=row.is_undo,
+        backed_up_at=row.backed_up_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        undo_until=row.kept_until if row.database_name else None,
+        users=row.users,
+        error=row.error,
+    )
+
+
+def _jobs(organization: Organization) -> QuerySet[ProcrastinateJob]:
+    return ProcrastinateJob.objects.filter(task_name=TASK, args__organization_id=organization.pk)
+
+
+def _is_older(row: Restore, job: ProcrastinateJob) -> bool:
+    asked = job.procrastinateevent_set.order_by("at").values_list("at", flat=True).first()
+    return asked is None or row.started_at < asked

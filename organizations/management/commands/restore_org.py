@@ -1,0 +1,146 @@
+"""`manage.py restore_org NAME`: restores an organization from a backup, or undoes that."""
+
+import sys
+from argparse import ArgumentParser
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.utils.dateparse import parse_datetime
+
+from organizations import lifecycle
+from organizations.errors import RestoreDeclined
+from organizations.management.acts import ActCommand
+from organizations.models import Organization, Restore
+from organizations.restoring.comparing import Changes
+
+_MOST_NAMED = 50
+
+
+class Command(ActCommand):
+    """The same as POST /api/v1/organizations/{id}/restore/, at once, and with names."""
+
+    help = (
+        "Restore an organization from its newest good backup. First it lists the users who go "
+        "back. The database of before is kept for ORG_RESTORE_KEEP_DAYS; --undo switches back."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument(
+            "--at", metavar="TIME", help="the newest good backup of this time (ISO 8601) or before"
+        )
+        what.add_argument(
+            "--from",
+            metavar="FILE",
+            dest="file",
+            help="a dump by pg_dump --format=custom; the files stay",
+        )
+        what.add_argument(
+            "--undo", action="store_true", help="bring back what the newest restore has kept"
+        )
+        parser.add_argument("--yes", action="store_true", help="switch without asking")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only list the users who go back"
+        )
+
+    def act(self, organization: Organization, options: dict[str, Any]) -> str:
+        self._options, self._restore = options, None
+        self._changes: Changes | None = None
+        if options["dry_run"] and options["undo"]:
+            raise CommandError("--dry-run is for a restore from a backup.")
+        if not (options["yes"] or options["dry_run"] or self._may_ask()):
+            raise CommandError("Nobody can be asked here: use --yes, or --dry-run.")
+        if options["undo"]:
+            return self._undo(organization)
+        try:
+            self._restore = lifecycle.restore_organization(
+                organization,
+                at=_time(options["at"]),
+                file=Path(options["file"]) if options["file"] else None,
+                confirm=self._confirm,
+                tell=self._tell,
+            )
+        except RestoreDeclined as error:
+            if options["dry_run"]:
+                return f"{organization.name} was only looked at: nothing was switched."
+            raise CommandError(str(error)) from error
+        organization.refresh_from_db()
+        return f"Restored organization {organization.name}. {_kept(self._restore)}"
+
+    def facts(self, organization: Organization) -> dict[str, Any]:
+        changes, row = self._changes, self._restore
+        users = None if changes is None else [asdict(user) for user in changes.users]
+        return {
+            **super().facts(organization),
+            "restore": None if row is None else row.key,
+            "backed_up_at": _iso(None if row is None else row.backed_up_at),
+            "undo_until": _iso(None if row is None else row.kept_until),
+            "users": users,
+            "users_unknown": "" if changes is None else changes.unknown,
+        }
+
+    def _undo(self, organization: Organization) -> str:
+        if not self._options["yes"] and not _says_yes(
+            "What was written since the restore is kept aside. Switch back?"
+        ):
+            raise CommandError(str(RestoreDeclined(organization.name)))
+        self._restore = lifecycle.undo_restore(organization)
+        organization.refresh_from_db()
+        return f"Undid the restore of organization {organization.name}. {_kept(self._restore)}"
+
+    def _may_ask(self) -> bool:
+        return sys.stdin.isatty() and not self._options["json"]
+
+    def _tell(self, step: str) -> None:
+        self.stderr.write(f"{step} …")
+
+    def _confirm(self, changes: Changes) -> bool:
+        self._changes = changes
+        if not self._options["json"]:
+            self._list(changes)
+        if self._options["dry_run"]:
+            return False
+        return self._options["yes"] or _says_yes("Switch?")
+
+    def _list(self, changes: Changes) -> None:
+        if changes.unknown:
+            self.stdout.write(f"Who goes back is unknown: {changes.unknown}.")
+            return
+        self.stdout.write(f"{len(changes.users)} users go back.")
+        for user in changes.users[:_MOST_NAMED]:
+            self.stdout.write(f"  {user.user_id} {user.email!r}: {', '.join(user.what)}")
+        if len(changes.users) > _MOST_NAMED:
+            self.stdout.write(f"  and {len(changes.users) - _MOST_NAMED} more (--json has all)")
+
+
+def _says_yes(question: str) -> bool:
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        found = None
+    if found is None:
+        raise CommandError("--at must be a time such as 2026-01-15T09:00:00Z.")
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _kept(row: Restore) -> str:
+    if not row.database_name or row.kept_until is None:
+        return "There was no database to keep."
+    return (
+        f"The database of before is kept until {row.kept_until:%Y-%m-%d %H:%M} UTC; --undo "
+        "switches back."
+    )

@@ -1,0 +1,97 @@
+"""The organization's files: unpacked beside those of now, and exchanged with them by renaming."""
+
+import os
+import tarfile
+from collections.abc import Callable
+from io import RawIOBase
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from organizations.backups import storing
+from organizations.backups.encryption import Chunks
+from organizations.backups.manifest import Manifest
+from organizations.errors import RestoreFailed
+from organizations.models import BackupRun, random_key
+from organizations.tenancy import storage
+
+
+def unpack(
+    run: BackupRun, read: Manifest, key: str, *, name: str, watch: Callable[[], None]
+) -> None:
+    """Unpack a checked backup's files into the folder of this key; without any, it is empty.
+
+    watch: called again and again; what it raises ends it. Raises RestoreFailed, BackupDamaged and
+    BackupStorageFailed.
+    """
+    if read.files and not Path(settings.MEDIA_ROOT).is_dir():
+        why = "MEDIA_ROOT is not there, and the backup holds files. Mount the disk."
+        raise RestoreFailed(name, why)
+    folder = storage.folder_of(key)
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        for part in read.parts:
+            if part.name == storing.FILES:
+                _extract(storing.read(run.folder, part), folder, watch)
+        # On disk before anything is switched: the old ones are dropped some day.
+        os.sync()
+    except (OSError, tarfile.TarError) as error:
+        why = f"its files were not unpacked ({type(error).__name__}). See the log."
+        raise RestoreFailed(name, why) from error
+
+
+def _extract(chunks: Chunks, folder: Path, watch: Callable[[], None]) -> None:
+    source: Any = _Reader(chunks)
+    with tarfile.open(fileobj=source, mode="r|") as archive:
+        for member in archive:
+            watch()
+            if member.isreg():
+                member.mode = 0o600
+                archive.extract(member, folder, filter="data")
+    # The end, where a part says that it is not what was stored.
+    for _ in chunks:
+        pass
+    for parent, _, _ in os.walk(folder):
+        os.chmod(parent, 0o700)
+
+
+class _Reader(RawIOBase):
+    """A file of chunks, read once."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes; fewer only at the end."""
+        while size < 0 or len(self._left) < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._left += chunk
+        found, self._left = (
+            (self._left, b"") if size < 0 else (self._left[:size], self._left[size:])
+        )
+        return found
+
+
+def exchange(*, live: str, coming: str, kept: str) -> None:
+    """Make the folder `coming` that of `live`, whose own becomes `kept`. All are keys.
+
+    May be repeated: whoever was killed has left `coming`, or is done. Raises OSError.
+    """
+    source, target, aside = (storage.folder_of(key) for key in (coming, live, kept))
+    if not source.is_dir():
+        return
+    if target.is_dir():
+        # Only if somebody wrote there after the first try was killed.
+        os.rename(target, aside / random_key() if aside.is_dir() else aside)
+    else:
+        # Without it, nothing would show that the kept database goes with no files.
+        aside.mkdir(mode=0o700, exist_ok=True)
+    os.rename(source, target)
+    os.sync()

@@ -1,0 +1,203 @@
+"""Restores an organization from a backup, and undoes that: from top to bottom.
+
+A new database is made beside the one that serves, and is looked at. Who goes back is told before
+anything is switched.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from organizations.backups import runs
+from organizations.errors import (
+    BackupNotFound,
+    NothingToUndo,
+    OrganizationNotFound,
+    RestoreDeclined,
+    WrongState,
+)
+from organizations.migrating.engine import Engine
+from organizations.migrating.turn import migrate_one
+from organizations.models import BackupRun, Organization, Restore, SpareDatabase, random_key
+from organizations.postgres import identity, transfer
+from organizations.postgres.sessions import ServerSession
+from organizations.provisioning import code, spares
+from organizations.provisioning.scratch import where
+from organizations.provisioning.undoing import expected
+from organizations.secrets import unseal
+from organizations.tenancy import Place
+
+from . import making, switching
+from .comparing import Changes, compare
+from .making import Source, Watch
+
+logger = logging.getLogger(__name__)
+State = Restore.State
+
+
+def agreed(changes: Changes) -> bool:
+    """Whoever restores without being asked has agreed."""
+    return True
+
+
+def silent(step: str) -> None:
+    """Nobody hears of the steps."""
+
+
+def restore_organization(
+    organization: Organization,
+    *,
+    at: datetime | None = None,
+    file: Path | None = None,
+    key: str = "",
+    confirm: Callable[[Changes], bool] = agreed,
+    tell: Callable[[str], None] = silent,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Restore:
+    """Let a backup's content take the place of the organization's, which is kept aside for days.
+
+    at: the newest good backup of that time or before; None: of all. file: instead, a dump in
+    pg_dump's custom format; then the files stay. key: of the restore; one that is done is not done
+    again. confirm: is told which users go back; unless it returns true, nothing is switched.
+    goes_on: false ends it. Until the switch the organization is served as ever; then requests wait
+    or are answered 503 for a moment. All log-ins and mailed links are void.
+    Raises RestoreDeclined, RestoreFailed, BackupNotFound, BackupRunning, WrongState,
+    OrganizationNotFound, what verifying.check and verifying.restore raise, and what
+    switching.switch raises.
+    """
+    with _begun(organization, key=key or random_key()) as (session, row):
+        if row.state != State.RUNNING:
+            return row
+        run = None if file is not None else backup_of(organization, at=at)
+        if run is not None:
+            row.backup, row.backed_up_at = run.key, run.started_at
+            row.save(update_fields=["backup", "backed_up_at"])
+        watch = Watch(organization.name, goes_on, tell)
+        with making.new_database(session, organization, Source(run, file), watch) as new:
+            tell("comparing the users")
+            changes = compare(
+                _serving(session, organization),
+                where(new.spare),
+                name=organization.name,
+                until=watch.until,
+            )
+            row.users = changes.numbers()
+            row.save(update_fields=["users"])
+            if not confirm(changes):
+                raise RestoreDeclined(organization.name)
+            making.void_logins(new.spare, changes, watch)
+            making.regain(session, new.spare, name=organization.name, is_open=False)
+            watch()
+            tell("switching")
+            spare = new.spare
+            switching.switch(
+                session,
+                row,
+                organization,
+                arrives=spares.expected(spare),
+                place=spare.place,
+                fingerprint=new.fingerprint,
+                files_key=spare.key if new.has_files else "",
+                act="organization.restored",
+                also=lambda: SpareDatabase.objects.filter(pk=spare.pk).delete(),
+            )
+        return row
+
+
+def undo_restore(organization: Organization, *, key: str = "") -> Restore:
+    """Switch back to the database that the newest restore has kept, and keep the other one.
+
+    Of several, the newest that was not undone yet. What was written since the restore is in the
+    database that is kept then; after all are undone, another undo brings back the newest of those.
+    Log-ins of before the restore are good again, those since are not.
+    Raises NothingToUndo, BackupRunning, WrongState, OrganizationNotFound, and what
+    switching.switch raises.
+    """
+    with _begun(organization, key=key or random_key(), is_undo=True) as (session, row):
+        if row.state != State.RUNNING:
+            return row
+        kept = kept_by(organization)
+        switching.switch(
+            session,
+            row,
+            organization,
+            arrives=switching.expected_kept(kept),
+            place=Place(kept.database_name, kept.role_name, kept.sealed_password),
+            fingerprint=kept.fingerprint,
+            files_key=kept.key if kept.files else "",
+            act="organization.restore_undone",
+            also=lambda: _mark_undone(kept),
+        )
+    # Code that is newer than it refuses requests until then.
+    organization.refresh_from_db()
+    if organization.fingerprint != code.current().fingerprint:
+        migrate_one(organization, Engine())
+    return row
+
+
+def kept_by(organization: Organization) -> Restore:
+    """The restore whose database an undo would bring back. Raises NothingToUndo."""
+    rows = Restore.objects.keeping().filter(organization_key=organization.key, state=State.DONE)
+    found = rows.exclude(database_name="").order_by("is_undo", "-pk").first()
+    if found is None:
+        raise NothingToUndo(organization.name)
+    return found
+
+
+def _mark_undone(kept: Restore) -> None:
+    Restore.objects.filter(pk=kept.pk).update(state=State.UNDONE, **switching.NOTHING)
+
+
+@contextmanager
+def _begun(
+    organization: Organization, *, key: str, is_undo: bool = False
+) -> Iterator[tuple[ServerSession, Restore]]:
+    """The row of a restore, under the backup lock; why it fails is recorded."""
+    with runs.locked(organization.key, name=organization.name) as session:
+        switching.end_interrupted(session, organization.key)
+        try:
+            organization.refresh_from_db()
+        except Organization.DoesNotExist as error:
+            raise OrganizationNotFound(organization.name) from error
+        row, _ = Restore.objects.get_or_create(
+            key=key,
+            defaults={
+                "organization_id": organization.pk,
+                "organization_key": organization.key,
+                "is_undo": is_undo,
+            },
+        )
+        if row.state == State.FAILED:
+            # A job that is tried again.
+            row.state, row.error_code, row.error, row.ended_at = State.RUNNING, "", "", None
+            row.save()
+        try:
+            if not organization.is_usable or not organization.sealed_password:
+                raise WrongState(
+                    organization.name, status=organization.status, wanted="active or suspended"
+                )
+            yield session, row
+        except BaseException as error:
+            switching.fail(row, error)
+            raise
+
+
+def backup_of(organization: Organization, *, at: datetime | None) -> BackupRun:
+    """The newest good backup of that time or before; None: of all. Raises BackupNotFound."""
+    good = BackupRun.objects.filter(state=BackupRun.State.GOOD, organization_key=organization.key)
+    if at is not None:
+        good = good.filter(started_at__lte=at)
+    run = good.first()
+    if run is None:
+        raise BackupNotFound(organization.name, until="" if at is None else at.isoformat())
+    return run
+
+
+def _serving(session: ServerSession, organization: Organization) -> dict[str, object] | None:
+    """psycopg's parameters of the database that serves; None if there is none."""
+    if identity.certain(session, expected(organization)).database is None:
+        return None
+    password = unseal(organization.sealed_password, owner=organization.name)
+    return transfer.parameters(organization.database_name, organization.role_name, password)

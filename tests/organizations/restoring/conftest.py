@@ -1,0 +1,36 @@
+"""An organization with a backup, whose kept databases are dropped after each test."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from organizations.models import Organization, Restore
+from organizations.restoring import switching
+from tests.conftest import Company, Superuser, leftovers
+from tests.organizations.backups.conftest import folder
+
+__all__ = ["folder"]
+
+
+@pytest.fixture
+def made(
+    company: Callable[..., Company],
+    folder: Path,
+    settings: Settings,
+    tmp_path: Path,
+    superuser: Superuser,
+) -> Iterator[Company]:
+    """Its files are in a MEDIA_ROOT of the test's own."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    settings.MEDIA_ROOT.mkdir()
+    before = leftovers(superuser)
+    yield company()
+    Restore.objects.keeping().update(kept_until=timezone.now() - timedelta(seconds=1))
+    assert switching.prune() == []
+    Restore.objects.all().delete()
+    Organization.objects.update(pending_fence="")
+    assert leftovers(superuser) == before, "a restore has left something"

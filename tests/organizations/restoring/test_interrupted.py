@@ -1,0 +1,210 @@
+"""Whoever dies during a restore: before the switch is committed the old database serves, after it
+the new one, and nothing is left."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import transaction
+from django.test import Client
+
+from organizations import lifecycle
+from organizations.backups import making as backups
+from organizations.backups import verifying
+from organizations.models import Organization, Restore, SpareDatabase
+from organizations.postgres import aside
+from organizations.restoring import files, making, switching
+from organizations.tenancy import storage
+from tests.conftest import Company, Superuser
+from tests.organizations.helpers import as_role_of, kill_in_a_fork, kill_this_process
+
+from .helpers import (
+    add,
+    can_log_in,
+    contents,
+    emails,
+    me,
+    owner_of,
+    row_of,
+    the_restore,
+    write_file,
+)
+
+State = Restore.State
+Death = Callable[[pytest.MonkeyPatch], None]
+
+
+def dies(owner: Any, name: str, *, after: bool, times: int = 1) -> Death:
+    """The process dies before or after that call, the `times`-th."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        call, count = getattr(owner, name), [0]
+
+        def dying(*arguments: Any, **named: Any) -> Any:
+            count[0] += 1
+            if count[0] == times and not after:
+                kill_this_process()
+            answer = call(*arguments, **named)
+            if count[0] == times:
+                kill_this_process()
+            return answer
+
+        monkeypatch.setattr(owner, name, dying)
+
+    return patch
+
+
+def dies_in_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When everything is written, and nothing is committed."""
+    commit = transaction.Atomic.__exit__
+
+    def dying(self: Any, kind: Any, *error: Any) -> None:
+        written = Restore.objects.filter(state=State.SWITCHING).exists()
+        if kind is None and written and self.using == "default":
+            kill_this_process()
+        commit(self, kind, *error)
+
+    monkeypatch.setattr(transaction.Atomic, "__exit__", dying)
+
+
+BEFORE: dict[str, Death] = {
+    "the dump is restored": dies(verifying, "restore", after=True),
+    "it is compared": dies(verifying, "compare", after=True),
+    "its files are unpacked": dies(files, "unpack", after=True),
+    "its log-ins are ended": dies(making, "void_logins", after=True),
+    "it is shut": dies(making, "regain", after=True, times=2),
+    "the switch is written": dies_in_the_commit,
+}
+AFTER: dict[str, Death] = {
+    "the switch is committed": dies(switching, "finish", after=False),
+    "the old one is aside": dies(aside, "put_aside", after=True),
+    "its files are exchanged": dies(files, "exchange", after=True),
+    "the new one is open": dies(aside, "bring_back", after=True),
+}
+
+
+@pytest.fixture
+def moved(made: Company, folder: Path) -> Company:
+    """It has a backup, and another user and file since."""
+    write_file(made, "plan.txt", "then")
+    backups.back_up(made.organization)
+    add(made, "late@test.com")
+    write_file(made, "plan.txt", "now")
+    return made
+
+
+@pytest.mark.parametrize("step", BEFORE)
+def test_before_the_commit_the_old_database_serves_on_and_the_new_one_is_dropped(
+    moved: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    BEFORE[step](monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(moved)))
+    monkeypatch.undo()
+    assert emails(moved) == [moved.email, "late@test.com"]
+    (spare,) = SpareDatabase.objects.filter(fingerprint="")
+    lifecycle.reconcile_organizations()
+    assert owner_of(superuser, spare.database_name) is None
+    assert not storage.folder_of(spare.key).exists()
+    assert row_of(moved).place == moved.organization.place
+    assert (the_restore(moved).state, the_restore(moved).error_code) == (
+        State.FAILED,
+        "interrupted",
+    )
+    assert emails(moved) == [moved.email, "late@test.com"]
+    assert contents(moved.organization.key) == {"plan.txt": "now"}
+
+
+@pytest.mark.parametrize("step", AFTER)
+def test_after_the_commit_nobody_is_served_by_the_old_database_and_a_worker_opens_the_new_one(
+    moved: Company,
+    superuser: Superuser,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    token, before = moved.token(client), moved.organization
+    assert me(client, token) == 200  # Over a connection that is kept.
+    AFTER[step](monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(moved)))
+    monkeypatch.undo()
+    assert the_restore(moved).state == State.SWITCHING
+    now = row_of(moved)
+    assert now.role_name != before.role_name
+    is_open = step == "the new one is open"
+    assert can_log_in(superuser, now.role_name) == is_open
+    if step != "the switch is committed":
+        assert me(client, token) == (401 if is_open else 503)
+
+    assert switching.finish_switches()[1] == []
+
+    restore = the_restore(moved)
+    assert restore.state == State.DONE
+    assert emails(moved) == [moved.email]
+    assert me(client, token) == 401
+    assert contents(before.key) == {"plan.txt": "then"}
+    assert contents(restore.key) == {"plan.txt": "now"}
+    assert owner_of(superuser, before.database_name) == ("orgmgmt", False)
+    assert not can_log_in(superuser, before.role_name)
+    assert not SpareDatabase.objects.filter(fingerprint="").exists()
+    assert row_of(moved).pending_fence == ""
+
+
+@pytest.mark.parametrize("step", [*AFTER, "the switch is written"])
+def test_an_undo_that_dies_is_done_or_not(
+    moved: Company, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    lifecycle.restore_organization(row_of(moved))
+    (AFTER.get(step) or dies_in_the_commit)(monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.undo_restore(row_of(moved)))
+    monkeypatch.undo()
+    lifecycle.reconcile_organizations()
+    if step == "the switch is written":
+        assert emails(moved) == [moved.email]
+        assert contents(moved.organization.key) == {"plan.txt": "then"}
+        lifecycle.undo_restore(row_of(moved))
+    assert emails(moved) == [moved.email, "late@test.com"]
+    assert contents(moved.organization.key) == {"plan.txt": "now"}
+
+
+def test_nobody_is_answered_by_the_new_database_while_the_old_one_has_a_session(
+    moved: Company, superuser: Superuser, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = moved.token(client)
+    answers: list[int] = []
+    put_aside = aside.put_aside
+
+    def looking(*arguments: Any, **named: Any) -> None:
+        with as_role_of(moved.organization) as old:
+            answers.append(Client().get("/api/v1/me/", headers=_bearer(token)).status_code)
+            put_aside(*arguments, **named)
+            with pytest.raises(psycopg.OperationalError):
+                old.execute("SELECT 1")
+        monkeypatch.setattr(aside, "put_aside", put_aside)
+
+    monkeypatch.setattr(aside, "put_aside", looking)
+    lifecycle.restore_organization(row_of(moved))
+    # By the old one over a connection of before, or by nobody, although the switch is committed.
+    assert answers in ([200], [503])
+    assert me(client, token) == 401
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_suspension_meanwhile_waits_for_nothing_and_stays(
+    moved: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    void = making.void_logins
+
+    def then_suspend(*arguments: Any, **named: Any) -> None:
+        void(*arguments, **named)
+        lifecycle.suspend_organization(row_of(moved))
+
+    monkeypatch.setattr(making, "void_logins", then_suspend)
+    lifecycle.restore_organization(row_of(moved))
+    assert row_of(moved).status == Organization.Status.SUSPENDED
+    lifecycle.resume_organization(row_of(moved))
+    assert emails(moved) == [moved.email]

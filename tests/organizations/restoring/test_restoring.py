@@ -1,0 +1,327 @@
+"""restore_org and its undoing: what comes back, what is void, what is kept, who is refused."""
+
+import secrets
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from psycopg import sql
+from pytest_django import Settings
+
+from accounts import link_tokens
+from accounts.link_tokens import Purpose
+from accounts.models import LoginSession, User
+from organizations import lifecycle, tenancy
+from organizations.background import pruning
+from organizations.backups import making
+from organizations.errors import BackupNotFound, NothingToUndo, RestoreDeclined, RestoreFailed
+from organizations.inspecting import checking
+from organizations.models import AuditEntry, Restore
+from organizations.provisioning import code
+from organizations.restoring import comparing, switching
+from organizations.restoring.comparing import Changes, Goes
+from organizations.tenancy import storage
+from tests.conftest import Company, Superuser
+from tests.organizations.helpers import as_role_of
+from tests.organizations.migrating import added
+
+from .helpers import (
+    add,
+    can_log_in,
+    contents,
+    emails,
+    me,
+    owner_of,
+    row_of,
+    the_restore,
+    write_file,
+)
+
+State = Restore.State
+
+
+def test_a_backup_takes_the_place_of_what_serves_which_is_kept_aside(
+    made: Company, folder: Path, superuser: Superuser, client: Client
+) -> None:
+    before = made.organization
+    add(made, "ada@test.com")
+    write_file(made, "a/plan.txt", "then")
+    token = made.token(client)
+    run = making.back_up(before)
+    add(made, "late@test.com")
+    write_file(made, "a/plan.txt", "now")
+    write_file(made, "late.txt", "late")
+    assert me(client, token) == 200
+
+    restore = lifecycle.restore_organization(row_of(made))
+
+    assert (restore.state, restore.backup) == (State.DONE, run.key)
+    assert emails(made) == [made.email, "ada@test.com"]
+    assert contents(before.key) == {"a/plan.txt": "then"}
+    assert contents(restore.key) == {"a/plan.txt": "now", "late.txt": "late"}
+    now = row_of(made)
+    assert now.role_name != before.role_name and now.database_name != before.database_name
+    assert (now.key, now.slug, now.status) == (before.key, before.slug, "active")
+    assert owner_of(superuser, before.database_name) == ("orgmgmt", False)
+    assert not can_log_in(superuser, before.role_name)
+    assert me(client, token) == 401
+    assert me(client, made.token(client)) == 200
+    (finding,) = checking.check([now.pk])
+    assert finding.problems == ()
+    problems = {each.subject: each.problems for each in checking.check(None) if each.problems}
+    assert not {before.database_name, before.role_name} & problems.keys(), problems
+    assert not [each for each in problems if restore.key in each], problems
+    (entry,) = AuditEntry.objects.filter(organization_id=now.pk, act="organization.restored")
+    assert entry.facts == {"restore": restore.key, "backup": run.key, "gone": 1}
+
+    undone = lifecycle.undo_restore(row_of(made))
+
+    assert (undone.state, undone.is_undo) == (State.DONE, True)
+    assert emails(made) == [made.email, "ada@test.com", "late@test.com"]
+    assert contents(before.key) == {"a/plan.txt": "now", "late.txt": "late"}
+    assert contents(undone.key) == {"a/plan.txt": "then"}
+    assert row_of(made).place == before.place
+    assert owner_of(superuser, before.database_name) == (before.role_name, True)
+    assert me(client, token) == 200, "a log-in of before the restore"
+    (finding,) = checking.check([now.pk])
+    assert finding.problems == ()
+
+
+def test_tokens_cookies_and_links_of_before_are_void(made: Company, client: Client) -> None:
+    token = made.token(client)
+    refresh = made.login(client)["refresh"]
+    with tenancy.override(made.tenant):
+        user = User.objects.get()
+        links = {purpose: link_tokens.token_for(user, purpose=purpose) for purpose in Purpose}
+        assert LoginSession.objects.count() == 2
+    making.back_up(made.organization)
+    lifecycle.restore_organization(row_of(made))
+    assert me(client, token) == 401
+    answer = client.post(
+        "/api/v1/auth/token/refresh/", {"refresh": refresh}, content_type="application/json"
+    )
+    assert answer.status_code == 401
+    with tenancy.override(row_of(made).tenant):
+        user = User.objects.get()
+        assert not LoginSession.objects.exists()
+        for purpose, link in links.items():
+            assert not link_tokens.fits(link_tokens.read(link, purpose=purpose), user), purpose
+
+
+def test_who_goes_back_is_told_before_anything_is_switched(
+    made: Company, folder: Path, superuser: Superuser
+) -> None:
+    users = {
+        name: add(made, f"{name}@test.com").pk
+        for name in ("password", "rights", "address", "removed", "same")
+    }
+    making.back_up(made.organization)
+    with tenancy.override(made.tenant):
+        User.objects.filter(pk=users["password"]).update(password="x")
+        User.objects.filter(pk=users["rights"]).update(is_admin=True)
+        User.objects.filter(pk=users["address"]).update(email="new@test.com", email_key="new")
+        User.objects.filter(pk=users["removed"]).delete()
+    late = add(made, "late@test.com").pk
+    told: list[Changes] = []
+
+    def no(changes: Changes) -> bool:
+        told.append(changes)
+        return False
+
+    with pytest.raises(RestoreDeclined, match="nothing of it was changed"):
+        lifecycle.restore_organization(row_of(made), confirm=no)
+    (changes,) = told
+    assert changes.users == (
+        Goes(users["password"], "password@test.com", ("password",)),
+        Goes(users["rights"], "rights@test.com", ("rights",)),
+        Goes(users["address"], "new@test.com", ("address",)),
+        Goes(users["removed"], "removed@test.com", ("returns",)),
+        Goes(late, "late@test.com", ("gone",)),
+    )
+    assert (changes.unknown, changes.last_id) == ("", late)
+    assert row_of(made).place == made.organization.place
+    restore = lifecycle.restore_organization(row_of(made))
+    numbers = dict.fromkeys(("password", "rights", "address", "returns", "gone"), 1)
+    assert restore.users == numbers
+    # The audit trail names users by their ids.
+    assert add(made, "new@test.com").pk > late
+
+
+def test_users_are_compared_page_by_page(
+    made: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "_PAGE", 2)
+    for number in range(5):
+        add(made, f"then{number}@test.com")
+    making.back_up(made.organization)
+    late = [add(made, f"now{number}@test.com").pk for number in range(3)]
+    restore = lifecycle.restore_organization(row_of(made))
+    assert restore.users == {"gone": len(late)}
+
+
+def test_an_older_backup_is_migrated_to_this_code_and_so_is_what_an_undo_brings_back(
+    made: Company,
+    folder: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    making.back_up(made.organization)
+    before = code.current().fingerprint
+    package = f"added_{secrets.token_hex(4)}"
+    added.write(tmp_path / package, add='migrations.RunSQL("CREATE TABLE added (n int)")')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings.MIGRATION_MODULES = {"accounts": package}
+    assert code.current().fingerprint != before
+    lifecycle.restore_organization(row_of(made))
+    for _ in range(2):
+        row = row_of(made)
+        assert row.fingerprint == code.current().fingerprint
+        with as_role_of(row) as connection:
+            assert connection.execute("SELECT count(*) FROM added").fetchone() == (0,)
+        lifecycle.undo_restore(row)
+
+
+def test_the_backup_of_a_time_is_the_newest_of_before(made: Company, folder: Path) -> None:
+    early = making.back_up(made.organization)
+    add(made, "ada@test.com")
+    later = making.back_up(made.organization)
+    add(made, "late@test.com")
+    at = early.started_at + timedelta(microseconds=1)
+    assert lifecycle.restore_organization(row_of(made), at=at).backup == early.key
+    assert emails(made) == [made.email]
+    assert lifecycle.restore_organization(row_of(made), at=later.started_at).backup == later.key
+    with pytest.raises(BackupNotFound, match="There is no good backup of .* until 2"):
+        at = early.started_at - timedelta(seconds=1)
+        lifecycle.restore_organization(row_of(made), at=at)
+    # Undone from the newest to the oldest, and then the newest undo.
+    for expected in ([made.email], [made.email, "ada@test.com", "late@test.com"]):
+        lifecycle.undo_restore(row_of(made))
+        assert emails(made) == expected
+    lifecycle.undo_restore(row_of(made))
+    assert emails(made) == [made.email]
+
+
+def test_a_suspended_organization_stays_suspended(made: Company, folder: Path) -> None:
+    making.back_up(made.organization)
+    lifecycle.suspend_organization(row_of(made))
+    lifecycle.restore_organization(row_of(made))
+    assert row_of(made).status == "suspended"
+    lifecycle.resume_organization(row_of(made))
+    assert emails(made) == [made.email]
+
+
+def test_one_that_is_done_is_not_done_again(made: Company, folder: Path) -> None:
+    """A job is tried again if its worker dies."""
+    making.back_up(made.organization)
+    first = lifecycle.restore_organization(row_of(made), key="a" * 32)
+    add(made, "late@test.com")
+    assert lifecycle.restore_organization(row_of(made), key="a" * 32) == first
+    assert emails(made) == [made.email, "late@test.com"]
+
+
+def test_a_backup_that_holds_files_needs_media_root(
+    made: Company, folder: Path, settings: Settings, tmp_path: Path
+) -> None:
+    write_file(made, "plan.txt", "then")
+    making.back_up(made.organization)
+    settings.MEDIA_ROOT = tmp_path / "unmounted"
+    with pytest.raises(RestoreFailed, match="Mount the disk"):
+        lifecycle.restore_organization(row_of(made))
+    assert row_of(made).place == made.organization.place
+
+
+def test_a_backup_without_files_leaves_none_and_they_come_back(made: Company, folder: Path) -> None:
+    making.back_up(made.organization)
+    write_file(made, "late.txt", "late")
+    lifecycle.restore_organization(row_of(made))
+    assert contents(made.organization.key) == {}
+    lifecycle.undo_restore(row_of(made))
+    assert contents(made.organization.key) == {"late.txt": "late"}
+
+
+# --- What is kept ---------------------------------------------------------------------------------
+def test_what_was_kept_long_enough_is_dropped_and_can_come_back_no_more(
+    made: Company, folder: Path, superuser: Superuser, settings: Settings
+) -> None:
+    write_file(made, "plan.txt", "now")
+    making.back_up(made.organization)
+    before = made.organization
+    restore = lifecycle.restore_organization(row_of(made))
+    assert pruning.prune() == []
+    assert owner_of(superuser, before.database_name) is not None
+    days = timedelta(days=settings.ORG_RESTORE_KEEP_DAYS)
+    assert restore.kept_until is not None
+    assert abs(restore.kept_until - timezone.now() - days) < timedelta(minutes=1)
+    Restore.objects.update(kept_until=timezone.now())
+    assert pruning.prune() == []
+    assert owner_of(superuser, before.database_name) is None
+    assert not storage.folder_of(restore.key).exists()
+    assert not can_log_in(superuser, before.role_name)
+    with pytest.raises(NothingToUndo):
+        lifecycle.undo_restore(row_of(made))
+    assert emails(made) == [made.email]
+
+
+@pytest.mark.parametrize("doubt", ["identity", "owner", "another database"])
+def test_what_row_identity_oid_and_owner_do_not_agree_on_is_never_dropped(
+    made: Company, folder: Path, superuser: Superuser, doubt: str
+) -> None:
+    making.back_up(made.organization)
+    lifecycle.restore_organization(row_of(made))
+    kept = the_restore(made)
+    database, role = sql.Identifier(kept.database_name), sql.Identifier(kept.role_name)
+    comment = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s"
+    (said,) = superuser.execute(comment, (kept.role_name,)).fetchone() or ("",)
+    write = sql.SQL("COMMENT ON ROLE {} IS {}")
+    another = sql.Identifier(f"{kept.database_name}_x")
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+    if doubt == "identity":
+        superuser.execute(write.format(role, str(said).replace(kept.key, "0" * 32)))
+    elif doubt == "owner":
+        superuser.execute(owner.format(database, sql.Identifier("postgres")))
+    else:
+        superuser.execute(rename.format(database, another))
+        superuser.execute(sql.SQL("CREATE DATABASE {} OWNER orgmgmt").format(database))
+    Restore.objects.update(kept_until=timezone.now())
+    assert switching.prune() == [f"restores of organization {made.organization.pk}"]
+    assert owner_of(superuser, kept.database_name) is not None
+    assert the_restore(made).database_name == kept.database_name
+    if doubt == "identity":
+        superuser.execute(write.format(role, str(said)))
+    elif doubt == "owner":
+        superuser.execute(owner.format(database, sql.Identifier("orgmgmt")))
+    else:
+        superuser.execute(sql.SQL("DROP DATABASE {}").format(database))
+        superuser.execute(rename.format(another, database))
+
+
+def test_what_was_kept_for_a_deleted_organization_goes_with_it(
+    made: Company, folder: Path, superuser: Superuser
+) -> None:
+    making.back_up(made.organization)
+    lifecycle.restore_organization(row_of(made))
+    kept = the_restore(made)
+    lifecycle.delete_organization(row_of(made))
+    assert lifecycle.reconcile_organizations()["failed"] == []
+    assert owner_of(superuser, kept.database_name) is not None
+    assert switching.prune() == []
+    assert owner_of(superuser, kept.database_name) is None
+
+
+def test_reconciling_and_check_orgs_leave_what_is_kept(
+    made: Company, folder: Path, superuser: Superuser
+) -> None:
+    write_file(made, "plan.txt", "now")
+    making.back_up(made.organization)
+    lifecycle.restore_organization(row_of(made))
+    kept = the_restore(made)
+    outcome = lifecycle.reconcile_organizations()
+    assert not any(outcome.values()), outcome
+    found = [each for each in checking.check(None, fix=True) if each.problems or each.fixed]
+    assert not [each for each in found if kept.key in each.subject], found
+    assert owner_of(superuser, kept.database_name) == ("orgmgmt", False)
+    assert contents(kept.key) == {"plan.txt": "now"}
