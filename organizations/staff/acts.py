@@ -295,7 +295,8 @@ class ActsAdmin(_ModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """One organization, with a button for each act."""
-        acts = [(name, label) for _, name, label in self.get_actions(request).values()]
+        actions = filter(None, self.get_actions(request).values())
+        acts = [(name, label) for _, name, label in actions]
         context = {"acts": acts} | (extra_context or {})
         return super().change_view(request, object_id, form_url, context)
 
