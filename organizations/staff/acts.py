@@ -295,8 +295,10 @@ class ActsAdmin(_ModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """One organization, with a button for each act."""
-        acts = {"acts": list(self.get_actions(request))}
-        return super().change_view(request, object_id, form_url, acts | (extra_context or {}))
+        actions = filter(None, self.get_actions(request).values())
+        acts = [(name, label) for _, name, label in actions]
+        context = {"acts": acts} | (extra_context or {})
+        return super().change_view(request, object_id, form_url, context)
 
     def _asked(
         self, request: HttpRequest, queryset: QuerySet[Organization], act: _Act

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.config import Config
 from django.core.files.storage import storages
 from django.utils import timezone
-from moto.server import ThreadedMotoServer
 from pytest_django import Settings
 
 from organizations.backups import making, retention, storing, verifying
@@ -39,6 +37,8 @@ def as_documented() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A server of S3's protocol, on this machine."""
+    from moto.server import ThreadedMotoServer  # Slow to load.
+
     running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
@@ -116,6 +116,8 @@ def test_only_what_is_missing_in_the_installations_own_bucket_is_lost(
 def test_a_server_that_is_down_fails_a_backup_and_its_secrets_are_not_told(
     alpha: Company, bucket: Any, settings: Settings
 ) -> None:
+    from botocore.config import Config
+
     entry = settings.STORAGES["backups"]
     away = {**entry["OPTIONS"], "endpoint_url": "http://127.0.0.1:9"}
     away["client_config"] = Config(retries={"max_attempts": 0}, connect_timeout=1)
