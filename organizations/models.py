@@ -98,6 +98,10 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Deleted ones that can still come back."""
         return self.filter(status=Organization.Status.TRASHED)
 
+    def taken(self) -> "OrganizationQuerySet":
+        """Those whose name nobody else gets: usable ones, and those that can come back."""
+        return self.filter(status__in=(*Organization.Status.usable(), Organization.Status.TRASHED))
+
     def unfinished(self) -> "OrganizationQuerySet":
         """Those that reconcile_orgs handles."""
         status = Organization.Status

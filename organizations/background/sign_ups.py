@@ -53,7 +53,7 @@ def accept(sign_up: SignUp, *, base_url: str) -> str:
         # As in lifecycle.py: only the holder of this lock creates, deletes or cleans up this name.
         if not session.try_lock(key_of(name)):
             raise OrganizationExists(name)
-        if Organization.objects.usable().known_as(name).exists():
+        if Organization.objects.taken().known_as(name).exists():
             raise OrganizationExists(name)
         PendingSignUp.objects.named(name).expire()
         try:

@@ -11,24 +11,29 @@ from contextlib import nullcontext
 from psycopg import sql
 
 from organizations.errors import DatabaseGone, SessionsRemain
+from organizations.naming import ROLE_PATTERN
 
 from .databases import end_guests, make_droppable
 from .identity import Certain
 from .sessions import ServerSession
 
-# Rows that are not aside yet, or not any more. Parameters: pairs of role and database.
-_NEAR = """
+# Of organizations' roles: those of a superuser, such as a monitoring agent's, stay.
+_SESSIONS = f"""
+SELECT array_agg(pid) FROM pg_stat_activity WHERE datname = %s AND usename ~ '{ROLE_PATTERN}'
+"""  # noqa: S608 - our own constant
+# Which are not aside yet, or not any more. Parameters: pairs of role and database.
+_NEAR = f"""
 SELECT named.role FROM unnest(%s::text[], %s::text[]) AS named(role, database)
 LEFT JOIN pg_roles AS r ON r.rolname = named.role
 LEFT JOIN pg_database AS d ON d.datname = named.database
 WHERE r.rolcanlogin OR (d.datconnlimit <> -2 AND (d.datdba <> current_user::regrole
     OR d.datallowconn OR EXISTS (
-        SELECT FROM pg_stat_activity WHERE datid = d.oid AND usesysid IS NOT NULL)))
-"""
+        SELECT FROM pg_stat_activity WHERE datid = d.oid AND usename ~ '{ROLE_PATTERN}')))
+"""  # noqa: S608 - our own constant
 
 
 def put_aside(session: ServerSession, found: Certain, *, name: str) -> None:
-    """Shut role and database, end every session there, and take the database from its role.
+    """Shut role and database, end organizations' sessions there, and take it from its role.
 
     found: by an identity that says `aside`. name: the organization's, for errors. May be repeated;
     what is missing stays missing. Raises SessionsRemain, and what PostgreSQL raises.
@@ -72,12 +77,6 @@ def not_aside(session: ServerSession, places: list[tuple[str, str]]) -> set[str]
     roles, databases = [role for role, _ in places], [database for _, database in places]
     rows = session.connection.execute(_NEAR.encode(), (roles, databases)).fetchall()
     return {str(role) for (role,) in rows}
-
-
-# Without a user: autovacuum.
-_SESSIONS = (
-    "SELECT array_agg(pid) FROM pg_stat_activity WHERE datname = %s AND usesysid IS NOT NULL"
-)
 
 
 def _owner(database: str, role: str) -> sql.Composed:

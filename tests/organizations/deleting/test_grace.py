@@ -68,13 +68,17 @@ def test_a_deletion_closes_at_once_and_keeps_everything(
     assert is_aside(made) and len(entries(made, "organization.trashed")) == 1
 
 
-def test_its_name_is_held_or_freed(company: Callable[..., Company]) -> None:
+def test_its_name_is_held_or_freed(company: Callable[..., Company], client: Client) -> None:
     made = company("Named Ltd")
     lifecycle.rename_organization(row_of(made), name="Renamed Ltd")
     delete(made)
     for name in ("renamed-ltd", "Named Ltd"):
         with pytest.raises(OrganizationExists):
             company(name)
+        sign_up = {"organization_name": name, "email": "a@test.com", "password": PASSWORD}
+        later = {"Prefer": "respond-async"}
+        response = client.post("/org/create", sign_up, content_type=JSON, headers=later)
+        assert response.status_code == 409
     assert is_aside(made), "whoever signs up undoes nothing"
     row = delete(made, free_name=True)
     assert (row.name, row.status) == ("Renamed Ltd", Status.TRASHED)

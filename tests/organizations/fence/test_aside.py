@@ -20,6 +20,7 @@ from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
 from tests.conftest import Company, Superuser
+from tests.plugin import SERVER
 
 from . import helpers
 
@@ -82,7 +83,15 @@ def test_nobody_reaches_a_database_that_is_aside(
     superuser.execute(grant.format(database, sql.Identifier(guest.role_name)))
     password = unseal(guest.sealed_password, owner=guest.name)
     where = transfer.parameters(row.database_name, guest.role_name, password)
-    with owner(company) as own, psycopg.connect(**where, autocommit=True) as visitor:
+    watching = psycopg.connect(
+        **SERVER.superuser_parameters(row.database_name),  # type: ignore[arg-type]
+        autocommit=True,
+    )
+    with (
+        watching,
+        owner(company) as own,
+        psycopg.connect(**where, autocommit=True) as visitor,
+    ):
         # Whoever owns it may hold locks and make it anybody's template.
         own.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(database))
         own.execute("BEGIN")
@@ -92,6 +101,7 @@ def test_nobody_reaches_a_database_that_is_aside(
         for ended in (own, visitor):
             with pytest.raises(psycopg.OperationalError):
                 ended.execute("SELECT 1")
+        watching.execute("SELECT 1")
     assert is_aside(company)
     assert facts(superuser, company) == ("orgmgmt", False, False)
     with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
