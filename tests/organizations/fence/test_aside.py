@@ -171,7 +171,7 @@ def test_whoever_dies_on_the_way_leaves_what_both_ways_can_continue(
         assert facts(superuser, company) == (company.organization.role_name, *OPEN)
         if not died:
             break
-    assert deaths >= 3
+    assert deaths >= 2
 
 
 def test_only_the_row_that_keeps_it_aside_may_touch_it(kept: tuple[Company, Expected]) -> None:
@@ -196,8 +196,11 @@ def test_sessions_that_do_not_end_are_named_and_nothing_is_brought_back_from_not
         found = identity.certain(session, said)
         with pytest.raises(DatabaseGone, match="is not there any more"):
             aside.bring_back(session, replace(found, database=None), name=company.name)
-    monkeypatch.setattr("organizations.postgres.databases._END_GUESTS", "SELECT %s, %s")
-    helpers.let_live(monkeypatch, company)
-    monkeypatch.setattr("organizations.postgres.fence.FENCE_SECONDS", 0.1)
-    with owner(company), pytest.raises(SessionsRemain):
-        put_aside(company, said)
+    with monkeypatch.context() as patched:
+        patched.setattr("organizations.postgres.databases._END_GUESTS", "SELECT %s, %s")
+        helpers.let_live(patched, company)
+        patched.setattr("organizations.postgres.fence.FENCE_SECONDS", 0.1)
+        with owner(company), pytest.raises(SessionsRemain):
+            put_aside(company, said)
+    put_aside(company, said)
+    assert is_aside(company)
