@@ -38,6 +38,7 @@ def test_nothing_happens_before_it_is_confirmed_on_a_page_that_says_what_will(
         "suspend": "All access ends at once, and running queries with it",
         "resume": "Everybody has access again",
         "rename": "The database stays where it is",
+        "restore": "A worker makes a new database from the backup",
     }
     for act, sentence in says.items():
         response = choose(staff_client, act, made)
