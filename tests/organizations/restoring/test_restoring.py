@@ -1,6 +1,7 @@
 """restore_org and its undoing: what comes back, what is void, what is kept, who is refused."""
 
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,9 +25,12 @@ from organizations.errors import (
     RestoreFailed,
 )
 from organizations.inspecting import checking
-from organizations.models import AuditEntry, Restore
+from organizations.models import AuditEntry, Installation, Restore
+from organizations.postgres import identity
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import code
 from organizations.recovery.adopting import adopt_organization
+from organizations.recovery.claiming import claim_installation
 from organizations.restoring import comparing, switching
 from organizations.restoring.comparing import Changes, Goes
 from organizations.tenancy import storage
@@ -333,3 +337,23 @@ def test_reconciling_check_orgs_and_adopting_leave_what_is_kept(
         adopt_organization(database=kept.database_name, name="Another", email="a@test.com")
     assert owner_of(superuser, kept.database_name) == ("orgmgmt", False)
     assert contents(kept.key) == {"plan.txt": "now"}
+
+
+def test_what_is_kept_is_recognised_on_another_server(
+    made: Company, folder: Path, superuser: Superuser
+) -> None:
+    """There every database has another OID."""
+    making.back_up(made.organization)
+    lifecycle.restore_organization(row_of(made))
+    kept = the_restore(made)
+    with open_session() as session:
+        found = identity.require(session, switching.expected_kept(kept))
+        session.execute(replace(found, databases=(1,)).comment(kept.role_name))
+    here = Installation.objects.get().system_identifier
+    Installation.objects.update(system_identifier=1)
+    try:
+        claim_installation(new=False)
+    finally:
+        Installation.objects.update(system_identifier=here)
+    lifecycle.undo_restore(row_of(made))
+    assert row_of(made).place == made.organization.place
