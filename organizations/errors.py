@@ -563,6 +563,18 @@ class RestoreFailed(OrganizationError):
         super().__init__(f"{name!r} was not restored, and nothing of it was changed: {why}")
 
 
+class RestoreUnfinished(OrganizationError):
+    """An organization was switched, and its files could not be exchanged yet."""
+
+    code = "restore_unfinished"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"{name!r} is switched, but nobody is served before its files are exchanged: {why}. "
+            "Workers and `manage.py reconcile_orgs` try again."
+        )
+
+
 class RestoreDeclined(OrganizationError):
     """Whoever saw which users go back wanted no switch, or asked only for the list."""
 

@@ -23,7 +23,7 @@ from organizations.errors import (
     OrganizationExists,
     SessionsRemain,
 )
-from organizations.models import Erasure, FormerName, Organization, Server, random_key
+from organizations.models import Erasure, FormerName, Organization, Restore, Server, random_key
 from organizations.naming import display_name, name_digest, role_name, slug_variant
 from organizations.naming import name_key as key_of
 from organizations.postgres import aside, identity, programs, transfer
@@ -100,6 +100,9 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
     owner = session.database_owner(database)
     if owner is None:
         raise AdoptionRefused(database, "there is no such database")
+    if Restore.objects.filter(database_name=database).exists():
+        why = "a restore keeps it: manage.py restore_org --undo brings it back"
+        raise AdoptionRefused(database, why)
     found = identity.find(session, role=owner, database=database)
     whose = found.identity
     if whose is None and found.oid is not None and owner == session.user:

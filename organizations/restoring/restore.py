@@ -100,7 +100,6 @@ def restore_organization(
                 place=spare.place,
                 fingerprint=new.fingerprint,
                 files_key=spare.key if new.has_files else "",
-                act="organization.restored",
                 also=lambda: SpareDatabase.objects.filter(pk=spare.pk).delete(),
             )
         return row
@@ -127,7 +126,6 @@ def undo_restore(organization: Organization, *, key: str = "") -> Restore:
             place=Place(kept.database_name, kept.role_name, kept.sealed_password),
             fingerprint=kept.fingerprint,
             files_key=kept.key if kept.files else "",
-            act="organization.restore_undone",
             also=lambda: _mark_undone(kept),
         )
     # Code that is newer than it refuses requests until then.

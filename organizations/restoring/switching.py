@@ -23,11 +23,9 @@ from organizations.backups import runs
 from organizations.errors import (
     BackupRunning,
     DatabaseGone,
-    DatabaseKept,
     OrganizationBusy,
     OrganizationError,
-    OrganizationNotFound,
-    SessionsRemain,
+    RestoreUnfinished,
     WrongState,
 )
 from organizations.models import Organization, Restore
@@ -43,7 +41,6 @@ from . import files
 
 logger = logging.getLogger(__name__)
 State = Restore.State
-Status = Organization.Status
 
 # For a migration, a rename or a deletion of the organization to end.
 _WAIT_SECONDS = 10.0
@@ -51,6 +48,7 @@ _WAIT_SECONDS = 10.0
 _LOGGING_IN_SECONDS = 0.1
 # Restores that keep nothing any more stay on record for so long.
 _REMEMBERED = timedelta(days=90)
+_BEING_DROPPED = (Organization.Status.DELETING, Organization.Status.DELETED)
 # Of a row that keeps nothing any more.
 NOTHING: dict[str, Any] = {
     "database_name": "",
@@ -83,16 +81,14 @@ def switch(
     place: Place,
     fingerprint: str,
     files_key: str,
-    act: str,
     also: Callable[[], object],
 ) -> None:
     """Commit the switch of the organization to the database at `place`, and finish it.
 
     session: holds the backup lock. arrives: what its row says about that database, whose role
-    cannot log in. files_key: of the folder with its files; empty: they stay. act: for the audit
-    trail. also: called in the commit. Raises WrongState, OrganizationNotFound, OrganizationBusy,
-    DatabaseKept and DatabaseGone, after which nothing was switched, and SessionsRemain, after which
-    it is, and nobody is served until the sessions have ended.
+    cannot log in. files_key: of the folder with its files; empty: they stay. also: called in the
+    commit. Raises WrongState, OrganizationNotFound, OrganizationBusy,
+    DatabaseKept and DatabaseGone, after which nothing was switched; and what finish raises.
     """
     hold(session, organization, wait_seconds=_WAIT_SECONDS)
     if not organization.is_usable:
@@ -104,7 +100,10 @@ def switch(
     departs = identity.certain(session, serving)
     days = timedelta(days=settings.ORG_RESTORE_KEEP_DAYS)
     facts = {"restore": row.key, "backup": row.backup, **row.users}
-    with recorded(act, organization, facts):
+    entry = recorded("organization.restored", organization, facts)
+    if row.is_undo:
+        entry = recorded("organization.restore_undone", organization, facts)
+    with entry:
         changed = Organization.objects.usable().filter(
             pk=organization.pk,
             key=organization.key,
@@ -139,6 +138,7 @@ def switch(
             state=identity.State.LET_IN,
             deletion="",
             organization=organization.pk,
+            cloned_from=organization.cloned_from,
         )
         also()
         mine = Restore.objects.filter(pk=row.pk, state=State.RUNNING)
@@ -152,23 +152,23 @@ def switch(
 def finish(session: ServerSession, row: Restore) -> None:
     """Do what follows the commit of a switch. The locks must be held. May be repeated.
 
-    Raises SessionsRemain, DatabaseKept and what PostgreSQL raises; then the organization is not
-    served, and reconcile_orgs tries again.
+    Raises SessionsRemain, RestoreUnfinished, DatabaseKept, DatabaseGone and what PostgreSQL raises;
+    then the organization is not served, and reconcile_orgs tries again.
     """
     row.refresh_from_db()
     organization = Organization.objects.filter(key=row.organization_key).first()
     _put_aside(session, row)
-    is_usable = organization is not None and organization.is_usable
-    if organization is not None and is_usable:
+    if organization is not None and organization.is_usable:
         fence_by(session, organization)
         # Whatever was logging in at that moment. Requests ask the master first, jobs do not.
         time.sleep(_LOGGING_IN_SECONDS)
         _put_aside(session, row)
-    is_kept = organization is not None and organization.status == Status.TRASHED
-    if row.files and (is_usable or is_kept):
-        # Also of one that was deleted since the commit: it can come back.
-        files.exchange(live=row.organization_key, coming=row.files, kept=row.key)
-    if organization is not None and is_usable:
+    if organization is not None and row.files and organization.status not in _BEING_DROPPED:
+        try:
+            files.exchange(live=row.organization_key, coming=row.files, kept=row.key)
+        except OSError as error:
+            raise RestoreUnfinished(organization.name, error.strerror or "no reason") from error
+    if organization is not None and organization.is_usable:
         serving = replace(expected(organization), was_aside=True)
         aside.bring_back(session, identity.certain(session, serving), name=organization.name)
         registry.forget(organization.tenant.alias)
@@ -229,7 +229,10 @@ def reconcile() -> tuple[list[str], list[str]]:
     What another process works on is skipped.
     """
     unfinished = Restore.objects.filter(state__in=(State.RUNNING, State.SWITCHING))
-    return _each(unfinished.order_by(), end_interrupted)
+    done, failed = _each(unfinished.order_by(), end_interrupted)
+    # What was kept for a deleted organization is to be gone with it.
+    dropped, left = _each(_of_deleted(), _drop_due)
+    return [*done, *dropped], [*failed, *left]
 
 
 def finish_switches() -> tuple[list[str], list[str]]:
@@ -244,25 +247,32 @@ def prune() -> list[str]:
     Only what the row, the role's identity, OID and owner agree on.
     """
     now = timezone.now()
-    gone = Organization.objects.filter(status=Organization.Status.DELETED).values("pk")
-    kept = Restore.objects.keeping().exclude(state=State.SWITCHING)
-    due = kept.filter(kept_until__lt=now) | kept.filter(organization_id__in=gone)
-    _, left = _each(due.order_by(), _drop_due)
+    due = _kept().filter(kept_until__lt=now).order_by() | _of_deleted()
+    _, left = _each(due, _drop_due)
     nothing = Restore.objects.filter(kept_until=None, ended_at__lt=now - _REMEMBERED)
     nothing.delete()
     return left
+
+
+def _kept() -> QuerySet[Restore]:
+    return Restore.objects.keeping().exclude(state=State.SWITCHING)
+
+
+def _of_deleted() -> QuerySet[Restore]:
+    gone = Organization.objects.filter(status=Organization.Status.DELETED).values("key")
+    return _kept().filter(organization_key__in=gone).order_by()
 
 
 def _drop_due(session: ServerSession, organization_key: str) -> None:
     is_deleted = Organization.objects.filter(
         key=organization_key, status=Organization.Status.DELETED
     ).exists()
-    rows = Restore.objects.keeping().filter(organization_key=organization_key)
-    for row in rows.exclude(state=State.SWITCHING):
+    for row in _kept().filter(organization_key=organization_key):
         if not is_deleted and row.kept_until is not None and row.kept_until > timezone.now():
             continue
         databases.drop(session, identity.certain(session, expected_kept(row)))
-        storage.remove(row.key)
+        for key in filter(None, (row.key, row.files)):
+            storage.remove(key)
         facts = {"restore": row.key}
         Restore.objects.filter(pk=row.pk).update(**NOTHING)
         trail.record("organization.kept_dropped", organization_id=row.organization_id, facts=facts)
@@ -282,7 +292,7 @@ def _each(
             done.append(what)
         except (BackupRunning, OrganizationBusy):
             continue  # The next time.
-        except (SessionsRemain, DatabaseKept, OrganizationNotFound, OSError) as error:
+        except OrganizationError as error:
             facts = {"organization": number}
             logger.error("restore not reconciled", extra=facts, exc_info=error)
             failed.append(what)

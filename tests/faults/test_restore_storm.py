@@ -54,13 +54,11 @@ def test_requests_while_an_organization_is_restored_lose_nothing(made: Company) 
         finally:
             over.set()
 
-    acted, *ends = together(act, lambda: write(1), lambda: write(2))
-    assert isinstance(acted, tuple), acted
-    backed_up, restored = acted
-    assert ends == [None, None]
+    moments, *ends = together(act, lambda: write(1), lambda: write(2))
+    assert isinstance(moments, tuple) and ends == [None, None], (moments, ends)
     live = set(emails(made))
     lifecycle.undo_restore(row_of(made))
-    judge(outcome, writes, live, set(emails(made)), backed_up, restored)
+    judge(outcome, writes, live, set(emails(made)), *moments)
     assert outcome.faults == []
     assert set(outcome.answers) <= {201, 401, 503}, outcome.answers
     # The log-ins of before are void, and new ones write into the new database.

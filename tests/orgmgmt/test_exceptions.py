@@ -113,6 +113,7 @@ BUGS = [
     errors.ProgramTooNew("pg_restore", found=18, server=16),
     errors.RestoreFailed("Acme", "x"),
     errors.RestoreDeclined("Acme"),
+    errors.RestoreUnfinished("Acme", "x"),
     errors.BackupRunning("Acme"),
     errors.BackupObstructed("Acme", "row security", "x"),
     errors.BackupFailed("Acme", "x"),

@@ -42,6 +42,7 @@ def test_nothing_happens_before_it_is_confirmed_on_a_page_that_says_what_will(
         "delete": "the database is kept aside, and the organization can be undeleted",
         "undelete": "Everybody must log in again",
         "clone": "Nobody is logged in to the clone, and it sends no mail",
+        "restore": "A worker makes a new database from the backup",
     }
     for act, sentence in says.items():
         response = choose(staff_client, act, made)

@@ -13,6 +13,7 @@ from django.test import Client
 from organizations import lifecycle
 from organizations.backups import making as backups
 from organizations.backups import verifying
+from organizations.errors import RestoreUnfinished
 from organizations.models import Organization, Restore, SpareDatabase
 from organizations.postgres import aside
 from organizations.restoring import files, making, switching
@@ -208,3 +209,23 @@ def test_a_suspension_meanwhile_waits_for_nothing_and_stays(
     assert row_of(moved).status == Organization.Status.SUSPENDED
     lifecycle.resume_organization(row_of(moved))
     assert emails(moved) == [moved.email]
+
+
+def test_nobody_is_served_before_the_files_are_exchanged(
+    moved: Company, superuser: Superuser, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**keys: str) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(files, "exchange", refuse)
+    with pytest.raises(RestoreUnfinished, match="Read-only file system. Workers"):
+        lifecycle.restore_organization(row_of(moved))
+    assert not can_log_in(superuser, row_of(moved).role_name)
+    done, failed = switching.finish_switches()
+    assert (done, failed) == ([], [f"restores of organization {moved.organization.pk}"])
+    # As an operator who tries again.
+    monkeypatch.undo()
+    lifecycle.restore_organization(row_of(moved))
+    assert emails(moved) == [moved.email]
+    assert contents(moved.organization.key) == {"plan.txt": "then"}
+    assert Restore.objects.filter(organization_id=moved.organization.pk).count() == 2

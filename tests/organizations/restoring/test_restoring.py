@@ -1,6 +1,7 @@
 """restore_org and its undoing: what comes back, what is void, what is kept, who is refused."""
 
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,10 +17,20 @@ from accounts.models import LoginSession, User
 from organizations import lifecycle, tenancy
 from organizations.background import pruning
 from organizations.backups import making
-from organizations.errors import BackupNotFound, NothingToUndo, RestoreDeclined, RestoreFailed
+from organizations.errors import (
+    AdoptionRefused,
+    BackupNotFound,
+    NothingToUndo,
+    RestoreDeclined,
+    RestoreFailed,
+)
 from organizations.inspecting import checking
-from organizations.models import AuditEntry, Restore
+from organizations.models import AuditEntry, Installation, Restore
+from organizations.postgres import identity
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import code
+from organizations.recovery.adopting import adopt_organization
+from organizations.recovery.claiming import claim_installation
 from organizations.restoring import comparing, switching
 from organizations.restoring.comparing import Changes, Goes
 from organizations.tenancy import storage
@@ -306,13 +317,12 @@ def test_what_was_kept_for_a_deleted_organization_goes_with_it(
     lifecycle.restore_organization(row_of(made))
     kept = the_restore(made)
     lifecycle.delete_organization(row_of(made))
-    assert lifecycle.reconcile_organizations()["failed"] == []
     assert owner_of(superuser, kept.database_name) is not None
-    assert switching.prune() == []
+    assert lifecycle.reconcile_organizations()["failed"] == []
     assert owner_of(superuser, kept.database_name) is None
 
 
-def test_reconciling_and_check_orgs_leave_what_is_kept(
+def test_reconciling_check_orgs_and_adopting_leave_what_is_kept(
     made: Company, folder: Path, superuser: Superuser
 ) -> None:
     write_file(made, "plan.txt", "now")
@@ -323,5 +333,27 @@ def test_reconciling_and_check_orgs_leave_what_is_kept(
     assert not any(outcome.values()), outcome
     found = [each for each in checking.check(None, fix=True) if each.problems or each.fixed]
     assert not [each for each in found if kept.key in each.subject], found
+    with pytest.raises(AdoptionRefused, match="a restore keeps it"):
+        adopt_organization(database=kept.database_name, name="Another", email="a@test.com")
     assert owner_of(superuser, kept.database_name) == ("orgmgmt", False)
     assert contents(kept.key) == {"plan.txt": "now"}
+
+
+def test_what_is_kept_is_recognised_on_another_server(
+    made: Company, folder: Path, superuser: Superuser
+) -> None:
+    """There every database has another OID."""
+    making.back_up(made.organization)
+    lifecycle.restore_organization(row_of(made))
+    kept = the_restore(made)
+    with open_session() as session:
+        found = identity.require(session, switching.expected_kept(kept))
+        session.execute(replace(found, databases=(1,)).comment(kept.role_name))
+    here = Installation.objects.get().system_identifier
+    Installation.objects.update(system_identifier=1)
+    try:
+        claim_installation(new=False)
+    finally:
+        Installation.objects.update(system_identifier=here)
+    lifecycle.undo_restore(row_of(made))
+    assert row_of(made).place == made.organization.place
