@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
@@ -88,10 +88,10 @@ class WebServer:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             with suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-                connection.request("GET", "/health")
-                connection.getresponse().read()
-                connection.close()
+                to_it = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+                with closing(to_it) as connection:
+                    connection.request("GET", "/health")
+                    connection.getresponse().read()
                 return
             if self._process is None or self._process.poll() is not None:
                 break

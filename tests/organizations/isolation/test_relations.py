@@ -49,11 +49,11 @@ def _tables(_stage: Stage, django_db_blocker: DjangoDbBlocker) -> Iterator[Relat
 @pytest.fixture
 def app(_tables: Relations, monkeypatch: pytest.MonkeyPatch, stage: Stage) -> Relations:
     """A tenant app with those models; its `isolation` makes rows of what it has written itself."""
-    own = rows.tenant_models()
+    own, makers = rows.tenant_models(), rows.makers()
     monkeypatch.setattr(rows, "tenant_models", lambda: [*own, *_tables.written, *_tables.throughs])
     made = {model._meta.label: (lambda domain, _: None) for model in _tables.written}
     made["accounts.Person"] = lambda domain, _: _tables.plant(domain)
-    monkeypatch.setattr(rows, "makers", lambda: {**rows.ROWS, **made})
+    monkeypatch.setattr(rows, "makers", lambda: {**makers, **made})
     stage.plant()
     # A many-to-many's own table needs no function that makes its rows.
     assert not rows.uncovered_models(rows.tenant_models())
