@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import transaction
+from django.db import DataError, transaction
 from django.test import Client
 
 from organizations import lifecycle
@@ -26,6 +26,7 @@ from .helpers import (
     can_log_in,
     contents,
     emails,
+    execute_as_superuser,
     me,
     owner_of,
     row_of,
@@ -229,3 +230,41 @@ def test_nobody_is_served_before_the_files_are_exchanged(
     assert emails(moved) == [moved.email]
     assert contents(moved.organization.key) == {"plan.txt": "then"}
     assert Restore.objects.filter(organization_id=moved.organization.pk).count() == 2
+
+
+def test_a_new_database_that_is_lost_before_it_is_open_keeps_nobody_from_another_restore(
+    moved: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AFTER["its files are exchanged"](monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(moved)))
+    monkeypatch.undo()
+    execute_as_superuser(superuser, "DROP DATABASE {}", row_of(moved).database_name)
+
+    assert switching.finish_switches()[1] == []
+
+    restore = the_restore(moved)
+    assert (restore.state, restore.error_code) == (State.DONE, "database_gone")
+    lifecycle.undo_restore(row_of(moved))
+    assert emails(moved) == [moved.email, "late@test.com"]
+    assert contents(moved.organization.key) == {"plan.txt": "now"}
+
+
+def test_one_switch_that_cannot_be_finished_keeps_no_other_waiting(
+    moved: Company, beta: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {beta.organization.key, moved.organization.key}
+    for company in (moved, beta):
+        row = row_of(company)
+        Restore.objects.create(
+            organization_id=row.pk, organization_key=row.key, state=State.SWITCHING
+        )
+    tried: list[str] = []
+
+    def fail(session: object, row: Restore) -> None:
+        tried.append(row.organization_key)
+        raise DataError("what only this one's row does")
+
+    monkeypatch.setattr(switching, "finish", fail)
+    done, failed = switching.finish_switches()
+    assert (set(tried), done, len(failed)) == (keys, [], 2)
+    Restore.objects.filter(organization_key=beta.organization.key).delete()
