@@ -34,7 +34,7 @@ from organizations.postgres import aside, databases, identity
 from organizations.postgres.fence import fence_by
 from organizations.postgres.holding import hold
 from organizations.postgres.identity import Expected
-from organizations.postgres.sessions import ServerSession, answers
+from organizations.postgres.sessions import ServerSession, answers, open_session
 from organizations.provisioning.undoing import expected
 from organizations.tenancy import Place, registry, storage, trail
 
@@ -240,7 +240,8 @@ def reconcile() -> tuple[list[str], list[str]]:
     done, failed = _each(unfinished.order_by(), end_interrupted)
     # What was kept for a deleted organization is to be gone with it.
     dropped, left = _each(_of_deleted(), _drop_due)
-    return [*done, *dropped], [*failed, *left]
+    shut, open_ = _each(_near(), _shut)
+    return [*done, *dropped, *shut], [*failed, *left, *open_]
 
 
 def finish_switches() -> tuple[list[str], list[str]]:
@@ -264,6 +265,19 @@ def prune() -> list[str]:
 
 def _kept() -> QuerySet[Restore]:
     return Restore.objects.keeping().exclude(state=State.SWITCHING)
+
+
+def _near() -> QuerySet[Restore]:
+    """Those whose database an undo that was killed had opened."""
+    rows = list(_kept().exclude(role_name=""))
+    with open_session() as session:
+        near = aside.not_aside(session, [(row.role_name, row.database_name) for row in rows])
+    return _kept().filter(role_name__in=near).order_by()
+
+
+def _shut(session: ServerSession, organization_key: str) -> None:
+    for row in _kept().filter(organization_key=organization_key):
+        _put_aside(session, row)
 
 
 def _of_deleted() -> QuerySet[Restore]:

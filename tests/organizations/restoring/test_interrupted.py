@@ -153,18 +153,35 @@ def test_after_the_commit_nobody_is_served_by_the_old_database_and_a_worker_open
     assert row_of(moved).pending_fence == ""
 
 
-@pytest.mark.parametrize("step", [*AFTER, "the switch is written"])
+# An undo opens what comes back and puts it aside again, before it switches.
+UNDO_BEFORE: dict[str, Death] = {
+    "what comes back is open": dies(aside, "bring_back", after=True),
+    "its log-ins are ended": dies(making, "void_all", after=True),
+    "it is aside again": dies(aside, "put_aside", after=True),
+    "the switch is written": dies_in_the_commit,
+}
+UNDO_AFTER: dict[str, Death] = {
+    **AFTER,
+    "the old one is aside": dies(aside, "put_aside", after=True, times=2),
+    "the new one is open": dies(aside, "bring_back", after=True, times=2),
+}
+
+
+@pytest.mark.parametrize("step", [*UNDO_AFTER, *UNDO_BEFORE])
 def test_an_undo_that_dies_is_done_or_not(
-    moved: Company, monkeypatch: pytest.MonkeyPatch, step: str
+    moved: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     lifecycle.restore_organization(row_of(moved))
-    (AFTER.get(step) or dies_in_the_commit)(monkeypatch)
+    kept = the_restore(moved)
+    (UNDO_AFTER | UNDO_BEFORE)[step](monkeypatch)
     kill_in_a_fork(lambda: lifecycle.undo_restore(row_of(moved)))
     monkeypatch.undo()
     lifecycle.reconcile_organizations()
-    if step == "the switch is written":
+    if step in UNDO_BEFORE:
         assert emails(moved) == [moved.email]
         assert contents(moved.organization.key) == {"plan.txt": "then"}
+        assert owner_of(superuser, kept.database_name) == ("orgmgmt", False)
+        assert not can_log_in(superuser, kept.role_name)
         lifecycle.undo_restore(row_of(moved))
     assert emails(moved) == [moved.email, "late@test.com"]
     assert contents(moved.organization.key) == {"plan.txt": "now"}
