@@ -27,6 +27,7 @@ from organizations.errors import (
     HistoryUnreadable,
     MigrationHalfDone,
     RestoreFailed,
+    SessionsRemain,
 )
 from organizations.migrating.engine import Engine
 from organizations.migrating.turn import explain
@@ -196,10 +197,11 @@ UPDATE public.users SET token_version = token_version % 1000000000 + {0},
 _SHUT_OUT = "SELECT NOT EXISTS (SELECT FROM public.login_sessions)"
 # No id means two people: the audit trail names them, and so do links.
 _IDS = """
-SELECT setval(sequence, greatest(next, least(%s, next + {0})))
-FROM (SELECT pg_get_serial_sequence('public.users', 'id')::regclass AS sequence,
-    (SELECT coalesce(max(id), 1) FROM public.users) AS next) AS at
-WHERE sequence IS NOT NULL
+SELECT setval(sequence, greatest(used, least(%s, used + {0})))
+FROM (SELECT sequence, greatest(1, pg_sequence_last_value(sequence),
+        (SELECT max(id) FROM public.users)) AS used
+    FROM (SELECT pg_get_serial_sequence('public.users', 'id')::regclass AS sequence) AS named
+    WHERE sequence IS NOT NULL) AS at
 """
 
 
@@ -237,11 +239,16 @@ def regain(session: ServerSession, spare: SpareDatabase, *, name: str, is_open: 
     """Undo what code in the dump may have set for its role and database.
 
     The role gets a new password: it could have set its own. is_open: whether it may log in
-    afterwards. Raises SessionsRemain.
+    afterwards. Raises RestoreFailed if its sessions do not end.
     """
     role, database = sql.Identifier(spare.role_name), sql.Identifier(spare.database_name)
     session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(role))
-    end_sessions(session, spare.role_name, name=name)
+    try:
+        end_sessions(session, spare.role_name, name=name)
+    except SessionsRemain as error:
+        pids = ", ".join(map(str, error.pids))
+        why = f"sessions with the new database do not end (process ids {pids})."
+        raise RestoreFailed(name, why) from error
     with session.membership(spare.role_name):
         reset_settings(session, spare.database_name, is_open=False)
         strangers = session.connection.execute(
