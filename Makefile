@@ -29,7 +29,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz fuzz-small kill-storm job-storm fence-storm fence-small restore-storm migrate-storm hostile hostile-small faults faults-small mutants login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz fuzz-small kill-storm job-storm fence-storm fence-small life-storm life-small restore-storm migrate-storm hostile hostile-small faults faults-small mutants login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
@@ -70,7 +70,7 @@ compose-secrets: ## Make random secrets for docker compose; existing ones stay
 
 # --output-file names the old result too: pins that still fit are kept.
 requirements: venv ## Pin requirements/*.in with hashes; pins that still fit stay
-	@for name in base prod dev bench clients; do \
+	@for name in base prod s3 dev bench clients; do \
 		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.txt \
 			> /dev/null || exit 1; \
 		echo "requirements/$$name.txt: $$(grep -c == requirements/$$name.txt) packages"; \
@@ -139,6 +139,12 @@ fence-storm: venv ## Suspend at random while 8 clients ask 3 processes; count wh
 
 fence-small: ## The same with few requests
 	@$(MAKE) fence-storm ARGS="--requests 2000 --seed 7"
+
+life-storm: venv ## Act on 50 organizations at random, kill at random; count what is lost
+	@$(PY) -m tests.faults.life_storm $(ARGS)
+
+life-small: ## The same with few organizations
+	@$(MAKE) life-storm ARGS="--organizations 6 --acts 40 --seed 7"
 
 restore-storm: venv ## Restore an organization while 4 clients write for 60 s; count what is lost
 	@$(PY) -m tests.faults.restore_storm $(ARGS)

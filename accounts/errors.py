@@ -92,3 +92,14 @@ class LastAdmin(AccountError):
         super().__init__(
             "This is the organization's last active admin. Make another user an admin first."
         )
+
+
+class NotNeutralised(AccountError):
+    """A rule or a trigger of a clone's database undoes what makes its users nobody's."""
+
+    code = "not_neutralised"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"Something in the database, such as a rule or a trigger, keeps {what} of users."
+        )

@@ -19,7 +19,7 @@ from organizations import tenancy
 from organizations.tenancy import trail
 from organizations.tenancy.constraints import lacks_parent
 
-from .errors import InvalidCredentials, InvalidToken
+from .errors import InvalidCredentials, InvalidToken, NotNeutralised
 from .models import LoginSession, User
 from .tokens import Credential
 
@@ -139,8 +139,27 @@ def _end(session: LoginSession) -> bool:
     return bool(running.update(ended_at=timezone.now()))
 
 
+def forget_all() -> None:
+    """Delete every login of the active organization, for a clone of another one.
+
+    Links that were mailed to its users are void too. Raises NotNeutralised.
+    """
+    LoginSession.objects.all().delete()
+    User.objects.update(token_version=F("token_version") + 1, email_version=F("email_version") + 1)
+    if LoginSession.objects.exists():
+        raise NotNeutralised("logins")
+
+
 def end_all(user: User) -> None:
     """End all the user's logins, including those being made right now."""
     LoginSession.objects.filter(user=user, ended_at=None).update(ended_at=timezone.now())
     User.objects.filter(pk=user.pk).update(token_version=F("token_version") + 1)
     user.refresh_from_db(fields=["token_version"])
+
+
+def end_everybodys() -> None:
+    """End all logins of the active organization, and make its mailed links void."""
+    with tenancy.atomic():
+        LoginSession.objects.filter(ended_at=None).update(ended_at=timezone.now())
+        versions = ("token_version", "email_version")
+        User.objects.update(**{version: F(version) + 1 for version in versions})

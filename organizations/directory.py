@@ -69,6 +69,11 @@ class MasterDirectory:
         former = FormerName.objects.held().filter(organization_id=tenant.organization_id, slug=slug)
         return former.exists() and not Organization.objects.live().filter(slug=slug).exists()
 
+    def is_clone(self, tenant: Tenant) -> bool:
+        """Whether its row says so. A row that is gone sends nothing either."""
+        rows = Organization.objects.filter(pk=tenant.organization_id)
+        return not rows.filter(cloned_from=None).exists()
+
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry.
 

@@ -237,6 +237,30 @@ class DatabaseGone(OrganizationError):
         )
 
 
+class UndeletionFailed(OrganizationError):
+    """The organization's database refused to end its logins or to be migrated."""
+
+    code = "undeletion_failed"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} was not brought back, and is kept as before: its database refused to end "
+            "its logins, or to be migrated. The log has the reason."
+        )
+
+
+class SeveralDeleted(OrganizationError):
+    """More than one deleted organization that is kept had this name."""
+
+    code = "several_deleted"
+
+    def __init__(self, name: str, ids: Sequence[int]) -> None:
+        super().__init__(
+            f"Several deleted organizations were called {name!r}. Say which, with --id: "
+            f"{', '.join(map(str, ids))}."
+        )
+
+
 class InstallationUnclaimed(OrganizationError):
     """This master database is a copy: its server or database is not the recorded one."""
 
@@ -314,6 +338,27 @@ class CopyFailed(OrganizationError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"The content of {name!r} was not copied. The original is intact: {why}")
+
+
+class CloneFailed(OrganizationError):
+    """A clone was not made, for a reason that no other class names."""
+
+    code = "clone_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name!r} was not cloned, and nothing of a clone is left: {why}")
+
+
+class FilesKept(OrganizationError):
+    """The files of an unfinished clone cannot be removed."""
+
+    code = "files_kept"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The files of {name!r}, which is being undone, cannot be removed; the log says why. "
+            "Make them writable, and run `manage.py reconcile_orgs`."
+        )
 
 
 class BackupRunning(OrganizationError):
@@ -418,6 +463,18 @@ class BackupNotVerified(OrganizationError):
         super().__init__(f"A backup of {name!r} was not verified: {why} It is as good as before.")
 
 
+class BackupMissing(OrganizationError):
+    """An organization is to be dropped at once, and has no verified backup of lately."""
+
+    code = "backup_missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} was not deleted: it has no verified backup of the last 24 hours. Back it up "
+            "and verify that (backup_orgs, verify_backups), or delete it --without-backup."
+        )
+
+
 class BackupNotFound(OrganizationError):
     """The organization has no good backup."""
 
@@ -455,6 +512,18 @@ class BackupUnsigned(OrganizationError):
         super().__init__(
             f"The manifest of the backup {backup} is not signed by any of CREDENTIAL_KEYS. If it "
             "was made with an older key, add that key to the end of CREDENTIAL_KEYS."
+        )
+
+
+class BackupKeyMissing(OrganizationError):
+    """The key that encrypted a backup is not one of BACKUP_ENCRYPTION_KEYS. key: its id."""
+
+    code = "backup_key_missing"
+
+    def __init__(self, backup: str, key: str) -> None:
+        super().__init__(
+            f"The backup {backup} is encrypted for the key {key}. Add its secret key to "
+            "the end of BACKUP_ENCRYPTION_KEYS."
         )
 
 
@@ -542,6 +611,15 @@ class AdoptionRefused(OrganizationError):
 
     def __init__(self, database: str, why: str) -> None:
         super().__init__(f"{database} was not adopted: {why}.")
+
+
+class FirstEditionUnreadable(OrganizationError):
+    """A database of the FastAPI edition cannot be read, or is not what that edition made."""
+
+    code = "first_edition_unreadable"
+
+    def __init__(self, database: str, why: str) -> None:
+        super().__init__(f"The FastAPI edition's {database} was not read: {why}.")
 
 
 class CacheUnavailable(OrganizationError):

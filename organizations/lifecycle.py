@@ -1,4 +1,5 @@
-"""Creates, deletes, suspends, resumes, renames, restores and reconciles organizations.
+"""Creates, deletes, undeletes, suspends, resumes, renames, restores, clones and reconciles
+organizations.
 
 The API, the commands and Django admin call these functions.
 """
@@ -17,6 +18,11 @@ from accounts.services import hash_password
 from . import ceiling
 from .audit import recorded, unmarked
 from .backups import runs
+from .cloning.clone import check_clone as check_clone
+from .cloning.clone import clone_organization as clone_organization
+from .deleting import delete_organization as delete_organization
+from .deleting import drop_expired as drop_expired
+from .deleting import finish_keeping
 from .errors import (
     DatabaseKept,
     OrganizationBusy,
@@ -33,14 +39,13 @@ from .models import (
     Organization,
     OrganizationQuerySet,
     known_as_parameters,
-    random_key,
 )
 from .naming import name_key as key_of
 from .postgres import identity
-from .postgres.fence import fence, fence_by, fence_pending
+from .postgres.fence import fence, fence_pending
 from .postgres.holding import hold
 from .postgres.roles import drop_disabled
-from .postgres.sessions import ServerSession, answers, open_session
+from .postgres.sessions import answers, open_session
 from .postgres.sessions import refuse_in_transaction as _refuse_in_transaction
 from .provisioning import code, leftovers, making
 from .provisioning.report import Report
@@ -49,6 +54,8 @@ from .renaming import rename_organization as rename_organization
 from .restoring import switching
 from .restoring.restore import restore_organization as restore_organization
 from .restoring.restore import undo_restore as undo_restore
+from .undeleting import find_trashed as find_trashed
+from .undeleting import undelete_organization as undelete_organization
 from .validators import SignUp, validate_sign_up, validate_suspension
 
 logger = logging.getLogger(__name__)
@@ -153,45 +160,6 @@ def create_reserved_organization(pending: PendingSignUp, *, password_hash: str) 
 _RESERVED_WAIT = 10.0
 
 
-def delete_organization(organization: Organization) -> None:
-    """Drop the organization's database and role. The row stays as a tombstone; the name is free.
-
-    Raises OrganizationNotFound, OrganizationBusy, DatabaseKept, InstallationUnclaimed,
-    SessionsRemain, ServerUnavailable, ServerRefused and ProvisioningInTransaction. Repeatable.
-    """
-    _refuse_in_transaction()
-    with open_session() as session:
-        hold(session, organization)
-        if organization.status == Status.DELETED:
-            return
-        if organization.is_usable:
-            _begin_deletion(session, organization)
-        # Now, not with the drop, which can be refused.
-        fence_by(session, organization)
-        undo(session, organization)
-        if organization.is_usable:
-            # Suspended or resumed between the two statements above.
-            raise OrganizationBusy(organization.name)
-
-
-def _begin_deletion(session: ServerSession, organization: Organization) -> None:
-    """Mark row and identity as being deleted, in one commit, before anything is dropped.
-
-    Nothing starts if it cannot be recorded, or if the database is not certainly the row's.
-    """
-    let_in = expected(organization)
-    found = identity.certain(session, let_in)
-    deletion = random_key()
-    with recorded("organization.deleting", organization):
-        moved = change_status(
-            organization, Status.DELETING, only_from=Status.usable(), deletion=deletion
-        )
-        if not moved:
-            raise OrganizationBusy(organization.name)
-        if found.role is not None:
-            identity.change(session, let_in, state=identity.State.DELETING, deletion=deletion)
-
-
 def suspend_organization(
     organization: Organization,
     *,
@@ -264,18 +232,20 @@ def _wrong_state(organization: Organization, *, wanted: Status) -> OrganizationE
 
 
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
-    """Finish or undo interrupted work. Returns names: fenced, undone, deleted, recorded, skipped,
-    failed. recorded: what an interrupted rollback of migrations left.
+    """Finish or undo interrupted work. Returns names: fenced, undone, deleted, kept, recorded,
+    skipped, failed. kept: deleted ones that were put aside. recorded: what an interrupted rollback
+    of migrations left.
 
-    Fences first, then restores, organizations, interrupted rollbacks, templates and spare
-    databases, files, interrupted backups, and roles left over by deletions.
+    Fences first, then restores, organizations, those to keep aside, interrupted rollbacks,
+    templates and spare databases, files, interrupted backups, and roles left over by deletions.
     A row whose lock is held is being worked on: waits `wait_seconds` for it, then skips it. A
     failure does not affect the others, and is retried next time. Raises only if the server is
     unavailable.
     """
     _refuse_in_transaction()
     outcome: dict[str, list[str]] = {
-        name: [] for name in ("fenced", "undone", "deleted", "recorded", "skipped", "failed")
+        name: []
+        for name in ("fenced", "undone", "deleted", "kept", "recorded", "skipped", "failed")
     }
     with open_session() as session:
         _ = session.installation  # Nothing is done in a copy.
@@ -294,6 +264,10 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
                 done = "skipped"
         if done:
             outcome[done].append(organization.name)
+    with _others_go_on("deleted organizations not put aside"):
+        outcome["kept"], busy, unkept = finish_keeping(wait_seconds=wait_seconds)
+        outcome["skipped"] += busy
+        outcome["failed"] += unkept
     with _others_go_on("interrupted rollbacks of migrations not recorded"):
         outcome["recorded"], unread = look_at_killed()
         outcome["failed"] += unread

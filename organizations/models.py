@@ -1,5 +1,6 @@
 """Models of the master database: organizations, servers, staff, templates, audit trail and more."""
 
+import hashlib
 import secrets
 from datetime import timedelta
 from typing import ClassVar
@@ -93,6 +94,10 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Those whose name is taken: all except tombstones."""
         return self.exclude(status=Organization.Status.DELETED)
 
+    def trashed(self) -> "OrganizationQuerySet":
+        """Deleted ones that can still come back."""
+        return self.filter(status=Organization.Status.TRASHED)
+
     def unfinished(self) -> "OrganizationQuerySet":
         """Those that reconcile_orgs handles."""
         status = Organization.Status
@@ -143,14 +148,15 @@ def known_as_parameters(name: str) -> dict[str, str]:
 class Organization(models.Model):
     """A customer: its name, and where its database is.
 
-    Written by lifecycle.py, through provisioning/, and by recovery/. Two more write single columns:
-    secrets.py the audit key, migrating/records.py the migration record.
+    Written by lifecycle.py, through provisioning/, by recovery/ and by first_edition/. Two more
+    write single columns: secrets.py the audit key, migrating/records.py the migration record.
     """
 
     class Status(models.TextChoices):
         PROVISIONING = "provisioning"
         ACTIVE = "active"
         SUSPENDED = "suspended"
+        TRASHED = "trashed"  # Deleted, and kept aside until kept_until.
         DELETING = "deleting"
         DELETED = "deleted"
         FAILED = "failed"
@@ -185,8 +191,17 @@ class Organization(models.Model):
     )
     status_changed_at = models.DateTimeField(default=timezone.now)
     provisioned = models.CharField(max_length=20, choices=Step, default=Step.NOTHING)
-    # The id of the running deletion, as in the role's identity; empty if there was none.
+    # The id of the last deletion, as in the role's identity; empty if there was none.
     deletion = models.CharField(max_length=32, blank=True, default="", editable=False)
+    # Since it was deleted: when it is dropped, and what it comes back as. They stay until nothing
+    # of it is left.
+    kept_until = models.DateTimeField(null=True, editable=False)
+    status_before = models.CharField(
+        max_length=20, blank=True, default="", db_default="", editable=False
+    )
+    # The id of the organization that it is a clone of; a clone sends no mail. No foreign key: it
+    # stays a clone when that one's row is gone.
+    cloned_from = models.BigIntegerField(null=True, editable=False)
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
     # Generated once and never derived again: renaming the organization moves nothing.
     database_name = models.CharField(max_length=63)
@@ -205,6 +220,10 @@ class Organization(models.Model):
     migration_error = models.TextField(blank=True, default="", editable=False)
     migrated_at = models.DateTimeField(null=True, editable=False)
     migration_seconds = models.FloatField(null=True, editable=False)
+    # The row of a FastAPI edition's master that it was taken over from: first_edition/source.py.
+    adopted_from = models.CharField(
+        max_length=64, blank=True, default="", db_default="", editable=False
+    )
 
     objects: ClassVar = OrganizationQuerySet.as_manager()
 
@@ -214,7 +233,8 @@ class Organization(models.Model):
         # One for each act of staff, by REST and in the admin.
         permissions = tuple(
             (f"{act}_organization", f"Can {act} organization")
-            for act in ("suspend", "resume", "rename", "restore")
+            for act in ("suspend", "resume", "rename", "restore", "clone", "undelete")
+            + ("backup", "verify", "export")
         )
         indexes = (
             models.Index(
@@ -230,6 +250,12 @@ class Organization(models.Model):
                 name=f"organizations_{field}_live",
             )
             for field in ("name_digest", "slug", "database_name")
+        ) + (
+            models.UniqueConstraint(
+                fields=["adopted_from"],
+                condition=~models.Q(status="deleted") & ~models.Q(adopted_from=""),
+                name="organizations_adopted_from_live",
+            ),
         )
 
     def __str__(self) -> str:
@@ -251,6 +277,15 @@ class Organization(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.status in self.Status.usable()
+
+    @property
+    def digest_without_name(self) -> str:
+        """Its name_digest once its name is free for others. No name has it."""
+        return hashlib.sha256(f"\x00{self.key}".encode()).hexdigest()
+
+    @property
+    def is_clone(self) -> bool:
+        return self.cloned_from is not None
 
 
 class FormerNameQuerySet(models.QuerySet["FormerName"]):
@@ -441,6 +476,8 @@ class BackupRun(models.Model):
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True)
     bytes = models.BigIntegerField(default=0)
+    # The id of the key that it is encrypted with (backups/encryption.py); empty if with none.
+    encryption_key = models.CharField(max_length=100, blank=True, default="", db_default="")
     # In STORAGES["backups"]; empty: nothing of it is left there.
     folder = models.CharField(max_length=100, blank=True)
     # Of the run or of its last verification, without hosts, names of roles or secrets.
@@ -450,6 +487,7 @@ class BackupRun(models.Model):
 
     class Meta:
         db_table = "backup_runs"
+        verbose_name = "backup"
         ordering = ("-started_at", "-id")
         indexes = (
             models.Index(
@@ -459,6 +497,29 @@ class BackupRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.started_at:%Y-%m-%d %H:%M} {self.state}"
+
+
+class Erasure(models.Model):
+    """A record that an organization's database, role, files and credentials are gone.
+
+    organization_id, organization_key: no foreign keys. deleted_at: when it was deleted, and closed
+    to everybody. backups_until: when the last of its backups goes; empty: there were none.
+    backups_gone_at: when that was done.
+    """
+
+    organization_id = models.BigIntegerField()
+    organization_key = models.CharField(max_length=32, unique=True)
+    deleted_at = models.DateTimeField()
+    erased_at = models.DateTimeField(default=timezone.now)
+    backups_until = models.DateTimeField(null=True)
+    backups_gone_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "erasures"
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"organization {self.organization_id}, {self.erased_at:%Y-%m-%d %H:%M}"
 
 
 class RestoreQuerySet(models.QuerySet["Restore"]):

@@ -18,7 +18,7 @@ from organizations.models import Organization
 from organizations.provisioning import code, refill
 
 from . import lifecycle
-from .background import enqueueing, exports, mails, pruning, restores, sign_ups
+from .background import clones, enqueueing, exports, mails, pruning, restores, sign_ups
 from .background.migrating import migrate
 from .exporting import export
 from .jobs.frame import Progress, organization_job, platform_job
@@ -144,6 +144,27 @@ def restore_organization(
         raise
 
 
+# Without the lock: it only reads the organization, for as long as a backup.
+@app.task(name=clones.TASK, queue=BACKUPS, retry=Backoff(), pass_context=True)
+@partial(organization_job, exclusive=False, even_suspended=True)
+def clone_organization(
+    organization: Organization, progress: Progress, *, name: str, exact: bool, key: str
+) -> None:
+    """Clone the organization, as staff asked. key: the clone's."""
+    try:
+        lifecycle.clone_organization(
+            organization,
+            name=name,
+            exact=exact,
+            key=key,
+            goes_on=progress.goes_on,
+            tell=progress.tell,
+        )
+    except OrganizationError:
+        progress.stop_if_asked()
+        raise
+
+
 @app.periodic(cron="0 0 * * *")
 @app.task(
     name="back_up_nightly",
@@ -214,9 +235,10 @@ def reconcile(progress: Progress) -> None:
 )
 @platform_job
 def clean_up(progress: Progress) -> None:
-    """Delete expired exports, backups and rows in the master, and enqueue the clean-up of each
-    organization."""
+    """Delete expired exports, backups and rows in the master, drop deleted organizations whose time
+    is over, and enqueue the clean-up of each organization."""
     progress.tell("deleting what expired outside organizations' databases")
-    pruning.prune()
+    pruning.prune(goes_on=progress.goes_on)
+    progress.stop_if_asked()
     progress.tell("enqueueing the organizations")
     enqueueing.clean_up(Organization.objects.reachable())

@@ -12,6 +12,7 @@ from pathlib import Path
 import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
+from pyrage import IdentityError, x25519
 
 from . import development
 
@@ -216,6 +217,21 @@ def sealing_keys() -> list[str]:
             raise ImproperlyConfigured(f"CREDENTIAL_KEYS has an invalid key. {how}.") from error
         if not DEBUG and len(set(key)) < 12:
             raise ImproperlyConfigured(f"CREDENTIAL_KEYS contains a guessable key. {how}.")
+    return keys
+
+
+def backup_keys() -> list[str]:
+    """BACKUP_ENCRYPTION_KEYS: age's secret keys; the first encrypts, all decrypt."""
+    keys = names("BACKUP_ENCRYPTION_KEYS")
+    for key in keys:
+        try:
+            x25519.Identity.from_str(key)
+        except IdentityError:
+            # `from None`: whatever it says about the key.
+            raise ImproperlyConfigured(
+                "BACKUP_ENCRYPTION_KEYS has an invalid key. Make one with age-keygen, or with "
+                "`python -c 'from pyrage import x25519; print(x25519.Identity.generate())'`."
+            ) from None
     return keys
 
 

@@ -22,6 +22,7 @@ from .env import (
     DATA_DIR,
     DATABASE_CONFIGURED,
     DEBUG,
+    backup_keys,
     boolean,
     choice,
     contacts,
@@ -81,6 +82,8 @@ ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off")
 ORG_MAX_ORGANIZATIONS = number("ORG_MAX_ORGANIZATIONS", default=0, at_least=0, at_most=10_000_000)
 # How long a renamed organization's old name leads to it, and is nobody else's.
 ORG_NAME_HOLD_DAYS = number("ORG_NAME_HOLD_DAYS", default=30, at_least=0, at_most=3_650)
+# How long a deleted organization is kept aside, and can come back. 0: it is dropped at once.
+ORG_DELETION_GRACE_DAYS = number("ORG_DELETION_GRACE_DAYS", default=30, at_least=0, at_most=3_650)
 # What strangers learn from a name: `on` what the first edition showed, `masked` all but the first
 # admin's address, `off` not even whether the organization exists.
 ORG_PUBLIC_LOOKUP = choice("ORG_PUBLIC_LOOKUP", default="on", among=("on", "masked", "off"))
@@ -312,12 +315,20 @@ STORAGES["backups"] = {
         "directory_permissions_mode": 0o700,
     },
 }
+# age's secret keys: the first encrypts backups, all decrypt. None: they are not encrypted.
+BACKUP_ENCRYPTION_KEYS = backup_keys()
 # A backup of each organization by the worker, every night.
 BACKUP_NIGHTLY = boolean("BACKUP_NIGHTLY", default=False)
 # The newest good backup of each of the last so many days, weeks and months is kept.
 BACKUP_KEEP_DAILY = number("BACKUP_KEEP_DAILY", default=7, at_most=3_660)
 BACKUP_KEEP_WEEKLY = number("BACKUP_KEEP_WEEKLY", default=4, at_least=0, at_most=520)
 BACKUP_KEEP_MONTHLY = number("BACKUP_KEEP_MONTHLY", default=6, at_least=0, at_most=120)
+# After a deleted organization was dropped: how long its last backups outlive it.
+BACKUP_KEEP_DELETED_DAYS = number(
+    "BACKUP_KEEP_DELETED_DAYS", default=90, at_least=0, at_most=36_600
+)
+# Back it up once more, before it is dropped after its grace.
+BACKUP_BEFORE_DROP = boolean("BACKUP_BEFORE_DROP", default=False)
 # How long a restore keeps the database of before, so that it can be undone.
 ORG_RESTORE_KEEP_DAYS = number("ORG_RESTORE_KEEP_DAYS", default=7, at_least=1, at_most=3_650)
 # For one organization's backup, a verification, and a restore.
@@ -400,7 +411,11 @@ EMAIL_VERIFICATION_HOURS = number("EMAIL_VERIFICATION_HOURS", default=72, at_mos
 
 
 # --- Mails --------------------------------------------------------------------------------------
-globals().update(mail_settings())
+_mails = mail_settings()
+globals().update(_mails)
+# Drops a clone's mails, and gives the others to ORG_EMAIL_BACKEND.
+EMAIL_BACKEND = "organizations.tenancy.mail.EmailBackend"
+ORG_EMAIL_BACKEND = _mails["EMAIL_BACKEND"]
 # If a mail server hangs, so does the one thread that sends.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = text("DEFAULT_FROM_EMAIL") or "webmaster@localhost"

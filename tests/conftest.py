@@ -105,7 +105,7 @@ def _database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker
             # Mails and exports that the test requested and did not wait for.
             cursor.execute(
                 "DELETE FROM procrastinate_jobs WHERE task_name IN ('send_mail', "
-                "'export_organization')"
+                "'export_organization', 'clone_organization')"
             )
             cursor.execute("DELETE FROM sealed_addresses")
         assert tenancy.peek() is None, "the test left an organization active"
@@ -150,7 +150,7 @@ def company() -> Iterator[Callable[..., Company]]:
         organization.refresh_from_db()
         if organization.status == Organization.Status.SUSPENDED:
             lifecycle.resume_organization(organization)
-        lifecycle.delete_organization(organization)
+        lifecycle.delete_organization(organization, now=True, without_backup=True)
 
 
 @pytest.fixture

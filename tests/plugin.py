@@ -71,6 +71,9 @@ def environment() -> dict[str, str]:
         "MASTER_DB_USER": "orgmgmt",
         # The tests of the limits switch them on.
         "THROTTLES": "off",
+        # Deletions drop at once, and leave nothing to the next test. The grace has its own tests:
+        # tests/organizations/deleting.
+        "ORG_DELETION_GRACE_DAYS": "0",
         # Several processes of the tests are at work on the same few organizations.
         "ORG_CONNECTION_LIMIT": "100",
     }

@@ -93,6 +93,8 @@ class RealServer:
             "DEBUG": "off",
             "HTTPS_ONLY": "off",
             "THROTTLES": "off",
+            # As in tests/plugin.py.
+            "ORG_DELETION_GRACE_DAYS": "0",
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "ALLOWED_HOSTS": "127.0.0.1",
@@ -166,7 +168,7 @@ class RealServer:
         self.kill()
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> Iterator[subprocess.Popen[bytes]]:
         """Run `manage.py worker` beside it during the block."""
         with self._open_log() as log:
             process = subprocess.Popen(
@@ -178,7 +180,7 @@ class RealServer:
                 stderr=log,
             )
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             try:

@@ -44,6 +44,7 @@ _READING = ("settings", "env", "connections")
 _NO_SETTINGS = {
     *("TENANT_APPS", "MASTER_APPS", "ATOMIC_REQUESTS"),
     *("ORG_ADMIN_PASSWORD", "DJANGO_SETTINGS_MODULE"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),  # The client of S3 reads them.
     *("ACME_CORP", "CONN_MAX_AGE", "IS_TEMPLATE", "SCRIPT_NAME"),
 }
 # What settings.py is given by another than the person who configures it.

@@ -25,6 +25,7 @@ SECRET = re.compile(r"passw|secret|sealed|token(?!_version)|jti|hash|raw|credent
 # It names a token; nobody signs one without a key.
 HARMLESS = {
     "accounts.tokens.Credential.jti",
+    "organizations.backups.manifest.Part.key",  # The public half.
     "organizations.migrating.engine.MigrationSQL.key",  # app label and name
     # Random keys that tell rows apart, and that every role of the server can read.
     "organizations.postgres.identity.Expected.key",

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for organization in Organization.objects.usable().filter(name__startswith=options.prefix):
         # By key, not by position: the parts list them at different moments.
         if organization.pk % options.parts == options.part:
-            lifecycle.delete_organization(organization)
+            lifecycle.delete_organization(organization, now=True, without_backup=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""API endpoints for staff's acts on one organization: suspend, resume, rename, restore."""
+"""API endpoints for staff's acts on one organization: suspend, restore, delete and others."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from organizations import lifecycle
-from organizations.background import restores
+from organizations.background import clones, restores
 from organizations.models import Organization
 from organizations.postgres.fence import fence
 
@@ -20,7 +20,8 @@ from . import examples, serializers
 from .idempotency import PARAMETER, Repeatable, idempotent
 from .permissions import StaffMayAct
 
-ACTS = ("suspend", "resume", "rename", "restore")
+# `trash` is POST …/delete/: a method `delete` would answer DELETE.
+ACTS = ("suspend", "resume", "rename", "restore", "clone", "trash", "undelete")
 _ANSWER: dict[str, Any] = {
     "responses": {200: serializers.OrganizationStaffOutput},
     "parameters": [PARAMETER],
@@ -31,7 +32,7 @@ _ANSWER: dict[str, Any] = {
 class Acts(Repeatable, GenericViewSet[Organization]):
     """One action for each act, with a Django permission of its own: `suspend_organization`, ….
 
-    Each answers with the organization as staff see it.
+    Each answers with the organization as staff see it; one that is a job, with how far it is.
     """
 
     @extend_schema(
@@ -76,6 +77,42 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         return self._do(request, lifecycle.rename_organization)
 
     @extend_schema(
+        operation_id="organizations_delete",
+        summary="Delete an organization (staff)",
+        description="Ends all access at once, and keeps the database aside for 30 days by default: "
+        "until `kept_until` it can be undeleted. Then it is dropped. Nobody else gets the name "
+        "meanwhile, unless `free_name` is true.",
+        request=serializers.DeleteInput,
+        examples=examples.DELETE,
+        **_ANSWER,
+    )
+    @action(
+        detail=True,
+        methods=["post"],
+        url_path="delete",
+        url_name="delete",
+        permission_classes=[StaffMayAct],
+    )
+    @idempotent
+    def trash(self, request: Request, id_or_slug: str) -> Response:
+        return self._do(request, lifecycle.delete_organization)
+
+    @extend_schema(
+        operation_id="organizations_undelete",
+        summary="Bring a deleted organization back (staff)",
+        description="Accounts, data and files come back as they were, while it is kept. Every "
+        "login is ended, and mailed links are void. `name` gives it another name, which it needs "
+        "if somebody else has its own by now.",
+        request=serializers.UndeleteInput,
+        examples=examples.UNDELETE,
+        **_ANSWER,
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
+    @idempotent
+    def undelete(self, request: Request, id_or_slug: str) -> Response:
+        return self._do(request, lifecycle.undelete_organization)
+
+    @extend_schema(
         operation_id="organizations_restore",
         summary="Restore an organization from a backup, or undo that (staff)",
         description="A worker does it; GET says how far it is. The organization is served as ever "
@@ -107,6 +144,38 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     def restore_state(self, request: Request, id_or_slug: str) -> Response:
         return Response(_newest(self.get_object()))
 
+    @extend_schema(
+        operation_id="organizations_clone",
+        summary="Clone an organization (staff)",
+        description="A new organization with its data and files of one moment. Nobody is logged in "
+        "to it, and it sends no mail; unless it is exact, addresses and passwords are replaced. It "
+        "is a job of a worker: GET says how far it is.",
+        request=serializers.CloneInput,
+        examples=examples.CLONE,
+        responses={202: serializers.CloneOutput},
+        parameters=[PARAMETER],
+        tags=["staff"],
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
+    @idempotent
+    def clone(self, request: Request, id_or_slug: str) -> Response:
+        given = self.get_serializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        organization = self.get_object()
+        mark = partial(self.mark, organization)
+        return _said(clones.ask(organization, **given.validated_data, mark=mark), 202)
+
+    @extend_schema(
+        operation_id="organizations_clone_state",
+        summary="How far the newest clone of an organization is (staff)",
+        examples=examples.CLONE_STATE,
+        responses={200: serializers.CloneOutput},
+        tags=["staff"],
+    )
+    @clone.mapping.get
+    def clone_state(self, request: Request, id_or_slug: str) -> Response:
+        return _said(clones.newest(self.get_object()), 200)
+
     def _do(self, request: Request, act: Callable[..., object]) -> Response:
         data: dict[str, Any] = {}
         if self.action != "resume":
@@ -120,6 +189,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     def finish(self, organization: Organization) -> Response:
         if self.action == "restore":
             return _ordered(organization)
+        if self.action == "clone":
+            return _said(clones.newest(organization), 202)  # The commit enqueued it.
         fence(organization)
         return _answer(organization)
 
@@ -136,3 +207,7 @@ def _ordered(organization: Organization) -> Response:
 
 def _newest(organization: Organization) -> dict[str, Any]:
     return dict(serializers.RestoreOutput(restores.newest(organization)).data)
+
+
+def _said(clone: clones.Clone, status: int) -> Response:
+    return Response(dict(serializers.CloneOutput(clone).data), status=status)

@@ -8,11 +8,14 @@ _ORGANIZATION = {
     "admin_email": "admin@test.com",
     "created_at": "2026-01-15T10:30:00Z",
 }
-_DETAIL = {**_ORGANIZATION, "slug": "testorg", "status": "active"}
+_SEEN = {**_ORGANIZATION, "slug": "testorg", "status": "active"}
+_DETAIL = {**_SEEN, "is_clone": False}
 _STAFF = {
-    **_DETAIL,
+    **_SEEN,
     "status_reason": "",
     "status_message": "",
+    "kept_until": None,
+    "cloned_from": None,
     "server": "default",
     "database_name": "org_testorg",
 }
@@ -35,6 +38,9 @@ SUSPEND = [
     answered({**_STAFF, **_SUSPENDED}),
 ]
 RENAME = [sent({"name": "Test Org Ltd"}), answered({**_STAFF, "name": "Test Org Ltd"})]
+_TRASHED = {"status": "trashed", "kept_until": "2026-02-14T10:30:00Z"}
+DELETE = [sent({"free_name": False}), answered({**_STAFF, **_TRASHED})]
+UNDELETE = [sent({"name": "TestOrg"}), answered(_STAFF)]
 _RESTORE = {
     "state": "done",
     "undo": False,
@@ -51,6 +57,10 @@ RESTORE = [
     sent({"at": "2026-01-15T09:00:00Z"}),
     answered({**_RESTORE, **_NOT_BEGUN, "state": "waiting", "users": {}}, 202),
 ]
+_CLONE = {"name": "TestOrg Copy", "exact": False}
+_ASKED = {"state": "waiting", **_CLONE, "step": "", "error": "", "id": None}
+CLONE = [sent(_CLONE), answered(_ASKED, 202)]
+CLONE_STATE = [answered({**_ASKED, "state": "done", "step": "done", "id": 2})]
 AUDIT = [
     answered(
         {
@@ -76,3 +86,19 @@ _EXPORT = {
 }
 EXPORT = [answered(_EXPORT)]
 EXPORT_ASKED = [answered({"state": "waiting"}, 202)]
+ASKED = [answered({"job": 217, "state": "waiting", "step": "", "error": ""}, 202)]
+BACKUPS = [
+    answered(
+        {
+            "id": 5,
+            "state": "good",
+            "started_at": "2026-01-15T10:30:00Z",
+            "ended_at": "2026-01-15T10:30:04Z",
+            "bytes": 48_213,
+            "encryption_key": "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj",
+            "verified_at": "2026-01-15T11:02:00Z",
+            "error_code": "",
+            "error": "",
+        }
+    )
+]

@@ -75,7 +75,8 @@ class ExportFileView(APIView):
         operation_id="export_file",
         summary="Download an export by the link to it (admins)",
         description="With the login that the link was given to, and while it is good; else 404.",
-        responses={(200, "application/zip"): OpenApiTypes.BINARY},
+        # Client generators know this type as a file, and application/zip not at all.
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
         tags=["organizations"],
     )
     def get(self, request: Request, token: str) -> FileResponse:
@@ -83,5 +84,5 @@ class ExportFileView(APIView):
             exports.open_file(token, login=request.auth.pk),
             as_attachment=True,
             filename=f"{tenancy.get().slug}.zip",
-            content_type="application/zip",
+            content_type="application/octet-stream",
         )

@@ -22,6 +22,7 @@ from organizations.errors import (
     IdempotencyKeyInUse,
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
+    OrganizationExists,
     OrganizationNotFound,
     WrongState,
 )
@@ -98,7 +99,7 @@ def idempotent(view: Callable[..., Response]) -> Callable[..., Response]:
             self.key = key
             try:
                 answer = view(self, request, **kwargs)
-            except WrongState as error:
+            except (WrongState, OrganizationExists) as error:
                 if _stored(key) is None:
                     raise
                 raise IdempotencyKeyInUse from error

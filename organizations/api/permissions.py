@@ -1,6 +1,6 @@
 """DRF permissions for staff, sign-up and lookup."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
 from rest_framework.permissions import AllowAny, BasePermission
@@ -42,14 +42,25 @@ class StaffMayAct(StaffMay):
     """Staff with the permission of the view's action, such as `suspend_organization`; to see how
     far it is, those who may view organizations."""
 
+    _named: ClassVar[dict[str, str]] = {"trash": "delete"}
+
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        self._act: str | None = getattr(view, "action", None)
+        action: str | None = getattr(view, "action", None)
+        self._act = self._named.get(action or "", action)
         return super().has_permission(request, view)
 
     def _may(self, request: Request) -> bool:
         if request.method == "GET":
             return _may_see(request)
         return request.user.has_perm(f"organizations.{self._act}_organization")
+
+
+class StaffMaySeeBackups(StaffMay):
+    """Staff who may view backups, as in the admin."""
+
+    def _may(self, request: Request) -> bool:
+        verbs = ("view", "change")
+        return any(request.user.has_perm(f"organizations.{each}_backuprun") for each in verbs)
 
 
 class StaffMaySee(StaffMay):

@@ -5,10 +5,15 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from accounts.api.fields import OutputSerializer, PasswordField, StrictCharField
+from accounts.api.fields import (
+    OutputSerializer,
+    PasswordField,
+    StrictBooleanField,
+    StrictCharField,
+)
 from accounts.api.serializers import ChecksPerson
 from accounts.models import MAX_EMAIL_LENGTH
-from organizations.models import AuditEntry, Organization
+from organizations.models import AuditEntry, BackupRun, Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 from organizations.validators import MAX_MESSAGE_LENGTH, MAX_REASON_LENGTH, validate_name
 
@@ -79,6 +84,22 @@ class RenameInput(serializers.Serializer[Any]):
     name = StrictCharField(max_length=MAX_NAME_LENGTH)
 
 
+class DeleteInput(serializers.Serializer[Any]):
+    """What becomes of a deleted organization's name."""
+
+    free_name = serializers.BooleanField(
+        required=False, help_text="Whether others can have its name while it is kept."
+    )
+
+
+class UndeleteInput(serializers.Serializer[Any]):
+    """The name with which an organization comes back."""
+
+    name = StrictCharField(
+        max_length=MAX_NAME_LENGTH, required=False, help_text="Its own by default."
+    )
+
+
 class RestoreInput(serializers.Serializer[Any]):
     """What an organization goes back to."""
 
@@ -115,6 +136,28 @@ class RestoreOutput(serializers.Serializer[Any]):
     error = serializers.CharField(allow_blank=True)
 
 
+class CloneInput(serializers.Serializer[Any]):
+    """A clone's name, and whether it keeps addresses and passwords."""
+
+    name = StrictCharField(max_length=MAX_NAME_LENGTH)
+    exact = StrictBooleanField(
+        default=False, help_text="Keep addresses and passwords. Logins end all the same."
+    )
+
+
+class CloneOutput(serializers.Serializer[Any]):
+    """The newest clone of an organization that was asked for."""
+
+    state = serializers.ChoiceField(choices=["none", "waiting", "running", "done", "failed"])
+    name = serializers.CharField()
+    exact = serializers.BooleanField()
+    step = serializers.CharField(help_text="Where it is, or where it ended.")
+    error = serializers.CharField(help_text="Why it failed, or why its last try did.")
+    id = serializers.IntegerField(
+        allow_null=True, help_text="The clone's id, once it is done and while it is not deleted."
+    )
+
+
 class FailureOutput(serializers.Serializer[Any]):
     """Why it failed, in the format of all errors."""
 
@@ -137,9 +180,11 @@ class SignUpStatusOutput(serializers.Serializer[Any]):
 class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
     """An organization as its users see it, without the location of its database."""
 
+    is_clone = serializers.BooleanField(read_only=True, help_text="A clone sends no mail.")
+
     class Meta:
         model = Organization
-        fields = ("id", "name", "slug", "admin_email", "status", "created_at")
+        fields = ("id", "name", "slug", "admin_email", "status", "is_clone", "created_at")
         read_only_fields = fields
 
 
@@ -149,6 +194,12 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
     server = serializers.CharField(source="server.name", read_only=True)
     # No EmailField: the schema would promise an address.
     admin_email = serializers.CharField(read_only=True, help_text="Empty if deleted.")
+    kept_until = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text="If it is `trashed`: when it is dropped."
+    )
+    cloned_from = serializers.IntegerField(
+        read_only=True, allow_null=True, help_text="The id of the organization it is a clone of."
+    )
 
     class Meta:
         model = Organization
@@ -160,6 +211,8 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
             "status",
             "status_reason",
             "status_message",
+            "kept_until",
+            "cloned_from",
             "server",
             "database_name",
             "created_at",
@@ -204,3 +257,34 @@ class ExportOutput(serializers.Serializer[Any]):
         help_text="Where to get it, with this login and for a quarter of an hour. After that, ask "
         "for the state again.",
     )
+
+
+class AskedOutput(serializers.Serializer[Any]):
+    """The job that does what was asked for."""
+
+    job = serializers.IntegerField(allow_null=True, help_text="As in the admin's list of jobs.")
+    state = serializers.ChoiceField(
+        choices=["none", "waiting", "running", "done", "failed"],
+        help_text="`none`: it ended, and its record was deleted.",
+    )
+    step = serializers.CharField(help_text="What it is at; empty before it begins.")
+    error = serializers.CharField(help_text="Why its last try failed.")
+
+
+class BackupRunOutput(serializers.ModelSerializer[BackupRun]):
+    """A backup of an organization, as staff see it."""
+
+    class Meta:
+        model = BackupRun
+        fields = (
+            "id",
+            "state",
+            "started_at",
+            "ended_at",
+            "bytes",
+            "encryption_key",
+            "verified_at",
+            "error_code",
+            "error",
+        )
+        read_only_fields = fields

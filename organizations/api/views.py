@@ -26,8 +26,9 @@ from organizations.models import FormerName, Organization, OrganizationQuerySet
 from organizations.validators import SignUp
 
 from . import examples, serializers, sign_ups
-from .acts import ACTS, Acts
+from .acts import ACTS
 from .authentication import StaffSessionAuthentication
+from .backups import JOBS, Backups
 from .permissions import MayLookUp, SignUpIsOpen, StaffMay, StaffMaySee
 
 
@@ -160,7 +161,10 @@ _INPUTS: dict[str, type[BaseSerializer[Any]]] = {
     "create": serializers.SignUpInput,
     "suspend": serializers.SuspendInput,
     "rename": serializers.RenameInput,
+    "clone": serializers.CloneInput,
     "restore": serializers.RestoreInput,
+    "trash": serializers.DeleteInput,
+    "undelete": serializers.UndeleteInput,
 }
 
 
@@ -187,7 +191,7 @@ _INPUTS: dict[str, type[BaseSerializer[Any]]] = {
         tags=["staff"],
     ),
 )
-class OrganizationViewSet(Acts, mixins.ListModelMixin, mixins.RetrieveModelMixin):
+class OrganizationViewSet(Backups, mixins.ListModelMixin, mixins.RetrieveModelMixin):
     """All organizations, for the platform's staff."""
 
     permission_classes = (StaffMay,)
@@ -199,8 +203,8 @@ class OrganizationViewSet(Acts, mixins.ListModelMixin, mixins.RetrieveModelMixin
     search_fields = ("name", "slug", "admin_email", "database_name")
     ordering_fields = ("id", "name", "slug", "created_at", "status")
     ordering = ("id",)
-    conflicting_actions = ("create", *ACTS)
-    idempotent_actions = ACTS
+    conflicting_actions = ("create", *ACTS, *JOBS)
+    idempotent_actions = (*ACTS, *JOBS)
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return _INPUTS.get(self.action, serializers.OrganizationStaffOutput)

@@ -6,6 +6,7 @@ A test compares the list with what the code records.
 ACTS = (
     "audit.exported",
     "audit.pruned",
+    "backup.asked",
     "backup.failed",
     "backup.made",
     "backup.refused",
@@ -26,6 +27,8 @@ ACTS = (
     "login.succeeded",
     "logout",
     "organization.adopted",
+    "organization.clone_asked",
+    "organization.cloned",
     "organization.create_failed",
     "organization.created",
     "organization.deleted",
@@ -33,6 +36,7 @@ ACTS = (
     "organization.exported",
     "organization.identified",
     "organization.kept_dropped",
+    "organization.name_freed",
     "organization.renamed",
     "organization.restore_asked",
     "organization.restore_failed",
@@ -40,6 +44,8 @@ ACTS = (
     "organization.restored",
     "organization.resumed",
     "organization.suspended",
+    "organization.trashed",
+    "organization.undeleted",
     "organization.undone",
     "organizations.queried",
     "password.changed",
@@ -58,5 +64,6 @@ ACTS = (
     "user.deactivated",
     "user.removed",
     "user.updated",
+    "verification.asked",
 )
 ACTORS = ("anonymous", "user", "staff", "command", "system")

@@ -67,7 +67,7 @@ def back_up(organizations: "QuerySet[Organization]", *, within_seconds: int = 0)
     """
     rows = organizations.order_by("pk").values_list("pk", "key").iterator()
     return _defer_all(
-        _unlocked("back_up_organization", pk, seconds=int(key[:8], 16) % max(1, within_seconds))
+        unlocked("back_up_organization", pk, seconds=int(key[:8], 16) % max(1, within_seconds))
         for pk, key in rows
     )
 
@@ -75,14 +75,20 @@ def back_up(organizations: "QuerySet[Organization]", *, within_seconds: int = 0)
 def verify(organizations: "QuerySet[Organization]") -> int:
     """Enqueue a verification of each one's newest backup. Returns the number of new jobs."""
     ids = organizations.order_by("pk").values_list("pk", flat=True).iterator()
-    return _defer_all(_unlocked("verify_backup", pk) for pk in ids)
+    return _defer_all(unlocked("verify_backup", pk) for pk in ids)
 
 
-def _unlocked(task_name: str, organization_id: int, *, seconds: int = 0) -> Job:
-    """A job in so many seconds, without the organization's lock: others do not wait for it."""
+def unlocked(
+    task_name: str, organization_id: int, *, seconds: int = 0, priority: int | None = None
+) -> Job:
+    """A job in so many seconds, without the organization's lock: others do not wait for it.
+
+    priority: by default the task's.
+    """
     job = app.tasks[task_name].configure(
         queueing_lock=f"{task_name}:{organization_id}",
         schedule_in={"seconds": seconds} if seconds else None,
+        priority=priority,
         task_kwargs={"organization_id": organization_id},
     )
     return job.job

@@ -23,6 +23,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import AlreadyEnqueued
 
 from organizations import tenancy
+from organizations.audit import unmarked
 from organizations.errors import ExportNotFound
 from organizations.jobs.frame import lock_of
 from organizations.tenancy import storage, trail
@@ -57,19 +58,26 @@ class Export:
         return self.made_at and self.made_at + LIFETIME
 
 
-def ask() -> Export:
-    """Enqueue an export, unless one waits or is being written; it replaces the last one."""
+def ask(*, mark: Callable[[], object] = unmarked) -> Export:
+    """Enqueue an export, unless one waits or is being written; it replaces the last one.
+
+    mark: called in the commit.
+    """
     found = newest()
     if found.state in ("waiting", "running"):
+        mark()
         return found
     organization_id = tenancy.get().organization_id
     job = app.tasks[TASK].configure(
         lock=lock_of(organization_id), queueing_lock=f"export:{organization_id}"
     )
-    # Another request may have been first.
-    with suppress(AlreadyEnqueued), in_master():
-        trail.record("export.asked")
-        job.defer(organization_id=organization_id, name=secrets.token_hex(16))
+    try:
+        with in_master():
+            trail.record("export.asked")
+            job.defer(organization_id=organization_id, name=secrets.token_hex(16))
+            mark()
+    except AlreadyEnqueued:
+        mark()  # Another request was first.
     return Export("waiting")
 
 

@@ -1,5 +1,6 @@
 """Sends e-mails as jobs. A job names people by id, since staff can read its arguments."""
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,8 @@ from organizations.models import Organization
 from organizations.secrets import seal, unseal
 from organizations.tenancy.mailroom import Order
 from organizations.tenancy.trail import Origin
+
+logger = logging.getLogger(__name__)
 
 TASK = "send_mail"
 
@@ -33,7 +36,7 @@ class MailJobs:
 
 
 def send(organization: Organization, job_id: int, **facts: Any) -> None:
-    """Send a job's mail in the active organization, if it is still wanted.
+    """Send a job's mail in the active organization, if it is still wanted. A clone sends none.
 
     Raises as accounts.letters does, OrganizationMigrating and CredentialUnreadable.
     """
@@ -41,11 +44,15 @@ def send(organization: Organization, job_id: int, **facts: Any) -> None:
         organization.fingerprint, name=organization.name, organization_id=organization.pk
     )
     kept = SealedAddress.objects.filter(job_id=job_id).first()
-    order = Order(
-        **facts | {"organization_id": organization.pk, "by": Origin(**facts["by"])},
-        address=unseal(kept.sealed_address, owner=organization.name) if kept else "",
-    )
-    letters.deliver(order, admin_email=organization.admin_email)
+    if organization.is_clone:
+        # Nor an exact one: its users are those of the original, and expect nothing of it.
+        logger.info("mail not sent: of a clone", extra={"organization": organization.pk})
+    else:
+        order = Order(
+            **facts | {"organization_id": organization.pk, "by": Origin(**facts["by"])},
+            address=unseal(kept.sealed_address, owner=organization.name) if kept else "",
+        )
+        letters.deliver(order, admin_email=organization.admin_email)
     if kept is not None:
         kept.delete()
 

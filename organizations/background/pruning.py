@@ -1,6 +1,8 @@
 """Prunes expired rows in the master database (jobs, sign-ups, sessions, counters, audit entries),
-expired exports, databases that restores kept, and old backups."""
+expired exports and old backups, and drops deleted organizations and what restores kept, once their
+time is over."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
@@ -9,7 +11,7 @@ from django.db import connections
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from organizations import audit
+from organizations import audit, lifecycle
 from organizations.backups import retention
 from organizations.jobs.models import JobProgress, PendingSignUp
 from organizations.models import FormerName, StoredAnswer
@@ -27,12 +29,13 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 """
 
 
-def prune() -> list[str]:
+def prune(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
     sessions, counters, former names, stored answers, audit entries older than AUDIT_RETENTION_DAYS,
-    exports of more than a day, databases that restores kept long enough, and backups that no period
-    keeps. Fails sign-ups that have waited too long. Returns descriptions of what was not removed.
-    Raises what the database raises."""
+    exports of more than a day, and backups that no period keeps. Fails sign-ups that have waited
+    too long. Drops deleted organizations and what restores kept, once their time is over. Returns
+    descriptions of what was not removed. goes_on: false ends that early. Raises what the database
+    raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -47,4 +50,6 @@ def prune() -> list[str]:
     counters.get().prune()
     audit.prune()
     exports.prune()
-    return [*switching.prune(), *retention.prune()]
+    left = [*retention.prune(), *lifecycle.drop_expired(goes_on=goes_on)]
+    # Last: what restores kept for those that were dropped goes with them.
+    return left + switching.prune()

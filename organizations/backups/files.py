@@ -7,7 +7,8 @@ from pathlib import Path
 
 from organizations.errors import BackupFailed
 
-from .storing import CHUNK_BYTES, Chunks
+from .encryption import Chunks
+from .storing import CHUNK_BYTES
 
 
 class Archive:

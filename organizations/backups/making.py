@@ -17,7 +17,7 @@ from organizations.errors import (
     OrganizationNotFound,
     SessionEnded,
 )
-from organizations.models import BackupRun, Organization
+from organizations.models import BackupRun, Organization, OrganizationQuerySet
 from organizations.postgres import identity, programs, transfer
 from organizations.postgres.sessions import ServerSession
 from organizations.provisioning import code
@@ -26,16 +26,22 @@ from organizations.secrets import unseal
 from organizations.tenancy import storage
 
 from . import runs, snapshot, storing
+from .encryption import Chunks
 from .files import Archive
 from .manifest import Manifest, Part, read
-from .storing import Chunks
 
 logger = logging.getLogger(__name__)
 
 
-def back_up(organization: Organization, *, goes_on: Callable[[], bool] = lambda: True) -> BackupRun:
+def back_up(
+    organization: Organization,
+    *,
+    even_trashed: bool = False,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> BackupRun:
     """Make a backup of an active or suspended organization.
 
+    even_trashed: also of a deleted one, which the caller has brought back for it, under its lock.
     goes_on: false ends it. Takes no lock of the organization's: a deletion, a suspension and
     migrations go on, and the first two end it. Raises OrganizationNotFound, BackupRunning,
     BackupObstructed, BackupLocked, BackupTookTooLong, BackupTooLarge, BackupStorageFailed,
@@ -47,12 +53,15 @@ def back_up(organization: Organization, *, goes_on: Callable[[], bool] = lambda:
     with runs.locked(organization.key, name=organization.name) as session:
         runs.require_storage()
         runs.end_interrupted(session, organization.key)
-        reachable = Organization.objects.reachable().filter(pk=organization.pk).first()
+        rows = Organization.objects.reachable()
+        if even_trashed:
+            rows |= Organization.objects.trashed().exclude(sealed_password="")
+        reachable = rows.filter(pk=organization.pk).first()
         if reachable is None:
             raise OrganizationNotFound(organization.name)
         run = runs.begin(reachable)
         try:
-            _Making(session, reachable, run, goes_on).make()
+            _Making(session, reachable, run, rows, goes_on).make()
         except BaseException as error:
             runs.fail(run, error)
             raise
@@ -69,11 +78,13 @@ class _Making:
         session: ServerSession,
         organization: Organization,
         run: BackupRun,
+        rows: OrganizationQuerySet,
         goes_on: Callable[[], bool],
     ) -> None:
         self._session = session
         self._organization = organization
         self._run = run
+        self._rows = rows
         self._goes_on = goes_on
         self._until = monotonic() + settings.BACKUP_DEADLINE_SECONDS
 
@@ -109,7 +120,7 @@ class _Making:
         self._session.value("SELECT true")  # The lock is still held.
         storing.store_manifest(self._run.folder, manifest.write())
         storing.require_ours()  # Else it lies under a disk that was unmounted meanwhile.
-        runs.succeed(self._run, name=row.name, bytes_stored=manifest.bytes_stored)
+        runs.succeed(self._run, name=row.name, stored=manifest)
 
     def _store_files(self, parts: list[Part]) -> int:
         """Store the organization's files, if it has a folder. Returns their number."""
@@ -122,7 +133,7 @@ class _Making:
                 parts.append(file.finish(self._watch))
             count = archive.count
         # Its deletion removes them; and what an unmounted disk took was left out as if deleted.
-        if not Organization.objects.reachable().filter(pk=row.pk).exists():
+        if not self._rows.filter(pk=row.pk).exists():
             raise OrganizationNotFound(row.name)
         if (is_there or self._had_files()) and not folder.is_dir():
             raise BackupFailed(

@@ -10,7 +10,8 @@ from organizations.errors import BackupDamaged, BackupForeign, BackupNewer, Back
 from organizations.models import BackupRun
 
 NAME = "manifest.json"
-FORMAT = 1
+# The first has no encrypted parts. Code that knows only that one refuses the second by its number.
+_PLAIN, FORMAT = 1, 2
 # It lists the tables; more than any project's.
 MOST_BYTES = 20_000_000
 _SALT = "organizations.backups.manifest"
@@ -18,11 +19,13 @@ _SALT = "organizations.backups.manifest"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stored file. name: in the backup's folder."""
+    """A stored file. name: in the backup's folder. bytes, sha256: as stored. key: the id of the key
+    that encrypted it; empty if it is not encrypted."""
 
     name: str
     bytes: int
     sha256: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,18 @@ class Manifest:
 
     def write(self) -> bytes:
         """As JSON, with its signature."""
-        said = {"format": FORMAT, "manifest": asdict(self)}
+        content = asdict(self)
+        if not self.key:
+            for part in content["parts"]:
+                del part["key"]
+        said = {"format": FORMAT if self.key else _PLAIN, "manifest": content}
         signed = {**said, "signature": secrets.sign(_canonical(said), salt=_SALT)}
         return json.dumps(signed, indent=1).encode()
+
+    @property
+    def key(self) -> str:
+        """The id of the key that encrypted its parts, all by the same one; or empty."""
+        return next((part.key for part in self.parts), "")
 
     @property
     def bytes_stored(self) -> int:
@@ -68,13 +80,13 @@ def read(content: bytes, run: BackupRun, *, installation: str) -> Manifest:
     Raises BackupDamaged, BackupNewer, BackupForeign and BackupUnsigned.
     """
     document, said = _parse(content, run)
-    if document.get("format") != FORMAT:
-        found = str(document.get("format"))[:20]
+    if (version := document.get("format")) not in (_PLAIN, FORMAT):
+        found = str(version)[:20]
         raise BackupNewer(run.folder, f"its format is {found}, and this version reads {FORMAT}")
     # Before the signature, which another installation's key may have made: it only refuses.
     if said.get("installation") != installation:
         raise BackupForeign(run.folder, "another installation")
-    signed = _canonical({"format": FORMAT, "manifest": said})
+    signed = _canonical({"format": version, "manifest": said})
     if not secrets.is_signed(signed, str(document.get("signature")), salt=_SALT):
         raise BackupUnsigned(run.folder)
     if said["organization"] != run.organization_key:

@@ -1,4 +1,7 @@
-"""Removes old backups: of each of the last days, weeks and months the newest good one is kept."""
+"""Removes old backups: of each of the last days, weeks and months the newest good one is kept.
+
+After an organization was dropped, its last ones go when its erasure record says.
+"""
 
 import logging
 from datetime import date, datetime, timedelta
@@ -7,7 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from organizations.errors import BackupRunning, BackupStorageFailed
-from organizations.models import BackupRun, Organization
+from organizations.models import BackupRun, Erasure, Organization
 
 from . import runs
 
@@ -19,9 +22,11 @@ State = BackupRun.State
 def prune() -> list[str]:
     """Remove what no period keeps. Returns descriptions of what was not removed.
 
-    Never the newest good backup, nor the newest verified one, of an organization that is not
-    deleted. Bad ones are thinned like good ones, beside them; records of failed ones go with the
-    longest period. A failure does not affect the others.
+    Never the newest good backup, nor the newest verified one, of an organization that exists or
+    can still come back. Of one that was dropped they stay until its erasure record's
+    `backups_until`; then all go, and the record says so. Bad ones are thinned like good ones,
+    beside them; records of failed ones go with the longest period. A failure does not affect the
+    others.
     """
     left = []
     keys = BackupRun.objects.order_by("organization_key").distinct("organization_key")
@@ -38,6 +43,9 @@ def prune() -> list[str]:
         except BackupStorageFailed as error:
             logger.error("backups not removed", extra={"what": what}, exc_info=error)
             left.append(what)
+    stored = BackupRun.objects.values("organization_key")
+    ended = Erasure.objects.filter(backups_until__lt=timezone.now(), backups_gone_at=None)
+    ended.exclude(organization_key__in=stored).update(backups_gone_at=timezone.now())
     return left
 
 
@@ -47,7 +55,11 @@ def surplus(organization_key: str) -> list[BackupRun]:
     ended = ended.exclude(state=State.RUNNING)
     good, bad = ([run for run in ended if run.state == each] for each in (State.GOOD, State.BAD))
     kept = {run.pk for run in (*_kept(good), *_kept(bad))}
-    if Organization.objects.live().filter(key=organization_key).exists():
+    is_there = Organization.objects.live().filter(key=organization_key).exists()
+    erased = None if is_there else Erasure.objects.filter(organization_key=organization_key).first()
+    if erased is not None and (erased.backups_until or timezone.now()) <= timezone.now():
+        return list(ended)
+    if is_there or erased is not None:
         verified = [run for run in good if run.verified_at is not None]
         kept |= {run.pk for run in (*good[:1], *verified[:1])}
     before = timezone.now() - timedelta(days=_longest_days())

@@ -7,6 +7,7 @@ the organization's: a deletion does not wait for a backup, but ends its sessions
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import Error as DatabaseError
 from django.db import connections, transaction
@@ -25,6 +26,7 @@ from organizations.postgres.sessions import ServerSession, open_session
 from organizations.tenancy import TooBusy, trail
 
 from . import manifest, storing
+from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -53,19 +55,21 @@ def begin(organization: Organization) -> BackupRun:
     return run
 
 
-def succeed(run: BackupRun, *, name: str, bytes_stored: int) -> None:
+def succeed(run: BackupRun, *, name: str, stored: Manifest) -> None:
     """Record that its manifest is stored. Raises BackupFailed if it was taken for interrupted."""
     now = timezone.now()
+    facts: dict[str, Any] = {"bytes": stored.bytes_stored, "encryption_key": stored.key}
     with transaction.atomic(using="default"):
         mine = BackupRun.objects.filter(pk=run.pk, state=State.RUNNING)
-        if not mine.update(state=State.GOOD, ended_at=now, bytes=bytes_stored):
+        if not mine.update(state=State.GOOD, ended_at=now, **facts):
             raise BackupFailed(name, "its lock was lost meanwhile.")
         trail.record(
             "backup.made",
             organization_id=run.organization_id,
-            facts={"backup": run.key, "bytes": bytes_stored},
+            facts={"backup": run.key, "bytes": stored.bytes_stored},
         )
-    run.state, run.ended_at, run.bytes = State.GOOD, now, bytes_stored
+    run.state, run.ended_at = State.GOOD, now
+    run.bytes, run.encryption_key = stored.bytes_stored, stored.key
 
 
 def fail(run: BackupRun, error: BaseException) -> None:
@@ -126,7 +130,7 @@ def _end_interrupted(session: ServerSession, run: BackupRun) -> None:
         except BackupDamaged:
             _end(run, "interrupted", "The process that made it was killed.")
         else:
-            succeed(run, name=run.folder, bytes_stored=stored.bytes_stored)
+            succeed(run, name=run.folder, stored=stored)
             return
     _remove(run)
 

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import IO, Any
 
@@ -20,14 +20,14 @@ from organizations.errors import (
 from organizations.models import Installation
 from organizations.tenancy import TooBusy
 
-from . import manifest
+from . import encryption, manifest
+from .encryption import Chunks
 from .manifest import Part
 
 logger = logging.getLogger(__name__)
 
 DUMP, FILES = "database.dump", "files.tar"
 CHUNK_BYTES = 1_000_000
-Chunks = Generator[bytes, None, None]
 
 
 def storage() -> Storage:
@@ -69,10 +69,13 @@ class Incoming:
         self._spool = spool
         self._digest = hashlib.sha256()
         self._bytes = 0
+        self._key = next(iter(encryption.key_ids()), "")
 
     def take(self, chunks: Chunks) -> None:
-        """Read the chunks. Raises BackupStorageFailed, and what they raise; then a part of them may
-        be stored."""
+        """Read the chunks, and encrypt them if there is a key. Raises BackupStorageFailed, and what
+        they raise; then a part of them may be stored."""
+        if self._key:
+            chunks = encryption.encrypted(chunks, self._key)
         with closing(chunks), _told(f"{self._name} was not stored"):
             if self._spool is None:
                 _require_name(self._name, _Stream(self._metered(chunks)))
@@ -89,7 +92,8 @@ class Incoming:
                 self._spool.seek(0)
                 watched: Any = _Watched(self._spool, watch)
                 _require_name(self._name, File(watched, self._name))
-        return Part(os.path.basename(self._name), self._bytes, self._digest.hexdigest())
+        name = os.path.basename(self._name)
+        return Part(name, self._bytes, self._digest.hexdigest(), self._key)
 
     def _metered(self, chunks: Chunks) -> Chunks:
         for chunk in chunks:
@@ -131,8 +135,15 @@ def read_manifest(folder: str) -> bytes:
 
 
 def read(folder: str, part: Part) -> Chunks:
-    """The part's chunks. Raises BackupDamaged after the last one if they are not what was stored,
-    and BackupStorageFailed."""
+    """The part's chunks, decrypted. Raises BackupDamaged after the last one if they are not what
+    was stored, BackupKeyMissing and BackupStorageFailed."""
+    chunks = _stored(folder, part)
+    if part.key:
+        return encryption.decrypted(chunks, part.key, backup=folder, name=part.name)
+    return chunks
+
+
+def _stored(folder: str, part: Part) -> Chunks:
     digest = hashlib.sha256()
     count = 0
     with _reading(folder, part.name) as file:

@@ -34,8 +34,8 @@ from organizations.provisioning.scratch import scratch_database
 from organizations.tenancy import guard, trail
 
 from . import manifest, runs, storing
+from .encryption import Chunks
 from .manifest import Manifest
-from .storing import Chunks
 
 logger = logging.getLogger(__name__)
 

@@ -26,23 +26,30 @@ def check_place(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
     """Backups must not be among the files that are served, and their programs must be there."""
-    if settings.BACKUP_NIGHTLY:
+    names = ("BACKUP_NIGHTLY", "BACKUP_BEFORE_DROP")
+    if on := [name for name in names if getattr(settings, name)]:
         try:
             programs.program("pg_dump")
         except ProgramMissing as error:
             yield checks.Warning(
-                "BACKUP_NIGHTLY is on, and there is no pg_dump on this host.",
+                f"{on[0]} is on, and there is no pg_dump on this host.",
                 hint=f"Only workers need it. {error}",
                 id="organizations.W082",
             )
         if not os.path.isdir(settings.MEDIA_ROOT):
             yield checks.Warning(
-                "BACKUP_NIGHTLY is on, and there is no MEDIA_ROOT on this host.",
+                f"{on[0]} is on, and there is no MEDIA_ROOT on this host.",
                 hint="Only workers need it: backups made without it hold no files. Mount it, or "
                 "create the folder if no organization has files.",
                 id="organizations.W083",
             )
     where = storages["backups"]
+    if getattr(where, "max_memory_size", None) == 0:
+        yield checks.Warning(
+            'STORAGES["backups"] holds each file in memory while it is read.',
+            hint="Set its option max_memory_size, such as 10_000_000: then a temporary file does.",
+            id="organizations.W085",
+        )
     if not isinstance(where, FileSystemStorage):
         return
     for name in ("MEDIA_ROOT", "STATIC_ROOT"):
@@ -56,6 +63,33 @@ def check_place(
 
 def _is_in(folder: str, other: str) -> bool:
     return Path(folder).resolve().is_relative_to(Path(other).resolve())
+
+
+@checks.register(checks.Tags.database)
+def check_keys(
+    app_configs: Sequence[AppConfig] | None = None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Iterable[checks.CheckMessage]:
+    """The keys of all backups must be there: without them nobody can restore those."""
+    if not databases or "default" not in databases:
+        return
+    from organizations.backups import encryption
+    from organizations.models import BackupRun
+
+    encrypted = BackupRun.objects.filter(state=BackupRun.State.GOOD).exclude(encryption_key="")
+    lacking = encrypted.exclude(encryption_key__in=encryption.key_ids())
+    try:
+        number, first = lacking.count(), lacking.first()
+    except DatabaseError:
+        return  # organizations.E001 reports that.
+    if first is not None:
+        yield checks.Warning(
+            f"{number} backups are encrypted with keys that BACKUP_ENCRYPTION_KEYS does not have. "
+            f"That of the newest is {first.encryption_key}.",
+            hint="Add the keys to the end of the list, until no backup needs them.",
+            id="organizations.W084",
+        )
 
 
 @checks.register(checks.Tags.database)

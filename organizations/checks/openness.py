@@ -28,7 +28,7 @@ def check_mails(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> Iterable[checks.CheckMessage]:
     """E-mail must be sent, with links to a fixed host."""
-    if settings.EMAIL_BACKEND.endswith((".dummy.EmailBackend", ".console.EmailBackend")):
+    if settings.ORG_EMAIL_BACKEND.endswith((".dummy.EmailBackend", ".console.EmailBackend")):
         yield checks.Warning(
             "E-mail is not configured: users cannot reset passwords or verify addresses.",
             hint="Set EMAIL_URL to your mail server: smtp+tls://USER:PASSWORD@HOST:587.",

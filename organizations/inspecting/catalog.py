@@ -14,7 +14,7 @@ from django.db import connections
 
 from organizations.models import Organization, Restore
 from organizations.naming import DATABASE_PREFIX, ROLE_PATTERN, system_prefix
-from organizations.postgres.identity import Expected, Identity, State
+from organizations.postgres.identity import Expected, Identity, State, kept_aside
 from organizations.postgres.roles import ADMINISTERED, UNNAMED
 from organizations.postgres.sessions import lock_number
 
@@ -45,6 +45,7 @@ class Seen:
     database: str
     role: str
     fingerprint: str
+    cloned_from: int | None
     comment: str | None
     oid: int | None
     owner: str | None
@@ -82,7 +83,7 @@ WITH sessions AS MATERIALIZED (
     FROM pg_auth_members WHERE member <> current_user::regrole GROUP BY member
 )
 SELECT o.id, o.key, o.name, o.slug, o.status, o.deletion, o.database_name, o.role_name,
-    o.fingerprint, shobj_description(r.oid, 'pg_authid'), d.oid::bigint,
+    o.fingerprint, o.cloned_from, shobj_description(r.oid, 'pg_authid'), d.oid::bigint,
     pg_get_userbyid(d.datdba)::text, d.datallowconn, d.datconnlimit <> -2,
     d.datistemplate, d.datconnlimit,
     ARRAY(
@@ -147,7 +148,7 @@ class Orphan:
     """A database named like ours that no live row owns.
 
     of, of_database: the organization whose role owns it, and that organization's database name; a
-    deleted one has no database. identity: of the role that owns it.
+    deleted one has no database. identity: of the role that owns it, or for which it is kept aside.
     """
 
     database: str
@@ -179,13 +180,15 @@ ORDER BY d.datname LIMIT %(page)s
 """  # noqa: S608 - our own constant
 
 
-def orphan_databases(installation: str) -> Iterator[Orphan]:
+def orphan_databases(installation: str, *, application: str) -> Iterator[Orphan]:
     """Orphan databases of the server, ordered by name.
 
     installation: this one's key. Databases with another installation's identity are skipped.
+    application: the application's role.
     """
     master = str(connections["default"].settings_dict["NAME"])
     after = ""
+    aside: dict[int, tuple[str, Identity]] | None = None
     while True:
         parameters = {
             "prefixes": [DATABASE_PREFIX, *(system_prefix(kind, master=master) for kind in KINDS)],
@@ -195,6 +198,11 @@ def orphan_databases(installation: str) -> Iterator[Orphan]:
         rows = _rows(_DATABASES, **parameters)
         for *facts, comment, oid, key in rows:
             identity = Identity.read(comment)
+            if identity is None and facts[1] == application:
+                aside = kept_aside() if aside is None else aside
+                _, identity = aside.get(oid, ("", None))
+                if identity is not None and identity.key == key:
+                    continue  # A row says that it is kept.
             if identity is None or identity.installation == installation:
                 database, owner, of, of_database = facts
                 # An older row has a name that another database took since.
@@ -225,7 +233,7 @@ class OrphanRole:
     """A role of ours that no live row names and that owns no database.
 
     of: the deleted organization it belonged to. held_by: databases in which something refers to it.
-    is_customers: by its identity it was in use.
+    is_customers: by its identity it was in use, or is kept.
     """
 
     role: str
@@ -245,7 +253,8 @@ def orphan_roles(installation: str) -> Iterator[OrphanRole]:
         for role, of, held_by, comment in rows:
             identity = Identity.read(comment)
             if identity is not None and identity.installation == installation:
-                yield OrphanRole(role, of, held_by, identity.state == State.LET_IN)
+                is_customers = identity.state in (State.LET_IN, State.ASIDE)
+                yield OrphanRole(role, of, held_by, is_customers)
         if len(rows) < PAGE:
             return
         after = rows[-1][0]

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from organizations.lifecycle import reconcile_organizations
-from organizations.models import Organization
+from organizations.models import BackupRun, Organization
 from organizations.naming import name_key as key_of
 from organizations.postgres import installation
 from organizations.postgres.databases import sizes_bytes
@@ -19,7 +19,7 @@ from organizations.provisioning import code, leftovers, spares, templates, versi
 from organizations.recovery import twins
 from organizations.tenancy import storage
 
-from . import catalog, verdicts
+from . import backups, catalog, verdicts
 from .catalog import Locks, Seen
 from .verdicts import Kind, Problem, text
 
@@ -66,6 +66,8 @@ class _Check:
         self._installation = self._standing.key
         # By fingerprint: one for each version of the code.
         self._of_schema: dict[str, tuple[str, str] | None] = {}
+        # Of the page.
+        self._backups: dict[str, BackupRun] = {}
 
     def go(self, ids: Collection[int] | None) -> Iterator[Finding]:
         if self._standing.is_copy:
@@ -94,6 +96,7 @@ class _Check:
 
     # --- Organizations --------------------------------------------------------------------------
     def _page(self, page: list[Seen]) -> Iterator[Finding]:
+        self._backups = backups.newest(page)
         problems = {seen.organization_id: self._judge(seen) for seen in page}
         doubtful = [key for key, found in problems.items() if found]
         again: dict[int, Seen] = {}
@@ -119,6 +122,7 @@ class _Check:
         )
         if seen.status in Organization.Status.usable():
             found += self._schema(seen)
+        found += backups.of_backup(seen, self._backups.get(seen.key))
         return tuple(found)
 
     def _confirmed(
@@ -178,7 +182,7 @@ class _Check:
 
     # --- What no row names ----------------------------------------------------------------------
     def _databases(self) -> Iterator[Finding]:
-        for orphan in catalog.orphan_databases(self._installation):
+        for orphan in catalog.orphan_databases(self._installation, application=self._application):
             yield Finding(orphan.database, None, (verdicts.of_orphan(orphan),))
 
     def _roles(self) -> Iterator[Finding]:

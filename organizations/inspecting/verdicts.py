@@ -37,6 +37,7 @@ class Kind(StrEnum):
     STOCK = "stock"
     FILES = "files"
     SHARED_ROWS = "shared rows"
+    BACKUP = "backup"
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,13 @@ CLAIM = "manage.py claim_installation --help"
 def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Problem]:
     """Differences between the server and what provisioning made.
 
-    application: the application's role. installation: this one's key. An organization that is not
-    usable, or whose restore did not end, is reported as unfinished, and nothing else.
+    application: the application's role. installation: this one's key. A deleted one that is kept
+    must be out of reach, and nothing else. Another one that is not usable, or whose restore did
+    not end, is reported as unfinished, and nothing else.
     """
+    if seen.status == Organization.Status.TRASHED:
+        yield from _kept(seen, application=application, installation=installation)
+        return
     if seen.status not in Organization.Status.usable():
         yield _unfinished(seen, installation)
         return
@@ -110,6 +115,23 @@ def _unfinished(seen: Seen, installation: str) -> Problem:
     return Problem(Kind.IDENTITY, f"{seen.status}, and {why}", _look_into(seen.database))
 
 
+def _kept(seen: Seen, *, application: str, installation: str) -> Iterator[Problem]:
+    if seen.owner is None or seen.attributes is None or not seen.is_whole:
+        give_up = f"manage.py delete_org --id {seen.organization_id} --now --without-backup"
+        remedy = f"restore it from a backup, or give it up: {give_up}"
+        yield Problem(Kind.DATABASE, "deleted and to be kept, but it is missing or broken", remedy)
+        return
+    if seen.identity is not None and seen.identity.state == State.LET_IN:
+        what = f"{NEWER}: {seen.status}, and {_disagreement(seen, installation)}"
+        yield Problem(Kind.IDENTITY, what, adopt(seen.database, was_deleted=True))
+        return
+    yield from (doubts := list(_identity(seen, installation)))
+    is_open = seen.accepts or seen.owner != application or "NOLOGIN" not in seen.attributes
+    if is_open and not doubts:
+        what = "deleted and to be kept, but it is not out of reach"
+        yield Problem(Kind.UNFINISHED, what, RECONCILE)
+
+
 def _identity(seen: Seen, installation: str) -> Iterator[Problem]:
     if seen.attributes is None:
         return
@@ -128,9 +150,10 @@ def _identity(seen: Seen, installation: str) -> Iterator[Problem]:
         )
 
 
-def adopt(database: str) -> str:
+def adopt(database: str, *, was_deleted: bool = False) -> str:
     """The command that adopts a database that the master does not know."""
-    return f"{shlex.join(['manage.py', 'adopt_org', database])} --name … --email …"
+    undelete = " --undelete" if was_deleted else ""
+    return f"{shlex.join(['manage.py', 'adopt_org', database])} --name … --email …{undelete}"
 
 
 def _look_into(database: str) -> str:
@@ -171,6 +194,12 @@ def of_orphan(orphan: Orphan) -> Problem:
             Kind.ORPHAN_DATABASE,
             f"{NEWER}: it was in use, and no row names it",
             adopt(orphan.database),
+        )
+    if orphan.identity is not None and orphan.identity.state == State.ASIDE:
+        return Problem(
+            Kind.ORPHAN_DATABASE,
+            f"{NEWER}: it was deleted, and is kept aside, and no row says so",
+            f"to bring it back: {adopt(orphan.database, was_deleted=True)}",
         )
     if orphan.identity is not None and orphan.identity.state == State.MOVED:
         what = "adopt_org moved its content into another database"

@@ -158,11 +158,15 @@ CALLS: dict[str, Call] = {
         f"POST /api/v1/organizations/<id_or_slug>/{act}/": Call(
             "staff", 403, lambda a, b: {"name": a.organization.name}, path=f"{_ORGANIZATION}{act}/"
         )
-        for act in ("suspend", "resume", "rename", "restore")
+        for act in ("suspend", "resume", "rename", "restore", "clone", "delete", "undelete")
+        + ("backup", "verify", "export")
     },
-    "GET /api/v1/organizations/<id_or_slug>/restore/": Call(
-        "staff", 403, path=f"{_ORGANIZATION}restore/"
-    ),
+    **{
+        f"GET /api/v1/organizations/<id_or_slug>/{act}/": Call(
+            "staff", 403, path=f"{_ORGANIZATION}{act}/"
+        )
+        for act in ("restore", "clone", "backups")
+    },
 }
 
 

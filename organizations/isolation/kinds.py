@@ -37,8 +37,11 @@ _ENTRY_POINTS = "orgmgmt"
 NO_CREDENTIALS = frozenset(
     {
         "salt:throttles",  # Keys of counters.
+        "salt:salt",  # secrets.sign(): each caller's own salt is listed.
         # Opens nothing without the login it names: exports.py tries it.
         "salt:organizations.exports",
+        # Seals a backup's manifest against changes, and admits nobody.
+        "salt:organizations.backups.manifest",
         # A link's fingerprint; the link itself has its own salt.
         "salt:f'accounts.links.fingerprint.{purpose}'",
     }

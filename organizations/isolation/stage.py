@@ -125,7 +125,7 @@ def remove_leftovers() -> list[str]:
     connections.close_all()
     for organization in Organization.objects.live().filter(name__startswith=_PREFIX):
         if is_throw_away(organization):
-            lifecycle.delete_organization(organization)
+            lifecycle.delete_organization(organization, now=True, without_backup=True)
             removed.append(organization.name)
     return removed
 

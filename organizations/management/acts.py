@@ -9,8 +9,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations import lifecycle
-from organizations.errors import OrganizationError
+from organizations.errors import OrganizationError, OrganizationNotFound
 from organizations.models import Organization
+from organizations.tenancy import TooBusy
 
 
 class ActCommand(BaseCommand):
@@ -24,29 +25,58 @@ class ActCommand(BaseCommand):
     def act(self, organization: Organization, options: dict[str, Any]) -> str:
         """Do it; returns the sentence."""
 
-    def more(self) -> dict[str, Any]:
-        """What the JSON document says besides the organization."""
-        return {}
+    def find(self, options: dict[str, Any]) -> Organization:
+        """The organization. Raises OrganizationError."""
+        return lifecycle.find_organization(options["name"])
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            organization = lifecycle.find_organization(options["name"])
+            organization = self.find(options)
             said = self.act(organization, options)
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
-        except OrganizationError as error:
+        except (OrganizationError, TooBusy) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            facts = {
-                "id": organization.pk,
-                "name": organization.name,
-                "slug": organization.slug,
-                "status": organization.status,
-                "database": organization.database_name,
-                **self.more(),
-            }
-            said = json.dumps(facts, ensure_ascii=False)
+            said = json.dumps(self.facts(organization), ensure_ascii=False)
         self.stdout.write(said)
+
+    def facts(self, organization: Organization) -> dict[str, Any]:
+        """What --json prints after the act."""
+        return {
+            "id": organization.pk,
+            "name": organization.name,
+            "slug": organization.slug,
+            "status": organization.status,
+            "database": organization.database_name,
+        }
+
+
+class DeletedActCommand(ActCommand):
+    """Takes one by its id too: a deleted organization can have given up its name."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("name", nargs="?", help="the organization's name, in any spelling")
+        which.add_argument("--id", type=int, metavar="ID", help="its id, instead of its name")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def find(self, options: dict[str, Any]) -> Organization:
+        if options["id"] is None:
+            return self.named(options["name"])
+        found = Organization.objects.live().filter(pk=options["id"]).first()
+        if found is None:
+            raise OrganizationNotFound(str(options["id"]))
+        return found
+
+    @abstractmethod
+    def named(self, name: str) -> Organization:
+        """The organization of this name. Raises OrganizationError."""
+
+    def facts(self, organization: Organization) -> dict[str, Any]:
+        until = organization.kept_until
+        kept_until = None if until is None else until.isoformat()
+        return {**super().facts(organization), "kept_until": kept_until}
 
 
 def sentence(error: ValidationError) -> str:

@@ -8,7 +8,7 @@ import organizations.models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("organizations", "0011_backup_runs"),
+        ("organizations", "0012_deletion_grace"),
     ]
 
     operations = [
@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
                     ("resume_organization", "Can resume organization"),
                     ("rename_organization", "Can rename organization"),
                     ("restore_organization", "Can restore organization"),
+                    ("undelete_organization", "Can undelete organization"),
                 ),
             },
         ),

@@ -38,7 +38,8 @@ class Identity:
     are kept aside for it.
 
     deletion: Organization.deletion while the state is `aside` or `deleting`. organization: the
-    row's id, once it is in use; a claimed master gives out only higher ids.
+    row's id, once it is in use; a claimed master gives out only higher ids. cloned_from: as the
+    row's.
     """
 
     installation: str
@@ -47,6 +48,7 @@ class Identity:
     databases: tuple[int, ...] = ()
     deletion: str = ""
     organization: int | None = None
+    cloned_from: int | None = None
 
     @classmethod
     def read(cls, comment: str | None) -> "Identity | None":
@@ -62,6 +64,7 @@ class Identity:
                 tuple(int(oid) for oid in said["databases"]),
                 str(said.get("deletion", "")),
                 said.get("organization"),
+                said.get("cloned_from"),
             )
         except (ValueError, TypeError, KeyError):
             return None
@@ -77,6 +80,7 @@ class Identity:
         }
         said |= {"deletion": self.deletion} if self.deletion else {}
         said |= {"organization": self.organization} if self.organization is not None else {}
+        said |= {"cloned_from": self.cloned_from} if self.cloned_from is not None else {}
         statement = sql.SQL("COMMENT ON ROLE {} IS {}")
         return statement.format(sql.Identifier(role), sql.Literal(json.dumps(said)))
 
@@ -106,15 +110,24 @@ class Expected:
 
 
 def expected_of(
-    name: str, *, key: str, role: str, database: str, status: str, deletion: str
+    name: str,
+    *,
+    key: str,
+    role: str,
+    database: str,
+    status: str,
+    deletion: str,
+    was_aside: bool = False,
 ) -> Expected:
     """What an organization's row says."""
-    state = State.MADE
-    if status == Organization.Status.DELETING:
-        state = State.DELETING
-    elif status in Organization.Status.usable():
-        state = State.LET_IN
-    return Expected(name, key, role, database, state, deletion if state == State.DELETING else "")
+    states: dict[str, State] = {
+        Organization.Status.DELETING: State.DELETING,
+        Organization.Status.TRASHED: State.ASIDE,
+        **dict.fromkeys(Organization.Status.usable(), State.LET_IN),
+    }
+    state = states.get(status, State.MADE)
+    named = deletion if state in (State.DELETING, State.ASIDE) else ""
+    return Expected(name, key, role, database, state, named, was_aside=was_aside)
 
 
 @dataclass(frozen=True, slots=True)

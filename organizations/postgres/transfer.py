@@ -5,6 +5,7 @@ run with the rights of whoever writes the rows. Nothing is written to disk in be
 """
 
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -61,18 +62,39 @@ def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
     name: the organization's, for an error. source, target: as `parameters` gives them. Raises
     ProgramMissing and CopyFailed; what was restored until then stays in `target`.
     """
-    dump, restore = dump_command(), restore_command()
-    with (
-        programs.Run(dump, source, stdout=subprocess.PIPE) as reading,
-        programs.Run(restore, target, stdin=reading.stdout) as writing,
-    ):
-        # Keep the pipe only in pg_restore: otherwise pg_dump would wait for ever after its end.
-        reading.stdout.close()
-        failed = [each.words for each in (reading, writing) if each.end()]
+    failed = pipe(dump_command(), source, restore_command(), target)
     if failed:
         # Its output can contain the organization's data, so it only goes to the log.
         raise CopyFailed(name, "\n".join(filter(None, failed)))
-    before, after = rows(source), rows(target)
+    compare(name, rows(source), rows(target))
+
+
+def pipe(
+    dump: list[str],
+    source: dict[str, Any],
+    restore: list[str],
+    target: dict[str, Any],
+    *,
+    until: float | None = None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> list[str]:
+    """Run both commands, with what the first one writes as the other's input.
+
+    until, goes_on: as programs.Run takes them. Returns the end of the output of each that failed.
+    """
+    with (
+        programs.Run(dump, source, stdout=subprocess.PIPE, until=until, goes_on=goes_on) as reading,
+        programs.Run(
+            restore, target, stdin=reading.stdout, until=until, goes_on=goes_on
+        ) as writing,
+    ):
+        # Keep the pipe only in pg_restore: otherwise pg_dump would wait for ever after its end.
+        reading.stdout.close()
+        return [each.words for each in (reading, writing) if each.end()]
+
+
+def compare(name: str, before: "Rows", after: "Rows") -> None:
+    """Raise CopyFailed unless each table has as many rows as before. name: for the error."""
     if before != after:
         differing = sorted(set(before.items()) ^ set(after.items()))[0][0]
         raise CopyFailed(name, f"the number of rows in {'.'.join(differing)} differs")
@@ -80,6 +102,7 @@ def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
 
 # Schema and name.
 Table = tuple[str, str]
+Rows = dict[Table, int]
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%'
@@ -89,13 +112,13 @@ ORDER BY 1, 2
 """
 
 
-def rows(where: dict[str, Any]) -> dict[Table, int]:
+def rows(where: dict[str, Any]) -> Rows:
     """The number of rows of each table."""
     with psycopg.connect(**where, autocommit=True) as connection:
         return rows_of(connection)
 
 
-def rows_of(connection: "psycopg.Connection[Any]") -> dict[Table, int]:
+def rows_of(connection: "psycopg.Connection[Any]") -> Rows:
     """The number of rows of each table, as the connection's transaction sees them."""
     counted = {}
     for table in tables(connection):

@@ -94,9 +94,23 @@ def make(
 def _insert(
     session: ServerSession, sign_up: SignUp, pending: PendingSignUp | None = None
 ) -> Organization:
+    """The row; if a spare database is ready, the same commit assigns it."""
+
+    def save(row: Organization) -> Organization:
+        return _insert_with_spare(session, row) or insert_alone(row)
+
+    return insert(session, sign_up, save, pending)
+
+
+def insert(
+    session: ServerSession,
+    sign_up: SignUp,
+    save: Callable[[Organization], Organization],
+    pending: PendingSignUp | None = None,
+) -> Organization:
     """The row, committed before anything exists that would be an orphan without it.
 
-    If a spare database is ready, the same commit assigns it.
+    save: writes it. The name's lock must be held. Raises OrganizationExists, and what `save` does.
     """
     name = sign_up.name
     slug = free_name(session, name, pending=pending)
@@ -113,7 +127,7 @@ def _insert(
             sealed_audit_key=new_audit_key(),
         )
         try:
-            return _insert_with_spare(session, row) or _insert_alone(row)
+            return save(row)
         except IntegrityError as error:
             taken = broken_unique(error)
             if taken == "organizations_slug_live":
@@ -127,7 +141,8 @@ def _insert(
     raise OrganizationExists(name)
 
 
-def _insert_alone(row: Organization) -> Organization:
+def insert_alone(row: Organization) -> Organization:
+    """Save the row with a role and password of its own, and no database yet."""
     row.server = Server.of_master()
     row.role_name = role_name()
     row.sealed_password = seal(secrets.token_urlsafe(32))

@@ -8,7 +8,7 @@ import logging
 from django.conf import settings
 from django.db.models import Q
 
-from organizations.errors import DatabaseKept, OrganizationExists
+from organizations.errors import DatabaseKept, FilesKept, OrganizationExists
 from organizations.jobs.models import PendingSignUp
 from organizations.models import FormerName, Organization
 from organizations.naming import (
@@ -45,11 +45,11 @@ def free_name(
     if reserved.exists() and not reserved.expire():
         raise OrganizationExists(name)
     for leftover in Organization.objects.live().named(name).exclude(pk=_id(to)):
-        if leftover.is_usable:
+        if leftover.is_usable or leftover.status == Organization.Status.TRASHED:
             raise OrganizationExists(name)
         try:
             undo(session, leftover)
-        except DatabaseKept as error:
+        except (DatabaseKept, FilesKept) as error:
             logger.error("name kept", extra={"organization": leftover.pk}, exc_info=error)
             raise OrganizationExists(name) from error
     return slug

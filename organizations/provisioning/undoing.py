@@ -2,14 +2,18 @@
 
 import logging
 from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 from django.utils import timezone
 
 from organizations.audit import recorded
-from organizations.models import FormerName, Organization, StoredAnswer
+from organizations.errors import FilesKept
+from organizations.models import BackupRun, Erasure, FormerName, Organization, StoredAnswer
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity
 from organizations.postgres.databases import drop
@@ -31,7 +35,7 @@ def change_status(
     only_from: Collection[str],
     reason: str = "",
     message: str = "",
-    **facts: str,
+    **facts: Any,
 ) -> bool:
     """Change the status in one statement, if it is still one of those expected.
 
@@ -90,10 +94,10 @@ def take_back_row(session: ServerSession, name: str, cause: BaseException) -> No
 def undo(session: ServerSession, organization: Organization) -> None:
     """Undo an unfinished organization, or finish a deletion. The lock must be held.
 
-    Raises DatabaseKept if server and row disagree; then nothing is done.
+    Raises DatabaseKept if server and row disagree; then nothing is done. Raises FilesKept.
     """
     organization.refresh_from_db()
-    if organization.is_usable or organization.status == Status.DELETED:
+    if organization.is_usable or organization.status in (Status.TRASHED, Status.DELETED):
         return
     if organization.status == Status.DELETING:
         _finish_deletion(session, organization)
@@ -108,6 +112,11 @@ def undo(session: ServerSession, organization: Organization) -> None:
     ):
         return
     _tear_down(session, organization)
+    # A clone has files before it is in use. Without the row nobody would know whose they are.
+    has_files = storage.folders_of(organization.key)
+    is_dead = has_files and organization.key not in identity.living_keys()
+    if is_dead and not storage.remove(organization.key):
+        raise FilesKept(organization.name)
     with recorded("organization.undone", organization):
         Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
     logger.info("organization undone", extra={"organization": organization.pk})
@@ -122,6 +131,7 @@ def expected(organization: Organization) -> Expected:
         database=organization.database_name,
         status=organization.status,
         deletion=organization.deletion,
+        was_aside=organization.kept_until is not None,
     )
 
 
@@ -139,16 +149,37 @@ def _finish_deletion(session: ServerSession, organization: Organization) -> None
     if organization.key not in identity.living_keys():
         storage.remove(organization.key)
     now = timezone.now()
-    with recorded("organization.deleted", organization):
+    until = _backups_until(organization, now=now)
+    facts = {"backups_until": until.isoformat()} if until else {}
+    with recorded("organization.deleted", organization, facts):
+        Erasure.objects.update_or_create(
+            organization_key=organization.key,
+            defaults={
+                "organization_id": organization.pk,
+                "deleted_at": organization.status_changed_at,
+                "erased_at": now,
+                "backups_until": until,
+                "backups_gone_at": None,
+            },
+        )
         Organization.objects.filter(pk=organization.pk).update(
             status=Status.DELETED,
             status_changed_at=now,
             sealed_password="",
             sealed_audit_key="",
             admin_email="",
+            kept_until=None,
+            status_before="",
         )
         # Its former names are free, as its name is.
         FormerName.objects.filter(organization_id=organization.pk).delete()
         StoredAnswer.objects.forget(organization.pk)
     organization.status = Status.DELETED
     logger.info("organization deleted", extra={"organization": organization.pk})
+
+
+def _backups_until(organization: Organization, *, now: datetime) -> datetime | None:
+    """When the last of its backups goes; None if there are none."""
+    stored = BackupRun.objects.filter(organization_key=organization.key).exclude(folder="")
+    days = timedelta(days=settings.BACKUP_KEEP_DELETED_DAYS)
+    return now + days if stored.exists() else None

@@ -23,14 +23,14 @@ from organizations.errors import (
     OrganizationExists,
     SessionsRemain,
 )
-from organizations.models import FormerName, Organization, Restore, Server, random_key
+from organizations.models import Erasure, FormerName, Organization, Restore, Server, random_key
 from organizations.naming import display_name, name_digest, role_name, slug_variant
 from organizations.naming import name_key as key_of
-from organizations.postgres import identity, programs, transfer
+from organizations.postgres import aside, identity, programs, transfer
 from organizations.postgres.databases import ensure_database, reset_settings
 from organizations.postgres.fence import end_sessions, fence_by
 from organizations.postgres.holding import hold
-from organizations.postgres.identity import Identity, State
+from organizations.postgres.identity import Expected, Identity, State
 from organizations.postgres.roles import ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.names import free_database_name, free_slug
@@ -58,9 +58,9 @@ def adopt_organization(
 
     undelete: also a deleted one. Users, passwords and logins are kept, and the id unless it is
     taken. Raises ValidationError by field, OrganizationExists, AdoptionRefused, OrganizationBusy,
-    SessionsRemain, CopyFailed, ProgramMissing, InstallationUnclaimed, ServerUnavailable and
-    ServerRefused. If it raises, the old database is unchanged, except for its role's
-    password; the row that it replaces may be gone.
+    SessionsRemain, CopyFailed, ProgramMissing, ProgramTooOld, ProgramTooNew, InstallationUnclaimed,
+    ServerUnavailable and ServerRefused. If it raises, the old database is unchanged, except for its
+    role's password; the row that it replaces may be gone.
     """
     _validate(name=name, email=email)
     name, email = display_name(name), email.strip()
@@ -71,17 +71,20 @@ def adopt_organization(
         if not session.try_lock(f"\x00{database}"):
             raise OrganizationBusy(name)
         source = _find(session, database, undelete=undelete)
-        for program in ("pg_dump", "pg_restore"):
-            programs.program(program)
+        server = session.connection.info.server_version // 10_000
+        client = programs.major_version("pg_dump", server=server)
+        programs.major_version("pg_restore", server=server, at_least=client)
         if Organization.objects.live().named(name).exclude(key=source.identity.key).exists():
             raise OrganizationExists(name)
         _shut_replaced(session, source)
         row = _insert(session, source, name=name, email=email)
         try:
+            _bring_back(session, row, source)
             _fill(session, row, source)
             _open(session, row, source)
         except BaseException:
             compensate(session, row)
+            _keep_again(row, source)
             raise
     logger.info("organization adopted", extra={"organization": row.pk})
     return row
@@ -102,6 +105,8 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
         raise AdoptionRefused(database, why)
     found = identity.find(session, role=owner, database=database)
     whose = found.identity
+    if whose is None and found.oid is not None and owner == session.user:
+        owner, whose = identity.kept_aside().get(found.oid, (owner, None))
     if whose is None:
         raise AdoptionRefused(database, f"its owner {owner} has no identity")
     if whose.installation != session.installation:
@@ -117,8 +122,10 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
         hold(session, row)
     if row is not None and row.is_usable and _is_in_order(session, row):
         raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is fine")
-    was_deleted = whose.state == State.DELETING or (
-        row is not None and row.status in (Status.DELETED, Status.DELETING)
+    if row is not None and row.status == Status.TRASHED and _is_in_order(session, row):
+        raise AdoptionRefused(database, f"it is kept: manage.py undelete_org --id {row.pk}")
+    was_deleted = whose.state in (State.ASIDE, State.DELETING) or (
+        row is not None and row.status in (Status.TRASHED, Status.DELETED, Status.DELETING)
     )
     if was_deleted and not undelete:
         raise AdoptionRefused(
@@ -131,7 +138,8 @@ def _is_in_order(session: ServerSession, row: Organization) -> bool:
     """Whether the row's database exists and is its own. A restored row can name a moved one."""
     found = identity.find(session, role=row.role_name, database=row.database_name)
     why = identity.disagreement(found.identity, expected(row), installation=session.installation)
-    return found.owner == row.role_name and not why
+    owners = (row.role_name, session.user) if row.kept_until else (row.role_name,)
+    return found.owner in owners and not why
 
 
 def _shut_replaced(session: ServerSession, source: _Source) -> None:
@@ -165,11 +173,14 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
         sealed_password=seal(secrets.token_urlsafe(32)),
         database_name=free_database_name(session, slug),
         sealed_audit_key=new_audit_key(),
+        adopted_from="" if stale is None else stale.adopted_from,
+        cloned_from=source.identity.cloned_from,
     )
     with transaction.atomic(using="default"):
         # A tombstone stays, under a key of its own.
         tombstones = Organization.objects.filter(key=source.identity.key, status=Status.DELETED)
         tombstones.update(key=random_key())
+        Erasure.objects.filter(organization_key=source.identity.key).delete()
         names = [] if stale is None else _names_of(stale)
         if stale is not None:
             stale.delete()
@@ -197,6 +208,31 @@ def _names_of(stale: Organization) -> list[FormerName]:
         until = timezone.now() + timedelta(days=settings.ORG_NAME_HOLD_DAYS)
         names.append(FormerName(digest=stale.name_digest, slug=stale.slug, held_until=until))
     return names
+
+
+def _bring_back(session: ServerSession, row: Organization, source: _Source) -> None:
+    """Give a database that is kept aside back to its role, which reads it."""
+    if source.identity.state == State.ASIDE:
+        found = identity.certain(session, _kept(row, source))
+        aside.bring_back(session, found, name=row.name)
+
+
+def _keep_again(row: Organization, source: _Source) -> None:
+    """Put it aside again; never raises, since the caller reports the cause."""
+    if source.identity.state != State.ASIDE:
+        return
+    try:
+        with open_session(new=True) as session:
+            found = identity.certain(session, _kept(row, source))
+            aside.put_aside(session, found, name=row.name)
+    except Exception:
+        logger.exception("not put aside again", extra={"database": source.database})
+
+
+def _kept(row: Organization, source: _Source) -> Expected:
+    whose = source.identity
+    named = (row.name, whose.key, source.role, source.database)
+    return Expected(*named, whose.state, whose.deletion, was_aside=True)
 
 
 def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
@@ -230,7 +266,13 @@ def _open(session: ServerSession, row: Organization, source: _Source) -> None:
     with recorded("organization.adopted", row):
         if not change_status(row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint=""):
             raise OrganizationBusy(row.name)  # The lock was lost, and the row undone.
-        identity.change(session, made, state=State.LET_IN, organization=row.pk)
+        identity.change(
+            session,
+            made,
+            state=State.LET_IN,
+            organization=row.pk,
+            cloned_from=source.identity.cloned_from,
+        )
         closed.write(source.role)
     # From here on it is an ordinary organization; the rest closes the old database.
     with session.membership(source.role):

@@ -71,7 +71,7 @@ def _identify(session: ServerSession, row: Organization, *, is_named: bool) -> I
         return
     if is_new and wanted.state == State.MADE:
         yield Identified(row.name, f"it is {row.status}: unknown whether it was in use")
-    elif found.oid is not None and found.owner != row.role_name:
+    elif found.oid is not None and found.owner not in _owners(session, wanted):
         yield Identified(row.name, f"its database belongs to {found.owner}")
     elif found.identity is not None and (
         why := identity.disagreement(found.identity, wanted, installation=session.installation)
@@ -81,6 +81,10 @@ def _identify(session: ServerSession, row: Organization, *, is_named: bool) -> I
         _write(session, wanted, found, organization=row.pk)
         trail.record("organization.identified", organization_id=row.pk)
         yield Identified(row.name)
+
+
+def _owners(session: ServerSession, wanted: Expected) -> tuple[str, ...]:
+    return (wanted.role, session.user) if wanted.was_aside else (wanted.role,)
 
 
 def _knows(found: Found) -> bool:
@@ -181,6 +185,8 @@ def claim_installation(*, new: bool) -> Claimed:
                 # Nothing here may reach it any more: no migration, no command, no worker.
                 sealed_password="",
                 pending_fence="",
+                kept_until=None,
+                status_before="",
             )
             SpareDatabase.objects.all().delete()
             Template.objects.all().delete()

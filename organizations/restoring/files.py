@@ -10,8 +10,8 @@ from typing import Any
 from django.conf import settings
 
 from organizations.backups import storing
+from organizations.backups.encryption import Chunks
 from organizations.backups.manifest import Manifest
-from organizations.backups.storing import Chunks
 from organizations.errors import RestoreFailed
 from organizations.models import BackupRun, random_key
 from organizations.tenancy import storage

@@ -19,7 +19,7 @@ from django.db import Error as DatabaseError
 from psycopg import sql
 
 from organizations.backups import storing, verifying
-from organizations.backups.storing import Chunks
+from organizations.backups.encryption import Chunks
 from organizations.errors import (
     BackupNotVerified,
     BackupTookTooLong,

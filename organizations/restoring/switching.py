@@ -41,6 +41,7 @@ from . import files
 
 logger = logging.getLogger(__name__)
 State = Restore.State
+Status = Organization.Status
 
 # For a migration, a rename or a deletion of the organization to end.
 _WAIT_SECONDS = 10.0
@@ -48,7 +49,6 @@ _WAIT_SECONDS = 10.0
 _LOGGING_IN_SECONDS = 0.1
 # Restores that keep nothing any more stay on record for so long.
 _REMEMBERED = timedelta(days=90)
-_BEING_DROPPED = (Organization.Status.DELETING, Organization.Status.DELETED)
 # Of a row that keeps nothing any more.
 NOTHING: dict[str, Any] = {
     "database_name": "",
@@ -157,17 +157,20 @@ def finish(session: ServerSession, row: Restore) -> None:
     row.refresh_from_db()
     organization = Organization.objects.filter(key=row.organization_key).first()
     _put_aside(session, row)
-    if organization is not None and organization.is_usable:
+    is_usable = organization is not None and organization.is_usable
+    if organization is not None and is_usable:
         fence_by(session, organization)
         # Whatever was logging in at that moment. Requests ask the master first, jobs do not.
         time.sleep(_LOGGING_IN_SECONDS)
         _put_aside(session, row)
-    if organization is not None and row.files and organization.status not in _BEING_DROPPED:
+    # Also of one that was deleted since the commit: it can come back.
+    is_kept = organization is not None and organization.status == Status.TRASHED
+    if organization is not None and row.files and (is_usable or is_kept):
         try:
             files.exchange(live=row.organization_key, coming=row.files, kept=row.key)
         except OSError as error:
             raise RestoreUnfinished(organization.name, error.strerror or "no reason") from error
-    if organization is not None and organization.is_usable:
+    if organization is not None and is_usable:
         serving = replace(expected(organization), was_aside=True)
         aside.bring_back(session, identity.certain(session, serving), name=organization.name)
         registry.forget(organization.tenant.alias)

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from organizations import lifecycle
-from organizations.background import restores
+from organizations.background import asking, clones, restores
 from organizations.errors import OrganizationError, ServerUnavailable, TookTooLong
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
@@ -41,10 +41,45 @@ class SuspendForm(forms.Form):
     )
 
 
+class CloneForm(forms.Form):
+    """What it is called, and whether it keeps addresses and passwords."""
+
+    name = forms.CharField(max_length=MAX_NAME_LENGTH)
+    exact = forms.BooleanField(
+        required=False,
+        help_text="Keep addresses, passwords and all else as it is. Only logins end.",
+    )
+
+
 class RenameForm(forms.Form):
     """The new name."""
 
     name = forms.CharField(max_length=MAX_NAME_LENGTH)
+
+
+class DeleteForm(forms.Form):
+    """The name, typed: nobody deletes the wrong one."""
+
+    typed = forms.CharField(label="Its name", max_length=MAX_NAME_LENGTH)
+    free_name = forms.BooleanField(
+        required=False, help_text="Others can have its name while it is kept."
+    )
+
+
+class UndeleteForm(forms.Form):
+    """The name it comes back with."""
+
+    name = forms.CharField(
+        required=False,
+        max_length=MAX_NAME_LENGTH,
+        help_text="If it is to have another one, or if somebody else has its own by now.",
+    )
+
+
+def _delete(organization: Organization, *, typed: str, free_name: bool) -> None:
+    if typed.strip() != organization.name:
+        raise ValidationError({"typed": "This is not its name."})
+    lifecycle.delete_organization(organization, free_name=free_name)
 
 
 class RestoreForm(forms.Form):
@@ -96,6 +131,28 @@ _RENAME = _Act(
     RenameForm,
     is_for_one=True,
 )
+_BACKUP = _Act(
+    "backup",
+    "Enqueued the backup of",
+    "A worker makes a backup of the database and the files, as soon as it is free. Everybody can "
+    "go on working. One that waits for the night is made now instead.",
+    asking.back_up,
+)
+_VERIFY = _Act(
+    "verify",
+    "Enqueued the verification of",
+    "A worker restores the newest good backup into a throw-away database, compares it with what "
+    "was dumped, and drops it. Nothing that is in use is touched.",
+    asking.verify,
+)
+_EXPORT = _Act(
+    "export",
+    "Enqueued the export of",
+    "A worker writes all that is stored for the organization into a file, which replaces the last "
+    "one. Only the organization's own admins can download it, for a day. While the organization "
+    "is suspended, the job waits.",
+    asking.export,
+)
 
 _RESTORE = _Act(
     "restore",
@@ -111,10 +168,47 @@ _RESTORE = _Act(
 )
 
 
-class ActsAdmin(_ModelAdmin):
-    """Suspend, resume, rename and restore, each with a Django permission of its own."""
+_DELETE = _Act(
+    "delete",
+    "Deleted",
+    "All access ends at once. For as long as ORG_DELETION_GRACE_DAYS says, the database is kept "
+    "aside, and the organization can be undeleted; then it is dropped, with its files. If that is "
+    "0, it is dropped now.",
+    _delete,
+    DeleteForm,
+    is_for_one=True,
+)
+_UNDELETE = _Act(
+    "undelete",
+    "Undeleted",
+    "Accounts, data and files come back as they were. Everybody must log in again, and links that "
+    "were mailed are void.",
+    lifecycle.undelete_organization,
+    UndeleteForm,
+    is_for_one=True,
+)
 
-    actions = ("suspend", "resume", "rename", "restore")
+
+_CLONE = _Act(
+    "clone",
+    "Asked a worker to clone",
+    "A worker makes a new organization with its data and files as they are at that moment. Nothing "
+    "changes here. Nobody is logged in to the clone, and it sends no mail. Unless it is exact, "
+    "addresses and passwords are replaced before anybody can use it: then give somebody access "
+    "with manage.py create_admin.",
+    clones.ask,
+    CloneForm,
+    is_for_one=True,
+)
+
+
+class ActsAdmin(_ModelAdmin):
+    """A button for each act, with a Django permission of its own."""
+
+    actions = (
+        *("suspend", "resume", "rename", "delete", "undelete"),
+        *("backup", "verify", "export", "restore", "clone"),
+    )
 
     def has_suspend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.suspend_organization")
@@ -127,6 +221,25 @@ class ActsAdmin(_ModelAdmin):
 
     def has_restore_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("organizations.restore_organization")
+
+    # Not has_delete_permission, by which Django shows buttons of its own.
+    def has_trash_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.delete_organization")
+
+    def has_undelete_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.undelete_organization")
+
+    def has_clone_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.clone_organization")
+
+    def has_backup_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.backup_organization")
+
+    def has_verify_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.verify_organization")
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("organizations.export_organization")
 
     @admin.action(permissions=["suspend"], description="Suspend…")
     def suspend(
@@ -142,11 +255,37 @@ class ActsAdmin(_ModelAdmin):
     def rename(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
         return self._asked(request, queryset, _RENAME)
 
+    @admin.action(permissions=["trash"], description="Delete…")
+    def delete(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _DELETE)
+
+    @admin.action(permissions=["undelete"], description="Undelete…")
+    def undelete(
+        self, request: HttpRequest, queryset: QuerySet[Organization]
+    ) -> HttpResponse | None:
+        return self._asked(request, queryset, _UNDELETE)
+
     @admin.action(permissions=["restore"], description="Restore…")
     def restore(
         self, request: HttpRequest, queryset: QuerySet[Organization]
     ) -> HttpResponse | None:
         return self._asked(request, queryset, _RESTORE)
+
+    @admin.action(permissions=["clone"], description="Clone…")
+    def clone(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _CLONE)
+
+    @admin.action(permissions=["backup"], description="Back up…")
+    def backup(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _BACKUP)
+
+    @admin.action(permissions=["verify"], description="Verify the newest backup…")
+    def verify(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _VERIFY)
+
+    @admin.action(permissions=["export"], description="Export for the organization's admins…")
+    def export(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
+        return self._asked(request, queryset, _EXPORT)
 
     def change_view(
         self,
@@ -196,6 +335,6 @@ class ActsAdmin(_ModelAdmin):
             except OrganizationError as error:
                 messages.error(request, str(error))
             else:
-                self.log_change(request, organization, f"{act.done}.")
                 now = "" if organization.name == before else f" to {organization.name}"
+                self.log_change(request, organization, f"{act.done} {before}{now}.")
                 messages.success(request, f"{act.done} {before}{now}.")

@@ -4,12 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.admin import ModelAdmin
 
-from organizations.models import AuditEntry, Organization, Server
+from organizations.models import AuditEntry, BackupRun, Organization, Server
 
 if TYPE_CHECKING:
     AnyAdmin = ModelAdmin[Any]
     AuditEntryModelAdmin = ModelAdmin[AuditEntry]
+    BackupRunModelAdmin = ModelAdmin[BackupRun]
     OrganizationModelAdmin = ModelAdmin[Organization]
     ServerModelAdmin = ModelAdmin[Server]
 else:
-    AnyAdmin = AuditEntryModelAdmin = OrganizationModelAdmin = ServerModelAdmin = ModelAdmin
+    AnyAdmin = AuditEntryModelAdmin = BackupRunModelAdmin = ModelAdmin
+    OrganizationModelAdmin = ServerModelAdmin = ModelAdmin

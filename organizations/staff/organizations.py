@@ -51,10 +51,7 @@ class NewOrganizationForm(forms.Form):
 
 @admin.register(Organization)
 class OrganizationAdmin(ActsAdmin, ActionsOnly, OfferedLookups, OrganizationModelAdmin):
-    """List, search and add organizations, and act on them. Never shows a credential.
-
-    `manage.py delete_org` deletes one: it asks for the name.
-    """
+    """List, search and add organizations, and act on them. Never shows a credential."""
 
     list_display = ("name", "status", "server", "database_name", "size", "created_at")
     list_display_links = ("name",)
@@ -73,7 +70,9 @@ class OrganizationAdmin(ActsAdmin, ActionsOnly, OfferedLookups, OrganizationMode
         "status_reason",
         "status_message",
         "status_changed_at",
+        "kept_until",
         "provisioned",
+        "cloned_from",
         "server",
         "database_name",
         "role_name",

@@ -43,6 +43,10 @@ class Directory(Protocol):
         """Whether the tenant's slug was this until lately, and is no other organization's now."""
         ...
 
+    def is_clone(self, tenant: Tenant) -> bool:
+        """Whether the organization is a clone, which sends no mail."""
+        ...
+
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry for the tenant's database."""
         ...

@@ -31,7 +31,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.worker import Worker
 
 from accounts.models import LoginSession, User
-from organizations import lifecycle, tenancy
+from organizations import deleting, lifecycle, tenancy
 from organizations.background import enqueueing, sign_ups
 from organizations.background.worker import JobWorker
 from organizations.jobs import frame
@@ -83,7 +83,7 @@ def refill_spares(number: int) -> None:
 def reconcile(number: int) -> None:
     made = lifecycle.create_organization(name=f"Doomed {number}", email=EMAIL, password=PASSWORD)
     with open_session() as session:
-        lifecycle._begin_deletion(session, made.organization)
+        deleting._begin_drop(session, made.organization)
     enqueueing.platform_job("reconcile")
 
 

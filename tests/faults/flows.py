@@ -223,6 +223,12 @@ NO_FLOWS = {
     "ANY /admin": "a redirect",
     "adopt_org": "tests/organizations/recovery/test_identity.py; reconciling undoes what a killed "
     "one made, and the old database stays",
+    "adopt_fastapi_orgs": "tests/organizations/first_edition/test_adopting.py kills it at each "
+    "step; it makes databases by what create_org tries",
+    "clone_org": "tests/organizations/cloning/test_interrupted.py kills it at each step; the other "
+    "organization is only read, and reconciling undoes the clone",
+    "POST /api/v1/organizations/<id_or_slug>/clone/": "one transaction; the job is what clone_org "
+    "does",
     "backup_orgs": "tests/organizations/backups: killed and with a storage that fails; it writes "
     "two rows of its own, and reconciling removes what is left",
     "verify_backups": "tests/organizations/backups: killed in the middle; reconciling drops the "
@@ -231,6 +237,16 @@ NO_FLOWS = {
     "identify_orgs": "a comment for each role; the next run does those that were not reached",
     "POST /api/v1/organizations/<id_or_slug>/resume/": "one transaction, tried by resume; answered "
     "again by what staff_suspend tries",
+    "POST /api/v1/organizations/<id_or_slug>/delete/": "tests/organizations/deleting: killed at "
+    "each commit; reconciling puts it aside, or finishes the drop that delete_org tries",
+    "POST /api/v1/organizations/<id_or_slug>/undelete/": "tests/organizations/deleting: killed in "
+    "between, reconciling puts it aside again",
+    "undelete_org": "what its POST does",
+    **{
+        f"POST /api/v1/organizations/<id_or_slug>/{act}/": "one transaction, which enqueues a job; "
+        "repeated by tests/organizations/backups/test_asking.py"
+        for act in ("backup", "verify", "export")
+    },
     "suspend_org": "what suspend tries",
     "resume_org": "what resume tries",
     "rename_org": "what staff_rename tries",
@@ -272,6 +288,11 @@ NO_FLOWS = {
     "admin:jobs_job_delete": "refused to everybody",
     "admin:jobs_job_history": "reads",
     "admin:index": "reads",
+    "admin:organizations_backuprun_add": "refused to everybody",
+    "admin:organizations_backuprun_change": "reads",
+    "admin:organizations_backuprun_changelist": "reads",
+    "admin:organizations_backuprun_delete": "refused to everybody",
+    "admin:organizations_backuprun_history": "reads",
     "admin:organizations_auditentry_add": "refused to everybody",
     "admin:organizations_auditentry_change": "reads",
     "admin:organizations_auditentry_changelist": "reads",

@@ -53,8 +53,16 @@ VERSION_1 = {
     ("/api/v1/organizations/{id_or_slug}/suspend/", "post"),
     ("/api/v1/organizations/{id_or_slug}/resume/", "post"),
     ("/api/v1/organizations/{id_or_slug}/rename/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/delete/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/undelete/", "post"),
     ("/api/v1/organizations/{id_or_slug}/restore/", "post"),
     ("/api/v1/organizations/{id_or_slug}/restore/", "get"),
+    ("/api/v1/organizations/{id_or_slug}/clone/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/clone/", "get"),
+    ("/api/v1/organizations/{id_or_slug}/backup/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/verify/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/export/", "post"),
+    ("/api/v1/organizations/{id_or_slug}/backups/", "get"),
 }
 
 
@@ -73,7 +81,7 @@ def operations(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any
 
 def has_example(content: dict[str, Any]) -> bool:
     """Of JSON; the forms of the browsable API are shown by it, and a file has none."""
-    if set(content) == {"application/zip"}:
+    if set(content) == {"application/octet-stream"}:
         return True
     media = content.get("application/json") or content.get("application/vnd.oai.openapi+json", {})
     return bool(media.get("examples")) or "example" in media

@@ -1,6 +1,5 @@
 """Threads, async tasks, streamed bodies and exceptions keep to their side."""
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -69,15 +68,6 @@ def test_a_stream_that_is_closed_early_leaves_nothing_active(ours: Side, theirs:
 
 
 # --- Threads and tasks --------------------------------------------------------------------------
-def test_a_new_thread_is_in_no_organization(ours: Side, theirs: Side) -> None:
-    with tenancy.override(ours.tenant), ThreadPoolExecutor(1) as pool:
-        with pytest.raises(NoTenant):
-            pool.submit(_emails).result(timeout=30)
-        assert all(
-            mail.endswith(ours.domain) for mail in pool.submit(tenancy.bind(_emails)).result()
-        )
-
-
 def test_threads_at_work_on_both_sides_see_their_own(ours: Side, theirs: Side) -> None:
     together = threading.Barrier(4)
 
@@ -108,29 +98,6 @@ def test_a_thread_that_served_one_side_serves_the_other_next(ours: Side, theirs:
     with ThreadPoolExecutor(1) as pool:
         answers = list(pool.map(ask, [ours, theirs, ours, theirs]))
     assert answers == [f"admin@{ours.domain}", f"admin@{theirs.domain}"] * 2
-
-
-@async_to_sync
-async def _in_turns(sides: tuple[Side, Side]) -> list[set[str]]:
-    """Two tasks that hand over to each other between any two steps."""
-    turn = [asyncio.Event(), asyncio.Event()]
-    turn[0].set()
-
-    async def work(number: int) -> set[str]:
-        found: set[str] = set()
-        with tenancy.override(sides[number].tenant):
-            for _ in range(5):
-                await turn[number].wait()
-                turn[number].clear()
-                found |= {user.email.partition("@")[2] async for user in User.objects.all()}
-                turn[1 - number].set()
-        return found
-
-    return list(await asyncio.gather(work(0), work(1)))
-
-
-def test_async_tasks_that_take_turns_see_their_own_side(ours: Side, theirs: Side) -> None:
-    assert _in_turns((ours, theirs)) == [{ours.domain}, {theirs.domain}]
 
 
 def test_an_async_stream_is_in_its_organization_at_each_step_alone(

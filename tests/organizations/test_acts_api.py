@@ -1,4 +1,7 @@
-"""POST /api/v1/organizations/{id}/suspend/, resume/ and rename/, and their Idempotency-Key."""
+"""POST /api/v1/organizations/{id}/suspend/, resume/, rename/ …, and their Idempotency-Key.
+
+Deleting and undeleting: deleting/test_api.py.
+"""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -298,7 +301,7 @@ def test_an_act_that_was_saved_and_could_not_end_a_session_is_finished_by_a_repe
         with monkeypatch.context() as patched:
             patched.setattr(fence_module, "FENCE_SECONDS", 0.0)
             response = post(staff_client, made, "suspend", "key")
-        assert answer(response) == (503, "database_refused")
+        assert answer(response) == (503, "sessions_remain")
         assert "Nothing was" not in response.json()["detail"]
         row = row_of(made)
         assert (row.status, bool(row.pending_fence)) == (Status.SUSPENDED, True)

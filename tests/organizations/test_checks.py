@@ -185,7 +185,7 @@ def test_mails_that_cannot_arrive_are_warned_of_by_check_deploy_alone(settings: 
         ("smtp", known, "webmaster@localhost", ["W042"]),
         ("smtp", known, sender, []),
     ):
-        settings.EMAIL_BACKEND = f"{django}.{kind}.EmailBackend"
+        settings.ORG_EMAIL_BACKEND = f"{django}.{kind}.EmailBackend"
         settings.PUBLIC_URL, settings.DEFAULT_FROM_EMAIL = public_url, by
         found = [message.id for message in check_mails()]
         assert found == [f"organizations.{id}" for id in expected], (kind, public_url, by)

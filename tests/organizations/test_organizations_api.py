@@ -18,6 +18,7 @@ STAFF_FIELDS = {
     "status",
     "status_reason",
     "status_message",
+    "cloned_from",
     "server",
     "database_name",
     "created_at",
@@ -146,6 +147,6 @@ def test_users_see_their_organization_but_not_its_database(
         response = client.get("/api/v1/organization/", headers=bearer(company, client))
         assert response.status_code == 200
         assert response.json()["id"] == company.organization.pk
-        fields = {"id", "name", "slug", "admin_email", "status", "created_at"}
+        fields = {"id", "name", "slug", "admin_email", "status", "is_clone", "created_at"}
         assert set(response.json()) == fields
     assert staff_client.get("/api/v1/organization/").status_code == 403, "staff have none"

@@ -20,7 +20,7 @@ from .helpers import Superuser, begin_deletion, insert_row
 
 Status = Organization.Status
 IN_ORDER: dict[str, list[str]] = {
-    name: [] for name in ("fenced", "undone", "deleted", "recorded", "skipped", "failed")
+    name: [] for name in ("fenced", "undone", "deleted", "kept", "recorded", "skipped", "failed")
 }
 
 

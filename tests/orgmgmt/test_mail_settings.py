@@ -10,8 +10,8 @@ KINDS = "django.core.mail.backends."
 
 
 def test_without_email_url_mails_are_printed_in_development_or_dropped() -> None:
-    assert f"{KINDS}console.EmailBackend" == settings_of(DEBUG="on").EMAIL_BACKEND
-    assert f"{KINDS}dummy.EmailBackend" == settings_of().EMAIL_BACKEND
+    assert f"{KINDS}console.EmailBackend" == settings_of(DEBUG="on").ORG_EMAIL_BACKEND
+    assert f"{KINDS}dummy.EmailBackend" == settings_of().ORG_EMAIL_BACKEND
 
 
 def test_a_mail_server_is_reached_as_its_url_says() -> None:

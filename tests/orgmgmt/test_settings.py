@@ -23,6 +23,7 @@ WRONG: list[tuple[dict[str, str], list[str]]] = [
     ({"CREDENTIAL_KEYS": ""}, ["CREDENTIAL_KEYS is missing", "Fernet.generate_key"]),
     ({"CREDENTIAL_KEYS": f"{KEY},nonsense"}, ["CREDENTIAL_KEYS has an invalid key"]),
     ({"CREDENTIAL_KEYS": "é" * 44}, ["CREDENTIAL_KEYS has an invalid key"]),
+    ({"BACKUP_ENCRYPTION_KEYS": "AGE-SECRET-KEY-1X"}, ["BACKUP_ENCRYPTION_KEYS has an invalid"]),
     ({"CREDENTIAL_KEYS": "A" * 43 + "="}, ["CREDENTIAL_KEYS contains a guessable key"]),
     ({"DEBUG": "maybe"}, ["DEBUG is 'maybe'", "on or off"]),
     ({"PORT": "http"}, ["PORT is 'http'", "whole number"]),
@@ -40,7 +41,11 @@ WRONG: list[tuple[dict[str, str], list[str]]] = [
     ({"CACHE_URL": "redis://:ThePassw0rd@h:port/0"}, ["CACHE_URL cannot be parsed"]),
     ({"CACHE_URL": "redis://:ThePassw0rd@/0"}, ["CACHE_URL cannot be parsed"]),
     ({"CACHE_URL": "redis://:change-me@h/0"}, ["CACHE_URL is still an example's placeholder"]),
-    ({"DATABASE_URL": ""}, ["No database is configured", "DATABASE_URL", "make run"]),
+    # Without DATA_DIR a running `make run` of this checkout would be used.
+    (
+        {"DATABASE_URL": "", "DATA_DIR": "/nowhere"},
+        ["No database is configured", "DATABASE_URL", "make run"],
+    ),
     ({"DATABASE_URL": "sqlite:///db.sqlite3"}, ["DATABASE_URL", "SQLite", "postgres://"]),
     ({"DATABASE_URL": "postgres://u:ThePassw0rd@h:port/n"}, ["DATABASE_URL cannot be parsed"]),
     ({"DATABASE_URL": "postgres://u:ThePassw0rd@h"}, ["DATABASE_URL names no database"]),

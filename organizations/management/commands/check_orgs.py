@@ -30,8 +30,9 @@ class Command(BaseCommand):
 
     help = (
         "Compare the master with its server: missing and orphan databases and roles, owners, "
-        "privileges, role attributes and memberships, and the recorded migrations against the "
-        "code's (migrate_orgs --verify asks the databases themselves). Ignores what is being "
+        "privileges, role attributes and memberships, the recorded migrations against the code's "
+        "(migrate_orgs --verify asks the databases themselves), and what the newest backups came "
+        "to. Ignores what is being "
         "worked on. Exit code 1: problems remain."
     )
 
@@ -104,7 +105,8 @@ class _Lines:
             size = "" if finding.size_bytes is None else decimal(finding.size_bytes)
             schema = "current" if seen.fingerprint == code.current().fingerprint else "other"
             facts = (seen.organization_id, seen.status, seen.database, size, seen.connections)
-            self._write(_ROW.format(*facts, schema, seen.name))
+            clone = "" if seen.cloned_from is None else f" (clone of {seen.cloned_from})"
+            self._write(_ROW.format(*facts, schema, f"{seen.name}{clone}"))
         for problem in finding.fixed:
             self.problem(finding, problem, "fixed")
         for problem in finding.problems:
@@ -171,6 +173,7 @@ class _Json:
                 "database": seen.database,
                 "role": seen.role,
                 "fingerprint": seen.fingerprint,
+                "cloned_from": seen.cloned_from,
                 "is_current": seen.fingerprint == code.current().fingerprint,
                 "size_bytes": finding.size_bytes,
                 "connections": seen.connections,

@@ -3,38 +3,80 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.conf import settings
+from django.core.management.base import CommandError
 
 from organizations import lifecycle
-from organizations.errors import OrganizationError
+from organizations.errors import OrganizationNotFound
+from organizations.management.acts import DeletedActCommand
 from organizations.models import Organization
 
 
-class Command(BaseCommand):
-    """Deletes an organization's data; its row stays as a tombstone."""
+class Command(DeletedActCommand):
+    """The same as POST /api/v1/organizations/{id}/delete/, and more: it can drop at once."""
 
-    help = "Delete an organization: drops its database and role. Asks you to type its name."
+    help = (
+        "Delete an organization: ends all access, and keeps its database aside for "
+        "ORG_DELETION_GRACE_DAYS, in which undelete_org brings it back; then it is dropped. Asks "
+        "you to type its name."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", help="the organization's name, in any spelling")
+        super().add_arguments(parser)
         parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument(
+            "--free-name",
+            action="store_true",
+            help="let others have its name, and its former ones, while it is kept",
+        )
+        parser.add_argument(
+            "--now",
+            action="store_true",
+            help="drop it now: wants a verified backup of the last 24 hours",
+        )
+        parser.add_argument(
+            "--without-backup", action="store_true", help="with --now: without a backup"
+        )
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        organization = Organization.objects.live().named(options["name"]).first()
-        if organization is None:
-            raise CommandError(f"There is no organization called {options['name']!r}.")
+    def named(self, name: str) -> Organization:
+        # By its name of now.
+        found: Organization | None = Organization.objects.live().named(name).first()
+        if found is None:
+            raise OrganizationNotFound(name)
+        return found
+
+    def act(self, organization: Organization, options: dict[str, Any]) -> str:
+        if options["without_backup"] and not options["now"]:
+            raise CommandError("--without-backup goes with --now.")
+        if options["now"] and options["free_name"]:
+            raise CommandError("--free-name is for one that is kept: with --now the name is free.")
         if not options["yes"]:
-            self.stdout.write(
-                f"This deletes the database {organization.database_name} and everything in it."
-            )
-            try:
-                typed = input(f"Type the organization's name ({organization.name}) to continue: ")
-            except EOFError:
-                typed = ""
-            if typed.strip() != organization.name:
-                raise CommandError("The name does not match. Nothing was deleted.")
+            self._ask(organization, drops=options["now"] or not settings.ORG_DELETION_GRACE_DAYS)
+        lifecycle.delete_organization(
+            organization,
+            free_name=options["free_name"],
+            now=options["now"],
+            without_backup=options["without_backup"],
+        )
+        if organization.kept_until is None:
+            return f"Deleted organization {organization.name}."
+        return (
+            f"Deleted organization {organization.name}. Until "
+            f"{organization.kept_until:%Y-%m-%d %H:%M} UTC undelete_org brings it back "
+            f"(--id {organization.pk})."
+        )
+
+    def _ask(self, organization: Organization, *, drops: bool) -> None:
+        database = organization.database_name
+        self.stdout.write(
+            f"This deletes the database {database} and everything in it."
+            if drops
+            else f"This ends all access, and keeps the database {database} aside for "
+            f"{settings.ORG_DELETION_GRACE_DAYS} days."
+        )
         try:
-            lifecycle.delete_organization(organization)
-        except OrganizationError as error:
-            raise CommandError(str(error)) from error
-        self.stdout.write(f"Deleted organization {organization.name}.")
+            typed = input(f"Type the organization's name ({organization.name}) to continue: ")
+        except EOFError:
+            typed = ""
+        if typed.strip() != organization.name:
+            raise CommandError("The name does not match. Nothing was deleted.")

@@ -2,13 +2,14 @@
 
 from argparse import ArgumentParser
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.db.models import Q
 
 from organizations.document import Document
-from organizations.models import Organization
+from organizations.models import Erasure, Organization
 from organizations.naming import name_digest
 
 _ROW = "{:>6}  {:<12}  {:<10}  {:<30}  {:<34}  {:<30}  {}"
@@ -49,7 +50,8 @@ class Command(BaseCommand):
             if document is None:
                 day = each.created_at.date().isoformat()
                 facts = (each.pk, each.status, day, each.slug, each.database_name)
-                self.stdout.write(_ROW.format(*facts, each.admin_email, each.name))
+                said = f" (clone of organization {each.cloned_from})" if each.is_clone else ""
+                self.stdout.write(_ROW.format(*facts, each.admin_email, f"{each.name}{said}"))
             else:
                 document.add(_facts(each))
         if document is None:
@@ -69,12 +71,29 @@ def _any_of(texts: list[str]) -> Q:
 
 
 def _facts(organization: Organization) -> dict[str, Any]:
+    is_deleted = organization.status == Organization.Status.DELETED
     return {
         "id": organization.pk,
         "name": organization.name,
         "slug": organization.slug,
         "status": organization.status,
         "database": organization.database_name,
+        "cloned_from": organization.cloned_from,
         "admin_email": organization.admin_email,
         "created_at": organization.created_at.isoformat(),
+        "kept_until": _moment(organization.kept_until),
+        **({"erasure": _erasure(organization)} if is_deleted else {}),
     }
+
+
+def _erasure(organization: Organization) -> dict[str, str | None] | None:
+    """When it was erased, and until when its backups outlive it; None if earlier code did."""
+    erased = Erasure.objects.filter(organization_key=organization.key).first()
+    if erased is None:
+        return None
+    names = ("deleted_at", "erased_at", "backups_until", "backups_gone_at")
+    return {name: _moment(getattr(erased, name)) for name in names}
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

@@ -1,4 +1,4 @@
-"""`manage.py prune [ORG…]`: deletes expired rows, and old backups."""
+"""`manage.py prune [ORG…]`: deletes expired rows, old backups, and what was kept for its time."""
 
 import shlex
 from argparse import ArgumentParser
@@ -24,8 +24,8 @@ class Command(BaseCommand):
     """The same as the nightly job `clean_up`; a failure does not affect the others."""
 
     help = (
-        "Delete what expired: logins, exports, finished jobs, counters, old audit entries, and "
-        "backups that no period keeps."
+        "Delete what expired: logins, exports, finished jobs, counters, old audit entries, backups "
+        "that no period keeps, and deleted organizations that were kept for their time."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -89,7 +89,7 @@ class Command(BaseCommand):
                 f"{len(failed)} failed. Fix the cause, then run: manage.py prune {names}"
             )
         if left:
-            raise CommandError("Not all old backups were removed; the next run tries again.")
+            raise CommandError("Not all was removed; the next run tries again.")
         self.stdout.write("Expired rows deleted.")
 
 

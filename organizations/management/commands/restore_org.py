@@ -71,10 +71,11 @@ class Command(ActCommand):
         organization.refresh_from_db()
         return f"Restored organization {organization.name}. {_kept(self._restore)}"
 
-    def more(self) -> dict[str, Any]:
+    def facts(self, organization: Organization) -> dict[str, Any]:
         changes, row = self._changes, self._restore
         users = None if changes is None else [asdict(user) for user in changes.users]
         return {
+            **super().facts(organization),
             "restore": None if row is None else row.key,
             "backed_up_at": _iso(None if row is None else row.backed_up_at),
             "undo_until": _iso(None if row is None else row.kept_until),

@@ -84,7 +84,11 @@ def test_the_last_good_and_the_last_verified_one_are_never_removed(
     assert days_left(made) == [0, 1, 900, 902]
     lifecycle.delete_organization(made.organization)
     retention.prune()
-    assert days_left(made) == [0, 1], "a deleted organization's backups end with the periods"
+    assert days_left(made) == [0, 1, 900, 902], "they outlive it"
+    later = NOW + timedelta(days=settings.BACKUP_KEEP_DELETED_DAYS, seconds=1)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    retention.prune()
+    assert days_left(made) == []
 
 
 def test_what_is_removed_leaves_no_file_and_a_removal_that_fails_goes_on_later(
@@ -193,5 +197,8 @@ def test_a_wrong_place_and_a_missing_program_are_told(folder: Path, settings: Se
     settings.POSTGRES_BIN = str(folder)
     found = [message.id for message in check_place()]
     assert found == ["organizations.W082", "organizations.E080"]
+    settings.BACKUP_NIGHTLY, settings.BACKUP_BEFORE_DROP = False, True
+    assert [message.id for message in check_place()] == found
+    settings.BACKUP_BEFORE_DROP = False
     settings.BACKUP_NIGHTLY = False
     assert [message.id for message in check_place()] == ["organizations.E080"]

@@ -116,9 +116,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[OrganizationError], str]]
         "it is of another installation",
     ),
     "of a newer format": (
-        of_manifest(lambda document: document.update(format=2), signed=False),
+        of_manifest(lambda document: document.update(format=3), signed=False),
         BackupNewer,
-        "its format is 2, and this version reads 1",
+        "its format is 3, and this version reads 2",
     ),
     "of a newer server": (
         of_manifest(says(server_version=190_001)),

@@ -89,9 +89,9 @@ def test_nobody_reaches_a_database_that_is_aside(
         own.execute(sql.SQL("ALTER DATABASE {} SET work_mem = '1MB'").format(database))
         assert not is_aside(company)
         put_aside(company, said)
-        for session in (own, visitor):
+        for ended in (own, visitor):
             with pytest.raises(psycopg.OperationalError):
-                session.execute("SELECT 1")
+                ended.execute("SELECT 1")
     assert is_aside(company)
     assert facts(superuser, company) == ("orgmgmt", False, False)
     with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):

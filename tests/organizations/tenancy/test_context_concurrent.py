@@ -1,7 +1,6 @@
 """The active organization belongs to its thread and task."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -70,26 +69,6 @@ def test_a_bound_function_takes_the_organization_along(
 def test_binding_without_an_organization_fails_at_once() -> None:
     with pytest.raises(NoTenant):
         tenancy.bind(len)
-
-
-def test_two_threads_work_in_two_organizations_at_once(
-    alpha: Company, beta: Company, twins: Twins
-) -> None:
-    both = threading.Barrier(2, timeout=30)
-
-    def emails(company: Company) -> set[str]:
-        found = set()
-        with tenancy.override(company.tenant):
-            for _ in range(10):
-                both.wait()
-                found.add(User.objects.get(pk=TWIN_ID).email)
-        connections.close_all()
-        return found
-
-    with ThreadPoolExecutor(2) as pool:
-        ours, theirs = pool.map(emails, (alpha, beta), timeout=60)
-    assert ours == {"twin@alpha.example"}
-    assert theirs == {"twin@beta.example"}
 
 
 def test_tasks_that_take_turns_read_their_own_organization(

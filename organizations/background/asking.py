@@ -1,0 +1,121 @@
+"""Asks for a backup, a verification or an export of one organization, for staff: each is a job."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from django.db import connections
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import AlreadyEnqueued
+
+from organizations import tenancy
+from organizations.audit import unmarked
+from organizations.backups import verifying
+from organizations.errors import BackupNotFound, OrganizationBusy, WrongState
+from organizations.jobs.models import JobProgress
+from organizations.models import Organization
+from organizations.tenancy import trail
+
+from . import exports
+from .enqueueing import in_master, unlocked
+
+What = Literal["backup", "verify", "export"]
+_TASKS: dict[str, str] = {
+    "backup": "back_up_organization",
+    "verify": "verify_backup",
+    "export": exports.TASK,
+}
+_STATES = {"todo": "waiting", "doing": "running", "succeeded": "done"}
+# A nightly one can wait for hours: somebody wants it now.
+_HASTEN = """
+UPDATE procrastinate_jobs SET scheduled_at = NULL, priority = GREATEST(priority, %s)
+WHERE queueing_lock = %s AND status = 'todo'
+"""
+_PRIORITY = 0
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The newest job of a kind. state: waiting, running, done, failed, or none if it is gone. step
+    and error: as it told last."""
+
+    job: int | None
+    state: str
+    step: str = ""
+    error: str = ""
+
+
+def back_up(organization: Organization, *, mark: Callable[[], object] = unmarked) -> None:
+    """Enqueue a backup, or let the one that waits run at once. Raises WrongState.
+
+    mark: called in the commit.
+    """
+    _ask("backup", organization, mark)
+
+
+def verify(organization: Organization, *, mark: Callable[[], object] = unmarked) -> None:
+    """The same for a verification of its newest good backup. Raises BackupNotFound too."""
+    if verifying.newest_good(organization) is None:
+        raise BackupNotFound(organization.name)
+    _ask("verify", organization, mark)
+
+
+def export(organization: Organization, *, mark: Callable[[], object] = unmarked) -> None:
+    """Ask for an export in place of the organization's admins, who alone can download it.
+
+    mark: called in the commit. Raises WrongState. While it is suspended, the job waits.
+    """
+    _require_usable(organization)
+    with tenancy.override(organization.tenant):
+        exports.ask(mark=mark)
+
+
+def newest(what: What, organization: Organization) -> Asked:
+    """The organization's newest job of the kind."""
+    jobs = ProcrastinateJob.objects.filter(
+        task_name=_TASKS[what], args__organization_id=organization.pk
+    )
+    job = jobs.order_by("-id").values("pk", "status").first()
+    if job is None:
+        return Asked(None, "none")
+    told = JobProgress.objects.filter(pk=job["pk"]).first()
+    state = _STATES.get(job["status"], "failed")
+    return Asked(job["pk"], state, *((told.step, told.error) if told else ()))
+
+
+def _ask(what: What, organization: Organization, mark: Callable[[], object]) -> None:
+    _require_usable(organization)
+    act = "backup.asked" if what == "backup" else "verification.asked"
+    for _ in range(_TRIES):
+        with in_master():
+            # Not with the key of the one that waits: it can have begun between the statements.
+            if _enqueued(what, organization) or _hastened(what, organization):
+                trail.record(act, organization_id=organization.pk)
+                mark()
+                return
+    raise OrganizationBusy(organization.name)
+
+
+def _enqueued(what: What, organization: Organization) -> bool:
+    """Whether there is a new job; False if one waits already."""
+    with suppress(AlreadyEnqueued), in_master():
+        app.job_manager.defer_job(unlocked(_TASKS[what], organization.pk, priority=_PRIORITY))
+        return True
+    return False
+
+
+def _hastened(what: What, organization: Organization) -> bool:
+    """Whether the waiting job waits no longer; False if it began meanwhile."""
+    lock = unlocked(_TASKS[what], organization.pk).queueing_lock
+    with connections["default"].cursor() as cursor:
+        cursor.execute(_HASTEN, (_PRIORITY, lock))
+        return bool(cursor.rowcount)
+
+
+def _require_usable(organization: Organization) -> None:
+    if not organization.is_usable:
+        wanted = "active or suspended"
+        raise WrongState(organization.name, status=organization.status, wanted=wanted)

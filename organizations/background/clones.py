@@ -1,0 +1,81 @@
+"""Clones as jobs: staff ask for one, and see how far it is. All of that is in the queue."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import AlreadyEnqueued
+
+from organizations import lifecycle
+from organizations.audit import unmarked
+from organizations.errors import OrganizationExists
+from organizations.jobs.models import JobProgress
+from organizations.models import Organization, random_key
+from organizations.naming import name_digest
+from organizations.tenancy import trail
+
+from .enqueueing import in_master
+
+TASK = "clone_organization"
+_STATES = {"todo": "waiting", "doing": "running", "succeeded": "done"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """The newest clone of an organization that was asked for.
+
+    state: none, waiting, running, done or failed. step: where it is, or the last one. error: why
+    it failed, or why its last try did. id: the clone's, once it is done and not deleted since.
+    """
+
+    state: str
+    name: str = ""
+    exact: bool = False
+    step: str = ""
+    error: str = ""
+    id: int | None = None
+
+
+def ask(
+    organization: Organization,
+    *,
+    name: str,
+    exact: bool = False,
+    mark: Callable[[], object] = unmarked,
+) -> Clone:
+    """Enqueue a clone of this name. mark: called in the commit.
+
+    Raises as lifecycle.check_clone does, OrganizationExists also if one of this name waits, and
+    ServerUnavailable.
+    """
+    name = lifecycle.check_clone(organization, name=name)
+    job = app.tasks[TASK].configure(queueing_lock=f"clone:{name_digest(name)}")
+    try:
+        with in_master():
+            mark()
+            facts = {"exact": exact}
+            trail.record("organization.clone_asked", organization_id=organization.pk, facts=facts)
+            job.defer(organization_id=organization.pk, name=name, exact=exact, key=random_key())
+    except AlreadyEnqueued as error:
+        raise OrganizationExists(name) from error
+    return Clone("waiting", name, exact)
+
+
+def newest(organization: Organization) -> Clone:
+    """How far the newest one is."""
+    jobs = ProcrastinateJob.objects.filter(task_name=TASK, args__organization_id=organization.pk)
+    job = jobs.order_by("-id").values("id", "status", "args").first()
+    if job is None:
+        return Clone("none")
+    arguments = job["args"]
+    told = JobProgress.objects.filter(job_id=job["id"]).first() or JobProgress()
+    made = Organization.objects.usable().filter(key=arguments["key"])
+    return Clone(
+        _STATES.get(job["status"], "failed"),
+        arguments["name"],
+        arguments["exact"],
+        told.step,
+        told.error,
+        made.values_list("pk", flat=True).first(),
+    )

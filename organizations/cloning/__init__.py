@@ -1,0 +1,1 @@
+"""Clones of organizations: copied at one moment, neutralised, and only then in use."""

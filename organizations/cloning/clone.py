@@ -1,0 +1,274 @@
+"""Clones an organization: a new one, with the data and files that another one has at one moment.
+
+It is made as a sign-up is: until all is done its row says `provisioning`, so that nobody uses it
+and none of its jobs runs, and whatever fails or dies is undone like an unfinished sign-up. The
+other organization is only read, by its own role; what its owner left in the database runs with the
+rights of the clone's role alone.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import NoReturn
+
+from django.conf import settings
+
+from accounts import neutralise, sessions
+from accounts.validators import check_fields
+from organizations import ceiling, tenancy
+from organizations.audit import record_failure, recorded
+from organizations.backups import snapshot
+from organizations.errors import (
+    BackupTookTooLong,
+    CloneFailed,
+    CopyFailed,
+    OrganizationExists,
+    OrganizationNotFound,
+    SessionEnded,
+)
+from organizations.models import Organization, random_key
+from organizations.naming import display_name
+from organizations.naming import name_key as key_of
+from organizations.postgres import identity, programs, transfer
+from organizations.postgres.databases import ensure_database, past_pooler
+from organizations.postgres.roles import ensure_role
+from organizations.postgres.sessions import ServerSession, open_session, refuse_in_transaction
+from organizations.provisioning import code, making, versions
+from organizations.provisioning.failures import explained
+from organizations.provisioning.report import Record
+from organizations.provisioning.undoing import change_status, compensate, expected
+from organizations.secrets import unseal
+from organizations.tenancy import guard, storage, trail
+from organizations.validators import SignUp, validate_name
+
+from . import files, hooks
+
+logger = logging.getLogger(__name__)
+
+Status = Organization.Status
+Step = Organization.Step
+# For another process that works on the new name: an earlier try of the same job, for example.
+_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cloned:
+    """The clone. rows, files: copied; 0 if an earlier try made it. neutralised, left_as_they_are:
+    the tenant apps whose hook ran, and those that have none."""
+
+    organization: Organization
+    rows: int = 0
+    files: int = 0
+    neutralised: tuple[str, ...] = ()
+    left_as_they_are: tuple[str, ...] = ()
+
+
+def check_clone(organization: Organization, *, name: str) -> str:
+    """The new name as it will be shown. Raises what clone_organization raises before it begins."""
+    refuse_in_transaction()
+    check_fields(name=lambda: validate_name(name))
+    name = display_name(name)
+    code.refuse_incoherent_migrations()
+    hooks.found(name=organization.name)
+    if Organization.objects.usable().known_as(name).exists():
+        raise OrganizationExists(name)
+    if not Organization.objects.reachable().filter(pk=organization.pk).exists():
+        raise OrganizationNotFound(organization.name)
+    ceiling.refuse_when_full()
+    return name
+
+
+def clone_organization(
+    organization: Organization,
+    *,
+    name: str,
+    exact: bool = False,
+    key: str = "",
+    goes_on: Callable[[], bool] = lambda: True,
+    tell: Callable[[str], None] = lambda step: None,
+) -> Cloned:
+    """Make a new organization of this name, with the data and files of an active or suspended one.
+
+    Nobody is logged in to it, and it sends no mail. Unless it is exact, the tenant apps' hooks have
+    replaced addresses and passwords before it can be used. key: the new one's; a call with the key
+    of one that is done returns that. goes_on: false ends it. tell: called with each step.
+    Raises ValidationError by field (name), OrganizationExists, OrganizationBusy,
+    OrganizationNotFound, TooManyOrganizations, MigrationsIncoherent, CloneFailed, CopyFailed,
+    ProvisioningFailed, what a backup of it raises (backups/making.py), and as open_session does.
+    Then everything was undone; if that was impossible, the row says so.
+    """
+    refuse_in_transaction()
+    check_fields(name=lambda: validate_name(name))
+    key = key or random_key()
+    with open_session() as session:
+        session.lock(key_of(name), name=name, timeout_seconds=_WAIT_SECONDS)
+        done = Organization.objects.usable().filter(key=key).first()
+        if done is not None:
+            return Cloned(done)
+        name = check_clone(organization, name=name)
+        source = Organization.objects.reachable().get(pk=organization.pk)
+        cloning = _Cloning(session, source, exact=exact, goes_on=goes_on, tell=tell)
+        cloned = cloning.make(name, key)
+    facts = {"organization": source.pk, "clone": cloned.organization.pk}
+    logger.info("organization cloned", extra=facts)
+    return cloned
+
+
+@dataclass
+class _Cloning:
+    """One clone of `source`, under the new name's lock, which the session holds."""
+
+    session: ServerSession
+    source: Organization
+    exact: bool
+    goes_on: Callable[[], bool]
+    tell: Callable[[str], None]
+    until: float = field(default_factory=lambda: monotonic() + settings.BACKUP_DEADLINE_SECONDS)
+
+    def make(self, name: str, key: str) -> Cloned:
+        commands = self._commands()
+        found = {} if self.exact else hooks.found(name=self.source.name)
+        email = self.source.admin_email if self.exact else f"nobody@{neutralise.DOMAIN}"
+
+        def save(row: Organization) -> Organization:
+            row.key, row.cloned_from = key, self.source.pk
+            return making.insert_alone(row)
+
+        row = making.insert(self.session, SignUp(name, email, password=""), save)
+        try:
+            rows = self._copy_database(row, commands)
+            count = self._copy_files(row)
+            self._neutralise(row, found)
+            self._open(row)
+        except BaseException as error:
+            record_failure(row, error)
+            compensate(self.session, row)
+            reason = explained(row, error)
+            if reason is error:
+                raise
+            raise reason from error
+        done = tuple(label for label, hook in found.items() if hook is not None)
+        rest = tuple(label for label, hook in found.items() if hook is None)
+        return Cloned(row, rows, count, done, rest)
+
+    def _commands(self) -> tuple[list[str], list[str]]:
+        """pg_dump's and pg_restore's."""
+        server = self.session.connection.info.server_version // 10_000
+        client = programs.major_version("pg_dump", server=server)
+        restoring = programs.major_version("pg_restore", server=server, at_least=client)
+        in_parts = restoring >= transfer.PARTS_SINCE
+        return transfer.dump_command(), transfer.restore_command(in_parts=in_parts)
+
+    # --- The copy -----------------------------------------------------------------------------
+    def _copy_database(self, row: Organization, commands: tuple[list[str], list[str]]) -> int:
+        """Role, database and its content. Returns the number of rows."""
+        source, record = self.source, Record(self.session, row)
+        self.tell("creating role and database")
+        password = unseal(row.sealed_password, owner=row.name)
+        ensure_role(self.session, role=row.role_name, password=password, key=row.key)
+        record.reached(Step.ROLE)
+        ensure_database(self.session, database=row.database_name, role=row.role_name, key=row.key)
+        record.reached(Step.DATABASE)
+        # What the server has under the source's names must be the source's.
+        if identity.certain(self.session, expected(source)).database is None:
+            raise CloneFailed(source.name, "its database is missing. See manage.py check_orgs.")
+        theirs = unseal(source.sealed_password, owner=source.name)
+        where = transfer.parameters(source.database_name, source.role_name, theirs)
+        target = transfer.parameters(row.database_name, row.role_name, password)
+        with snapshot.open_snapshot(source, where, until=self.until) as (held, shown):
+            if code.fingerprint_of(shown.migrations) != code.current().fingerprint:
+                why = "its migrations are not this code's. Run manage.py migrate_orgs for it first."
+                raise CloneFailed(source.name, why)
+            number = sum(shown.rows.values())
+            self.tell(f"copying {number} rows")
+            dump, restore = commands
+            failed = transfer.pipe(
+                [*dump, f"--snapshot={shown.id}"],
+                where,
+                restore,
+                target,
+                until=self.until,
+                goes_on=self.goes_on,
+            )
+            if failed:
+                self._explain(row, failed, was_ended=not held.is_alive())
+        ours = guard.Connection.connect(**target, autocommit=True, prepare_threshold=None)
+        with ours, guard.time_limit(None):
+            ours.lend(max(0.001, self.until - monotonic()))
+            transfer.compare(source.name, shown.rows, transfer.rows_of(ours))
+        record.reached(Step.SCHEMA)
+        return number
+
+    def _explain(self, row: Organization, failed: list[str], *, was_ended: bool) -> NoReturn:
+        """Raise the reason why pg_dump or pg_restore failed."""
+        self._watch()
+        # It can contain the organization's data.
+        facts = {"organization": row.pk, "output": "\n".join(failed)}
+        logger.error("pg_dump or pg_restore failed", extra=facts)
+        if was_ended:
+            raise SessionEnded(self.source.name)
+        snapshot.refuse_crowd(self.source)
+        raise CopyFailed(
+            self.source.name, "pg_dump or pg_restore ended with an error. See the log."
+        )
+
+    def _copy_files(self, row: Organization) -> int:
+        # After the database: no row names a missing one, unless it was deleted since.
+        self.tell("copying files")
+        folders = storage.folder_of(self.source.key), storage.folder_of(row.key)
+        return files.copy(*folders, name=self.source.name, watch=self._watch)
+
+    # --- Whose it is --------------------------------------------------------------------------
+    def _neutralise(self, row: Organization, found: dict[str, hooks.Hook | None]) -> None:
+        # In an exact one too: nobody who is logged in to the source is in the clone.
+        steps = {"logins": sessions.forget_all, **found}
+        with self._inside(row):
+            for what, hook in steps.items():
+                if hook is not None:
+                    self.tell(f"neutralising {what}")
+                    hooks.run(what, hook, name=self.source.name, watch=self._watch)
+        Record(self.session, row).reached(Step.ADMIN)
+
+    @contextmanager
+    def _inside(self, row: Organization) -> Iterator[None]:
+        """The clone, active, without the time limit of a request's statement."""
+        tenant = replace(row.tenant, place=past_pooler(row.place))
+        seconds = max(1.0, self.until - monotonic())
+        with tenancy.override(tenant), tenancy.time_limit(seconds):
+            connection = tenancy.connection()
+            with connection.cursor() as cursor:
+                connection.connection.ends_at = self.until
+                cursor.execute("SET statement_timeout = 0")
+            yield
+
+    def _open(self, row: Organization) -> None:
+        """Activate it. Fails if reconcile_orgs took the row over meanwhile."""
+        self._watch()
+        if not Organization.objects.reachable().filter(pk=self.source.pk).exists():
+            raise OrganizationNotFound(self.source.name)  # Its deletion removes its files.
+        fingerprint = versions.remember_code()
+        made = expected(row)
+        facts = {"source": self.source.pk, "clone": row.pk, "exact": self.exact}
+        with recorded("organization.cloned", row, facts):
+            if not change_status(
+                row, Status.ACTIVE, only_from=(Status.PROVISIONING,), fingerprint=fingerprint
+            ):
+                raise CloneFailed(self.source.name, "it was cleaned up while it was being made.")
+            identity.change(
+                self.session,
+                made,
+                state=identity.State.LET_IN,
+                organization=row.pk,
+                cloned_from=self.source.pk,
+            )
+            trail.record("organization.cloned", organization_id=self.source.pk, facts=facts)
+
+    def _watch(self) -> None:
+        """End it at its deadline, or when asked."""
+        if monotonic() >= self.until:
+            seconds = settings.BACKUP_DEADLINE_SECONDS
+            raise BackupTookTooLong(self.source.name, "clone", seconds=seconds)
+        if not self.goes_on():
+            raise CloneFailed(self.source.name, "it was stopped.")

@@ -1,0 +1,1 @@
+"""Takes over the organizations of the FastAPI edition, whose databases are only read."""

@@ -1,0 +1,209 @@
+"""Brings a deleted organization back while it is kept: accounts, data and files, without logins."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+
+from django.db import Error as DatabaseError
+from django.db import IntegrityError
+
+from accounts.sessions import end_everybodys
+from accounts.validators import check_fields
+
+from . import tenancy
+from .audit import recorded, unmarked
+from .errors import (
+    DatabaseGone,
+    OrganizationBusy,
+    OrganizationExists,
+    OrganizationNotFound,
+    ServerUnavailable,
+    SeveralDeleted,
+    UndeletionFailed,
+    WrongState,
+)
+from .models import FormerName, Organization
+from .naming import display_name, name_digest, name_digests, slug_variant
+from .postgres import aside, identity
+from .postgres.databases import past_pooler
+from .postgres.holding import hold
+from .postgres.roles import set_password
+from .postgres.sessions import ServerSession, open_session, refuse_in_transaction
+from .postgres.trouble import is_servers
+from .provisioning import code, versions
+from .provisioning.migrations import migrate_tenant, unhurried
+from .provisioning.names import free_name
+from .provisioning.undoing import change_status, expected
+from .secrets import seal
+from .tenancy import Tenant, TooBusy, registry
+from .tenancy.constraints import broken_unique
+from .validators import validate_name
+
+logger = logging.getLogger(__name__)
+Status = Organization.Status
+
+# For a sign-up of the name to end.
+_WAIT_SECONDS = 5.0
+
+
+def find_trashed(name: str) -> Organization:
+    """The deleted organization that is kept, by any spelling of its name, or of one that it had
+    until lately.
+
+    Raises OrganizationNotFound, and SeveralDeleted if more than one gave up this name.
+    """
+    trashed = Organization.objects.trashed()
+    held: Organization | None = trashed.known_as(name).first()
+    if held is not None:
+        return held
+    digests = set(name_digests(name))
+    freed = [
+        row
+        for row in trashed
+        if row.name_digest == row.digest_without_name and name_digest(row.name) in digests
+    ]
+    if not freed:
+        raise OrganizationNotFound(name)
+    if len(freed) > 1:
+        raise SeveralDeleted(name, [row.pk for row in freed])
+    return freed[0]
+
+
+def undelete_organization(
+    organization: Organization, *, name: str = "", mark: Callable[[], object] = unmarked
+) -> None:
+    """Bring it back as it was, active or suspended, and migrated to the code's migrations.
+
+    Every login is ended, and mailed links are void. name: another one; its own by default. If that
+    is held, it is then free. mark: called in the commit.
+
+    Raises ValidationError by field (name), OrganizationExists, OrganizationBusy, WrongState unless
+    it is deleted and kept, OrganizationNotFound, DatabaseGone, DatabaseKept, UndeletionFailed,
+    MigrationsIncoherent, TooBusy, InstallationUnclaimed, SessionsRemain, ServerUnavailable,
+    ServerRefused and ProvisioningInTransaction. Then it is still kept. If the process dies,
+    reconcile_orgs puts it aside again.
+    """
+    refuse_in_transaction()
+    code.refuse_incoherent_migrations()
+    if name:
+        check_fields(name=lambda: validate_name(name))
+    with open_session() as session:
+        wanted = display_name(name) if name else organization.name
+        hold(session, organization, wait_seconds=_WAIT_SECONDS, also=wanted)
+        if organization.status == Status.DELETED:
+            raise OrganizationNotFound(organization.name)
+        if organization.status != Status.TRASHED:
+            raise WrongState(organization.name, status=organization.status, wanted=Status.TRASHED)
+        wanted = wanted if name else organization.name  # It may have another spelling now.
+        slug = free_name(session, wanted, to=organization)
+        found = identity.certain(session, expected(organization))
+        if found.role is None or found.database is None:
+            raise DatabaseGone(organization.name)
+        password = secrets.token_urlsafe(32)
+        place = replace(organization.place, sealed_password=seal(password))
+        try:
+            set_password(session, role=found.role, password=password)
+            aside.bring_back(session, found, name=organization.name)
+            # This process can know the place with the password of before.
+            registry.forget(organization.tenant.alias)
+            tenant = replace(organization.tenant, place=past_pooler(place))
+            fingerprint = _renewed(tenant, organization)
+            facts = {
+                "name": wanted,
+                "name_digest": name_digest(wanted),
+                "sealed_password": place.sealed_password,
+                "fingerprint": fingerprint,
+            }
+            _open(session, organization, slug=slug, facts=facts, mark=mark)
+        except BaseException:
+            _keep_again(organization)
+            raise
+    logger.info("organization undeleted", extra={"organization": organization.pk})
+
+
+def _renewed(tenant: Tenant, organization: Organization) -> str:
+    """Migrate to the code's migrations, and end all logins. Returns the fingerprint."""
+    fingerprint: str = organization.fingerprint
+    has = versions.migrations_of(fingerprint) if fingerprint else None
+    try:
+        if has is not None and versions.lacking(has):
+            migrate_tenant(tenant)
+            # One that is ahead elsewhere has migrations that this code does not know.
+            is_known = has <= set(versions.code_migrations())
+            fingerprint = versions.remember_code() if is_known else ""
+        with tenancy.override(tenant), unhurried(tenant.alias):
+            end_everybodys()
+    except TooBusy:
+        raise
+    except Exception as error:
+        if isinstance(error, DatabaseError) and is_servers(error):
+            raise ServerUnavailable from error
+        facts = {"organization": organization.pk}
+        logger.error("organization not brought back", extra=facts, exc_info=error)
+        raise UndeletionFailed(organization.name) from error
+    return fingerprint
+
+
+def _open(
+    session: ServerSession,
+    organization: Organization,
+    *,
+    slug: str,
+    facts: dict[str, str],
+    mark: Callable[[], object],
+) -> None:
+    # As for a sign-up: a readable slug can look like another name's hashed one.
+    for _ in range(3):
+        try:
+            _write(session, organization, {**facts, "slug": slug}, mark)
+            return
+        except IntegrityError as error:
+            if broken_unique(error) != "organizations_slug_live":
+                raise
+        slug = slug_variant(slug)
+    raise OrganizationExists(facts["name"])
+
+
+def _write(
+    session: ServerSession,
+    organization: Organization,
+    facts: dict[str, str],
+    mark: Callable[[], object],
+) -> None:
+    """Row and identity in one commit: before it nobody is let in."""
+    kept = expected(organization)
+    said = {"from": organization.slug, "to": facts["slug"]}
+    with recorded("organization.undeleted", organization, said):
+        moved = change_status(
+            organization,
+            Status(organization.status_before or Status.ACTIVE),
+            only_from=(Status.TRASHED,),
+            reason=organization.status_reason,
+            message=organization.status_message,
+            deletion="",
+            kept_until=None,
+            status_before="",
+            **facts,
+        )
+        if not moved:
+            raise OrganizationBusy(organization.name)
+        # A name that it takes back, or that nobody holds any more.
+        FormerName.objects.filter(digest=facts["name_digest"]).delete()
+        identity.change(session, kept, state=identity.State.LET_IN, deletion="")
+        mark()
+
+
+def _keep_again(organization: Organization) -> None:
+    """Put it aside again; never raises, since the caller reports the cause."""
+    try:
+        registry.forget(organization.tenant.alias)
+        with open_session(new=True) as session:
+            # Read anew: the commit may have happened although its answer was lost.
+            row = Organization.objects.get(pk=organization.pk)
+            if row.status == Status.TRASHED:
+                found = identity.certain(session, expected(row))
+                aside.put_aside(session, found, name=row.name)
+    except Exception:
+        # The row stays, and reconcile_orgs puts it aside.
+        logger.exception("not put aside again", extra={"organization": organization.pk})

@@ -1,0 +1,193 @@
+"""What the source's owner left in its database does no harm, and no clone is half neutralised."""
+
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from pytest_django import Settings
+
+from organizations.errors import (
+    BackupObstructed,
+    BackupTookTooLong,
+    CloneFailed,
+    CopyFailed,
+    OrganizationError,
+)
+from tests.conftest import Company, Superuser
+from tests.organizations.backups.helpers import execute
+from tests.organizations.helpers import names
+from tests.organizations.tenancy.hostile import SLEEP
+from tests.plugin import SERVER
+
+from .helpers import clone, row_of, rows_of
+
+# It puts back what is replaced.
+_BACK = """
+CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    {} RETURN OLD;
+END $$
+"""
+_DEFERRED = """
+CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.email LIKE '%example.invalid' THEN
+        UPDATE users SET email = OLD.email, hashed_password = OLD.hashed_password
+        WHERE id = OLD.id;
+    END IF;
+    RETURN NULL;
+END $$
+"""
+KEPT: dict[str, tuple[tuple[str, ...], str]] = {
+    "a trigger": (
+        (
+            _BACK.format(""),
+            "CREATE TRIGGER back BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION back()",
+        ),
+        "keeps addresses or passwords of users",
+    ),
+    "a deferred trigger": (
+        (
+            _DEFERRED,
+            "CREATE CONSTRAINT TRIGGER back AFTER UPDATE ON users DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION back()",
+        ),
+        "keeps addresses or passwords of users",
+    ),
+    "a rule": (
+        ("CREATE RULE back AS ON UPDATE TO users DO INSTEAD NOTHING",),
+        "keeps addresses or passwords of users",
+    ),
+    "a rule about logins": (
+        (
+            "INSERT INTO login_sessions (id, user_id, kind, created_at, expires_at) "
+            "SELECT gen_random_uuid(), id, 'token', now(), now() FROM users",
+            "CREATE RULE back AS ON DELETE TO login_sessions DO INSTEAD NOTHING",
+        ),
+        "keeps logins of users",
+    ),
+    "an error": (
+        (
+            _BACK.format("RAISE EXCEPTION 'secret words';"),
+            "CREATE TRIGGER back BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION back()",
+        ),
+        "The log has more",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_what_undoes_neutralising_leaves_no_clone(
+    made: Company, nothing_is_left: Callable[[], None], how: str
+) -> None:
+    statements, sentence = KEPT[how]
+    execute(made, *statements)
+    row, before = row_of(made), rows_of(made.organization)
+    with pytest.raises(CloneFailed, match=sentence) as refused:
+        clone(made)
+    assert "secret words" not in str(refused.value)
+    nothing_is_left()
+    assert (row_of(made), rows_of(made.organization)) == (row, before)
+
+
+def test_its_functions_run_with_the_rights_of_the_clones_role_alone(
+    made: Company, superuser: Superuser
+) -> None:
+    """In a CHECK, which the restore runs, and in a trigger, which neutralising runs."""
+    execute(
+        made,
+        "CREATE FUNCTION rise() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN "
+        "EXECUTE format('ALTER ROLE %I SUPERUSER', current_user); RETURN false; "
+        "EXCEPTION WHEN insufficient_privilege THEN RETURN true; END $$",
+        "CREATE TABLE trap (id bigint CHECK (rise()))",
+        "INSERT INTO trap VALUES (1)",
+        "CREATE FUNCTION rise_again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "PERFORM rise(); RETURN NEW; END $$",
+        "CREATE TRIGGER rise BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION rise_again()",
+        f"ALTER DATABASE {made.organization.database_name} SET local_preload_libraries = 'absent'",
+    )
+    supers = "SELECT rolname FROM pg_roles WHERE rolsuper"
+    before = names(superuser, supers)
+    new = clone(made).organization
+    assert names(superuser, supers) == before
+    owners = "SELECT relowner::regrole::text FROM pg_class WHERE relname IN ('trap', 'users')"
+    with psycopg.connect(**SERVER.superuser_parameters(new.database_name)) as inside:  # type: ignore[arg-type]
+        assert names(inside, owners) == {new.role_name}
+
+
+def test_an_event_trigger_of_a_superuser_is_not_taken_over(
+    made: Company, superuser: Superuser, nothing_is_left: Callable[[], None]
+) -> None:
+    parameters = SERVER.superuser_parameters(made.organization.database_name)
+    with psycopg.connect(**parameters, autocommit=True) as inside:  # type: ignore[arg-type]
+        inside.execute(
+            "CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'"
+        )
+        inside.execute("CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note()")
+    with pytest.raises(CopyFailed, match="pg_dump or pg_restore ended with an error"):
+        clone(made)
+    nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("statements", "error"),
+    [
+        (
+            ("ALTER TABLE users RENAME TO mine", "CREATE VIEW users AS SELECT * FROM mine"),
+            BackupObstructed,
+        ),
+        (
+            (
+                "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+                "ALTER TABLE users FORCE ROW LEVEL SECURITY",
+            ),
+            BackupObstructed,
+        ),
+    ],
+    ids=["a view for a table", "row security"],
+)
+def test_what_cannot_be_copied_whole_is_not_cloned(
+    made: Company,
+    nothing_is_left: Callable[[], None],
+    statements: tuple[str, ...],
+    error: type[OrganizationError],
+) -> None:
+    execute(made, *statements)
+    with pytest.raises(error):
+        clone(made)
+    nothing_is_left()
+
+
+@pytest.mark.parametrize("where", ["the restore", "neutralising"])
+def test_what_does_not_end_is_ended_at_the_deadline(
+    made: Company,
+    superuser: Superuser,
+    settings: Settings,
+    nothing_is_left: Callable[[], None],
+    where: str,
+) -> None:
+    settings.BACKUP_DEADLINE_SECONDS = 4
+    if where == "the restore":
+        execute(
+            made,
+            SLEEP,
+            "CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN "
+            f"IF current_database() <> '{made.organization.database_name}' THEN "
+            "PERFORM public.sleep(); END IF; RETURN true; END $$",
+            "CREATE TABLE trap (n int CHECK (slow()))",
+            "INSERT INTO trap VALUES (1)",
+        )
+    else:
+        execute(
+            made,
+            SLEEP,
+            "CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "PERFORM sleep(); RETURN NEW; END $$",
+            "CREATE TRIGGER rest BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION rest()",
+        )
+    began = time.monotonic()
+    with pytest.raises(BackupTookTooLong, match="The clone of .* was ended after"):
+        clone(made)
+    assert time.monotonic() - began < 30
+    nothing_is_left()
+    still = "SELECT query FROM pg_stat_activity WHERE usename LIKE 'orgrole%' AND state = 'active'"
+    assert names(superuser, still) == set()
