@@ -31,6 +31,7 @@ from organizations.errors import (
     HistoryUnreadable,
     MigrationHalfDone,
     RestoreFailed,
+    SessionsRemain,
 )
 from organizations.migrating.engine import Engine
 from organizations.migrating.turn import explain
@@ -283,11 +284,16 @@ def regain(session: ServerSession, spare: SpareDatabase, *, name: str, is_open: 
     """Undo what code in the dump may have set for its role and database.
 
     The role gets a new password: it could have set its own. is_open: whether it may log in
-    afterwards. Raises SessionsRemain.
+    afterwards. Raises RestoreFailed if its sessions do not end.
     """
     role, database = sql.Identifier(spare.role_name), sql.Identifier(spare.database_name)
     session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(role))
-    end_sessions(session, spare.role_name, name=name)
+    try:
+        end_sessions(session, spare.role_name, name=name)
+    except SessionsRemain as error:
+        pids = ", ".join(map(str, error.pids))
+        why = f"sessions with the new database do not end (process ids {pids})."
+        raise RestoreFailed(name, why) from error
     with session.membership(spare.role_name):
         reset_settings(session, spare.database_name, is_open=False)
         strangers = session.connection.execute(

@@ -14,6 +14,7 @@ from organizations import lifecycle
 from organizations.backups import making as backups
 from organizations.backups import verifying
 from organizations.errors import RestoreUnfinished
+from organizations.inspecting import checking
 from organizations.models import Organization, Restore, SpareDatabase
 from organizations.postgres import aside
 from organizations.restoring import files, making, switching
@@ -134,6 +135,8 @@ def test_after_the_commit_nobody_is_served_by_the_old_database_and_a_worker_open
     assert the_restore(moved).state == State.SWITCHING
     now = row_of(moved)
     assert now.role_name != before.role_name
+    (finding,) = checking.check([now.pk], fix=True)
+    assert [each.what for each in finding.problems] == ["a restore switched it, and did not end"]
     is_open = step == "the new one is open"
     assert can_log_in(superuser, now.role_name) == is_open
     if step != "the switch is committed":

@@ -214,6 +214,16 @@ def test_who_goes_back_is_told_before_anything_is_switched(
     assert add(made, "new@test.com").pk > late
 
 
+def test_no_users_id_comes_again(made: Company, folder: Path) -> None:
+    """Not even that of one who was gone before the backup."""
+    gone = add(made, "gone@test.com")
+    with tenancy.override(made.tenant):
+        User.objects.filter(pk=gone.pk).delete()
+    making.back_up(made.organization)
+    lifecycle.restore_organization(row_of(made))
+    assert add(made, "new@test.com").pk > gone.pk
+
+
 def test_users_are_compared_page_by_page(
     made: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
