@@ -4,7 +4,6 @@ Procrastinate imports this module once Django is ready (contrib/django/apps.py, 
 """
 
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -124,17 +123,20 @@ def verify_backup(organization: Organization, progress: Progress) -> None:
 @app.task(name=restores.TASK, queue=BACKUPS, priority=5, retry=Unhurried(), pass_context=True)
 @partial(organization_job, exclusive=False, even_suspended=True)
 def restore_organization(
-    organization: Organization, progress: Progress, *, key: str, undo: bool, at: str
+    organization: Organization, progress: Progress, *, key: str, undo: bool, source: str
 ) -> None:
-    """Restore an organization from a backup, or undo that, as staff asked for."""
+    """Restore an organization from a backup, or undo that, as staff asked for.
+
+    source: the key of that BackupRun, or of the Restore that is undone.
+    """
     try:
         if undo:
             progress.tell("switching back")
-            lifecycle.undo_restore(organization, key=key)
+            lifecycle.undo_restore(organization, of=source, key=key)
         else:
             lifecycle.restore_organization(
                 organization,
-                at=datetime.fromisoformat(at) if at else None,
+                backup=source,
                 key=key,
                 tell=progress.tell,
                 goes_on=progress.goes_on,

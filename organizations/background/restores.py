@@ -48,8 +48,9 @@ def order(
 ) -> None:
     """Enqueue a restore from the newest backup, or of that time; or undo the newest restore.
 
-    mark: called in the commit. Raises ValidationError by field, WrongState, BackupNotFound,
-    NothingToUndo, RestoreRunning and ServerUnavailable.
+    Whichever that is now: the job can run much later, and takes no other. mark: called in the
+    commit. Raises ValidationError by field, WrongState, BackupNotFound, NothingToUndo,
+    RestoreRunning and ServerUnavailable.
     """
     if undo and at is not None:
         raise ValidationError({"at": ["A restore is undone without a time."]})
@@ -57,9 +58,9 @@ def order(
         wanted = "active or suspended"
         raise WrongState(organization.name, status=organization.status, wanted=wanted)
     if undo:
-        restore.kept_by(organization)
+        source = restore.kept_by(organization).key
     else:
-        restore.backup_of(organization, at=at)
+        source = restore.backup_of(organization, at=at).key
     if _jobs(organization).filter(status__in=_UNDER_WAY).exists():
         raise RestoreRunning(organization.name)
     job = app.tasks[TASK].configure(queueing_lock=f"restore:{organization.pk}")
@@ -71,7 +72,7 @@ def order(
                 organization_id=organization.pk,
                 facts={"restore": key, "undo": undo, "at": when},
             )
-            job.defer(organization_id=organization.pk, key=key, undo=undo, at=when)
+            job.defer(organization_id=organization.pk, key=key, undo=undo, source=source)
             mark()
     except AlreadyEnqueued as error:
         raise RestoreRunning(organization.name) from error

@@ -47,6 +47,7 @@ def restore_organization(
     organization: Organization,
     *,
     at: datetime | None = None,
+    backup: str = "",
     file: Path | None = None,
     key: str = "",
     confirm: Callable[[Changes], bool] = agreed,
@@ -55,7 +56,8 @@ def restore_organization(
 ) -> Restore:
     """Let a backup's content take the place of the organization's, which is kept aside for days.
 
-    at: the newest good backup of that time or before; None: of all. file: instead, a dump in
+    at: the newest good backup of that time or before; None: of all. backup: the key of another
+    one. file: instead, a dump in
     pg_dump's custom format; then the files stay. key: of the restore; one that is done is not done
     again. confirm: is told which users go back; unless it returns true, nothing is switched.
     goes_on: false ends it. Until the switch the organization is served as ever; then requests wait
@@ -67,7 +69,7 @@ def restore_organization(
     with _begun(organization, key=key or random_key()) as (session, row):
         if row.state != State.RUNNING:
             return row
-        run = None if file is not None else backup_of(organization, at=at)
+        run = None if file is not None else backup_of(organization, at=at, key=backup)
         if run is not None:
             row.backup, row.backed_up_at = run.key, run.started_at
             row.save(update_fields=["backup", "backed_up_at"])
@@ -103,12 +105,13 @@ def restore_organization(
         return row
 
 
-def undo_restore(organization: Organization, *, key: str = "") -> Restore:
+def undo_restore(organization: Organization, *, of: str = "", key: str = "") -> Restore:
     """Switch back to the database that the newest restore has kept, and keep the other one.
 
     Of several, the newest that was not undone yet. What was written since the restore is in the
     database that is kept then; after all are undone, another undo brings back the newest of those.
-    It is migrated to this code, and all log-ins and mailed links are void, as after a restore.
+    What comes back is migrated to this code, and all log-ins and mailed links are void, as after a
+    restore. of: the key of the restore to undo; NothingToUndo if it is another one's turn.
     Raises NothingToUndo, BackupRunning, WrongState, OrganizationNotFound, RestoreFailed, and what
     switching.switch raises.
     """
@@ -116,6 +119,8 @@ def undo_restore(organization: Organization, *, key: str = "") -> Restore:
         if row.state != State.RUNNING:
             return row
         kept = kept_by(organization)
+        if of and kept.key != of:
+            raise NothingToUndo(organization.name)
         arrives = switching.expected_kept(kept)
         watch = Watch(organization.name, lambda: True, silent)
         last = last_id(_serving(session, organization), until=watch.until)
@@ -180,11 +185,18 @@ def _begun(
             raise
 
 
-def backup_of(organization: Organization, *, at: datetime | None) -> BackupRun:
-    """The newest good backup of that time or before; None: of all. Raises BackupNotFound."""
+def backup_of(
+    organization: Organization, *, at: datetime | None = None, key: str = ""
+) -> BackupRun:
+    """The newest good backup of that time or before; None: of all. key: this one.
+
+    Raises BackupNotFound.
+    """
     good = BackupRun.objects.filter(state=BackupRun.State.GOOD, organization_key=organization.key)
     if at is not None:
         good = good.filter(started_at__lte=at)
+    if key:
+        good = good.filter(key=key)
     run = good.first()
     if run is None:
         raise BackupNotFound(organization.name, until="" if at is None else at.isoformat())

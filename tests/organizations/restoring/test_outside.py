@@ -174,6 +174,27 @@ def test_a_job_whose_worker_died_after_the_switch_does_not_restore_again(
     assert emails(moved) == [moved.email]
 
 
+def test_a_job_takes_the_backup_that_was_there_when_it_was_asked_for(
+    moved: Company, staff_client: Client
+) -> None:
+    """It can wait for the nightly backup of just what was destroyed."""
+    assert post(staff_client, moved).status_code == 202
+    making.back_up(moved.organization)
+    work()
+    assert emails(moved) == [moved.email]
+
+
+def test_a_job_undoes_no_other_restore_than_that_which_it_was_asked_for(
+    moved: Company, staff_client: Client
+) -> None:
+    lifecycle.restore_organization(row_of(moved))
+    assert post(staff_client, moved, undo=True).status_code == 202
+    lifecycle.undo_restore(row_of(moved))
+    work()
+    assert emails(moved) == [moved.email, "late@test.com"]
+    assert staff_client.get(path(moved)).json()["state"] == "failed"
+
+
 def test_each_needs_the_permission_of_restoring(moved: Company) -> None:
     staff = Staff.objects.create_user("sam", None, PASSWORD, is_staff=True)
     client = Client()
