@@ -1,5 +1,6 @@
 """The organization's files: unpacked beside those of now, and exchanged with them by renaming."""
 
+import errno
 import os
 import tarfile
 from collections.abc import Callable
@@ -82,11 +83,14 @@ class _Reader(RawIOBase):
 def exchange(*, live: str, coming: str, kept: str) -> None:
     """Make the folder `coming` that of `live`, whose own becomes `kept`. All are keys.
 
-    May be repeated: whoever was killed has left `coming`, or is done. Raises OSError.
+    May be repeated: whoever was killed has left `coming`, or is done, and then `kept` is there.
+    Raises OSError, also where the disk with the files is missing.
     """
     source, target, aside = (storage.folder_of(key) for key in (coming, live, kept))
     if not source.is_dir():
-        return
+        if aside.is_dir():
+            return
+        raise FileNotFoundError(errno.ENOENT, f"its folder {coming} is not in MEDIA_ROOT here")
     if target.is_dir():
         # Only if somebody wrote there after the first try was killed.
         os.rename(target, aside / random_key() if aside.is_dir() else aside)

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from django.db import DataError, transaction
 from django.test import Client
+from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.backups import making as backups
@@ -188,6 +189,28 @@ def test_an_undo_that_dies_is_done_or_not(
         lifecycle.undo_restore(row_of(moved))
     assert emails(moved) == [moved.email, "late@test.com"]
     assert contents(moved.organization.key) == {"plan.txt": "now"}
+
+
+def test_a_host_without_the_files_disk_leaves_the_switch_to_another(
+    moved: Company,
+    superuser: Superuser,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    AFTER["the old one is aside"](monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(moved)))
+    monkeypatch.undo()
+    there = settings.MEDIA_ROOT
+    settings.MEDIA_ROOT = tmp_path / "not mounted"
+    assert switching.finish_switches() == (
+        [],
+        [f"restores of organization {moved.organization.pk}"],
+    )
+    assert not can_log_in(superuser, row_of(moved).role_name)
+    settings.MEDIA_ROOT = there
+    assert switching.finish_switches()[1] == []
+    assert contents(moved.organization.key) == {"plan.txt": "then"}
 
 
 def test_nobody_is_answered_by_the_new_database_while_the_old_one_has_a_session(
