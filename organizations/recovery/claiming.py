@@ -78,7 +78,7 @@ def _identify(session: ServerSession, row: Organization, *, is_named: bool) -> I
     ):
         yield Identified(row.name, why)
     else:
-        _write(session, wanted, found, organization=row.pk)
+        _write(session, wanted, found, row)
         trail.record("organization.identified", organization_id=row.pk)
         yield Identified(row.name)
 
@@ -113,15 +113,17 @@ def _stock(session: ServerSession) -> Iterator[Expected]:
 
 
 def _write(
-    session: ServerSession, wanted: Expected, found: Found, *, organization: int | None = None
+    session: ServerSession, wanted: Expected, found: Found, row: Organization | None = None
 ) -> None:
+    in_use = row if wanted.state != State.MADE else None
     written = Identity(
         session.installation,
         wanted.key,
         wanted.state,
         () if found.oid is None else (found.oid,),
         wanted.deletion,
-        organization if wanted.state != State.MADE else None,
+        None if in_use is None else in_use.pk,
+        None if in_use is None else in_use.cloned_from,
     )
     session.execute(written.comment(wanted.role))
 
@@ -254,8 +256,8 @@ def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
     found = []
     for role, each, owned in _identities():
         key, database = keys.get(role, ("", ""))
-        # What is kept aside is the application's.
-        owned = ours if each.state == State.ASIDE else owned
+        # What is kept aside is the application's, and its role's until it is wholly aside.
+        owned = [*owned, *ours] if each.state == State.ASIDE else owned
         if each.installation == before.key and each.key == key and oids.get(database) in owned:
             found.append((role, replace(each, databases=(oids[database],))))
     return found

@@ -1,5 +1,6 @@
 """A clone has the data and files of one moment, and nobody's addresses, passwords or logins."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from organizations.models import AuditEntry, Organization
 from organizations.postgres import identity, transfer
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import code
+from organizations.provisioning.undoing import expected
 from organizations.recovery.adopting import adopt_organization
+from organizations.recovery.claiming import identify_organizations
 from tests.accounts.helpers import bearer
 from tests.conftest import PASSWORD, Company, Superuser
 from tests.organizations.backups.helpers import execute
@@ -211,3 +214,15 @@ def test_a_call_with_the_key_of_a_clone_that_is_done_returns_it(made: Company) -
     first = clone(made).organization
     again = lifecycle.clone_organization(made.organization, name=first.name, key=first.key)
     assert (again.organization.pk, again.rows) == (first.pk, 0)
+
+
+def test_identify_orgs_says_of_a_clone_that_it_is_one(made: Company, media: Path) -> None:
+    """Also if its database was restored by hand. Its users are the other one's."""
+    row = clone(made, exact=True).organization
+    with open_session() as session:
+        found = identity.require(session, expected(row))
+        session.execute(replace(found, databases=(1,)).comment(row.role_name))
+    assert [each.refused for each in identify_organizations([row.pk])] == [""]
+    with open_session() as session:
+        found = identity.require(session, expected(row))
+    assert (found.organization, found.cloned_from) == (row.pk, made.organization.pk)
