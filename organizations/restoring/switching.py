@@ -26,6 +26,7 @@ from organizations.errors import (
     DatabaseGone,
     OrganizationBusy,
     OrganizationError,
+    RestoreFailed,
     RestoreUnfinished,
     WrongState,
 )
@@ -88,10 +89,14 @@ def switch(
 
     session: holds the backup lock. arrives: what its row says about that database, whose role
     cannot log in. files_key: of the folder with its files; empty: they stay. also: called in the
-    commit. Raises WrongState, OrganizationNotFound, OrganizationBusy,
+    commit. Raises WrongState, OrganizationNotFound, OrganizationBusy, RestoreFailed,
     DatabaseKept and DatabaseGone, after which nothing was switched; and what finish raises.
     """
+    known = organization.fingerprint
     hold(session, organization, wait_seconds=_WAIT_SECONDS)
+    if organization.fingerprint != known:
+        # By newer code, maybe, which would then refuse requests.
+        raise RestoreFailed(organization.name, "it was migrated meanwhile. Try again.")
     if not organization.is_usable:
         wanted = "active or suspended"
         raise WrongState(organization.name, status=organization.status, wanted=wanted)
@@ -171,6 +176,8 @@ def finish(session: ServerSession, row: Restore) -> None:
             files.exchange(live=row.organization_key, coming=row.files, kept=row.key)
         except OSError as error:
             raise RestoreUnfinished(organization.name, error.strerror or "no reason") from error
+    # Whoever had the rights to ask for one may have them no more.
+    storage.remove_exports(row.organization_key)
     if organization is not None and organization.is_usable:
         serving = replace(expected(organization), was_aside=True)
         try:

@@ -120,6 +120,11 @@ def remove(key: str) -> bool:
     return all(removed)
 
 
+def remove_exports(key: str) -> bool:
+    """Remove the exports of the organization with this key. Returns whether none is left."""
+    return _remove(folder_of(key, root=settings.EXPORTS_ROOT), key=key)
+
+
 def _remove(folder: Path, *, key: str) -> bool:
     try:
         shutil.rmtree(folder)

@@ -25,7 +25,7 @@ from organizations.errors import (
     RestoreFailed,
 )
 from organizations.inspecting import checking
-from organizations.models import AuditEntry, Installation, Restore
+from organizations.models import AuditEntry, Installation, Organization, Restore
 from organizations.postgres import identity
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import code
@@ -279,6 +279,35 @@ def test_the_backup_of_a_time_is_the_newest_of_before(made: Company, folder: Pat
     assert emails(made) == [made.email]
 
 
+def test_an_organization_that_is_migrated_meanwhile_is_not_switched(
+    made: Company, folder: Path
+) -> None:
+    making.back_up(made.organization)
+    before = row_of(made)
+
+    def migrate(changes: Changes) -> bool:
+        Organization.objects.filter(pk=before.pk).update(fingerprint="f" * 64)
+        return True
+
+    with pytest.raises(RestoreFailed, match="it was migrated meanwhile"):
+        lifecycle.restore_organization(row_of(made), confirm=migrate)
+    assert row_of(made).place == before.place
+    Organization.objects.filter(pk=before.pk).update(fingerprint=before.fingerprint)
+
+
+def test_exports_of_before_are_gone(
+    made: Company, folder: Path, settings: Settings, tmp_path: Path
+) -> None:
+    """An admin of the backup may have lost the rights since."""
+    settings.EXPORTS_ROOT = tmp_path / "exports"
+    export = settings.EXPORTS_ROOT / made.organization.key / f"{'a' * 32}.zip"
+    export.parent.mkdir(parents=True)
+    export.touch()
+    making.back_up(made.organization)
+    lifecycle.restore_organization(row_of(made))
+    assert not export.exists()
+
+
 def test_a_suspended_organization_stays_suspended(made: Company, folder: Path) -> None:
     making.back_up(made.organization)
     lifecycle.suspend_organization(row_of(made))
@@ -403,8 +432,9 @@ def test_reconciling_check_orgs_and_adopting_leave_what_is_kept(
     assert contents(kept.key) == {"plan.txt": "now"}
 
 
+@pytest.mark.parametrize("is_half_aside", [False, True])
 def test_what_is_kept_is_recognised_on_another_server(
-    made: Company, folder: Path, superuser: Superuser
+    made: Company, folder: Path, superuser: Superuser, is_half_aside: bool
 ) -> None:
     """There every database has another OID."""
     making.back_up(made.organization)
@@ -413,6 +443,9 @@ def test_what_is_kept_is_recognised_on_another_server(
     with open_session() as session:
         found = identity.require(session, switching.expected_kept(kept))
         session.execute(replace(found, databases=(1,)).comment(kept.role_name))
+    if is_half_aside:
+        change = "ALTER DATABASE {} OWNER TO {}"
+        execute_as_superuser(superuser, change, kept.database_name, kept.role_name)
     here = Installation.objects.get().system_identifier
     Installation.objects.update(system_identifier=1)
     try:
