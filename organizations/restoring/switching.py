@@ -134,7 +134,7 @@ def switch(
             kept = {
                 "database_name": organization.database_name,
                 "role_name": organization.role_name,
-                "sealed_password": organization.sealed_password,
+                # Not its password: whoever brings it back gives it another one.
                 "fingerprint": organization.fingerprint,
             }
         identity.change(
@@ -245,10 +245,10 @@ def reconcile() -> tuple[list[str], list[str]]:
     """
     unfinished = Restore.objects.filter(state__in=(State.RUNNING, State.SWITCHING))
     done, failed = _each(unfinished.order_by(), end_interrupted)
+    again, near = _each(_not_aside(), _put_all_aside)
     # What was kept for a deleted organization is to be gone with it.
     dropped, left = _each(_of_deleted(), _drop_due)
-    shut, open_ = _each(_near(), _shut)
-    return [*done, *dropped, *shut], [*failed, *left, *open_]
+    return [*done, *again, *dropped], [*failed, *near, *left]
 
 
 def finish_switches() -> tuple[list[str], list[str]]:
@@ -274,15 +274,15 @@ def _kept() -> QuerySet[Restore]:
     return Restore.objects.keeping().exclude(state=State.SWITCHING)
 
 
-def _near() -> QuerySet[Restore]:
-    """Those whose database an undo that was killed had opened."""
-    rows = list(_kept().exclude(role_name=""))
+def _not_aside() -> QuerySet[Restore]:
+    """What is to be kept and is not out of reach; who was killed is in the middle of it."""
+    places = _kept().exclude(role_name="").values_list("role_name", "database_name")
     with open_session() as session:
-        near = aside.not_aside(session, [(row.role_name, row.database_name) for row in rows])
+        near = aside.not_aside(session, list(places))
     return _kept().filter(role_name__in=near).order_by()
 
 
-def _shut(session: ServerSession, organization_key: str) -> None:
+def _put_all_aside(session: ServerSession, organization_key: str) -> None:
     for row in _kept().filter(organization_key=organization_key):
         _put_aside(session, row)
 
