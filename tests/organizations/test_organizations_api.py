@@ -18,6 +18,7 @@ STAFF_FIELDS = {
     "status",
     "status_reason",
     "status_message",
+    "kept_until",
     "server",
     "database_name",
     "created_at",
