@@ -230,7 +230,7 @@ class _Cloning:
     # --- Whose it is --------------------------------------------------------------------------
     def _neutralise(self, row: Organization, found: dict[str, hooks.Hook | None]) -> None:
         # In an exact one too: nobody who is logged in to the source is in the clone.
-        steps = {"logins": sessions.forget_all, **found}
+        steps = {"logins": sessions.void_all, **found}
         with self._inside(row):
             for what, hook in steps.items():
                 if hook is not None:

@@ -258,19 +258,26 @@ def test_the_code_in_a_dump_harms_nobody_and_keeps_no_way_in(
 
 
 _KEEP = """
-CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$
+CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TABLE before AS SELECT * FROM login_sessions;
+CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO login_sessions SELECT * FROM before; RETURN NULL; END $$;
 """
+KEPT = {
+    "log-ins": "CREATE TRIGGER keeps BEFORE DELETE ON login_sessions FOR EACH ROW "
+    "EXECUTE FUNCTION keep()",
+    "log-ins, at the commit": "CREATE CONSTRAINT TRIGGER keeps AFTER DELETE ON login_sessions "
+    "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION again()",
+    "links": "CREATE TRIGGER keeps BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION keep()",
+}
 
 
-def test_a_trigger_that_keeps_log_ins_alive_stops_the_restore(
-    made: Company, folder: Path, superuser: Superuser, client: Any
+@pytest.mark.parametrize("what", KEPT)
+def test_a_trigger_that_keeps_log_ins_or_links_alive_stops_the_restore(
+    made: Company, folder: Path, superuser: Superuser, client: Any, what: str
 ) -> None:
     made.token(client)
-    execute(
-        made,
-        _KEEP,
-        "CREATE TRIGGER keeps BEFORE DELETE ON login_sessions FOR EACH ROW EXECUTE FUNCTION keep()",
-    )
+    execute(made, _KEEP, KEPT[what])
     backups.back_up(made.organization)
     add(made, "late@test.com")
     with pytest.raises(RestoreFailed, match="code in its database keeps them"):
