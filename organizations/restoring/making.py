@@ -5,6 +5,7 @@ code, and so do the rows' triggers. Until the switch it is a throw-away database
 """
 
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
