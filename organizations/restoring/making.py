@@ -16,7 +16,6 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db import Error as DatabaseError
-from psycopg import sql
 
 from accounts.errors import NotNeutralised
 from accounts.sessions import void_all
@@ -36,11 +35,10 @@ from organizations.errors import (
 from organizations.migrating.engine import Engine
 from organizations.migrating.turn import explain
 from organizations.models import BackupRun, Organization, Restore, SpareDatabase
-from organizations.postgres import aside, identity, programs
-from organizations.postgres.databases import end_guests, past_pooler, reset_settings
-from organizations.postgres.fence import end_sessions
+from organizations.postgres import aside, identity, programs, regaining
+from organizations.postgres.databases import past_pooler
 from organizations.postgres.identity import Expected
-from organizations.postgres.roles import ensure_role, set_password
+from organizations.postgres.roles import set_password
 from organizations.postgres.sessions import ServerSession
 from organizations.provisioning import versions
 from organizations.provisioning.names import free_database_name
@@ -273,49 +271,21 @@ def renewed(
     return Place(row.database_name, row.role_name, seal(password)), fingerprint
 
 
-_STRANGERS = """
-SELECT DISTINCT pg_get_userbyid(acl.grantee)::text
-FROM pg_database AS d, aclexplode(d.datacl) AS acl
-WHERE d.datname = %s AND acl.grantee NOT IN (0, d.datdba, current_user::regrole)
-"""
-
-
 def regain(session: ServerSession, spare: SpareDatabase, *, name: str, is_open: bool) -> None:
-    """Undo what code in the dump may have set for its role and database.
-
-    The role gets a new password: it could have set its own. is_open: whether it may log in
-    afterwards. Raises RestoreFailed if its sessions do not end.
-    """
-    role, database = sql.Identifier(spare.role_name), sql.Identifier(spare.database_name)
-    session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(role))
+    """Undo what code in the dump may have set for its role and database, and store the role's new
+    password. Raises RestoreFailed if its sessions do not end, and as postgres/regaining.py does."""
     try:
-        end_sessions(session, spare.role_name, name=name)
+        password = regaining.regain(
+            session,
+            database=spare.database_name,
+            role=spare.role_name,
+            key=spare.key,
+            name=name,
+            is_open=is_open,
+        )
     except SessionsRemain as error:
         pids = ", ".join(map(str, error.pids))
         why = f"sessions with the new database do not end (process ids {pids})."
         raise RestoreFailed(name, why) from error
-    with session.membership(spare.role_name):
-        reset_settings(session, spare.database_name, is_open=False)
-        strangers = session.connection.execute(
-            _STRANGERS.encode(), (spare.database_name,)
-        ).fetchall()
-        session.batch(
-            sql.SQL("ALTER ROLE {} RESET ALL").format(role),
-            sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(role, database),
-            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database),
-            *(
-                sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(
-                    database, sql.Identifier(stranger)
-                )
-                for (stranger,) in strangers
-            ),
-        )
-        end_guests(session, spare.database_name)
-        if is_open:
-            reset_settings(session, spare.database_name, is_open=True)
-    password = secrets.token_urlsafe(32)
-    ensure_role(session, role=spare.role_name, password=password, key=spare.key)
     spare.sealed_password = seal(password)
     SpareDatabase.objects.filter(pk=spare.pk).update(sealed_password=spare.sealed_password)
-    if is_open:
-        session.execute(sql.SQL("ALTER ROLE {} LOGIN").format(role))

@@ -35,6 +35,7 @@ from organizations.restoring import comparing, switching
 from organizations.restoring.comparing import Changes, Goes
 from organizations.tenancy import storage
 from tests.conftest import Company, Superuser
+from tests.organizations.backups.test_encryption import new_key
 from tests.organizations.helpers import as_role_of
 from tests.organizations.migrating import added
 
@@ -100,6 +101,20 @@ def test_a_backup_takes_the_place_of_what_serves_which_is_kept_aside(
     assert me(client, token) == 401, "a log-in of before the restore"
     (finding,) = checking.check([now.pk])
     assert finding.problems == ()
+
+
+def test_an_encrypted_backup_is_restored_with_its_files(
+    made: Company, folder: Path, settings: Settings
+) -> None:
+    settings.BACKUP_ENCRYPTION_KEYS = [str(new_key())]
+    write_file(made, "plan.txt", "then")
+    making.back_up(made.organization)
+    write_file(made, "plan.txt", "now")
+    settings.BACKUP_ENCRYPTION_KEYS = [str(new_key()), *settings.BACKUP_ENCRYPTION_KEYS]
+    add(made, "late@test.com")
+    lifecycle.restore_organization(row_of(made))
+    assert emails(made) == [made.email]
+    assert contents(made.organization.key) == {"plan.txt": "then"}
 
 
 def test_tokens_cookies_and_links_of_before_are_void(made: Company, client: Client) -> None:
