@@ -198,8 +198,8 @@ def _migrate(tenant: Tenant, watch: Watch, *, even_ahead: bool) -> str:
 # No id means two people, since the audit trail names them: the next one is above those of this
 # database and of the one that serves. It can get users meanwhile; what it says is its owner's.
 _IDS = """
-SELECT setval(sequence, greatest(own, least(coalesce(%(last)s + 1000, own + 1000000), own + 10^9)
-    ::bigint))
+SELECT setval(sequence,
+    greatest(own, least(coalesce(%(last)s::bigint, own + 1000000), own + 1000000000)))
 FROM (SELECT sequence, greatest(coalesce(pg_sequence_last_value(sequence), 1),
         (SELECT coalesce(max(id), 1) FROM public.users)) AS own
     FROM pg_get_serial_sequence('public.users', 'id') AS name,
@@ -226,7 +226,8 @@ def _void_logins(tenant: Tenant, last_id: int | None, watch: Watch) -> None:
                 connection.connection.ends_at = watch.until
                 cursor.execute("SET statement_timeout = 0")
                 void_all()
-                cursor.execute(_IDS, {"last": last_id})
+                last = None if last_id is None else min(last_id, 2**62) + 1000
+                cursor.execute(_IDS, {"last": last})
     except NotNeutralised as error:
         why = "its log-ins do not end: code in its database keeps them."
         raise RestoreFailed(watch.name, why) from error

@@ -279,6 +279,25 @@ def test_a_users_table_that_never_ends_only_hides_who_goes_back(
     assert emails(made) == [made.email]
 
 
+def test_what_its_users_became_is_told_in_short_text_and_hinders_nothing(
+    made: Company, folder: Path
+) -> None:
+    backups.back_up(made.organization)
+    execute(
+        made,
+        "ALTER TABLE users ALTER email TYPE jsonb USING to_jsonb(repeat('x', 1000000))",
+        "SELECT setval(pg_get_serial_sequence('users', 'id'), 9223372036854775807)",
+    )
+    told: list[Changes] = []
+    lifecycle.restore_organization(
+        row_of(made),
+        confirm=lambda changes: not told.append(changes),  # type: ignore[func-returns-value]
+    )
+    assert [len(user.email) for user in told[0].users] == [254]
+    assert emails(made) == [made.email]
+    assert add(made, "ada@test.com").pk < 2 * 10**9
+
+
 def test_a_database_that_is_lost_comes_back(
     made: Company, folder: Path, superuser: Superuser
 ) -> None:
