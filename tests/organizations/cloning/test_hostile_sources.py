@@ -43,7 +43,8 @@ KEPT: dict[str, tuple[tuple[str, ...], str]] = {
     "a trigger": (
         (
             _BACK.format(""),
-            "CREATE TRIGGER back BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION back()",
+            "CREATE TRIGGER back BEFORE UPDATE OF hashed_password ON users FOR EACH ROW "
+            "EXECUTE FUNCTION back()",
         ),
         "keeps addresses or passwords of users",
     ),
@@ -56,7 +57,10 @@ KEPT: dict[str, tuple[tuple[str, ...], str]] = {
         "keeps addresses or passwords of users",
     ),
     "a rule": (
-        ("CREATE RULE back AS ON UPDATE TO users DO INSTEAD NOTHING",),
+        (
+            "CREATE RULE back AS ON UPDATE TO users "
+            "WHERE NEW.hashed_password <> OLD.hashed_password DO INSTEAD NOTHING",
+        ),
         "keeps addresses or passwords of users",
     ),
     "a rule about logins": (
@@ -65,7 +69,7 @@ KEPT: dict[str, tuple[tuple[str, ...], str]] = {
             "SELECT gen_random_uuid(), id, 'token', now(), now() FROM users",
             "CREATE RULE back AS ON DELETE TO login_sessions DO INSTEAD NOTHING",
         ),
-        "keeps logins of users",
+        "keeps logins or links of users",
     ),
     "an error": (
         (
