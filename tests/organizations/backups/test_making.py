@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
+from django.core.management import CommandError, call_command
 from django.db import connections
 from psycopg import sql
 from pytest_django import Settings
@@ -235,6 +236,27 @@ def test_what_makes_a_dump_impossible_is_named(
         making.back_up(made.organization)
     assert caught.value.finding == finding
     assert f"({finding})" in the_run(made.organization).error
+
+
+def test_a_tables_name_is_told_as_postgresql_quotes_it_and_obeyed_by_no_terminal(
+    company: Callable[..., Company], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = company()
+    execute(
+        made,
+        "CREATE FUNCTION format(text, name, name) RETURNS text LANGUAGE sql "
+        "AS $$ SELECT repeat('their words', 100000) $$",
+        'CREATE TABLE "a\x1b[2J" ()',
+        'ALTER TABLE "a\x1b[2J" ENABLE ROW LEVEL SECURITY',
+        'ALTER TABLE "a\x1b[2J" FORCE ROW LEVEL SECURITY',
+    )
+    for command, arguments in (("backup_orgs", ()), ("clone_org", ("A Copy",))):
+        with pytest.raises(CommandError) as caught:
+            call_command(command, made.name, *arguments)
+        said = capsys.readouterr().err + str(caught.value)
+        assert r'public."a\x1b[2J"' in said, command
+        assert "\x1b" not in said
+        assert "their words" not in said
     assert files_in(folder) == set()
 
 
