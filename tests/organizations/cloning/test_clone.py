@@ -15,7 +15,10 @@ from accounts.link_tokens import Purpose
 from accounts.models import LoginSession, User
 from accounts.services import authenticate, create_user
 from organizations import lifecycle, tenancy
+from organizations.backups import runs
+from organizations.cloning import files
 from organizations.errors import (
+    BackupRunning,
     CloneFailed,
     OrganizationExists,
     OrganizationNotFound,
@@ -211,3 +214,51 @@ def test_a_call_with_the_key_of_a_clone_that_is_done_returns_it(made: Company) -
     first = clone(made).organization
     again = lifecycle.clone_organization(made.organization, name=first.name, key=first.key)
     assert (again.organization.pk, again.rows) == (first.pk, 0)
+
+
+def test_a_call_with_the_key_of_a_clone_that_was_deleted_makes_no_other(
+    made: Company, settings: Any
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS = 30
+    first = clone(made).organization
+    lifecycle.delete_organization(first, free_name=True)
+    try:
+        again = lifecycle.clone_organization(made.organization, name=first.name, key=first.key)
+        assert (again.organization.pk, again.organization.status) == (first.pk, Status.TRASHED)
+    finally:
+        settings.ORG_DELETION_GRACE_DAYS = 0
+        lifecycle.undelete_organization(Organization.objects.get(pk=first.pk))
+
+
+def test_the_name_of_one_that_can_come_back_is_refused_when_it_is_asked_for(
+    made: Company, settings: Any
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS = 30
+    first = clone(made).organization
+    lifecycle.delete_organization(first)
+    try:
+        with pytest.raises(OrganizationExists):
+            lifecycle.check_clone(made.organization, name=first.name)
+    finally:
+        settings.ORG_DELETION_GRACE_DAYS = 0
+        lifecycle.undelete_organization(Organization.objects.get(pk=first.pk))
+
+
+def test_no_restore_switches_between_the_copies_of_database_and_files(
+    made: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def try_it() -> None:
+        with pytest.raises(BackupRunning):
+            lifecycle.restore_organization(made.organization)
+        refused.append(True)
+
+    pipe, copy = transfer.pipe, files.copy
+    monkeypatch.setattr(transfer, "pipe", lambda *a, **o: (try_it(), pipe(*a, **o))[1])
+    monkeypatch.setattr(files, "copy", lambda *a, **o: (try_it(), copy(*a, **o))[1])
+    clone(made)
+    assert len(refused) == 2
+    with runs.locked(made.organization.key, name=""), pytest.raises(BackupRunning):
+        clone(made, name="Another Copy")
+    assert not Organization.objects.live().named("Another Copy").exists()
