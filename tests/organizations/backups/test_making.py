@@ -99,6 +99,22 @@ def test_the_password_is_in_no_argument_and_on_no_line_of_the_log(
     assert password not in " ".join(started) + caplog.text
 
 
+def test_a_parameter_without_an_environment_variable_reaches_the_programs(
+    alpha: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as sslpassword. The server refuses a wrong value of this one."""
+    parameters = transfer.parameters
+    right = lambda *of: {**parameters(*of), "replication": "false"}  # noqa: E731
+    monkeypatch.setattr(transfer, "parameters", right)
+    verifying.verify(making.back_up(alpha.organization), name=alpha.name)
+    row = alpha.organization
+    where = right(row.database_name, row.role_name, unseal(row.sealed_password, owner=""))
+    wrong = {**where, "replication": "perhaps"}
+    with programs.Run(transfer.dump_command(), wrong, stdout=subprocess.DEVNULL) as run:
+        assert run.end() == 1
+    assert 'invalid value for parameter "replication"' in run.words
+
+
 def test_a_suspended_organization_is_backed_up_and_a_deleted_one_is_not(
     company: Callable[..., Company], folder: Path
 ) -> None:
