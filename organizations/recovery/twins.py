@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import psycopg
+from django.db.models import F
 from psycopg import sql
 
 from organizations.errors import OrganizationError
@@ -77,8 +78,9 @@ def find(obstacles: Collection[Obstacle]) -> Iterator[Twin]:
 
 def _sources() -> dict[int, int]:
     """Of each clone, by its id, whose it is. Not only of usable ones: a clone can be a source."""
-    clones = Organization.objects.exclude(cloned_from=None)
-    return {pk: source for pk, source in clones.values_list("pk", "cloned_from") if source < pk}
+    # Without circles, which only ids that were given out again could make.
+    clones = Organization.objects.filter(cloned_from__lt=F("pk"))
+    return {pk: source or 0 for pk, source in clones.values_list("pk", "cloned_from")}
 
 
 def _organizations() -> Iterator[tuple[int, str, Place]]:

@@ -104,7 +104,10 @@ def test_a_parameter_without_an_environment_variable_reaches_the_programs(
 ) -> None:
     """Such as sslpassword. The server refuses a wrong value of this one."""
     parameters = transfer.parameters
-    right = lambda *of: {**parameters(*of), "replication": "false"}  # noqa: E731
+
+    def right(*of: str) -> dict[str, Any]:
+        return {**parameters(*of), "replication": "false"}
+
     monkeypatch.setattr(transfer, "parameters", right)
     verifying.verify(making.back_up(alpha.organization), name=alpha.name)
     row = alpha.organization

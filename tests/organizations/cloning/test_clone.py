@@ -1,5 +1,6 @@
 """A clone has the data and files of one moment, and nobody's addresses, passwords or logins."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -249,14 +250,17 @@ def test_no_restore_switches_between_the_copies_of_database_and_files(
 ) -> None:
     refused = []
 
-    def try_it() -> None:
-        with pytest.raises(BackupRunning):
-            lifecycle.restore_organization(made.organization)
-        refused.append(True)
+    def first_restore(copy: Callable[..., Any]) -> Callable[..., Any]:
+        def copied(*arguments: Any, **options: Any) -> Any:
+            with pytest.raises(BackupRunning):
+                lifecycle.restore_organization(made.organization)
+            refused.append(copy)
+            return copy(*arguments, **options)
 
-    pipe, copy = transfer.pipe, files.copy
-    monkeypatch.setattr(transfer, "pipe", lambda *a, **o: (try_it(), pipe(*a, **o))[1])
-    monkeypatch.setattr(files, "copy", lambda *a, **o: (try_it(), copy(*a, **o))[1])
+        return copied
+
+    for module, name in ((transfer, "pipe"), (files, "copy")):
+        monkeypatch.setattr(module, name, first_restore(getattr(module, name)))
     clone(made)
     assert len(refused) == 2
     with runs.locked(made.organization.key, name=""), pytest.raises(BackupRunning):

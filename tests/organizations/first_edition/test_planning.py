@@ -64,7 +64,7 @@ def test_the_name_of_a_deleted_one_that_can_come_back_is_taken(
     settings.ORG_DELETION_GRACE_DAYS = 30
     made = company()
     lifecycle.delete_organization(made.organization)
-    edition.add(made.name)
+    edition.add(made.name, database=edition.add("Fine Ltd"))
     assert any("its name is taken here" in each for each in found(edition)[made.name])
 
 
