@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts.models import MAX_EMAIL_LENGTH
 
+from .errors import WrongState
 from .naming import name_digests
 from .tenancy import Place, Tenant
 from .tenancy.tenant import MAX_NAME_LENGTH
@@ -281,6 +282,11 @@ class Organization(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.status in self.Status.usable()
+
+    def require_usable(self) -> None:
+        """Raise WrongState unless it is active or suspended."""
+        if not self.is_usable:
+            raise WrongState(self.name, status=self.status, wanted="active or suspended")
 
     @property
     def digest_without_name(self) -> str:

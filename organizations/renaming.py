@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.validators import check_fields
 
 from .audit import recorded, unmarked
-from .errors import OrganizationBusy, OrganizationExists, OrganizationNotFound, WrongState
+from .errors import OrganizationBusy, OrganizationExists, OrganizationNotFound
 from .models import FormerName, Organization
 from .naming import display_name, name_digest, slug_variant
 from .postgres.fence import fence_by
@@ -50,9 +50,7 @@ def rename_organization(
         hold(session, organization, wait_seconds=_WAIT_SECONDS, also=name)
         if organization.status == Status.DELETED:
             raise OrganizationNotFound(organization.name)
-        if not organization.is_usable:
-            wanted = "active or suspended"
-            raise WrongState(organization.name, status=organization.status, wanted=wanted)
+        organization.require_usable()
         if organization.name == name:
             mark()
         else:

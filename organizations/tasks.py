@@ -147,7 +147,7 @@ def restore_organization(
 
 
 # Without the lock: it only reads the organization, for as long as a backup.
-@app.task(name=clones.TASK, queue=BACKUPS, retry=Backoff(), pass_context=True)
+@app.task(name=clones.TASK, queue=BACKUPS, retry=Unhurried(), pass_context=True)
 @partial(organization_job, exclusive=False, even_suspended=True)
 def clone_organization(
     organization: Organization, progress: Progress, *, name: str, exact: bool, key: str

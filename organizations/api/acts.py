@@ -47,7 +47,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
     @idempotent
     def suspend(self, request: Request, id_or_slug: str) -> Response:
-        return self._do(request, lifecycle.suspend_organization)
+        return _answer(self._do(request, lifecycle.suspend_organization))
 
     @extend_schema(
         operation_id="organizations_resume",
@@ -59,7 +59,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
     @idempotent
     def resume(self, request: Request, id_or_slug: str) -> Response:
-        return self._do(request, lifecycle.resume_organization)
+        return _answer(self._do(request, lifecycle.resume_organization))
 
     @extend_schema(
         operation_id="organizations_rename",
@@ -74,7 +74,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
     @idempotent
     def rename(self, request: Request, id_or_slug: str) -> Response:
-        return self._do(request, lifecycle.rename_organization)
+        return _answer(self._do(request, lifecycle.rename_organization))
 
     @extend_schema(
         operation_id="organizations_delete",
@@ -95,7 +95,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     )
     @idempotent
     def trash(self, request: Request, id_or_slug: str) -> Response:
-        return self._do(request, lifecycle.delete_organization)
+        return _answer(self._do(request, lifecycle.delete_organization))
 
     @extend_schema(
         operation_id="organizations_undelete",
@@ -110,7 +110,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
     @idempotent
     def undelete(self, request: Request, id_or_slug: str) -> Response:
-        return self._do(request, lifecycle.undelete_organization)
+        return _answer(self._do(request, lifecycle.undelete_organization))
 
     @extend_schema(
         operation_id="organizations_restore",
@@ -127,10 +127,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
     @idempotent
     def restore(self, request: Request, id_or_slug: str) -> Response:
-        given = self.get_serializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        organization = self.get_object()
-        restores.order(organization, **given.validated_data, mark=partial(self.mark, organization))
+        organization = self._do(request, restores.order)
         return _ordered(organization)
 
     @extend_schema(
@@ -159,11 +156,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
     @idempotent
     def clone(self, request: Request, id_or_slug: str) -> Response:
-        given = self.get_serializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        organization = self.get_object()
-        mark = partial(self.mark, organization)
-        return _said(clones.ask(organization, **given.validated_data, mark=mark), 202)
+        return _cloning(self._do(request, clones.ask), 202)
 
     @extend_schema(
         operation_id="organizations_clone_state",
@@ -174,9 +167,10 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     )
     @clone.mapping.get
     def clone_state(self, request: Request, id_or_slug: str) -> Response:
-        return _said(clones.newest(self.get_object()), 200)
+        return _cloning(self.get_object(), 200)
 
-    def _do(self, request: Request, act: Callable[..., object]) -> Response:
+    def _do(self, request: Request, act: Callable[..., object]) -> Organization:
+        """Do it with what the body says, if the action has one."""
         data: dict[str, Any] = {}
         if self.action != "resume":
             given = self.get_serializer(data=request.data)
@@ -184,13 +178,13 @@ class Acts(Repeatable, GenericViewSet[Organization]):
             data = given.validated_data
         organization = self.get_object()
         act(organization, **data, mark=partial(self.mark, organization))
-        return _answer(organization)
+        return organization
 
     def finish(self, organization: Organization) -> Response:
         if self.action == "restore":
             return _ordered(organization)
         if self.action == "clone":
-            return _said(clones.newest(organization), 202)  # The commit enqueued it.
+            return _cloning(organization, 202)  # The commit enqueued it.
         fence(organization)
         return _answer(organization)
 
@@ -209,5 +203,6 @@ def _newest(organization: Organization) -> dict[str, Any]:
     return dict(serializers.RestoreOutput(restores.newest(organization)).data)
 
 
-def _said(clone: clones.Clone, status: int) -> Response:
-    return Response(dict(serializers.CloneOutput(clone).data), status=status)
+def _cloning(organization: Organization, status: int) -> Response:
+    newest = clones.newest(organization)
+    return Response(dict(serializers.CloneOutput(newest).data), status=status)

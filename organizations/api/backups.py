@@ -4,7 +4,6 @@ Each is a job, so the answer is its state. And the list of an organization's bac
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
@@ -106,5 +105,5 @@ class Backups(Acts):
 
     def _asked(self, organization: Organization) -> Response:
         asked = asking.newest(cast("asking.What", self.action), organization)
-        body = dict(serializers.AskedOutput(asdict(asked)).data)
+        body = dict(serializers.AskedOutput(asked).data)
         return Response(body, status=status.HTTP_202_ACCEPTED)

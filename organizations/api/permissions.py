@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
-from rest_framework.permissions import AllowAny, BasePermission
+from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
 
 from accounts.models import User
@@ -50,7 +50,7 @@ class StaffMayAct(StaffMay):
         return super().has_permission(request, view)
 
     def _may(self, request: Request) -> bool:
-        if request.method == "GET":
+        if request.method in SAFE_METHODS:
             return _may_see(request)
         return request.user.has_perm(f"organizations.{self._act}_organization")
 

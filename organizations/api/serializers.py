@@ -87,7 +87,7 @@ class RenameInput(serializers.Serializer[Any]):
 class DeleteInput(serializers.Serializer[Any]):
     """What becomes of a deleted organization's name."""
 
-    free_name = serializers.BooleanField(
+    free_name = StrictBooleanField(
         required=False, help_text="Whether others can have its name while it is kept."
     )
 
@@ -107,7 +107,7 @@ class RestoreInput(serializers.Serializer[Any]):
         required=False,
         help_text="The newest good backup of this time or before. Without it, the newest of all.",
     )
-    undo = serializers.BooleanField(
+    undo = StrictBooleanField(
         default=False, help_text="Switch back to what the newest restore has kept."
     )
 

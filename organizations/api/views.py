@@ -211,7 +211,7 @@ class OrganizationViewSet(Backups, mixins.ListModelMixin, mixins.RetrieveModelMi
 
     def get_object(self) -> Organization:
         """By id if the path is all digits (no slug is), else by the slug of an existing one, or by
-        one that it had until lately."""
+        one that it had until lately, except to delete or restore it."""
         id_or_slug: str = self.kwargs["id_or_slug"]
         queryset = cast("OrganizationQuerySet", self.get_queryset())
         if id_or_slug.isdigit():
@@ -221,6 +221,8 @@ class OrganizationViewSet(Backups, mixins.ListModelMixin, mixins.RetrieveModelMi
         if found is not None:
             return found
         former = FormerName.objects.held().filter(slug=id_or_slug)
+        if self.action in ("trash", "restore"):
+            former = former.none()
         return get_object_or_404(existing.filter(pk__in=former.values("organization_id")[:1]))
 
     def create(self, request: Request) -> Response:

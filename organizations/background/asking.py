@@ -2,24 +2,22 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Literal
 
 from django.db import connections
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import AlreadyEnqueued
 
 from organizations import tenancy
 from organizations.audit import unmarked
 from organizations.backups import verifying
-from organizations.errors import BackupNotFound, OrganizationBusy, WrongState
-from organizations.jobs.models import JobProgress
+from organizations.errors import BackupNotFound, OrganizationBusy
 from organizations.models import Organization
 from organizations.tenancy import trail
 
 from . import exports
 from .enqueueing import in_master, unlocked
+from .newest import Job, newest_job
 
 What = Literal["backup", "verify", "export"]
 _TASKS: dict[str, str] = {
@@ -27,7 +25,6 @@ _TASKS: dict[str, str] = {
     "verify": "verify_backup",
     "export": exports.TASK,
 }
-_STATES = {"todo": "waiting", "doing": "running", "succeeded": "done"}
 # A nightly one can wait for hours: somebody wants it now.
 _HASTEN = """
 UPDATE procrastinate_jobs SET scheduled_at = NULL, priority = GREATEST(priority, %s)
@@ -35,17 +32,6 @@ WHERE queueing_lock = %s AND status = 'todo'
 """
 _PRIORITY = 0
 _TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The newest job of a kind. state: waiting, running, done, failed, or none if it is gone. step
-    and error: as it told last."""
-
-    job: int | None
-    state: str
-    step: str = ""
-    error: str = ""
 
 
 def back_up(organization: Organization, *, mark: Callable[[], object] = unmarked) -> None:
@@ -68,26 +54,18 @@ def export(organization: Organization, *, mark: Callable[[], object] = unmarked)
 
     mark: called in the commit. Raises WrongState. While it is suspended, the job waits.
     """
-    _require_usable(organization)
+    organization.require_usable()
     with tenancy.override(organization.tenant):
         exports.ask(mark=mark)
 
 
-def newest(what: What, organization: Organization) -> Asked:
+def newest(what: What, organization: Organization) -> Job:
     """The organization's newest job of the kind."""
-    jobs = ProcrastinateJob.objects.filter(
-        task_name=_TASKS[what], args__organization_id=organization.pk
-    )
-    job = jobs.order_by("-id").values("pk", "status").first()
-    if job is None:
-        return Asked(None, "none")
-    told = JobProgress.objects.filter(pk=job["pk"]).first()
-    state = _STATES.get(job["status"], "failed")
-    return Asked(job["pk"], state, *((told.step, told.error) if told else ()))
+    return newest_job(_TASKS[what], organization.pk)
 
 
 def _ask(what: What, organization: Organization, mark: Callable[[], object]) -> None:
-    _require_usable(organization)
+    organization.require_usable()
     act = "backup.asked" if what == "backup" else "verification.asked"
     for _ in range(_TRIES):
         with in_master():
@@ -113,9 +91,3 @@ def _hastened(what: What, organization: Organization) -> bool:
     with connections["default"].cursor() as cursor:
         cursor.execute(_HASTEN, (_PRIORITY, lock))
         return bool(cursor.rowcount)
-
-
-def _require_usable(organization: Organization) -> None:
-    if not organization.is_usable:
-        wanted = "active or suspended"
-        raise WrongState(organization.name, status=organization.status, wanted=wanted)

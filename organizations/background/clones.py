@@ -4,21 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import AlreadyEnqueued
 
 from organizations import lifecycle
 from organizations.audit import unmarked
 from organizations.errors import OrganizationExists
-from organizations.jobs.models import JobProgress
 from organizations.models import Organization, random_key
 from organizations.naming import name_digest
 from organizations.tenancy import trail
 
 from .enqueueing import in_master
+from .newest import newest_job
 
 TASK = "clone_organization"
-_STATES = {"todo": "waiting", "doing": "running", "succeeded": "done"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +62,9 @@ def ask(
 
 def newest(organization: Organization) -> Clone:
     """How far the newest one is."""
-    jobs = ProcrastinateJob.objects.filter(task_name=TASK, args__organization_id=organization.pk)
-    job = jobs.order_by("-id").values("id", "status", "args").first()
-    if job is None:
+    job = newest_job(TASK, organization.pk)
+    if job.state == "none":
         return Clone("none")
-    arguments = job["args"]
-    told = JobProgress.objects.filter(job_id=job["id"]).first() or JobProgress()
-    made = Organization.objects.usable().filter(key=arguments["key"])
-    return Clone(
-        _STATES.get(job["status"], "failed"),
-        arguments["name"],
-        arguments["exact"],
-        told.step,
-        told.error,
-        made.values_list("pk", flat=True).first(),
-    )
+    made = Organization.objects.usable().filter(key=job.args["key"])
+    number = made.values_list("pk", flat=True).first()
+    return Clone(job.state, job.args["name"], job.args["exact"], job.step, job.error, number)

@@ -19,7 +19,6 @@ from typing import IO
 from django.conf import settings
 from django.core import signing
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import AlreadyEnqueued
 
 from organizations import tenancy
@@ -29,6 +28,7 @@ from organizations.jobs.frame import lock_of
 from organizations.tenancy import storage, trail
 
 from .enqueueing import in_master
+from .newest import newest_job
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 _PARTS = re.compile(r"\.export-\w+\.part")
 _OURS = re.compile(rf"[0-9a-f]{{32}}\.zip|{_PARTS.pattern}")
 _LONGEST_TOKEN = 1_000
-_STATES = {"todo": "waiting", "doing": "running", "succeeded": "ready"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +82,15 @@ def ask(*, mark: Callable[[], object] = unmarked) -> Export:
 
 def newest() -> Export:
     """The newest export; the state is none, waiting, running, ready or failed."""
-    jobs = ProcrastinateJob.objects.filter(
-        queue_name=QUEUE, task_name=TASK, args__organization_id=tenancy.get().organization_id
-    )
-    job = jobs.order_by("-id").values("status", "args").first()
-    if job is None:
-        return Export("none")
-    state = _STATES.get(job["status"], "failed")
-    if state in ("waiting", "running"):
-        return Export(state)
-    name = str(job["args"].get("name", ""))
+    job = newest_job(TASK, tenancy.get().organization_id)
+    if job.state == "none" or job.is_under_way:
+        return Export(job.state)
+    name = str(job.args.get("name", ""))
     try:
         # Even if the job failed: a second worker that took this one for dead may have made it.
         found = os.stat(_path_of(name))
     except FileNotFoundError:
-        return Export("failed" if state == "failed" else "none")
+        return Export("failed" if job.state == "failed" else "none")
     if _is_expired(found):
         return Export("none")
     return Export("ready", name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))

@@ -6,22 +6,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateEvent
 from procrastinate.exceptions import AlreadyEnqueued
 
 from organizations.audit import unmarked
-from organizations.errors import RestoreRunning, WrongState
-from organizations.jobs.models import JobProgress
+from organizations.errors import RestoreRunning
 from organizations.models import Organization, Restore
 from organizations.restoring import restore
 from organizations.tenancy import trail
 
 from .enqueueing import in_master
+from .newest import Job, newest_job
 
 TASK = "restore_organization"
-_UNDER_WAY = {"todo": "waiting", "doing": "running"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +52,12 @@ def order(
     """
     if undo and at is not None:
         raise ValidationError({"at": ["A restore is undone without a time."]})
-    if not organization.is_usable:
-        wanted = "active or suspended"
-        raise WrongState(organization.name, status=organization.status, wanted=wanted)
+    organization.require_usable()
     if undo:
         source = restore.kept_by(organization).key
     else:
         source = restore.backup_of(organization, at=at).key
-    if _jobs(organization).filter(status__in=_UNDER_WAY).exists():
+    if newest_job(TASK, organization.pk).is_under_way:
         raise RestoreRunning(organization.name)
     job = app.tasks[TASK].configure(queueing_lock=f"restore:{organization.pk}")
     key, when = secrets.token_hex(16), at.isoformat() if at else ""
@@ -80,15 +76,14 @@ def order(
 
 def newest(organization: Organization) -> Newest:
     """The newest restore of the organization, by a job or by the command."""
-    job = _jobs(organization).order_by("-id").first()
+    job = newest_job(TASK, organization.pk)
     row = Restore.objects.filter(organization_key=organization.key).first()
-    if job is not None:
+    if job.state != "none":
         own = Restore.objects.filter(key=job.args["key"]).first()
-        if job.status in _UNDER_WAY and (own is None or own.state == Restore.State.FAILED):
-            return Newest(_UNDER_WAY[job.status], undo=job.args["undo"])
-        if own is None and job.status == "failed" and (row is None or _is_older(row, job)):
-            told = JobProgress.objects.filter(job_id=job.pk).first()
-            return Newest("failed", undo=job.args["undo"], error=told.error if told else "")
+        if job.is_under_way and (own is None or own.state == Restore.State.FAILED):
+            return Newest(job.state, undo=job.args["undo"])
+        if own is None and job.state == "failed" and (row is None or _is_older(row, job)):
+            return Newest("failed", undo=job.args["undo"], error=job.error)
     if row is None:
         return Newest("none")
     return Newest(
@@ -103,10 +98,7 @@ def newest(organization: Organization) -> Newest:
     )
 
 
-def _jobs(organization: Organization) -> QuerySet[ProcrastinateJob]:
-    return ProcrastinateJob.objects.filter(task_name=TASK, args__organization_id=organization.pk)
-
-
-def _is_older(row: Restore, job: ProcrastinateJob) -> bool:
-    asked = job.procrastinateevent_set.order_by("at").values_list("at", flat=True).first()
+def _is_older(row: Restore, job: Job) -> bool:
+    events = ProcrastinateEvent.objects.filter(job_id=job.job).order_by("at")
+    asked = events.values_list("at", flat=True).first()
     return asked is None or row.started_at < asked

@@ -1,7 +1,8 @@
 """The master's record of backups: begun, good, failed, interrupted.
 
-Whoever makes, verifies or removes a backup of an organization holds its backup lock, which is not
-the organization's: a deletion does not wait for a backup, but ends its sessions.
+Whoever makes, verifies or removes a backup of an organization, restores or clones it, holds its
+backup lock, which is not the organization's: a deletion does not wait for a backup, but ends its
+sessions.
 """
 
 import logging
@@ -31,6 +32,8 @@ from .manifest import Manifest
 logger = logging.getLogger(__name__)
 
 State = BackupRun.State
+# Of an error's sentence: it can quote what an organization's database says.
+_MOST_CHARACTERS = 1_000
 
 
 @contextmanager
@@ -41,10 +44,15 @@ def locked(organization_key: str, *, name: str) -> Iterator[ServerSession]:
         raise ProvisioningInTransaction
     with open_session(new=True) as session:
         _ = session.installation
-        # No organization has this key.
-        if not session.try_lock(f"\x00backup:{organization_key}"):
-            raise BackupRunning(name)
+        hold(session, organization_key, name=name)
         yield session
+
+
+def hold(session: ServerSession, organization_key: str, *, name: str) -> None:
+    """Take the backup lock with this session, until it ends. Raises BackupRunning."""
+    # No organization has this key.
+    if not session.try_lock(f"\x00backup:{organization_key}"):
+        raise BackupRunning(name)
 
 
 def begin(organization: Organization) -> BackupRun:
@@ -84,9 +92,9 @@ def fail(run: BackupRun, error: BaseException) -> None:
 
 
 def told(error: BaseException) -> tuple[str, str]:
-    """An error's code and sentence: our own, and of others the type."""
+    """An error's code and sentence, of bounded length: our own, and of others the type."""
     if isinstance(error, OrganizationError):
-        return error.code, str(error)
+        return error.code, str(error)[:_MOST_CHARACTERS]
     if isinstance(error, TooBusy):
         return "too_busy", str(error)
     if isinstance(error, Exception):

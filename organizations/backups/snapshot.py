@@ -97,6 +97,8 @@ class Session:
 
     def _refuse_obstacles(self) -> None:
         name = self._organization.name
+        # A function in `public` could fit better than PostgreSQL's own: format(text, name, name).
+        self._connection.execute("SET search_path = pg_catalog")
         number, locks = self._connection.execute(_NUMBER.encode()).fetchone() or (0, 0)
         if number > (most := int(_SHARE_OF_LOCKS * locks)):
             what = f"its database has {number} tables and indexes, and {most} is the most. Raise "
@@ -107,6 +109,7 @@ class Session:
             row = self._connection.execute(query.encode(), known).fetchone()
             if row is not None:
                 raise BackupObstructed(name, finding, _SENTENCES[finding].format(*row))
+        self._connection.execute("RESET search_path")
 
 
 _BEGUN = (

@@ -19,7 +19,7 @@ from accounts import neutralise, sessions
 from accounts.validators import check_fields
 from organizations import ceiling, tenancy
 from organizations.audit import record_failure, recorded
-from organizations.backups import snapshot
+from organizations.backups import runs, snapshot
 from organizations.errors import (
     BackupTookTooLong,
     CloneFailed,
@@ -52,6 +52,8 @@ Status = Organization.Status
 Step = Organization.Step
 # For another process that works on the new name: an earlier try of the same job, for example.
 _WAIT_SECONDS = 5.0
+# It was done, whatever was done with it since.
+_DONE = (*Status.usable(), Status.TRASHED, Status.DELETED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def check_clone(organization: Organization, *, name: str) -> str:
     name = display_name(name)
     code.refuse_incoherent_migrations()
     hooks.found(name=organization.name)
-    if Organization.objects.usable().known_as(name).exists():
+    if Organization.objects.taken().known_as(name).exists():
         raise OrganizationExists(name)
     _reachable(organization)
     ceiling.refuse_when_full()
@@ -101,8 +103,9 @@ def clone_organization(
 
     Nobody is logged in to it, and it sends no mail. Unless it is exact, the tenant apps' hooks have
     replaced addresses and passwords before it can be used. key: the new one's; a call with the key
-    of one that is done returns that. goes_on: false ends it. tell: called with each step.
-    Raises ValidationError by field (name), OrganizationExists, OrganizationBusy,
+    of one that was done returns that, even if it was deleted since. goes_on: false ends it. tell:
+    called with each step. No backup or restore of the other one begins meanwhile.
+    Raises ValidationError by field (name), OrganizationExists, OrganizationBusy, BackupRunning,
     OrganizationNotFound, TooManyOrganizations, MigrationsIncoherent, CloneFailed, CopyFailed,
     ProvisioningFailed, what a backup of it raises (backups/making.py), and as open_session does.
     Then everything was undone; if that was impossible, the row says so.
@@ -112,10 +115,12 @@ def clone_organization(
     key = key or random_key()
     with open_session() as session:
         session.lock(key_of(name), name=name, timeout_seconds=_WAIT_SECONDS)
-        done = Organization.objects.usable().filter(key=key).first()
+        done = Organization.objects.filter(key=key, status__in=_DONE).first()
         if done is not None:
             return Cloned(done)
         name = check_clone(organization, name=name)
+        # Else a restore could switch the database and the files between the copies of the two.
+        runs.hold(session, organization.key, name=organization.name)
         source = _reachable(organization)
         cloning = _Cloning(session, source, exact=exact, goes_on=goes_on, tell=tell)
         cloned = cloning.make(name, key)

@@ -103,7 +103,7 @@ def _of_the_row(old: OldOrganization) -> list[str]:
             check(value)
         except ValidationError as error:
             found.append(f"{value!r}: {' '.join(error.messages)}")
-    taken = Organization.objects.usable().known_as(old.name).first()
+    taken = Organization.objects.taken().known_as(old.name).first()
     if taken is not None:
         found.append(f"its name is taken here, by {taken.name!r} (id {taken.pk})")
     elif PendingSignUp.objects.open().named(old.name).exists():

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from organizations import lifecycle
+from organizations.document import visible
 from organizations.errors import OrganizationError, OrganizationNotFound
 from organizations.models import Organization
 from organizations.tenancy import TooBusy
@@ -36,7 +37,7 @@ class ActCommand(BaseCommand):
         except ValidationError as error:
             raise CommandError(sentence(error)) from error
         except (OrganizationError, TooBusy) as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(visible(str(error), keep="\n")) from error
         if options["json"]:
             said = json.dumps(self.facts(organization), ensure_ascii=False)
         self.stdout.write(said)

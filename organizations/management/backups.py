@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from organizations import lifecycle
 from organizations.backups.fleet import Result
-from organizations.document import Document
+from organizations.document import Document, visible
 from organizations.errors import OrganizationError
 from organizations.models import Organization
 
@@ -74,7 +74,7 @@ class BackupCommand(BaseCommand):
             if document is not None:
                 document.add(asdict(result))
             elif result.error:
-                self.stderr.write(f"{result.name}: {result.error}")
+                self.stderr.write(f"{result.name}: {visible(result.error)}")
             else:
                 self.stdout.write(f"{result.name}: {self.sentence(result)}")
         if document is not None:

@@ -1,13 +1,14 @@
 """Runs PostgreSQL's pg_dump and pg_restore, with a deadline and without secrets in arguments."""
 
 import logging
+import os
 import re
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -26,12 +27,13 @@ LOCK_WAIT = "10s"
 SERVICE_NAME = "application_name=orgmgmt"
 _LOOK_SECONDS = 0.2
 _LAST_BYTES = 4_000
-# libpq's environment variables, including TLS's.
+_SAID = re.compile(r"pg_(dump|restore): ")
+# libpq's environment variables, including TLS's; None: it has none, as for sslpassword.
 _NAMES = {
-    option.keyword.decode(): option.envvar.decode()
+    option.keyword.decode(): option.envvar and option.envvar.decode()
     for option in pq.Conninfo.get_defaults()
-    if option.envvar is not None
 }
+_SERVICE = "orgmgmt"
 
 
 def program(name: str) -> Path:
@@ -90,9 +92,15 @@ class Run:
         until: float | None = None,
         goes_on: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own program, by its arguments
-            arguments, env=_environment(where), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE
-        )
+        with _service(where) as service:
+            self._process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own program
+                arguments,
+                env=_environment(where, service),
+                pass_fds=() if service is None else (service,),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+            )
         self.words = ""
         self.was_late = self.was_stopped = False
         self._until = until
@@ -152,7 +160,9 @@ class Run:
         kept = b""
         while said := self._process.stderr.read(_LAST_BYTES):
             kept = (kept + said)[-_LAST_BYTES:]
-        self.words = kept.decode(errors="replace").strip()
+        # The lines that begin with a program's name, not the others: DETAIL and CONTEXT quote rows.
+        lines = kept.decode(errors="replace").splitlines()
+        self.words = "\n".join(filter(_SAID.match, lines))
 
     def _watch(self) -> None:
         assert self._until is not None  # noqa: S101 - else there is no such thread
@@ -165,6 +175,28 @@ class Run:
             time.sleep(_LOOK_SECONDS)
 
 
-def _environment(where: dict[str, Any]) -> dict[str, str]:
+@contextmanager
+def _service(where: dict[str, Any]) -> Iterator[int | None]:
+    """The reading end of a pipe with what has no variable, as a service file; None: all have one.
+
+    Not a file: it can hold a password.
+    """
+    lines = [f"{key}={value}" for key, value in where.items() if _NAMES.get(key, "") is None]
+    if not lines:
+        yield None
+        return
+    reading, writing = os.pipe()
+    try:
+        with open(writing, "w") as pipe:
+            pipe.write("\n".join([f"[{_SERVICE}]", *lines, ""]))
+        yield reading
+    finally:
+        os.close(reading)
+
+
+def _environment(where: dict[str, Any], service: int | None) -> dict[str, str]:
     """Parameters by environment: every user of the machine can read the arguments."""
-    return {_NAMES[key]: str(value) for key, value in where.items() if key in _NAMES}
+    named = {name: str(where[key]) for key, name in _NAMES.items() if name and key in where}
+    if service is not None:
+        named |= {"PGSERVICE": _SERVICE, "PGSERVICEFILE": f"/dev/fd/{service}"}
+    return named

@@ -56,19 +56,6 @@ def restore_command(*, in_parts: bool = False) -> list[str]:
 PARTS_SINCE = 17
 
 
-def copy(name: str, source: dict[str, Any], target: dict[str, Any]) -> None:
-    """Copy the content of `source` into the empty database `target`, and compare.
-
-    name: the organization's, for an error. source, target: as `parameters` gives them. Raises
-    ProgramMissing and CopyFailed; what was restored until then stays in `target`.
-    """
-    failed = pipe(dump_command(), source, restore_command(), target)
-    if failed:
-        # Its output can contain the organization's data, so it only goes to the log.
-        raise CopyFailed(name, "\n".join(filter(None, failed)))
-    compare(name, rows(source), rows(target))
-
-
 def pipe(
     dump: list[str],
     source: dict[str, Any],

@@ -1,8 +1,8 @@
 """Restores an organization whose database exists but whose row is missing (adopt_org).
 
 The content is copied into a new database with a new role. What the old owner left there (functions
-that run as their owner, grants, settings) had its rights, and loses them. The old database is
-kept, closed.
+that run as their owner, grants, settings) had its rights, and loses them; so does what code of
+theirs sets while it is copied. The old database is kept, closed.
 """
 
 import logging
@@ -19,6 +19,7 @@ from accounts.validators import check_email, check_fields
 from organizations.audit import recorded
 from organizations.errors import (
     AdoptionRefused,
+    CopyFailed,
     OrganizationBusy,
     OrganizationExists,
     SessionsRemain,
@@ -31,6 +32,7 @@ from organizations.postgres.databases import ensure_database, reset_settings
 from organizations.postgres.fence import end_sessions, fence_by
 from organizations.postgres.holding import hold
 from organizations.postgres.identity import Expected, Identity, State
+from organizations.postgres.regaining import regain
 from organizations.postgres.roles import ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.names import free_database_name, free_slug
@@ -251,11 +253,22 @@ def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
         raise AdoptionRefused(source.database, why) from error
     with session.membership(source.role):
         reset_settings(session, source.database, is_open=True)
-    transfer.copy(
-        row.name,
-        transfer.parameters(source.database, source.role, old_password),
-        transfer.parameters(row.database_name, row.role_name, password),
+    old = transfer.parameters(source.database, source.role, old_password)
+    new = transfer.parameters(row.database_name, row.role_name, password)
+    failed = transfer.pipe(transfer.dump_command(), old, transfer.restore_command(), new)
+    if failed:
+        raise CopyFailed(row.name, "\n".join(filter(None, failed)))
+    password = regain(
+        session,
+        database=row.database_name,
+        role=row.role_name,
+        key=row.key,
+        name=row.name,
+        is_open=True,
     )
+    row.sealed_password = seal(password)
+    row.save(update_fields=["sealed_password"])
+    transfer.compare(row.name, transfer.rows(old), transfer.rows({**new, "password": password}))
 
 
 def _open(session: ServerSession, row: Organization, source: _Source) -> None:

@@ -2,7 +2,8 @@
 
 Compares the tables in which a migration leaves rows, by the values that look random: 16 characters
 or more without a space and with a digit, but not a time. UUIDs, keys, tokens and hashes do; a
-country's name does not, and it does not matter whether it is the same everywhere.
+country's name does not, and it does not matter whether it is the same everywhere. A clone shares
+them with its source and that one's other clones, on purpose.
 
 The databases are untrusted: what is read is bounded, and timed by this side's clock.
 """
@@ -13,6 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import psycopg
+from django.db.models import F
 from psycopg import sql
 
 from organizations.errors import OrganizationError
@@ -53,21 +55,32 @@ def find(obstacles: Collection[Obstacle]) -> Iterator[Twin]:
     value read.
     """
     tables = [each for each in obstacles if each.table is not None]
-    # Who had it first; None after that one was reported too.
-    first: dict[tuple[int, bytes], str] = {}
+    # Who had it first: the name, and the family.
+    first: dict[tuple[int, bytes], tuple[str, int]] = {}
     told: set[tuple[int, str]] = set()
     if not tables:
         return
+    sources = _sources()
     for number, name, place in _organizations():
+        family = number
+        while family in sources:
+            family = sources[family]
         for index, values in _read(number, place, tables):
             for digest in values:
-                other = first.setdefault((index, digest), name)
-                if other == name:
+                other, others = first.setdefault((index, digest), (name, family))
+                if others == family:
                     continue
                 for pair in ((name, other), (other, name)):
                     if (index, pair[0]) not in told:
                         told.add((index, pair[0]))
                         yield Twin(*pair, tables[index])
+
+
+def _sources() -> dict[int, int]:
+    """Of each clone, by its id, whose it is. Not only of usable ones: a clone can be a source."""
+    # Without circles, which only ids that were given out again could make.
+    clones = Organization.objects.filter(cloned_from__lt=F("pk"))
+    return {pk: source or 0 for pk, source in clones.values_list("pk", "cloned_from")}
 
 
 def _organizations() -> Iterator[tuple[int, str, Place]]:

@@ -98,7 +98,8 @@ class RestoreForm(forms.Form):
 
 @dataclass(frozen=True)
 class _Act:
-    """verb: the action's name. says: what will happen. is_for_one: not for several at once."""
+    """verb: the action's name, and its permission's. says: what will happen. button: if it is not
+    the verb. is_for_one: not for several at once."""
 
     verb: str
     done: str
@@ -106,6 +107,7 @@ class _Act:
     work: Callable[..., object]
     form: type[forms.Form] = forms.Form
     is_for_one: bool = False
+    button: str = ""
 
 
 _SUSPEND = _Act(
@@ -137,6 +139,7 @@ _BACKUP = _Act(
     "A worker makes a backup of the database and the files, as soon as it is free. Everybody can "
     "go on working. One that waits for the night is made now instead.",
     asking.back_up,
+    button="Back up",
 )
 _VERIFY = _Act(
     "verify",
@@ -144,6 +147,7 @@ _VERIFY = _Act(
     "A worker restores the newest good backup into a throw-away database, compares it with what "
     "was dumped, and drops it. Nothing that is in use is touched.",
     asking.verify,
+    button="Verify the newest backup",
 )
 _EXPORT = _Act(
     "export",
@@ -152,8 +156,8 @@ _EXPORT = _Act(
     "one. Only the organization's own admins can download it, for a day. While the organization "
     "is suspended, the job waits.",
     asking.export,
+    button="Export for the organization's admins",
 )
-
 _RESTORE = _Act(
     "restore",
     "A job restores",
@@ -166,8 +170,6 @@ _RESTORE = _Act(
     RestoreForm,
     is_for_one=True,
 )
-
-
 _DELETE = _Act(
     "delete",
     "Deleted",
@@ -187,8 +189,6 @@ _UNDELETE = _Act(
     UndeleteForm,
     is_for_one=True,
 )
-
-
 _CLONE = _Act(
     "clone",
     "Asked a worker to clone",
@@ -200,92 +200,24 @@ _CLONE = _Act(
     CloneForm,
     is_for_one=True,
 )
+_ACTS = (
+    _SUSPEND,
+    _RESUME,
+    _RENAME,
+    _DELETE,
+    _UNDELETE,
+    _BACKUP,
+    _VERIFY,
+    _EXPORT,
+    _RESTORE,
+    _CLONE,
+)
 
 
 class ActsAdmin(_ModelAdmin):
     """A button for each act, with a Django permission of its own."""
 
-    actions = (
-        *("suspend", "resume", "rename", "delete", "undelete"),
-        *("backup", "verify", "export", "restore", "clone"),
-    )
-
-    def has_suspend_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.suspend_organization")
-
-    def has_resume_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.resume_organization")
-
-    def has_rename_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.rename_organization")
-
-    def has_restore_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.restore_organization")
-
-    # Not has_delete_permission, by which Django shows buttons of its own.
-    def has_trash_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.delete_organization")
-
-    def has_undelete_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.undelete_organization")
-
-    def has_clone_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.clone_organization")
-
-    def has_backup_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.backup_organization")
-
-    def has_verify_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.verify_organization")
-
-    def has_export_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("organizations.export_organization")
-
-    @admin.action(permissions=["suspend"], description="Suspend…")
-    def suspend(
-        self, request: HttpRequest, queryset: QuerySet[Organization]
-    ) -> HttpResponse | None:
-        return self._asked(request, queryset, _SUSPEND)
-
-    @admin.action(permissions=["resume"], description="Resume…")
-    def resume(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
-        return self._asked(request, queryset, _RESUME)
-
-    @admin.action(permissions=["rename"], description="Rename…")
-    def rename(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
-        return self._asked(request, queryset, _RENAME)
-
-    @admin.action(permissions=["trash"], description="Delete…")
-    def delete(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
-        return self._asked(request, queryset, _DELETE)
-
-    @admin.action(permissions=["undelete"], description="Undelete…")
-    def undelete(
-        self, request: HttpRequest, queryset: QuerySet[Organization]
-    ) -> HttpResponse | None:
-        return self._asked(request, queryset, _UNDELETE)
-
-    @admin.action(permissions=["restore"], description="Restore…")
-    def restore(
-        self, request: HttpRequest, queryset: QuerySet[Organization]
-    ) -> HttpResponse | None:
-        return self._asked(request, queryset, _RESTORE)
-
-    @admin.action(permissions=["clone"], description="Clone…")
-    def clone(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
-        return self._asked(request, queryset, _CLONE)
-
-    @admin.action(permissions=["backup"], description="Back up…")
-    def backup(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
-        return self._asked(request, queryset, _BACKUP)
-
-    @admin.action(permissions=["verify"], description="Verify the newest backup…")
-    def verify(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
-        return self._asked(request, queryset, _VERIFY)
-
-    @admin.action(permissions=["export"], description="Export for the organization's admins…")
-    def export(self, request: HttpRequest, queryset: QuerySet[Organization]) -> HttpResponse | None:
-        return self._asked(request, queryset, _EXPORT)
+    actions = tuple(act.verb for act in _ACTS)
 
     def change_view(
         self,
@@ -340,3 +272,25 @@ class ActsAdmin(_ModelAdmin):
                 now = "" if organization.name == before else f" to {organization.name}"
                 self.log_change(request, organization, f"{act.done} {before}{now}.")
                 messages.success(request, f"{act.done} {before}{now}.")
+
+
+def _add(act: _Act) -> None:
+    """Give ActsAdmin the action, and Django what asks for its permission."""
+    # Not has_delete_permission, by which Django shows buttons of its own.
+    needed = f"act_{act.verb}"
+
+    def may(self: ActsAdmin, request: HttpRequest) -> bool:
+        return request.user.has_perm(f"organizations.{act.verb}_organization")
+
+    @admin.action(permissions=[needed], description=f"{act.button or act.verb.capitalize()}…")
+    def ask(
+        self: ActsAdmin, request: HttpRequest, queryset: QuerySet[Organization]
+    ) -> HttpResponse | None:
+        return self._asked(request, queryset, act)
+
+    setattr(ActsAdmin, f"has_{needed}_permission", may)
+    setattr(ActsAdmin, act.verb, ask)
+
+
+for _act in _ACTS:
+    _add(_act)

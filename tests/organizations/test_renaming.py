@@ -339,4 +339,4 @@ def test_a_rename_that_was_killed_is_not_taken_for_an_earlier_try_to_suspend(
         lifecycle.suspend_organization(row_of(made), reason="abuse", message="Call us.")
     row = row_of(made)
     assert (row.status_reason, row.status_message) == ("unpaid", "")
-    assert row.pending_fence == "", "whoever is refused has ended the sessions"
+    assert row.pending_fence == "", "what the rename left is ended"

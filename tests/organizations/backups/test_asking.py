@@ -209,7 +209,7 @@ def test_a_repeat_of_a_killed_request_asks_once(
 ) -> None:
     with monkeypatch.context() as patched:
         if dies == "before it begins":
-            patched.setattr(asking, "_require_usable", lambda _: kill_this_process())
+            patched.setattr(Organization, "require_usable", lambda _: kill_this_process())
         else:
             patched.setattr(serializers, "AskedOutput", lambda _: kill_this_process())
         kill_in_a_fork(lambda: post(staff_client, made, act, "key"))

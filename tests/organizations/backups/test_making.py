@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
+from django.core.management import CommandError, call_command
 from django.db import connections
 from psycopg import sql
 from pytest_django import Settings
@@ -96,6 +97,25 @@ def test_the_password_is_in_no_argument_and_on_no_line_of_the_log(
     password = unseal(alpha.organization.sealed_password, owner="")
     assert any(word.startswith("--snapshot=") for word in started)
     assert password not in " ".join(started) + caplog.text
+
+
+def test_a_parameter_without_an_environment_variable_reaches_the_programs(
+    alpha: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as sslpassword. The server refuses a wrong value of this one."""
+    parameters = transfer.parameters
+
+    def right(*of: str) -> dict[str, Any]:
+        return {**parameters(*of), "replication": "false"}
+
+    monkeypatch.setattr(transfer, "parameters", right)
+    verifying.verify(making.back_up(alpha.organization), name=alpha.name)
+    row = alpha.organization
+    where = right(row.database_name, row.role_name, unseal(row.sealed_password, owner=""))
+    wrong = {**where, "replication": "perhaps"}
+    with programs.Run(transfer.dump_command(), wrong, stdout=subprocess.DEVNULL) as run:
+        assert run.end() == 1
+    assert 'invalid value for parameter "replication"' in run.words
 
 
 def test_a_suspended_organization_is_backed_up_and_a_deleted_one_is_not(
@@ -235,6 +255,27 @@ def test_what_makes_a_dump_impossible_is_named(
         making.back_up(made.organization)
     assert caught.value.finding == finding
     assert f"({finding})" in the_run(made.organization).error
+
+
+def test_a_tables_name_is_told_as_postgresql_quotes_it_and_obeyed_by_no_terminal(
+    company: Callable[..., Company], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = company()
+    execute(
+        made,
+        "CREATE FUNCTION format(text, name, name) RETURNS text LANGUAGE sql "
+        "AS $$ SELECT repeat('their words', 100000) $$",
+        'CREATE TABLE "a\x1b[2J" ()',
+        'ALTER TABLE "a\x1b[2J" ENABLE ROW LEVEL SECURITY',
+        'ALTER TABLE "a\x1b[2J" FORCE ROW LEVEL SECURITY',
+    )
+    for command, arguments in (("backup_orgs", ()), ("clone_org", ("A Copy",))):
+        with pytest.raises(CommandError) as caught:
+            call_command(command, made.name, *arguments)
+        said = capsys.readouterr().err + str(caught.value)
+        assert r'public."a\x1b[2J"' in said, command
+        assert "\x1b" not in said
+        assert "their words" not in said
     assert files_in(folder) == set()
 
 

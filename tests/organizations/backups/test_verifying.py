@@ -305,7 +305,8 @@ def test_a_constraint_that_refuses_its_own_rows_fails_as_the_throw_away_role(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     made = company()
-    execute(made, _REFUSE, "CREATE TABLE t (n int, CHECK (refuse()))", "INSERT INTO t VALUES (1)")
+    table = "CREATE TABLE t (n text, CHECK (refuse()))"
+    execute(made, _REFUSE, table, "INSERT INTO t VALUES ('somebodys secret')")
     run = making.back_up(made.organization)
     with pytest.raises(BackupNotVerified, match="pg_restore ended with an error") as caught:
         verifying.verify(run, name=made.name)
@@ -314,6 +315,7 @@ def test_a_constraint_that_refuses_its_own_rows_fails_as_the_throw_away_role(
     (failed,) = [each for each in caplog.records if each.message == "pg_restore failed"]
     said = re.search(r"restored by (\w+) and (\w+), of \{([\w,]+)\}", vars(failed)["output"])
     assert said is not None, vars(failed)["output"]
+    assert "secret" not in vars(failed)["output"], "no row is quoted"
     assert re.fullmatch(r"orgrole_[0-9a-f]{16}", said[1])
     assert set(said.groups()) == {said[1]}, "it is a member of another role"
     assert said[1] != made.organization.role_name

@@ -1,5 +1,6 @@
 """A clone has the data and files of one moment, and nobody's addresses, passwords or logins."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from accounts.link_tokens import Purpose
 from accounts.models import LoginSession, User
 from accounts.services import authenticate, create_user
 from organizations import lifecycle, tenancy
+from organizations.backups import runs
+from organizations.cloning import files
 from organizations.errors import (
+    BackupRunning,
     CloneFailed,
     OrganizationExists,
     OrganizationNotFound,
@@ -226,3 +230,54 @@ def test_identify_orgs_says_of_a_clone_that_it_is_one(made: Company, media: Path
     with open_session() as session:
         found = identity.require(session, expected(row))
     assert (found.organization, found.cloned_from) == (row.pk, made.organization.pk)
+
+
+def test_a_call_with_the_key_of_a_clone_that_was_deleted_makes_no_other(
+    made: Company, settings: Any
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS = 30
+    first = clone(made).organization
+    lifecycle.delete_organization(first, free_name=True)
+    try:
+        again = lifecycle.clone_organization(made.organization, name=first.name, key=first.key)
+        assert (again.organization.pk, again.organization.status) == (first.pk, Status.TRASHED)
+    finally:
+        settings.ORG_DELETION_GRACE_DAYS = 0
+        lifecycle.undelete_organization(Organization.objects.get(pk=first.pk))
+
+
+def test_the_name_of_one_that_can_come_back_is_refused_when_it_is_asked_for(
+    made: Company, settings: Any
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS = 30
+    first = clone(made).organization
+    lifecycle.delete_organization(first)
+    try:
+        with pytest.raises(OrganizationExists):
+            lifecycle.check_clone(made.organization, name=first.name)
+    finally:
+        settings.ORG_DELETION_GRACE_DAYS = 0
+        lifecycle.undelete_organization(Organization.objects.get(pk=first.pk))
+
+
+def test_no_restore_switches_between_the_copies_of_database_and_files(
+    made: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def first_restore(copy: Callable[..., Any]) -> Callable[..., Any]:
+        def copied(*arguments: Any, **options: Any) -> Any:
+            with pytest.raises(BackupRunning):
+                lifecycle.restore_organization(made.organization)
+            refused.append(copy)
+            return copy(*arguments, **options)
+
+        return copied
+
+    for module, name in ((transfer, "pipe"), (files, "copy")):
+        monkeypatch.setattr(module, name, first_restore(getattr(module, name)))
+    clone(made)
+    assert len(refused) == 2
+    with runs.locked(made.organization.key, name=""), pytest.raises(BackupRunning):
+        clone(made, name="Another Copy")
+    assert not Organization.objects.live().named("Another Copy").exists()

@@ -62,9 +62,21 @@ def test_staff_delete_an_organization_and_bring_it_back(
     assert answer(post(staff_client, made, "undelete")) == (409, "organization_wrong_state")
 
 
+def test_a_former_slug_neither_deletes_nor_restores(staff_client: Client, made: Company) -> None:
+    old = made.organization.slug
+    lifecycle.rename_organization(row_of(made), name="Renamed Since Ltd")
+    for act in ("delete", "restore"):
+        assert staff_client.post(f"{LIST}{old}/{act}/").status_code == 404
+    assert row_of(made).status == Status.ACTIVE
+    assert staff_client.get(f"{LIST}{old}/restore/").status_code == 200
+    assert staff_client.post(f"{LIST}renamed-since-ltd/delete/").json()["status"] == "trashed"
+
+
 def test_what_is_wrong_with_a_body_is_said_by_field(staff_client: Client, made: Company) -> None:
     for act, body, field in (
         ("delete", {"free_name": "perhaps"}, "free_name"),
+        ("delete", {"free_name": "yes"}, "free_name"),
+        ("restore", {"undo": 1}, "undo"),
         ("undelete", {"name": "---"}, "name"),
         ("undelete", {"name": 7}, "name"),
     ):

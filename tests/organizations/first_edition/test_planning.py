@@ -1,9 +1,11 @@
 """What prevents an organization of the FastAPI edition from being taken over."""
 
+from collections.abc import Callable
+
 import pytest
 from pytest_django import Settings
 
-from organizations import ceiling
+from organizations import ceiling, lifecycle
 from organizations.errors import FirstEditionUnreadable
 from organizations.first_edition import planning
 from organizations.first_edition.adopting import adopt
@@ -54,6 +56,16 @@ def test_each_thing_that_is_wrong_in_a_database_is_found(edition: Edition) -> No
     obstacles = found(edition)
     for number, why in enumerate(IN_DATABASES.values()):
         assert any(why in each for each in obstacles[f"Wrong {number}"]), (why, obstacles)
+
+
+def test_the_name_of_a_deleted_one_that_can_come_back_is_taken(
+    edition: Edition, company: Callable[..., Company], settings: Settings
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS = 30
+    made = company()
+    lifecycle.delete_organization(made.organization)
+    edition.add(made.name, database=edition.add("Fine Ltd"))
+    assert any("its name is taken here" in each for each in found(edition)[made.name])
 
 
 def test_each_thing_that_is_wrong_with_a_row_is_found(

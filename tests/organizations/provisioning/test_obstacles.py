@@ -221,6 +221,10 @@ def test_check_orgs_finds_organizations_that_share_a_templates_values(
                     )
                     for name, twin in (("Twin One", "Twin Two"), ("Twin Two", "Twin One"))
                 ]
+                rows = Organization.objects.filter(pk=two.organization.pk)
+                rows.update(cloned_from=one.organization.pk)
+                assert shared_rows() == [], "a clone has its source's on purpose"
+                rows.update(cloned_from=None)
                 # One gets a value of its own; the other puts something hostile there.
                 with as_role_of(one.organization) as connection:
                     connection.execute("UPDATE vault SET key = gen_random_uuid()")

@@ -5,6 +5,7 @@ import shutil
 import pytest
 from psycopg import sql
 
+from tests.organizations.backups.helpers import SETTLE
 from tests.real_server import ServerFailed
 
 from .estate import NEWER, Estate, document
@@ -56,6 +57,22 @@ def test_a_hostile_database_fails_its_own_adoption_and_delays_nothing(
     estate.execute(f"ALTER ROLE {role} SET client_min_messages = debug5")
     new = adopt(estate, database, "Hostile Ltd")
     assert estate.value("SELECT count(*) FROM b_big", database=new) == 20_000
+
+
+def test_what_their_code_sets_in_the_copy_is_taken_back(estate: Estate) -> None:
+    dump = estate.dump()
+    database, guest = estate.create("Settler Ltd"), estate.create("Guest Ltd")
+    estate.restore_in_place(dump)
+    with estate.superuser(database) as owner:
+        owner.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role_of(estate, database))))
+        owner.execute(SETTLE.format(own=database, guest=role_of(estate, guest)).encode())
+        owner.execute("CREATE TABLE settled (n int, CHECK (settle()))")
+        owner.execute("INSERT INTO settled VALUES (1)")
+    new = adopt(estate, database, "Settler Ltd")
+    query = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
+    assert estate.value(query, role_of(estate, guest), new) is False
+    estate.manage("migrate_orgs", "--verify", "--org=Settler Ltd")
+    estate.manage("check_orgs", "Settler Ltd")
 
 
 def test_a_name_reused_since_the_dump_stays_with_its_new_company(

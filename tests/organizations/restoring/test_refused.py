@@ -62,7 +62,7 @@ def dump(company: Company, path: Path, *more: str) -> Path:
     with open(path, "wb") as file:
         subprocess.run(  # noqa: S603 - PostgreSQL's own program
             [*transfer.dump_command(), *more, f"--dbname={programs.SERVICE_NAME}"],
-            env=programs._environment(where),
+            env=programs._environment(where, None),
             stdout=file,
             check=True,
         )
