@@ -24,6 +24,7 @@ from organizations.models import BackupRun, Organization, Restore, SpareDatabase
 from organizations.postgres import identity, transfer
 from organizations.postgres.sessions import ServerSession
 from organizations.provisioning import code, spares
+from organizations.provisioning.kept import NOTHING, expected_kept
 from organizations.provisioning.scratch import where
 from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
@@ -122,7 +123,7 @@ def undo_restore(organization: Organization, *, key: str = "") -> Restore:
             session,
             row,
             organization,
-            arrives=switching.expected_kept(kept),
+            arrives=expected_kept(kept),
             place=Place(kept.database_name, kept.role_name, kept.sealed_password),
             fingerprint=kept.fingerprint,
             files_key=kept.key if kept.files else "",
@@ -145,7 +146,7 @@ def kept_by(organization: Organization) -> Restore:
 
 
 def _mark_undone(kept: Restore) -> None:
-    Restore.objects.filter(pk=kept.pk).update(state=State.UNDONE, **switching.NOTHING)
+    Restore.objects.filter(pk=kept.pk).update(state=State.UNDONE, **NOTHING)
 
 
 @contextmanager

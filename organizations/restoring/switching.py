@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -29,13 +28,14 @@ from organizations.errors import (
     WrongState,
 )
 from organizations.models import Organization, Restore
-from organizations.postgres import aside, databases, identity
+from organizations.postgres import aside, identity
 from organizations.postgres.fence import fence_by
 from organizations.postgres.holding import hold
 from organizations.postgres.identity import Expected
-from organizations.postgres.sessions import ServerSession
+from organizations.postgres.sessions import ServerSession, open_session
+from organizations.provisioning.kept import drop_kept, expected_kept
 from organizations.provisioning.undoing import expected
-from organizations.tenancy import Place, registry, storage, trail
+from organizations.tenancy import Place, registry, trail
 
 from . import files
 
@@ -49,27 +49,6 @@ _LOGGING_IN_SECONDS = 0.1
 # Restores that keep nothing any more stay on record for so long.
 _REMEMBERED = timedelta(days=90)
 _BEING_DROPPED = (Organization.Status.DELETING, Organization.Status.DELETED)
-# Of a row that keeps nothing any more.
-NOTHING: dict[str, Any] = {
-    "database_name": "",
-    "role_name": "",
-    "sealed_password": "",
-    "files": "",
-    "kept_until": None,
-}
-
-
-def expected_kept(row: Restore) -> Expected:
-    """What the row says about the database that it keeps."""
-    return Expected(
-        f"a database kept for organization {row.organization_id}",
-        row.key,
-        row.role_name,
-        row.database_name,
-        identity.State.ASIDE,
-        row.key,
-        was_aside=True,
-    )
 
 
 def switch(
@@ -230,9 +209,10 @@ def reconcile() -> tuple[list[str], list[str]]:
     """
     unfinished = Restore.objects.filter(state__in=(State.RUNNING, State.SWITCHING))
     done, failed = _each(unfinished.order_by(), end_interrupted)
-    # What was kept for a deleted organization is to be gone with it.
+    again, near = _each(_not_aside(), _put_all_aside)
+    # What was kept for an organization that an older version dropped.
     dropped, left = _each(_of_deleted(), _drop_due)
-    return [*done, *dropped], [*failed, *left]
+    return [*done, *again, *dropped], [*failed, *near, *left]
 
 
 def finish_switches() -> tuple[list[str], list[str]]:
@@ -258,6 +238,19 @@ def _kept() -> QuerySet[Restore]:
     return Restore.objects.keeping().exclude(state=State.SWITCHING)
 
 
+def _not_aside() -> QuerySet[Restore]:
+    """What is to be kept and is not out of reach; who was killed is in the middle of it."""
+    places = _kept().exclude(role_name="").values_list("role_name", "database_name")
+    with open_session() as session:
+        near = aside.not_aside(session, list(places))
+    return _kept().filter(role_name__in=near).order_by()
+
+
+def _put_all_aside(session: ServerSession, organization_key: str) -> None:
+    for row in _kept().filter(organization_key=organization_key):
+        _put_aside(session, row)
+
+
 def _of_deleted() -> QuerySet[Restore]:
     gone = Organization.objects.filter(status=Organization.Status.DELETED).values("key")
     return _kept().filter(organization_key__in=gone).order_by()
@@ -270,12 +263,7 @@ def _drop_due(session: ServerSession, organization_key: str) -> None:
     for row in _kept().filter(organization_key=organization_key):
         if not is_deleted and row.kept_until is not None and row.kept_until > timezone.now():
             continue
-        databases.drop(session, identity.certain(session, expected_kept(row)))
-        for key in filter(None, (row.key, row.files)):
-            storage.remove(key)
-        facts = {"restore": row.key}
-        Restore.objects.filter(pk=row.pk).update(**NOTHING)
-        trail.record("organization.kept_dropped", organization_id=row.organization_id, facts=facts)
+        drop_kept(session, row)
 
 
 def _each(
