@@ -470,8 +470,9 @@ class BackupMissing(OrganizationError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name!r} was not deleted: it has no verified backup of the last 24 hours. Back it up "
-            "and verify that (backup_orgs, verify_backups), or delete it --without-backup."
+            f"{name!r} was not deleted: it has no verified backup of the last 24 hours, begun "
+            "after its newest restore. Back it up and verify that (backup_orgs, verify_backups), "
+            "or delete it --without-backup."
         )
 
 
