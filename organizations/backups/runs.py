@@ -33,6 +33,11 @@ logger = logging.getLogger(__name__)
 State = BackupRun.State
 
 
+def lock_of(organization_key: str) -> str:
+    """The key of the organization's backup lock, which no organization's name has."""
+    return f"\x00backup:{organization_key}"
+
+
 @contextmanager
 def locked(organization_key: str, *, name: str) -> Iterator[ServerSession]:
     """A session that holds the organization's backup lock. Raises BackupRunning if it is taken,
@@ -41,8 +46,7 @@ def locked(organization_key: str, *, name: str) -> Iterator[ServerSession]:
         raise ProvisioningInTransaction
     with open_session(new=True) as session:
         _ = session.installation
-        # No organization has this key.
-        if not session.try_lock(f"\x00backup:{organization_key}"):
+        if not session.try_lock(lock_of(organization_key)):
             raise BackupRunning(name)
         yield session
 
