@@ -95,7 +95,8 @@ class LastAdmin(AccountError):
 
 
 class NotNeutralised(AccountError):
-    """A rule or a trigger of a clone's database undoes what makes its users nobody's."""
+    """A rule or a trigger of the database undoes what voids its users' logins and links, or what
+    makes a clone's users nobody's."""
 
     code = "not_neutralised"
 

@@ -3,6 +3,7 @@
 All raise NoTenant without an active organization.
 """
 
+import secrets
 import uuid
 from datetime import timedelta
 from functools import cache
@@ -139,17 +140,6 @@ def _end(session: LoginSession) -> bool:
     return bool(running.update(ended_at=timezone.now()))
 
 
-def forget_all() -> None:
-    """Delete every login of the active organization, for a clone of another one.
-
-    Links that were mailed to its users are void too. Raises NotNeutralised.
-    """
-    LoginSession.objects.all().delete()
-    User.objects.update(token_version=F("token_version") + 1, email_version=F("email_version") + 1)
-    if LoginSession.objects.exists():
-        raise NotNeutralised("logins")
-
-
 def end_all(user: User) -> None:
     """End all the user's logins, including those being made right now."""
     LoginSession.objects.filter(user=user, ended_at=None).update(ended_at=timezone.now())
@@ -157,9 +147,21 @@ def end_all(user: User) -> None:
     user.refresh_from_db(fields=["token_version"])
 
 
-def end_everybodys() -> None:
-    """End all logins of the active organization, and make its mailed links void."""
-    with tenancy.atomic():
-        LoginSession.objects.filter(ended_at=None).update(ended_at=timezone.now())
-        versions = ("token_version", "email_version")
-        User.objects.update(**{version: F(version) + 1 for version in versions})
+# Far above what anybody's number was raised to.
+_FAR, _VERSIONS = 10**6, 10**9
+
+
+def void_all() -> None:
+    """End every login of the active organization, and make void each link mailed until now.
+
+    Everybody gets one random number as version, which no token or link names, also none of an
+    earlier call on another copy of this database. Not to be called in a transaction: code in the
+    database can act at its end. May be repeated. Raises NotNeutralised.
+    """
+    version = _FAR + secrets.randbelow(_VERSIONS)
+    numbers = {"token_version": version, "email_version": version}
+    LoginSession.objects.all().delete()
+    User.objects.update(**numbers)
+    # Only now: a rule or a trigger can have done something else.
+    if LoginSession.objects.exists() or User.objects.exclude(**numbers).exists():
+        raise NotNeutralised("logins or links")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from django.db import Error as DatabaseError
 from django.db import IntegrityError
 
-from accounts.sessions import end_everybodys
+from accounts.sessions import void_all
 from accounts.validators import check_fields
 
 from . import tenancy
@@ -137,7 +137,7 @@ def _renewed(tenant: Tenant, organization: Organization) -> str:
             is_known = has is not None and has <= set(versions.code_migrations())
             fingerprint = versions.remember_code() if is_known else ""
         with tenancy.override(tenant), unhurried(tenant.alias):
-            end_everybodys()
+            void_all()
     except TooBusy:
         raise
     except Exception as error:

@@ -50,5 +50,6 @@ def prune(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     counters.get().prune()
     audit.prune()
     exports.prune()
-    left = [*switching.prune(), *retention.prune()]
-    return left + lifecycle.drop_expired(goes_on=goes_on)
+    left = [*retention.prune(), *lifecycle.drop_expired(goes_on=goes_on)]
+    # Last: what restores kept for those that were dropped goes with them.
+    return left + switching.prune()

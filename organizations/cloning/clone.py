@@ -33,14 +33,15 @@ from organizations.naming import display_name
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity, programs, transfer
 from organizations.postgres.databases import ensure_database, past_pooler
+from organizations.postgres.regaining import regain
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession, open_session, refuse_in_transaction
 from organizations.provisioning import code, making, versions
 from organizations.provisioning.failures import explained
 from organizations.provisioning.report import Record
 from organizations.provisioning.undoing import change_status, compensate, expected
-from organizations.secrets import unseal
-from organizations.tenancy import guard, storage, trail
+from organizations.secrets import seal, unseal
+from organizations.tenancy import guard, registry, storage, trail
 from organizations.validators import SignUp, validate_name
 
 from . import files, hooks
@@ -201,6 +202,7 @@ class _Cloning:
             )
             if failed:
                 self._explain(row, failed, was_ended=not held.is_alive())
+        target |= {"password": self._regain(row)}
         ours = guard.Connection.connect(**target, autocommit=True, prepare_threshold=None)
         with ours, guard.time_limit(None):
             ours.lend(max(0.001, self.until - monotonic()))
@@ -230,13 +232,29 @@ class _Cloning:
     # --- Whose it is --------------------------------------------------------------------------
     def _neutralise(self, row: Organization, found: dict[str, hooks.Hook | None]) -> None:
         # In an exact one too: nobody who is logged in to the source is in the clone.
-        steps = {"logins": sessions.forget_all, **found}
+        steps = {"logins": sessions.void_all, **found}
         with self._inside(row):
             for what, hook in steps.items():
                 if hook is not None:
                     self.tell(f"neutralising {what}")
                     hooks.run(what, hook, name=self.source.name, watch=self._watch)
+        self._regain(row)  # Triggers ran. From here on no code does, until somebody uses it.
         Record(self.session, row).reached(Step.ADMIN)
+
+    def _regain(self, row: Organization) -> str:
+        """Undo what the source's code may have set for the clone. Returns its role's password."""
+        password = regain(
+            self.session,
+            database=row.database_name,
+            role=row.role_name,
+            key=row.key,
+            name=row.name,
+            is_open=True,
+        )
+        row.sealed_password = seal(password)
+        row.save(update_fields=["sealed_password"])
+        registry.forget(row.tenant.alias)
+        return password
 
     @contextmanager
     def _inside(self, row: Organization) -> Iterator[None]:

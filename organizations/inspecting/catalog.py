@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connections
 
-from organizations.models import Organization
+from organizations.models import Organization, Restore
 from organizations.naming import DATABASE_PREFIX, ROLE_PATTERN, system_prefix
 from organizations.postgres.identity import Expected, Identity, State, kept_aside
 from organizations.postgres.roles import ADMINISTERED, UNNAMED
@@ -33,7 +33,7 @@ class Seen:
     attributes, None: there is no role; else those it has of SUPERUSER, CREATEDB, …, and NOLOGIN.
     member_of: other roles, each with the grantor. is_open_to_application: the application's role is
     still a member, from an act that never ended. role_limit: the role's connection limit, -1 for
-    none.
+    none. is_switching: a restore has not ended since its switch.
     """
 
     organization_id: int
@@ -60,6 +60,7 @@ class Seen:
     is_open_to_application: bool
     connections: int
     role_limit: int | None
+    is_switching: bool
     sealed_password: str = field(repr=False)
 
     @property
@@ -109,7 +110,9 @@ SELECT o.id, o.key, o.name, o.slug, o.status, o.deletion, o.database_name, o.rol
         SELECT FROM pg_auth_members WHERE roleid = r.oid
         AND member = current_user::regrole AND grantor = current_user::regrole
     ),
-    coalesce(sessions.number, 0), r.rolconnlimit, o.sealed_password
+    coalesce(sessions.number, 0), r.rolconnlimit, EXISTS (
+        SELECT FROM restores WHERE organization_key = o.key AND state = %(switching)s
+    ), o.sealed_password
 FROM (
     SELECT * FROM organizations WHERE status <> %(deleted)s AND id > %(after)s
     AND (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s)) ORDER BY id LIMIT %(page)s
@@ -364,7 +367,11 @@ def application_role() -> str:
 
 
 def _rows(query: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    everywhere: dict[str, Any] = {"page": PAGE, "deleted": Organization.Status.DELETED}
+    everywhere: dict[str, Any] = {
+        "page": PAGE,
+        "deleted": Organization.Status.DELETED,
+        "switching": Restore.State.SWITCHING,
+    }
     with connections["default"].cursor() as cursor:
         cursor.execute(query, {**everywhere, **parameters})
         return list(cursor.fetchall())

@@ -62,14 +62,18 @@ def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Pr
     """Differences between the server and what provisioning made.
 
     application: the application's role. installation: this one's key. A deleted one that is kept
-    must be out of reach, and nothing else. Another one that is not usable is reported as
-    unfinished, and nothing else.
+    must be out of reach, and nothing else. Another one that is not usable, or whose restore did
+    not end, is reported as unfinished, and nothing else.
     """
     if seen.status == Organization.Status.TRASHED:
         yield from _kept(seen, application=application, installation=installation)
         return
     if seen.status not in Organization.Status.usable():
         yield _unfinished(seen, installation)
+        return
+    if seen.is_switching:
+        # Its database is shut until that is done, and nothing else may open it.
+        yield Problem(Kind.UNFINISHED, "a restore switched it, and did not end", RECONCILE)
         return
     doubts = list(_identity(seen, installation))
     yield from doubts

@@ -16,10 +16,16 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 2_000
 _MOST_USERS = 1_000_000
+# What the owner has made of the table may be as long, and of any type, as it likes.
 _USERS = (
-    "SELECT id, email, hashed_password, is_admin, is_active FROM public.users WHERE id > %s "
-    "ORDER BY id LIMIT %s"
+    "SELECT id::bigint, pg_catalog.left(email::text, 254), "
+    "pg_catalog.left(hashed_password::text, 255), is_admin::boolean, is_active::boolean "
+    "FROM public.users WHERE id > %s ORDER BY id LIMIT %s"
 )
+_LAST_ID = """
+SELECT greatest(max(id)::bigint, pg_catalog.pg_sequence_last_value(
+    pg_catalog.pg_get_serial_sequence('public.users', 'id')::regclass)) FROM public.users
+"""
 # Id, address, hash of the password, is_admin, is_active.
 _User = tuple[int, str, str, bool, bool]
 
@@ -37,12 +43,10 @@ class Goes:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """unknown: why the users of now could not be read; empty if they could. last_id: the highest id
-    among them."""
+    """unknown: why the users of now could not be read; empty if they could."""
 
     users: tuple[Goes, ...]
     unknown: str = ""
-    last_id: int = 0
 
     def numbers(self) -> dict[str, int]:
         """How many users, by what goes back. For the master, which knows nobody."""
@@ -71,6 +75,19 @@ def compare(
 
 
 _UNREADABLE = (psycopg.Error, ValueError)
+
+
+def last_id(now: dict[str, Any] | None, *, until: float) -> int | None:
+    """The highest id that a user of the serving database has, or had; None: unknown."""
+    if now is None:
+        return None
+    try:
+        with _connected(now, until) as serving:
+            found = serving.execute(_LAST_ID.encode()).fetchone()
+            return None if found is None else found[0]
+    except _UNREADABLE as error:
+        logger.warning("users of now not counted", exc_info=error)
+        return None
 
 
 def _certainly(users: Iterator[_User], name: str) -> Iterator[_User]:
@@ -103,10 +120,8 @@ def _users(connection: guard.Connection) -> Iterator[_User]:
 
 def _compared(now: Iterator[_User], then: Iterator[_User]) -> Changes:
     found: list[Goes] = []
-    last_id = 0
     serving, restored = next(now, None), next(then, None)
     while serving is not None or restored is not None:
-        last_id = serving[0] if serving is not None else last_id
         if restored is None or (serving is not None and serving[0] < restored[0]):
             assert serving is not None  # noqa: S101 - one of them is there
             found.append(Goes(serving[0], serving[1], ("gone",)))
@@ -118,7 +133,7 @@ def _compared(now: Iterator[_User], then: Iterator[_User]) -> Changes:
             if what := _what(serving, restored):
                 found.append(Goes(serving[0], serving[1], what))
             serving, restored = next(now, None), next(then, None)
-    return Changes(tuple(found), last_id=last_id)
+    return Changes(tuple(found))
 
 
 def _what(now: _User, then: _User) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import os
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,16 @@ def unpack(
 
 def _extract(chunks: Chunks, folder: Path, watch: Callable[[], None]) -> None:
     source: Any = _Reader(chunks)
-    with tarfile.open(fileobj=source, mode="r|") as archive:
-        for member in archive:
-            watch()
-            if member.isreg():
-                member.mode = 0o600
-                archive.extract(member, folder, filter="data")
-    # The end, where a part says that it is not what was stored.
-    for _ in chunks:
-        pass
+    with closing(chunks):  # Else what decrypts them waits for the next one.
+        with tarfile.open(fileobj=source, mode="r|") as archive:
+            for member in archive:
+                watch()
+                if member.isreg():
+                    member.mode = 0o600
+                    archive.extract(member, folder, filter="data")
+        # The end, where a part says that it is not what was stored.
+        for _ in chunks:
+            pass
     for parent, _, _ in os.walk(folder):
         os.chmod(parent, 0o700)
 

@@ -16,34 +16,37 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db import Error as DatabaseError
-from psycopg import sql
 
+from accounts.errors import NotNeutralised
+from accounts.sessions import void_all
+from organizations import tenancy
 from organizations.backups import storing, verifying
 from organizations.backups.encryption import Chunks
 from organizations.errors import (
     BackupNotVerified,
     BackupTookTooLong,
+    DatabaseGone,
     HistoryInconsistent,
     HistoryUnreadable,
     MigrationHalfDone,
     RestoreFailed,
+    SessionsRemain,
 )
 from organizations.migrating.engine import Engine
 from organizations.migrating.turn import explain
-from organizations.models import BackupRun, Organization, SpareDatabase
-from organizations.postgres import programs
-from organizations.postgres.databases import end_guests, past_pooler, reset_settings
-from organizations.postgres.fence import end_sessions
-from organizations.postgres.roles import ensure_role
+from organizations.models import BackupRun, Organization, Restore, SpareDatabase
+from organizations.postgres import aside, identity, programs, regaining
+from organizations.postgres.databases import past_pooler
+from organizations.postgres.identity import Expected
+from organizations.postgres.roles import set_password
 from organizations.postgres.sessions import ServerSession
 from organizations.provisioning import versions
 from organizations.provisioning.names import free_database_name
 from organizations.provisioning.scratch import scratch, where
 from organizations.secrets import seal
-from organizations.tenancy import Tenant, guard, registry
+from organizations.tenancy import Place, Tenant, registry
 
 from . import files
-from .comparing import Changes
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +108,7 @@ def new_database(
             if source.run is not None and read is not None:
                 verifying.compare(source.run, read, where(spare), until=watch.until)
             watch.tell("migrating")
-            fingerprint = _migrate(spare, watch)
+            fingerprint = _migrate(_restored(spare), watch, even_ahead=False)
             if source.run is not None and read is not None:
                 watch.tell("unpacking the files")
                 files.unpack(source.run, read, spare.key, name=watch.name, watch=watch)
@@ -168,10 +171,16 @@ def _of_file(path: Path, name: str) -> Chunks:
         raise RestoreFailed(name, why) from error
 
 
-def _migrate(spare: SpareDatabase, watch: Watch) -> str:
-    """Migrate it to the code's migrations. Returns their fingerprint."""
+def _restored(spare: SpareDatabase) -> Tenant:
     # Not as the organization: its alias leads to the database that serves.
-    tenant = Tenant(-spare.pk, "restored", spare.key, past_pooler(spare.place))
+    return Tenant(-spare.pk, "restored", spare.key, past_pooler(spare.place))
+
+
+def _migrate(tenant: Tenant, watch: Watch, *, even_ahead: bool) -> str:
+    """Migrate it to the code's migrations. Returns the fingerprint of those that it then has.
+
+    even_ahead: it may have others that this code does not know.
+    """
     engine = Engine()
     try:
         found = engine.migrate(tenant, owner=watch.name)
@@ -179,91 +188,104 @@ def _migrate(spare: SpareDatabase, watch: Watch) -> str:
         raise RestoreFailed(watch.name, f"it was not migrated: {explain(error)}") from error
     finally:
         registry.forget(tenant.alias)
-    if found.fingerprint != engine.fingerprint:
+    if found.fingerprint != engine.fingerprint and not even_ahead:
         why = "it has migrations that this code does not know. Use the code that made the backup."
         raise RestoreFailed(watch.name, why)
     versions.remember(found.fingerprint, found.migrations)
     return found.fingerprint
 
 
-# More than anybody's number was raised since the backup. A reset link or a token names the number
-# that it was made with.
-_AHEAD = 1_000_000
-_VOID = """
-UPDATE public.users SET token_version = token_version % 1000000000 + {0},
-    email_version = email_version % 1000000000 + {0}
-"""
-_SHUT_OUT = "SELECT NOT EXISTS (SELECT FROM public.login_sessions)"
-# No id means two people: the audit trail names them, and so do links.
+# No id means two people, since the audit trail names them: the next one is above those of this
+# database and of the one that serves. It can get users meanwhile; what it says is its owner's.
 _IDS = """
-SELECT setval(sequence, greatest(next, least(%s, next + {0})))
-FROM (SELECT pg_get_serial_sequence('public.users', 'id')::regclass AS sequence,
-    (SELECT coalesce(max(id), 1) FROM public.users) AS next) AS at
+SELECT setval(sequence, greatest(own, least(coalesce(%(last)s + 1000, own + 1000000), own + 10^9)
+    ::bigint))
+FROM (SELECT sequence, greatest(coalesce(pg_sequence_last_value(sequence), 1),
+        (SELECT coalesce(max(id), 1) FROM public.users)) AS own
+    FROM pg_get_serial_sequence('public.users', 'id') AS name,
+        CAST(name AS regclass) AS sequence) AS at
 WHERE sequence IS NOT NULL
 """
 
 
-def void_logins(spare: SpareDatabase, changes: Changes, watch: Watch) -> None:
+def void_logins(spare: SpareDatabase, last_id: int | None, watch: Watch) -> None:
     """End every log-in of the backup, and make each link that was mailed until now worthless.
 
-    Raises RestoreFailed.
+    last_id: the highest id that a user of the serving database had; None: unknown. Raises
+    RestoreFailed.
     """
+    _void_logins(_restored(spare), last_id, watch)
+
+
+def _void_logins(tenant: Tenant, last_id: int | None, watch: Watch) -> None:
     try:
-        with guard.Connection.connect(
-            **where(spare), autocommit=True, prepare_threshold=None
-        ) as connection:
-            connection.lend(max(0.001, watch.until - monotonic()))
-            with guard.time_limit(None), connection.transaction():
-                connection.execute(b"DELETE FROM public.login_sessions")
-                connection.execute(_VOID.format(_AHEAD).encode())
-                connection.execute(_IDS.format(_AHEAD).encode(), (changes.last_id,))
-                gone = connection.execute(_SHUT_OUT.encode()).fetchone()
-    except psycopg.Error as error:
+        seconds = max(1.0, watch.until - monotonic())
+        with tenancy.override(tenant), tenancy.time_limit(seconds):
+            connection = tenancy.connection()
+            with connection.cursor() as cursor:
+                connection.connection.ends_at = watch.until
+                cursor.execute("SET statement_timeout = 0")
+                void_all()
+                cursor.execute(_IDS, {"last": last_id})
+    except NotNeutralised as error:
+        why = "its log-ins do not end: code in its database keeps them."
+        raise RestoreFailed(watch.name, why) from error
+    except (DatabaseError, psycopg.Error) as error:
         watch()
         why = f"its log-ins could not be ended ({type(error).__name__})."
         raise RestoreFailed(watch.name, why) from error
-    if gone != (True,):
-        raise RestoreFailed(watch.name, "its log-ins do not end: code in its database keeps them.")
+    finally:
+        registry.forget(tenant.alias)
 
 
-_STRANGERS = """
-SELECT DISTINCT pg_get_userbyid(acl.grantee)::text
-FROM pg_database AS d, aclexplode(d.datacl) AS acl
-WHERE d.datname = %s AND acl.grantee NOT IN (0, d.datdba, current_user::regrole)
-"""
+# Spare databases have the negative numbers near 0.
+_KEPT = -(2**62)
+
+
+def renewed(
+    session: ServerSession, row: Restore, kept: Expected, last_id: int | None, watch: Watch
+) -> tuple[Place, str]:
+    """Migrate the database that the row keeps, and end its log-ins and void its links.
+
+    It is kept aside again afterwards, with a new password that nobody has had. If the process
+    dies, reconcile_orgs does that. Returns its place and fingerprint. last_id: as for void_logins.
+    Raises RestoreFailed, DatabaseGone and DatabaseKept.
+    """
+    found = identity.certain(session, kept)
+    if found.role is None or found.database is None:
+        raise DatabaseGone(watch.name)
+    password = secrets.token_urlsafe(32)
+    place = Place(row.database_name, row.role_name, seal(password))
+    tenant = Tenant(_KEPT - row.pk, "kept", row.key, past_pooler(place))
+    set_password(session, role=found.role, password=password)
+    try:
+        aside.bring_back(session, found, name=watch.name)
+        fingerprint = _migrate(tenant, watch, even_ahead=True)
+        _void_logins(tenant, last_id, watch)
+    finally:
+        if not session.connection.closed:
+            aside.put_aside(session, identity.certain(session, kept), name=watch.name)
+    # Its code can have set one.
+    password = secrets.token_urlsafe(32)
+    set_password(session, role=found.role, password=password)
+    return Place(row.database_name, row.role_name, seal(password)), fingerprint
 
 
 def regain(session: ServerSession, spare: SpareDatabase, *, name: str, is_open: bool) -> None:
-    """Undo what code in the dump may have set for its role and database.
-
-    The role gets a new password: it could have set its own. is_open: whether it may log in
-    afterwards. Raises SessionsRemain.
-    """
-    role, database = sql.Identifier(spare.role_name), sql.Identifier(spare.database_name)
-    session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(role))
-    end_sessions(session, spare.role_name, name=name)
-    with session.membership(spare.role_name):
-        reset_settings(session, spare.database_name, is_open=False)
-        strangers = session.connection.execute(
-            _STRANGERS.encode(), (spare.database_name,)
-        ).fetchall()
-        session.batch(
-            sql.SQL("ALTER ROLE {} RESET ALL").format(role),
-            sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(role, database),
-            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database),
-            *(
-                sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(
-                    database, sql.Identifier(stranger)
-                )
-                for (stranger,) in strangers
-            ),
+    """Undo what code in the dump may have set for its role and database, and store the role's new
+    password. Raises RestoreFailed if its sessions do not end, and as postgres/regaining.py does."""
+    try:
+        password = regaining.regain(
+            session,
+            database=spare.database_name,
+            role=spare.role_name,
+            key=spare.key,
+            name=name,
+            is_open=is_open,
         )
-        end_guests(session, spare.database_name)
-        if is_open:
-            reset_settings(session, spare.database_name, is_open=True)
-    password = secrets.token_urlsafe(32)
-    ensure_role(session, role=spare.role_name, password=password, key=spare.key)
+    except SessionsRemain as error:
+        pids = ", ".join(map(str, error.pids))
+        why = f"sessions with the new database do not end (process ids {pids})."
+        raise RestoreFailed(name, why) from error
     spare.sealed_password = seal(password)
     SpareDatabase.objects.filter(pk=spare.pk).update(sealed_password=spare.sealed_password)
-    if is_open:
-        session.execute(sql.SQL("ALTER ROLE {} LOGIN").format(role))

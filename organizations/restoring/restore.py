@@ -18,20 +18,17 @@ from organizations.errors import (
     RestoreDeclined,
     WrongState,
 )
-from organizations.migrating.engine import Engine
-from organizations.migrating.turn import migrate_one
 from organizations.models import BackupRun, Organization, Restore, SpareDatabase, random_key
 from organizations.postgres import identity, transfer
 from organizations.postgres.sessions import ServerSession
-from organizations.provisioning import code, spares
+from organizations.provisioning import spares
 from organizations.provisioning.kept import NOTHING, expected_kept
 from organizations.provisioning.scratch import where
 from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
-from organizations.tenancy import Place
 
 from . import making, switching
-from .comparing import Changes, compare
+from .comparing import Changes, compare, last_id
 from .making import Source, Watch
 
 logger = logging.getLogger(__name__)
@@ -88,7 +85,8 @@ def restore_organization(
             row.save(update_fields=["users"])
             if not confirm(changes):
                 raise RestoreDeclined(organization.name)
-            making.void_logins(new.spare, changes, watch)
+            last = last_id(_serving(session, organization), until=watch.until)
+            making.void_logins(new.spare, last, watch)
             making.regain(session, new.spare, name=organization.name, is_open=False)
             watch()
             tell("switching")
@@ -111,29 +109,29 @@ def undo_restore(organization: Organization, *, key: str = "") -> Restore:
 
     Of several, the newest that was not undone yet. What was written since the restore is in the
     database that is kept then; after all are undone, another undo brings back the newest of those.
-    Log-ins of before the restore are good again, those since are not.
-    Raises NothingToUndo, BackupRunning, WrongState, OrganizationNotFound, and what
+    It is migrated to this code, and all log-ins and mailed links are void, as after a restore.
+    Raises NothingToUndo, BackupRunning, WrongState, OrganizationNotFound, RestoreFailed, and what
     switching.switch raises.
     """
     with _begun(organization, key=key or random_key(), is_undo=True) as (session, row):
         if row.state != State.RUNNING:
             return row
         kept = kept_by(organization)
+        arrives = expected_kept(kept)
+        watch = Watch(organization.name, lambda: True, silent)
+        last = last_id(_serving(session, organization), until=watch.until)
+        place, fingerprint = making.renewed(session, kept, arrives, last, watch)
         switching.switch(
             session,
             row,
             organization,
-            arrives=expected_kept(kept),
-            place=Place(kept.database_name, kept.role_name, kept.sealed_password),
-            fingerprint=kept.fingerprint,
+            arrives=arrives,
+            place=place,
+            fingerprint=fingerprint,
             files_key=kept.key if kept.files else "",
             also=lambda: _mark_undone(kept),
         )
-    # Code that is newer than it refuses requests until then.
-    organization.refresh_from_db()
-    if organization.fingerprint != code.current().fingerprint:
-        migrate_one(organization, Engine())
-    return row
+        return row
 
 
 def kept_by(organization: Organization) -> Restore:

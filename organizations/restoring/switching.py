@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.db import connections
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -32,7 +33,7 @@ from organizations.postgres import aside, identity
 from organizations.postgres.fence import fence_by
 from organizations.postgres.holding import hold
 from organizations.postgres.identity import Expected
-from organizations.postgres.sessions import ServerSession, open_session
+from organizations.postgres.sessions import ServerSession, answers, open_session
 from organizations.provisioning.kept import drop_kept, expected_kept
 from organizations.provisioning.undoing import expected
 from organizations.tenancy import Place, registry, trail
@@ -131,9 +132,11 @@ def switch(
 def finish(session: ServerSession, row: Restore) -> None:
     """Do what follows the commit of a switch. The locks must be held. May be repeated.
 
-    Raises SessionsRemain, RestoreUnfinished, DatabaseKept, DatabaseGone and what PostgreSQL raises;
-    then the organization is not served, and reconcile_orgs tries again.
+    Raises SessionsRemain, RestoreUnfinished, DatabaseKept and what PostgreSQL raises; then the
+    organization is not served, and reconcile_orgs tries again. If the new database is lost, there
+    is nothing to open: the row says so, and another restore or an undo is possible.
     """
+    lost: dict[str, str] = {}
     row.refresh_from_db()
     organization = Organization.objects.filter(key=row.organization_key).first()
     _put_aside(session, row)
@@ -149,10 +152,15 @@ def finish(session: ServerSession, row: Restore) -> None:
             raise RestoreUnfinished(organization.name, error.strerror or "no reason") from error
     if organization is not None and organization.is_usable:
         serving = replace(expected(organization), was_aside=True)
-        aside.bring_back(session, identity.certain(session, serving), name=organization.name)
+        try:
+            aside.bring_back(session, identity.certain(session, serving), name=organization.name)
+        except DatabaseGone as error:
+            facts = {"organization": row.organization_id}
+            logger.error("switched to a database that is lost", extra=facts, exc_info=error)
+            lost = {"error_code": error.code, "error": str(error)}
         registry.forget(organization.tenant.alias)
     now = timezone.now()
-    Restore.objects.filter(pk=row.pk).update(state=State.DONE, ended_at=now)
+    Restore.objects.filter(pk=row.pk).update(state=State.DONE, ended_at=now, **lost)
     row.refresh_from_db()
     logger.info("organization switched", extra={"organization": row.organization_id})
 
@@ -280,7 +288,11 @@ def _each(
             done.append(what)
         except (BackupRunning, OrganizationBusy):
             continue  # The next time.
-        except OrganizationError as error:
+        except (OrganizationError, DatabaseError) as error:
+            # Django would keep its cut connection.
+            connections["default"].close()
+            if not answers():
+                raise
             facts = {"organization": number}
             logger.error("restore not reconciled", extra=facts, exc_info=error)
             failed.append(what)

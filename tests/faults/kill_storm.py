@@ -39,16 +39,22 @@ PASSWORD = "storm and stress 42"
 UNANSWERED = 0
 _ROWS = """(SELECT name, database_name, role_name FROM organizations WHERE status <> 'deleted'
     UNION ALL SELECT database_name, database_name, role_name FROM templates
-    UNION ALL SELECT database_name, database_name, role_name FROM spare_databases) AS known"""
+    UNION ALL SELECT database_name, database_name, role_name FROM spare_databases
+    UNION ALL SELECT database_name, database_name, role_name FROM restores WHERE role_name <> '')
+    AS known"""
 LEFTOVERS = {
     "orphan databases": f"""SELECT datname FROM pg_database WHERE datname LIKE 'org%'
         AND datname NOT IN (SELECT database_name FROM {_ROWS})""",  # noqa: S608
     "orphan roles": f"""SELECT rolname FROM pg_roles WHERE rolname ~ '^(orgrole|orgmgmt_tables)_'
         AND rolname NOT IN (SELECT role_name FROM {_ROWS})""",  # noqa: S608
     "unfinished rows": """SELECT name || ': ' || status FROM organizations
-        WHERE status NOT IN ('active', 'suspended', 'deleted')
+        WHERE status NOT IN ('active', 'suspended', 'trashed', 'deleted')
         UNION ALL SELECT database_name || ': not ready' FROM templates WHERE NOT ready
-        UNION ALL SELECT database_name || ': not ready' FROM spare_databases WHERE NOT ready""",
+        UNION ALL SELECT database_name || ': not ready' FROM spare_databases WHERE NOT ready
+        UNION ALL SELECT 'restore ' || id || ': ' || state FROM restores
+        WHERE state IN ('running', 'switching')
+        UNION ALL SELECT 'backup ' || id || ': ' || state FROM backup_runs
+        WHERE state IN ('running', 'removing')""",
     "rows without database or role": f"""SELECT name FROM {_ROWS}
         WHERE (database_name NOT IN (SELECT datname FROM pg_database)
         OR role_name NOT IN (SELECT rolname FROM pg_roles))""",  # noqa: S608

@@ -54,19 +54,31 @@ for line in sys.stdin:
     else:
         print("done", flush=True)
 """
-_ROW = "SELECT name FROM organizations WHERE id = %s"
+_NAME = "SELECT name FROM organizations WHERE id = %s"
 _DATABASE = "SELECT database_name FROM organizations WHERE id = %s"
+_DATABASE_OF = "SELECT database_name FROM organizations WHERE name = %s"
+_TRASHED = "SELECT id FROM organizations WHERE status = 'trashed'"
+_BACKUPS = "SELECT key FROM backup_runs WHERE organization_id = %s ORDER BY id"
+# Of those that have switched: the backup, or empty if one was undone.
+_RESTORES = """SELECT CASE WHEN is_undo THEN '' ELSE backup END FROM restores
+    WHERE organization_id = %s AND state <> 'failed' ORDER BY id"""
 
 
 @dataclass
 class Company:
-    """An organization, and the users that were acknowledged. domain: of its addresses alone."""
+    """An organization, and the users that must be in its database. domain: of its addresses alone.
+
+    backups: by key, the users that were acknowledged before it began. before_restore: those that
+    must be in the database that the newest restore keeps.
+    """
 
     id: int
     domain: str
     token: str = ""
     users: set[str] = field(default_factory=set)
     is_being_acted_on: bool = False
+    backups: dict[str, set[str]] = field(default_factory=dict)
+    before_restore: set[str] | None = None
 
 
 @dataclass
@@ -83,8 +95,12 @@ class Outcome:
         return sum(len(found) for found in self.faults.values())
 
 
-# Most of them repeated: a random order of them meets each in each state.
-ACTS = ("suspend_org", "resume_org", "resume_org", "rename_org", "backup_orgs", "verify_backups")
+# In a random order each meets each state. What shuts an organization is opened more often.
+ACTS = (
+    *("suspend_org", "resume_org", "resume_org", "rename_org", "clone_org"),
+    *("backup_orgs", "backup_orgs", "verify_backups", "restore_org", "restore_org", "undo"),
+    *("delete_org", "undelete_org", "undelete_org"),
+)
 
 
 class Killed(Exception):
@@ -207,7 +223,7 @@ class Storm:
                 if status == 201:
                     company.users.add(email)
             if status != 201:  # Suspended, or the server is being started again.
-                time.sleep(0.05)
+                time.sleep(0.2)
 
     def _create_user(self, company: Company, email: str) -> int:
         if not company.token:
@@ -256,7 +272,59 @@ class Storm:
         name = self._name(company)
         if act == "rename_org":
             return run(act, name, f"Life {company.id} {secrets.token_hex(3)}")
+        if act == "backup_orgs":
+            return self._back_up(company, lambda: run(act, name))
+        if act in ("restore_org", "undo"):
+            if act == "undo" and company.before_restore is None:
+                return "refused: nothing to undo"
+            undo = ["--undo"] if act == "undo" else []
+            return self._restore(company, lambda: run("restore_org", name, "--yes", *undo))
+        if act == "delete_org":
+            return run(act, name, "--yes")
+        if act == "clone_org":
+            return self._clone(name, run)
         return run(act, name)
+
+    def _back_up(self, company: Company, run: Callable[[], str]) -> str:
+        with self._lock:
+            users = set(company.users)
+        try:
+            return run()
+        finally:
+            for key in self._rows("master_org_db", _BACKUPS, company.id):
+                company.backups.setdefault(key, users)
+
+    def _restore(self, company: Company, run: Callable[[], str]) -> str:
+        before = len(self._rows("master_org_db", _RESTORES, company.id))
+        with self._lock:
+            users = set(company.users)
+        try:
+            return run()
+        except Killed:
+            # Whether it has switched is on its row, and reconciling finishes it.
+            self._server.manage("reconcile_orgs")
+            raise
+        finally:
+            # What was acknowledged meanwhile is in the database of before or of now.
+            done = self._rows("master_org_db", _RESTORES, company.id)[before:]
+            with self._lock:
+                for backup in done:
+                    if backup:
+                        company.users, company.before_restore = set(company.backups[backup]), users
+                    elif company.before_restore is not None:
+                        company.users, company.before_restore = company.before_restore, None
+
+    def _clone(self, name: str, run: Callable[..., str]) -> str:
+        """Clone it, look whether an address was left, and delete the clone."""
+        clone = f"Copy {secrets.token_hex(4)}"
+        said = run("clone_org", name, clone)
+        if said == "done":
+            database = self._rows("master_org_db", _DATABASE_OF, clone)[0]
+            kept = self._rows(database, "SELECT email FROM users WHERE email LIKE '%%@life%%'")
+            with self._lock:
+                self._outcome.faults.setdefault("addresses in clones", []).extend(kept)
+            run("delete_org", clone, "--yes", "--now", "--without-backup")
+        return said
 
     def _next_act(self) -> bool:
         with self._lock:
@@ -273,7 +341,7 @@ class Storm:
                     return company
 
     def _name(self, company: Company) -> str:
-        return self._rows("master_org_db", _ROW, company.id)[0]
+        return self._rows("master_org_db", _NAME, company.id)[0]
 
     # --- Kills -----------------------------------------------------------------------------------
     def _kill(self) -> None:
@@ -295,6 +363,8 @@ class Storm:
         faults = self._outcome.faults
         for _ in range(RECONCILIATIONS):
             self._server.manage("reconcile_orgs")
+        for number in self._rows("master_org_db", _TRASHED):
+            self._server.manage("undelete_org", "--id", number)
         faults |= leftovers(self._server.postgres.superuser_parameters("master_org_db"))
         faults["answers that nobody expects"] = [
             str(status)
@@ -320,8 +390,8 @@ class Storm:
 
 def run(*, organizations: int, acts: int, seed: int) -> Outcome:
     """Run the storm against gunicorn with 2 processes, and a worker."""
-    size = {"WEB_CONCURRENCY": "2", "WEB_THREADS": "4"}
-    with RealServer(environment=size) as server:
+    environment = {"WEB_CONCURRENCY": "2", "WEB_THREADS": "4", "ORG_DELETION_GRACE_DAYS": "30"}
+    with RealServer(environment=environment) as server:
         return Storm(server, organizations=organizations, acts=acts, seed=seed).run()
 
 

@@ -162,7 +162,9 @@ class World(Client, RealServer):
                 ):
                     name = database if "DATABASE" in statement else role
                     connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
-        self.rows("DELETE FROM organizations WHERE id = ANY(%s)", ([row[2] for row in rows],))
+        ids = [row[2] for row in rows]
+        self.rows("DELETE FROM former_names WHERE organization_id = ANY(%s)", (ids,))
+        self.rows("DELETE FROM organizations WHERE id = ANY(%s)", (ids,))
 
     # --- Who and what is there -------------------------------------------------------------------
     def token(self, email: str, *, organization: str = "") -> Any:

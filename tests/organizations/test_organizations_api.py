@@ -18,6 +18,7 @@ STAFF_FIELDS = {
     "status",
     "status_reason",
     "status_message",
+    "kept_until",
     "cloned_from",
     "server",
     "database_name",

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import pytest
 from django.core.files.storage import FileSystemStorage, InMemoryStorage
 from pytest_django import Settings
 
 from organizations.models import BackupRun, Organization
-from tests.conftest import Company
+from organizations.secrets import unseal
+from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of
 
 # More than the pipe of pg_dump holds, so that it waits for the storage.
@@ -81,3 +84,47 @@ def files_in(folder: Path) -> set[str]:
 
 def the_run(organization: Organization) -> BackupRun:
     return BackupRun.objects.get(organization_key=organization.key)
+
+
+# What it may set for its own role and database.
+SETTLE = """
+CREATE FUNCTION settle() RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE act text;
+BEGIN
+    IF current_database() = '{own}' THEN RETURN true; END IF;
+    FOREACH act IN ARRAY ARRAY[
+        'ALTER ROLE CURRENT_USER PASSWORD ''mine''',
+        'ALTER ROLE CURRENT_USER SET search_path = nowhere',
+        format('ALTER ROLE CURRENT_USER IN DATABASE %I SET work_mem = 64', current_database()),
+        format('ALTER DATABASE %I SET lock_timeout = 1', current_database()),
+        format('ALTER DATABASE %I CONNECTION LIMIT 0', current_database()),
+        format('ALTER DATABASE %I IS_TEMPLATE true', current_database()),
+        format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO {guest}', current_database())
+    ] LOOP
+        EXECUTE act;
+    END LOOP;
+    RETURN true;
+END $$
+"""
+
+
+def assert_nothing_is_settled(superuser: Superuser, row: Organization, guest: Organization) -> None:
+    """Nothing of what SETTLE sets is left in the database that the row names."""
+    found = superuser.execute(
+        "SELECT datconnlimit, datistemplate, (SELECT array_agg(setconfig::text) FROM "
+        "pg_db_role_setting WHERE setdatabase = d.oid) FROM pg_database AS d WHERE datname = %s",
+        (row.database_name,),
+    ).fetchone()
+    assert found == (-1, False, None)
+    (settings,) = superuser.execute(
+        "SELECT rolconfig FROM pg_roles WHERE rolname = %s", (row.role_name,)
+    ).fetchone() or (None,)
+    assert not [each for each in settings if "search_path" in each]  # type: ignore[attr-defined]
+    with (
+        pytest.raises(psycopg.OperationalError, match="permission denied for database"),
+        as_role_of(guest, row.database_name),
+    ):
+        pass
+    assert unseal(row.sealed_password, owner="") != "mine"
+    with as_role_of(row):
+        pass

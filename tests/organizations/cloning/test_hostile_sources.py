@@ -7,6 +7,8 @@ import psycopg
 import pytest
 from pytest_django import Settings
 
+from accounts.models import User
+from organizations import tenancy
 from organizations.errors import (
     BackupObstructed,
     BackupTookTooLong,
@@ -15,7 +17,7 @@ from organizations.errors import (
     OrganizationError,
 )
 from tests.conftest import Company, Superuser
-from tests.organizations.backups.helpers import execute
+from tests.organizations.backups.helpers import SETTLE, assert_nothing_is_settled, execute
 from tests.organizations.helpers import names
 from tests.organizations.tenancy.hostile import SLEEP
 from tests.plugin import SERVER
@@ -112,6 +114,34 @@ def test_its_functions_run_with_the_rights_of_the_clones_role_alone(
     owners = "SELECT relowner::regrole::text FROM pg_class WHERE relname IN ('trap', 'users')"
     with psycopg.connect(**SERVER.superuser_parameters(new.database_name)) as inside:  # type: ignore[arg-type]
         assert names(inside, owners) == {new.role_name}
+
+
+_SETTLED_BY = {
+    "a check": (
+        "CREATE TABLE settled (n int, CHECK (settle()))",
+        "INSERT INTO settled VALUES (1)",
+    ),
+    "a trigger": (
+        "CREATE FUNCTION settle_again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "PERFORM public.settle(); RETURN NEW; END $$",
+        "CREATE TRIGGER settles BEFORE UPDATE ON users FOR EACH ROW "
+        "EXECUTE FUNCTION settle_again()",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", _SETTLED_BY)
+def test_the_clone_keeps_no_way_in_and_no_setting_of_theirs(
+    made: Company, beta: Company, superuser: Superuser, how: str
+) -> None:
+    """Whether the restore runs their code, or neutralising does."""
+    own, guest = made.organization.database_name, beta.organization.role_name
+    execute(made, SETTLE.format(own=own, guest=guest), *_SETTLED_BY[how])
+    new = clone(made).organization
+    new.refresh_from_db()
+    assert_nothing_is_settled(superuser, new, beta.organization)
+    with tenancy.override(new.tenant):
+        assert User.objects.get().email.endswith("@example.invalid")
 
 
 def test_an_event_trigger_of_a_superuser_is_not_taken_over(

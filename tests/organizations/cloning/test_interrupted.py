@@ -31,7 +31,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "the comparison": (transfer, "compare"),
     "the files": (files, "copy"),
     "the end of the files": (files, "_sync"),
-    "the logins": (sessions, "forget_all"),
+    "the logins": (sessions, "void_all"),
     "the hooks": (hooks, "run"),
     "the activation": (cloning, "change_status"),
 }

@@ -168,6 +168,22 @@ def test_what_its_database_refuses_leaves_it_kept(company: Callable[..., Company
     assert row_of(made).status == Status.TRASHED
 
 
+def test_a_trigger_that_keeps_links_alive_leaves_it_kept(company: Callable[..., Company]) -> None:
+    made = company()
+    with as_role_of(row_of(made)) as owner:
+        owner.execute(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql "
+            "AS $$ BEGIN RETURN NULL; END $$"
+        )
+        owner.execute(
+            "CREATE TRIGGER keeps BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION keep()"
+        )
+    delete(made)
+    with pytest.raises(UndeletionFailed, match="is kept as before"):
+        undelete(made)
+    assert is_aside(made)
+
+
 def test_one_that_lacks_migrations_comes_back_migrated(company: Callable[..., Company]) -> None:
     made = company()
     names = [name for label, name in code.disk_migrations() if label == "accounts"]

@@ -7,13 +7,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import transaction
+from django.db import DataError, transaction
 from django.test import Client
 
 from organizations import lifecycle
 from organizations.backups import making as backups
 from organizations.backups import verifying
 from organizations.errors import RestoreUnfinished
+from organizations.inspecting import checking
 from organizations.models import Organization, Restore, SpareDatabase
 from organizations.postgres import aside
 from organizations.restoring import files, making, switching
@@ -26,6 +27,7 @@ from .helpers import (
     can_log_in,
     contents,
     emails,
+    execute_as_superuser,
     me,
     owner_of,
     row_of,
@@ -133,6 +135,8 @@ def test_after_the_commit_nobody_is_served_by_the_old_database_and_a_worker_open
     assert the_restore(moved).state == State.SWITCHING
     now = row_of(moved)
     assert now.role_name != before.role_name
+    (finding,) = checking.check([now.pk], fix=True)
+    assert [each.what for each in finding.problems] == ["a restore switched it, and did not end"]
     is_open = step == "the new one is open"
     assert can_log_in(superuser, now.role_name) == is_open
     if step != "the switch is committed":
@@ -152,18 +156,35 @@ def test_after_the_commit_nobody_is_served_by_the_old_database_and_a_worker_open
     assert row_of(moved).pending_fence == ""
 
 
-@pytest.mark.parametrize("step", [*AFTER, "the switch is written"])
+# An undo opens what comes back and puts it aside again, before it switches.
+UNDO_BEFORE: dict[str, Death] = {
+    "what comes back is open": dies(aside, "bring_back", after=True),
+    "its log-ins are ended": dies(making, "void_all", after=True),
+    "it is aside again": dies(aside, "put_aside", after=True),
+    "the switch is written": dies_in_the_commit,
+}
+UNDO_AFTER: dict[str, Death] = {
+    **AFTER,
+    "the old one is aside": dies(aside, "put_aside", after=True, times=2),
+    "the new one is open": dies(aside, "bring_back", after=True, times=2),
+}
+
+
+@pytest.mark.parametrize("step", [*UNDO_AFTER, *UNDO_BEFORE])
 def test_an_undo_that_dies_is_done_or_not(
-    moved: Company, monkeypatch: pytest.MonkeyPatch, step: str
+    moved: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     lifecycle.restore_organization(row_of(moved))
-    (AFTER.get(step) or dies_in_the_commit)(monkeypatch)
+    kept = the_restore(moved)
+    (UNDO_AFTER | UNDO_BEFORE)[step](monkeypatch)
     kill_in_a_fork(lambda: lifecycle.undo_restore(row_of(moved)))
     monkeypatch.undo()
     lifecycle.reconcile_organizations()
-    if step == "the switch is written":
+    if step in UNDO_BEFORE:
         assert emails(moved) == [moved.email]
         assert contents(moved.organization.key) == {"plan.txt": "then"}
+        assert owner_of(superuser, kept.database_name) == ("orgmgmt", False)
+        assert not can_log_in(superuser, kept.role_name)
         lifecycle.undo_restore(row_of(moved))
     assert emails(moved) == [moved.email, "late@test.com"]
     assert contents(moved.organization.key) == {"plan.txt": "now"}
@@ -229,3 +250,41 @@ def test_nobody_is_served_before_the_files_are_exchanged(
     assert emails(moved) == [moved.email]
     assert contents(moved.organization.key) == {"plan.txt": "then"}
     assert Restore.objects.filter(organization_id=moved.organization.pk).count() == 2
+
+
+def test_a_new_database_that_is_lost_before_it_is_open_keeps_nobody_from_another_restore(
+    moved: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AFTER["its files are exchanged"](monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(moved)))
+    monkeypatch.undo()
+    execute_as_superuser(superuser, "DROP DATABASE {}", row_of(moved).database_name)
+
+    assert switching.finish_switches()[1] == []
+
+    restore = the_restore(moved)
+    assert (restore.state, restore.error_code) == (State.DONE, "database_gone")
+    lifecycle.undo_restore(row_of(moved))
+    assert emails(moved) == [moved.email, "late@test.com"]
+    assert contents(moved.organization.key) == {"plan.txt": "now"}
+
+
+def test_one_switch_that_cannot_be_finished_keeps_no_other_waiting(
+    moved: Company, beta: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {beta.organization.key, moved.organization.key}
+    for company in (moved, beta):
+        row = row_of(company)
+        Restore.objects.create(
+            organization_id=row.pk, organization_key=row.key, state=State.SWITCHING
+        )
+    tried: list[str] = []
+
+    def fail(session: object, row: Restore) -> None:
+        tried.append(row.organization_key)
+        raise DataError("what only this one's row does")
+
+    monkeypatch.setattr(switching, "finish", fail)
+    done, failed = switching.finish_switches()
+    assert (set(tried), done, len(failed)) == (keys, [], 2)
+    Restore.objects.filter(organization_key=beta.organization.key).delete()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import sql
 from pytest_django import Settings
@@ -28,9 +27,8 @@ from organizations.postgres import programs, transfer
 from organizations.restoring.comparing import Changes
 from organizations.secrets import unseal
 from tests.conftest import Company, Superuser
-from tests.organizations.backups.helpers import execute
+from tests.organizations.backups.helpers import SETTLE, assert_nothing_is_settled, execute
 from tests.organizations.backups.test_verifying import _HARM, _SLEEP, _TRIGGER, FAULTS
-from tests.organizations.helpers import as_role_of
 
 from .helpers import add, contents, emails, row_of, the_restore, write_file
 
@@ -187,28 +185,6 @@ def test_what_cannot_be_restored_says_why(made: Company, folder: Path) -> None:
 
 
 # --- A hostile owner's code -----------------------------------------------------------------------
-# What it may set for its own role and database.
-_SETTLE = """
-CREATE FUNCTION settle() RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE act text;
-BEGIN
-    IF current_database() = '{own}' THEN RETURN true; END IF;
-    FOREACH act IN ARRAY ARRAY[
-        'ALTER ROLE CURRENT_USER PASSWORD ''mine''',
-        'ALTER ROLE CURRENT_USER SET search_path = nowhere',
-        format('ALTER ROLE CURRENT_USER IN DATABASE %I SET work_mem = 64', current_database()),
-        format('ALTER DATABASE %I SET lock_timeout = 1', current_database()),
-        format('ALTER DATABASE %I CONNECTION LIMIT 0', current_database()),
-        format('ALTER DATABASE %I IS_TEMPLATE true', current_database()),
-        format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO {guest}', current_database())
-    ] LOOP
-        EXECUTE act;
-    END LOOP;
-    RETURN true;
-END $$
-"""
-
-
 def test_the_code_in_a_dump_harms_nobody_and_keeps_no_way_in(
     made: Company, beta: Company, folder: Path, superuser: Superuser
 ) -> None:
@@ -217,7 +193,7 @@ def test_the_code_in_a_dump_harms_nobody_and_keeps_no_way_in(
         made,
         _HARM,
         _TRIGGER,
-        _SETTLE.format(own=own, guest=guest),
+        SETTLE.format(own=own, guest=guest),
         "CREATE TABLE trap (n int DEFAULT 1, CHECK (harm()))",
         "CREATE TRIGGER harms BEFORE INSERT ON trap FOR EACH ROW "
         "EXECUTE FUNCTION harm_by_trigger()",
@@ -238,39 +214,31 @@ def test_the_code_in_a_dump_harms_nobody_and_keeps_no_way_in(
     row = row_of(made)
     query = "SELECT FROM pg_roles WHERE rolname = 'harmed'"
     assert superuser.execute(query).fetchone() is None
-    found = superuser.execute(
-        "SELECT datconnlimit, datistemplate, (SELECT array_agg(setconfig::text) FROM "
-        "pg_db_role_setting WHERE setdatabase = d.oid) FROM pg_database AS d WHERE datname = %s",
-        (row.database_name,),
-    ).fetchone()
-    assert found == (-1, False, None)
-    (settings,) = superuser.execute(
-        "SELECT rolconfig FROM pg_roles WHERE rolname = %s", (row.role_name,)
-    ).fetchone() or (None,)
-    assert not [each for each in settings if "search_path" in each]  # type: ignore[attr-defined]
-    with (
-        pytest.raises(psycopg.OperationalError, match="permission denied for database"),
-        as_role_of(beta.organization, row.database_name),
-    ):
-        pass
-    assert unseal(row.sealed_password, owner="") != "mine"
+    assert_nothing_is_settled(superuser, row, beta.organization)
     assert emails(made) == [made.email]
 
 
 _KEEP = """
-CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$
+CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TABLE before AS SELECT * FROM login_sessions;
+CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO login_sessions SELECT * FROM before; RETURN NULL; END $$;
 """
+KEPT = {
+    "log-ins": "CREATE TRIGGER keeps BEFORE DELETE ON login_sessions FOR EACH ROW "
+    "EXECUTE FUNCTION keep()",
+    "log-ins, at the commit": "CREATE CONSTRAINT TRIGGER keeps AFTER DELETE ON login_sessions "
+    "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION again()",
+    "links": "CREATE TRIGGER keeps BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION keep()",
+}
 
 
-def test_a_trigger_that_keeps_log_ins_alive_stops_the_restore(
-    made: Company, folder: Path, superuser: Superuser, client: Any
+@pytest.mark.parametrize("what", KEPT)
+def test_a_trigger_that_keeps_log_ins_or_links_alive_stops_the_restore(
+    made: Company, folder: Path, superuser: Superuser, client: Any, what: str
 ) -> None:
     made.token(client)
-    execute(
-        made,
-        _KEEP,
-        "CREATE TRIGGER keeps BEFORE DELETE ON login_sessions FOR EACH ROW EXECUTE FUNCTION keep()",
-    )
+    execute(made, _KEEP, KEPT[what])
     backups.back_up(made.organization)
     add(made, "late@test.com")
     with pytest.raises(RestoreFailed, match="code in its database keeps them"):
