@@ -15,10 +15,17 @@ from organizations import lifecycle
 from organizations.backups import making
 from organizations.errors import BackupMissing, DatabaseKept, OrganizationBusy, RestoreFailed
 from organizations.inspecting import checking
-from organizations.models import BackupRun, Erasure, Installation, Organization, Restore
+from organizations.models import (
+    BackupRun,
+    Erasure,
+    Installation,
+    Organization,
+    Restore,
+    SpareDatabase,
+)
 from organizations.recovery.adopting import adopt_organization
 from organizations.recovery.claiming import claim_installation
-from organizations.restoring import switching
+from organizations.restoring import files, switching
 from organizations.tenancy import storage
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of, kill_in_a_fork
@@ -99,6 +106,24 @@ def test_files_that_cannot_be_removed_or_are_not_mounted_keep_the_row_that_names
     assert contents(kept.key) == {"plan.txt": "now"}
     assert switching.prune() == []
     assert not storage.folder_of(kept.key).exists()
+
+
+def test_unpacked_files_that_cannot_be_removed_keep_the_row_of_the_throw_away_database(
+    made: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(made, "plan.txt", "now")
+    making.back_up(made.organization)
+    dies(files, "unpack", after=True)(monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(made)))
+    monkeypatch.undo()
+    spare = SpareDatabase.objects.get(fingerprint="")
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", _refuse)
+        failed = lifecycle.reconcile_organizations()["failed"]
+    assert failed == [f"spare database {spare.database_name}"]
+    assert contents(spare.key) == {"plan.txt": "now"}
+    assert lifecycle.reconcile_organizations()["failed"] == []
+    assert not storage.folder_of(spare.key).exists()
 
 
 def _refuse(folder: Path) -> None:
