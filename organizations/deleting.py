@@ -4,6 +4,7 @@ Until then undeleting.py brings one back.
 """
 
 import logging
+import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
+from django.db.models import Max
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from .audit import recorded, unmarked
 from .backups import making
 from .errors import BackupMissing, OrganizationBusy, OrganizationError
-from .models import BackupRun, FormerName, Organization, random_key
+from .models import BackupRun, FormerName, Organization, Restore, random_key
 from .naming import slug_variant
 from .postgres import aside, identity
 from .postgres.fence import fence_by
@@ -24,8 +27,8 @@ from .postgres.holding import hold
 from .postgres.roles import set_password
 from .postgres.sessions import ServerSession, answers, open_session, refuse_in_transaction
 from .provisioning.undoing import change_status, expected, undo
-from .secrets import unseal
-from .tenancy import TooBusy, storage
+from .secrets import seal
+from .tenancy import TooBusy, registry, storage
 from .tenancy.trail import Fact
 
 logger = logging.getLogger(__name__)
@@ -83,6 +86,10 @@ def _require_backup(organization: Organization) -> None:
     good = BackupRun.objects.filter(
         organization_key=organization.key, state=BackupRun.State.GOOD, started_at__gte=since
     )
+    # One of before a restore holds another database's content.
+    switched = Restore.objects.switched().filter(organization_key=organization.key)
+    if (newest := switched.aggregate(at=Max(Coalesce("ended_at", Now())))["at"]) is not None:
+        good = good.filter(started_at__gt=newest)
     if not good.filter(verified_at__isnull=False).exists():
         raise BackupMissing(organization.name)
 
@@ -273,8 +280,12 @@ def _back_up_last(
     if found.database is None or found.role is None:
         return
     try:
-        # An interrupted undeletion has given it another one.
-        password = unseal(organization.sealed_password, owner=organization.name)
+        # A new one: whoever knows that of before still has no access, and its key may be lost.
+        password = secrets.token_urlsafe(32)
+        sealed = {"sealed_password": seal(password)}
+        Organization.objects.filter(pk=organization.pk).update(**sealed)
+        organization.sealed_password = sealed["sealed_password"]
+        registry.forget(organization.tenant.alias)
         set_password(session, role=found.role, password=password)
         aside.bring_back(session, found, name=organization.name)
         making.back_up(organization, even_trashed=True, goes_on=goes_on)

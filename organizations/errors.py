@@ -350,14 +350,14 @@ class CloneFailed(OrganizationError):
 
 
 class FilesKept(OrganizationError):
-    """The files of an unfinished clone cannot be removed."""
+    """Files of an unfinished clone, or that a restore kept, cannot be removed."""
 
     code = "files_kept"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, row: object) -> None:
         super().__init__(
-            f"The files of {name!r}, which is being undone, cannot be removed; the log says why. "
-            "Make them writable, and run `manage.py reconcile_orgs`."
+            f"Files of {str(row)!r} cannot be removed: MEDIA_ROOT is not there, or the log says "
+            "why. Mount the disk or make them writable, and run `manage.py reconcile_orgs`."
         )
 
 
@@ -470,8 +470,9 @@ class BackupMissing(OrganizationError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name!r} was not deleted: it has no verified backup of the last 24 hours. Back it up "
-            "and verify that (backup_orgs, verify_backups), or delete it --without-backup."
+            f"{name!r} was not deleted: it has no verified backup of the last 24 hours, begun "
+            "after its newest restore. Back it up and verify that (backup_orgs, verify_backups), "
+            "or delete it --without-backup."
         )
 
 

@@ -539,6 +539,15 @@ class RestoreQuerySet(models.QuerySet["Restore"]):
         """Those that keep something aside: a database, its role, files."""
         return self.exclude(kept_until=None)
 
+    def switched(self) -> "RestoreQuerySet":
+        """Those whose switch was committed."""
+        return self.exclude(state__in=(Restore.State.RUNNING, Restore.State.FAILED))
+
+    def switching(self, organization_key: str) -> "RestoreQuerySet":
+        """Those of this organization whose switch is committed and not finished."""
+        state = Restore.State.SWITCHING
+        return self.filter(organization_key=organization_key, state=state)
+
 
 class Restore(models.Model):
     """One restore of an organization, and what it keeps aside: organizations/restoring.

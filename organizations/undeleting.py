@@ -23,7 +23,7 @@ from .errors import (
     UndeletionFailed,
     WrongState,
 )
-from .models import FormerName, Organization
+from .models import FormerName, Organization, Restore
 from .naming import display_name, name_digest, name_digests, slug_variant
 from .postgres import aside, identity
 from .postgres.databases import past_pooler
@@ -95,6 +95,9 @@ def undelete_organization(
             raise OrganizationNotFound(organization.name)
         if organization.status != Status.TRASHED:
             raise WrongState(organization.name, status=organization.status, wanted=Status.TRASHED)
+        if Restore.objects.switching(organization.key).exists():
+            # Its files are still those of before: a worker exchanges them within seconds.
+            raise OrganizationBusy(organization.name)
         wanted = wanted if name else organization.name  # It may have another spelling now.
         slug = free_name(session, wanted, to=organization)
         found = identity.certain(session, expected(organization))
@@ -127,10 +130,11 @@ def _renewed(tenant: Tenant, organization: Organization) -> str:
     fingerprint: str = organization.fingerprint
     has = versions.migrations_of(fingerprint) if fingerprint else None
     try:
-        if has is not None and versions.lacking(has):
+        # Unknown after an adoption: then Django looks at what the database records.
+        if has is None or versions.lacking(has):
             migrate_tenant(tenant)
             # One that is ahead elsewhere has migrations that this code does not know.
-            is_known = has <= set(versions.code_migrations())
+            is_known = has is not None and has <= set(versions.code_migrations())
             fingerprint = versions.remember_code() if is_known else ""
         with tenancy.override(tenant), unhurried(tenant.alias):
             void_all()

@@ -22,11 +22,10 @@ State = BackupRun.State
 def prune() -> list[str]:
     """Remove what no period keeps. Returns descriptions of what was not removed.
 
-    Never the newest good backup, nor the newest verified one, of an organization that exists or
-    can still come back. Of one that was dropped they stay until its erasure record's
-    `backups_until`; then all go, and the record says so. Bad ones are thinned like good ones,
-    beside them; records of failed ones go with the longest period. A failure does not affect the
-    others.
+    Never the newest good backup, nor the newest verified one, of an organization: if it was
+    dropped, all go at its erasure record's `backups_until`, and the record says so. Bad ones are
+    thinned like good ones, beside them; records of failed ones go with the longest period. A
+    failure does not affect the others.
     """
     left = []
     keys = BackupRun.objects.order_by("organization_key").distinct("organization_key")
@@ -59,9 +58,9 @@ def surplus(organization_key: str) -> list[BackupRun]:
     erased = None if is_there else Erasure.objects.filter(organization_key=organization_key).first()
     if erased is not None and (erased.backups_until or timezone.now()) <= timezone.now():
         return list(ended)
-    if is_there or erased is not None:
-        verified = [run for run in good if run.verified_at is not None]
-        kept |= {run.pk for run in (*good[:1], *verified[:1])}
+    # Also if no row has this key: an adoption that failed can have removed it.
+    verified = [run for run in good if run.verified_at is not None]
+    kept |= {run.pk for run in (*good[:1], *verified[:1])}
     before = timezone.now() - timedelta(days=_longest_days())
     return [
         run

@@ -36,6 +36,11 @@ State = BackupRun.State
 _MOST_CHARACTERS = 1_000
 
 
+def lock_of(organization_key: str) -> str:
+    """The key of the organization's backup lock, which no organization's name has."""
+    return f"\x00backup:{organization_key}"
+
+
 @contextmanager
 def locked(organization_key: str, *, name: str) -> Iterator[ServerSession]:
     """A session that holds the organization's backup lock. Raises BackupRunning if it is taken,
@@ -51,7 +56,7 @@ def locked(organization_key: str, *, name: str) -> Iterator[ServerSession]:
 def hold(session: ServerSession, organization_key: str, *, name: str) -> None:
     """Take the backup lock with this session, until it ends. Raises BackupRunning."""
     # No organization has this key.
-    if not session.try_lock(f"\x00backup:{organization_key}"):
+    if not session.try_lock(lock_of(organization_key)):
         raise BackupRunning(name)
 
 

@@ -163,7 +163,10 @@ class Orphan:
 _DATABASES = f"""
 SELECT d.datname::text, u.rolname::text, o.name,
     CASE WHEN o.status <> %(deleted)s THEN o.database_name END,
-    shobj_description(u.oid, 'pg_authid'), d.oid::bigint, l.key
+    shobj_description(u.oid, 'pg_authid'), d.oid::bigint, l.key, ARRAY(
+        SELECT k.key FROM restores AS k
+        WHERE k.kept_until IS NOT NULL AND k.database_name = d.datname::text
+    )
 FROM pg_database AS d JOIN pg_roles AS u ON u.oid = d.datdba
 LEFT JOIN organizations AS o ON o.role_name = u.rolname::text
 LEFT JOIN organizations AS l ON l.database_name = d.datname::text AND l.status <> %(deleted)s
@@ -175,7 +178,6 @@ AND (u.rolname = current_user
 AND (l.id IS NULL OR u.rolname <> l.role_name)
 AND NOT EXISTS (SELECT FROM spare_databases AS s WHERE s.database_name = d.datname::text)
 AND NOT EXISTS (SELECT FROM templates AS t WHERE t.database_name = d.datname::text)
-AND NOT EXISTS (SELECT FROM restores AS k WHERE k.database_name = d.datname::text)
 ORDER BY d.datname LIMIT %(page)s
 """  # noqa: S608 - our own constant
 
@@ -196,13 +198,19 @@ def orphan_databases(installation: str, *, application: str) -> Iterator[Orphan]
             "after": after,
         }
         rows = _rows(_DATABASES, **parameters)
-        for *facts, comment, oid, key in rows:
+        for *facts, comment, oid, key, keeping in rows:
             identity = Identity.read(comment)
             if identity is None and facts[1] == application:
                 aside = kept_aside() if aside is None else aside
                 _, identity = aside.get(oid, ("", None))
-                if identity is not None and identity.key == key:
-                    continue  # A row says that it is kept.
+                if identity is None and keeping:
+                    continue  # It is being dropped just now, or of_kept() says what it is.
+            if (
+                identity is not None
+                and (identity.state == State.ASIDE and oid in identity.databases)
+                and identity.key in (key, *keeping)
+            ):
+                continue  # A row says that it is kept.
             if identity is None or identity.installation == installation:
                 database, owner, of, of_database = facts
                 # An older row has a name that another database took since.
@@ -212,6 +220,45 @@ def orphan_databases(installation: str, *, application: str) -> Iterator[Orphan]
         if len(rows) < PAGE:
             return
         after = rows[-1][0]
+
+
+_KEPT = """
+SELECT k.organization_id, k.organization_key, k.key, k.role_name, k.database_name,
+    shobj_description(r.oid, 'pg_authid'), d.oid::bigint,
+    pg_get_userbyid(d.datdba)::text, d.datallowconn OR r.rolcanlogin
+FROM restores AS k LEFT JOIN pg_roles AS r ON r.rolname = k.role_name::name
+LEFT JOIN pg_database AS d ON d.datname = k.database_name::name AND d.datconnlimit <> -2
+WHERE k.kept_until IS NOT NULL AND k.database_name <> '' AND k.state <> 'switching'
+ORDER BY k.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A database that a restore keeps, by its row, and its state on the server.
+
+    oid, owner, is_open: None if it or its role is missing, or it is half dropped.
+    """
+
+    organization_id: int
+    organization_key: str
+    key: str
+    role: str
+    database: str
+    comment: str | None
+    oid: int | None
+    owner: str | None
+    is_open: bool | None
+
+    @property
+    def expected(self) -> Expected:
+        """What its row says about its identity."""
+        return Expected(self.database, self.key, self.role, self.database, State.ASIDE, self.key)
+
+
+def kept_by_restores() -> list[Kept]:
+    """All databases that restores keep."""
+    return [Kept(*row) for row in _rows(_KEPT)]
 
 
 _ROLES = f"""

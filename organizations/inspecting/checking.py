@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
+from organizations.backups.runs import lock_of as backup_lock
 from organizations.lifecycle import reconcile_organizations
 from organizations.models import BackupRun, Organization
 from organizations.naming import name_key as key_of
@@ -82,6 +83,7 @@ class _Check:
             yield from self._page(page)
         if ids is None:
             yield from self._databases()
+            yield from self._kept()
             yield from self._roles()
             yield from self._stock()
             yield from self._files()
@@ -184,6 +186,24 @@ class _Check:
     def _databases(self) -> Iterator[Finding]:
         for orphan in catalog.orphan_databases(self._installation, application=self._application):
             yield Finding(orphan.database, None, (verdicts.of_orphan(orphan),))
+
+    def _kept(self) -> Iterator[Finding]:
+        if not (found := self._badly_kept()):
+            return
+        # As for organizations: whoever was at work has finished by now, or holds the lock.
+        locks = Locks()
+        for kept, problem in self._badly_kept().items():
+            is_held = locks.hold(backup_lock(kept.organization_key))
+            if found.get(kept) == problem and not is_held:
+                yield Finding(kept.database, None, (problem,))
+
+    def _badly_kept(self) -> "dict[catalog.Kept, Problem]":
+        where = {"application": self._application, "installation": self._installation}
+        return {
+            kept: problem
+            for kept in catalog.kept_by_restores()
+            if (problem := verdicts.of_kept(kept, **where)) is not None
+        }
 
     def _roles(self) -> Iterator[Finding]:
         for orphan in catalog.orphan_roles(self._installation):

@@ -16,7 +16,7 @@ from organizations.postgres.identity import Identity, State, disagreement, expec
 from organizations.postgres.roles import role_settings
 from organizations.secrets import unseal
 
-from .catalog import Orphan, Seen, Stock
+from .catalog import Kept, Orphan, Seen, Stock
 
 
 class Kind(StrEnum):
@@ -181,6 +181,23 @@ def of_stock(stock: Stock, *, installation: str) -> Problem | None:
     return None
 
 
+def of_kept(kept: Kept, *, application: str, installation: str) -> Problem | None:
+    """The problem with a database that a restore keeps, if any."""
+    beginning = f"kept by a restore of organization {kept.organization_id}"
+    identity = Identity.read(kept.comment)
+    if kept.oid is None or kept.is_open is None:
+        what = f"{beginning}, but it is missing or broken"
+        return Problem(Kind.DATABASE, what, "restore_org --undo cannot bring it back")
+    if why := disagreement(identity, kept.expected, installation=installation):
+        return Problem(Kind.IDENTITY, f"{beginning}, and {why}", _look_into(kept.database))
+    if identity is not None and kept.oid not in identity.databases:
+        what = f"{beginning}, but it is not the database that was created"
+        return Problem(Kind.IDENTITY, what, _look_into(kept.database))
+    if kept.is_open or kept.owner != application:
+        return Problem(Kind.UNFINISHED, f"{beginning}, but it is not out of reach", RECONCILE)
+    return None
+
+
 def of_orphan(orphan: Orphan) -> Problem:
     """The problem with a database that no row names. It is always kept."""
     drop = text(sql.SQL("DROP DATABASE {}").format(sql.Identifier(orphan.database)))
@@ -196,9 +213,12 @@ def of_orphan(orphan: Orphan) -> Problem:
             adopt(orphan.database),
         )
     if orphan.identity is not None and orphan.identity.state == State.ASIDE:
+        # restoring/switching.py: the key of a restore is its deletion too.
+        is_restores = orphan.identity.deletion == orphan.identity.key
+        why = "a restore replaced it" if is_restores else "it was deleted"
         return Problem(
             Kind.ORPHAN_DATABASE,
-            f"{NEWER}: it was deleted, and is kept aside, and no row says so",
+            f"{NEWER}: {why}, and is kept aside, and no row says so",
             f"to bring it back: {adopt(orphan.database, was_deleted=True)}",
         )
     if orphan.identity is not None and orphan.identity.state == State.MOVED:

@@ -7,7 +7,12 @@ from contextlib import contextmanager
 import psycopg
 from django.db import Error as DatabaseError
 
-from organizations.errors import DatabaseKept, OrganizationError, ProvisioningFailed
+from organizations.errors import (
+    DatabaseKept,
+    FilesKept,
+    OrganizationError,
+    ProvisioningFailed,
+)
 from organizations.models import Organization
 from organizations.postgres import trouble
 from organizations.postgres.databases import DatabaseTaken
@@ -65,7 +70,7 @@ def noted(session: ServerSession, what: str, failed: list[str]) -> Iterator[None
     """
     try:
         yield
-    except (psycopg.Error, DatabaseError, DatabaseKept) as error:
+    except (psycopg.Error, DatabaseError, DatabaseKept, FilesKept) as error:
         if session.connection.closed or trouble.is_servers(error):
             raise
         logger.error("not dropped", extra={"what": what}, exc_info=error)

@@ -16,6 +16,7 @@ from django.db import connections
 from django.utils import timezone
 from psycopg import sql
 
+from organizations.errors import FilesKept
 from organizations.models import Server, SpareDatabase, Template
 from organizations.postgres import databases as database
 from organizations.postgres import identity
@@ -49,7 +50,7 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
     """Drop it, unless it was taken meanwhile. The lock must be held.
 
     If an organization unknown to this master has it, only the row is deleted. Raises DatabaseKept
-    if it must be kept for another reason.
+    if it must be kept for another reason, and FilesKept.
     """
     # From here on nobody can take it. A process that is taking it holds the row: this waits for it.
     if not SpareDatabase.objects.filter(pk=spare.pk).update(ready=False):
@@ -61,9 +62,9 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
         SpareDatabase.objects.filter(pk=spare.pk).delete()
         return False
     database.drop(session, identity.certain(session, expected(spare)))
-    if spare.fingerprint == SCRATCH:
-        # No organization gets this key; that of another spare can be an organization's by now.
-        storage.remove(spare.key)
+    # No organization gets a scratch's key; that of another spare can be an organization's by now.
+    if spare.fingerprint == SCRATCH and not storage.remove(spare.key):
+        raise FilesKept(spare)
     SpareDatabase.objects.filter(pk=spare.pk).delete()
     return True
 

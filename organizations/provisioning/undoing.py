@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from organizations.audit import recorded
 from organizations.errors import FilesKept
-from organizations.models import BackupRun, Erasure, FormerName, Organization, StoredAnswer
+from organizations.models import BackupRun, Erasure, FormerName, Organization, Restore, StoredAnswer
 from organizations.naming import name_key as key_of
 from organizations.postgres import identity
 from organizations.postgres.databases import drop
@@ -22,6 +22,8 @@ from organizations.postgres.identity import Expected
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.postgres.trouble import is_servers
 from organizations.tenancy import registry, storage
+
+from .kept import drop_kept
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +118,7 @@ def undo(session: ServerSession, organization: Organization) -> None:
     has_files = storage.folders_of(organization.key)
     is_dead = has_files and organization.key not in identity.living_keys()
     if is_dead and not storage.remove(organization.key):
-        raise FilesKept(organization.name)
+        raise FilesKept(organization)
     with recorded("organization.undone", organization):
         Organization.objects.filter(pk=organization.pk, status=Status.FAILED).delete()
     logger.info("organization undone", extra={"organization": organization.pk})
@@ -143,6 +145,9 @@ def _tear_down(session: ServerSession, organization: Organization) -> None:
 
 def _finish_deletion(session: ServerSession, organization: Organization) -> None:
     _tear_down(session, organization)
+    # What restores kept goes with it: the erasure record says that nothing is left.
+    for row in Restore.objects.keeping().filter(organization_key=organization.key):
+        drop_kept(session, row)
     # reconcile_orgs later removes what cannot be removed now: leftovers.py.
     # Not the files of an organization that was restored under this key, which an older master does
     # not know.

@@ -35,6 +35,7 @@ from organizations.postgres.identity import Expected, Identity, State
 from organizations.postgres.regaining import regain
 from organizations.postgres.roles import ensure_role, set_password
 from organizations.postgres.sessions import ServerSession, open_session
+from organizations.provisioning.kept import NOTHING
 from organizations.provisioning.names import free_database_name, free_slug
 from organizations.provisioning.undoing import change_status, compensate, expected
 from organizations.secrets import new_audit_key, seal
@@ -102,9 +103,6 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
     owner = session.database_owner(database)
     if owner is None:
         raise AdoptionRefused(database, "there is no such database")
-    if Restore.objects.filter(database_name=database).exists():
-        why = "a restore keeps it: manage.py restore_org --undo brings it back"
-        raise AdoptionRefused(database, why)
     found = identity.find(session, role=owner, database=database)
     whose = found.identity
     if whose is None and found.oid is not None and owner == session.user:
@@ -115,6 +113,9 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
         raise AdoptionRefused(database, "it belongs to another installation")
     if found.oid not in whose.databases:
         raise AdoptionRefused(database, "it is not the database that was created")
+    if whose.state == State.ASIDE and Restore.objects.keeping().filter(key=whose.key).exists():
+        why = "a restore keeps it: manage.py restore_org --undo brings it back"
+        raise AdoptionRefused(database, why)
     if whose.state == State.MADE:
         raise AdoptionRefused(database, "it was never in use: it is half made, or a spare")
     if whose.state == State.MOVED:
@@ -182,7 +183,8 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
         # A tombstone stays, under a key of its own.
         tombstones = Organization.objects.filter(key=source.identity.key, status=Status.DELETED)
         tombstones.update(key=random_key())
-        Erasure.objects.filter(organization_key=source.identity.key).delete()
+        # Of an older master: it serves again, and no restore keeps it.
+        Restore.objects.filter(role_name=source.role).update(**NOTHING)
         names = [] if stale is None else _names_of(stale)
         if stale is not None:
             stale.delete()
@@ -286,6 +288,8 @@ def _open(session: ServerSession, row: Organization, source: _Source) -> None:
             organization=row.pk,
             cloned_from=source.identity.cloned_from,
         )
+        # Until now it said how long the backups are kept.
+        Erasure.objects.filter(organization_key=row.key).delete()
         closed.write(source.role)
     # From here on it is an ordinary organization; the rest closes the old database.
     with session.membership(source.role):

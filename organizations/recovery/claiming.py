@@ -192,11 +192,11 @@ def claim_installation(*, new: bool) -> Claimed:
             )
             SpareDatabase.objects.all().delete()
             Template.objects.all().delete()
+            # What restores kept is the original's too. On another server it came with the dump.
+            Restore.objects.all().delete()
         if new:
             # They are the original's, in its storage: pruning here must not remove them.
             BackupRun.objects.all().delete()
-            # So are the databases that restores kept.
-            Restore.objects.all().delete()
         Installation.objects.filter(pk=1).update(
             key=key,
             system_identifier=before.server,

@@ -115,9 +115,10 @@ def unreadable() -> list[Organization]:
     ]
 
 
-def reset(organization: Organization) -> None:
+def reset(organization: Organization) -> bool:
     """Give the organization's role a new password, and end sessions opened with the old one.
 
+    Returns whether it did: an unfinished one, or one without a role, has no use for one.
     If its audit hash key is lost, it gets a new one: entries from before and after can no longer be
     matched to one person. Raises DatabaseKept if the role is not certainly the organization's,
     OrganizationBusy, ServerUnavailable, ServerRefused and, as fence() does, SessionsRemain. What a
@@ -126,9 +127,11 @@ def reset(organization: Organization) -> None:
     password = secrets.token_urlsafe(32)
     with open_session() as session:
         hold(session, organization, wait_seconds=_WAIT_SECONDS)
-        is_open = organization.is_usable and organization.sealed_password
-        if not is_open or not session.role_exists(organization.role_name):
-            return
+        # Of one that is kept aside too, whose role still may not log in.
+        is_trashed = organization.status == Organization.Status.TRASHED
+        has_one = (organization.is_usable or is_trashed) and organization.sealed_password
+        if not has_one or not session.role_exists(organization.role_name):
+            return False
         identity.require(session, expected(organization))
         facts = {"sealed_password": seal(password)}
         if not is_readable(organization.sealed_audit_key):
@@ -148,6 +151,7 @@ def reset(organization: Organization) -> None:
         time.sleep(_LOGGING_IN_SECONDS)
         fence(organization, after=change)
     logger.info("credentials reset", extra={"organization": organization.pk})
+    return True
 
 
 _MARK = "SELECT pending_fence FROM organizations WHERE id = %s"

@@ -9,8 +9,6 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-
 from organizations.backups import storing
 from organizations.backups.encryption import Chunks
 from organizations.backups.manifest import Manifest
@@ -27,12 +25,12 @@ def unpack(
     watch: called again and again; what it raises ends it. Raises RestoreFailed, BackupDamaged and
     BackupStorageFailed.
     """
-    if read.files and not Path(settings.MEDIA_ROOT).is_dir():
-        why = "MEDIA_ROOT is not there, and the backup holds files. Mount the disk."
+    if not storage.is_here():
+        why = "MEDIA_ROOT is not there. Mount the disk; or, if no app stores files, create it."
         raise RestoreFailed(name, why)
     folder = storage.folder_of(key)
     try:
-        folder.mkdir(mode=0o700, parents=True)
+        folder.mkdir(mode=0o700)
         for part in read.parts:
             if part.name == storing.FILES:
                 _extract(storing.read(run.folder, part), folder, watch)

@@ -22,6 +22,7 @@ from organizations.models import BackupRun, Organization, Restore, SpareDatabase
 from organizations.postgres import identity, transfer
 from organizations.postgres.sessions import ServerSession
 from organizations.provisioning import spares
+from organizations.provisioning.kept import NOTHING, expected_kept
 from organizations.provisioning.scratch import where
 from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
@@ -121,7 +122,7 @@ def undo_restore(organization: Organization, *, of: str = "", key: str = "") -> 
         kept = kept_by(organization)
         if of and kept.key != of:
             raise NothingToUndo(organization.name)
-        arrives = switching.expected_kept(kept)
+        arrives = expected_kept(kept)
         watch = Watch(organization.name, lambda: True, silent)
         last = last_id(_serving(session, organization), until=watch.until)
         place, fingerprint = making.renewed(session, kept, arrives, last, watch)
@@ -148,7 +149,7 @@ def kept_by(organization: Organization) -> Restore:
 
 
 def _mark_undone(kept: Restore) -> None:
-    Restore.objects.filter(pk=kept.pk).update(state=State.UNDONE, **switching.NOTHING)
+    Restore.objects.filter(pk=kept.pk).update(state=State.UNDONE, **NOTHING)
 
 
 @contextmanager

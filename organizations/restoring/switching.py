@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -31,13 +30,14 @@ from organizations.errors import (
     WrongState,
 )
 from organizations.models import Organization, Restore
-from organizations.postgres import aside, databases, identity
+from organizations.postgres import aside, identity
 from organizations.postgres.fence import fence_by
 from organizations.postgres.holding import hold
 from organizations.postgres.identity import Expected
 from organizations.postgres.sessions import ServerSession, answers, open_session
+from organizations.provisioning.kept import drop_kept, expected_kept
 from organizations.provisioning.undoing import expected
-from organizations.tenancy import Place, registry, storage, trail
+from organizations.tenancy import Place, registry, trail
 
 from . import files
 
@@ -51,27 +51,6 @@ _LOGGING_IN_SECONDS = 0.1
 # Restores that keep nothing any more stay on record for so long.
 _REMEMBERED = timedelta(days=90)
 _BEING_DROPPED = (Organization.Status.DELETING, Organization.Status.DELETED)
-# Of a row that keeps nothing any more.
-NOTHING: dict[str, Any] = {
-    "database_name": "",
-    "role_name": "",
-    "sealed_password": "",
-    "files": "",
-    "kept_until": None,
-}
-
-
-def expected_kept(row: Restore) -> Expected:
-    """What the row says about the database that it keeps."""
-    return Expected(
-        f"a database kept for organization {row.organization_id}",
-        row.key,
-        row.role_name,
-        row.database_name,
-        identity.State.ASIDE,
-        row.key,
-        was_aside=True,
-    )
 
 
 def switch(
@@ -246,7 +225,7 @@ def reconcile() -> tuple[list[str], list[str]]:
     unfinished = Restore.objects.filter(state__in=(State.RUNNING, State.SWITCHING))
     done, failed = _each(unfinished.order_by(), end_interrupted)
     again, near = _each(_not_aside(), _put_all_aside)
-    # What was kept for a deleted organization is to be gone with it.
+    # What was kept for an organization that an older version dropped.
     dropped, left = _each(_of_deleted(), _drop_due)
     return [*done, *again, *dropped], [*failed, *near, *left]
 
@@ -299,12 +278,7 @@ def _drop_due(session: ServerSession, organization_key: str) -> None:
     for row in _kept().filter(organization_key=organization_key):
         if not is_deleted and row.kept_until is not None and row.kept_until > timezone.now():
             continue
-        databases.drop(session, identity.certain(session, expected_kept(row)))
-        for key in filter(None, (row.key, row.files)):
-            storage.remove(key)
-        facts = {"restore": row.key}
-        Restore.objects.filter(pk=row.pk).update(**NOTHING)
-        trail.record("organization.kept_dropped", organization_id=row.organization_id, facts=facts)
+        drop_kept(session, row)
 
 
 def _each(

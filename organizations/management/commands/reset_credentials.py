@@ -29,20 +29,21 @@ class Command(BaseCommand):
             chosen = [_find(name) for name in options["names"]] or credentials.unreadable()
         except OrganizationError as error:
             raise CommandError(str(error)) from error
-        failed = 0
+        done = failed = 0
         for organization in chosen:
             try:
-                credentials.reset(organization)
+                is_reset = credentials.reset(organization)
             except OrganizationError as error:
                 failed += 1
                 self.stderr.write(f"{organization.name}: {error}")
             else:
-                self.stdout.write(f"{organization.name}: password reset")
+                done += is_reset
+                said = "password reset" if is_reset else f"{organization.status}: nothing to reset"
+                self.stdout.write(f"{organization.name}: {said}")
         if not options["names"]:
             spares, sign_ups = credentials.forget_the_rest()
             self.stdout.write(
-                f"{len(chosen) - failed} reset; given up: {spares} spare databases, "
-                f"{sign_ups} waiting sign-ups"
+                f"{done} reset; given up: {spares} spare databases, {sign_ups} waiting sign-ups"
             )
         if failed:
             raise CommandError(f"{failed} could not be reset.")

@@ -93,7 +93,7 @@ def test_a_healthy_fleet_has_no_problem(alpha: Company, one: Organization) -> No
 def test_the_questions_are_as_many_whether_there_are_few_or_many(
     alpha: Company, one: Organization, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    with django_assert_num_queries(9, using="default"):
+    with django_assert_num_queries(10, using="default"):
         list(checking.check())
 
 

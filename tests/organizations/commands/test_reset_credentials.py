@@ -13,6 +13,7 @@ from django.db import connections
 from django.test import Client
 from pytest_django import Settings
 
+from organizations import lifecycle
 from organizations.checks.server import check_server
 from organizations.inspecting import checking
 from organizations.jobs.models import PendingSignUp
@@ -20,7 +21,7 @@ from organizations.models import Organization
 from organizations.recovery import credentials
 from organizations.secrets import seal
 from tests.conftest import Company
-from tests.organizations.helpers import as_role_of
+from tests.organizations.helpers import as_role_of, begin_deletion
 
 
 @pytest.fixture
@@ -69,6 +70,24 @@ def test_only_unreadable_passwords_are_replaced(
     assert Organization.objects.get(pk=alpha.organization.pk).sealed_password == before
     assert credentials.unreadable() == []
     waits.delete()
+
+
+def test_one_that_is_kept_aside_is_reset_too_and_others_are_not_said_to_be(
+    lost: Company, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS = 30
+    rows = Organization.objects.filter(pk=lost.organization.pk)
+    lifecycle.delete_organization(rows.get())
+    assert credentials.reset(rows.get())
+    assert credentials.unreadable() == []
+    with pytest.raises(psycopg.OperationalError), as_role_of(rows.get()):
+        pytest.fail("it logs in")
+    begin_deletion(rows.get())
+    rows.update(sealed_password="unreadable")
+    capsys.readouterr()
+    call_command("reset_credentials")
+    said = capsys.readouterr().out
+    assert f"{lost.name}: deleting: nothing to reset" in said and "\n0 reset;" in said
 
 
 def test_a_named_one_gets_another_and_its_old_sessions_end(

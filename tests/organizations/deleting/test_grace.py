@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+import psycopg
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -15,7 +17,7 @@ from pytest_django import Settings
 from accounts.models import User
 from organizations import deleting, lifecycle, tenancy
 from organizations.background import pruning
-from organizations.backups import making
+from organizations.backups import making, retention
 from organizations.errors import (
     BackupMissing,
     BackupStorageFailed,
@@ -30,7 +32,12 @@ from organizations.postgres.sessions import open_session
 from organizations.provisioning.undoing import expected, undo
 from organizations.tenancy import storage
 from tests.conftest import PASSWORD, Company, Superuser, leftovers
-from tests.organizations.helpers import begin_deletion, kill_in_a_fork, kill_this_process
+from tests.organizations.helpers import (
+    as_role_of,
+    begin_deletion,
+    kill_in_a_fork,
+    kill_this_process,
+)
 
 from .helpers import Status, delete, entries, is_aside, let_it_end, problems, row_of
 
@@ -183,6 +190,43 @@ def test_backups_outlive_it_as_long_as_its_erasure_record_says(
     assert not BackupRun.objects.filter(pk=last.pk).exists()
     erased.refresh_from_db()
     assert erased.backups_gone_at is not None
+
+
+def test_the_last_backup_opens_no_old_password_and_needs_none(
+    company: Callable[..., Company], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.BACKUP_BEFORE_DROP = True
+    made, lost = company(), company()
+    old = delete(made)
+    delete(lost)
+    Organization.objects.filter(pk=lost.organization.pk).update(sealed_password="unreadable")
+    let_it_end(made)
+    let_it_end(lost)
+    back_up = making.back_up
+
+    def looking(organization: Organization, **how: Any) -> BackupRun:
+        with pytest.raises(psycopg.OperationalError, match="password"), as_role_of(old):
+            pytest.fail("it logs in with the password of before")
+        return back_up(organization, **how)
+
+    monkeypatch.setattr(making, "back_up", looking)
+    assert pruning.prune() == []
+    assert {row_of(each).status for each in (made, lost)} == {Status.DELETED}
+    assert BackupRun.objects.filter(state=BackupRun.State.GOOD).count() == 2
+
+
+def test_backups_stay_without_a_row_until_an_erasure_record_says_otherwise(
+    company: Callable[..., Company], settings: Settings
+) -> None:
+    """An adoption that failed has removed the row."""
+    settings.BACKUP_KEEP_WEEKLY = settings.BACKUP_KEEP_MONTHLY = 0
+    run = making.back_up(company().organization)
+    run.started_at = timezone.now() - timedelta(days=3_000)
+    run.organization_key = "0" * 32
+    run.save()
+    assert retention.surplus("0" * 32) == []
+    Erasure.objects.create(organization_id=1, organization_key="0" * 32, deleted_at=timezone.now())
+    assert retention.surplus("0" * 32) == [run]
 
 
 def test_what_cannot_be_backed_up_once_more_is_not_dropped(

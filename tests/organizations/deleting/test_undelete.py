@@ -196,6 +196,22 @@ def test_one_that_lacks_migrations_comes_back_migrated(company: Callable[..., Co
     assert problems(made) == []
 
 
+def test_one_whose_migrations_are_unknown_comes_back_migrated(
+    company: Callable[..., Company],
+) -> None:
+    made = company()
+    names = [name for label, name in code.disk_migrations() if label == "accounts"]
+    said = manage("migrate_orgs", "accounts", sorted(names)[-2], f"--org={made.name}", "--yes")
+    assert said.returncode == 0, said.stderr
+    # As adopt_org leaves it.
+    Organization.objects.filter(pk=made.organization.pk).update(fingerprint="")
+    delete(made)
+    assert undelete(made).fingerprint == ""
+    verified = manage("migrate_orgs", "--verify", f"--org={made.name}")
+    assert verified.returncode == 0, verified.stderr
+    assert row_of(made).fingerprint == code.current().fingerprint
+
+
 @pytest.mark.parametrize("dies", ["in between", "in the commit"])
 def test_a_killed_undeletion_is_undone_by_reconciling(
     company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch, client: Client, dies: str
