@@ -37,7 +37,7 @@ from organizations.postgres.identity import Expected
 from organizations.postgres.sessions import ServerSession, answers, open_session
 from organizations.provisioning.kept import drop_kept, expected_kept
 from organizations.provisioning.undoing import expected
-from organizations.tenancy import Place, registry, trail
+from organizations.tenancy import Place, registry, storage, trail
 
 from . import files
 
