@@ -585,7 +585,6 @@ class Restore(models.Model):
     # What is kept aside; empty: there was no database. Without kept_until nothing is kept any more.
     database_name = models.CharField(max_length=63, blank=True)
     role_name = models.CharField(max_length=63, blank=True)
-    sealed_password = models.TextField(blank=True, editable=False)
     fingerprint = models.CharField(max_length=64, blank=True)
     kept_until = models.DateTimeField(null=True)
 

@@ -70,7 +70,6 @@ class Migration(migrations.Migration):
                 ("files", models.CharField(blank=True, max_length=32)),
                 ("database_name", models.CharField(blank=True, max_length=63)),
                 ("role_name", models.CharField(blank=True, max_length=63)),
-                ("sealed_password", models.TextField(blank=True, editable=False)),
                 ("fingerprint", models.CharField(blank=True, max_length=64)),
                 ("kept_until", models.DateTimeField(null=True)),
             ],

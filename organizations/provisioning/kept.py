@@ -15,7 +15,6 @@ from organizations.tenancy import storage, trail
 NOTHING: dict[str, Any] = {
     "database_name": "",
     "role_name": "",
-    "sealed_password": "",
     "files": "",
     "kept_until": None,
 }

@@ -66,7 +66,6 @@ def test_a_drop_takes_what_restores_kept_and_records_the_erasure_when_nothing_is
     assert Erasure.objects.filter(organization_key=restored.organization.key).exists()
     assert owner_of(superuser, database) is None
     assert not storage.folder_of(kept.key).exists()
-    assert the_restore(restored).sealed_password == ""
     assert the_restore(restored).kept_until is None
 
 
