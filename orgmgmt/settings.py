@@ -466,6 +466,8 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/v1",
+    # Two answers have these states, and others have some of them.
+    "ENUM_NAME_OVERRIDES": {"JobStateEnum": ["none", "waiting", "running", "done", "failed"]},
 }
 
 _LOG_LEVEL = choice(
