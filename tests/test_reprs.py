@@ -30,6 +30,8 @@ HARMLESS = {
     # Random keys that tell rows apart, and that every role of the server can read.
     "organizations.postgres.identity.Expected.key",
     "organizations.postgres.identity.Identity.key",
+    "organizations.inspecting.catalog.Kept.key",
+    "organizations.inspecting.catalog.Kept.organization_key",
     "organizations.inspecting.catalog.Seen.key",
     "organizations.inspecting.catalog.Stock.key",
     "organizations.postgres.installation.Standing.key",

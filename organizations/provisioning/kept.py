@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from organizations.errors import FilesKept
 from organizations.models import Organization, Restore
@@ -51,8 +52,9 @@ def drop_kept(session: ServerSession, row: Restore) -> None:
     _remove_files(row)
     facts = {"restore": row.key}
     with transaction.atomic(using="default"):
-        state = {"state": Restore.State.DONE} if row.state == Restore.State.SWITCHING else {}
-        Restore.objects.filter(pk=row.pk).update(**NOTHING, **state)
+        rows = Restore.objects.filter(pk=row.pk)
+        rows.filter(state=Restore.State.SWITCHING).update(state=Restore.State.DONE, ended_at=Now())
+        rows.update(**NOTHING)
         trail.record("organization.kept_dropped", organization_id=row.organization_id, facts=facts)
 
 

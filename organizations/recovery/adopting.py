@@ -116,6 +116,8 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
     if whose.state == State.ASIDE and Restore.objects.keeping().filter(key=whose.key).exists():
         why = "a restore keeps it: manage.py restore_org --undo brings it back"
         raise AdoptionRefused(database, why)
+    if Restore.objects.switching(whose.key).exists():
+        raise AdoptionRefused(database, "a restore of it is not finished: manage.py reconcile_orgs")
     if whose.state == State.MADE:
         raise AdoptionRefused(database, "it was never in use: it is half made, or a spare")
     if whose.state == State.MOVED:

@@ -16,6 +16,7 @@ from organizations.errors import (
     NothingToUndo,
     OrganizationNotFound,
     RestoreDeclined,
+    RestoreFailed,
     WrongState,
 )
 from organizations.models import BackupRun, Organization, Restore, SpareDatabase, random_key
@@ -26,6 +27,7 @@ from organizations.provisioning.kept import NOTHING, expected_kept
 from organizations.provisioning.scratch import where
 from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
+from organizations.tenancy import storage
 
 from . import making, switching
 from .comparing import Changes, compare, last_id
@@ -122,6 +124,9 @@ def undo_restore(organization: Organization, *, of: str = "", key: str = "") -> 
         kept = kept_by(organization)
         if of and kept.key != of:
             raise NothingToUndo(organization.name)
+        if kept.files and not storage.folder_of(kept.key).is_dir():
+            # After the commit nobody would be served until a host with them finished it.
+            raise RestoreFailed(organization.name, "the files that were kept are not here.")
         arrives = expected_kept(kept)
         watch = Watch(organization.name, lambda: True, silent)
         last = last_id(_serving(session, organization), until=watch.until)

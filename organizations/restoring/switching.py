@@ -111,7 +111,8 @@ def switch(
                 session, serving, key=row.key, state=identity.State.ASIDE, deletion=row.key
             )
             kept = {
-                "database_name": organization.database_name,
+                # Nothing to bring back if it was lost.
+                "database_name": departs.database or "",
                 "role_name": organization.role_name,
                 # Not its password: whoever brings it back gives it another one.
                 "fingerprint": organization.fingerprint,

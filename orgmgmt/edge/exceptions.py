@@ -50,6 +50,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.BackupNotFound: 409,
     errors.NothingToUndo: 409,
     errors.RestoreRunning: 409,
+    errors.FilesKept: 409,
     errors.SignUpClosed: 403,
     errors.SignUpUnknown: 404,
     errors.IdempotencyKeyInvalid: 400,

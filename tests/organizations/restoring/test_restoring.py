@@ -339,6 +339,20 @@ def test_one_that_is_done_is_not_done_again(made: Company, folder: Path) -> None
     assert emails(made) == [made.email, "late@test.com"]
 
 
+def test_an_undo_on_a_host_without_the_kept_files_switches_nothing(
+    made: Company, folder: Path, tmp_path: Path, settings: Settings
+) -> None:
+    write_file(made, "scan.pdf", "a scan")
+    making.back_up(made.organization)
+    lifecycle.restore_organization(row_of(made))
+    media, settings.MEDIA_ROOT = settings.MEDIA_ROOT, tmp_path / "elsewhere"
+    with pytest.raises(RestoreFailed, match="not here"):
+        lifecycle.undo_restore(row_of(made))
+    settings.MEDIA_ROOT = media
+    assert emails(made) == [made.email], "it is served"
+    assert lifecycle.undo_restore(row_of(made)).state == State.DONE
+
+
 def test_a_backup_that_holds_files_needs_media_root(
     made: Company, folder: Path, settings: Settings, tmp_path: Path
 ) -> None:
