@@ -14,7 +14,10 @@ from .server import WebServer, assert_no_traceback, serving
 def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     """gunicorn as in production, but on plain http; its log holds no traceback."""
     log = tmp_path_factory.mktemp("gunicorn") / "server.log"
-    with serving(log, DEBUG="off", HTTPS_ONLY="off", WEB_CONCURRENCY="2") as running:
+    environment = {"DEBUG": "off", "HTTPS_ONLY": "off", "WEB_CONCURRENCY": "2"}
+    # As in production. Random requests delete too, and what they delete comes back.
+    environment["ORG_DELETION_GRACE_DAYS"] = "30"
+    with serving(log, **environment) as running:
         yield running
     assert_no_traceback(running)
 

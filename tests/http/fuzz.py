@@ -18,8 +18,8 @@ from requests import Session
 from schemathesis import checks
 
 from accounts.models import User
-from organizations import tenancy
-from organizations.models import Staff
+from organizations import lifecycle, tenancy
+from organizations.models import Organization, Staff
 from tests.accounts.helpers import log_in
 from tests.conftest import PASSWORD, Company
 
@@ -134,8 +134,15 @@ class Visitor:
                 allow_redirects=False,
             )
 
+    def _undelete(self) -> None:
+        """Bring back the company, if a request of staff has deleted it."""
+        row = Organization.objects.get(pk=self.company.organization.pk)
+        if row.status == Organization.Status.TRASHED:
+            lifecycle.undelete_organization(row)
+
     def steer(self, case: Case, choice: int) -> None:
         """Use existing names and ids: random ones are nearly always refused."""
+        self._undelete()
         with tenancy.override(self.company.tenant):
             keys = list(User.objects.values_list("pk", flat=True))
         known = {
