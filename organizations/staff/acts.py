@@ -13,7 +13,13 @@ from django.template.response import TemplateResponse
 
 from organizations import lifecycle
 from organizations.background import asking, clones, restores
-from organizations.errors import OrganizationError, ServerUnavailable, TookTooLong
+from organizations.errors import (
+    OrganizationError,
+    ServerRefused,
+    ServerUnavailable,
+    SessionsRemain,
+    TookTooLong,
+)
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 from organizations.validators import MAX_MESSAGE_LENGTH, MAX_REASON_LENGTH
@@ -264,7 +270,7 @@ class ActsAdmin(_ModelAdmin):
             before = organization.name
             try:
                 act.work(organization, **data)
-            except (ServerUnavailable, TookTooLong):
+            except (ServerUnavailable, ServerRefused, SessionsRemain, TookTooLong):
                 raise  # Answered 503: it may be half done, and a second try finishes it.
             except OrganizationError as error:
                 messages.error(request, str(error))

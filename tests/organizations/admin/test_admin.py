@@ -136,7 +136,7 @@ def test_what_is_wrong_with_an_addition_is_shown_and_nothing_is_made(
 
 
 def test_a_failure_of_the_server_is_shown_as_a_sentence(
-    staff_client: Client, superuser: Superuser, settings: Settings
+    staff_client: Client, superuser: Superuser, settings: Settings, alpha: Company
 ) -> None:
     data = {"organization_name": "Denied Ltd", "email": "boss@test.com", "password": PASSWORD}
     superuser.execute("ALTER ROLE orgmgmt NOCREATEDB")
