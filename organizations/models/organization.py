@@ -11,12 +11,11 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import MAX_EMAIL_LENGTH
-
-from .errors import WrongState
-from .naming import name_digests
-from .tenancy import Place, Tenant
-from .tenancy.tenant import MAX_NAME_LENGTH
-from .validators import MAX_MESSAGE_LENGTH
+from organizations.errors import WrongState
+from organizations.naming import name_digests
+from organizations.tenancy import Place, Tenant
+from organizations.tenancy.tenant import MAX_NAME_LENGTH
+from organizations.validators import MAX_MESSAGE_LENGTH
 
 
 def random_key() -> str:
