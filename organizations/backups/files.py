@@ -1,11 +1,12 @@
 """The organization's files as one archive: an uncompressed tar, made while it is stored."""
 
 import os
-import stat
 import tarfile
 from pathlib import Path
+from typing import IO
 
 from organizations.errors import BackupFailed
+from organizations.tenancy import walking
 
 from .encryption import Chunks
 from .storing import CHUNK_BYTES
@@ -26,42 +27,23 @@ class Archive:
         """The archive. Raises BackupFailed if something cannot be read; not if it was deleted
         meanwhile."""
         try:
-            for parent, folders, names in os.walk(self._folder, onerror=_refuse):
-                folders.sort()
-                for name in sorted(names):
-                    yield from self._member(Path(parent, name))
+            for path, file, facts in walking.files(self._folder):
+                self.count += 1
+                yield from _member(path, file, facts)
         except OSError as error:
             why = os.strerror(error.errno or 0)
             raise BackupFailed(self._name, f"its files cannot be read ({why}).") from error
         yield tarfile.NUL * tarfile.BLOCKSIZE * 2
 
-    def _member(self, path: Path) -> Chunks:
-        try:
-            number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return  # Deleted meanwhile.
-        except OSError:
-            if path.is_symlink():
-                return  # It is none of the organization's.
-            raise
-        with open(number, "rb") as file:
-            facts = os.fstat(number)
-            if not stat.S_ISREG(facts.st_mode):
-                return
-            member = tarfile.TarInfo(str(path.relative_to(self._folder)))
-            member.size, member.mtime, member.mode = facts.st_size, int(facts.st_mtime), 0o600
-            self.count += 1
-            yield member.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
-            left = member.size
-            # One that grows is written right now, and no row names it.
-            while left and (chunk := file.read(min(left, CHUNK_BYTES))):
-                left -= len(chunk)
-                yield chunk
-            # One that shrank: its size was written already.
-            yield tarfile.NUL * (left + -member.size % tarfile.BLOCKSIZE)
 
-
-def _refuse(error: OSError) -> None:
-    """os.walk leaves out what it cannot list."""
-    if not isinstance(error, FileNotFoundError):
-        raise error
+def _member(path: Path, file: IO[bytes], facts: os.stat_result) -> Chunks:
+    member = tarfile.TarInfo(str(path))
+    member.size, member.mtime, member.mode = facts.st_size, int(facts.st_mtime), 0o600
+    yield member.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
+    left = member.size
+    # One that grows is written right now, and no row names it.
+    for chunk in walking.blocks(file, most=left, size=CHUNK_BYTES):
+        left -= len(chunk)
+        yield chunk
+    # One that shrank: its size was written already.
+    yield tarfile.NUL * (left + -member.size % tarfile.BLOCKSIZE)

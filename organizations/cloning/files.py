@@ -4,8 +4,10 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from organizations.errors import CloneFailed
+from organizations.tenancy import walking
 
 _BLOCK_BYTES = 1_000_000
 
@@ -13,20 +15,20 @@ _BLOCK_BYTES = 1_000_000
 def copy(source: Path, target: Path, *, name: str, watch: Callable[[], None]) -> int:
     """Copy the regular files below `source`, which need not exist. Returns how many.
 
-    No link is followed: it can lead out of the folder. One that is deleted meanwhile is left out.
-    name: the organization's, for CloneFailed. watch: called again and again; what it raises ends
-    it.
+    One that is deleted meanwhile is left out. name: the organization's, for CloneFailed. watch:
+    called again and again; what it raises ends it.
     """
     count = 0
     try:
         if not source.is_dir():
             return 0
-        for parent, _, names in os.walk(source, onerror=_unless_deleted):
-            folder = target / os.path.relpath(parent, source)
+        for path, files in walking.folders(source):
+            folder = target / path
             # Nobody's yet: the key in its name is new.
             os.makedirs(folder, exist_ok=folder != target)
-            for each in names:
-                count += _copy_one(Path(parent, each), folder / each, watch)
+            for each, file, facts in files:
+                _copy_one(file, facts, folder / each, watch)
+                count += 1
             _sync(folder)
         _sync(target.parent)
     except OSError as error:
@@ -35,27 +37,16 @@ def copy(source: Path, target: Path, *, name: str, watch: Callable[[], None]) ->
     return count
 
 
-def _copy_one(source: Path, target: Path, watch: Callable[[], None]) -> bool:
-    try:
-        number = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        if source.is_symlink():
-            return False
-        raise
-    with open(number, "rb") as file:
-        facts = os.fstat(number)
-        if not stat.S_ISREG(facts.st_mode):
-            return False
-        with open(target, "xb") as copied:
-            while block := file.read(_BLOCK_BYTES):
-                watch()
-                copied.write(block)
-            copied.flush()
-            os.fchmod(copied.fileno(), stat.S_IMODE(facts.st_mode))
-            os.fsync(copied.fileno())
-    return True
+def _copy_one(
+    file: IO[bytes], facts: os.stat_result, target: Path, watch: Callable[[], None]
+) -> None:
+    with open(target, "xb") as copied:
+        for block in walking.blocks(file, most=facts.st_size, size=_BLOCK_BYTES):
+            watch()
+            copied.write(block)
+        copied.flush()
+        os.fchmod(copied.fileno(), stat.S_IMODE(facts.st_mode))
+        os.fsync(copied.fileno())
 
 
 def _sync(folder: Path) -> None:
@@ -65,9 +56,3 @@ def _sync(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _unless_deleted(error: OSError) -> None:
-    """os.walk leaves out what it cannot list."""
-    if not isinstance(error, FileNotFoundError):
-        raise error

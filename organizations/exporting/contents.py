@@ -1,7 +1,6 @@
 """Reads what an export contains: rows of tenant models, files, audit entries."""
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ from django.utils.encoding import is_protected_type
 from organizations import tenancy
 from organizations.errors import ExportFailed
 from organizations.models import AuditEntry
+from organizations.tenancy import walking
 
 from .archive import Part
 
@@ -131,30 +131,13 @@ def write_entries(part: Part, organization_id: int) -> None:
 
 
 def files(folder: Path, *, besides: os.stat_result) -> Iterator[tuple[str, IO[bytes]]]:
-    """The regular files below the folder, each open until the next: name, file.
+    """The files below the folder, each open until the next: name, file.
 
-    besides: not this one, the export itself. No link is followed. One that is deleted meanwhile is
-    not there.
+    besides: not this one, the export itself.
     """
-    for where, _, names in os.walk(folder, onerror=_unless_deleted):
-        for name in names:
-            path = os.path.join(where, name)
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            except OSError:
-                if os.path.isfile(path) and not os.path.islink(path):
-                    raise
-                continue
-            with open(descriptor, "rb") as file:
-                found = os.fstat(descriptor)
-                if stat.S_ISREG(found.st_mode) and not os.path.samestat(found, besides):
-                    yield _written(os.path.relpath(path, folder)), file
-
-
-def _unless_deleted(error: OSError) -> None:
-    """os.walk() would pass over a folder that it may not read."""
-    if not isinstance(error, FileNotFoundError):
-        raise error
+    for path, file, found in walking.files(folder):
+        if not os.path.samestat(found, besides):
+            yield _written(str(path)), file
 
 
 def _written(name: str) -> str:
@@ -163,8 +146,7 @@ def _written(name: str) -> str:
 
 
 def write_file(part: Part, file: IO[bytes]) -> None:
-    """The file, as long as it is now: one that grows would have no end."""
-    left = os.fstat(file.fileno()).st_size
-    while left and (block := file.read(min(left, _BLOCK_BYTES))):
+    """The file, as long as it is now."""
+    size = os.fstat(file.fileno()).st_size
+    for block in walking.blocks(file, most=size, size=_BLOCK_BYTES):
         part.write(block)
-        left -= len(block)
