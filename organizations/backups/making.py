@@ -4,14 +4,12 @@ import logging
 import subprocess
 from collections.abc import Callable
 from contextlib import closing, suppress
-from time import monotonic
 from typing import Any
 
 from django.conf import settings
 
 from organizations.errors import (
     BackupFailed,
-    BackupTookTooLong,
     BackupTooLarge,
     OrganizationError,
     OrganizationNotFound,
@@ -20,6 +18,7 @@ from organizations.errors import (
 from organizations.models import BackupRun, Organization, OrganizationQuerySet
 from organizations.postgres import identity, programs, transfer
 from organizations.postgres.sessions import ServerSession
+from organizations.postgres.watching import BackupWatch
 from organizations.provisioning import code
 from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
@@ -85,8 +84,8 @@ class _Making:
         self._organization = organization
         self._run = run
         self._rows = rows
-        self._goes_on = goes_on
-        self._until = monotonic() + settings.BACKUP_DEADLINE_SECONDS
+        stopped = BackupFailed(organization.name, "it was stopped.")
+        self._watch = BackupWatch(organization.name, "backup", goes_on, stopped=stopped)
 
     def make(self) -> None:
         row = self._organization
@@ -98,7 +97,7 @@ class _Making:
         server = self._session.connection.info.server_version // 10_000
         client = programs.major_version("pg_dump", server=server)
         with storing.incoming(self._run.folder, storing.DUMP) as dump:
-            with snapshot.open_snapshot(row, where, until=self._until) as (held, shown):
+            with snapshot.open_snapshot(row, where, until=self._watch.until) as (held, shown):
                 dump.take(self._bounded(storing.DUMP, self._dump(where, held, shown, client)))
             parts = [dump.finish(self._watch)]
         # Files after the database: no row names a missing one, unless it was deleted since.
@@ -176,8 +175,8 @@ class _Making:
             command,
             where,
             stdout=subprocess.PIPE,
-            until=self._until,
-            goes_on=self._goes_on,
+            until=self._watch.until,
+            goes_on=self._watch.goes_on,
         ) as run:
             while chunk := run.stdout.read(storing.CHUNK_BYTES):
                 yield chunk
@@ -190,14 +189,6 @@ class _Making:
             raise SessionEnded(self._organization.name)
         snapshot.refuse_crowd(self._organization)
         raise BackupFailed(self._organization.name, "pg_dump ended with an error. See the log.")
-
-    def _watch(self) -> None:
-        """End it at its deadline, or when asked."""
-        if monotonic() >= self._until:
-            seconds = settings.BACKUP_DEADLINE_SECONDS
-            raise BackupTookTooLong(self._organization.name, "backup", seconds=seconds)
-        if not self._goes_on():
-            raise BackupFailed(self._organization.name, "it was stopped.")
 
 
 _STATISTICS_SINCE = 18

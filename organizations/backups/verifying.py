@@ -30,6 +30,7 @@ from organizations.migrating.session import applied_in
 from organizations.models import BackupRun, Organization
 from organizations.postgres import programs, transfer
 from organizations.postgres.sessions import ServerSession
+from organizations.postgres.watching import BackupWatch
 from organizations.provisioning.scratch import scratch_database
 from organizations.tenancy import guard, trail
 
@@ -76,29 +77,14 @@ def verify(run: BackupRun, *, name: str, goes_on: Callable[[], bool] = lambda: T
             raise BackupNotFound(name)  # It was removed meanwhile.
         run.refresh_from_db()
         try:
-            _verify(session, run, _Watch(name, goes_on))
+            stopped = BackupNotVerified(name, "It was stopped.")
+            _verify(session, run, BackupWatch(name, "verification", goes_on, stopped=stopped))
         except OrganizationError as error:
             _record(run, error)
             facts = {"backup": run.pk, "organization": run.organization_id}
             logger.error("backup not verified", extra=facts, exc_info=error)
             raise
         _record(run, None)
-
-
-class _Watch:
-    """Ends a verification at its deadline, or when asked."""
-
-    def __init__(self, name: str, goes_on: Callable[[], bool]) -> None:
-        self.name = name
-        self.goes_on = goes_on
-        self.until = monotonic() + settings.BACKUP_DEADLINE_SECONDS
-
-    def __call__(self) -> None:
-        if monotonic() >= self.until:
-            seconds = settings.BACKUP_DEADLINE_SECONDS
-            raise BackupTookTooLong(self.name, "verification", seconds=seconds)
-        if not self.goes_on():
-            raise BackupNotVerified(self.name, "It was stopped.")
 
 
 def check(
@@ -193,7 +179,7 @@ def load(
         raise BackupNotVerified(name, "pg_restore ended with an error; the log has its output.")
 
 
-def _verify(session: ServerSession, run: BackupRun, watch: _Watch) -> None:
+def _verify(session: ServerSession, run: BackupRun, watch: BackupWatch) -> None:
     read = check(session, run, watch=watch)
     with scratch_database(session) as where:
         try:

@@ -9,11 +9,8 @@ rights of the clone's role alone.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from time import monotonic
+from dataclasses import dataclass, replace
 from typing import NoReturn
-
-from django.conf import settings
 
 from accounts import neutralise, sessions
 from accounts.validators import check_fields
@@ -21,7 +18,6 @@ from organizations import ceiling, tenancy
 from organizations.audit import record_failure, recorded
 from organizations.backups import runs, snapshot
 from organizations.errors import (
-    BackupTookTooLong,
     CloneFailed,
     CopyFailed,
     OrganizationExists,
@@ -36,6 +32,7 @@ from organizations.postgres.databases import ensure_database, past_pooler
 from organizations.postgres.regaining import regain
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession, open_session, refuse_in_transaction
+from organizations.postgres.watching import BackupWatch
 from organizations.provisioning import code, making, versions
 from organizations.provisioning.failures import explained
 from organizations.provisioning.report import Record
@@ -122,7 +119,9 @@ def clone_organization(
         # Else a restore could switch the database and the files between the copies of the two.
         runs.hold(session, organization.key, name=organization.name)
         source = _reachable(organization)
-        cloning = _Cloning(session, source, exact=exact, goes_on=goes_on, tell=tell)
+        stopped = CloneFailed(source.name, "it was stopped.")
+        watch = BackupWatch(source.name, "clone", goes_on, stopped=stopped)
+        cloning = _Cloning(session, source, exact=exact, watch=watch, tell=tell)
         cloned = cloning.make(name, key)
     facts = {"organization": source.pk, "clone": cloned.organization.pk}
     logger.info("organization cloned", extra=facts)
@@ -136,9 +135,8 @@ class _Cloning:
     session: ServerSession
     source: Organization
     exact: bool
-    goes_on: Callable[[], bool]
+    watch: BackupWatch
     tell: Callable[[str], None]
-    until: float = field(default_factory=lambda: monotonic() + settings.BACKUP_DEADLINE_SECONDS)
 
     def make(self, name: str, key: str) -> Cloned:
         commands = self._commands()
@@ -190,7 +188,7 @@ class _Cloning:
         theirs = unseal(source.sealed_password, owner=source.name)
         where = transfer.parameters(source.database_name, source.role_name, theirs)
         target = transfer.parameters(row.database_name, row.role_name, password)
-        with snapshot.open_snapshot(source, where, until=self.until) as (held, shown):
+        with snapshot.open_snapshot(source, where, until=self.watch.until) as (held, shown):
             if code.fingerprint_of(shown.migrations) != code.current().fingerprint:
                 why = "its migrations are not this code's. Run manage.py migrate_orgs for it first."
                 raise CloneFailed(source.name, why)
@@ -202,22 +200,22 @@ class _Cloning:
                 where,
                 restore,
                 target,
-                until=self.until,
-                goes_on=self.goes_on,
+                until=self.watch.until,
+                goes_on=self.watch.goes_on,
             )
             if failed:
                 self._explain(row, failed, was_ended=not held.is_alive())
         target |= {"password": self._regain(row)}
         ours = guard.Connection.connect(**target, autocommit=True, prepare_threshold=None)
         with ours, guard.time_limit(None):
-            ours.lend(max(0.001, self.until - monotonic()))
+            ours.lend(self.watch.left())
             transfer.compare(source.name, shown.rows, transfer.rows_of(ours))
         record.reached(Step.SCHEMA)
         return number
 
     def _explain(self, row: Organization, failed: list[str], *, was_ended: bool) -> NoReturn:
         """Raise the reason why pg_dump or pg_restore failed."""
-        self._watch()
+        self.watch()
         # It can contain the organization's data.
         facts = {"organization": row.pk, "output": "\n".join(failed)}
         logger.error("pg_dump or pg_restore failed", extra=facts)
@@ -232,7 +230,7 @@ class _Cloning:
         # After the database: no row names a missing one, unless it was deleted since.
         self.tell("copying files")
         folders = storage.folder_of(self.source.key), storage.folder_of(row.key)
-        return files.copy(*folders, name=self.source.name, watch=self._watch)
+        return files.copy(*folders, name=self.source.name, watch=self.watch)
 
     # --- Whose it is --------------------------------------------------------------------------
     def _neutralise(self, row: Organization, found: dict[str, hooks.Hook | None]) -> None:
@@ -242,7 +240,7 @@ class _Cloning:
             for what, hook in steps.items():
                 if hook is not None:
                     self.tell(f"neutralising {what}")
-                    hooks.run(what, hook, name=self.source.name, watch=self._watch)
+                    hooks.run(what, hook, name=self.source.name, watch=self.watch)
         self._regain(row)  # Triggers ran. From here on no code does, until somebody uses it.
         Record(self.session, row).reached(Step.ADMIN)
 
@@ -265,17 +263,16 @@ class _Cloning:
     def _inside(self, row: Organization) -> Iterator[None]:
         """The clone, active, without the time limit of a request's statement."""
         tenant = replace(row.tenant, place=past_pooler(row.place))
-        seconds = max(1.0, self.until - monotonic())
-        with tenancy.override(tenant), tenancy.time_limit(seconds):
+        with tenancy.override(tenant), tenancy.time_limit(self.watch.left()):
             connection = tenancy.connection()
             with connection.cursor() as cursor:
-                connection.connection.ends_at = self.until
+                connection.connection.ends_at = self.watch.until
                 cursor.execute("SET statement_timeout = 0")
             yield
 
     def _open(self, row: Organization) -> None:
         """Activate it. Fails if reconcile_orgs took the row over meanwhile."""
-        self._watch()
+        self.watch()
         _reachable(self.source)  # Its deletion removes its files, maybe while they were copied.
         fingerprint = versions.remember_code()
         made = expected(row)
@@ -293,11 +290,3 @@ class _Cloning:
                 cloned_from=self.source.pk,
             )
             trail.record("organization.cloned", organization_id=self.source.pk, facts=facts)
-
-    def _watch(self) -> None:
-        """End it at its deadline, or when asked."""
-        if monotonic() >= self.until:
-            seconds = settings.BACKUP_DEADLINE_SECONDS
-            raise BackupTookTooLong(self.source.name, "clone", seconds=seconds)
-        if not self.goes_on():
-            raise CloneFailed(self.source.name, "it was stopped.")

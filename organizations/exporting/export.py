@@ -72,7 +72,7 @@ def export_organization(
     except OSError as error:
         raise ExportFailed(organization.name, error.strerror or type(error).__name__) from error
     except Exception as error:
-        bounds.spend()  # Its deadline may have ended the statement.
+        bounds()  # Its deadline may have ended the statement.
         raise _told(error, organization.name) from error
     return Exported(
         path,
@@ -111,7 +111,7 @@ def _write(organization: Organization, file: IO[bytes], bounds: Bounds) -> list[
     }
     with Archive(file, bounds.spend) as archive:
         with tenancy.override(organization.tenant), tenancy.atomic():
-            contents.begin(owner=organization.name, ends_at=bounds.ends_at)
+            contents.begin(owner=organization.name, ends_at=bounds.until)
             for model in contents.models():
                 with archive.part(_part_of(model), has_rows=True) as part:
                     contents.write_rows(part, model)

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import psycopg
-from django.conf import settings
 from django.db import Error as DatabaseError
 
 from accounts.errors import NotNeutralised
@@ -24,7 +22,6 @@ from organizations.backups import storing, verifying
 from organizations.backups.encryption import Chunks
 from organizations.errors import (
     BackupNotVerified,
-    BackupTookTooLong,
     DatabaseGone,
     HistoryInconsistent,
     HistoryUnreadable,
@@ -40,6 +37,7 @@ from organizations.postgres.databases import past_pooler
 from organizations.postgres.identity import Expected
 from organizations.postgres.roles import set_password
 from organizations.postgres.sessions import ServerSession
+from organizations.postgres.watching import BackupWatch
 from organizations.provisioning import versions
 from organizations.provisioning.names import free_database_name
 from organizations.provisioning.scratch import scratch, where
@@ -62,21 +60,12 @@ class Source:
     file: Path | None = None
 
 
-class Watch:
+class Watch(BackupWatch):
     """Ends a restore at its deadline, or when asked. tell: hears of each step."""
 
     def __init__(self, name: str, goes_on: Callable[[], bool], tell: Callable[[str], None]) -> None:
-        self.name = name
-        self.goes_on = goes_on
+        super().__init__(name, "restore", goes_on, stopped=RestoreFailed(name, "it was stopped."))
         self.tell = tell
-        self.until = monotonic() + settings.BACKUP_DEADLINE_SECONDS
-
-    def __call__(self) -> None:
-        if monotonic() >= self.until:
-            seconds = settings.BACKUP_DEADLINE_SECONDS
-            raise BackupTookTooLong(self.name, "restore", seconds=seconds)
-        if not self.goes_on():
-            raise RestoreFailed(self.name, "it was stopped.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +208,7 @@ def void_logins(spare: SpareDatabase, last_id: int | None, watch: Watch) -> None
 
 def _void_logins(tenant: Tenant, last_id: int | None, watch: Watch) -> None:
     try:
-        seconds = max(1.0, watch.until - monotonic())
-        with tenancy.override(tenant), tenancy.time_limit(seconds):
+        with tenancy.override(tenant), tenancy.time_limit(watch.left()):
             connection = tenancy.connection()
             with connection.cursor() as cursor:
                 connection.connection.ends_at = watch.until
