@@ -6,7 +6,6 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
-from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
@@ -17,16 +16,11 @@ from organizations.models import Organization
 from organizations.postgres.fence import fence
 
 from . import examples, serializers
-from .idempotency import PARAMETER, Repeatable, idempotent
-from .permissions import StaffMayAct
+from .declaring import act
+from .idempotency import Repeatable
 
 # `trash` is POST …/delete/: a method `delete` would answer DELETE.
 ACTS = ("suspend", "resume", "rename", "restore", "clone", "trash", "undelete")
-_ANSWER: dict[str, Any] = {
-    "responses": {200: serializers.OrganizationStaffOutput},
-    "parameters": [PARAMETER],
-    "tags": ["staff"],
-}
 
 
 class Acts(Repeatable, GenericViewSet[Organization]):
@@ -35,33 +29,27 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     Each answers with the organization as staff see it; one that is a job, with how far it is.
     """
 
-    @extend_schema(
+    @act(
         operation_id="organizations_suspend",
         summary="Suspend an organization (staff)",
         description="Blocks all access at once, and ends running queries. Migrations and backups "
         "still run; the organization's mails wait until it is resumed.",
         request=serializers.SuspendInput,
         examples=examples.SUSPEND,
-        **_ANSWER,
     )
-    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
-    @idempotent
     def suspend(self, request: Request, id_or_slug: str) -> Response:
         return _answer(self._do(request, lifecycle.suspend_organization))
 
-    @extend_schema(
+    @act(
         operation_id="organizations_resume",
         summary="Resume a suspended organization (staff)",
         request=None,
         examples=examples.STAFF,
-        **_ANSWER,
     )
-    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
-    @idempotent
     def resume(self, request: Request, id_or_slug: str) -> Response:
         return _answer(self._do(request, lifecycle.resume_organization))
 
-    @extend_schema(
+    @act(
         operation_id="organizations_rename",
         summary="Rename an organization (staff)",
         description="Changes name and slug; the database stays where it is, and tokens stay valid. "
@@ -69,14 +57,11 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         "gets it meanwhile.",
         request=serializers.RenameInput,
         examples=examples.RENAME,
-        **_ANSWER,
     )
-    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
-    @idempotent
     def rename(self, request: Request, id_or_slug: str) -> Response:
         return _answer(self._do(request, lifecycle.rename_organization))
 
-    @extend_schema(
+    @act(
         operation_id="organizations_delete",
         summary="Delete an organization (staff)",
         description="Ends all access at once, and keeps the database aside for 30 days by default: "
@@ -84,20 +69,12 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         "meanwhile, unless `free_name` is true.",
         request=serializers.DeleteInput,
         examples=examples.DELETE,
-        **_ANSWER,
+        route={"url_path": "delete", "url_name": "delete"},
     )
-    @action(
-        detail=True,
-        methods=["post"],
-        url_path="delete",
-        url_name="delete",
-        permission_classes=[StaffMayAct],
-    )
-    @idempotent
     def trash(self, request: Request, id_or_slug: str) -> Response:
         return _answer(self._do(request, lifecycle.delete_organization))
 
-    @extend_schema(
+    @act(
         operation_id="organizations_undelete",
         summary="Bring a deleted organization back (staff)",
         description="Accounts, data and files come back as they were, while it is kept. Every "
@@ -105,14 +82,11 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         "if somebody else has its own by now.",
         request=serializers.UndeleteInput,
         examples=examples.UNDELETE,
-        **_ANSWER,
     )
-    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
-    @idempotent
     def undelete(self, request: Request, id_or_slug: str) -> Response:
         return _answer(self._do(request, lifecycle.undelete_organization))
 
-    @extend_schema(
+    @act(
         operation_id="organizations_restore",
         summary="Restore an organization from a backup, or undo that (staff)",
         description="A worker does it; GET says how far it is. The organization is served as ever "
@@ -121,11 +95,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         request=serializers.RestoreInput,
         responses={202: serializers.RestoreOutput},
         examples=examples.RESTORE,
-        parameters=[PARAMETER],
-        tags=["staff"],
     )
-    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
-    @idempotent
     def restore(self, request: Request, id_or_slug: str) -> Response:
         organization = self._do(request, restores.order)
         return _ordered(organization)
@@ -141,7 +111,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     def restore_state(self, request: Request, id_or_slug: str) -> Response:
         return Response(_newest(self.get_object()))
 
-    @extend_schema(
+    @act(
         operation_id="organizations_clone",
         summary="Clone an organization (staff)",
         description="A new organization with its data and files of one moment. Nobody is logged in "
@@ -150,11 +120,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         request=serializers.CloneInput,
         examples=examples.CLONE,
         responses={202: serializers.CloneOutput},
-        parameters=[PARAMETER],
-        tags=["staff"],
     )
-    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
-    @idempotent
     def clone(self, request: Request, id_or_slug: str) -> Response:
         return _cloning(self._do(request, clones.ask), 202)
 

@@ -19,55 +19,47 @@ from organizations.models import BackupRun, Organization
 
 from . import examples, serializers
 from .acts import Acts
-from .idempotency import PARAMETER, idempotent
-from .permissions import StaffMayAct, StaffMaySeeBackups
+from .declaring import act
+from .permissions import StaffMaySeeBackups
 
 JOBS = ("backup", "verify", "export")
 _ANSWER: dict[str, Any] = {
     "request": None,
     "responses": {202: serializers.AskedOutput},
-    "parameters": [PARAMETER],
     "examples": examples.ASKED,
-    "tags": ["staff"],
 }
 
 
 class Backups(Acts):
     """One action for each job, with a Django permission of its own: `backup_organization`, …."""
 
-    @extend_schema(
+    @act(
         operation_id="organizations_backup",
         summary="Back up an organization (staff)",
         description="A worker makes the backup: `…/backups/` lists it. One that waits, such as the "
         "nightly one, is brought forward.",
         **_ANSWER,
     )
-    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
-    @idempotent
     def backup(self, request: Request, id_or_slug: str) -> Response:
         return self._ask(asking.back_up)
 
-    @extend_schema(
+    @act(
         operation_id="organizations_verify",
         summary="Verify an organization's newest good backup (staff)",
         description="A worker restores it into a throw-away database, compares, and drops that. "
         "409 if there is none.",
         **_ANSWER,
     )
-    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
-    @idempotent
     def verify(self, request: Request, id_or_slug: str) -> Response:
         return self._ask(asking.verify)
 
-    @extend_schema(
+    @act(
         operation_id="organizations_export",
         summary="Ask for an organization's export for its admins (staff)",
         description="The same as if one of its admins asked for it: only they can download it, for "
         "a day. While the organization is suspended, the job waits.",
         **_ANSWER,
     )
-    @action(detail=True, methods=["post"], permission_classes=[StaffMayAct])
-    @idempotent
     def export(self, request: Request, id_or_slug: str) -> Response:
         return self._ask(asking.export)
 
