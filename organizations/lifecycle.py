@@ -5,7 +5,7 @@ The API, the commands and Django admin call these functions.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from django.db import connections
 from accounts.services import hash_password
 
 from . import ceiling
-from .audit import recorded, unmarked
 from .backups import runs
 from .cloning.clone import check_clone as check_clone
 from .cloning.clone import clone_organization as clone_organization
@@ -24,14 +23,11 @@ from .deleting import delete_organization as delete_organization
 from .deleting import drop_expired as drop_expired
 from .deleting import finish_keeping
 from .errors import (
-    DatabaseKept,
     OrganizationBusy,
     OrganizationError,
     OrganizationExists,
     OrganizationNotFound,
-    WrongState,
 )
-from .jobs.frame import wake
 from .jobs.models import PendingSignUp
 from .migrating.turn import look_at_killed
 from .models import (
@@ -41,22 +37,23 @@ from .models import (
     known_as_parameters,
 )
 from .naming import name_key as key_of
-from .postgres import identity
-from .postgres.fence import fence, fence_pending
+from .postgres.fence import fence_pending
 from .postgres.holding import hold
 from .postgres.roles import drop_disabled
 from .postgres.sessions import answers, open_session
 from .postgres.sessions import refuse_in_transaction as _refuse_in_transaction
 from .provisioning import code, leftovers, making
 from .provisioning.report import Report
-from .provisioning.undoing import change_status, expected, undo
+from .provisioning.undoing import undo
 from .renaming import rename_organization as rename_organization
 from .restoring import switching
 from .restoring.restore import restore_organization as restore_organization
 from .restoring.restore import undo_restore as undo_restore
+from .suspending import resume_organization as resume_organization
+from .suspending import suspend_organization as suspend_organization
 from .undeleting import find_trashed as find_trashed
 from .undeleting import undelete_organization as undelete_organization
-from .validators import SignUp, validate_sign_up, validate_suspension
+from .validators import SignUp, validate_sign_up
 
 logger = logging.getLogger(__name__)
 
@@ -158,77 +155,6 @@ def create_reserved_organization(pending: PendingSignUp, *, password_hash: str) 
 
 # A worker wrongly taken for dead still holds the lock, until its session ends.
 _RESERVED_WAIT = 10.0
-
-
-def suspend_organization(
-    organization: Organization,
-    *,
-    reason: str = "",
-    message: str = "",
-    mark: Callable[[], object] = unmarked,
-) -> None:
-    """Block all access at once, and end running queries. Raises WrongState unless it is active.
-
-    reason: for staff. message: for whoever is refused because of it. mark: called in the commit.
-    Raises ValidationError by field, and as fence() does. After SessionsRemain it is suspended, and
-    a second try ends what is left before it says so. Migrations and backups still run, and those
-    that were ended run again; its own jobs wait.
-    """
-    _refuse_in_transaction()
-    reason, message = validate_suspension(reason=reason, message=message)
-    with open_session() as session:
-        _ = session.installation  # A copy of the master ends no session.
-    # The texts themselves can name persons.
-    facts = {"with_reason": bool(reason), "with_message": bool(message)}
-    try:
-        with recorded("organization.suspended", organization, facts):
-            if not change_status(
-                organization,
-                Status.SUSPENDED,
-                only_from=(Status.ACTIVE,),
-                reason=reason,
-                message=message,
-            ):
-                raise _wrong_state(organization, wanted=Status.ACTIVE)
-            mark()
-    except WrongState:
-        fence(organization)  # What an interrupted act has left, maybe this one.
-        raise
-    logger.info("organization suspended", extra={"organization": organization.pk})
-    fence(organization)
-
-
-def resume_organization(
-    organization: Organization, *, mark: Callable[[], object] = unmarked
-) -> None:
-    """Restore access, and run the jobs that waited. Raises WrongState unless it is suspended.
-
-    mark: called in the commit. Raises DatabaseKept if its database is another installation's
-    (claim_installation --new).
-    """
-    with open_session() as session:
-        found = identity.find(
-            session, role=organization.role_name, database=organization.database_name
-        )
-        let_in = expected(organization)
-        if organization.status == Status.SUSPENDED and found.identity is not None:
-            why = identity.disagreement(found.identity, let_in, installation=session.installation)
-            if why:
-                raise DatabaseKept(organization.name, why)
-    with recorded("organization.resumed", organization):
-        if not change_status(organization, Status.ACTIVE, only_from=(Status.SUSPENDED,)):
-            raise _wrong_state(organization, wanted=Status.SUSPENDED)
-        wake(organization.pk)
-        mark()
-    logger.info("organization resumed", extra={"organization": organization.pk})
-
-
-def _wrong_state(organization: Organization, *, wanted: Status) -> OrganizationError:
-    """The error for the organization's current status in the master."""
-    now = Organization.objects.filter(pk=organization.pk).values_list("status", flat=True).first()
-    if now is None:
-        return OrganizationNotFound(organization.name)
-    return WrongState(organization.name, status=now, wanted=wanted)
 
 
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:

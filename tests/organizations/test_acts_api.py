@@ -16,7 +16,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from accounts.models import User
-from organizations import lifecycle, renaming, tenancy
+from organizations import lifecycle, renaming, suspending, tenancy
 from organizations.api import serializers
 from organizations.background import pruning
 from organizations.models import AuditEntry, Organization, Staff, StoredAnswer
@@ -248,7 +248,7 @@ def test_a_repeat_finishes_what_a_killed_request_began(
         if dies == "before it begins":
             patched.setattr(lifecycle, f"{act}_organization", lambda *_, **__: kill_this_process())
         elif dies == "before the fence":
-            patched.setattr(lifecycle, "fence", lambda organization: kill_this_process())
+            patched.setattr(suspending, "fence", lambda organization: kill_this_process())
             patched.setattr(renaming, "fence_by", lambda *_: kill_this_process())
         if act == "resume" or dies == "before it answers":
             patched.setattr(serializers, "OrganizationStaffOutput", lambda row: kill_this_process())

@@ -35,7 +35,7 @@ from accounts.links import flows
 from accounts.models import LoginSession, User
 from accounts.signing_keys import KeyRingBackend
 from accounts.tokens import Credential
-from organizations import lifecycle, tenancy
+from organizations import suspending, tenancy
 from organizations.api import permissions
 from organizations.isolation.stage import Stage
 from organizations.models import SpareDatabase
@@ -178,7 +178,7 @@ def test_a_header_that_is_obeyed_is_found(stage: Stage, try_: Try, monkeypatch: 
 
 
 def test_a_suspension_that_ends_no_session_is_found(try_: Try, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(lifecycle, "fence", lambda organization: None)
+    monkeypatch.setattr(suspending, "fence", lambda organization: None)
     crossed(try_, "A goes on reading after it was suspended")
 
 

@@ -11,7 +11,7 @@ from django.db import connections
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from organizations import lifecycle
+from organizations import lifecycle, suspending
 from organizations.background import enqueueing
 from organizations.jobs import frame
 from organizations.jobs.frame import WAITING, Progress, lock_of, organization_job
@@ -139,7 +139,7 @@ def test_a_job_that_the_resumption_missed_runs_by_itself_and_under_its_lock(
         number = notes.configure(lock=lock).defer(organization_id=suspended.pk, what="it")
         work()
         with monkeypatch.context() as patched:
-            patched.setattr(lifecycle, "wake", lambda organization_id: None)
+            patched.setattr(suspending, "wake", lambda organization_id: None)
             lifecycle.resume_organization(suspended)
         assert job(number).lock != lock
         due_now()
