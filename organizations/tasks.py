@@ -12,7 +12,7 @@ from procrastinate.contrib.django import app
 
 from accounts.expiry import prune_sessions
 from organizations.backups import making, verifying
-from organizations.errors import BackupNotFound, ExportExists, OrganizationError, OtherCode
+from organizations.errors import BackupNotFound, ExportExists, OtherCode
 from organizations.models import Organization
 from organizations.provisioning import code, refill
 
@@ -68,15 +68,9 @@ def migrate_organization(
 def export_organization(organization: Organization, progress: Progress, *, name: str) -> None:
     """Write the export that the organization's admins asked for, in place of an earlier one."""
     progress.tell("exporting")
-    try:
-        # It exists if a worker died right after, or was only taken for dead.
-        with suppress(ExportExists):
-            export.export_organization(
-                organization, exports.new_path(name), goes_on=progress.goes_on
-            )
-    except OrganizationError:
-        progress.stop_if_asked()
-        raise
+    # It exists if a worker died right after, or was only taken for dead.
+    with progress.until_asked(), suppress(ExportExists):
+        export.export_organization(organization, exports.new_path(name), goes_on=progress.goes_on)
     exports.keep_only(name)
 
 
@@ -97,11 +91,8 @@ def clean_up_organization(organization: Organization, progress: Progress) -> Non
 def back_up_organization(organization: Organization, progress: Progress) -> None:
     """Back up one organization."""
     progress.tell("backing up")
-    try:
+    with progress.until_asked():
         making.back_up(organization, goes_on=progress.goes_on)
-    except OrganizationError:
-        progress.stop_if_asked()
-        raise
 
 
 @app.task(name="verify_backup", queue=BACKUPS, priority=-5, retry=Unhurried(), pass_context=True)
@@ -112,11 +103,8 @@ def verify_backup(organization: Organization, progress: Progress) -> None:
     run = verifying.newest_good(organization)
     if run is None:
         raise BackupNotFound(organization.name)
-    try:
+    with progress.until_asked():
         verifying.verify(run, name=organization.name, goes_on=progress.goes_on)
-    except OrganizationError:
-        progress.stop_if_asked()
-        raise
 
 
 # Before backups that wait: somebody waits for it.
@@ -129,7 +117,7 @@ def restore_organization(
 
     source: the key of that BackupRun, or of the Restore that is undone.
     """
-    try:
+    with progress.until_asked():
         if undo:
             progress.tell("switching back")
             lifecycle.undo_restore(organization, of=source, key=key)
@@ -141,9 +129,6 @@ def restore_organization(
                 tell=progress.tell,
                 goes_on=progress.goes_on,
             )
-    except OrganizationError:
-        progress.stop_if_asked()
-        raise
 
 
 # Without the lock: it only reads the organization, for as long as a backup.
@@ -153,7 +138,7 @@ def clone_organization(
     organization: Organization, progress: Progress, *, name: str, exact: bool, key: str
 ) -> None:
     """Clone the organization, as staff asked. key: the clone's."""
-    try:
+    with progress.until_asked():
         lifecycle.clone_organization(
             organization,
             name=name,
@@ -162,9 +147,6 @@ def clone_organization(
             goes_on=progress.goes_on,
             tell=progress.tell,
         )
-    except OrganizationError:
-        progress.stop_if_asked()
-        raise
 
 
 @app.periodic(cron="0 0 * * *")

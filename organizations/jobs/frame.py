@@ -77,6 +77,15 @@ class Progress:
         if not self.goes_on():
             raise JobAborted
 
+    @contextmanager
+    def until_asked(self) -> Iterator[None]:
+        """A block that `goes_on` can end: its own error is then JobAborted."""
+        try:
+            yield
+        except OrganizationError:
+            self.stop_if_asked()
+            raise
+
 
 def tell(job_id: int | None, step: str, *, done: int = 0, total: int | None = None) -> None:
     """Record where the job is."""
