@@ -28,6 +28,7 @@ from .naming import display_name, name_digest, name_digests, slug_variant
 from .postgres import aside, identity
 from .postgres.databases import past_pooler
 from .postgres.holding import hold
+from .postgres.identity import Expected
 from .postgres.roles import set_password
 from .postgres.sessions import ServerSession, open_session, refuse_in_transaction
 from .postgres.trouble import is_servers
@@ -199,15 +200,10 @@ def _write(
 
 
 def _keep_again(organization: Organization) -> None:
-    """Put it aside again; never raises, since the caller reports the cause."""
-    try:
+    def kept() -> Expected | None:
         registry.forget(organization.tenant.alias)
-        with open_session(new=True) as session:
-            # Read anew: the commit may have happened although its answer was lost.
-            row = Organization.objects.get(pk=organization.pk)
-            if row.status == Status.TRASHED:
-                found = identity.certain(session, expected(row))
-                aside.put_aside(session, found, name=row.name)
-    except Exception:
-        # The row stays, and reconcile_orgs puts it aside.
-        logger.exception("not put aside again", extra={"organization": organization.pk})
+        # Read anew: the commit may have happened although its answer was lost.
+        row = Organization.objects.get(pk=organization.pk)
+        return expected(row) if row.status == Status.TRASHED else None
+
+    aside.keep_again(kept, organization=organization.pk)

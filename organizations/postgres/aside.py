@@ -6,6 +6,8 @@ aside commits that first, and whoever brings one back commits `let in` last. A p
 between leaves what can be repeated in both directions.
 """
 
+import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from psycopg import sql
@@ -13,9 +15,12 @@ from psycopg import sql
 from organizations.errors import DatabaseGone, SessionsRemain
 from organizations.naming import ROLE_PATTERN
 
+from . import identity
 from .databases import end_guests, make_droppable
-from .identity import Certain
-from .sessions import ServerSession
+from .identity import Certain, Expected
+from .sessions import ServerSession, open_session
+
+logger = logging.getLogger(__name__)
 
 # Of organizations' roles: those of a superuser, such as a monitoring agent's, stay.
 _SESSIONS = f"""
@@ -51,6 +56,20 @@ def put_aside(session: ServerSession, found: Certain, *, name: str) -> None:
     end_guests(session, found.database)
     if left := session.value(_SESSIONS, (found.database,)):
         raise SessionsRemain(name, left)
+
+
+def keep_again(kept: Callable[[], Expected | None], **facts: object) -> None:
+    """Put it aside again after an act that failed; never raises, since the caller reports that.
+
+    kept: what its row says by now; None: nothing to keep. facts: for the log.
+    """
+    try:
+        if (expected := kept()) is not None:
+            with open_session(new=True) as session:
+                put_aside(session, identity.certain(session, expected), name=expected.name)
+    except Exception:
+        # The row stays, and reconcile_orgs puts it aside.
+        logger.exception("not put aside again", extra=facts)
 
 
 def bring_back(session: ServerSession, found: Certain, *, name: str) -> None:

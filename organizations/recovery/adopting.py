@@ -224,15 +224,8 @@ def _bring_back(session: ServerSession, row: Organization, source: _Source) -> N
 
 
 def _keep_again(row: Organization, source: _Source) -> None:
-    """Put it aside again; never raises, since the caller reports the cause."""
-    if source.identity.state != State.ASIDE:
-        return
-    try:
-        with open_session(new=True) as session:
-            found = identity.certain(session, _kept(row, source))
-            aside.put_aside(session, found, name=row.name)
-    except Exception:
-        logger.exception("not put aside again", extra={"database": source.database})
+    if source.identity.state == State.ASIDE:
+        aside.keep_again(lambda: _kept(row, source), database=source.database)
 
 
 def _kept(row: Organization, source: _Source) -> Expected:
