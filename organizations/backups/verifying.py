@@ -208,11 +208,9 @@ def compare(run: BackupRun, read: Manifest, where: dict[str, Any], *, until: flo
     with connection, guard.time_limit(None):
         connection.lend(max(0.001, until - monotonic()))
         rows, there = transfer.rows_of(connection), applied_in(connection, owner=run.folder)
-    if (wanted := read.rows()) != rows:
-        differing = sorted(set(wanted.items()) ^ set(rows.items()))[0][0]
-        raise BackupNotRestorable(
-            run.folder, f"the number of rows in {'.'.join(differing)} differs from the manifest's"
-        )
+    if table := transfer.differing(read.rows(), rows):
+        why = f"the number of rows in {table} differs from the manifest's"
+        raise BackupNotRestorable(run.folder, why)
     if sorted(f"{app}.{migration}" for app, migration in there or ()) != read.migrations:
         raise BackupNotRestorable(run.folder, "its migrations differ from the manifest's")
 

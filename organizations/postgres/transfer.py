@@ -82,9 +82,14 @@ def pipe(
 
 def compare(name: str, before: "Rows", after: "Rows") -> None:
     """Raise CopyFailed unless each table has as many rows as before. name: for the error."""
-    if before != after:
-        differing = sorted(set(before.items()) ^ set(after.items()))[0][0]
-        raise CopyFailed(name, f"the number of rows in {'.'.join(differing)} differs")
+    if table := differing(before, after):
+        raise CopyFailed(name, f"the number of rows in {table} differs")
+
+
+def differing(before: "Rows", after: "Rows") -> str:
+    """The first table with another number of rows, or that only one has; empty: all are equal."""
+    pairs = sorted(set(before.items()) ^ set(after.items()))
+    return ".".join(pairs[0][0]) if pairs else ""
 
 
 # Schema and name.
