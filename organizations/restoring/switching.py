@@ -27,7 +27,6 @@ from organizations.errors import (
     OrganizationError,
     RestoreFailed,
     RestoreUnfinished,
-    WrongState,
 )
 from organizations.models import Organization, Restore
 from organizations.postgres import aside, identity
@@ -76,19 +75,15 @@ def switch(
     if organization.fingerprint != known:
         # By newer code, maybe, which would then refuse requests.
         raise RestoreFailed(organization.name, "it was migrated meanwhile. Try again.")
-    if not organization.is_usable:
-        wanted = "active or suspended"
-        raise WrongState(organization.name, status=organization.status, wanted=wanted)
+    organization.require_usable()
     if identity.certain(session, arrives).database is None:
         raise DatabaseGone(organization.name)
     serving = expected(organization)
     departs = identity.certain(session, serving)
     days = timedelta(days=settings.ORG_RESTORE_KEEP_DAYS)
     facts = {"restore": row.key, "backup": row.backup, **row.users}
-    entry = recorded("organization.restored", organization, facts)
-    if row.is_undo:
-        entry = recorded("organization.restore_undone", organization, facts)
-    with entry:
+    act = "organization.restore_undone" if row.is_undo else "organization.restored"
+    with recorded(act, organization, facts):
         changed = Organization.objects.usable().filter(
             pk=organization.pk,
             key=organization.key,
@@ -245,8 +240,7 @@ def prune() -> list[str]:
     now = timezone.now()
     due = _kept().filter(kept_until__lt=now).order_by() | _of_deleted()
     _, left = _each(due, _drop_due)
-    nothing = Restore.objects.filter(kept_until=None, ended_at__lt=now - _REMEMBERED)
-    nothing.delete()
+    Restore.objects.filter(kept_until=None, ended_at__lt=now - _REMEMBERED).delete()
     return left
 
 
