@@ -2,36 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 
 from organizations import lifecycle
 from organizations.background import asking, clones, restores
-from organizations.errors import (
-    OrganizationError,
-    ServerRefused,
-    ServerUnavailable,
-    SessionsRemain,
-    TookTooLong,
-)
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 from organizations.validators import MAX_MESSAGE_LENGTH, MAX_REASON_LENGTH
-
-if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[Organization]
-else:  # Generic only in the stubs.
-    _ModelAdmin = admin.ModelAdmin
-
-_TEMPLATE = "admin/organizations/organization/confirm_act.html"
-# The page names each in a field, and Django reads at most 1,000.
-_MOST = 500
 
 
 class SuspendForm(forms.Form):
@@ -103,7 +82,7 @@ class RestoreForm(forms.Form):
 
 
 @dataclass(frozen=True)
-class _Act:
+class Act:
     """verb: the action's name, and its permission's. says: what will happen. button: if it is not
     the verb. is_for_one: not for several at once."""
 
@@ -116,7 +95,7 @@ class _Act:
     button: str = ""
 
 
-_SUSPEND = _Act(
+_SUSPEND = Act(
     "suspend",
     "Suspended",
     "All access ends at once, and running queries with it: everybody is refused until the "
@@ -124,13 +103,13 @@ _SUSPEND = _Act(
     lifecycle.suspend_organization,
     SuspendForm,
 )
-_RESUME = _Act(
+_RESUME = Act(
     "resume",
     "Resumed",
     "Everybody has access again, with the logins of before. The mails that waited are sent.",
     lifecycle.resume_organization,
 )
-_RENAME = _Act(
+_RENAME = Act(
     "rename",
     "Renamed",
     "Name and slug change at once. The database stays where it is, and everybody stays logged in. "
@@ -139,7 +118,7 @@ _RENAME = _Act(
     RenameForm,
     is_for_one=True,
 )
-_BACKUP = _Act(
+_BACKUP = Act(
     "backup",
     "Enqueued the backup of",
     "A worker makes a backup of the database and the files, as soon as it is free. Everybody can "
@@ -147,7 +126,7 @@ _BACKUP = _Act(
     asking.back_up,
     button="Back up",
 )
-_VERIFY = _Act(
+_VERIFY = Act(
     "verify",
     "Enqueued the verification of",
     "A worker restores the newest good backup into a throw-away database, compares it with what "
@@ -155,7 +134,7 @@ _VERIFY = _Act(
     asking.verify,
     button="Verify the newest backup",
 )
-_EXPORT = _Act(
+_EXPORT = Act(
     "export",
     "Enqueued the export of",
     "A worker writes all that is stored for the organization into a file, which replaces the last "
@@ -164,7 +143,7 @@ _EXPORT = _Act(
     asking.export,
     button="Export for the organization's admins",
 )
-_RESTORE = _Act(
+_RESTORE = Act(
     "restore",
     "A job restores",
     "A worker makes a new database from the backup. Until that is ready, the organization is "
@@ -176,7 +155,7 @@ _RESTORE = _Act(
     RestoreForm,
     is_for_one=True,
 )
-_DELETE = _Act(
+_DELETE = Act(
     "delete",
     "Deleted",
     "All access ends at once. For as long as ORG_DELETION_GRACE_DAYS says, the database is kept "
@@ -186,7 +165,7 @@ _DELETE = _Act(
     DeleteForm,
     is_for_one=True,
 )
-_UNDELETE = _Act(
+_UNDELETE = Act(
     "undelete",
     "Undeleted",
     "Accounts, data and files come back as they were. Everybody must log in again, and links that "
@@ -195,7 +174,7 @@ _UNDELETE = _Act(
     UndeleteForm,
     is_for_one=True,
 )
-_CLONE = _Act(
+_CLONE = Act(
     "clone",
     "Asked a worker to clone",
     "A worker makes a new organization with its data and files as they are at that moment. Nothing "
@@ -206,7 +185,7 @@ _CLONE = _Act(
     CloneForm,
     is_for_one=True,
 )
-_ACTS = (
+ACTS = (
     _SUSPEND,
     _RESUME,
     _RENAME,
@@ -218,85 +197,3 @@ _ACTS = (
     _RESTORE,
     _CLONE,
 )
-
-
-class ActsAdmin(_ModelAdmin):
-    """A button for each act, with a Django permission of its own."""
-
-    actions = tuple(act.verb for act in _ACTS)
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """One organization, with a button for each act."""
-        actions = filter(None, self.get_actions(request).values())
-        acts = [(name, label) for _, name, label in actions]
-        context = {"acts": acts} | (extra_context or {})
-        return super().change_view(request, object_id, form_url, context)
-
-    def _asked(
-        self, request: HttpRequest, queryset: QuerySet[Organization], act: _Act
-    ) -> HttpResponse | None:
-        """The page that asks; None, for the list, once it is confirmed and done."""
-        chosen = list(queryset[: _MOST + 1])
-        if len(chosen) > (most := 1 if act.is_for_one else _MOST):
-            messages.error(request, f"Choose at most {most}.")
-            return None
-        form = act.form(request.POST if "confirmed" in request.POST else None)
-        if form.is_valid():
-            try:
-                self._do(request, chosen, act, form.cleaned_data)
-                return None
-            except ValidationError as error:
-                form.add_error(None, error)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"{act.verb.capitalize()}: are you sure?",
-            "opts": self.opts,
-            "act": act,
-            "chosen": chosen,
-            "form": form,
-        }
-        return TemplateResponse(request, _TEMPLATE, context)
-
-    def _do(
-        self, request: HttpRequest, chosen: list[Organization], act: _Act, data: dict[str, Any]
-    ) -> None:
-        for organization in chosen:
-            before = organization.name
-            try:
-                act.work(organization, **data)
-            except (ServerUnavailable, ServerRefused, SessionsRemain, TookTooLong):
-                raise  # Answered 503: it may be half done, and a second try finishes it.
-            except OrganizationError as error:
-                messages.error(request, str(error))
-            else:
-                now = "" if organization.name == before else f" to {organization.name}"
-                self.log_change(request, organization, f"{act.done} {before}{now}.")
-                messages.success(request, f"{act.done} {before}{now}.")
-
-
-def _add(act: _Act) -> None:
-    """Give ActsAdmin the action, and Django what asks for its permission."""
-    # Not has_delete_permission, by which Django shows buttons of its own.
-    needed = f"act_{act.verb}"
-
-    def may(self: ActsAdmin, request: HttpRequest) -> bool:
-        return request.user.has_perm(f"organizations.{act.verb}_organization")
-
-    @admin.action(permissions=[needed], description=f"{act.button or act.verb.capitalize()}…")
-    def ask(
-        self: ActsAdmin, request: HttpRequest, queryset: QuerySet[Organization]
-    ) -> HttpResponse | None:
-        return self._asked(request, queryset, act)
-
-    setattr(ActsAdmin, f"has_{needed}_permission", may)
-    setattr(ActsAdmin, act.verb, ask)
-
-
-for _act in _ACTS:
-    _add(_act)

@@ -67,21 +67,7 @@ class JobAdmin(ActionsOnly, OfferedLookups, RecordedAdmin):
     # There can be many.
     show_full_result_count = False
     actions = ("cancel", "retry")
-    fields = (
-        "id",
-        "kind",
-        "organization",
-        "state",
-        "tries",
-        "progress",
-        "error",
-        "waits_until",
-        "told_at",
-        "queue_name",
-        "lock",
-        "args",
-        "history",
-    )
+    fields = (*list_display, "queue_name", "lock", "args", "history")
     readonly_fields = fields
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -26,7 +26,7 @@ from organizations.models import Organization, Server
 from organizations.postgres.databases import sizes_bytes
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 
-from .acts import ActsAdmin
+from .buttons import ActsAdmin
 from .generic import OrganizationModelAdmin, ServerModelAdmin
 from .lookups import OfferedLookups
 from .pages import ActionsOnly
