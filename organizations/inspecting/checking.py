@@ -1,12 +1,9 @@
 """Compares the master's rows with the server's databases and roles, and repairs (check_orgs)."""
 
-import logging
 import shlex
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-import psycopg
 from psycopg import sql
 
 from organizations.backups.runs import lock_of as backup_lock
@@ -15,16 +12,14 @@ from organizations.models import BackupRun, Organization
 from organizations.naming import name_key as key_of
 from organizations.postgres import installation
 from organizations.postgres.databases import sizes_bytes
-from organizations.postgres.sessions import ServerSession, open_session
+from organizations.postgres.sessions import open_session
 from organizations.provisioning import code, leftovers, spares, templates, versions
 from organizations.recovery import twins
 from organizations.tenancy import storage
 
-from . import backups, catalog, verdicts
+from . import backups, catalog, repairing, verdicts
 from .catalog import Locks, Seen
 from .verdicts import Kind, Problem, text
-
-logger = logging.getLogger(__name__)
 
 _RECONCILE_WAITS_SECONDS = 0.1
 _STOCK_LOCKS = {"spare database": spares.LOCK, "template": templates.LOCK}
@@ -172,13 +167,13 @@ class _Check:
                     return finding
                 judged = self._judge(now)
                 found += [problem for problem in judged if problem not in found]
-                _run(session, now, judged)
+                repairing.run(session, now, judged)
             now = catalog.look([number]).get(number, now)
         left = self._judge(now)
         return replace(
             finding,
             seen=now,
-            problems=tuple(_by_superuser(problem) for problem in left),
+            problems=tuple(repairing.by_superuser(problem) for problem in left),
             fixed=tuple(problem for problem in found if problem not in left),
         )
 
@@ -216,7 +211,7 @@ class _Check:
                 yield Finding(role, None, (Problem(Kind.ORPHAN_ROLE, what, remedy),))
                 continue
             if orphan.held_by:
-                yield Finding(role, None, (_held(what, orphan.held_by),))
+                yield Finding(role, None, (verdicts.of_held(what, orphan.held_by),))
                 continue
             problem = Problem(Kind.ORPHAN_ROLE, what, verdicts.FIX, (drop,))
             if not self._fix:
@@ -224,7 +219,7 @@ class _Check:
                 continue
             with open_session() as session:
                 # PostgreSQL refuses if it owns anything in any database.
-                is_gone = _try(session, drop)
+                is_gone = repairing.accepted(session, drop)
             if is_gone:
                 yield Finding(role, None, fixed=(problem,))
             else:
@@ -295,51 +290,3 @@ def _lacking(fingerprint: str) -> tuple[str, str] | None:
         return None
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return f"outdated: it lacks {missing[0]}{more}", ""
-
-
-def _held(what: str, databases: Collection[str]) -> Problem:
-    """For a role that another organization's role has granted something or named in a policy."""
-    names = ", ".join(sorted(databases)[:_NAMED])
-    more = f" and {len(databases) - _NAMED} more" if len(databases) > _NAMED else ""
-    return Problem(
-        Kind.ORPHAN_ROLE,
-        f"{what}; it stays because something in {names}{more} refers to it",
-        f"{verdicts.RECONCILE} drops it once that is gone; or as a superuser, in each of these "
-        "databases: DROP OWNED BY the role",
-    )
-
-
-_NAMED = 3
-
-
-def _by_superuser(problem: Problem) -> Problem:
-    if not problem.statements:
-        return problem
-    return replace(problem, remedy=f"as a superuser: {text(*problem.statements)}")
-
-
-def _run(session: ServerSession, seen: Seen, problems: Collection[Problem]) -> None:
-    """Run each statement by itself, as a member of the current and the future owner."""
-    with ExitStack() as memberships:
-        for role in dict.fromkeys((seen.role, seen.owner)):
-            if role is not None and verdicts.is_ours(role) and session.role_exists(role):
-                try:
-                    memberships.enter_context(session.membership(role))
-                except psycopg.errors.InsufficientPrivilege as error:
-                    logger.warning("membership not granted", extra={"role": role}, exc_info=error)
-        for statement in (each for problem in problems for each in problem.statements):
-            if _try(session, statement):
-                extra = {"organization": seen.organization_id, "statement": statement.as_string()}
-                logger.info("repaired", extra=extra)
-
-
-def _try(session: ServerSession, statement: sql.Composed) -> bool:
-    """Whether PostgreSQL accepted it. Raises the error of a broken session."""
-    try:
-        session.execute(statement)
-    except psycopg.Error as error:
-        if session.connection.closed:
-            raise
-        logger.warning("not repaired", extra={"statement": statement.as_string()}, exc_info=error)
-        return False
-    return True

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -391,3 +391,18 @@ def text(*statements: sql.Composed) -> str:
 
 def _delete(seen: Seen) -> str:
     return shlex.join(["manage.py", "delete_org", "--", seen.name])
+
+
+def of_held(what: str, databases: Collection[str]) -> Problem:
+    """For a role that another organization's role has granted something or named in a policy."""
+    names = ", ".join(sorted(databases)[:_NAMED])
+    more = f" and {len(databases) - _NAMED} more" if len(databases) > _NAMED else ""
+    return Problem(
+        Kind.ORPHAN_ROLE,
+        f"{what}; it stays because something in {names}{more} refers to it",
+        f"{RECONCILE} drops it once that is gone; or as a superuser, in each of these "
+        "databases: DROP OWNED BY the role",
+    )
+
+
+_NAMED = 3
