@@ -29,6 +29,7 @@ from .system import (
     append_private,
     is_postmaster_of,
     process_exists,
+    remove_folder,
     sync_folder,
 )
 
@@ -248,7 +249,7 @@ class Server:
         for leftover in self.data_dir.glob("postgres*.new-*"):
             if leftover.is_dir():
                 self._stop(leftover)
-                _remove_folder(leftover)
+                remove_folder(leftover)
             else:
                 leftover.unlink()
 
@@ -301,12 +302,3 @@ class Server:
             raise EmbeddedError(
                 f"The new PostgreSQL could not be set up ({error}). See {self._log}, and try again."
             ) from error
-
-
-def _remove_folder(folder: Path) -> None:
-    """Remove everything, even while an orphaned initdb still writes into it."""
-    for _ in range(50):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.1)
