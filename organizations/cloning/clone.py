@@ -268,10 +268,10 @@ class _Cloning:
         seconds = max(1.0, self.until - monotonic())
         with tenancy.override(tenant), tenancy.time_limit(seconds):
             connection = tenancy.connection()
-            with connection.cursor() as cursor:
-                connection.connection.ends_at = self.until
-                cursor.execute("SET statement_timeout = 0")
-            yield
+            connection.ensure_connection()
+            connection.connection.ends_at = self.until
+            with connection.execute_wrapper(hooks.as_begun):
+                yield
 
     def _open(self, row: Organization) -> None:
         """Activate it. Fails if reconcile_orgs took the row over meanwhile."""
