@@ -53,7 +53,7 @@ Step = Organization.Step
 # For another process that works on the new name: an earlier try of the same job, for example.
 _WAIT_SECONDS = 5.0
 # It was done, whatever was done with it since.
-_DONE = (*Status.usable(), Status.TRASHED, Status.DELETED)
+_DONE = (*Status.usable(), Status.TRASHED, Status.DELETING, Status.DELETED)
 
 
 @dataclass(frozen=True, slots=True)
