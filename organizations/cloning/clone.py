@@ -36,7 +36,7 @@ from organizations.postgres.databases import ensure_database, past_pooler
 from organizations.postgres.regaining import regain
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession, open_session, refuse_in_transaction
-from organizations.provisioning import code, making, versions
+from organizations.provisioning import code, making, media, versions
 from organizations.provisioning.failures import explained
 from organizations.provisioning.report import Record
 from organizations.provisioning.undoing import change_status, compensate, expected
@@ -107,8 +107,8 @@ def clone_organization(
     called with each step. No backup or restore of the other one begins meanwhile.
     Raises ValidationError by field (name), OrganizationExists, OrganizationBusy, BackupRunning,
     OrganizationNotFound, TooManyOrganizations, MigrationsIncoherent, CloneFailed, CopyFailed,
-    ProvisioningFailed, what a backup of it raises (backups/making.py), and as open_session does.
-    Then everything was undone; if that was impossible, the row says so.
+    FilesUnknown, ProvisioningFailed, what a backup of it raises (backups/making.py), and as
+    open_session does. Then everything was undone; if that was impossible, the row says so.
     """
     refuse_in_transaction()
     check_fields(name=lambda: validate_name(name))
@@ -121,6 +121,7 @@ def clone_organization(
         name = check_clone(organization, name=name)
         # Else a restore could switch the database and the files between the copies of the two.
         runs.hold(session, organization.key, name=organization.name)
+        media.require()
         source = _reachable(organization)
         cloning = _Cloning(session, source, exact=exact, goes_on=goes_on, tell=tell)
         cloned = cloning.make(name, key)
@@ -232,7 +233,9 @@ class _Cloning:
         # After the database: no row names a missing one, unless it was deleted since.
         self.tell("copying files")
         folders = storage.folder_of(self.source.key), storage.folder_of(row.key)
-        return files.copy(*folders, name=self.source.name, watch=self._watch)
+        count = files.copy(*folders, name=self.source.name, watch=self._watch)
+        media.require()  # What an unmounted disk took was left out as if deleted.
+        return count
 
     # --- Whose it is --------------------------------------------------------------------------
     def _neutralise(self, row: Organization, found: dict[str, hooks.Hook | None]) -> None:

@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.backups import making
-from organizations.errors import BackupMissing, DatabaseKept, OrganizationBusy, RestoreFailed
+from organizations.errors import BackupMissing, DatabaseKept, FilesUnknown, OrganizationBusy
 from organizations.inspecting import checking
 from organizations.models import (
     BackupRun,
@@ -209,7 +209,7 @@ def test_a_backup_without_files_makes_no_folder_below_an_unmounted_disk(
 ) -> None:
     making.back_up(made.organization)
     settings.MEDIA_ROOT = tmp_path / "unmounted" / "files"
-    with pytest.raises(RestoreFailed, match="Mount the disk"):
+    with pytest.raises(FilesUnknown, match="Mount the disk"):
         lifecycle.restore_organization(row_of(made))
     assert not (tmp_path / "unmounted").exists()
 
