@@ -26,6 +26,7 @@ from .postgres.fence import fence_by
 from .postgres.holding import hold
 from .postgres.roles import set_password
 from .postgres.sessions import ServerSession, answers, open_session, refuse_in_transaction
+from .provisioning import media
 from .provisioning.undoing import change_status, expected, undo
 from .secrets import seal
 from .tenancy import TooBusy, registry, storage
@@ -101,7 +102,8 @@ def _can_be_kept(session: ServerSession, organization: Organization) -> bool:
     if not organization.is_usable:
         return False
     found = identity.certain(session, expected(organization))
-    return found.database is not None or storage.folder_of(organization.key).is_dir()
+    folder = storage.folder_of(organization.key)
+    return found.database is not None or folder.is_dir() or media.is_elsewhere()
 
 
 # --- Kept ---------------------------------------------------------------------------------------

@@ -350,14 +350,31 @@ class CloneFailed(OrganizationError):
 
 
 class FilesKept(OrganizationError):
-    """Files of an unfinished clone, or that a restore kept, cannot be removed."""
+    """Files that go with what is being dropped cannot be removed."""
 
     code = "files_kept"
 
     def __init__(self, row: object) -> None:
         super().__init__(
-            f"Files of {str(row)!r} cannot be removed: MEDIA_ROOT is not there, or the log says "
-            "why. Mount the disk or make them writable, and run `manage.py reconcile_orgs`."
+            f"Files of {str(row)!r} cannot be removed: MEDIA_ROOT of this host does not hold them "
+            "(see docs/operations.md, The files' mark), or the log says why. Mount the disk or "
+            "make them writable, and run `manage.py reconcile_orgs`."
+        )
+
+
+class FilesUnknown(OrganizationError):
+    """MEDIA_ROOT of this host lacks this installation's mark: a disk that is not mounted, maybe.
+
+    Then what is missing there is not lost.
+    """
+
+    code = "files_unknown"
+
+    def __init__(self, mark: str) -> None:
+        super().__init__(
+            "MEDIA_ROOT of this host is not the folder that holds the organizations' files: it has "
+            f"no file {mark}. Mount the disk, or set MEDIA_ROOT. If it is the right folder, create "
+            "that file there."
         )
 
 

@@ -131,17 +131,17 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _prepare() -> None:
-    from django.conf import settings
     from django.core.management import CommandError, call_command
     from django.db import connections
 
     from organizations.postgres.warm import stock
+    from organizations.provisioning import media
     from organizations.tenancy import pool
 
-    # In production it can be a disk that is not mounted yet: nothing creates it there.
-    settings.MEDIA_ROOT.mkdir(parents=True, exist_ok=True)
     try:
         call_command("migrate", verbosity=0, interactive=False)
+        # In production it can be a disk that is not mounted yet: nothing creates it there.
+        media.leave_mark()
         call_command("prepare_start")
     except CommandError as error:
         sys.exit(str(error))

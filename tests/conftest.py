@@ -18,7 +18,7 @@ from pytest_django import DjangoDbBlocker, Settings
 from accounts.hashers import Argon2idHasher
 from organizations import lifecycle, tenancy
 from organizations.models import Organization, SpareDatabase, Staff, Template
-from organizations.provisioning import templates
+from organizations.provisioning import media, templates
 from organizations.tenancy import Tenant
 from tests.plugin import SERVER
 
@@ -79,6 +79,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     settings.DATABASES["default"]["PASSWORD"] = connections.settings["default"]["PASSWORD"]
     with django_db_blocker.unblock():
         call_command("migrate", verbosity=0, interactive=False)
+        media.leave_mark()
         yield
         connections.close_all()
 

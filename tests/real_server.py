@@ -60,6 +60,7 @@ class RealServer:
         self.folder = Path(tempfile.mkdtemp(prefix="orgmgmt-server-"))
         self.folder.chmod(0o711)  # PostgreSQL's user passes through
         self.postgres = EmbeddedPostgres(self.folder / "data", settings=postgres_settings)
+        self.media = self.folder / "data" / "files"
         self.port = _free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._extra = dict(environment or {})
@@ -101,6 +102,7 @@ class RealServer:
             "SECRET_KEY": self._keys[0],
             "CREDENTIAL_KEYS": self._keys[1],
             "DATA_DIR": str(self.folder / "data"),
+            "MEDIA_ROOT": str(self.media),
             "STATIC_ROOT": str(self.folder / "static"),
             "MASTER_DB_HOST": str(database["host"]),
             "MASTER_DB_PORT": str(database["port"]),
@@ -127,6 +129,7 @@ class RealServer:
 
     def launch(self) -> None:
         """Start gunicorn, which runs prepare_start before it listens, without waiting."""
+        self.media.mkdir(exist_ok=True)
         with self._open_log() as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", "orgmgmt/gunicorn.py", "orgmgmt.wsgi"],

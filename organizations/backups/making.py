@@ -19,7 +19,7 @@ from organizations.models import BackupRun, Organization, OrganizationQuerySet
 from organizations.postgres import identity, programs, transfer
 from organizations.postgres.sessions import ServerSession
 from organizations.postgres.watching import BackupWatch
-from organizations.provisioning import code
+from organizations.provisioning import code, media
 from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
 from organizations.tenancy import storage
@@ -44,10 +44,10 @@ def back_up(
     goes_on: false ends it. Takes no lock of the organization's: a deletion, a suspension and
     migrations go on, and the first two end it. Raises OrganizationNotFound, BackupRunning,
     BackupObstructed, BackupLocked, BackupTookTooLong, BackupTooLarge, BackupStorageFailed,
-    BackupFailed, SessionEnded, OrganizationCrowded, DatabaseKept, CredentialUnreadable,
-    HistoryUnreadable, ProgramMissing, ProgramTooOld, ProgramTooNew, ProvisioningInTransaction,
-    InstallationUnclaimed, ServerUnavailable and ServerRefused. Then the run is recorded as failed,
-    and nothing of it is left.
+    BackupFailed, FilesUnknown, SessionEnded, OrganizationCrowded, DatabaseKept,
+    CredentialUnreadable, HistoryUnreadable, ProgramMissing, ProgramTooOld, ProgramTooNew,
+    ProvisioningInTransaction, InstallationUnclaimed, ServerUnavailable and ServerRefused. Then the
+    run is recorded as failed, and nothing of it is left.
     """
     with runs.locked(organization.key, name=organization.name) as session:
         runs.require_storage()
@@ -89,6 +89,7 @@ class _Making:
 
     def make(self) -> None:
         row = self._organization
+        media.require()
         # What the server has under the row's names must be the row's.
         if identity.certain(self._session, expected(row)).database is None:
             raise BackupFailed(row.name, "its database is missing. See manage.py check_orgs.")
@@ -131,6 +132,7 @@ class _Making:
                 file.take(self._bounded(storing.FILES, archive.chunks()))
                 parts.append(file.finish(self._watch))
             count = archive.count
+        media.require()
         # Its deletion removes them; and what an unmounted disk took was left out as if deleted.
         if not self._rows.filter(pk=row.pk).exists():
             raise OrganizationNotFound(row.name)

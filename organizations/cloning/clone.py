@@ -33,7 +33,7 @@ from organizations.postgres.regaining import regain
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession, open_session, refuse_in_transaction
 from organizations.postgres.watching import BackupWatch
-from organizations.provisioning import code, making, versions
+from organizations.provisioning import code, making, media, versions
 from organizations.provisioning.failures import explained
 from organizations.provisioning.report import Record
 from organizations.provisioning.undoing import change_status, compensate, expected
@@ -50,7 +50,7 @@ Step = Organization.Step
 # For another process that works on the new name: an earlier try of the same job, for example.
 _WAIT_SECONDS = 5.0
 # It was done, whatever was done with it since.
-_DONE = (*Status.usable(), Status.TRASHED, Status.DELETED)
+_DONE = (*Status.usable(), Status.TRASHED, Status.DELETING, Status.DELETED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,8 @@ def clone_organization(
     called with each step. No backup or restore of the other one begins meanwhile.
     Raises ValidationError by field (name), OrganizationExists, OrganizationBusy, BackupRunning,
     OrganizationNotFound, TooManyOrganizations, MigrationsIncoherent, CloneFailed, CopyFailed,
-    ProvisioningFailed, what a backup of it raises (backups/making.py), and as open_session does.
-    Then everything was undone; if that was impossible, the row says so.
+    FilesUnknown, ProvisioningFailed, what a backup of it raises (backups/making.py), and as
+    open_session does. Then everything was undone; if that was impossible, the row says so.
     """
     refuse_in_transaction()
     check_fields(name=lambda: validate_name(name))
@@ -118,6 +118,7 @@ def clone_organization(
         name = check_clone(organization, name=name)
         # Else a restore could switch the database and the files between the copies of the two.
         runs.hold(session, organization.key, name=organization.name)
+        media.require()
         source = _reachable(organization)
         stopped = CloneFailed(source.name, "it was stopped.")
         watch = BackupWatch(source.name, "clone", goes_on, stopped=stopped)
@@ -230,7 +231,9 @@ class _Cloning:
         # After the database: no row names a missing one, unless it was deleted since.
         self.tell("copying files")
         folders = storage.folder_of(self.source.key), storage.folder_of(row.key)
-        return files.copy(*folders, name=self.source.name, watch=self.watch)
+        count = files.copy(*folders, name=self.source.name, watch=self.watch)
+        media.require()  # What an unmounted disk took was left out as if deleted.
+        return count
 
     # --- Whose it is --------------------------------------------------------------------------
     def _neutralise(self, row: Organization, found: dict[str, hooks.Hook | None]) -> None:
@@ -265,10 +268,10 @@ class _Cloning:
         tenant = replace(row.tenant, place=past_pooler(row.place))
         with tenancy.override(tenant), tenancy.time_limit(self.watch.left()):
             connection = tenancy.connection()
-            with connection.cursor() as cursor:
-                connection.connection.ends_at = self.watch.until
-                cursor.execute("SET statement_timeout = 0")
-            yield
+            connection.ensure_connection()
+            connection.connection.ends_at = self.watch.until
+            with connection.execute_wrapper(hooks.as_begun):
+                yield
 
     def _open(self, row: Organization) -> None:
         """Activate it. Fails if reconcile_orgs took the row over meanwhile."""

@@ -25,6 +25,7 @@ from organizations.errors import (
 from organizations.migrating.turn import explain
 from organizations.models import Organization
 from organizations.postgres import trouble
+from organizations.provisioning import media
 from organizations.tenancy import guard, storage, trail
 
 from . import contents
@@ -59,6 +60,7 @@ def export_organization(
     """
     if os.path.lexists(path):
         raise ExportExists(str(path))
+    media.require(even_of_none=False)
     bounds = Bounds(organization.name, goes_on)
     trail.record("organization.exported", organization_id=organization.pk)
     try:
@@ -121,6 +123,7 @@ def _write(organization: Organization, file: IO[bytes], bounds: Bounds) -> list[
         for name, content in contents.files(folder, besides=itself):
             with archive.part(FILES + name, has_rows=False) as part:
                 contents.write_file(part, content)
+        media.require(even_of_none=False)  # What an unmounted disk took was left out as if deleted.
         archive.end(facts)
         return archive.parts
 

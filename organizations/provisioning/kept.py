@@ -12,6 +12,8 @@ from organizations.postgres.identity import Expected
 from organizations.postgres.sessions import ServerSession
 from organizations.tenancy import storage, trail
 
+from . import media
+
 # Of a row that keeps nothing any more.
 NOTHING: dict[str, Any] = {
     "database_name": "",
@@ -61,7 +63,7 @@ def drop_kept(session: ServerSession, row: Restore) -> None:
 def _remove_files(row: Restore) -> None:
     """Those of the kept database, and those of a switch that was not finished."""
     # A switch that took files has left a folder for certain.
-    if row.files and not storage.is_here():
+    if row.files and not media.is_here():
         raise FilesKept(row)
     for key in filter(None, (row.key, row.files)):
         # adopt_org can have made it an organization's, also one that this master does not know.

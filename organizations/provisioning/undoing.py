@@ -23,6 +23,7 @@ from organizations.postgres.sessions import ServerSession, open_session
 from organizations.postgres.trouble import is_servers
 from organizations.tenancy import registry, storage
 
+from . import media
 from .kept import drop_kept
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,8 @@ def undo(session: ServerSession, organization: Organization) -> None:
         return
     _tear_down(session, organization)
     # A clone has files before it is in use. Without the row nobody would know whose they are.
+    if organization.cloned_from is not None and not media.is_here():
+        raise FilesKept(organization)
     has_files = storage.folders_of(organization.key)
     is_dead = has_files and organization.key not in identity.living_keys()
     if is_dead and not storage.remove(organization.key):
@@ -144,6 +147,8 @@ def _tear_down(session: ServerSession, organization: Organization) -> None:
 
 
 def _finish_deletion(session: ServerSession, organization: Organization) -> None:
+    if media.is_elsewhere():
+        raise FilesKept(organization)  # The erasure record says that they are gone.
     _tear_down(session, organization)
     # What restores kept goes with it: the erasure record says that nothing is left.
     for row in Restore.objects.keeping().filter(organization_key=organization.key):

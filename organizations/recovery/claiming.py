@@ -253,11 +253,15 @@ def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
         rows_of_catalog = cursor.fetchall()
     oids: dict[str, int] = {database: oid for database, oid, _ in rows_of_catalog}
     ours = [oid for _, oid, is_ours in rows_of_catalog if is_ours]
+    unfinished = Restore.objects.filter(state=Restore.State.SWITCHING)
+    switching = set(unfinished.values_list("organization_key", flat=True))
     found = []
     for role, each, owned in _identities():
         key, database = keys.get(role, ("", ""))
-        # What is kept aside is the application's, and its role's until it is wholly aside.
-        owned = [*owned, *ours] if each.state == State.ASIDE else owned
+        # What is kept aside is the application's, and its role's until it is wholly aside. What an
+        # undo brings back is the application's until its switch is finished.
+        may_be_ours = each.state == State.ASIDE or each.key in switching
+        owned = [*owned, *ours] if may_be_ours else owned
         if each.installation == before.key and each.key == key and oids.get(database) in owned:
             found.append((role, replace(each, databases=(oids[database],))))
     return found

@@ -14,6 +14,7 @@ from organizations.backups.encryption import Chunks
 from organizations.backups.manifest import Manifest
 from organizations.errors import RestoreFailed
 from organizations.models import BackupRun, random_key
+from organizations.provisioning import media
 from organizations.tenancy import storage
 
 
@@ -22,12 +23,10 @@ def unpack(
 ) -> None:
     """Unpack a checked backup's files into the folder of this key; without any, it is empty.
 
-    watch: called again and again; what it raises ends it. Raises RestoreFailed, BackupDamaged and
-    BackupStorageFailed.
+    watch: called again and again; what it raises ends it. Raises RestoreFailed, FilesUnknown,
+    BackupDamaged and BackupStorageFailed.
     """
-    if not storage.is_here():
-        why = "MEDIA_ROOT is not there. Mount the disk; or, if no app stores files, create it."
-        raise RestoreFailed(name, why)
+    media.require()
     folder = storage.folder_of(key)
     try:
         folder.mkdir(mode=0o700)

@@ -256,7 +256,16 @@ def _not_aside() -> QuerySet[Restore]:
     return _kept().filter(role_name__in=near).order_by()
 
 
+def _hold_name(session: ServerSession, organization_key: str) -> Organization | None:
+    """Lock its name too, if it has a row: whoever drops it drops what is kept for it."""
+    organization = Organization.objects.filter(key=organization_key).first()
+    if organization is not None:
+        hold(session, organization)
+    return organization
+
+
 def _put_all_aside(session: ServerSession, organization_key: str) -> None:
+    _hold_name(session, organization_key)
     for row in _kept().filter(organization_key=organization_key):
         _put_aside(session, row)
 
@@ -267,9 +276,8 @@ def _of_deleted() -> QuerySet[Restore]:
 
 
 def _drop_due(session: ServerSession, organization_key: str) -> None:
-    is_deleted = Organization.objects.filter(
-        key=organization_key, status=Organization.Status.DELETED
-    ).exists()
+    organization = _hold_name(session, organization_key)
+    is_deleted = organization is not None and organization.status == Organization.Status.DELETED
     for row in _kept().filter(organization_key=organization_key):
         if not is_deleted and row.kept_until is not None and row.kept_until > timezone.now():
             continue

@@ -10,10 +10,7 @@ Connection.wait, and a wait that timed out can be resumed (connection.py, `wait`
 Ctrl-C).
 """
 
-import fcntl
 import select
-import struct
-import termios
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -24,8 +21,11 @@ import psycopg
 from django.conf import settings
 from psycopg import errors, generators, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from . import keeper
+from .answers import AnswerTooLarge as AnswerTooLarge
+from .answers import Bounded, measured, require_small, require_small_copy, shortest_seconds
 
 T = TypeVar("T")
 
@@ -35,8 +35,6 @@ GRACE_SECONDS = 1.0
 CANCEL_SECONDS = 1.0
 # Only statements longer than this are watched closely; most have ended by then.
 _FIRST_SECONDS = 0.05
-# libpq reads at least this much at a time (fe-misc.c, pqReadData).
-_READ_BYTES = 8_192
 _LONGEST_ERROR = 10_000
 
 
@@ -45,16 +43,6 @@ class DeadlinePassed(errors.QueryCanceled):
 
     def __init__(self) -> None:
         super().__init__("The statement took too long, and its connection was closed.")
-
-
-class AnswerTooLarge(errors.ProgramLimitExceeded):
-    """A statement's result has too many rows or bytes."""
-
-    def __init__(self, setting: str, most: int) -> None:
-        super().__init__(
-            f"The result of a statement is larger than {setting} = {most}. "
-            "Fetch less, or iterate with QuerySet.iterator()."
-        )
 
 
 _serves_requests = False
@@ -116,14 +104,19 @@ class Connection(psycopg.Connection[Any]):
     """psycopg's own, with a client-side timeout.
 
     A late statement raises QueryCanceled if the server obeyed the cancel, and DeadlinePassed
-    otherwise. Raises AnswerTooLarge for a result of more than ORG_MAX_ANSWER_BYTES.
+    otherwise. Raises AnswerTooLarge for a result of more than ORG_MAX_ANSWER_BYTES, and closes.
     """
 
     # Since when the current holder has it, its deadline, and how long it has waited for the server.
     lent_at = 0.0
     ends_at: float | None = None
     _waited = 0.0
-    _waits_since: float | None = None
+    _is_waiting = False
+    # When the exchange that goes on began, or the last one.
+    waits_since = 0.0
+    # Shorter exchanges had no time for a result that is too large.
+    measured_after = 0.0
+    _cursor_factory: type[psycopg.Cursor[Any]]
     _is_forgetting = False
     # Whether it was used again since it was opened (idle.py).
     is_regular = False
@@ -135,14 +128,31 @@ class Connection(psycopg.Connection[Any]):
         if settings.MASTER_DB_DIRECT is not None:
             # A pooler keeps it open when the server's session was ended.
             self.is_confirmed = False
+        self.measured_after = shortest_seconds()
         self._waited, self.lent_at = 0.0, monotonic()
         self.ends_at = None if seconds is None else self.lent_at + seconds
 
     @property
     def waited_seconds(self) -> float:
         """How long the holder has waited for the server in total. Callable from any thread."""
-        since = self._waits_since
-        return self._waited + (0.0 if since is None else monotonic() - since)
+        since = monotonic() - self.waits_since
+        return self._waited + (since if self._is_waiting else 0.0)
+
+    @property
+    def cursor_factory(self) -> type[psycopg.Cursor[Any]]:
+        """The class of its cursors: psycopg's or Django's, but their results are measured."""
+        return self._cursor_factory
+
+    @cursor_factory.setter
+    def cursor_factory(self, factory: Any) -> None:
+        self._cursor_factory = measured(factory)
+
+    def _exec_command(self, *args: Any, **options: Any) -> Generator[Any, Any, PGresult | None]:
+        """psycopg's, as server-side cursors fetch."""
+        result = yield from super()._exec_command(*args, **options)
+        if result is not None and monotonic() - self.waits_since >= self.measured_after:
+            require_small([result])
+        return result
 
     def wait(
         self,
@@ -151,16 +161,23 @@ class Connection(psycopg.Connection[Any]):
         timeout: float | None = None,
     ) -> T:
         """Like psycopg's, but limited by time_limit and by the holder's deadline."""
-        began = self._waits_since = monotonic()
+        began = self.waits_since = monotonic()
+        self._is_waiting = True
         try:
             left = self._left(began)
             first = _FIRST_SECONDS if left is None else min(_FIRST_SECONDS, left)
             if timeout is not None and timeout <= first:
                 return super().wait(gen, interval, timeout)
             try:
-                return super().wait(gen, interval, first)
+                answer = super().wait(gen, interval, first)
             except errors._WaitTimeout:
-                return self._wait_on(gen, interval, timeout, began)
+                answer = self._wait_on(gen, interval, timeout, began)
+            if answer is not None:
+                require_small_copy(answer)
+            return answer
+        except AnswerTooLarge:
+            self._give_up()
+            raise
         except psycopg.Error as error:
             _shorten(error)
             raise
@@ -168,7 +185,7 @@ class Connection(psycopg.Connection[Any]):
             settle(self)
             raise
         finally:
-            self._waits_since = None
+            self._is_waiting = False
             self._waited += monotonic() - began
 
     def _left(self, began: float) -> float | None:
@@ -184,7 +201,7 @@ class Connection(psycopg.Connection[Any]):
     def _wait_on(
         self, gen: Generator[Any, Any, T], interval: float, timeout: float | None, began: float
     ) -> T:
-        bounded = _Bounded(gen, self.pgconn.socket, settings.ORG_MAX_ANSWER_BYTES)
+        bounded = Bounded(gen, self.pgconn.socket, settings.ORG_MAX_ANSWER_BYTES)
         left = self._left(began)
         is_the_callers = timeout is not None and (left is None or timeout < left)
         until = timeout if is_the_callers else left
@@ -203,9 +220,6 @@ class Connection(psycopg.Connection[Any]):
                 raise
             self._give_up()
             raise DeadlinePassed from None
-        except AnswerTooLarge:
-            self._give_up()
-            raise
 
     def _give_up(self) -> None:
         """Close the socket, and have what the server still runs terminated."""
@@ -270,44 +284,6 @@ def is_quiet(connection: psycopg.Connection[Any]) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return not poll.poll(0)
-
-
-class _Bounded:
-    """Steps through an exchange and counts the bytes received. Raises AnswerTooLarge.
-
-    libpq buffers a result until its end and reports no sizes. Before and after each step the
-    socket is asked how much waits in it. What passes in between is not seen, so a fast server can
-    send several times the limit before it is noticed.
-    """
-
-    def __init__(self, gen: Generator[Any, Any, Any], socket: int, most: int) -> None:
-        self._gen = gen
-        self._socket = socket
-        self._most = most
-        self._came = 0
-
-    def __iter__(self) -> "_Bounded":
-        return self
-
-    def __next__(self) -> Any:
-        return self.send(None)
-
-    def send(self, ready: Any) -> Any:
-        if not ready:
-            return self._gen.send(ready)
-        before = self._queued()
-        step = self._gen.send(ready)
-        self._came += max(before - self._queued(), min(before, _READ_BYTES))
-        if self._came > self._most:
-            raise AnswerTooLarge("ORG_MAX_ANSWER_BYTES", self._most)
-        return step
-
-    def _queued(self) -> int:
-        try:
-            answer = fcntl.ioctl(self._socket, termios.FIONREAD, b"\0\0\0\0")
-        except OSError:
-            return 0
-        return int(struct.unpack("i", answer)[0])
 
 
 def _shorten(error: psycopg.Error) -> None:

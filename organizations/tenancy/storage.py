@@ -85,11 +85,6 @@ def folder_of(key: str, *, root: str | os.PathLike[str] | None = None) -> Path:
     return Path(os.path.abspath(settings.MEDIA_ROOT if root is None else root), key)
 
 
-def is_here() -> bool:
-    """Whether this host has MEDIA_ROOT; without it nobody can say that files are gone."""
-    return os.path.isdir(settings.MEDIA_ROOT)
-
-
 def folders_of(key: str) -> list[Path]:
     """All folders of the organization with this key: its files, and its exports."""
     folders = (folder_of(key, root=root) for root in (settings.MEDIA_ROOT, settings.EXPORTS_ROOT))

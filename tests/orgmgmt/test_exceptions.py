@@ -122,6 +122,7 @@ BUGS = [
     errors.BackupTooLarge("Acme", "database.dump", most=1),
     errors.BackupStorageFailed("x", "y"),
     errors.BackupStorageUnknown("installation-x"),
+    errors.FilesUnknown("installation-x"),
     errors.BackupNotVerified("Acme", "x"),
     errors.BackupInvalid("x"),
     errors.BackupDamaged("a/b", "x"),

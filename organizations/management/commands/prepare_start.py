@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from organizations.errors import OrganizationError
 from organizations.postgres.databases import close_master
 from organizations.postgres.sessions import open_session
+from organizations.provisioning import media
 from organizations.secrets import note_signing_keys
 
 
@@ -25,3 +26,5 @@ class Command(BaseCommand):
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         note_signing_keys()
+        # While no organization has files it is certain that the mark belongs there.
+        media.is_here()

@@ -37,7 +37,7 @@ from organizations.errors import (
 )
 from organizations.models import AuditEntry, BackupRun, Organization
 from organizations.postgres import programs, transfer
-from organizations.provisioning import code
+from organizations.provisioning import code, media
 from organizations.secrets import unseal
 from organizations.tenancy import OrganizationCrowded
 from tests.conftest import Company, Superuser
@@ -53,6 +53,7 @@ def test_a_backup_holds_the_database_the_files_and_a_signed_manifest(
     alpha: Company, folder: Path, settings: Settings, tmp_path: Path
 ) -> None:
     settings.MEDIA_ROOT = tmp_path / "files"
+    media.leave_mark()
     content = bytes(range(256)) * 7
     with tenancy.override(alpha.tenant):
         default_storage.save("plans/größe.txt", ContentFile(content))

@@ -22,6 +22,7 @@ from organizations.backups import making, runs, verifying
 from organizations.backups.files import Archive
 from organizations.errors import BackupFailed, BackupStorageUnknown, OrganizationNotFound
 from organizations.models import BackupRun
+from organizations.provisioning import media as marks
 from tests.conftest import Company
 
 from .helpers import Interfering, files_in, the_run, use
@@ -96,6 +97,7 @@ def test_all_is_on_disk_before_a_backup_counts_as_good(
 def keep(company: Company, settings: Settings, folder: Path) -> Path:
     """Give the organization a file. Returns its folder."""
     media = settings.MEDIA_ROOT = folder.with_name("media")
+    marks.leave_mark()
     with tenancy.override(company.tenant):
         default_storage.save("plans/a.txt", ContentFile(b"a"))
     return media / company.organization.key
@@ -130,7 +132,7 @@ def test_files_that_an_earlier_backup_holds_are_not_taken_for_deleted(
 ) -> None:
     files = keep(alpha, settings, folder)
     making.back_up(alpha.organization)
-    shutil.rmtree(settings.MEDIA_ROOT)
+    shutil.rmtree(files)
     with pytest.raises(BackupFailed, match="MEDIA_ROOT has no folder for it"):
         making.back_up(alpha.organization)
     files.mkdir(parents=True)

@@ -8,6 +8,7 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.models import Organization
+from organizations.provisioning import media as marks
 from organizations.tenancy import storage
 from tests.conftest import Company, Superuser, leftovers
 
@@ -16,6 +17,7 @@ from tests.conftest import Company, Superuser, leftovers
 def media(settings: Settings, tmp_path: Path) -> Path:
     """MEDIA_ROOT, of this test alone."""
     settings.MEDIA_ROOT = tmp_path / "media"
+    marks.leave_mark()
     return tmp_path / "media"
 
 

@@ -241,7 +241,12 @@ def test_a_call_with_the_key_of_a_clone_that_was_deleted_makes_no_other(
     try:
         again = lifecycle.clone_organization(made.organization, name=first.name, key=first.key)
         assert (again.organization.pk, again.organization.status) == (first.pk, Status.TRASHED)
+        rows = Organization.objects.filter(pk=first.pk)
+        rows.update(status=Status.DELETING)
+        again = lifecycle.clone_organization(made.organization, name=first.name, key=first.key)
+        assert (again.organization.pk, again.organization.status) == (first.pk, Status.DELETING)
     finally:
+        rows.update(status=Status.TRASHED)
         settings.ORG_DELETION_GRACE_DAYS = 0
         lifecycle.undelete_organization(Organization.objects.get(pk=first.pk))
 

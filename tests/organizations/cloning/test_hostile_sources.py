@@ -148,6 +148,30 @@ def test_the_clone_keeps_no_way_in_and_no_setting_of_theirs(
         assert User.objects.get().email.endswith("@example.invalid")
 
 
+_DECOYS = {
+    "a schema": "CREATE SCHEMA decoy; CREATE TABLE decoy.users AS TABLE public.users; "
+    "SET search_path = decoy, public; SET standard_conforming_strings = off;",
+    "a temporary table": "CREATE TEMPORARY TABLE users AS TABLE public.users;",
+}
+
+
+@pytest.mark.parametrize("how", _DECOYS)
+def test_what_a_trigger_sets_in_the_session_leads_the_next_statement_nowhere_else(
+    made: Company, how: str
+) -> None:
+    """Addresses would be replaced in another table of that name, and found to be."""
+    decoy = f"CREATE FUNCTION decoy() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {_DECOYS[how]} "
+    execute(
+        made,
+        decoy + "RETURN NULL; END$$",
+        "CREATE TRIGGER decoy AFTER DELETE ON login_sessions EXECUTE FUNCTION decoy()",
+    )
+    new = clone(made).organization
+    with psycopg.connect(**SERVER.superuser_parameters(new.database_name)) as inside:  # type: ignore[arg-type]
+        (address,) = names(inside, "SELECT email FROM public.users")
+    assert address.endswith("@example.invalid")
+
+
 def test_an_event_trigger_of_a_superuser_is_not_taken_over(
     made: Company, superuser: Superuser, nothing_is_left: Callable[[], None]
 ) -> None:

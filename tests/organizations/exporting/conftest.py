@@ -10,6 +10,7 @@ from pytest_django import Settings
 
 from accounts.models import LoginSession, User
 from organizations import tenancy
+from organizations.provisioning import media
 from tests.conftest import Company
 
 
@@ -17,6 +18,7 @@ from tests.conftest import Company
 def file(tmp_path: Path, settings: Settings) -> Path:
     """Where the export goes; the organizations' files are of this test alone."""
     settings.MEDIA_ROOT = str(tmp_path / "media")
+    media.leave_mark()
     (tmp_path / "exports").mkdir()
     return tmp_path / "exports" / "alpha.zip"
 

@@ -157,6 +157,9 @@ def test_rows_are_read_one_by_one_however_large_they_are_together(
         found, _ = exported(alpha, file)
         kinds = [each["kind"] for each in lines(found[LOGINS])]
         assert kinds.count("k" * 100_000) == len(sessions)
+        make_large(sessions[:1], 20_000_000)
+        said = refused(alpha, file.with_name("second.zip"))
+        assert said.endswith("a row is larger than ORG_MAX_ANSWER_BYTES = 500000.")
     finally:
         make_large(sessions, 1)
         run(alpha, "ALTER TABLE login_sessions ALTER kind TYPE varchar(10)")

@@ -26,6 +26,8 @@ class Estate(RealServer):
         self.postgres.acquire()
         self._runners: dict[str, CommandRunner] = {}
         self.manage("migrate", "--verbosity", "0")
+        self.media.mkdir()
+        self.manage("prepare_start")  # It leaves the files' mark.
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from organizations.models import Organization, Restore
+from organizations.provisioning import media
 from organizations.restoring import switching
 from tests.conftest import Company, Superuser, leftovers
 from tests.organizations.backups.conftest import folder
@@ -26,7 +27,7 @@ def made(
 ) -> Iterator[Company]:
     """Its files are in a MEDIA_ROOT of the test's own."""
     settings.MEDIA_ROOT = tmp_path / "media"
-    settings.MEDIA_ROOT.mkdir()
+    media.leave_mark()
     before = leftovers(superuser)
     yield company()
     Restore.objects.keeping().update(kept_until=timezone.now() - timedelta(seconds=1))

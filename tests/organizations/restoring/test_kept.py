@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.backups import making
-from organizations.errors import BackupMissing, DatabaseKept, OrganizationBusy, RestoreFailed
+from organizations.errors import BackupMissing, DatabaseKept, FilesUnknown, OrganizationBusy
 from organizations.inspecting import checking
 from organizations.models import (
     BackupRun,
@@ -23,6 +24,10 @@ from organizations.models import (
     Restore,
     SpareDatabase,
 )
+from organizations.naming import name_key
+from organizations.postgres.identity import Identity
+from organizations.postgres.sessions import open_session
+from organizations.recovery import claiming
 from organizations.recovery.adopting import adopt_organization
 from organizations.recovery.claiming import claim_installation
 from organizations.restoring import files, switching
@@ -158,6 +163,19 @@ def test_a_kept_role_that_anothers_grant_holds_is_dropped_once_it_does_not(
     assert f"role {kept.role_name}" in lifecycle.reconcile_organizations()["undone"]
 
 
+def test_what_is_kept_is_dropped_by_nobody_while_another_process_has_the_organization(
+    restored: Company,
+) -> None:
+    """A deletion, which drops it too, has the lock of its name alone."""
+    let_it_end()
+    with open_session(new=True) as other:
+        assert other.try_lock(name_key(restored.name))
+        assert switching.prune() == []
+        assert the_restore(restored).kept_until is not None
+    assert switching.prune() == []
+    assert the_restore(restored).kept_until is None
+
+
 # --- Acts beside ----------------------------------------------------------------------------------
 def test_dropping_at_once_wants_a_backup_of_after_the_newest_restore(restored: Company) -> None:
     BackupRun.objects.update(verified_at=timezone.now())
@@ -191,7 +209,7 @@ def test_a_backup_without_files_makes_no_folder_below_an_unmounted_disk(
 ) -> None:
     making.back_up(made.organization)
     settings.MEDIA_ROOT = tmp_path / "unmounted" / "files"
-    with pytest.raises(RestoreFailed, match="Mount the disk"):
+    with pytest.raises(FilesUnknown, match="Mount the disk"):
         lifecycle.restore_organization(row_of(made))
     assert not (tmp_path / "unmounted").exists()
 
@@ -248,3 +266,25 @@ def test_a_separate_installation_on_another_server_keeps_what_restores_kept(
         claim_installation(new=True)
         assert the_restore(restored).kept_until is not None
         transaction.set_rollback(True, using="default")
+
+
+def test_a_server_that_is_moved_in_the_middle_of_an_undo_finishes_it(
+    restored: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then what comes back is let in, and still the application's."""
+    dies(switching, "finish", after=False)(monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.undo_restore(row_of(restored)))
+    monkeypatch.undo()
+    role = row_of(restored).role_name
+
+    def identity_of_it() -> Identity:
+        return next(each for name, each, _ in claiming._identities() if name == role)
+
+    with transaction.atomic(using="default"):
+        right = identity_of_it()
+        replace(right, databases=(1,)).write(role)  # As on the server it came from.
+        Installation.objects.update(system_identifier=1)
+        claim_installation(new=False)
+        assert identity_of_it() == right
+        transaction.set_rollback(True, using="default")
+    assert switching.finish_switches()[1] == []

@@ -20,6 +20,7 @@ from organizations.backups import making
 from organizations.errors import (
     AdoptionRefused,
     BackupNotFound,
+    FilesUnknown,
     NothingToUndo,
     RestoreDeclined,
     RestoreFailed,
@@ -359,7 +360,7 @@ def test_a_backup_that_holds_files_needs_media_root(
     write_file(made, "plan.txt", "then")
     making.back_up(made.organization)
     settings.MEDIA_ROOT = tmp_path / "unmounted"
-    with pytest.raises(RestoreFailed, match="Mount the disk"):
+    with pytest.raises(FilesUnknown, match="Mount the disk"):
         lifecycle.restore_organization(row_of(made))
     assert row_of(made).place == made.organization.place
 
