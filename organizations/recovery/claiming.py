@@ -189,6 +189,7 @@ def claim_installation(*, new: bool) -> Claimed:
                 pending_fence="",
                 kept_until=None,
                 status_before="",
+                archived_from="",
             )
             SpareDatabase.objects.all().delete()
             Template.objects.all().delete()
@@ -196,6 +197,7 @@ def claim_installation(*, new: bool) -> Claimed:
             Restore.objects.all().delete()
         if new:
             # They are the original's, in its storage: pruning here must not remove them.
+            Organization.objects.update(archived_backup=None)
             BackupRun.objects.all().delete()
         Installation.objects.filter(pk=1).update(
             key=key,
