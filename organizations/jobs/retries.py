@@ -123,6 +123,12 @@ class Patience(Backoff):
     tries = math.inf
 
 
+class Once(Backoff):
+    """Only again if its worker stops: for what shuts people out each time."""
+
+    tries = 1
+
+
 class Unhurried(Backoff):
     """Retries for about two hours: for what nobody waits for, and whose storage, lock or busy
     server can take that long."""

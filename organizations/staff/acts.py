@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from organizations import lifecycle
-from organizations.background import asking, clones, restores
+from organizations.background import archives, asking, clones, restores
 from organizations.errors import (
     OrganizationError,
     ServerRefused,
@@ -206,6 +206,22 @@ _CLONE = _Act(
     CloneForm,
     is_for_one=True,
 )
+_ARCHIVE = _Act(
+    "archive",
+    "Asked a worker to archive",
+    "All access ends. A worker makes a last backup, verifies it by a restore, and only then drops "
+    "the database and the files, and what restores have kept. If that fails, the organization is "
+    "back as it was. Its name stays taken, and it can be thawed at any time.",
+    archives.ask_archive,
+)
+_THAW = _Act(
+    "thaw",
+    "Asked a worker to thaw",
+    "A worker makes a new database from the backup. Accounts, data and files come back as they "
+    "were, with the status that the organization had. Everybody must log in again, and links that "
+    "were mailed are void.",
+    archives.ask_thaw,
+)
 _ACTS = (
     _SUSPEND,
     _RESUME,
@@ -217,6 +233,8 @@ _ACTS = (
     _EXPORT,
     _RESTORE,
     _CLONE,
+    _ARCHIVE,
+    _THAW,
 )
 
 
