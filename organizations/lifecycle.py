@@ -96,12 +96,17 @@ _BY_NAME = (
 )
 
 
-def reachable_organizations(names: Sequence[str]) -> OrganizationQuerySet:
-    """Active and suspended ones: the named, or all. Raises OrganizationNotFound, and WrongState for
-    an archived one."""
+def reachable_organizations(
+    names: Sequence[str], *, even_archived: bool = False
+) -> OrganizationQuerySet:
+    """Active and suspended ones, and archived ones if asked: the named, or all. Raises
+    OrganizationNotFound, and WrongState for another archived one."""
     organizations: OrganizationQuerySet = Organization.objects.reachable()
+    if even_archived:
+        organizations |= Organization.objects.filter(status=Status.ARCHIVED)
     if names:
-        organizations = organizations.filter(pk__in=[find_usable(name).pk for name in names])
+        find = find_organization if even_archived else find_usable
+        organizations = organizations.filter(pk__in=[find(name).pk for name in names])
     return organizations
 
 

@@ -260,8 +260,12 @@ def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
         key, database = keys.get(role, ("", ""))
         # What is kept aside is the application's, and its role's until it is wholly aside.
         owned = [*owned, *ours] if each.state == State.ASIDE else owned
-        if each.installation == before.key and each.key == key and oids.get(database) in owned:
+        if each.installation != before.key or each.key != key:
+            continue
+        if oids.get(database) in owned:
             found.append((role, replace(each, databases=(oids[database],))))
+        elif each.state != State.MADE and not each.databases:
+            found.append((role, each))  # Archived.
     return found
 
 

@@ -96,7 +96,9 @@ def use(token: str) -> Any:
     return Client().post(USE, {"token": token}, content_type=JSON)
 
 
-def test_its_admin_brings_it_back_by_a_mailed_link_that_works_once(made: Company) -> None:
+def test_its_admin_brings_it_back_by_a_mailed_link_that_works_once(
+    made: Company, beta: Company
+) -> None:
     archive(made)
     assert ask(made.name).status_code == 202
     (message,) = sent()
@@ -117,6 +119,10 @@ def test_its_admin_brings_it_back_by_a_mailed_link_that_works_once(made: Company
     assert (again.status_code, again.json()["code"]) == (400, "invalid_link")
     archive(made)
     assert use(token).status_code == 400 and Client().get(page).status_code == 400
+    # As a signer could: its own backup with another's id.
+    content = archives._signer().unsign_object(token)
+    misdirected = archives._signer().sign_object({**content, "org": beta.organization.pk})
+    assert use(misdirected).status_code == 400
     for forged in ("x", token[:-2] + "xx"):
         assert use(forged).status_code == 400
         assert Client().get(f"{USE}{forged}/").status_code == 400
