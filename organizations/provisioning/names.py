@@ -73,9 +73,8 @@ def free_slug(name: str, *, to: Organization | None = None) -> str:
 
 
 # An archived organization has none, and its row still names the one that it had.
-_TAKEN = """
-SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s) OR EXISTS (
-    SELECT FROM organizations
+_ARCHIVED = """
+SELECT EXISTS (SELECT FROM organizations
     WHERE database_name = %s AND status <> 'deleted' AND archived_from <> '' AND id <> %s)
 """
 
@@ -87,7 +86,7 @@ def free_database_name(session: ServerSession, slug: str, *, to: Organization | 
     """
     is_opaque = settings.ORG_DATABASE_NAMES == "opaque"
     name = database_name_for(slug, opaque=is_opaque)
-    while session.value(_TAKEN, (name, name, _id(to))):
+    while session.database_owner(name) is not None or session.value(_ARCHIVED, (name, _id(to))):
         name = database_name_for(slug_variant(slug), opaque=is_opaque)
     return name
 

@@ -121,12 +121,17 @@ class Operator:
         assert process.stdin is not None
         process.stdin.write(json.dumps(command) + "\n")
         process.stdin.flush()
-        timer = None if lives is None else threading.Timer(lives, process.kill)
+        dead = threading.Event()
+        kill = lambda: (dead.set(), process.kill())  # noqa: E731
+        timer = None if lives is None else threading.Timer(lives, kill)
         if timer is not None:
             timer.start()
         said = self._read(process)
         if timer is not None:
             timer.cancel()
+            timer.join()
+            if said and dead.is_set():
+                self.stop()  # It was killed just after it had answered.
         if not said:
             self.stop()
             if lives is None:
