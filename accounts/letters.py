@@ -95,7 +95,7 @@ def deliver(order: Order, *, admin_email: str) -> bool:
     mail, user = _write(order, admin_email=admin_email)
     if mail is None:
         return False
-    _send(mail)
+    send(mail)
     if order.kind == Kind.VERIFICATION and user is not None:
         with trail.acting(order.by):
             trail.record("email.verification_sent", user_id=user.pk, email=user.email)
@@ -117,10 +117,10 @@ def _write(order: Order, *, admin_email: str) -> tuple[EmailMessage | None, User
         query = "?" + urlencode({"token": link_tokens.token_for(addressee, purpose=kind.purpose)})
     mail = compose(
         kind,
-        organization=_plain(directory.get().display_name(tenant), tenant.slug),
+        organization=plain(directory.get().display_name(tenant), tenant.slug),
         # Never the typed address: one that only looks the same belongs to somebody else.
         address=addressee.email,
-        link=f"{_base(order.host_url, tenant)}/{page}{query}",
+        link=f"{base_url(order.host_url, tenant)}/{page}{query}",
         asked_at=order.asked_at,
     )
     wanted = bool(order.address) or (
@@ -156,7 +156,7 @@ def compose(
     )
 
 
-def _plain(name: str, slug: str) -> str:
+def plain(name: str, slug: str) -> str:
     """The organization's name on one line; its slug when the name could become a link."""
     line = " ".join(name.split())
     link_like = _LINK_LIKE.search(unicodedata.normalize("NFKC", line))
@@ -165,7 +165,7 @@ def _plain(name: str, slug: str) -> str:
     return slug
 
 
-def _base(host_url: str, tenant: Tenant) -> str:
+def base_url(host_url: str, tenant: Tenant) -> str:
     """Base URL of links: PUBLIC_URL, or else the host of the request."""
     if settings.PUBLIC_URL:
         public: str = settings.PUBLIC_URL
@@ -173,7 +173,7 @@ def _base(host_url: str, tenant: Tenant) -> str:
     return host_url
 
 
-def _send(mail: EmailMessage) -> None:
+def send(mail: EmailMessage) -> None:
     """Send it. Raises MailServerUnavailable and MailRefused; errors and log name no address."""
     try:
         mail.send()

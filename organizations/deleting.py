@@ -4,7 +4,6 @@ Until then undeleting.py brings one back.
 """
 
 import logging
-import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -17,19 +16,17 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from .audit import recorded, unmarked
-from .backups import making
+from .backups import closed as last
 from .errors import BackupMissing, OrganizationBusy, OrganizationError
 from .models import BackupRun, FormerName, Organization, Restore, random_key
 from .naming import slug_variant
 from .postgres import aside, identity
 from .postgres.fence import fence_by
 from .postgres.holding import hold
-from .postgres.roles import set_password
 from .postgres.sessions import ServerSession, answers, open_session, refuse_in_transaction
 from .provisioning import media
 from .provisioning.undoing import change_status, expected, undo
-from .secrets import seal
-from .tenancy import TooBusy, registry, storage
+from .tenancy import TooBusy, storage
 from .tenancy.trail import Fact
 
 logger = logging.getLogger(__name__)
@@ -64,12 +61,14 @@ def delete_organization(
         hold(session, organization)
         if organization.status == Status.DELETED:
             return
+        if organization.status == Status.ARCHIVING:
+            raise OrganizationBusy(organization.name)  # Its process died: reconcile_orgs ends it.
         if now and not without_backup:
             _require_backup(organization)
         if settings.ORG_DELETION_GRACE_DAYS and not now and _can_be_kept(session, organization):
             _keep(session, organization, free_name=free_name, mark=mark)
             return
-        if organization.is_usable or organization.status == Status.TRASHED:
+        if organization.status in Status.taken():
             _begin_drop(session, organization, mark=mark)
         # Now, not with the drop, which can be refused.
         fence_by(session, organization)
@@ -80,7 +79,7 @@ def delete_organization(
 
 
 def _require_backup(organization: Organization) -> None:
-    if not (organization.is_usable or organization.status == Status.TRASHED):
+    if organization.status not in Status.taken():
         return  # Never in use, or being dropped already.
     is_closed = organization.status == Status.TRASHED
     since = (organization.status_changed_at if is_closed else timezone.now()) - FRESH
@@ -91,13 +90,18 @@ def _require_backup(organization: Organization) -> None:
     switched = Restore.objects.switched().filter(organization_key=organization.key)
     if (newest := switched.aggregate(at=Max(Coalesce("ended_at", Now())))["at"]) is not None:
         good = good.filter(started_at__gt=newest)
+    if organization.archived_backup_id is not None:
+        # Made since it was closed.
+        good = BackupRun.objects.filter(
+            pk=organization.archived_backup_id, state=BackupRun.State.GOOD
+        )
     if not good.filter(verified_at__isnull=False).exists():
         raise BackupMissing(organization.name)
 
 
 def _can_be_kept(session: ServerSession, organization: Organization) -> bool:
-    """Whether it was in use and its database or files are there; or it is kept already."""
-    if organization.status == Status.TRASHED:
+    """Whether it was in use and its database, files or archive are there; or it is kept already."""
+    if organization.status in (Status.TRASHED, Status.ARCHIVED):
         return True
     if not organization.is_usable:
         return False
@@ -222,7 +226,7 @@ def _begin_drop(
         moved = change_status(
             organization,
             Status.DELETING,
-            only_from=(Status.TRASHED,) if closed else Status.usable(),
+            only_from=(Status.TRASHED,) if closed else (*Status.usable(), Status.ARCHIVED),
             deletion=deletion,
             **since,
         )
@@ -278,19 +282,4 @@ def _back_up_last(
     good = BackupRun.objects.filter(organization_key=organization.key, state=BackupRun.State.GOOD)
     if good.filter(started_at__gt=organization.status_changed_at).exists():
         return
-    found = identity.certain(session, expected(organization))
-    if found.database is None or found.role is None:
-        return
-    try:
-        # A new one: whoever knows that of before still has no access, and its key may be lost.
-        password = secrets.token_urlsafe(32)
-        sealed = {"sealed_password": seal(password)}
-        Organization.objects.filter(pk=organization.pk).update(**sealed)
-        organization.sealed_password = sealed["sealed_password"]
-        registry.forget(organization.tenant.alias)
-        set_password(session, role=found.role, password=password)
-        aside.bring_back(session, found, name=organization.name)
-        making.back_up(organization, even_trashed=True, goes_on=goes_on)
-    finally:
-        if not session.connection.closed:
-            _put_aside(session, organization)
+    last.back_up(session, organization, goes_on)

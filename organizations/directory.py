@@ -6,7 +6,12 @@ from typing import Any
 from django.conf import settings
 from django.db import OperationalError, connections
 
-from .errors import OrganizationNotFound, OrganizationSuspended, ServerUnavailable
+from .errors import (
+    OrganizationArchived,
+    OrganizationNotFound,
+    OrganizationSuspended,
+    ServerUnavailable,
+)
 from .migrating.skew import refuse_outdated
 from .models import KNOWN_AS, FormerName, Organization, known_as_parameters
 from .naming import name_digest
@@ -21,7 +26,7 @@ class MasterDirectory:
 
     def tenant_by_id(self, organization_id: int) -> Tenant:
         """The tenant. Raises OrganizationNotFound, OrganizationSuspended, OrganizationMigrating."""
-        return _found(_row(_BY_ID, (organization_id, *_USABLE)), named="")
+        return _found(_row(_BY_ID, (organization_id, *_STATUSES)), named="")
 
     def tenant_by_name(self, name: str) -> Tenant:
         """The tenant, by any spelling, also of a name it had until lately. Raises as tenant_by_id
@@ -35,7 +40,7 @@ class MasterDirectory:
         connection was opened with, and nobody closes Django's connection in a thread without a
         request. Behind a pooler it uses Django's, because it is asked at every request.
         """
-        values: tuple[int | str, ...] = (tenant.organization_id, *_USABLE)
+        values: tuple[int | str, ...] = (tenant.organization_id, *_STATUSES)
         if settings.MASTER_DB_DIRECT is not None and not connections["default"].in_atomic_block:
             found = _found(_row(_BY_ID, values), named=tenant.slug)
         else:
@@ -88,6 +93,8 @@ class MasterDirectory:
         organization = Organization.objects.live().filter(pk=tenant.organization_id).first()
         if organization is None:
             raise OrganizationNotFound(tenant.slug)
+        if organization.status == Organization.Status.ARCHIVED:
+            raise OrganizationArchived(organization.name, organization_id=organization.pk)
         return settings_for(organization.place, owner=organization.name)
 
     def end_session(self, *, role: str, database: str, pid: int) -> bool:
@@ -103,14 +110,16 @@ class MasterDirectory:
         return backends.limit_met(role=role, database=database)
 
 
-_USABLE: tuple[str, ...] = tuple(map(str, Organization.Status.usable()))
+# As in KNOWN_AS.
+_KNOWN = (*Organization.Status.usable(), *Organization.Status.archival())
+_STATUSES: tuple[str, ...] = tuple(map(str, _KNOWN))
 # What a route is made of. A change of any of these is fenced: migrations/0009_fence.py. Raw SQL:
 # the ORM takes longer to build it than the server to answer.
 _ROUTE = (
     "SELECT id, slug, key, name, status, status_message, fingerprint, database_name, role_name, "
     "sealed_password FROM organizations WHERE "
 )
-_BY_ID = _ROUTE + "id = %s AND status IN (%s, %s)"
+_BY_ID = _ROUTE + "id = %s AND status IN (%s, %s, %s, %s)"
 _BY_NAME = _ROUTE + KNOWN_AS
 
 
@@ -128,6 +137,8 @@ def _found(
     if row is None:
         raise OrganizationNotFound(named)
     pk, slug, key, name, status, message, fingerprint, *place = row
+    if status in Organization.Status.archival():
+        raise OrganizationArchived(name, organization_id=pk)
     if status == Organization.Status.SUSPENDED:
         raise OrganizationSuspended(name, organization_id=pk, message=message)
     refuse_outdated(fingerprint, name=name, organization_id=pk, session=session)

@@ -57,6 +57,20 @@ class OrganizationSuspended(OrganizationError):
         super().__init__(f"The organization {name!r} is suspended. {said}")
 
 
+class OrganizationArchived(OrganizationSuspended):
+    """The organization is archived: nobody has access until it is thawed."""
+
+    code = "organization_archived"
+
+    def __init__(self, name: str, *, organization_id: int | None = None) -> None:
+        self.organization_id = organization_id
+        OrganizationError.__init__(
+            self,
+            f"The organization {name!r} is archived. Its admin can bring it back: POST "
+            "/api/v1/org/thaw-link/ mails a link.",
+        )
+
+
 class SessionsRemain(OrganizationError):
     """Sessions with an organization's database that were terminated have not ended yet."""
 
@@ -347,6 +361,15 @@ class CloneFailed(OrganizationError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name!r} was not cloned, and nothing of a clone is left: {why}")
+
+
+class ArchiveFailed(OrganizationError):
+    """An organization was not archived. It is as it was."""
+
+    code = "archive_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"The organization {name!r} was not archived: {why}")
 
 
 class FilesKept(OrganizationError):

@@ -1,5 +1,5 @@
-"""Creates, deletes, undeletes, suspends, resumes, renames, restores, clones and reconciles
-organizations.
+"""Creates, deletes, undeletes, suspends, resumes, renames, restores, clones, archives, thaws and
+reconciles organizations.
 
 The API, the commands and Django admin call these functions.
 """
@@ -16,6 +16,9 @@ from django.db import connections
 from accounts.services import hash_password
 
 from . import ceiling
+from .archiving import archive
+from .archiving.archive import archive_organization as archive_organization
+from .archiving.thaw import thaw_organization as thaw_organization
 from .backups import runs
 from .cloning.clone import check_clone as check_clone
 from .cloning.clone import clone_organization as clone_organization
@@ -69,7 +72,8 @@ class Created:
 
 
 def find_organization(name: str) -> Organization:
-    """The usable organization by any spelling of its name, or of one it had until lately.
+    """The usable or archived organization by any spelling of its name, or of one it had until
+    lately.
 
     Raises OrganizationNotFound.
     """
@@ -89,12 +93,25 @@ _BY_NAME = (
 )
 
 
-def reachable_organizations(names: Sequence[str]) -> OrganizationQuerySet:
-    """Active and suspended ones: the named, or all. Raises OrganizationNotFound."""
+def reachable_organizations(
+    names: Sequence[str], *, even_archived: bool = False
+) -> OrganizationQuerySet:
+    """Active and suspended ones, and archived ones if asked: the named, or all. Raises
+    OrganizationNotFound, and WrongState for another archived one."""
     organizations: OrganizationQuerySet = Organization.objects.reachable()
+    if even_archived:
+        organizations |= Organization.objects.filter(status=Status.ARCHIVED)
     if names:
-        organizations = organizations.filter(pk__in=[find_organization(name).pk for name in names])
+        find = find_organization if even_archived else find_usable
+        organizations = organizations.filter(pk__in=[find(name).pk for name in names])
     return organizations
+
+
+def find_usable(name: str) -> Organization:
+    """As find_organization. Raises WrongState too, if it is archived."""
+    found = find_organization(name)
+    found.require_usable()
+    return found
 
 
 def create_organization(
@@ -158,12 +175,14 @@ _RESERVED_WAIT = 10.0
 
 
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
-    """Finish or undo interrupted work. Returns names: fenced, undone, deleted, kept, recorded,
-    skipped, failed. kept: deleted ones that were put aside. recorded: what an interrupted rollback
+    """Finish or undo interrupted work. Returns names: fenced, undone, deleted, kept, archived,
+    recorded, skipped, failed. kept: deleted ones that were put aside. archived: what was begun;
+    undone: or is back. recorded: what an interrupted rollback
     of migrations left.
 
-    Fences first, then restores, organizations, those to keep aside, interrupted rollbacks,
-    templates and spare databases, files, interrupted backups, and roles left over by deletions.
+    Fences first, then restores, organizations, those to keep aside, archives, interrupted
+    rollbacks, templates and spare databases, files, interrupted backups, and roles left over by
+    deletions.
     A row whose lock is held is being worked on: waits `wait_seconds` for it, then skips it. A
     failure does not affect the others, and is retried next time. Raises only if the server is
     unavailable.
@@ -171,7 +190,8 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
     _refuse_in_transaction()
     outcome: dict[str, list[str]] = {
         name: []
-        for name in ("fenced", "undone", "deleted", "kept", "recorded", "skipped", "failed")
+        for name in ("fenced", "undone", "deleted", "kept", "archived", "recorded")
+        + ("skipped", "failed")
     }
     with open_session() as session:
         _ = session.installation  # Nothing is done in a copy.
@@ -194,6 +214,11 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
         outcome["kept"], busy, unkept = finish_keeping(wait_seconds=wait_seconds)
         outcome["skipped"] += busy
         outcome["failed"] += unkept
+    with _others_go_on("archives not reconciled"):
+        outcome["archived"], back, busy, left = archive.reconcile(wait_seconds=wait_seconds)
+        outcome["undone"] += back
+        outcome["skipped"] += busy
+        outcome["failed"] += left
     with _others_go_on("interrupted rollbacks of migrations not recorded"):
         outcome["recorded"], unread = look_at_killed()
         outcome["failed"] += unread

@@ -17,11 +17,11 @@ from organizations.models import Organization
 from organizations.provisioning import code, refill
 
 from . import lifecycle
-from .background import clones, enqueueing, exports, mails, pruning, restores, sign_ups
+from .background import archives, clones, enqueueing, exports, mails, pruning, restores, sign_ups
 from .background.migrating import migrate
 from .exporting import export
 from .jobs.frame import Progress, organization_job, platform_job
-from .jobs.retries import Backoff, Patience, Unhurried
+from .jobs.retries import Backoff, Once, Patience, Unhurried
 from .postgres.sessions import open_session
 from .secrets import note_signing_keys
 
@@ -147,6 +147,43 @@ def clone_organization(
             goes_on=progress.goes_on,
             tell=progress.tell,
         )
+
+
+@app.task(
+    name=archives.TASKS["archive"], queue=BACKUPS, priority=5, retry=Once(), pass_context=True
+)
+@platform_job
+def archive_organization(progress: Progress, *, organization_id: int) -> None:
+    """Archive an organization, as staff asked for."""
+    organization = Organization.objects.filter(pk=organization_id).first()
+    if organization is None or organization.status == Organization.Status.ARCHIVED:
+        progress.tell("nothing to do")
+        return
+    with progress.until_asked():
+        lifecycle.archive_organization(organization, tell=progress.tell, goes_on=progress.goes_on)
+
+
+# Before backups that wait: somebody waits for it.
+@app.task(
+    name=archives.TASKS["thaw"], queue=BACKUPS, priority=5, retry=Unhurried(), pass_context=True
+)
+@platform_job
+def thaw_organization(progress: Progress, *, organization_id: int) -> None:
+    """Thaw an archived organization, as staff or its admin asked for."""
+    organization = Organization.objects.filter(pk=organization_id).first()
+    if organization is None or organization.is_usable:
+        progress.tell("nothing to do")
+        return
+    with progress.until_asked():
+        lifecycle.thaw_organization(organization, tell=progress.tell, goes_on=progress.goes_on)
+
+
+@app.task(name=archives.LINK_TASK, queue=MAILS, priority=5, retry=Backoff(), pass_context=True)
+@platform_job
+def mail_thaw_link(progress: Progress, *, organization_id: int, host_url: str) -> None:
+    """Send the link that brings an archived organization back to its admin."""
+    progress.tell("sending")
+    archives.mail_link(organization_id, host_url=host_url)
 
 
 @app.periodic(cron="0 0 * * *")

@@ -74,7 +74,8 @@ def find_trashed(name: str) -> Organization:
 def undelete_organization(
     organization: Organization, *, name: str = "", mark: Callable[[], object] = unmarked
 ) -> None:
-    """Bring it back as it was, active or suspended, and migrated to the code's migrations.
+    """Bring it back as it was, active or suspended, and migrated to the code's migrations; or
+    archived, which thaw_organization brings back.
 
     Every login is ended, and mailed links are void. name: another one; its own by default. If that
     is held, it is then free. mark: called in the commit.
@@ -102,6 +103,10 @@ def undelete_organization(
         wanted = wanted if name else organization.name  # It may have another spelling now.
         slug = free_name(session, wanted, to=organization)
         found = identity.certain(session, expected(organization))
+        if organization.status_before == Status.ARCHIVED:
+            facts = {"name": wanted, "name_digest": name_digest(wanted)}
+            _open(session, organization, slug=slug, facts=facts, mark=mark)
+            return
         if found.role is None or found.database is None:
             raise DatabaseGone(organization.name)
         password = secrets.token_urlsafe(32)
@@ -195,7 +200,10 @@ def _write(
             raise OrganizationBusy(organization.name)
         # A name that it takes back, or that nobody holds any more.
         FormerName.objects.filter(digest=facts["name_digest"]).delete()
-        identity.change(session, kept, state=identity.State.LET_IN, deletion="")
+        if organization.status != Status.ARCHIVED:
+            identity.change(session, kept, state=identity.State.LET_IN, deletion="")
+        elif identity.certain(session, kept).role is not None:
+            identity.change(session, kept, state=identity.State.ARCHIVED, deletion="")
         mark()
 
 

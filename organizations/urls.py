@@ -3,7 +3,7 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from .api import audit, exports, sign_ups, views
+from .api import audit, exports, sign_ups, thaw, views
 
 router = SimpleRouter()
 router.register("organizations", views.OrganizationViewSet, basename="organizations")
@@ -22,5 +22,10 @@ urlpatterns = [
     path("audit/", audit.AuditView.as_view(), name="audit"),
     path("export/", exports.ExportView.as_view(), name="export"),
     path("export/<str:token>/", exports.ExportFileView.as_view(), name="export-file"),
+    path("org/thaw-link/", thaw.ThawLinkView.as_view(), name="thaw-link"),
+    path("org/thaw/", thaw.ThawView.as_view(), name="thaw"),
+    path("org/thaw/<str:token>/", thaw.ThawStatusView.as_view(), name="thaw-status"),
     *router.urls,
 ]
+# The target of the mailed link.
+link_urlpatterns = [path("thaw/", thaw.ThawPage.as_view(), name="thaw-page")]

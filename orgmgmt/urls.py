@@ -8,6 +8,7 @@ from accounts.api import browser
 from accounts.api.logins import AdminLoginView
 from accounts.links import pages
 from organizations.urls import first_edition_urlpatterns
+from organizations.urls import link_urlpatterns as organization_link_urlpatterns
 
 from .api_root import ApiRootView
 from .docs import RedocView, SchemaView, SwaggerView
@@ -33,6 +34,7 @@ link_urlpatterns = [
         name="password-reset-confirm",
     ),
     path("email/verify/", pages.EmailVerifyPage.as_view(), name="email-verify"),
+    *organization_link_urlpatterns,
 ]
 
 urlpatterns = [

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from organizations import lifecycle
-from organizations.background import clones, restores
+from organizations.background import archives, clones, restores
 from organizations.models import Organization
 from organizations.postgres.fence import fence
 
@@ -20,7 +20,7 @@ from .declaring import act
 from .idempotency import Repeatable
 
 # `trash` is POST …/delete/: a method `delete` would answer DELETE.
-ACTS = ("suspend", "resume", "rename", "restore", "clone", "trash", "undelete")
+ACTS = ("suspend", "resume", "rename", "restore", "clone", "trash", "undelete", "archive", "thaw")
 
 
 class Acts(Repeatable, GenericViewSet[Organization]):
@@ -135,10 +135,58 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     def clone_state(self, request: Request, id_or_slug: str) -> Response:
         return _cloning(self.get_object(), 200)
 
+    @act(
+        operation_id="organizations_archive",
+        summary="Archive an organization (staff)",
+        description="A worker ends all access, makes a last backup, verifies it by a restore, and "
+        "only then drops the database and the files. If that fails, the organization is back as it "
+        "was. Its name stays taken. GET says how far it is.",
+        responses={202: serializers.AskedOutput},
+        examples=examples.ASKED,
+        request=None,
+    )
+    def archive(self, request: Request, id_or_slug: str) -> Response:
+        return _asked("archive", self._do(request, archives.ask_archive), 202)
+
+    @extend_schema(
+        operation_id="organizations_archive_state",
+        summary="How far an organization's newest archive is (staff)",
+        examples=examples.ASKED_STATE,
+        responses={200: serializers.AskedOutput},
+        tags=["staff"],
+    )
+    @archive.mapping.get
+    def archive_state(self, request: Request, id_or_slug: str) -> Response:
+        return _asked("archive", self.get_object(), 200)
+
+    @act(
+        operation_id="organizations_thaw",
+        summary="Bring an archived organization back (staff)",
+        description="A worker makes a new database from its backup: accounts, data and files are "
+        "as they were, and it has the status that it had. All log-ins and mailed links are void. "
+        "GET says how far it is.",
+        responses={202: serializers.AskedOutput},
+        examples=examples.ASKED,
+        request=None,
+    )
+    def thaw(self, request: Request, id_or_slug: str) -> Response:
+        return _asked("thaw", self._do(request, archives.ask_thaw), 202)
+
+    @extend_schema(
+        operation_id="organizations_thaw_state",
+        summary="How far an organization's newest thaw is (staff)",
+        examples=examples.ASKED_STATE,
+        responses={200: serializers.AskedOutput},
+        tags=["staff"],
+    )
+    @thaw.mapping.get
+    def thaw_state(self, request: Request, id_or_slug: str) -> Response:
+        return _asked("thaw", self.get_object(), 200)
+
     def _do(self, request: Request, act: Callable[..., object]) -> Organization:
         """Do it with what the body says, if the action has one."""
         data: dict[str, Any] = {}
-        if self.action != "resume":
+        if self.action not in ("resume", "archive", "thaw"):
             given = self.get_serializer(data=request.data)
             given.is_valid(raise_exception=True)
             data = given.validated_data
@@ -151,6 +199,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
             return _ordered(organization)
         if self.action == "clone":
             return _cloning(organization, 202)  # The commit enqueued it.
+        if self.action in ("archive", "thaw"):
+            return _asked(cast("archives.What", self.action), organization, 202)
         fence(organization)
         return _answer(organization)
 
@@ -172,3 +222,8 @@ def _newest(organization: Organization) -> dict[str, Any]:
 def _cloning(organization: Organization, status: int) -> Response:
     newest = clones.newest(organization)
     return Response(dict(serializers.CloneOutput(newest).data), status=status)
+
+
+def _asked(what: archives.What, organization: Organization, status: int) -> Response:
+    newest = archives.newest(what, organization)
+    return Response(dict(serializers.AskedOutput(newest).data), status=status)

@@ -87,6 +87,23 @@ _EXPORT = {
 EXPORT = [answered(_EXPORT)]
 EXPORT_ASKED = [answered({"state": "waiting"}, 202)]
 ASKED = [answered({"job": 217, "state": "waiting", "step": "", "error": ""}, 202)]
+ASKED_STATE = [answered({"job": 217, "state": "done", "step": "dropping", "error": ""})]
+_THAW_URL = "/api/v1/org/thaw/eyJvcmciOjF9.1vNwXk.c2lnbmF0dXJl/"
+THAW_LINK = [
+    sent({"organization_name": "TestOrg"}),
+    answered(
+        {
+            "detail": "If this organization is archived, we have sent its admin an e-mail with a "
+            "link that brings it back."
+        },
+        202,
+    ),
+]
+THAW = [
+    sent({"token": "eyJvcmciOjF9.1vNwXk.c2lnbmF0dXJl"}),
+    answered({"state": "waiting", "status_url": _THAW_URL}, 202),
+]
+THAW_STATE = [answered({"state": "done"})]
 BACKUPS = [
     answered(
         {

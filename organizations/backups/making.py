@@ -35,12 +35,13 @@ logger = logging.getLogger(__name__)
 def back_up(
     organization: Organization,
     *,
-    even_trashed: bool = False,
+    even_closed: bool = False,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> BackupRun:
     """Make a backup of an active or suspended organization.
 
-    even_trashed: also of a deleted one, which the caller has brought back for it, under its lock.
+    even_closed: also of one that is deleted or being archived, which the caller has brought back
+    for it, under its lock.
     goes_on: false ends it. Takes no lock of the organization's: a deletion, a suspension and
     migrations go on, and the first two end it. Raises OrganizationNotFound, BackupRunning,
     BackupObstructed, BackupLocked, BackupTookTooLong, BackupTooLarge, BackupStorageFailed,
@@ -53,8 +54,8 @@ def back_up(
         runs.require_storage()
         runs.end_interrupted(session, organization.key)
         rows = Organization.objects.reachable()
-        if even_trashed:
-            rows |= Organization.objects.trashed().exclude(sealed_password="")
+        if even_closed:
+            rows |= Organization.objects.closed().exclude(sealed_password="")
         reachable = rows.filter(pk=organization.pk).first()
         if reachable is None:
             raise OrganizationNotFound(organization.name)

@@ -23,7 +23,8 @@ def prune() -> list[str]:
     """Remove what no period keeps. Returns descriptions of what was not removed.
 
     Never the newest good backup, nor the newest verified one, of an organization: if it was
-    dropped, all go at its erasure record's `backups_until`, and the record says so. Bad ones are
+    dropped, all go at its erasure record's `backups_until`, and the record says so. Never the one
+    that an archived organization is thawed from. Bad ones are
     thinned like good ones, beside them; records of failed ones go with the longest period. A
     failure does not affect the others.
     """
@@ -58,6 +59,8 @@ def surplus(organization_key: str) -> list[BackupRun]:
     erased = None if is_there else Erasure.objects.filter(organization_key=organization_key).first()
     if erased is not None and (erased.backups_until or timezone.now()) <= timezone.now():
         return list(ended)
+    archived = Organization.objects.filter(key=organization_key).exclude(archived_backup=None)
+    kept |= set(archived.values_list("archived_backup_id", flat=True))
     # Also if no row has this key: an adoption that failed can have removed it.
     verified = [run for run in good if run.verified_at is not None]
     kept |= {run.pk for run in (*good[:1], *verified[:1])}

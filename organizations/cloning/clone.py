@@ -83,6 +83,8 @@ def _reachable(organization: Organization) -> Organization:
     """Its row as it is now."""
     row: Organization | None = Organization.objects.reachable().filter(pk=organization.pk).first()
     if row is None:
+        if organization.status in Status.archival():
+            organization.require_usable()
         raise OrganizationNotFound(organization.name)
     return row
 

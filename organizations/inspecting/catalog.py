@@ -33,7 +33,8 @@ class Seen:
     attributes, None: there is no role; else those it has of SUPERUSER, CREATEDB, …, and NOLOGIN.
     member_of: other roles, each with the grantor. is_open_to_application: the application's role is
     still a member, from an act that never ended. role_limit: the role's connection limit, -1 for
-    none. is_switching: a restore has not ended since its switch.
+    none. is_switching: a restore has not ended since its switch. archive: whether the
+    backup that it is thawed from is still good; None: there is none.
     """
 
     organization_id: int
@@ -61,6 +62,7 @@ class Seen:
     connections: int
     role_limit: int | None
     is_switching: bool
+    archive: bool | None
     sealed_password: str = field(repr=False)
 
     @property
@@ -112,6 +114,9 @@ SELECT o.id, o.key, o.name, o.slug, o.status, o.deletion, o.database_name, o.rol
     ),
     coalesce(sessions.number, 0), r.rolconnlimit, EXISTS (
         SELECT FROM restores WHERE organization_key = o.key AND state = %(switching)s
+    ), (
+        SELECT state = 'good' AND verified_at IS NOT NULL FROM backup_runs
+        WHERE id = o.archived_backup_id
     ), o.sealed_password
 FROM (
     SELECT * FROM organizations WHERE status <> %(deleted)s AND id > %(after)s

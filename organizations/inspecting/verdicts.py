@@ -62,9 +62,15 @@ def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Pr
     """Differences between the server and what provisioning made.
 
     application: the application's role. installation: this one's key. A deleted one that is kept
-    must be out of reach, and nothing else. Another one that is not usable, or whose restore did
-    not end, is reported as unfinished, and nothing else.
+    must be out of reach, and nothing else; an archived one must have its backup. Another one that
+    is not usable, or whose restore did not end, is reported as unfinished, and nothing else.
     """
+    status = Organization.Status
+    if seen.status == status.ARCHIVED or (
+        seen.status == status.TRASHED and seen.archive is not None
+    ):
+        yield from _archived(seen, installation)
+        return
     if seen.status == Organization.Status.TRASHED:
         yield from _kept(seen, application=application, installation=installation)
         return
@@ -130,6 +136,16 @@ def _kept(seen: Seen, *, application: str, installation: str) -> Iterator[Proble
     if is_open and not doubts:
         what = "deleted and to be kept, but it is not out of reach"
         yield Problem(Kind.UNFINISHED, what, RECONCILE)
+
+
+def _archived(seen: Seen, installation: str) -> Iterator[Problem]:
+    if not seen.archive:
+        what = "archived, and its backup is gone or no longer verified"
+        yield Problem(Kind.BACKUP, what, "manage.py verify_backups --bad; docs/operations.md")
+    if seen.attributes is None:
+        yield Problem(Kind.ROLE, f"archived, and the role {seen.role} is missing", "thaw_org works")
+    elif why := _disagreement(seen, installation):
+        yield Problem(Kind.IDENTITY, f"{seen.status}, and {why}", _look_into(seen.database))
 
 
 def _identity(seen: Seen, installation: str) -> Iterator[Problem]:

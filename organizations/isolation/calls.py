@@ -111,6 +111,8 @@ CALLS: dict[str, Call] = {
     "POST /api/email/verify/": Call(
         "refresh", 200, lambda a, b: {"token": a.link(Purpose.VERIFICATION)}, form=True
     ),
+    "GET /api/thaw/": Call("open", 400),
+    "POST /api/thaw/": Call("open", 400, lambda a, b: {"token": "guess"}, form=True),
     "ANY /api/logout/": Call("open", 302),
     "GET /api/v1/": Call("member", 200),
     "POST /api/v1/auth/token/": Call("login", 200, _token),
@@ -123,6 +125,11 @@ CALLS: dict[str, Call] = {
     "POST /api/v1/auth/email/verify/": Call(
         "refresh", 204, lambda a, b: {"token": a.link(Purpose.VERIFICATION)}
     ),
+    "POST /api/v1/org/thaw-link/": Call(
+        "open", 202, lambda a, b: {"organization_name": a.organization.name}
+    ),
+    "POST /api/v1/org/thaw/": Call("open", 400, lambda a, b: {"token": "guess"}),
+    "GET /api/v1/org/thaw/<str:token>/": Call("open", 400, path="/api/v1/org/thaw/guess/"),
     "POST /api/v1/me/email/verification/": Call("member", 202, lambda a, b: {}),
     "GET /api/v1/me/": Call("member", 200),
     "PATCH /api/v1/me/": Call(
@@ -159,13 +166,13 @@ CALLS: dict[str, Call] = {
             "staff", 403, lambda a, b: {"name": a.organization.name}, path=f"{_ORGANIZATION}{act}/"
         )
         for act in ("suspend", "resume", "rename", "restore", "clone", "delete", "undelete")
-        + ("backup", "verify", "export")
+        + ("backup", "verify", "export", "archive", "thaw")
     },
     **{
         f"GET /api/v1/organizations/<id_or_slug>/{act}/": Call(
             "staff", 403, path=f"{_ORGANIZATION}{act}/"
         )
-        for act in ("restore", "clone", "backups")
+        for act in ("restore", "clone", "backups", "archive", "thaw")
     },
 }
 

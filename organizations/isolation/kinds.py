@@ -40,6 +40,8 @@ NO_CREDENTIALS = frozenset(
         "salt:salt",  # secrets.sign(): each caller's own salt is listed.
         # Opens nothing without the login it names: exports.py tries it.
         "salt:organizations.exports",
+        # Brings back the archived organization that it names, and admits nobody.
+        "salt:organizations.thaw",
         # Seals a backup's manifest against changes, and admits nobody.
         "salt:organizations.backups.manifest",
         # A link's fingerprint; the link itself has its own salt.

@@ -105,7 +105,8 @@ def organization_job(
     """Run `work(organization, progress, …)` with the job's organization active.
 
     exclusive: require the organization's lock. even_suspended: an operator's job, which runs also
-    while the organization is suspended; its own jobs wait until it is resumed.
+    while the organization is suspended, and is done if it is archived; its own jobs wait until it
+    is resumed or thawed.
     """
 
     @functools.wraps(work)
@@ -116,6 +117,9 @@ def organization_job(
             organization = _named_by(context, organization_id, exclusive=exclusive)
             if organization is None:
                 progress.tell("nothing to do: the organization was deleted")
+                return
+            if even_suspended and not organization.is_usable:
+                progress.tell("nothing to do: the organization is archived")
                 return
             if not even_suspended:
                 _wait_while_suspended(context, organization)
@@ -148,12 +152,13 @@ def _named_by(
     if lock != (lock_of(organization_id) if exclusive else None):
         raise JobRefused("it names another organization than its lock does.")
     _rows(context).update(organization_id=organization_id)
-    return Organization.objects.usable().filter(pk=organization_id).first()
+    known = (*Organization.Status.usable(), *Organization.Status.archival())
+    return Organization.objects.filter(pk=organization_id, status__in=known).first()
 
 
 def _wait_while_suspended(context: JobContext, organization: Organization) -> None:
-    """Raise JobWaits while it is suspended, and once more to get the organization's lock back."""
-    is_suspended = organization.status == Organization.Status.SUSPENDED
+    """Raise JobWaits while it is suspended or archived, and once more to get its lock back."""
+    is_suspended = organization.status != Organization.Status.ACTIVE
     if is_suspended or PARKED in (context.job.lock or ""):
         raise JobWaits(is_over=not is_suspended)
 

@@ -132,3 +132,13 @@ class Unhurried(Backoff):
     tries = 8
     first_seconds = 60.0
     longest_seconds = 3_600.0
+
+
+class Once(Unhurried):
+    """Again only if its worker stops, or while another works on the same: for what shuts people out
+    each time that it begins."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if not isinstance(exception, JobAborted | BackupRunning | OrganizationBusy):
+            return None
+        return super().get_retry_decision(exception=exception, job=job)

@@ -20,11 +20,13 @@ class BackupCommand(BaseCommand):
     """Finds the organizations, does the act for each, and prints each result, or one JSON document.
 
     document: the name of its list. parallel: the default. what_failed: completes the last sentence.
+    even_archived: archived ones are meant too.
     """
 
     document: str
     parallel: int
     what_failed: str
+    even_archived = False
 
     @abstractmethod
     def act(self, organizations: QuerySet[Organization], options: Any) -> Iterator[Result]:
@@ -58,7 +60,9 @@ class BackupCommand(BaseCommand):
         if options["parallel"] < 1:
             raise CommandError("--parallel must be 1 or more.")
         try:
-            organizations = lifecycle.reachable_organizations(options["names"])
+            organizations = lifecycle.reachable_organizations(
+                options["names"], even_archived=self.even_archived and not options["enqueue"]
+            )
             if options["enqueue"]:
                 self.stdout.write(f"{self.enqueue(organizations)} jobs enqueued.")
                 return

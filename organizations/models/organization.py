@@ -35,9 +35,14 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Deleted ones that can still come back."""
         return self.filter(status=Organization.Status.TRASHED)
 
+    def closed(self) -> "OrganizationQuerySet":
+        """Those whose database is aside: deleted ones, and those that are being archived."""
+        status = Organization.Status
+        return self.filter(status__in=(status.TRASHED, status.ARCHIVING))
+
     def taken(self) -> "OrganizationQuerySet":
         """Those whose name nobody else gets: usable ones, and those that can come back."""
-        return self.filter(status__in=(*Organization.Status.usable(), Organization.Status.TRASHED))
+        return self.filter(status__in=Organization.Status.taken())
 
     def unfinished(self) -> "OrganizationQuerySet":
         """Those that reconcile_orgs handles."""
@@ -73,7 +78,7 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
 KNOWN_AS = (
     "(name_digest IN (%(own)s, %(older)s) OR id = ANY (ARRAY("
     "SELECT organization_id FROM former_names WHERE digest IN (%(own)s, %(older)s) "
-    "AND held_until > now()))) AND status IN ('active', 'suspended') "
+    "AND held_until > now()))) AND status IN ('active', 'suspended', 'archiving', 'archived') "
     "ORDER BY name_digest = %(own)s DESC, id IN ("
     "SELECT organization_id FROM former_names WHERE digest = %(own)s AND held_until > now()) DESC, "
     "name_digest = %(older)s DESC, id LIMIT 1"
@@ -97,6 +102,8 @@ class Organization(models.Model):
         PROVISIONING = "provisioning"
         ACTIVE = "active"
         SUSPENDED = "suspended"
+        ARCHIVING = "archiving"  # Closed, and aside until its last backup is verified.
+        ARCHIVED = "archived"  # Only that backup is left of its database and files.
         TRASHED = "trashed"  # Deleted, and kept aside until kept_until.
         DELETING = "deleting"
         DELETED = "deleted"
@@ -105,6 +112,14 @@ class Organization(models.Model):
         @classmethod
         def usable(cls) -> tuple["Organization.Status", ...]:
             return (cls.ACTIVE, cls.SUSPENDED)
+
+        @classmethod
+        def archival(cls) -> tuple["Organization.Status", ...]:
+            return (cls.ARCHIVING, cls.ARCHIVED)
+
+        @classmethod
+        def taken(cls) -> tuple["Organization.Status", ...]:
+            return (*cls.usable(), *cls.archival(), cls.TRASHED)
 
     class Step(models.TextChoices):
         """How far provisioning has come; each step can be repeated."""
@@ -138,6 +153,14 @@ class Organization(models.Model):
     # of it is left.
     kept_until = models.DateTimeField(null=True, editable=False)
     status_before = models.CharField(
+        max_length=20, blank=True, default="", db_default="", editable=False
+    )
+    # Since it was archived: the verified backup that it is thawed from, which nothing removes, and
+    # what it comes back as. Until that is verified there is none.
+    archived_backup = models.ForeignKey(
+        "BackupRun", on_delete=models.PROTECT, null=True, editable=False, related_name="+"
+    )
+    archived_from = models.CharField(
         max_length=20, blank=True, default="", db_default="", editable=False
     )
     # The id of the organization that it is a clone of; a clone sends no mail. No foreign key: it
@@ -175,7 +198,7 @@ class Organization(models.Model):
         permissions = tuple(
             (f"{act}_organization", f"Can {act} organization")
             for act in ("suspend", "resume", "rename", "restore", "clone", "undelete")
-            + ("backup", "verify", "export")
+            + ("backup", "verify", "export", "archive", "thaw")
         )
         indexes = (
             models.Index(

@@ -28,6 +28,9 @@ class State(StrEnum):
     MADE = "made"  # Never in use: half made, a spare or a template.
     LET_IN = "let in"
     ASIDE = "aside"  # Kept, out of reach: aside.py. Code that does not know it keeps it too.
+    ARCHIVED = (
+        "archived"  # It has none: a verified backup is left of it. Older code keeps the role.
+    )
     DELETING = "deleting"
     MOVED = "moved"  # Its content was moved to another database, of a role with the same key.
 
@@ -123,6 +126,8 @@ def expected_of(
     states: dict[str, State] = {
         Organization.Status.DELETING: State.DELETING,
         Organization.Status.TRASHED: State.ASIDE,
+        Organization.Status.ARCHIVING: State.ASIDE,
+        Organization.Status.ARCHIVED: State.ARCHIVED,
         **dict.fromkeys(Organization.Status.usable(), State.LET_IN),
     }
     state = states.get(status, State.MADE)
@@ -190,6 +195,8 @@ def certain(session: ServerSession, expected: Expected) -> Certain:
     owners = expected.owners or (expected.role, *([session.user] if expected.was_aside else []))
     if found.owner not in owners and found.is_anothers(expected.key):
         found = replace(found, oid=None, owner=None)
+    if expected.state != State.MADE and found.identity and not found.identity.databases:
+        found = replace(found, oid=None, owner=None)  # It was archived: another has the name now.
     if _is_over(session, expected, found):
         return Certain(None, None, None)
     if not found.has_role:

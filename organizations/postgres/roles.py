@@ -136,7 +136,7 @@ AND NOT EXISTS (SELECT FROM restores WHERE role_name = u.rolname::text)
 """
 # Roles that nothing refers to any more, as far as this transaction sees. One with a row, or that
 # can log in, is in use, by a sign-up for example. So is one of another installation, or one that is
-# a customer's by its identity, in use or kept aside.
+# a customer's by its identity, in use, kept aside or archived.
 _DISABLED = f"""
 SELECT rolname::text, shobj_description(u.oid, 'pg_authid') FROM pg_roles AS u
 WHERE NOT rolcanlogin AND rolname ~ %(ours)s AND {ADMINISTERED} AND {UNNAMED}
@@ -152,7 +152,7 @@ def _is_unwanted(comment: str | None, installation: str) -> bool:
     identity = Identity.read(comment)
     if identity is None or identity.installation != installation:
         return False
-    return identity.state not in (State.LET_IN, State.ASIDE)
+    return identity.state not in (State.LET_IN, State.ASIDE, State.ARCHIVED)
 
 
 def drop_disabled(session: ServerSession) -> list[str]:

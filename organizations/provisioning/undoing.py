@@ -100,7 +100,7 @@ def undo(session: ServerSession, organization: Organization) -> None:
     Raises DatabaseKept if server and row disagree; then nothing is done. Raises FilesKept.
     """
     organization.refresh_from_db()
-    if organization.is_usable or organization.status in (Status.TRASHED, Status.DELETED):
+    if organization.status in (*Status.taken(), Status.DELETED):
         return
     if organization.status == Status.DELETING:
         _finish_deletion(session, organization)
@@ -136,7 +136,7 @@ def expected(organization: Organization) -> Expected:
         database=organization.database_name,
         status=organization.status,
         deletion=organization.deletion,
-        was_aside=organization.kept_until is not None,
+        was_aside=organization.kept_until is not None or organization.status == Status.ARCHIVING,
     )
 
 
@@ -180,6 +180,8 @@ def _finish_deletion(session: ServerSession, organization: Organization) -> None
             admin_email="",
             kept_until=None,
             status_before="",
+            archived_backup=None,
+            archived_from="",
         )
         # Its former names are free, as its name is.
         FormerName.objects.filter(organization_id=organization.pk).delete()

@@ -189,6 +189,7 @@ def claim_installation(*, new: bool) -> Claimed:
                 pending_fence="",
                 kept_until=None,
                 status_before="",
+                archived_from="",
             )
             SpareDatabase.objects.all().delete()
             Template.objects.all().delete()
@@ -196,6 +197,7 @@ def claim_installation(*, new: bool) -> Claimed:
             Restore.objects.all().delete()
         if new:
             # They are the original's, in its storage: pruning here must not remove them.
+            Organization.objects.update(archived_backup=None)
             BackupRun.objects.all().delete()
         Installation.objects.filter(pk=1).update(
             key=key,
@@ -262,8 +264,12 @@ def _moved(before: installation.Standing) -> list[tuple[str, Identity]]:
         # undo brings back is the application's until its switch is finished.
         may_be_ours = each.state == State.ASIDE or each.key in switching
         owned = [*owned, *ours] if may_be_ours else owned
-        if each.installation == before.key and each.key == key and oids.get(database) in owned:
+        if each.installation != before.key or each.key != key:
+            continue
+        if oids.get(database) in owned:
             found.append((role, replace(each, databases=(oids[database],))))
+        elif each.state != State.MADE and not each.databases:
+            found.append((role, each))  # Archived.
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from organizations.backups import storing
 from organizations.backups.encryption import Chunks
 from organizations.backups.manifest import Manifest
-from organizations.errors import RestoreFailed
+from organizations.errors import BackupNotVerified, RestoreFailed
 from organizations.models import BackupRun, random_key
 from organizations.provisioning import media
 from organizations.tenancy import storage
@@ -54,6 +54,50 @@ def _extract(chunks: Chunks, folder: Path, watch: Callable[[], None]) -> None:
             pass
     for parent, _, _ in os.walk(folder):
         os.chmod(parent, 0o700)
+
+
+def require_same(
+    run: BackupRun, read: Manifest, key: str, *, name: str, watch: Callable[[], None]
+) -> None:
+    """Raise BackupNotVerified unless a checked backup's files are those in the folder of this key.
+
+    Nobody may write there meanwhile. watch: as for unpack. Raises BackupStorageFailed too.
+    """
+    folder, count = storage.folder_of(key), 0
+    try:
+        for part in read.parts:
+            if part.name == storing.FILES:
+                count = _same(storing.read(run.folder, part), folder, watch)
+        there = sum(
+            (Path(parent) / each).is_file() and not (Path(parent) / each).is_symlink()
+            for parent, _, names in os.walk(folder)
+            for each in names
+        )
+    except (OSError, tarfile.TarError) as error:
+        why = f"Its files could not be compared ({type(error).__name__})."
+        raise BackupNotVerified(name, why) from error
+    if not count == there == read.files:
+        why = f"It holds {count} files that are as they are here, and there are {there}."
+        raise BackupNotVerified(name, why)
+
+
+def _same(chunks: Chunks, folder: Path, watch: Callable[[], None]) -> int:
+    """How many of the archive's files the folder holds, with the same content."""
+    source: Any = _Reader(chunks)
+    count = 0
+    with closing(chunks), tarfile.open(fileobj=source, mode="r|") as archive:
+        for member in archive:
+            stored = archive.extractfile(member)
+            if stored is None:
+                continue
+            with open(folder / member.name, "rb") as here:
+                while chunk := here.read(storing.CHUNK_BYTES):
+                    watch()
+                    if chunk != stored.read(len(chunk)):
+                        break
+                else:
+                    count += not stored.read(1)
+    return count
 
 
 class _Reader(RawIOBase):

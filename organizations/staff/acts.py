@@ -7,7 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from organizations import lifecycle
-from organizations.background import asking, clones, restores
+from organizations.background import archives, asking, clones, restores
 from organizations.models import Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 from organizations.validators import MAX_MESSAGE_LENGTH, MAX_REASON_LENGTH
@@ -185,6 +185,22 @@ _CLONE = Act(
     CloneForm,
     is_for_one=True,
 )
+_ARCHIVE = Act(
+    "archive",
+    "Asked a worker to archive",
+    "All access ends. A worker makes a last backup, verifies it by a restore, and only then drops "
+    "the database and the files, and what restores have kept. If that fails, the organization is "
+    "back as it was. Its name stays taken, and it can be thawed at any time.",
+    archives.ask_archive,
+)
+_THAW = Act(
+    "thaw",
+    "Asked a worker to thaw",
+    "A worker makes a new database from the backup. Accounts, data and files come back as they "
+    "were, with the status that the organization had. Everybody must log in again, and links that "
+    "were mailed are void.",
+    archives.ask_thaw,
+)
 ACTS = (
     _SUSPEND,
     _RESUME,
@@ -196,4 +212,6 @@ ACTS = (
     _EXPORT,
     _RESTORE,
     _CLONE,
+    _ARCHIVE,
+    _THAW,
 )

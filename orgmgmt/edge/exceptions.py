@@ -51,6 +51,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.NothingToUndo: 409,
     errors.RestoreRunning: 409,
     errors.FilesKept: 409,
+    errors.OrganizationArchived: 403,
     errors.SignUpClosed: 403,
     errors.SignUpUnknown: 404,
     errors.IdempotencyKeyInvalid: 400,

@@ -7,7 +7,7 @@ from django.core.mail import EmailMessage
 from django.test.utils import override_script_prefix
 from pytest_django import Settings
 
-from accounts.letters import Kind, _plain, compose
+from accounts.letters import Kind, compose, plain
 from accounts.models import User
 from tests.conftest import PASSWORD, Company
 
@@ -75,17 +75,17 @@ def test_a_name_that_a_mail_program_would_turn_into_a_link_is_not_shown() -> Non
         "a\u202eb",
         "x" * 81,
     )
-    assert {_plain(name, "the-slug") for name in names} == {"the-slug"}
+    assert {plain(name, "the-slug") for name in names} == {"the-slug"}
     harmless = ["Acme Corp", "Müller & Söhne", "株式会社", "Dr. No Inc.", "A, B"]
-    assert [_plain(name, "the-slug") for name in harmless] == harmless
+    assert [plain(name, "the-slug") for name in harmless] == harmless
 
 
 @pytest.mark.pure
 def test_a_name_of_two_lines_adds_no_header() -> None:
-    name = _plain("Acme\r\nBcc: x", "acme")
+    name = plain("Acme\r\nBcc: x", "acme")
     message = compose(Kind.RESET, organization=name, address="a@test.com", link="https://x.example")
     assert name == "acme"
-    assert _plain("Acme\r\nBcc x\u2028y", "acme") == "Acme Bcc x y"
+    assert plain("Acme\r\nBcc x\u2028y", "acme") == "Acme Bcc x y"
     assert message.message()["Bcc"] is None
 
 

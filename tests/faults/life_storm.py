@@ -58,6 +58,7 @@ _NAME = "SELECT name FROM organizations WHERE id = %s"
 _DATABASE = "SELECT database_name FROM organizations WHERE id = %s"
 _DATABASE_OF = "SELECT database_name FROM organizations WHERE name = %s"
 _TRASHED = "SELECT id FROM organizations WHERE status = 'trashed'"
+_ARCHIVED = "SELECT name FROM organizations WHERE status = 'archived'"
 _BACKUPS = "SELECT key FROM backup_runs WHERE organization_id = %s ORDER BY id"
 # Of those that have switched: the backup, or empty if one was undone.
 _RESTORES = """SELECT CASE WHEN is_undo THEN '' ELSE backup END FROM restores
@@ -99,7 +100,7 @@ class Outcome:
 ACTS = (
     *("suspend_org", "resume_org", "resume_org", "rename_org", "clone_org"),
     *("backup_orgs", "backup_orgs", "verify_backups", "restore_org", "restore_org", "undo"),
-    *("delete_org", "undelete_org", "undelete_org"),
+    *("delete_org", "undelete_org", "undelete_org", "archive_org", "thaw_org", "thaw_org"),
 )
 
 
@@ -120,12 +121,17 @@ class Operator:
         assert process.stdin is not None
         process.stdin.write(json.dumps(command) + "\n")
         process.stdin.flush()
-        timer = None if lives is None else threading.Timer(lives, process.kill)
+        dead = threading.Event()
+        kill = lambda: (dead.set(), process.kill())  # noqa: E731
+        timer = None if lives is None else threading.Timer(lives, kill)
         if timer is not None:
             timer.start()
         said = self._read(process)
         if timer is not None:
             timer.cancel()
+            timer.join()
+            if said and dead.is_set():
+                self.stop()  # It was killed just after it had answered.
         if not said:
             self.stop()
             if lives is None:
@@ -272,7 +278,7 @@ class Storm:
         name = self._name(company)
         if act == "rename_org":
             return run(act, name, f"Life {company.id} {secrets.token_hex(3)}")
-        if act == "backup_orgs":
+        if act in ("backup_orgs", "archive_org"):
             return self._back_up(company, lambda: run(act, name))
         if act in ("restore_org", "undo"):
             if act == "undo" and company.before_restore is None:
@@ -365,6 +371,8 @@ class Storm:
             self._server.manage("reconcile_orgs")
         for number in self._rows("master_org_db", _TRASHED):
             self._server.manage("undelete_org", "--id", number)
+        for name in self._rows("master_org_db", _ARCHIVED):
+            self._server.manage("thaw_org", name)
         faults |= leftovers(self._server.postgres.superuser_parameters("master_org_db"))
         faults["answers that nobody expects"] = [
             str(status)

@@ -20,7 +20,9 @@ from .helpers import Superuser, begin_deletion, insert_row
 
 Status = Organization.Status
 IN_ORDER: dict[str, list[str]] = {
-    name: [] for name in ("fenced", "undone", "deleted", "kept", "recorded", "skipped", "failed")
+    name: []
+    for name in ("fenced", "undone", "deleted", "kept", "archived", "recorded")
+    + ("skipped", "failed")
 }
 
 

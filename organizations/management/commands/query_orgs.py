@@ -67,7 +67,7 @@ class Command(BaseCommand):
         counts: Counter[str] = Counter()
         query = Query(options["sql"], options["limit"], options["timeout"])
         try:
-            chosen = [lifecycle.find_organization(name).pk for name in options["names"]]
+            chosen = [lifecycle.find_usable(name).pk for name in options["names"]]
             answers = fleet.ask(query, chosen=chosen or None, parallel=options["parallel"])
         except OrganizationError as error:
             raise CommandError(str(error)) from error

@@ -20,6 +20,7 @@ class Command(BackupCommand):
         "Verify the newest good backup of organizations: signature, hashes, and a restore into a "
         "throw-away database. Exit code 1: some were not verified."
     )
+    even_archived = True
     document, parallel, what_failed = "verifications", 1, "backups were not verified"
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -43,6 +43,8 @@ def test_nothing_happens_before_it_is_confirmed_on_a_page_that_says_what_will(
         "undelete": "Everybody must log in again",
         "clone": "Nobody is logged in to the clone, and it sends no mail",
         "restore": "A worker makes a new database from the backup",
+        "archive": "If that fails, the organization is back as it was",
+        "thaw": "with the status that the organization had",
     }
     for act, sentence in says.items():
         response = choose(staff_client, act, made)

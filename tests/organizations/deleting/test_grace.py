@@ -278,7 +278,7 @@ def test_a_killed_drop_ends_kept_or_dropped(
         if dies == "before the backup":
             patched.setattr(making, "back_up", lambda *_, **__: kill_this_process())
         elif dies == "after the backup":
-            patched.setattr(deleting, "_put_aside", lambda *_: kill_this_process())
+            patched.setattr(aside, "put_aside", lambda *_, **__: kill_this_process())
         else:
             patched.setattr(deleting, "undo", lambda *_: kill_this_process())
         kill_in_a_fork(lifecycle.drop_expired)

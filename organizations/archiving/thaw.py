@@ -1,0 +1,141 @@
+"""Thaws an archived organization: a new database from its backup, and one commit that opens it."""
+
+import logging
+import os
+from collections.abc import Callable
+
+from organizations.audit import recorded
+from organizations.backups import runs
+from organizations.errors import (
+    BackupNotFound,
+    DatabaseGone,
+    FilesKept,
+    OrganizationBusy,
+    OrganizationNotFound,
+    RestoreFailed,
+    WrongState,
+)
+from organizations.jobs.frame import wake
+from organizations.models import BackupRun, Organization, SpareDatabase
+from organizations.postgres import identity
+from organizations.postgres.fence import fence_by
+from organizations.postgres.holding import hold
+from organizations.postgres.roles import drop_role
+from organizations.postgres.sessions import ServerSession
+from organizations.provisioning import spares
+from organizations.provisioning.undoing import change_status, expected
+from organizations.restoring import making
+from organizations.restoring.making import New, Source, Watch
+from organizations.tenancy import registry, storage
+
+from .archive import silent
+
+logger = logging.getLogger(__name__)
+Status = Organization.Status
+
+# For a deletion of the organization to end.
+_WAIT_SECONDS = 10.0
+# void_logins adds 1,000, for users that are made meanwhile. Here none can be: the ids go on.
+_NOBODY_SINCE = -1_000
+
+
+def thaw_organization(
+    organization: Organization,
+    *,
+    tell: Callable[[str], None] = silent,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> None:
+    """Bring an archived organization back, with the status that it had: accounts, data and files.
+
+    They are as they were, in a new database with a new role, migrated to this code. All log-ins and
+    mailed links are void. tell: hears of each step. goes_on: false ends it.
+
+    Raises WrongState unless it is archived, BackupNotFound, BackupRunning, OrganizationNotFound,
+    OrganizationBusy, RestoreFailed, DatabaseGone, DatabaseKept, FilesKept, SessionsRemain, what
+    verifying.check and verifying.restore raise, ProvisioningInTransaction, InstallationUnclaimed,
+    ServerUnavailable and ServerRefused. Unless it was opened, it is archived as before. What is
+    interrupted, reconcile_orgs cleans up.
+    """
+    with runs.locked(organization.key, name=organization.name) as session:
+        try:
+            organization.refresh_from_db()
+        except Organization.DoesNotExist as error:
+            raise OrganizationNotFound(organization.name) from error
+        run = _backup_of(organization)
+        watch = Watch(organization.name, goes_on, tell)
+        with making.new_database(session, organization, Source(run), watch) as new:
+            making.void_logins(new.spare, _NOBODY_SINCE, watch)
+            making.regain(session, new.spare, name=organization.name, is_open=True)
+            watch()
+            tell("opening")
+            was = organization.role_name
+            _open(session, organization, new, run)
+        # Else reconcile_orgs drops it: its identity says that all was moved.
+        drop_role(session, role=was)
+        fence_by(session, organization)
+    logger.info("organization thawed", extra={"organization": organization.pk})
+
+
+def _backup_of(organization: Organization) -> BackupRun:
+    if organization.status != Status.ARCHIVED:
+        raise WrongState(organization.name, status=organization.status, wanted=Status.ARCHIVED)
+    if organization.archived_backup is None:
+        raise BackupNotFound(organization.name)
+    return organization.archived_backup
+
+
+def _open(session: ServerSession, organization: Organization, new: New, run: BackupRun) -> None:
+    """Its files first: until the commit it is archived, and they are a leftover."""
+    hold(session, organization, wait_seconds=_WAIT_SECONDS)
+    if _backup_of(organization) != run:
+        raise OrganizationBusy(organization.name)  # Thawed and archived anew.
+    archived, arrives = expected(organization), spares.expected(new.spare)
+    has_role = identity.certain(session, archived).role is not None
+    if identity.certain(session, arrives).database is None:
+        raise DatabaseGone(organization.name)
+    _move_files(organization, new.spare)
+    before = Status(organization.archived_from or Status.ACTIVE)
+    with recorded("organization.thawed", organization, {"backup": run.key}):
+        moved = change_status(
+            organization,
+            before,
+            only_from=(Status.ARCHIVED,),
+            reason=organization.status_reason,
+            message=organization.status_message,
+            database_name=new.spare.database_name,
+            role_name=new.spare.role_name,
+            sealed_password=new.spare.sealed_password,
+            fingerprint=new.fingerprint,
+            migration_attempts=0,
+            migration_error="",
+            archived_backup=None,
+            archived_from="",
+        )
+        if not moved:
+            raise OrganizationBusy(organization.name)
+        if has_role:
+            identity.change(session, archived, state=identity.State.MOVED)
+        identity.change(
+            session,
+            arrives,
+            key=organization.key,
+            state=identity.State.LET_IN,
+            deletion="",
+            organization=organization.pk,
+            cloned_from=organization.cloned_from,
+        )
+        SpareDatabase.objects.filter(pk=new.spare.pk).delete()
+        if before == Status.ACTIVE:
+            wake(organization.pk)
+    registry.forget(organization.tenant.alias)
+
+
+def _move_files(organization: Organization, spare: SpareDatabase) -> None:
+    if not storage.remove(organization.key):  # What a killed thaw left.
+        raise FilesKept(organization)
+    try:
+        os.rename(storage.folder_of(spare.key), storage.folder_of(organization.key))
+        os.sync()
+    except OSError as error:
+        why = f"its files were not moved ({error.strerror})."
+        raise RestoreFailed(organization.name, why) from error

@@ -1,0 +1,289 @@
+"""An archived organization is its row, its role and a verified backup, and comes back whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.models import User
+from organizations import lifecycle, tenancy
+from organizations.archiving import archive as archiving
+from organizations.background import enqueueing
+from organizations.backups import making, retention, verifying
+from organizations.errors import (
+    ArchiveFailed,
+    BackupDamaged,
+    BackupNotVerified,
+    OrganizationArchived,
+    OrganizationExists,
+    OrganizationNotFound,
+    WrongState,
+)
+from organizations.models import BackupRun, Erasure, Organization, random_key
+from organizations.postgres.identity import State
+from organizations.restoring import files
+from organizations.tenancy import storage
+from tests.conftest import PASSWORD, Company, Superuser
+from tests.organizations.jobs.helpers import clear, work
+from tests.organizations.restoring.helpers import add, contents, emails, me, row_of, write_file
+
+from .helpers import Status, acts, archive, on_server, problems, thaw
+
+JSON = "application/json"
+
+
+def test_it_comes_back_whole_from_the_backup_alone(made: Company, client: Client) -> None:
+    add(made, "second@test.com")
+    third = add(made, "third@test.com")
+    number = third.pk
+    with tenancy.override(made.tenant):
+        third.delete()
+    token, before = made.token(client), row_of(made)
+    assert me(client, token) == 200  # Over a connection that is kept.
+    lifecycle.suspend_organization(row_of(made), reason="unpaid", message="Write to us.")
+
+    row = archive(made)
+
+    assert (row.status, row.archived_from, row.sealed_password) == ("archived", "suspended", "")
+    assert row.archived_backup is not None and row.archived_backup.verified_at is not None
+    found = on_server(row)
+    assert (found.oid, found.has_role) == (None, True)
+    assert found.identity is not None
+    assert (found.identity.state, found.identity.databases) == (State.ARCHIVED, ())
+    assert storage.folders_of(row.key) == [] and problems(made) == []
+    refused = client.get("/api/v1/me/", headers={"Authorization": f"Bearer {token}"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "organization_archived")
+    lifecycle.reconcile_organizations()
+    assert on_server(row_of(made)).has_role
+
+    row = thaw(made)
+
+    assert (row.status, row.status_reason, row.status_message) == (
+        *("suspended", "unpaid", "Write to us."),
+    )
+    assert (row.archived_backup, row.archived_from) == (None, "")
+    assert row.database_name == before.database_name and row.role_name != before.role_name
+    assert not on_server(before).has_role
+    lifecycle.resume_organization(row)
+    assert emails(made) == [made.email, "second@test.com"]
+    assert add(made, "fourth@test.com").pk == number + 1  # No id means two people.
+    assert contents(row.key) == {"deep/plan.txt": "ours"}
+    assert me(client, token) == 401 and me(client, made.token(client)) == 200
+    assert problems(made) == []
+    assert [act for act in acts(made) if "archiv" in act or "thaw" in act] == [
+        "organization.archiving",
+        "organization.archived",
+        "organization.thawed",
+    ]
+
+
+def refuse(error: Exception) -> Callable[..., Any]:
+    def raising(*arguments: Any, **named: Any) -> Any:
+        raise error
+
+    return raising
+
+
+FAILURES: dict[str, tuple[Any, str, Exception]] = {
+    "the backup": (making, "back_up", ArchiveFailed("X", "no room.")),
+    "its verification": (verifying, "verify", BackupDamaged("x", "a byte")),
+    "the comparison of its files": (files, "require_same", BackupNotVerified("X", "They differ.")),
+    "the last look at it": (verifying, "check", BackupDamaged("x", "gone since")),
+}
+
+
+@pytest.mark.parametrize("what", FAILURES)
+def test_what_fails_before_the_drop_brings_it_back_as_it_was(
+    made: Company, client: Client, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    token = made.token(client)
+    owner, name, error = FAILURES[what]
+    if what == "the last look at it":
+        verify = verifying.verify
+
+        def then_damage(*arguments: Any, **named: Any) -> None:
+            verify(*arguments, **named)
+            monkeypatch.setattr(owner, name, refuse(error))
+
+        monkeypatch.setattr(verifying, "verify", then_damage)
+    else:
+        monkeypatch.setattr(owner, name, refuse(error))
+    with pytest.raises(type(error)):
+        archive(made)
+    monkeypatch.undo()
+    row = row_of(made)
+    assert (row.status, row.archived_from, row.deletion, row.archived_backup) == (
+        *("active", "", "", None),
+    )
+    # With the log-ins of before: nothing was changed.
+    assert me(client, token) == 200 and emails(made) == [made.email]
+    assert contents(row.key) == {"deep/plan.txt": "ours"}
+    assert problems(made) == []
+    assert acts(made)[-1] != "organization.archived" and "organization.archive_failed" in acts(made)
+
+
+def test_a_file_that_the_backup_does_not_hold_as_it_is_keeps_all(
+    made: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = verifying.verify
+
+    def then_write(*arguments: Any, **named: Any) -> None:
+        verify(*arguments, **named)
+        write_file(made, "deep/plan.txt", "0urs")
+
+    monkeypatch.setattr(verifying, "verify", then_write)
+    with pytest.raises(BackupNotVerified, match="holds 0 files that are as they are here"):
+        archive(made)
+    assert contents(made.organization.key) == {"deep/plan.txt": "0urs"}
+    assert emails(made) == [made.email]
+
+
+def test_its_backup_is_never_pruned_and_cannot_be_removed(
+    made: Company, settings: Settings
+) -> None:
+    row = archive(made)
+    run = row.archived_backup
+    assert run is not None
+    # Two newer ones, as a thaw of another master's could leave.
+    for _ in range(2):
+        newer = BackupRun.objects.get(pk=run.pk)
+        newer.pk, newer.key, newer.folder = None, random_key(), ""
+        newer.started_at = timezone.now()
+        newer.save(force_insert=True)
+    settings.BACKUP_KEEP_DAILY = settings.BACKUP_KEEP_WEEKLY = settings.BACKUP_KEEP_MONTHLY = 0
+    assert run not in retention.surplus(row.key)
+    BackupRun.objects.exclude(pk=run.pk).delete()
+    assert thaw(made).status == Status.ACTIVE
+
+
+def test_its_name_stays_taken_and_another_gets_its_database_name(
+    made: Company, company: Callable[..., Company]
+) -> None:
+    old = made.name
+    lifecycle.rename_organization(row_of(made), name=f"{old} renamed")
+    row = row_of(made)
+    row.former_names.all().delete()
+    row = archive(made)
+    with pytest.raises(OrganizationExists):
+        company(row.name)
+    other = company(old)
+    assert other.organization.database_name != row.database_name
+    assert thaw(made).database_name != other.organization.database_name
+    assert emails(made) == [made.email] == emails(other)
+
+
+def test_every_other_act_on_it_is_refused_with_its_state(made: Company, tmp_path: Path) -> None:
+    row = archive(made)
+    named = [row.name]
+    for words in (
+        ["suspend_org", *named],
+        ["resume_org", *named],
+        ["rename_org", *named, "Other"],
+        ["restore_org", *named, "--yes"],
+        ["clone_org", *named, "Copy"],
+        ["backup_orgs", *named],
+        ["migrate_orgs", "--org", *named],
+        ["query_orgs", "SELECT 1", *named],
+        ["export_org", *named, "--output", str(tmp_path / "x.zip")],
+        ["archive_org", *named],
+    ):
+        with pytest.raises(CommandError, match="is archived[.;]"):
+            call_command(*words)
+    with pytest.raises(CommandError, match="is archived. Its admin can bring it back"):
+        call_command("org_command", *named, "check")
+    with pytest.raises(OrganizationArchived), tenancy.override(row.tenant):
+        User.objects.count()
+    assert row_of(made).status == Status.ARCHIVED
+    call_command("verify_backups", *named)  # Its backup can be looked after.
+
+
+def test_a_lookup_and_a_login_say_so_unless_names_are_secret(
+    made: Company, client: Client, settings: Settings
+) -> None:
+    archive(made)
+    login = {"organization": made.name, "email": made.email, "password": PASSWORD}
+    path = "/api/v1/auth/token/"
+    answer = client.post(path, login, content_type=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (403, "organization_archived")
+    assert "/api/v1/org/thaw-link/" in answer.json()["detail"]
+    settings.ORG_PUBLIC_LOOKUP = "off"
+    unknown = client.post(path, {**login, "organization": "Nobody"}, content_type=JSON)
+    answer = client.post(path, login, content_type=JSON)
+    assert (answer.status_code, answer.json()) == (unknown.status_code, unknown.json())
+    assert answer.status_code == 401
+
+
+def test_a_deletion_keeps_the_archive_and_an_undeletion_brings_it_back_archived(
+    made: Company,
+) -> None:
+    before = archive(made)
+    lifecycle.delete_organization(row_of(made))
+    row = row_of(made)
+    assert (row.status, row.status_before) == ("trashed", "archived")
+    assert problems(made) == []
+    lifecycle.reconcile_organizations()
+    lifecycle.undelete_organization(row_of(made), name=f"{made.name} again")
+    row = row_of(made)
+    assert (row.status, row.archived_backup) == ("archived", before.archived_backup)
+    assert problems(made) == []
+    assert thaw(made).status == Status.ACTIVE and emails(made) == [made.email]
+
+
+def test_a_deletion_at_once_leaves_a_true_erasure_and_frees_the_backup(made: Company) -> None:
+    row = archive(made)
+    lifecycle.delete_organization(row, now=True)  # Its backup is verified.
+    erased = Erasure.objects.get(organization_key=row.key)
+    assert erased.backups_until is not None
+    row = row_of(made)
+    assert (row.status, row.archived_backup) == ("deleted", None)
+    assert not on_server(row).has_role
+    with pytest.raises(OrganizationNotFound):
+        lifecycle.find_organization(made.name)
+    Erasure.objects.update(backups_until=timezone.now())
+    assert retention.prune() == []
+    assert not BackupRun.objects.filter(organization_key=row.key).exists()
+    Erasure.objects.all().delete()
+
+
+def test_its_own_jobs_wait_and_an_operators_are_done(made: Company) -> None:
+    clear()
+    rows = Organization.objects.filter(pk=made.organization.pk)
+    enqueueing.back_up(rows)
+    made_runs = BackupRun.objects.count()
+    archive(made)
+    work()
+    assert BackupRun.objects.count() == made_runs + 1  # The archive's.
+    clear()
+
+
+def test_an_archive_needs_an_active_or_suspended_one_and_a_thaw_an_archived_one(
+    made: Company, settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(WrongState, match="is active; it must be archived"):
+        thaw(made)
+    there = settings.MEDIA_ROOT
+    settings.MEDIA_ROOT = tmp_path / "not mounted"
+    with pytest.raises(ArchiveFailed, match="MEDIA_ROOT is not there"):
+        archive(made)
+    settings.MEDIA_ROOT = there
+    lifecycle.delete_organization(row_of(made))
+    with pytest.raises(WrongState, match="is trashed; it must be active or suspended"):
+        archive(made)
+
+
+def test_what_restores_kept_goes_with_the_database(made: Company, superuser: Superuser) -> None:
+    making.back_up(row_of(made))
+    kept = lifecycle.restore_organization(row_of(made))
+    database = kept.database_name
+    archive(made)
+    kept.refresh_from_db()
+    assert (kept.database_name, kept.kept_until) == ("", None)
+    query = "SELECT count(*) FROM pg_database WHERE datname = %s"
+    assert superuser.execute(query, (database,)).fetchone() == (0,)
+    kept.delete()
+    assert archiving.reconcile(wait_seconds=0) == ([], [], [], [])
