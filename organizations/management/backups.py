@@ -1,4 +1,4 @@
-"""What backup_orgs and verify_backups have in common."""
+"""What backup_orgs, verify_backups and restore_orgs have in common."""
 
 from abc import abstractmethod
 from argparse import ArgumentParser
@@ -7,36 +7,45 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db.models import QuerySet
 
 from organizations import lifecycle
 from organizations.backups.fleet import Result
 from organizations.document import Document, visible
 from organizations.errors import OrganizationError
-from organizations.models import Organization
+from organizations.models import OrganizationQuerySet
 
 
 class BackupCommand(BaseCommand):
     """Finds the organizations, does the act for each, and prints each result, or one JSON document.
 
     document: the name of its list. parallel: the default. what_failed: completes the last sentence.
+    can_enqueue: whether `enqueue` is there.
     """
 
     document: str
     parallel: int
     what_failed: str
+    can_enqueue = True
 
     @abstractmethod
-    def act(self, organizations: QuerySet[Organization], options: Any) -> Iterator[Result]:
+    def act(self, organizations: OrganizationQuerySet, options: Any) -> Iterator[Result]:
         """Do it."""
 
-    @abstractmethod
-    def enqueue(self, organizations: QuerySet[Organization]) -> int:
+    def enqueue(self, organizations: OrganizationQuerySet) -> int:
         """Enqueue jobs instead; returns their number."""
+        raise NotImplementedError
 
     @abstractmethod
     def sentence(self, result: Result) -> str:
         """What is said of one that succeeded."""
+
+    def facts(self) -> dict[str, Any]:
+        """What JSON says at the end, besides the number of failures."""
+        return {}
+
+    def last_words(self) -> str:
+        """What the text says at the end."""
+        return ""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         most = self.parallel
@@ -49,7 +58,8 @@ class BackupCommand(BaseCommand):
             metavar="N",
             help=f"how many at a time (default: {most})",
         )
-        parser.add_argument("--enqueue", action="store_true", help="enqueue jobs instead")
+        if self.can_enqueue:
+            parser.add_argument("--enqueue", action="store_true", help="enqueue jobs instead")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -59,12 +69,12 @@ class BackupCommand(BaseCommand):
             raise CommandError("--parallel must be 1 or more.")
         try:
             organizations = lifecycle.reachable_organizations(options["names"])
-            if options["enqueue"]:
+            if self.can_enqueue and options["enqueue"]:
                 self.stdout.write(f"{self.enqueue(organizations)} jobs enqueued.")
                 return
+            self._print(self.act(organizations.order_by("pk"), options), is_json=options["json"])
         except OrganizationError as error:
             raise CommandError(str(error)) from error
-        self._print(self.act(organizations.order_by("pk"), options), is_json=options["json"])
 
     def _print(self, results: Iterator[Result], *, is_json: bool) -> None:
         document = Document(self.stdout.write, self.document) if is_json else None
@@ -78,6 +88,8 @@ class BackupCommand(BaseCommand):
             else:
                 self.stdout.write(f"{result.name}: {self.sentence(result)}")
         if document is not None:
-            document.end({"failed": failed})
+            document.end({"failed": failed, **self.facts()})
+        elif words := self.last_words():
+            self.stdout.write(words)
         if failed:
             raise CommandError(f"{failed} of {count} {self.what_failed}.")

@@ -72,11 +72,18 @@ def free_slug(name: str, *, to: Organization | None = None) -> str:
     return own[0] if own else slug_variant(slug) if others else slug
 
 
-def free_database_name(session: ServerSession, slug: str) -> str:
-    """A name for the slug's database that no database on the server has."""
+def free_database_name(session: ServerSession, slug: str, *, to: Organization | None = None) -> str:
+    """A name for the slug's database that no database on the server has.
+
+    to: the organization that gets another database. No other one's row has the name: that one's
+    database may be lost.
+    """
     is_opaque = settings.ORG_DATABASE_NAMES == "opaque"
     name = database_name_for(slug, opaque=is_opaque)
-    while session.database_owner(name) is not None:
+    others = Organization.objects.live().exclude(pk=_id(to))
+    while session.database_owner(name) is not None or (
+        to is not None and others.filter(database_name=name).exists()
+    ):
         name = database_name_for(slug_variant(slug), opaque=is_opaque)
     return name
 

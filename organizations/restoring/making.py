@@ -97,7 +97,7 @@ def new_database(
 
     Raises what verifying.check and verifying.restore raise, and RestoreFailed.
     """
-    name = free_database_name(session, organization.slug)
+    name = free_database_name(session, organization.slug, to=organization)
     watch.tell("checking the backup")
     read = None if source.run is None else verifying.check(session, source.run, watch=watch)
     with scratch(session, database=name) as spare:
