@@ -95,7 +95,7 @@ def deliver(order: Order, *, admin_email: str) -> bool:
     mail, user = _write(order, admin_email=admin_email)
     if mail is None:
         return False
-    _send(mail)
+    send(mail)
     if order.kind == Kind.VERIFICATION and user is not None:
         with trail.acting(order.by):
             trail.record("email.verification_sent", user_id=user.pk, email=user.email)
@@ -173,7 +173,7 @@ def _base(host_url: str, tenant: Tenant) -> str:
     return host_url
 
 
-def _send(mail: EmailMessage) -> None:
+def send(mail: EmailMessage) -> None:
     """Send it. Raises MailServerUnavailable and MailRefused; errors and log name no address."""
     try:
         mail.send()
