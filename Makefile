@@ -29,7 +29,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 
 .PHONY: help venv run test test-browser test-tls test-redis test-proxy test-bench test-clients affinity lint types format \
 	audit-dependencies check-isolation requirements \
-	upgrade-requirements fuzz fuzz-small kill-storm job-storm fence-storm fence-small life-storm life-small restore-storm migrate-storm hostile hostile-small faults faults-small mutants login-timing reset-timing docker-check compose-secrets \
+	upgrade-requirements fuzz fuzz-small kill-storm job-storm fence-storm fence-small life-storm life-small restore-storm drill drill-small migrate-storm hostile hostile-small faults faults-small mutants login-timing reset-timing docker-check compose-secrets \
 	need-chromium need-postgresql need-redis need-haproxy need-wrk need-npm need-bench need-clients connection-kinds bench bench-large profiles bench-report \
 	round-robin clean
 
@@ -148,6 +148,12 @@ life-small: ## The same with few organizations
 
 restore-storm: venv ## Restore an organization while 4 clients write for 60 s; count what is lost
 	@$(PY) -m tests.faults.restore_storm $(ARGS)
+
+drill: venv ## Lose the server, bring it back from its backups, and take the time (ARGS: --organizations 100)
+	@$(PY) -m tests.faults.drill $(ARGS)
+
+drill-small: ## The same with 5 organizations
+	@$(MAKE) drill ARGS="--organizations 5"
 
 migrate-storm: venv ## Kill (-9) migrate_orgs half-way, spoil one organization's data, and count
 	@$(PY) -m tests.faults.migrate_storm $(ARGS)

@@ -251,6 +251,18 @@ class DatabaseGone(OrganizationError):
         )
 
 
+class DatabaseThere(OrganizationError):
+    """Only what is lost was to be restored, and the organization's database or role is there."""
+
+    code = "database_there"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} is not lost: the server has its database, its role, or another role with "
+            "its key. See manage.py check_orgs, and restore_org to restore it all the same."
+        )
+
+
 class UndeletionFailed(OrganizationError):
     """The organization's database refused to end its logins or to be migrated."""
 

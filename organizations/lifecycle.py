@@ -50,6 +50,7 @@ from .provisioning.report import Report
 from .provisioning.undoing import undo
 from .renaming import rename_organization as rename_organization
 from .restoring import switching
+from .restoring.fleet import restore_lost_organizations as restore_lost_organizations
 from .restoring.restore import restore_organization as restore_organization
 from .restoring.restore import undo_restore as undo_restore
 from .suspending import resume_organization as resume_organization

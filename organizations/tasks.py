@@ -11,7 +11,7 @@ from django.conf import settings
 from procrastinate.contrib.django import app
 
 from accounts.expiry import prune_sessions
-from organizations.backups import making, verifying
+from organizations.backups import due, making, verifying
 from organizations.errors import BackupNotFound, ExportExists, OtherCode
 from organizations.models import Organization
 from organizations.provisioning import code, refill
@@ -20,6 +20,7 @@ from . import lifecycle
 from .background import archives, clones, enqueueing, exports, mails, pruning, restores, sign_ups
 from .background.migrating import migrate
 from .exporting import export
+from .jobs import alarms
 from .jobs.frame import Progress, organization_job, platform_job
 from .jobs.retries import Backoff, Once, Patience, Unhurried
 from .postgres.sessions import open_session
@@ -28,7 +29,7 @@ from .secrets import note_signing_keys
 SIGN_UPS, MAILS, MIGRATIONS, UPKEEP = "sign-ups", "mails", "migrations", "upkeep"
 BACKUPS = "backups"
 QUEUES = (SIGN_UPS, MAILS, MIGRATIONS, BACKUPS, exports.QUEUE, UPKEEP)
-# Backups begin in the first hours of the day (UTC).
+# Backups begin in the first hours of the day (UTC), verifications in as many after them.
 _NIGHT_SECONDS = 5 * 3_600
 
 
@@ -46,6 +47,14 @@ def send_mail(organization: Organization, progress: Progress, **facts: Any) -> N
     """Send an ordered mail, if it is still wanted."""
     progress.tell("sending")
     mails.send(organization, progress.job_id, **facts)
+
+
+@app.task(name=alarms.TASK, queue=MAILS, priority=5, retry=Patience(), pass_context=True)
+@platform_job
+def send_alarm(progress: Progress, *, backup: str) -> None:
+    """Tell ADMINS that a backup was not verified, unless it was since."""
+    progress.tell("sending")
+    mails.alarm(backup)
 
 
 @app.task(name="migrate_organization", queue=MIGRATIONS, retry=Backoff(), pass_context=True)
@@ -204,6 +213,27 @@ def back_up_nightly(progress: Progress) -> None:
     progress.tell("enqueueing the organizations")
     organizations = Organization.objects.reachable()
     enqueueing.back_up(organizations, within_seconds=_NIGHT_SECONDS)
+
+
+@app.periodic(cron="0 5 * * *")
+@app.task(
+    name="verify_nightly",
+    queue=UPKEEP,
+    retry=Backoff(),
+    pass_context=True,
+    lock="verify_nightly",
+    queueing_lock="verify_nightly",
+)
+@platform_job
+def verify_nightly(progress: Progress) -> None:
+    """With BACKUP_NIGHTLY, enqueue verifications after the backups, so that each organization has
+    one in BACKUP_VERIFY_DAYS."""
+    if not (settings.BACKUP_NIGHTLY and settings.BACKUP_VERIFY_DAYS):
+        progress.tell("nothing to do: BACKUP_NIGHTLY or BACKUP_VERIFY_DAYS is off")
+        return
+    progress.tell("enqueueing the organizations")
+    organizations = Organization.objects.reachable().filter(pk__in=due.tonight())
+    enqueueing.verify(organizations, within_seconds=_NIGHT_SECONDS)
 
 
 @app.task(

@@ -119,6 +119,17 @@ def contacts(name: str) -> list[str]:
     return found
 
 
+def addresses(name: str) -> list[str]:
+    """Comma-separated e-mail addresses; any other value stops the start."""
+    found = names(name)
+    for address in found:
+        if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", address):
+            raise ImproperlyConfigured(
+                f"{name} contains {address[:80]!r}. Write addresses such as ops@example.com."
+            )
+    return found
+
+
 # --- Development or production ------------------------------------------------------------------
 DATA_DIR = Path(text("DATA_DIR") or BASE_DIR / ".data").absolute()
 DATABASE_CONFIGURED = any(

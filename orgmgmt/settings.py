@@ -22,6 +22,7 @@ from .env import (
     DATA_DIR,
     DATABASE_CONFIGURED,
     DEBUG,
+    addresses,
     backup_keys,
     boolean,
     choice,
@@ -319,6 +320,8 @@ STORAGES["backups"] = {
 BACKUP_ENCRYPTION_KEYS = backup_keys()
 # A backup of each organization by the worker, every night.
 BACKUP_NIGHTLY = boolean("BACKUP_NIGHTLY", default=False)
+# With it, each organization's newest backup is verified at least once in so many days; 0: none is.
+BACKUP_VERIFY_DAYS = number("BACKUP_VERIFY_DAYS", default=30, at_least=0, at_most=3_660)
 # The newest good backup of each of the last so many days, weeks and months is kept.
 BACKUP_KEEP_DAILY = number("BACKUP_KEEP_DAILY", default=7, at_most=3_660)
 BACKUP_KEEP_WEEKLY = number("BACKUP_KEEP_WEEKLY", default=4, at_least=0, at_most=520)
@@ -419,6 +422,8 @@ ORG_EMAIL_BACKEND = _mails["EMAIL_BACKEND"]
 # If a mail server hangs, so does the one thread that sends.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = text("DEFAULT_FROM_EMAIL") or "webmaster@localhost"
+# They are told of backups that were not verified (organizations/background/mails.py).
+ADMINS = [("", address) for address in addresses("ADMINS")]
 PUBLIC_URL = public_url(base_domain=ORG_BASE_DOMAIN, allowed_hosts=ALLOWED_HOSTS)
 
 # --- The audit trail ----------------------------------------------------------------------------

@@ -206,10 +206,15 @@ class RealServer:
         return self._ask("GET", path, None, timeout_seconds)
 
     def post(
-        self, path: str, body: Mapping[str, object], *, timeout_seconds: float = 60.0
+        self,
+        path: str,
+        body: Mapping[str, object],
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = 60.0,
     ) -> tuple[int, Any]:
         """Status and body of a POST of JSON. Raises OSError and HTTPException."""
-        return self._ask("POST", path, json.dumps(body), timeout_seconds)
+        return self._ask("POST", path, json.dumps(body), timeout_seconds, headers)
 
     def sign_up(self, name: str, *, email: str, password: str) -> tuple[int, Any]:
         """Status and body of a sign-up."""
@@ -230,12 +235,17 @@ class RealServer:
         return (self.folder / "server.log").open("ab")
 
     def _ask(
-        self, method: str, path: str, body: str | None, timeout_seconds: float
+        self,
+        method: str,
+        path: str,
+        body: str | None,
+        timeout_seconds: float,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_seconds)
         try:
-            headers = {"Content-Type": "application/json", "Accept": "application/json"}
-            connection.request(method, path, body, headers)
+            usual = {"Content-Type": "application/json", "Accept": "application/json"}
+            connection.request(method, path, body, {**usual, **(headers or {})})
             response = connection.getresponse()
             return response.status, json.loads(response.read())
         except json.JSONDecodeError as error:

@@ -37,7 +37,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _READERS = {
     *("text", "boolean", "number", "choice", "rate", "names", "signing_secrets"),
-    *("origins", "contacts"),
+    *("origins", "contacts", "addresses"),
 }
 _READING = ("settings", "env", "connections")
 # Written as settings are, and none of settings.py's.

@@ -8,6 +8,7 @@ ACTS = (
     "audit.pruned",
     "backup.asked",
     "backup.failed",
+    "backup.found",
     "backup.made",
     "backup.refused",
     "backup.removed",

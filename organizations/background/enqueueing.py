@@ -65,17 +65,20 @@ def back_up(organizations: "QuerySet[Organization]", *, within_seconds: int = 0)
 
     within_seconds: spread over so much time, each at its own moment by the organization's key.
     """
+    return _spread("back_up_organization", organizations, within_seconds)
+
+
+def verify(organizations: "QuerySet[Organization]", *, within_seconds: int = 0) -> int:
+    """Enqueue a verification of each one's newest backup. As back_up."""
+    return _spread("verify_backup", organizations, within_seconds)
+
+
+def _spread(task_name: str, organizations: "QuerySet[Organization]", within_seconds: int) -> int:
     rows = organizations.order_by("pk").values_list("pk", "key").iterator()
     return _defer_all(
-        unlocked("back_up_organization", pk, seconds=int(key[:8], 16) % max(1, within_seconds))
+        unlocked(task_name, pk, seconds=int(key[:8], 16) % max(1, within_seconds))
         for pk, key in rows
     )
-
-
-def verify(organizations: "QuerySet[Organization]") -> int:
-    """Enqueue a verification of each one's newest backup. Returns the number of new jobs."""
-    ids = organizations.order_by("pk").values_list("pk", flat=True).iterator()
-    return _defer_all(unlocked("verify_backup", pk) for pk in ids)
 
 
 def unlocked(

@@ -4,6 +4,8 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
+from django.conf import settings
+from django.core.mail import EmailMessage
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -11,7 +13,7 @@ from accounts import letters
 from organizations.background import enqueueing
 from organizations.jobs.models import SealedAddress
 from organizations.migrating.skew import refuse_outdated
-from organizations.models import Organization
+from organizations.models import BackupRun, Organization
 from organizations.secrets import seal, unseal
 from organizations.tenancy.mailroom import Order
 from organizations.tenancy.trail import Origin
@@ -55,6 +57,36 @@ def send(organization: Organization, job_id: int, **facts: Any) -> None:
         letters.deliver(order, admin_email=organization.admin_email)
     if kept is not None:
         kept.delete()
+
+
+_ALARM = """The backup of {at:%Y-%m-%d %H:%M} UTC of organization {number} ({slug}) {what}: {code}.
+
+What to do: run `manage.py check_orgs`, which says why, and see docs/backups.md, "Verifying".
+"""
+
+
+def alarm(backup: str) -> None:
+    """Tell ADMINS that the backup of this key was not verified, unless it was since.
+
+    Raises MailServerUnavailable and MailRefused.
+    """
+    run = BackupRun.objects.filter(key=backup).exclude(error_code="").first()
+    addresses = [address for _, address in settings.ADMINS]
+    if run is None or not addresses:
+        return
+    number = run.organization_id
+    rows = Organization.objects.filter(key=run.organization_key)
+    slug = rows.values_list("slug", flat=True).first() or "it has no row any more"
+    is_bad = run.state == BackupRun.State.BAD
+    what = "is bad" if is_bad else "could not be verified"
+    said = {"at": run.started_at, "number": number, "slug": slug, "what": what}
+    mail = EmailMessage(
+        subject=f"A backup of organization {number} {what}: {run.error_code}",
+        body=_ALARM.format(**said, code=run.error_code),
+        to=addresses,
+        headers={"Auto-Submitted": "auto-generated"},
+    )
+    letters.send(mail)
 
 
 def forget_addresses() -> None:

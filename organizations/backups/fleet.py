@@ -30,13 +30,14 @@ class Result:
     error: str
 
 
-_Act = Callable[[Callable[[], bool]], BackupRun]
-_Work = tuple[Organization, BackupRun | None, _Act]
+# Its argument says whether to go on.
+Act = Callable[[Callable[[], bool]], BackupRun]
+Work = tuple[Organization, BackupRun | None, Act]
 
 
 def back_up(organizations: Iterable[Organization], *, parallel: int) -> Iterator[Result]:
     """Back up each. A result for each as it ends; whoever stops iterating ends what runs."""
-    return _in_parallel([(row, None, _backing_up(row)) for row in organizations], parallel)
+    return in_parallel([(row, None, _backing_up(row)) for row in organizations], parallel)
 
 
 Which = Literal["newest", "unverified", "bad"]
@@ -47,17 +48,18 @@ def verify(
 ) -> Iterator[Result]:
     """Verify the newest good backup of each, every good one not verified yet, or every bad one
     again."""
-    work: list[_Work] = []
+    work: list[Work] = []
     for row in organizations:
         if which == "newest":
             found = [verifying.newest_good(row)]
         else:
             found = list(verifying.unverified(row) if which == "unverified" else verifying.bad(row))
         work += [(row, run, _verifying(row, run) if run else _nothing(row)) for run in found]
-    return _in_parallel(work, parallel)
+    return in_parallel(work, parallel)
 
 
-def _in_parallel(work: list[_Work], parallel: int) -> Iterator[Result]:
+def in_parallel(work: list[Work], parallel: int) -> Iterator[Result]:
+    """Do each. A result for each as it ends; whoever stops iterating ends what runs."""
     stopping = threading.Event()
     with ThreadPoolExecutor(parallel, thread_name_prefix="backup") as threads:
         futures = [threads.submit(_result, *each, stopping) for each in work]
@@ -70,7 +72,7 @@ def _in_parallel(work: list[_Work], parallel: int) -> Iterator[Result]:
 
 
 def _result(
-    organization: Organization, run: BackupRun | None, act: _Act, stopping: threading.Event
+    organization: Organization, run: BackupRun | None, act: Act, stopping: threading.Event
 ) -> Result:
     code = sentence = ""
     try:
@@ -85,11 +87,11 @@ def _result(
     return Result(organization.pk, organization.name, folder, stored, code, sentence)
 
 
-def _backing_up(organization: Organization) -> _Act:
+def _backing_up(organization: Organization) -> Act:
     return lambda goes_on: making.back_up(organization, goes_on=goes_on)
 
 
-def _verifying(organization: Organization, run: BackupRun) -> _Act:
+def _verifying(organization: Organization, run: BackupRun) -> Act:
     def act(goes_on: Callable[[], bool]) -> BackupRun:
         verifying.verify(run, name=organization.name, goes_on=goes_on)
         return run
@@ -97,7 +99,7 @@ def _verifying(organization: Organization, run: BackupRun) -> _Act:
     return act
 
 
-def _nothing(organization: Organization) -> _Act:
+def _nothing(organization: Organization) -> Act:
     def act(goes_on: Callable[[], bool]) -> BackupRun:
         raise BackupNotFound(organization.name)
 

@@ -98,6 +98,11 @@ def read(content: bytes, run: BackupRun, *, installation: str) -> Manifest:
     return Manifest(**{**said, "parts": parts, "tables": tables})
 
 
+def named_in(content: bytes, run: BackupRun) -> str:
+    """The backup's key, by a manifest whose signature `read` checks. Raises BackupDamaged."""
+    return str(_parse(content, run)[1].get("backup"))
+
+
 def _parse(content: bytes, run: BackupRun) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     try:
         document = json.loads(content)

@@ -125,6 +125,17 @@ def store_manifest(folder: str, content: bytes) -> None:
         _sync(name, folder, os.path.dirname(folder), "")
 
 
+def folders_of(organization_key: str) -> list[str]:
+    """The folders of the organization's backups. Raises BackupStorageFailed."""
+    require_ours()
+    with _told("its backups were not listed"):
+        try:
+            names, _ = storage().listdir(organization_key)
+        except FileNotFoundError:
+            return []
+    return sorted(f"{organization_key}/{name}" for name in names)
+
+
 def read_manifest(folder: str) -> bytes:
     """The manifest, unchecked. Raises BackupDamaged and BackupStorageFailed."""
     with _reading(folder, manifest.NAME) as file:

@@ -26,6 +26,7 @@ from organizations.errors import (
     BackupTookTooLong,
     OrganizationError,
 )
+from organizations.jobs import alarms
 from organizations.migrating.session import applied_in
 from organizations.models import BackupRun, Organization
 from organizations.postgres import programs, transfer
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 State = BackupRun.State
 _VERIFIABLE = (State.GOOD, State.BAD)
+# A worker tries again for about two hours what says nothing about the backup.
+_RETRIED_SECONDS = 3 * 3_600
 
 
 def newest_good(organization: Organization) -> BackupRun | None:
@@ -226,11 +229,15 @@ def _record(run: BackupRun, error: OrganizationError | None) -> None:
     else:
         changes["error_code"], changes["error"] = runs.told(error)
         changes |= {"state": State.BAD} if is_bad else {}
+    is_new = changes["error_code"] not in ("", run.error_code)
     with transaction.atomic(using="default"):
         mine = BackupRun.objects.filter(pk=run.pk, state__in=_VERIFIABLE)
-        if mine.update(**changes) and (error is None or is_bad):
-            act = "backup.verified" if error is None else "backup.refused"
-            facts = {"backup": run.key, "error": changes["error_code"]}
-            trail.record(act, organization_id=run.organization_id, facts=facts)
+        if mine.update(**changes):
+            if error is None or is_bad:
+                act = "backup.verified" if error is None else "backup.refused"
+                facts = {"backup": run.key, "error": changes["error_code"]}
+                trail.record(act, organization_id=run.organization_id, facts=facts)
+            if is_new:
+                alarms.order(run.key, seconds=0 if is_bad else _RETRIED_SECONDS)
     for field, value in changes.items():
         setattr(run, field, value)

@@ -119,3 +119,28 @@ def check_backups(
             hint="Look for a worker, and for what `manage.py backup_orgs` says about it.",
             id="organizations.W081",
         )
+
+
+@checks.register(checks.Tags.database)
+def check_verified(
+    app_configs: Sequence[AppConfig] | None = None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Iterable[checks.CheckMessage]:
+    """With BACKUP_NIGHTLY and BACKUP_VERIFY_DAYS, each organization must have a verified backup."""
+    if not databases or "default" not in databases:
+        return
+    from organizations.backups import due
+
+    try:
+        lacking = due.overdue()
+        number, first = lacking.count(), lacking.order_by("pk").first()
+    except DatabaseError:
+        return  # organizations.E001 reports that.
+    if first is not None:
+        yield checks.Warning(
+            f"{number} organizations have no backup that was verified in the last "
+            f"{2 * settings.BACKUP_VERIFY_DAYS} days. The first one is {first.slug}.",
+            hint="Look for a worker, and for what `manage.py verify_backups` says about it.",
+            id="organizations.W086",
+        )

@@ -3,6 +3,9 @@
 import shlex
 from collections.abc import Collection, Iterator
 
+from django.conf import settings
+
+from organizations.backups import due
 from organizations.document import visible
 from organizations.models import BackupRun, Organization
 
@@ -18,6 +21,19 @@ def newest(page: Collection[Seen]) -> dict[str, BackupRun]:
     runs = BackupRun.objects.filter(organization_key__in=[seen.key for seen in page])
     found = runs.filter(state__in=ended).order_by("organization_key", "-started_at", "-id")
     return {run.organization_key: run for run in found.distinct("organization_key")}
+
+
+def overdue(page: Collection[Seen]) -> set[str]:
+    """The keys of those whose backups were not verified for too long."""
+    keys = [seen.key for seen in page]
+    return set(due.overdue().filter(key__in=keys).values_list("key", flat=True))
+
+
+def of_verifications(seen: Seen) -> Problem:
+    """That none of its good backups was verified for too long."""
+    days = 2 * settings.BACKUP_VERIFY_DAYS
+    what = f"none of its backups was verified in the last {days} days"
+    return Problem(Kind.BACKUP, what, _command("verify_backups", seen))
 
 
 def of_backup(seen: Seen, run: BackupRun | None) -> Iterator[Problem]:

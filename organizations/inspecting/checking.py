@@ -64,6 +64,7 @@ class _Check:
         self._of_schema: dict[str, tuple[str, str] | None] = {}
         # Of the page.
         self._backups: dict[str, BackupRun] = {}
+        self._unverified: set[str] = set()
 
     def go(self, ids: Collection[int] | None) -> Iterator[Finding]:
         if self._standing.is_copy:
@@ -94,6 +95,7 @@ class _Check:
     # --- Organizations --------------------------------------------------------------------------
     def _page(self, page: list[Seen]) -> Iterator[Finding]:
         self._backups = backups.newest(page)
+        self._unverified = backups.overdue(page)
         problems = {seen.organization_id: self._judge(seen) for seen in page}
         doubtful = [key for key, found in problems.items() if found]
         again: dict[int, Seen] = {}
@@ -120,6 +122,8 @@ class _Check:
         if seen.status in Organization.Status.usable():
             found += self._schema(seen)
         found += backups.of_backup(seen, self._backups.get(seen.key))
+        if seen.key in self._unverified:
+            found.append(backups.of_verifications(seen))
         return tuple(found)
 
     def _confirmed(

@@ -1,4 +1,4 @@
-"""What backup_orgs and verify_backups have in common."""
+"""What backup_orgs, verify_backups and restore_orgs have in common."""
 
 from abc import abstractmethod
 from argparse import ArgumentParser
@@ -7,13 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db.models import QuerySet
 
 from organizations import lifecycle
 from organizations.backups.fleet import Result
 from organizations.document import Document, visible
 from organizations.errors import OrganizationError
-from organizations.models import Organization
+from organizations.models import OrganizationQuerySet
 
 
 class BackupCommand(BaseCommand):
@@ -21,24 +20,34 @@ class BackupCommand(BaseCommand):
 
     document: the name of its list. parallel: the default. what_failed: completes the last sentence.
     even_archived: archived ones are meant too.
+    can_enqueue: whether `enqueue` is there.
     """
 
     document: str
     parallel: int
     what_failed: str
     even_archived = False
+    can_enqueue = True
 
     @abstractmethod
-    def act(self, organizations: QuerySet[Organization], options: Any) -> Iterator[Result]:
+    def act(self, organizations: OrganizationQuerySet, options: Any) -> Iterator[Result]:
         """Do it."""
 
-    @abstractmethod
-    def enqueue(self, organizations: QuerySet[Organization]) -> int:
+    def enqueue(self, organizations: OrganizationQuerySet) -> int:
         """Enqueue jobs instead; returns their number."""
+        raise NotImplementedError
 
     @abstractmethod
     def sentence(self, result: Result) -> str:
         """What is said of one that succeeded."""
+
+    def facts(self) -> dict[str, Any]:
+        """What JSON says at the end, besides the number of failures."""
+        return {}
+
+    def last_words(self) -> str:
+        """What the text says at the end."""
+        return ""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         most = self.parallel
@@ -51,7 +60,8 @@ class BackupCommand(BaseCommand):
             metavar="N",
             help=f"how many at a time (default: {most})",
         )
-        parser.add_argument("--enqueue", action="store_true", help="enqueue jobs instead")
+        if self.can_enqueue:
+            parser.add_argument("--enqueue", action="store_true", help="enqueue jobs instead")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -60,15 +70,16 @@ class BackupCommand(BaseCommand):
         if options["parallel"] < 1:
             raise CommandError("--parallel must be 1 or more.")
         try:
+            is_enqueued = options.get("enqueue", False)
             organizations = lifecycle.reachable_organizations(
-                options["names"], even_archived=self.even_archived and not options["enqueue"]
+                options["names"], even_archived=self.even_archived and not is_enqueued
             )
-            if options["enqueue"]:
+            if is_enqueued:
                 self.stdout.write(f"{self.enqueue(organizations)} jobs enqueued.")
                 return
+            self._print(self.act(organizations.order_by("pk"), options), is_json=options["json"])
         except OrganizationError as error:
             raise CommandError(str(error)) from error
-        self._print(self.act(organizations.order_by("pk"), options), is_json=options["json"])
 
     def _print(self, results: Iterator[Result], *, is_json: bool) -> None:
         document = Document(self.stdout.write, self.document) if is_json else None
@@ -82,6 +93,8 @@ class BackupCommand(BaseCommand):
             else:
                 self.stdout.write(f"{result.name}: {self.sentence(result)}")
         if document is not None:
-            document.end({"failed": failed})
+            document.end({"failed": failed, **self.facts()})
+        elif words := self.last_words():
+            self.stdout.write(words)
         if failed:
             raise CommandError(f"{failed} of {count} {self.what_failed}.")

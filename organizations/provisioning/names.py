@@ -72,21 +72,21 @@ def free_slug(name: str, *, to: Organization | None = None) -> str:
     return own[0] if own else slug_variant(slug) if others else slug
 
 
-# An archived organization has none, and its row still names the one that it had.
-_ARCHIVED = """
+# An archived or lost organization has none, and its row still names the one that it had.
+_NAMED = """
 SELECT EXISTS (SELECT FROM organizations
-    WHERE database_name = %s AND status <> 'deleted' AND archived_from <> '' AND id <> %s)
+    WHERE database_name = %s AND status <> 'deleted' AND id <> %s)
 """
 
 
 def free_database_name(session: ServerSession, slug: str, *, to: Organization | None = None) -> str:
-    """A name for the slug's database that no database on the server has, nor an archived one had.
+    """A name for the slug's database that no database on the server has, and no other live row.
 
     to: the organization that it is for, which may have had it.
     """
     is_opaque = settings.ORG_DATABASE_NAMES == "opaque"
     name = database_name_for(slug, opaque=is_opaque)
-    while session.database_owner(name) is not None or session.value(_ARCHIVED, (name, _id(to))):
+    while session.database_owner(name) is not None or session.value(_NAMED, (name, _id(to))):
         name = database_name_for(slug_variant(slug), opaque=is_opaque)
     return name
 

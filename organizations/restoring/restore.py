@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from organizations.backups import runs
+from organizations.backups import finding, runs
 from organizations.errors import (
     BackupNotFound,
     NothingToUndo,
@@ -29,7 +29,7 @@ from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
 from organizations.tenancy import storage
 
-from . import making, switching
+from . import lost, making, switching
 from .comparing import Changes, compare, last_id
 from .making import Source, Watch
 
@@ -53,6 +53,7 @@ def restore_organization(
     backup: str = "",
     file: Path | None = None,
     key: str = "",
+    only_lost: bool = False,
     confirm: Callable[[Changes], bool] = agreed,
     tell: Callable[[str], None] = silent,
     goes_on: Callable[[], bool] = lambda: True,
@@ -60,16 +61,17 @@ def restore_organization(
     """Let a backup's content take the place of the organization's, which is kept aside for days.
 
     at: the newest good backup of that time or before; None: of all. backup: the key of another
-    one. file: instead, a dump in
-    pg_dump's custom format; then the files stay. key: of the restore; one that is done is not done
-    again. confirm: is told which users go back; unless it returns true, nothing is switched.
-    goes_on: false ends it. Until the switch the organization is served as ever; then requests wait
-    or are answered 503 for a moment. All log-ins and mailed links are void.
-    Raises RestoreDeclined, RestoreFailed, BackupNotFound, BackupRunning, WrongState,
+    one. file: instead, a dump in pg_dump's custom format; then the files stay. key: of the restore;
+    one that is done is not done again. only_lost: DatabaseThere if its database or role is there;
+    and backups that the master does not know are looked for. confirm: is told which users go back;
+    unless it returns true, nothing is switched. goes_on: false ends it. Until the switch the
+    organization is served as ever; then requests wait or are answered 503 for a moment. All
+    log-ins and mailed links are void.
+    Raises DatabaseThere, RestoreDeclined, RestoreFailed, BackupNotFound, BackupRunning, WrongState,
     OrganizationNotFound, what verifying.check and verifying.restore raise, and what
     switching.switch raises.
     """
-    with _begun(organization, key=key or random_key()) as (session, row):
+    with _begun(organization, key=key or random_key(), only_lost=only_lost) as (session, row):
         if row.state != State.RUNNING:
             return row
         run = None if file is not None else backup_of(organization, at=at, key=backup)
@@ -159,7 +161,7 @@ def _mark_undone(kept: Restore) -> None:
 
 @contextmanager
 def _begun(
-    organization: Organization, *, key: str, is_undo: bool = False
+    organization: Organization, *, key: str, is_undo: bool = False, only_lost: bool = False
 ) -> Iterator[tuple[ServerSession, Restore]]:
     """The row of a restore, under the backup lock; why it fails is recorded."""
     with runs.locked(organization.key, name=organization.name) as session:
@@ -168,6 +170,10 @@ def _begun(
             organization.refresh_from_db()
         except Organization.DoesNotExist as error:
             raise OrganizationNotFound(organization.name) from error
+        if only_lost:
+            lost.require(organization)
+            runs.end_interrupted(session, organization.key)
+            finding.record_unknown(session, organization)
         row, _ = Restore.objects.get_or_create(
             key=key,
             defaults={

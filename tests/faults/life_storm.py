@@ -122,7 +122,11 @@ class Operator:
         process.stdin.write(json.dumps(command) + "\n")
         process.stdin.flush()
         dead = threading.Event()
-        kill = lambda: (dead.set(), process.kill())  # noqa: E731
+
+        def kill() -> None:
+            dead.set()
+            process.kill()
+
         timer = None if lives is None else threading.Timer(lives, kill)
         if timer is not None:
             timer.start()

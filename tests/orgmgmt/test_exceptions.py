@@ -113,6 +113,7 @@ BUGS = [
     errors.ProgramMissing("pg_dump"),
     errors.ProgramTooOld("pg_dump", found=15, needed=18),
     errors.ProgramTooNew("pg_restore", found=18, server=16),
+    errors.DatabaseThere("Acme"),
     errors.RestoreFailed("Acme", "x"),
     errors.RestoreDeclined("Acme"),
     errors.RestoreUnfinished("Acme", "x"),

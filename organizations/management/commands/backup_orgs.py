@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.db.models import QuerySet
 from rich.filesize import decimal
 
 from organizations.background import enqueueing
 from organizations.backups import fleet
 from organizations.management.backups import BackupCommand
-from organizations.models import Organization
+from organizations.models import OrganizationQuerySet
 
 
 class Command(BackupCommand):
@@ -21,10 +20,10 @@ class Command(BackupCommand):
     )
     document, parallel, what_failed = "backups", 2, "were not backed up"
 
-    def act(self, organizations: QuerySet[Organization], options: Any) -> Iterator[fleet.Result]:
+    def act(self, organizations: OrganizationQuerySet, options: Any) -> Iterator[fleet.Result]:
         return fleet.back_up(organizations, parallel=options["parallel"])
 
-    def enqueue(self, organizations: QuerySet[Organization]) -> int:
+    def enqueue(self, organizations: OrganizationQuerySet) -> int:
         return enqueueing.back_up(organizations)
 
     def sentence(self, result: fleet.Result) -> str:

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db.models import QuerySet
 
 from organizations.background import enqueueing
 from organizations.backups import fleet
 from organizations.management.backups import BackupCommand
-from organizations.models import Organization
+from organizations.models import OrganizationQuerySet
 
 
 class Command(BackupCommand):
@@ -38,13 +37,13 @@ class Command(BackupCommand):
             raise CommandError("--enqueue verifies the newest one, without --unverified or --bad.")
         super().handle(*args, **options)
 
-    def act(self, organizations: QuerySet[Organization], options: Any) -> Iterator[fleet.Result]:
+    def act(self, organizations: OrganizationQuerySet, options: Any) -> Iterator[fleet.Result]:
         which: fleet.Which = "newest"
         if options["unverified"] or options["bad"]:
             which = "bad" if options["bad"] else "unverified"
         return fleet.verify(organizations, parallel=options["parallel"], which=which)
 
-    def enqueue(self, organizations: QuerySet[Organization]) -> int:
+    def enqueue(self, organizations: OrganizationQuerySet) -> int:
         return enqueueing.verify(organizations)
 
     def sentence(self, result: fleet.Result) -> str:
