@@ -129,10 +129,7 @@ def check_sign_up(sign_up: SignUp) -> SignUp:
     """
     _refuse_in_transaction()
     sign_up = validate_sign_up(sign_up)
-    code.refuse_incoherent_migrations()
-    if Organization.objects.taken().known_as(sign_up.name).exists():
-        raise OrganizationExists(sign_up.name)
-    ceiling.refuse_when_full()
+    ceiling.refuse_name(sign_up.name)
     return sign_up
 
 
