@@ -6,7 +6,12 @@ from typing import Any
 from django.conf import settings
 from django.db import OperationalError, connections
 
-from .errors import OrganizationNotFound, OrganizationSuspended, ServerUnavailable
+from .errors import (
+    OrganizationNotFound,
+    OrganizationReadOnly,
+    OrganizationSuspended,
+    ServerUnavailable,
+)
 from .migrating.skew import refuse_outdated
 from .models import KNOWN_AS, FormerName, Organization, known_as_parameters
 from .naming import name_digest
@@ -74,6 +79,12 @@ class MasterDirectory:
         rows = Organization.objects.filter(pk=tenant.organization_id)
         return not rows.filter(cloned_from=None).exists()
 
+    def refusal_of_write(self, tenant: Tenant) -> OrganizationReadOnly | None:
+        """OrganizationReadOnly if its row says so."""
+        rows = Organization.objects.filter(pk=tenant.organization_id)
+        name, until = rows.values_list("name", "read_only_until").first() or ("", None)
+        return None if until is None else OrganizationReadOnly(name, until)
+
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry.
 
@@ -108,7 +119,7 @@ _USABLE: tuple[str, ...] = tuple(map(str, Organization.Status.usable()))
 # the ORM takes longer to build it than the server to answer.
 _ROUTE = (
     "SELECT id, slug, key, name, status, status_message, fingerprint, database_name, role_name, "
-    "sealed_password FROM organizations WHERE "
+    "sealed_password, read_only_until IS NOT NULL FROM organizations WHERE "
 )
 _BY_ID = _ROUTE + "id = %s AND status IN (%s, %s)"
 _BY_NAME = _ROUTE + KNOWN_AS

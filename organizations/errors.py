@@ -5,6 +5,7 @@ orgmgmt/edge/exceptions.py maps them to HTTP status codes.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 
 class OrganizationError(Exception):
@@ -55,6 +56,18 @@ class OrganizationSuspended(OrganizationError):
         self.organization_id = organization_id
         said = message or "Contact support."
         super().__init__(f"The organization {name!r} is suspended. {said}")
+
+
+class OrganizationReadOnly(OrganizationError):
+    """A write in an organization that was restored beside another one, to be looked at."""
+
+    code = "organization_read_only"
+
+    def __init__(self, name: str, until: datetime) -> None:
+        super().__init__(
+            f"The organization {name!r} is a restored backup to look at, until "
+            f"{until:%Y-%m-%d %H:%M} UTC. Nothing can be changed in it."
+        )
 
 
 class SessionsRemain(OrganizationError):

@@ -52,6 +52,8 @@ from .provisioning.report import Report
 from .provisioning.undoing import change_status, expected, undo
 from .renaming import rename_organization as rename_organization
 from .restoring import switching
+from .restoring.beside import check_beside as check_beside
+from .restoring.beside import restore_beside as restore_beside
 from .restoring.restore import restore_organization as restore_organization
 from .restoring.restore import undo_restore as undo_restore
 from .undeleting import find_trashed as find_trashed

@@ -95,6 +95,10 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Those whose name is taken: all except tombstones."""
         return self.exclude(status=Organization.Status.DELETED)
 
+    def writable(self) -> "OrganizationQuerySet":
+        """Ordinary ones: all except those that were restored beside another one."""
+        return self.filter(read_only_until=None)
+
     def trashed(self) -> "OrganizationQuerySet":
         """Deleted ones that can still come back."""
         return self.filter(status=Organization.Status.TRASHED)
@@ -207,6 +211,8 @@ class Organization(models.Model):
     # The id of the organization that it is a clone of; a clone sends no mail. No foreign key: it
     # stays a clone when that one's row is gone.
     cloned_from = models.BigIntegerField(null=True, editable=False)
+    # It was restored beside another one, is read-only, and is dropped then; null: an ordinary one.
+    read_only_until = models.DateTimeField(null=True, editable=False)
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
     # Generated once and never derived again: renaming the organization moves nothing.
     database_name = models.CharField(max_length=63)
@@ -277,7 +283,8 @@ class Organization(models.Model):
     @property
     def place(self) -> Place:
         """Where its database is, by this row."""
-        return Place(self.database_name, self.role_name, self.sealed_password)
+        is_read_only = self.read_only_until is not None
+        return Place(self.database_name, self.role_name, self.sealed_password, is_read_only)
 
     @property
     def is_usable(self) -> bool:
@@ -287,6 +294,11 @@ class Organization(models.Model):
         """Raise WrongState unless it is active or suspended."""
         if not self.is_usable:
             raise WrongState(self.name, status=self.status, wanted="active or suspended")
+
+    def require_writable(self) -> None:
+        """Raise WrongState if it was restored beside another one."""
+        if self.read_only_until is not None:
+            raise WrongState(self.name, status="read-only", wanted="an ordinary organization")
 
     @property
     def digest_without_name(self) -> str:
@@ -541,7 +553,8 @@ class RestoreQuerySet(models.QuerySet["Restore"]):
 
     def switched(self) -> "RestoreQuerySet":
         """Those whose switch was committed."""
-        return self.exclude(state__in=(Restore.State.RUNNING, Restore.State.FAILED))
+        unswitched = (Restore.State.RUNNING, Restore.State.FAILED)
+        return self.exclude(state__in=unswitched).exclude(is_beside=True)
 
     def switching(self, organization_key: str) -> "RestoreQuerySet":
         """Those of this organization whose switch is committed and not finished."""
@@ -554,8 +567,9 @@ class Restore(models.Model):
 
     Until its switch is committed (`switching`) the old database serves, and nothing is kept. Then
     the row names the old database, which is kept until kept_until and has the identity `aside` with
-    this row's key; its files are in a folder of that key. organization_id is not a foreign key: the
-    row outlives the organization's.
+    this row's key; its files are in a folder of that key. One that makes an organization beside it
+    switches and keeps nothing. organization_id is not a foreign key: the row outlives the
+    organization's.
     """
 
     class State(models.TextChoices):
@@ -571,6 +585,9 @@ class Restore(models.Model):
     state = models.CharField(max_length=20, choices=State, default=State.RUNNING)
     # It brought back what an earlier restore had kept.
     is_undo = models.BooleanField(default=False)
+    # It made another organization, whose id this is once it is made; nothing was switched.
+    is_beside = models.BooleanField(default=False, db_default=False)
+    beside_id = models.BigIntegerField(null=True)
     # BackupRun.key, and the moment to which it goes back; empty if it was a dump from a file.
     backup = models.CharField(max_length=32, blank=True)
     backed_up_at = models.DateTimeField(null=True)

@@ -59,6 +59,8 @@ class BackupCommand(BaseCommand):
             raise CommandError("--parallel must be 1 or more.")
         try:
             organizations = lifecycle.reachable_organizations(options["names"])
+            if options["all"]:
+                organizations = organizations.writable()
             if options["enqueue"]:
                 self.stdout.write(f"{self.enqueue(organizations)} jobs enqueued.")
                 return

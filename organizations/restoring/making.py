@@ -34,7 +34,7 @@ from organizations.errors import (
 )
 from organizations.migrating.engine import Engine
 from organizations.migrating.turn import explain
-from organizations.models import BackupRun, Organization, Restore, SpareDatabase
+from organizations.models import BackupRun, Restore, SpareDatabase
 from organizations.postgres import aside, identity, programs, regaining
 from organizations.postgres.databases import past_pooler
 from organizations.postgres.identity import Expected
@@ -90,14 +90,13 @@ class New:
 
 
 @contextmanager
-def new_database(
-    session: ServerSession, organization: Organization, source: Source, watch: Watch
-) -> Iterator[New]:
+def new_database(session: ServerSession, slug: str, source: Source, watch: Watch) -> Iterator[New]:
     """A database with the source's content, migrated to this code, as a throw-away one.
 
-    Raises what verifying.check and verifying.restore raise, and RestoreFailed.
+    slug: of the organization that may take it for good. Raises what verifying.check and
+    verifying.restore raise, and RestoreFailed.
     """
-    name = free_database_name(session, organization.slug)
+    name = free_database_name(session, slug)
     watch.tell("checking the backup")
     read = None if source.run is None else verifying.check(session, source.run, watch=watch)
     with scratch(session, database=name) as spare:

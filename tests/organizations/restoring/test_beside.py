@@ -1,0 +1,407 @@
+"""restore_org --beside: a read-only organization from a backup, which ends by itself."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import Client
+from django.utils import timezone
+from psycopg import sql
+from pytest_django import Settings
+
+from accounts import models, services
+from accounts.hashers import Argon2idHasher
+from accounts.models import LoginSession, User
+from organizations import lifecycle, tenancy
+from organizations.background import pruning
+from organizations.backups import making as backups
+from organizations.errors import (
+    BackupRunning,
+    OrganizationExists,
+    OrganizationNotFound,
+    OrganizationReadOnly,
+    TooManyOrganizations,
+    WrongState,
+)
+from organizations.inspecting import checking
+from organizations.inspecting.verdicts import Kind
+from organizations.models import AuditEntry, Erasure, Organization, Restore, SpareDatabase
+from organizations.postgres import identity
+from organizations.postgres.sessions import open_session
+from organizations.provisioning import making as provisioning
+from organizations.recovery.adopting import adopt_organization
+from organizations.restoring import beside, making
+from organizations.tenancy import pool
+from tests.accounts.helpers import bearer, json_of, refresh, send
+from tests.conftest import PASSWORD, Company, Superuser, leftovers
+from tests.organizations.backups.helpers import execute
+from tests.organizations.cloning.helpers import rows_of
+from tests.organizations.helpers import (
+    as_role_of,
+    kill_in_a_fork,
+    kill_this_process,
+    together,
+)
+from tests.organizations.migrating import added
+
+from .helpers import add, contents, emails, row_of, write_file
+from .test_interrupted import dies
+
+State = Restore.State
+Status = Organization.Status
+
+
+@pytest.fixture
+def backed_up(made: Company, folder: Path) -> Iterator[Company]:
+    """It has a backup with a file, and another user since. What is made of it beside is dropped."""
+    write_file(made, "plan.txt", "then")
+    backups.back_up(made.organization)
+    add(made, "late@test.com")
+    yield made
+    for row in Organization.objects.live().exclude(read_only_until=None):
+        lifecycle.delete_organization(row)
+
+
+def look_at(company: Company, **options: Any) -> Company:
+    """What is restored beside it."""
+    return Company(lifecycle.restore_beside(row_of(company), **options), company.email)
+
+
+def assert_read_only(answer: Any) -> None:
+    assert json_of(answer, 403)["code"] == "organization_read_only"
+    assert "Nothing can be changed in it" in answer.json()["detail"]
+
+
+def whole(company: Company) -> tuple[object, ...]:
+    """All that the master and its database say of an organization."""
+    row = Organization.objects.filter(pk=company.organization.pk).values().get()
+    with open_session() as session:
+        names = {"role": row["role_name"], "database": row["database_name"]}
+        return row, identity.find(session, **names), rows_of(row_of(company))
+
+
+def test_its_people_look_at_a_backup_beside_and_change_nothing(
+    backed_up: Company, client: Client
+) -> None:
+    token = backed_up.token(client)
+    before = whole(backed_up)
+
+    looked = look_at(backed_up)
+
+    assert whole(backed_up) == before
+    row = looked.organization
+    run = row_of(backed_up)
+    assert row.name == f"{run.name} as of {Restore.objects.get().backed_up_at:%Y-%m-%d %H:%M} UTC"
+    assert (row.status, row.cloned_from) == (Status.ACTIVE, run.pk)
+    assert row.read_only_until is not None
+    assert timedelta(days=6.9) < row.read_only_until - timezone.now() < timedelta(days=7)
+    assert (emails(looked), contents(row.key)) == ([backed_up.email], {"plan.txt": "then"})
+    (finding,) = checking.check([row.pk])
+    assert finding.problems == ()
+
+    assert bearer(token).get("/api/v1/me/").json()["email"] == backed_up.email, "still the source's"
+    login = looked.login(client)
+    here = bearer(str(login["access"]))
+    (user,) = json_of(here.get("/api/v1/users/"))["results"]
+    shown = json_of(here.get("/api/v1/organization/"))
+    assert (shown["is_clone"], shown["read_only_until"][:19]) == (
+        True,
+        row.read_only_until.isoformat()[:19],
+    )
+    new = {"email": "new@test.com", "password": PASSWORD}
+    passwords = {"current_password": PASSWORD, "new_password": "another-password-1"}
+    for _ in range(2):
+        assert_read_only(send(here, "post", "/api/v1/users/", new))
+        assert_read_only(send(here, "post", "/api/v1/me/password/", passwords))
+        assert_read_only(send(here, "patch", f"/api/v1/users/{user['id']}/", {"is_active": False}))
+        assert_read_only(send(here, "delete", f"/api/v1/users/{user['id']}/"))
+    page = here.post("/api/v1/users/", new, headers={"Accept": "text/html"})
+    assert (page.status_code, page["Content-Type"]) == (403, "text/html; charset=utf-8")
+    assert "Nothing can be changed in it" in page.content.decode()
+    reset = {"organization": row.name, "email": looked.email}
+    assert send(client, "post", "/api/v1/auth/password-reset/", reset).status_code == 202
+
+    renewed = json_of(refresh(str(login["refresh"])))
+    assert refresh(str(login["refresh"])).status_code == 401, "used twice"
+    assert refresh(renewed["refresh"]).status_code == 401, "which ended it"
+    out = bearer(looked.token(client))
+    assert send(out, "post", "/api/v1/auth/logout/").status_code == 204
+    assert out.get("/api/v1/me/").status_code == 401
+    assert emails(looked) == [looked.email]
+    entries = AuditEntry.objects.filter(act="organization.restored_beside")
+    facts = {"beside": row.pk, "source": run.pk}
+    assert {each.organization_id for each in entries if facts.items() <= each.facts.items()} == {
+        run.pk,
+        row.pk,
+    }
+
+
+def test_a_login_renews_an_old_hash_and_an_old_key(
+    backed_up: Company, monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Argon2idHasher, "time_cost", 2)
+        old = services.hash_password(PASSWORD)
+    with tenancy.override(backed_up.tenant):
+        first = User.objects.filter(email=backed_up.email)
+        key = first.get().email_key
+        first.update(password=old, email=backed_up.email.upper())
+        first.update(email_key=key)
+    backups.back_up(backed_up.organization)
+    looked = look_at(backed_up)
+    monkeypatch.setattr(models, "email_key", lambda email: f"new {key}")
+    monkeypatch.setattr(services, "email_key", lambda email: f"new {key}")
+    assert looked.token(client)
+    with tenancy.override(looked.tenant):
+        user = User.objects.order_by("pk")[0]
+    assert (user.email_key, user.password == old) == (f"new {key}", False)
+
+
+def test_one_block_that_may_write_lets_no_other_write(backed_up: Company) -> None:
+    looked = look_at(backed_up)
+    with tenancy.override(looked.tenant):
+        with tenancy.atomic(even_read_only=True):
+            LoginSession.objects.all().delete()
+            with tenancy.atomic():
+                User.objects.update(is_active=True)
+        opened = pool.shared.misses
+        driver = tenancy.connection().connection
+    with tenancy.override(looked.tenant):
+        assert User.objects.count() == 1
+        assert tenancy.connection().connection is driver, "it was kept"
+    assert pool.shared.misses == opened
+    for statement in ("UPDATE users SET is_active = true", "DISCARD ALL", "RESET ALL"):
+        with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
+            cursor = tenancy.connection().cursor()
+            cursor.execute(statement)
+            cursor.execute("CREATE TABLE mine (n int)")
+    with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
+        end_all_inside_another_block()
+
+
+def test_it_is_dropped_at_once_when_its_time_is_over_or_sooner(
+    backed_up: Company, settings: Settings, superuser: Superuser
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS, settings.BACKUP_BEFORE_DROP = 30, True
+    before = whole(backed_up)
+    late, soon = look_at(backed_up), look_at(backed_up, name="Looked At")
+    assert pruning.prune() == []
+    assert Organization.objects.usable().filter(pk=late.organization.pk).exists()
+    Organization.objects.filter(pk=late.organization.pk).update(read_only_until=timezone.now())
+    assert pruning.prune() == []
+    lifecycle.delete_organization(soon.organization, now=True)
+    for each in (late.organization, soon.organization):
+        each.refresh_from_db()
+        assert each.status == Status.DELETED
+        assert Erasure.objects.filter(organization_key=each.key).exists()
+        assert not contents(each.key)
+    assert leftovers(superuser) == (set(), set())
+    assert whole(backed_up) == before
+
+
+def test_no_act_makes_it_an_ordinary_one(
+    backed_up: Company, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORG_ADMIN_PASSWORD", PASSWORD)
+    looked = look_at(backed_up)
+    row = looked.organization
+    acts: tuple[Callable[[Organization], object], ...] = (
+        lifecycle.restore_organization,
+        lifecycle.undo_restore,
+        lifecycle.restore_beside,
+        backups.back_up,
+    )
+    for act in acts:
+        with pytest.raises(WrongState, match="is read-only; it must be an ordinary organization"):
+            act(row)
+    call_command("backup_orgs", "--all")
+    assert looked.name not in "".join(capsys.readouterr())
+    with pytest.raises(CommandError, match="1 of 1 were not backed up"):
+        call_command("backup_orgs", looked.name)
+    lifecycle.rename_organization(row, name="Renamed")
+    lifecycle.suspend_organization(row)
+    lifecycle.resume_organization(row)
+    assert emails(looked) == [looked.email]
+    with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
+        User.objects.update(is_admin=True)
+    with pytest.raises(CommandError, match="Nothing can be changed in it"):
+        call_command("create_admin", "Renamed", "--email", "me@test.com")
+
+
+def test_a_clone_of_it_is_an_ordinary_organization(backed_up: Company) -> None:
+    looked = look_at(backed_up)
+    clone = lifecycle.clone_organization(looked.organization, name="Kept", exact=True).organization
+    try:
+        assert (clone.read_only_until, clone.cloned_from) == (None, looked.organization.pk)
+        with tenancy.override(clone.tenant):
+            User.objects.update(is_admin=False)
+    finally:
+        lifecycle.delete_organization(clone)
+
+
+def test_a_name_is_given_once_and_counts_for_the_ceiling(
+    backed_up: Company, settings: Settings
+) -> None:
+    look_at(backed_up)
+    for name in ("", backed_up.name, "  " + backed_up.name.upper()):
+        with pytest.raises(OrganizationExists):
+            look_at(backed_up, name=name)
+    assert Restore.objects.filter(state=State.FAILED).count() == 3
+    settings.ORG_MAX_ORGANIZATIONS = Organization.objects.live().count()
+    with pytest.raises(TooManyOrganizations):
+        look_at(backed_up, name="One More")
+
+
+def test_of_two_at_once_one_is_made_or_both_one_after_the_other(backed_up: Company) -> None:
+    results = together(*(lambda name=name: look_at(backed_up, name=name) for name in ("A1", "A2")))
+    assert all(isinstance(each, Company | BackupRunning) for each in results), results
+    made = Organization.objects.live().exclude(read_only_until=None)
+    assert made.count() == sum(isinstance(each, Company) for each in results) >= 1
+
+
+def test_it_is_not_opened_if_the_other_one_was_deleted_meanwhile(
+    backed_up: Company, company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = company()
+    backups.back_up(other.organization)
+    void = making.void_logins
+
+    def meanwhile(*arguments: Any) -> None:
+        lifecycle.delete_organization(row_of(other))
+        void(*arguments)
+
+    monkeypatch.setattr(making, "void_logins", meanwhile)
+    with pytest.raises(OrganizationNotFound):
+        look_at(other)
+    assert not Organization.objects.live().exclude(read_only_until=None).exists()
+
+
+def end_all_inside_another_block() -> None:
+    with tenancy.atomic(), tenancy.atomic(even_read_only=True):
+        LoginSession.objects.all().delete()
+
+
+# --- Whoever dies ---------------------------------------------------------------------------------
+STEPS: dict[str, tuple[Any, str]] = {
+    "the restore": (making, "_load"),
+    "the migrations": (making, "_migrate"),
+    "the log-ins": (making, "void_logins"),
+    "the switch to read-only": (beside, "read_only"),
+    "the row": (provisioning, "insert"),
+    "the identity": (identity, "change"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_one_that_is_killed_is_undone_and_made_by_the_next_try(
+    backed_up: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    before = whole(backed_up)
+    with monkeypatch.context() as patched:
+        patched.setattr(*STEPS[step], lambda *_, **__: kill_this_process())
+        kill_in_a_fork(lambda: look_at(backed_up, key="f" * 32))
+    assert not Organization.objects.exclude(read_only_until=None).live().exists()
+    assert Restore.objects.get().state == State.RUNNING
+    lifecycle.reconcile_organizations(wait_seconds=5)
+    assert Restore.objects.get().state == State.FAILED
+    assert leftovers(superuser) == (set(), set())
+    assert not SpareDatabase.objects.filter(fingerprint="").exists()
+    assert whole(backed_up) == before
+    looked = look_at(backed_up, key="f" * 32)
+    assert emails(looked) == [looked.email]
+    assert Restore.objects.get().beside_id == looked.organization.pk
+
+
+def test_one_that_is_killed_after_its_commit_is_made_once(
+    backed_up: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        dies(beside, "_open", after=True)(patched)
+        kill_in_a_fork(lambda: look_at(backed_up, key="f" * 32))
+    (made,) = Organization.objects.live().exclude(read_only_until=None)
+    lifecycle.reconcile_organizations(wait_seconds=5)
+    looked = look_at(backed_up, key="f" * 32)
+    assert looked.organization == made
+    assert (emails(looked), contents(made.key)) == ([looked.email], {"plan.txt": "then"})
+
+
+def assert_refuses(looked: Company, statement: str) -> None:
+    """As its role, over a connection that says nothing of what it may."""
+    refused = pytest.raises(psycopg.errors.ReadOnlySqlTransaction)
+    with as_role_of(looked.organization) as connection, refused:
+        connection.execute(statement.encode())
+
+
+# --- Its own code, and this code's ----------------------------------------------------------------
+def test_what_code_in_the_dump_sets_does_not_let_it_write(backed_up: Company) -> None:
+    lift = "ALTER ROLE CURRENT_USER SET default_transaction_read_only = off"
+    execute(
+        backed_up,
+        f"CREATE FUNCTION lift() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN {lift}; "
+        "EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET "
+        "default_transaction_read_only = off', current_database()); RETURN true; END $$",
+        "CREATE TABLE trap (n int, CHECK (lift()))",
+        "INSERT INTO trap VALUES (1)",
+        "ALTER ROLE CURRENT_USER RESET default_transaction_read_only",
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I RESET ALL', "
+        "current_database()); END $$",
+    )
+    backups.back_up(backed_up.organization)
+    looked = look_at(backed_up)
+    with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
+        User.objects.update(is_admin=True)
+    # Its own SQL can lift it: it is a copy, and check_orgs says so.
+    with as_role_of(looked.organization) as connection:
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute(lift.encode())
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(lift.encode())
+    (finding,) = checking.check([looked.organization.pk])
+    assert [problem.kind for problem in finding.problems] == [Kind.SETTINGS]
+    (finding,) = checking.check([looked.organization.pk], fix=True)
+    assert finding.problems == ()
+    assert_refuses(looked, "INSERT INTO trap VALUES (2)")
+
+
+def test_it_is_migrated_with_the_others(
+    backed_up: Company, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = look_at(backed_up)
+    package = f"added_{secrets.token_hex(4)}"
+    added.write(
+        tmp_path / package,
+        by_sql='migrations.RunSQL("CREATE TABLE added (n int)")',
+        by_django=f'{added.NOT_ATOMIC}migrations.RunSQL("CREATE INDEX CONCURRENTLY ON added (n)")',
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings.MIGRATION_MODULES = {"accounts": package}
+    call_command("migrate_orgs", looked.name)
+    assert_refuses(looked, "INSERT INTO added VALUES (1)")
+
+
+def test_what_a_master_of_before_does_not_know_is_adopted_as_it_was(
+    backed_up: Company, superuser: Superuser
+) -> None:
+    row = look_at(backed_up).organization
+    Restore.objects.all().delete()
+    Organization.objects.filter(pk=row.pk).delete()
+    adopted = adopt_organization(database=row.database_name, name="Adopted", email="a@test.com")
+    try:
+        assert (adopted.read_only_until, adopted.cloned_from) == (
+            row.read_only_until,
+            row.cloned_from,
+        )
+        with pytest.raises(OrganizationReadOnly), tenancy.override(adopted.tenant):
+            User.objects.update(is_admin=True)
+    finally:
+        for statement, name in (
+            ("DROP DATABASE {} WITH (FORCE)", row.database_name),
+            ("DROP ROLE {}", row.role_name),
+        ):
+            superuser.execute(sql.SQL(statement).format(sql.Identifier(name)))
