@@ -199,7 +199,7 @@ def back_up_nightly(progress: Progress) -> None:
         progress.tell("nothing to do: BACKUP_NIGHTLY is off")
         return
     progress.tell("enqueueing the organizations")
-    organizations = Organization.objects.reachable().writable()
+    organizations = Organization.objects.reachable()
     enqueueing.back_up(organizations, within_seconds=_NIGHT_SECONDS)
 
 

@@ -63,9 +63,15 @@ def clean_up(organizations: "QuerySet[Organization]") -> int:
 def back_up(organizations: "QuerySet[Organization]", *, within_seconds: int = 0) -> int:
     """Enqueue a backup of each. Returns the number of new jobs.
 
-    within_seconds: spread over so much time, each at its own moment by the organization's key.
+    None of one that was restored beside another: it is made of a backup. within_seconds: spread
+    over so much time, each at its own moment by the organization's key.
     """
-    rows = organizations.order_by("pk").values_list("pk", "key").iterator()
+    rows = (
+        organizations.filter(read_only_until=None)
+        .order_by("pk")
+        .values_list("pk", "key")
+        .iterator()
+    )
     return _defer_all(
         unlocked("back_up_organization", pk, seconds=int(key[:8], 16) % max(1, within_seconds))
         for pk, key in rows

@@ -19,8 +19,9 @@ from accounts import models, services
 from accounts.hashers import Argon2idHasher
 from accounts.models import LoginSession, User
 from organizations import lifecycle, tenancy
-from organizations.background import pruning
+from organizations.background import enqueueing, pruning
 from organizations.backups import making as backups
+from organizations.checks.backups import check_backups
 from organizations.errors import (
     BackupRunning,
     OrganizationExists,
@@ -142,6 +143,14 @@ def test_its_people_look_at_a_backup_beside_and_change_nothing(
     }
 
 
+@pytest.mark.urls("tests.isolation.urls")
+def test_a_teams_plain_view_that_writes_is_answered_the_same(
+    backed_up: Company, client: Client
+) -> None:
+    looked = look_at(backed_up)
+    assert_read_only(bearer(looked.token(client)).get("/test/break-off"))
+
+
 def test_a_login_renews_an_old_hash_and_an_old_key(
     backed_up: Company, monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:
@@ -206,7 +215,11 @@ def test_it_is_dropped_at_once_when_its_time_is_over_or_sooner(
 
 
 def test_no_act_makes_it_an_ordinary_one(
-    backed_up: Company, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    backed_up: Company,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("ORG_ADMIN_PASSWORD", PASSWORD)
     looked = look_at(backed_up)
@@ -224,6 +237,11 @@ def test_no_act_makes_it_an_ordinary_one(
     assert looked.name not in "".join(capsys.readouterr())
     with pytest.raises(CommandError, match="1 of 1 were not backed up"):
         call_command("backup_orgs", looked.name)
+    assert enqueueing.back_up(Organization.objects.filter(pk=row.pk), within_seconds=9) == 0
+    Organization.objects.filter(pk=row.pk).update(created_at=timezone.now() - timedelta(days=9))
+    settings.BACKUP_NIGHTLY = True
+    assert list(check_backups(None, databases=["default"])) == []
+    call_command("export_org", looked.name, "--output", str(tmp_path / "all.zip"))
     lifecycle.rename_organization(row, name="Renamed")
     lifecycle.suspend_organization(row)
     lifecycle.resume_organization(row)
