@@ -246,7 +246,7 @@ def drop_expired(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     left = []
     now = timezone.now()
     due = Organization.objects.trashed().filter(kept_until__lt=now)
-    for organization in due | Organization.objects.usable().filter(read_only_until__lt=now):
+    for organization in due | Organization.objects.reachable().filter(read_only_until__lt=now):
         if not goes_on():
             break
         try:

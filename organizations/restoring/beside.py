@@ -16,11 +16,7 @@ from django.utils import timezone
 
 from accounts.validators import check_fields
 from organizations import ceiling
-from organizations.errors import (
-    OrganizationBusy,
-    OrganizationNotFound,
-    RestoreFailed,
-)
+from organizations.errors import OrganizationBusy, OrganizationNotFound, RestoreFailed
 from organizations.models import BackupRun, Organization, Restore, SpareDatabase, random_key
 from organizations.naming import display_name
 from organizations.naming import name_key as key_of

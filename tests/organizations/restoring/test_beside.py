@@ -1,18 +1,15 @@
 """restore_org --beside: a read-only organization from a backup, which ends by itself."""
 
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
 from django.utils import timezone
-from psycopg import sql
 from pytest_django import Settings
 
 from accounts import models, services
@@ -23,68 +20,25 @@ from organizations.background import enqueueing, pruning
 from organizations.backups import making as backups
 from organizations.checks.backups import check_backups
 from organizations.errors import (
-    BackupRunning,
     OrganizationExists,
-    OrganizationNotFound,
     OrganizationReadOnly,
     TooManyOrganizations,
     WrongState,
 )
 from organizations.inspecting import checking
-from organizations.inspecting.verdicts import Kind
-from organizations.models import AuditEntry, Erasure, Organization, Restore, SpareDatabase
-from organizations.postgres import identity
-from organizations.postgres.sessions import open_session
-from organizations.provisioning import making as provisioning
-from organizations.recovery.adopting import adopt_organization
-from organizations.restoring import beside, making
+from organizations.models import AuditEntry, Erasure, Organization, Restore
 from organizations.tenancy import pool
 from tests.accounts.helpers import bearer, json_of, refresh, send
 from tests.conftest import PASSWORD, Company, Superuser, leftovers
-from tests.organizations.backups.helpers import execute
-from tests.organizations.cloning.helpers import rows_of
-from tests.organizations.helpers import (
-    as_role_of,
-    kill_in_a_fork,
-    kill_this_process,
-    together,
-)
-from tests.organizations.migrating import added
 
-from .helpers import add, contents, emails, row_of, write_file
-from .test_interrupted import dies
+from .helpers import contents, emails, look_at, row_of, whole
 
-State = Restore.State
 Status = Organization.Status
-
-
-@pytest.fixture
-def backed_up(made: Company, folder: Path) -> Iterator[Company]:
-    """It has a backup with a file, and another user since. What is made of it beside is dropped."""
-    write_file(made, "plan.txt", "then")
-    backups.back_up(made.organization)
-    add(made, "late@test.com")
-    yield made
-    for row in Organization.objects.live().exclude(read_only_until=None):
-        lifecycle.delete_organization(row)
-
-
-def look_at(company: Company, **options: Any) -> Company:
-    """What is restored beside it."""
-    return Company(lifecycle.restore_beside(row_of(company), **options), company.email)
 
 
 def assert_read_only(answer: Any) -> None:
     assert json_of(answer, 403)["code"] == "organization_read_only"
     assert "Nothing can be changed in it" in answer.json()["detail"]
-
-
-def whole(company: Company) -> tuple[object, ...]:
-    """All that the master and its database say of an organization."""
-    row = Organization.objects.filter(pk=company.organization.pk).values().get()
-    with open_session() as session:
-        names = {"role": row["role_name"], "database": row["database_name"]}
-        return row, identity.find(session, **names), rows_of(row_of(company))
 
 
 def test_its_people_look_at_a_backup_beside_and_change_nothing(
@@ -270,156 +224,12 @@ def test_a_name_is_given_once_and_counts_for_the_ceiling(
     for name in ("", backed_up.name, "  " + backed_up.name.upper()):
         with pytest.raises(OrganizationExists):
             look_at(backed_up, name=name)
-    assert Restore.objects.filter(state=State.FAILED).count() == 3
+    assert Restore.objects.filter(state=Restore.State.FAILED).count() == 3
     settings.ORG_MAX_ORGANIZATIONS = Organization.objects.live().count()
     with pytest.raises(TooManyOrganizations):
         look_at(backed_up, name="One More")
 
 
-def test_of_two_at_once_one_is_made_or_both_one_after_the_other(backed_up: Company) -> None:
-    results = together(*(lambda name=name: look_at(backed_up, name=name) for name in ("A1", "A2")))
-    assert all(isinstance(each, Company | BackupRunning) for each in results), results
-    made = Organization.objects.live().exclude(read_only_until=None)
-    assert made.count() == sum(isinstance(each, Company) for each in results) >= 1
-
-
-def test_it_is_not_opened_if_the_other_one_was_deleted_meanwhile(
-    backed_up: Company, company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = company()
-    backups.back_up(other.organization)
-    void = making.void_logins
-
-    def meanwhile(*arguments: Any) -> None:
-        lifecycle.delete_organization(row_of(other))
-        void(*arguments)
-
-    monkeypatch.setattr(making, "void_logins", meanwhile)
-    with pytest.raises(OrganizationNotFound):
-        look_at(other)
-    assert not Organization.objects.live().exclude(read_only_until=None).exists()
-
-
 def end_all_inside_another_block() -> None:
     with tenancy.atomic(), tenancy.atomic(even_read_only=True):
         LoginSession.objects.all().delete()
-
-
-# --- Whoever dies ---------------------------------------------------------------------------------
-STEPS: dict[str, tuple[Any, str]] = {
-    "the restore": (making, "_load"),
-    "the migrations": (making, "_migrate"),
-    "the log-ins": (making, "void_logins"),
-    "the switch to read-only": (beside, "read_only"),
-    "the row": (provisioning, "insert"),
-    "the identity": (identity, "change"),
-}
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_one_that_is_killed_is_undone_and_made_by_the_next_try(
-    backed_up: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    before = whole(backed_up)
-    with monkeypatch.context() as patched:
-        patched.setattr(*STEPS[step], lambda *_, **__: kill_this_process())
-        kill_in_a_fork(lambda: look_at(backed_up, key="f" * 32))
-    assert not Organization.objects.exclude(read_only_until=None).live().exists()
-    assert Restore.objects.get().state == State.RUNNING
-    lifecycle.reconcile_organizations(wait_seconds=5)
-    assert Restore.objects.get().state == State.FAILED
-    assert leftovers(superuser) == (set(), set())
-    assert not SpareDatabase.objects.filter(fingerprint="").exists()
-    assert whole(backed_up) == before
-    looked = look_at(backed_up, key="f" * 32)
-    assert emails(looked) == [looked.email]
-    assert Restore.objects.get().beside_id == looked.organization.pk
-
-
-def test_one_that_is_killed_after_its_commit_is_made_once(
-    backed_up: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched:
-        dies(beside, "_open", after=True)(patched)
-        kill_in_a_fork(lambda: look_at(backed_up, key="f" * 32))
-    (made,) = Organization.objects.live().exclude(read_only_until=None)
-    lifecycle.reconcile_organizations(wait_seconds=5)
-    looked = look_at(backed_up, key="f" * 32)
-    assert looked.organization == made
-    assert (emails(looked), contents(made.key)) == ([looked.email], {"plan.txt": "then"})
-
-
-def assert_refuses(looked: Company, statement: str) -> None:
-    """As its role, over a connection that says nothing of what it may."""
-    refused = pytest.raises(psycopg.errors.ReadOnlySqlTransaction)
-    with as_role_of(looked.organization) as connection, refused:
-        connection.execute(statement.encode())
-
-
-# --- Its own code, and this code's ----------------------------------------------------------------
-def test_what_code_in_the_dump_sets_does_not_let_it_write(backed_up: Company) -> None:
-    lift = "ALTER ROLE CURRENT_USER SET default_transaction_read_only = off"
-    execute(
-        backed_up,
-        f"CREATE FUNCTION lift() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN {lift}; "
-        "EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET "
-        "default_transaction_read_only = off', current_database()); RETURN true; END $$",
-        "CREATE TABLE trap (n int, CHECK (lift()))",
-        "INSERT INTO trap VALUES (1)",
-        "ALTER ROLE CURRENT_USER RESET default_transaction_read_only",
-        "DO $$ BEGIN EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I RESET ALL', "
-        "current_database()); END $$",
-    )
-    backups.back_up(backed_up.organization)
-    looked = look_at(backed_up)
-    with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
-        User.objects.update(is_admin=True)
-    # Its own SQL can lift it: it is a copy, and check_orgs says so.
-    with as_role_of(looked.organization) as connection:
-        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-            connection.execute(lift.encode())
-        connection.execute("SET default_transaction_read_only = off")
-        connection.execute(lift.encode())
-    (finding,) = checking.check([looked.organization.pk])
-    assert [problem.kind for problem in finding.problems] == [Kind.SETTINGS]
-    (finding,) = checking.check([looked.organization.pk], fix=True)
-    assert finding.problems == ()
-    assert_refuses(looked, "INSERT INTO trap VALUES (2)")
-
-
-def test_it_is_migrated_with_the_others(
-    backed_up: Company, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked = look_at(backed_up)
-    package = f"added_{secrets.token_hex(4)}"
-    added.write(
-        tmp_path / package,
-        by_sql='migrations.RunSQL("CREATE TABLE added (n int)")',
-        by_django=f'{added.NOT_ATOMIC}migrations.RunSQL("CREATE INDEX CONCURRENTLY ON added (n)")',
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    settings.MIGRATION_MODULES = {"accounts": package}
-    call_command("migrate_orgs", looked.name)
-    assert_refuses(looked, "INSERT INTO added VALUES (1)")
-
-
-def test_what_a_master_of_before_does_not_know_is_adopted_as_it_was(
-    backed_up: Company, superuser: Superuser
-) -> None:
-    row = look_at(backed_up).organization
-    Restore.objects.all().delete()
-    Organization.objects.filter(pk=row.pk).delete()
-    adopted = adopt_organization(database=row.database_name, name="Adopted", email="a@test.com")
-    try:
-        assert (adopted.read_only_until, adopted.cloned_from) == (
-            row.read_only_until,
-            row.cloned_from,
-        )
-        with pytest.raises(OrganizationReadOnly), tenancy.override(adopted.tenant):
-            User.objects.update(is_admin=True)
-    finally:
-        for statement, name in (
-            ("DROP DATABASE {} WITH (FORCE)", row.database_name),
-            ("DROP ROLE {}", row.role_name),
-        ):
-            superuser.execute(sql.SQL(statement).format(sql.Identifier(name)))

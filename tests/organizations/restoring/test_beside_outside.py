@@ -9,32 +9,21 @@ from django.core.management.base import CommandError
 from django.test import Client
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from organizations import lifecycle
 from organizations.background import restores
-from organizations.backups import making
 from organizations.models import Organization, Restore, StoredAnswer
 from organizations.tenancy import storage
 from tests.accounts.helpers import bearer
 from tests.conftest import Company
 
-from .helpers import add, emails, row_of
+from .helpers import besides, emails, row_of
 from .test_outside import CHANGELIST, command, path, post, work
 
 
 @pytest.fixture
-def moved(made: Company, folder: Path) -> Iterator[Company]:
-    """It has a backup, and another user since. What is restored beside it is dropped."""
-    making.back_up(made.organization)
-    add(made, "late@test.com")
-    yield made
-    for row in besides():
-        lifecycle.delete_organization(row)
+def moved(backed_up: Company) -> Iterator[Company]:
+    yield backed_up
     ProcrastinateJob.objects.filter(task_name=restores.TASK).delete()
     StoredAnswer.objects.all().delete()
-
-
-def besides() -> list[Organization]:
-    return list(Organization.objects.live().exclude(read_only_until=None).order_by("pk"))
 
 
 def test_staff_order_one_beside_and_are_told_where_it_is(
