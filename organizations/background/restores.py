@@ -98,6 +98,7 @@ def newest(organization: Organization) -> Newest:
     """The newest restore of the organization, by a job or by the command."""
     job = newest_job(TASK, organization.pk)
     row = Restore.objects.filter(organization_key=organization.key).first()
+    own, name = None, ""
     if job.state != "none":
         own = Restore.objects.filter(key=job.args["key"]).first()
         name = job.args.get("beside", "")
@@ -119,7 +120,7 @@ def newest(organization: Organization) -> Newest:
         users=row.users,
         error=row.error,
         beside=row.is_beside,
-        name="" if made is None else made.name,
+        name=made.name if made is not None else name if own == row else "",
         id=None if made is None else made.pk,
     )
 

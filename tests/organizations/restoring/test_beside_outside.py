@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 from django.test import Client
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from organizations import lifecycle
 from organizations.background import restores
 from organizations.models import Organization, Restore, StoredAnswer
 from organizations.tenancy import storage
@@ -51,6 +52,9 @@ def test_staff_order_one_beside_and_are_told_where_it_is(
     # An export reads: its people get it.
     here = bearer(Company(row, moved.email).token(client))
     assert here.post("/api/v1/export/").status_code == 202
+    lifecycle.delete_organization(row)
+    told = staff_client.get(path(moved)).json()
+    assert (told["name"], told["id"], told["url"]) == ("Looked At", None, "")
 
 
 def test_a_wrong_order_is_refused_and_enqueues_nothing(
