@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from django.utils import timezone
 
+from organizations import tenancy
+
 from .models import LoginSession
 
 logger = logging.getLogger(__name__)
@@ -27,7 +29,8 @@ def prune_sessions(*, goes_on: Callable[[], bool] = lambda: True) -> int:
     until = time.monotonic() + _LONGEST_SECONDS
     pruned = 0
     while goes_on() and (some := list(expired.values_list("pk", flat=True)[:_AT_A_TIME])):
-        deleted = LoginSession.objects.filter(pk__in=some).delete()[0]
+        with tenancy.atomic(even_read_only=True):
+            deleted = LoginSession.objects.filter(pk__in=some).delete()[0]
         pruned += deleted
         if not deleted or time.monotonic() > until:
             logger.warning("expired logins remain", extra={"pruned": pruned, "last": deleted})

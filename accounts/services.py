@@ -83,14 +83,16 @@ def authenticate(*, email: str, password: str) -> User:
 def _renew_key(user: User) -> None:
     """Update an earlier version's address key, unless somebody else has the new one."""
     key = email_key(user.email)
-    with suppress(IntegrityError), tenancy.atomic():
+    with suppress(IntegrityError), tenancy.atomic(even_read_only=True):
         User.objects.filter(pk=user.pk, email=user.email).update(email_key=key)
 
 
 def _renew_hash(user: User, password: str) -> None:
     """Renew the password's hash. Raises InvalidCredentials if the password was changed."""
     renewed = hash_password(password)
-    if not User.objects.filter(pk=user.pk, password=user.password).update(password=renewed):
+    with tenancy.atomic(even_read_only=True):
+        done = User.objects.filter(pk=user.pk, password=user.password).update(password=renewed)
+    if not done:
         # Changed since it was read, or renewed by another login.
         renewed = User.objects.filter(pk=user.pk).values_list("password", flat=True).first() or ""
         if not check_password(password, readable(renewed)):

@@ -37,7 +37,7 @@ def start(user: User, *, kind: LoginSession.Kind) -> LoginSession:
         else settings.ORG_SESSION_LIFETIME
     )
     try:
-        with tenancy.atomic(), trail.acting_as("user", user.pk):
+        with tenancy.atomic(even_read_only=True), trail.acting_as("user", user.pk):
             session = LoginSession.objects.create(
                 user=user,
                 kind=kind,
@@ -115,14 +115,14 @@ def rotate(credential: Credential) -> LoginSession:
     """
     session = of(credential)
     successor = uuid.uuid4()
-    # Compared and set in one statement: of two requests with one token, one wins.
-    won = LoginSession.objects.filter(
-        id=session.id, refresh_jti=credential.jti, ended_at=None
-    ).update(refresh_jti=successor)
+    with tenancy.atomic(even_read_only=True):
+        # Compared and set in one statement: of two requests with one token, one wins.
+        won = LoginSession.objects.filter(
+            id=session.id, refresh_jti=credential.jti, ended_at=None
+        ).update(refresh_jti=successor)
+        if not won and _end(session):
+            trail.record("token.reused", user_id=session.user_id, email=session.user.email)
     if not won:
-        with tenancy.atomic():
-            if _end(session):
-                trail.record("token.reused", user_id=session.user_id, email=session.user.email)
         raise InvalidToken
     session.refresh_jti = successor
     return session
@@ -130,7 +130,7 @@ def rotate(credential: Credential) -> LoginSession:
 
 def end(session: LoginSession) -> None:
     """End this login; its tokens and cookie are refused from the next request on."""
-    with tenancy.atomic(), trail.acting_as("user", session.user_id):
+    with tenancy.atomic(even_read_only=True), trail.acting_as("user", session.user_id):
         if _end(session):
             trail.record("logout", user_id=session.user_id, email=session.user.email)
 

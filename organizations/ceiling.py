@@ -1,17 +1,28 @@
-"""Enforces ORG_MAX_ORGANIZATIONS, since each organization is a database and disks are finite."""
+"""Says whether there is room for one more organization: its name, and ORG_MAX_ORGANIZATIONS, since
+each is a database and disks are finite."""
 
 import logging
 
 from django.conf import settings
 
-from .errors import TooManyOrganizations
+from .errors import OrganizationExists, TooManyOrganizations
 from .jobs.models import PendingSignUp
 from .models import Organization
+from .provisioning import code
 
 logger = logging.getLogger(__name__)
 
 # The share of ORG_MAX_ORGANIZATIONS from which each new one logs a warning.
 _WARNED_FROM = 0.9
+
+
+def refuse_name(name: str) -> None:
+    """Raise unless an organization of this valid name can be made now, by this code:
+    MigrationsIncoherent, OrganizationExists, TooManyOrganizations."""
+    code.refuse_incoherent_migrations()
+    if Organization.objects.taken().known_as(name).exists():
+        raise OrganizationExists(name)
+    refuse_when_full()
 
 
 def refuse_when_full() -> None:

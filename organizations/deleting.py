@@ -46,8 +46,9 @@ def delete_organization(
 ) -> None:
     """Close the organization to everybody, and keep its database aside; or drop it.
 
-    It is dropped, with its role and files, at once if ORG_DELETION_GRACE_DAYS is 0, with `now`, or
-    if nothing of it is left. The row then stays as a tombstone, and the name is free.
+    It is dropped, with its role and files, at once if ORG_DELETION_GRACE_DAYS is 0, with `now`, if
+    it was restored beside another one, or if nothing of it is left. The row then stays as a
+    tombstone, and the name is free.
     free_name: its name and former names are free as soon as it is kept aside. now: wants a verified
     backup that was begun within FRESH before it was closed, or `without_backup`. mark: called in
     the commit.
@@ -63,9 +64,12 @@ def delete_organization(
             return
         if organization.status == Status.ARCHIVING:
             raise OrganizationBusy(organization.name)  # Its process died: reconcile_orgs ends it.
-        if now and not without_backup:
+        # What it holds is in a backup of the other one.
+        is_beside = organization.read_only_until is not None
+        if now and not without_backup and not is_beside:
             _require_backup(organization)
-        if settings.ORG_DELETION_GRACE_DAYS and not now and _can_be_kept(session, organization):
+        is_kept = settings.ORG_DELETION_GRACE_DAYS and not now and not is_beside
+        if is_kept and _can_be_kept(session, organization):
             _keep(session, organization, free_name=free_name, mark=mark)
             return
         if organization.status in Status.taken():
@@ -238,18 +242,24 @@ def _begin_drop(
 
 
 def drop_expired(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
-    """Drop what was kept for its time, with BACKUP_BEFORE_DROP after a last backup.
+    """Drop what was kept for its time, with BACKUP_BEFORE_DROP after a last backup; and what was
+    restored beside another one, once that is over.
 
     goes_on: false ends it, between two or in a backup. Returns descriptions of what could not be
     dropped: it stays, and the next run tries again. A failure does not affect the others. What
     another process works on is left to the next run.
     """
     left = []
-    for organization in Organization.objects.trashed().filter(kept_until__lt=timezone.now()):
+    now = timezone.now()
+    due = Organization.objects.trashed().filter(kept_until__lt=now)
+    for organization in due | Organization.objects.reachable().filter(read_only_until__lt=now):
         if not goes_on():
             break
         try:
-            _drop_expired(organization, goes_on)
+            if organization.status == Status.TRASHED:
+                _drop_expired(organization, goes_on)
+            else:
+                delete_organization(organization)
         except OrganizationBusy:
             continue
         except (OrganizationError, TooBusy, DatabaseError) as error:
@@ -258,8 +268,9 @@ def drop_expired(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
             if not answers():
                 raise
             facts = {"organization": organization.pk}
-            logger.error("deleted organization not dropped", extra=facts, exc_info=error)
-            left.append(f"the deleted organization {organization.pk}")
+            logger.error("organization not dropped in time", extra=facts, exc_info=error)
+            what = "deleted" if organization.status == Status.TRASHED else "read-only"
+            left.append(f"the {what} organization {organization.pk}")
     return left
 
 
@@ -269,7 +280,7 @@ def _drop_expired(organization: Organization, goes_on: Callable[[], bool]) -> No
         until = organization.kept_until
         if organization.status != Status.TRASHED or until is None or until > timezone.now():
             return
-        if settings.BACKUP_BEFORE_DROP:
+        if settings.BACKUP_BEFORE_DROP and organization.read_only_until is None:
             _back_up_last(session, organization, goes_on)
         _begin_drop(session, organization)
         undo(session, organization)

@@ -9,6 +9,7 @@ from django.db import OperationalError, connections
 from .errors import (
     OrganizationArchived,
     OrganizationNotFound,
+    OrganizationReadOnly,
     OrganizationSuspended,
     ServerUnavailable,
 )
@@ -79,6 +80,12 @@ class MasterDirectory:
         rows = Organization.objects.filter(pk=tenant.organization_id)
         return not rows.filter(cloned_from=None).exists()
 
+    def refusal_of_write(self, tenant: Tenant) -> OrganizationReadOnly | None:
+        """OrganizationReadOnly if its row says so."""
+        rows = Organization.objects.filter(pk=tenant.organization_id)
+        name, until = rows.values_list("name", "read_only_until").first() or ("", None)
+        return None if until is None else OrganizationReadOnly(name, until)
+
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry.
 
@@ -117,7 +124,7 @@ _STATUSES: tuple[str, ...] = tuple(map(str, _KNOWN))
 # the ORM takes longer to build it than the server to answer.
 _ROUTE = (
     "SELECT id, slug, key, name, status, status_message, fingerprint, database_name, role_name, "
-    "sealed_password FROM organizations WHERE "
+    "sealed_password, read_only_until IS NOT NULL FROM organizations WHERE "
 )
 _BY_ID = _ROUTE + "id = %s AND status IN (%s, %s, %s, %s)"
 _BY_NAME = _ROUTE + KNOWN_AS

@@ -5,6 +5,7 @@ orgmgmt/edge/exceptions.py maps them to HTTP status codes.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 
 class OrganizationError(Exception):
@@ -68,6 +69,18 @@ class OrganizationArchived(OrganizationSuspended):
             self,
             f"The organization {name!r} is archived. Its admin can bring it back: POST "
             "/api/v1/org/thaw-link/ mails a link.",
+        )
+
+
+class OrganizationReadOnly(OrganizationError):
+    """A write in an organization that was restored beside another one, to be looked at."""
+
+    code = "organization_read_only"
+
+    def __init__(self, name: str, until: datetime) -> None:
+        super().__init__(
+            f"The organization {name!r} is a restored backup to look at, until "
+            f"{until:%Y-%m-%d %H:%M} UTC. Nothing can be changed in it."
         )
 
 

@@ -50,6 +50,8 @@ from .provisioning.report import Report
 from .provisioning.undoing import undo
 from .renaming import rename_organization as rename_organization
 from .restoring import switching
+from .restoring.beside import check_beside as check_beside
+from .restoring.beside import restore_beside as restore_beside
 from .restoring.fleet import restore_lost_organizations as restore_lost_organizations
 from .restoring.restore import restore_organization as restore_organization
 from .restoring.restore import undo_restore as undo_restore
@@ -144,10 +146,7 @@ def check_sign_up(sign_up: SignUp) -> SignUp:
     """
     _refuse_in_transaction()
     sign_up = validate_sign_up(sign_up)
-    code.refuse_incoherent_migrations()
-    if Organization.objects.taken().known_as(sign_up.name).exists():
-        raise OrganizationExists(sign_up.name)
-    ceiling.refuse_when_full()
+    ceiling.refuse_name(sign_up.name)
     return sign_up
 
 

@@ -120,14 +120,30 @@ def verify_backup(organization: Organization, progress: Progress) -> None:
 @app.task(name=restores.TASK, queue=BACKUPS, priority=5, retry=Unhurried(), pass_context=True)
 @partial(organization_job, exclusive=False, even_suspended=True)
 def restore_organization(
-    organization: Organization, progress: Progress, *, key: str, undo: bool, source: str
+    organization: Organization,
+    progress: Progress,
+    *,
+    key: str,
+    undo: bool,
+    source: str,
+    beside: str = "",
 ) -> None:
     """Restore an organization from a backup, or undo that, as staff asked for.
 
-    source: the key of that BackupRun, or of the Restore that is undone.
+    source: the key of that BackupRun, or of the Restore that is undone. beside: the name of the
+    organization that is made instead.
     """
     with progress.until_asked():
-        if undo:
+        if beside:
+            lifecycle.restore_beside(
+                organization,
+                name=beside,
+                backup=source,
+                key=key,
+                tell=progress.tell,
+                goes_on=progress.goes_on,
+            )
+        elif undo:
             progress.tell("switching back")
             lifecycle.undo_restore(organization, of=source, key=key)
         else:

@@ -334,6 +334,8 @@ BACKUP_KEEP_DELETED_DAYS = number(
 BACKUP_BEFORE_DROP = boolean("BACKUP_BEFORE_DROP", default=False)
 # How long a restore keeps the database of before, so that it can be undone.
 ORG_RESTORE_KEEP_DAYS = number("ORG_RESTORE_KEEP_DAYS", default=7, at_least=1, at_most=3_650)
+# How long an organization that was restored beside another one is there, to be looked at.
+ORG_BESIDE_DAYS = number("ORG_BESIDE_DAYS", default=7, at_least=1, at_most=365)
 # For one organization's backup, a verification, and a restore.
 BACKUP_DEADLINE_SECONDS = number("BACKUP_DEADLINE_SECONDS", default=3_600, at_most=864_000)
 # For each part of a backup: the dump, and the files.

@@ -91,7 +91,9 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         summary="Restore an organization from a backup, or undo that (staff)",
         description="A worker does it; GET says how far it is. The organization is served as ever "
         "until the switch, then answered 503 for a moment. All log-ins and mailed links are void. "
-        "The database of before is kept for days, and `undo` switches back to it.",
+        "The database of before is kept for days, and `undo` switches back to it. With `beside` "
+        "nothing is switched: a new organization is made, read-only, which its people can look at "
+        "with the passwords of then. It ends after 7 days by default.",
         request=serializers.RestoreInput,
         responses={202: serializers.RestoreOutput},
         examples=examples.RESTORE,

@@ -9,13 +9,14 @@ _ORGANIZATION = {
     "created_at": "2026-01-15T10:30:00Z",
 }
 _SEEN = {**_ORGANIZATION, "slug": "testorg", "status": "active"}
-_DETAIL = {**_SEEN, "is_clone": False}
+_DETAIL = {**_SEEN, "is_clone": False, "read_only_until": None}
 _STAFF = {
     **_SEEN,
     "status_reason": "",
     "status_message": "",
     "kept_until": None,
     "cloned_from": None,
+    "read_only_until": None,
     "server": "default",
     "database_name": "org_testorg",
 }
@@ -50,6 +51,10 @@ _RESTORE = {
     "undo_until": "2026-01-22T10:31:12Z",
     "users": {"gone": 1, "password": 2},
     "error": "",
+    "beside": False,
+    "name": "",
+    "id": None,
+    "url": "",
 }
 _NOT_BEGUN = dict.fromkeys(("backed_up_at", "started_at", "ended_at", "undo_until"))
 RESTORED = [answered(_RESTORE)]

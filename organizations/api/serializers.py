@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
@@ -16,6 +17,8 @@ from accounts.models import MAX_EMAIL_LENGTH
 from organizations.models import AuditEntry, BackupRun, Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 from organizations.validators import MAX_MESSAGE_LENGTH, MAX_REASON_LENGTH, validate_name
+
+_READ_ONLY = "If it is a restored backup to look at, and read-only: when it is dropped."
 
 
 class SignUpInput(ChecksPerson):
@@ -110,6 +113,15 @@ class RestoreInput(serializers.Serializer[Any]):
     undo = StrictBooleanField(
         default=False, help_text="Switch back to what the newest restore has kept."
     )
+    beside = StrictBooleanField(
+        default=False,
+        help_text="Instead, make a read-only organization to look at, which ends by itself.",
+    )
+    name = StrictCharField(
+        max_length=MAX_NAME_LENGTH,
+        required=False,
+        help_text="Of the one beside; by default with the time of the backup.",
+    )
 
 
 class RestoreOutput(serializers.Serializer[Any]):
@@ -134,6 +146,15 @@ class RestoreOutput(serializers.Serializer[Any]):
         "`gone` (not in the backup), `returns` (removed since).",
     )
     error = serializers.CharField(allow_blank=True)
+    beside = serializers.BooleanField(help_text="Whether it makes an organization to look at.")
+    name = serializers.CharField(allow_blank=True, help_text="That one's.")
+    id = serializers.IntegerField(
+        allow_null=True, help_text="That one's, once it is made and while it is not deleted."
+    )
+    url = serializers.SerializerMethodField(help_text="That one's path; empty as long as `id` is.")
+
+    def get_url(self, newest: Any) -> str:
+        return "" if newest.id is None else reverse("organizations-detail", args=[newest.id])
 
 
 class CloneInput(serializers.Serializer[Any]):
@@ -181,10 +202,16 @@ class OrganizationDetailOutput(serializers.ModelSerializer[Organization]):
     """An organization as its users see it, without the location of its database."""
 
     is_clone = serializers.BooleanField(read_only=True, help_text="A clone sends no mail.")
+    read_only_until = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text=_READ_ONLY
+    )
 
     class Meta:
         model = Organization
-        fields = ("id", "name", "slug", "admin_email", "status", "is_clone", "created_at")
+        fields = (
+            *("id", "name", "slug", "admin_email", "status", "is_clone", "read_only_until"),
+            "created_at",
+        )
         read_only_fields = fields
 
 
@@ -201,6 +228,10 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
         read_only=True, allow_null=True, help_text="The id of the organization it is a clone of."
     )
 
+    read_only_until = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text=_READ_ONLY
+    )
+
     class Meta:
         model = Organization
         fields = (
@@ -213,6 +244,7 @@ class OrganizationStaffOutput(serializers.ModelSerializer[Organization]):
             "status_message",
             "kept_until",
             "cloned_from",
+            "read_only_until",
             "server",
             "database_name",
             "created_at",

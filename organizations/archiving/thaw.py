@@ -63,7 +63,8 @@ def thaw_organization(
             raise OrganizationNotFound(organization.name) from error
         run = _backup_of(organization)
         watch = Watch(organization.name, goes_on, tell)
-        with making.new_database(session, organization, Source(run), watch) as new:
+        slug = organization.slug
+        with making.new_database(session, slug, Source(run), watch, to=organization) as new:
             making.void_logins(new.spare, _NOBODY_SINCE, watch)
             making.regain(session, new.spare, name=organization.name, is_open=True)
             watch()

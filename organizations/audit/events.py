@@ -47,6 +47,7 @@ ACTS = (
     "organization.restore_failed",
     "organization.restore_undone",
     "organization.restored",
+    "organization.restored_beside",
     "organization.resumed",
     "organization.suspended",
     "organization.thaw_asked",

@@ -44,6 +44,7 @@ def back_up(organization: Organization, *, mark: Callable[[], object] = unmarked
 
 def verify(organization: Organization, *, mark: Callable[[], object] = unmarked) -> None:
     """The same for a verification of its newest good backup. Raises BackupNotFound too."""
+    organization.require_writable()
     if verifying.newest_good(organization) is None:
         raise BackupNotFound(organization.name)
     _ask("verify", organization, mark)
@@ -66,6 +67,7 @@ def newest(what: What, organization: Organization) -> Job:
 
 def _ask(what: What, organization: Organization, mark: Callable[[], object]) -> None:
     organization.require_usable()
+    organization.require_writable()
     act = "backup.asked" if what == "backup" else "verification.asked"
     for _ in range(_TRIES):
         with in_master():

@@ -63,9 +63,11 @@ def clean_up(organizations: "QuerySet[Organization]") -> int:
 def back_up(organizations: "QuerySet[Organization]", *, within_seconds: int = 0) -> int:
     """Enqueue a backup of each. Returns the number of new jobs.
 
-    within_seconds: spread over so much time, each at its own moment by the organization's key.
+    None of one that was restored beside another: it is made of a backup. within_seconds: spread
+    over so much time, each at its own moment by the organization's key.
     """
-    return _spread("back_up_organization", organizations, within_seconds)
+    writable = organizations.filter(read_only_until=None)
+    return _spread("back_up_organization", writable, within_seconds)
 
 
 def verify(organizations: "QuerySet[Organization]", *, within_seconds: int = 0) -> int:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
@@ -10,10 +10,12 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent
 from procrastinate.exceptions import AlreadyEnqueued
 
+from organizations import lifecycle
 from organizations.audit import unmarked
 from organizations.errors import RestoreRunning
 from organizations.models import Organization, Restore
 from organizations.restoring import restore
+from organizations.restoring.beside import name_of
 from organizations.tenancy import trail
 
 from .enqueueing import in_master
@@ -25,7 +27,8 @@ TASK = "restore_organization"
 @dataclass(frozen=True, slots=True)
 class Newest:
     """state: none, waiting, running, switching, done, undone or failed. users: how many change, by
-    what goes back. undo_until: how long the database of before is kept; None: it is not."""
+    what goes back. undo_until: how long the database of before is kept; None: it is not. name, id:
+    of the organization that is made beside it, the latter while there is one."""
 
     state: str
     undo: bool = False
@@ -35,6 +38,9 @@ class Newest:
     undo_until: datetime | None = None
     users: dict[str, int] = field(default_factory=dict)
     error: str = ""
+    beside: bool = False
+    name: str = ""
+    id: int | None = None
 
 
 def order(
@@ -42,21 +48,33 @@ def order(
     *,
     at: datetime | None = None,
     undo: bool = False,
+    beside: bool = False,
+    name: str = "",
     mark: Callable[[], object] = unmarked,
 ) -> None:
     """Enqueue a restore from the newest backup, or of that time; or undo the newest restore.
 
+    beside: of a read-only organization of this name; by default with the time of the backup.
     Whichever that is now: the job can run much later, and takes no other. mark: called in the
     commit. Raises ValidationError by field, WrongState, BackupNotFound, NothingToUndo,
-    RestoreRunning and ServerUnavailable.
+    RestoreRunning and ServerUnavailable; beside also as lifecycle.check_beside does.
     """
     if undo and at is not None:
         raise ValidationError({"at": ["A restore is undone without a time."]})
+    if undo and beside:
+        raise ValidationError({"beside": ["An undo makes no other organization."]})
+    if name and not beside:
+        raise ValidationError({"name": ["Only what is restored beside it has another name."]})
     organization.require_usable()
+    organization.require_writable()
     if undo:
         source = restore.kept_by(organization).key
     else:
-        source = restore.backup_of(organization, at=at).key
+        run = restore.backup_of(organization, at=at)
+        source = run.key
+        if beside:
+            name = name or name_of(organization, run.started_at)
+            name = lifecycle.check_beside(organization, name=name)
     if newest_job(TASK, organization.pk).is_under_way:
         raise RestoreRunning(organization.name)
     job = app.tasks[TASK].configure(queueing_lock=f"restore:{organization.pk}")
@@ -66,9 +84,11 @@ def order(
             trail.record(
                 "organization.restore_asked",
                 organization_id=organization.pk,
-                facts={"restore": key, "undo": undo, "at": when},
+                facts={"restore": key, "undo": undo, "at": when, "beside": beside},
             )
-            job.defer(organization_id=organization.pk, key=key, undo=undo, source=source)
+            # Code that does not know it refuses the job, and never takes it for an ordinary one.
+            new = {"beside": name} if beside else {}
+            job.defer(organization_id=organization.pk, key=key, undo=undo, source=source, **new)
             mark()
     except AlreadyEnqueued as error:
         raise RestoreRunning(organization.name) from error
@@ -78,14 +98,18 @@ def newest(organization: Organization) -> Newest:
     """The newest restore of the organization, by a job or by the command."""
     job = newest_job(TASK, organization.pk)
     row = Restore.objects.filter(organization_key=organization.key).first()
+    own, name = None, ""
     if job.state != "none":
         own = Restore.objects.filter(key=job.args["key"]).first()
+        name = job.args.get("beside", "")
+        asked = Newest(job.state, undo=job.args["undo"], beside=bool(name), name=name)
         if job.is_under_way and (own is None or own.state == Restore.State.FAILED):
-            return Newest(job.state, undo=job.args["undo"])
+            return asked
         if own is None and job.state == "failed" and (row is None or _is_older(row, job)):
-            return Newest("failed", undo=job.args["undo"], error=job.error)
+            return replace(asked, error=job.error)
     if row is None:
         return Newest("none")
+    made = Organization.objects.usable().filter(pk=row.beside_id or 0).first()
     return Newest(
         row.state,
         undo=row.is_undo,
@@ -95,6 +119,9 @@ def newest(organization: Organization) -> Newest:
         undo_until=row.kept_until if row.database_name else None,
         users=row.users,
         error=row.error,
+        beside=row.is_beside,
+        name=made.name if made is not None else name if own == row else "",
+        id=None if made is None else made.pk,
     )
 
 

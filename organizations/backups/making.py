@@ -43,12 +43,13 @@ def back_up(
     even_closed: also of one that is deleted or being archived, which the caller has brought back
     for it, under its lock.
     goes_on: false ends it. Takes no lock of the organization's: a deletion, a suspension and
-    migrations go on, and the first two end it. Raises OrganizationNotFound, BackupRunning,
-    BackupObstructed, BackupLocked, BackupTookTooLong, BackupTooLarge, BackupStorageFailed,
-    BackupFailed, FilesUnknown, SessionEnded, OrganizationCrowded, DatabaseKept,
-    CredentialUnreadable, HistoryUnreadable, ProgramMissing, ProgramTooOld, ProgramTooNew,
-    ProvisioningInTransaction, InstallationUnclaimed, ServerUnavailable and ServerRefused. Then the
-    run is recorded as failed, and nothing of it is left.
+    migrations go on, and the first two end it. Raises OrganizationNotFound, WrongState for one that
+    was restored beside another, BackupRunning, BackupObstructed, BackupLocked, BackupTookTooLong,
+    BackupTooLarge, BackupStorageFailed, BackupFailed, FilesUnknown, SessionEnded,
+    OrganizationCrowded, DatabaseKept, CredentialUnreadable, HistoryUnreadable, ProgramMissing,
+    ProgramTooOld, ProgramTooNew, ProvisioningInTransaction, InstallationUnclaimed,
+    ServerUnavailable and ServerRefused. Then the run is recorded as failed, and nothing of it is
+    left.
     """
     with runs.locked(organization.key, name=organization.name) as session:
         runs.require_storage()
@@ -59,6 +60,7 @@ def back_up(
         reachable = rows.filter(pk=organization.pk).first()
         if reachable is None:
             raise OrganizationNotFound(organization.name)
+        reachable.require_writable()
         run = runs.begin(reachable)
         try:
             _Making(session, reachable, run, rows, goes_on).make()

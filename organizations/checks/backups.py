@@ -107,7 +107,9 @@ def check_backups(
     recent = BackupRun.objects.filter(
         organization_key=OuterRef("key"), state=BackupRun.State.GOOD, started_at__gt=before
     )
-    lacking = Organization.objects.reachable().filter(~Exists(recent), created_at__lt=before)
+    lacking = (
+        Organization.objects.reachable().writable().filter(~Exists(recent), created_at__lt=before)
+    )
     try:
         number, first = lacking.count(), lacking.order_by("pk").first()
     except DatabaseError:

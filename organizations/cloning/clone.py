@@ -20,7 +20,6 @@ from organizations.backups import runs, snapshot
 from organizations.errors import (
     CloneFailed,
     CopyFailed,
-    OrganizationExists,
     OrganizationNotFound,
     SessionEnded,
 )
@@ -70,12 +69,9 @@ def check_clone(organization: Organization, *, name: str) -> str:
     refuse_in_transaction()
     check_fields(name=lambda: validate_name(name))
     name = display_name(name)
-    code.refuse_incoherent_migrations()
     hooks.found(name=organization.name)
-    if Organization.objects.taken().known_as(name).exists():
-        raise OrganizationExists(name)
     _reachable(organization)
-    ceiling.refuse_when_full()
+    ceiling.refuse_name(name)
     return name
 
 

@@ -47,6 +47,7 @@ class Seen:
     role: str
     fingerprint: str
     cloned_from: int | None
+    is_read_only: bool
     comment: str | None
     oid: int | None
     owner: str | None
@@ -85,7 +86,8 @@ WITH sessions AS MATERIALIZED (
     FROM pg_auth_members WHERE member <> current_user::regrole GROUP BY member
 )
 SELECT o.id, o.key, o.name, o.slug, o.status, o.deletion, o.database_name, o.role_name,
-    o.fingerprint, o.cloned_from, shobj_description(r.oid, 'pg_authid'), d.oid::bigint,
+    o.fingerprint, o.cloned_from, o.read_only_until IS NOT NULL,
+    shobj_description(r.oid, 'pg_authid'), d.oid::bigint,
     pg_get_userbyid(d.datdba)::text, d.datallowconn, d.datconnlimit <> -2,
     d.datistemplate, d.datconnlimit,
     ARRAY(

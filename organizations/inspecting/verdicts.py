@@ -13,7 +13,7 @@ from organizations.errors import CredentialUnreadable
 from organizations.models import Organization
 from organizations.naming import RESERVED_PREFIX, ROLE_PATTERN
 from organizations.postgres.identity import Identity, State, disagreement, expected_of
-from organizations.postgres.roles import role_settings
+from organizations.postgres.roles import READ_ONLY, read_only, role_settings
 from organizations.secrets import unseal
 
 from .catalog import Kept, Orphan, Seen, Stock
@@ -298,6 +298,10 @@ def _ways_in(seen: Seen) -> Iterator[Problem]:
         unlimited = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(database)
         what = f"the database {seen.database} accepts at most {seen.connection_limit} connections"
         yield Problem(Kind.SETTINGS, what, FIX, (unlimited,))
+    wanted = role_settings() | ({READ_ONLY: "on"} if seen.is_read_only else {})
+    if seen.is_read_only and ["role", READ_ONLY] not in [each[:2] for each in seen.settings]:
+        what = f"the role {seen.role} can write, and its organization is read-only"
+        yield Problem(Kind.SETTINGS, what, FIX, (read_only(seen.role),))
     for of, name, value in seen.settings:
         setting = sql.Identifier(*name.split("."))
         if of == "database":
@@ -306,7 +310,7 @@ def _ways_in(seen: Seen) -> Iterator[Problem]:
         elif of == "both":
             what = f"the role {seen.role} has a {name} of its own in {seen.database}"
             reset = sql.SQL("ALTER ROLE {} IN DATABASE {} RESET {}").format(role, database, setting)
-        elif (made := role_settings().get(name)) is None:
+        elif (made := wanted.get(name)) is None:
             what = f"the role {seen.role} has a {name} of its own"
             reset = sql.SQL("ALTER ROLE {} RESET {}").format(role, setting)
         elif value != made:

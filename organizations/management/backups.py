@@ -74,6 +74,8 @@ class BackupCommand(BaseCommand):
             organizations = lifecycle.reachable_organizations(
                 options["names"], even_archived=self.even_archived and not is_enqueued
             )
+            if options["all"]:
+                organizations = organizations.writable()
             if is_enqueued:
                 self.stdout.write(f"{self.enqueue(organizations)} jobs enqueued.")
                 return

@@ -15,6 +15,7 @@ from django.db.models.signals import post_migrate, pre_migrate
 
 from organizations import tenancy
 from organizations.errors import MigrationHalfDone
+from organizations.postgres.roles import READ_ONLY
 from organizations.tenancy import Tenant, registry, time_limit
 
 from . import concurrently
@@ -57,7 +58,8 @@ def run(step: Step, state: ProjectState, tenant: Tenant) -> None:
 @contextmanager
 def _limited(alias: str) -> Iterator[None]:
     with connections[alias].cursor() as cursor:
-        for name, value in limits_milliseconds().items():
+        # Of an organization that is read-only too.
+        for name, value in {READ_ONLY: "off", **limits_milliseconds()}.items():
             cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
     try:
         with time_limit(deadline_seconds()):
@@ -67,6 +69,7 @@ def _limited(alias: str) -> Iterator[None]:
             with connections[alias].cursor() as cursor:
                 cursor.execute("RESET lock_timeout")
                 cursor.execute("RESET statement_timeout")
+                cursor.execute("RESET default_transaction_read_only")
 
 
 @contextmanager

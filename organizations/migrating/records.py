@@ -31,11 +31,13 @@ _BEGIN = b"""
 WITH held AS MATERIALIZED (SELECT pg_try_advisory_lock(%s) AS yes), begun AS (
     UPDATE organizations SET migration_attempts = migration_attempts + 1 FROM held
     WHERE held.yes AND id = %s AND name = %s AND status = ANY(%s)
-    RETURNING fingerprint, migration_error, database_name, role_name, sealed_password
+    RETURNING fingerprint, migration_error, database_name, role_name, sealed_password,
+        read_only_until IS NOT NULL
 )
 SELECT held.yes, begun.* FROM held LEFT JOIN begun ON true"""
 _LOOK = b"""
-SELECT fingerprint, migration_error, database_name, role_name, sealed_password
+SELECT fingerprint, migration_error, database_name, role_name, sealed_password,
+    read_only_until IS NOT NULL
 FROM organizations WHERE id = %s AND name = %s AND status = ANY(%s)"""
 _NOW = b"SELECT name, slug FROM organizations WHERE id = %s AND status = ANY(%s)"
 _DONE = b"""

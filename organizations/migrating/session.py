@@ -85,7 +85,7 @@ class Session:
         zone = "UTC" if settings.USE_TZ else settings.TIME_ZONE
         if connection.info.parameter_status("TimeZone") != zone:
             values["TimeZone"] = zone
-        text = "\n;\n".join(("BEGIN", *map(_set_local, values.items()), batch, "COMMIT"))
+        text = "\n;\n".join(("BEGIN READ WRITE", *map(_set_local, values.items()), batch, "COMMIT"))
         with time_limit(deadline_seconds()):
             connection.execute(text.encode())
 

@@ -84,7 +84,8 @@ class RestoreQuerySet(models.QuerySet["Restore"]):
 
     def switched(self) -> "RestoreQuerySet":
         """Those whose switch was committed."""
-        return self.exclude(state__in=(Restore.State.RUNNING, Restore.State.FAILED))
+        unswitched = (Restore.State.RUNNING, Restore.State.FAILED)
+        return self.exclude(state__in=unswitched).exclude(is_beside=True)
 
     def switching(self, organization_key: str) -> "RestoreQuerySet":
         """Those of this organization whose switch is committed and not finished."""
@@ -97,8 +98,9 @@ class Restore(models.Model):
 
     Until its switch is committed (`switching`) the old database serves, and nothing is kept. Then
     the row names the old database, which is kept until kept_until and has the identity `aside` with
-    this row's key; its files are in a folder of that key. organization_id is not a foreign key: the
-    row outlives the organization's.
+    this row's key; its files are in a folder of that key. One that makes an organization beside it
+    switches and keeps nothing. organization_id is not a foreign key: the row outlives the
+    organization's.
     """
 
     class State(models.TextChoices):
@@ -114,6 +116,9 @@ class Restore(models.Model):
     state = models.CharField(max_length=20, choices=State, default=State.RUNNING)
     # It brought back what an earlier restore had kept.
     is_undo = models.BooleanField(default=False)
+    # It made another organization, whose id this is once it is made; nothing was switched.
+    is_beside = models.BooleanField(default=False, db_default=False)
+    beside_id = models.BigIntegerField(null=True)
     # BackupRun.key, and the moment to which it goes back; empty if it was a dump from a file.
     backup = models.CharField(max_length=32, blank=True)
     backed_up_at = models.DateTimeField(null=True)

@@ -31,6 +31,10 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Those whose name is taken: all except tombstones."""
         return self.exclude(status=Organization.Status.DELETED)
 
+    def writable(self) -> "OrganizationQuerySet":
+        """Ordinary ones: all except those that were restored beside another one."""
+        return self.filter(read_only_until=None)
+
     def trashed(self) -> "OrganizationQuerySet":
         """Deleted ones that can still come back."""
         return self.filter(status=Organization.Status.TRASHED)
@@ -166,6 +170,8 @@ class Organization(models.Model):
     # The id of the organization that it is a clone of; a clone sends no mail. No foreign key: it
     # stays a clone when that one's row is gone.
     cloned_from = models.BigIntegerField(null=True, editable=False)
+    # It was restored beside another one, is read-only, and is dropped then; null: an ordinary one.
+    read_only_until = models.DateTimeField(null=True, editable=False)
     server = models.ForeignKey(Server, on_delete=models.PROTECT, related_name="organizations")
     # Generated once and never derived again: renaming the organization moves nothing.
     database_name = models.CharField(max_length=63)
@@ -236,7 +242,8 @@ class Organization(models.Model):
     @property
     def place(self) -> Place:
         """Where its database is, by this row."""
-        return Place(self.database_name, self.role_name, self.sealed_password)
+        is_read_only = self.read_only_until is not None
+        return Place(self.database_name, self.role_name, self.sealed_password, is_read_only)
 
     @property
     def is_usable(self) -> bool:
@@ -246,6 +253,11 @@ class Organization(models.Model):
         """Raise WrongState unless it is active or suspended."""
         if not self.is_usable:
             raise WrongState(self.name, status=self.status, wanted="active or suspended")
+
+    def require_writable(self) -> None:
+        """Raise WrongState if it was restored beside another one."""
+        if self.read_only_until is not None:
+            raise WrongState(self.name, status="read-only", wanted="an ordinary organization")
 
     @property
     def digest_without_name(self) -> str:

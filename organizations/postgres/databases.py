@@ -41,7 +41,7 @@ def settings_for(place: Place, *, owner: str) -> dict[str, Any]:
         "OPTIONS": {
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             **libpq_options(entry),
-            "options": _options(),
+            "options": _options(is_read_only=place.is_read_only),
         },
         "CONN_MAX_AGE": 0,
         "DISABLE_SERVER_SIDE_CURSORS": bool(settings.MASTER_DB_DIRECT) and not place.is_direct,
@@ -71,17 +71,18 @@ def past_pooler(place: Place) -> Place:
 
 
 # Overrides settings that the owner can make for its database and role and that would break a
-# session: missing libraries, and read-only transactions.
-_AGAINST_SETTINGS = "-c local_preload_libraries= -c default_transaction_read_only=off"
+# session: missing libraries, and read-only transactions. Or let one write that must not.
+_AGAINST_SETTINGS = "-c local_preload_libraries= -c default_transaction_read_only={}"
 
 
-def _options() -> str:
+def _options(*, is_read_only: bool) -> str:
     """What a session starts with, and returns to after each block (DISCARD ALL): the time limits
     of this process's master connections, if any, and the time zone that Django would SET, which
     also overrides the role's own settings."""
     limits = connections.settings["default"].get("OPTIONS", {}).get("options", "")
     zone = "UTC" if settings.USE_TZ else settings.TIME_ZONE
-    return f"{limits} {_AGAINST_SETTINGS} -c TimeZone={zone}".strip()
+    against = _AGAINST_SETTINGS.format("on" if is_read_only else "off")
+    return f"{limits} {against} -c TimeZone={zone}".strip()
 
 
 class DatabaseTaken(Exception):

@@ -41,8 +41,8 @@ class Identity:
     are kept aside for it.
 
     deletion: Organization.deletion while the state is `aside` or `deleting`. organization: the
-    row's id, once it is in use; a claimed master gives out only higher ids. cloned_from: as the
-    row's.
+    row's id, once it is in use; a claimed master gives out only higher ids. cloned_from,
+    read_only_until: as the row's, the latter as ISO text.
     """
 
     installation: str
@@ -52,6 +52,7 @@ class Identity:
     deletion: str = ""
     organization: int | None = None
     cloned_from: int | None = None
+    read_only_until: str = ""
 
     @classmethod
     def read(cls, comment: str | None) -> "Identity | None":
@@ -68,6 +69,7 @@ class Identity:
                 str(said.get("deletion", "")),
                 said.get("organization"),
                 said.get("cloned_from"),
+                str(said.get("read_only_until", "")),
             )
         except (ValueError, TypeError, KeyError):
             return None
@@ -84,6 +86,7 @@ class Identity:
         said |= {"deletion": self.deletion} if self.deletion else {}
         said |= {"organization": self.organization} if self.organization is not None else {}
         said |= {"cloned_from": self.cloned_from} if self.cloned_from is not None else {}
+        said |= {"read_only_until": self.read_only_until} if self.read_only_until else {}
         statement = sql.SQL("COMMENT ON ROLE {} IS {}")
         return statement.format(sql.Identifier(role), sql.Literal(json.dumps(said)))
 

@@ -17,6 +17,8 @@ from .sessions import ServerSession
 
 logger = logging.getLogger(__name__)
 
+READ_ONLY = "default_transaction_read_only"
+
 
 def role_settings() -> dict[str, str]:
     """The settings of each organization's role, as the catalog shows them."""
@@ -62,6 +64,15 @@ def ensure_role(
         grant = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
         statements.append(grant.format(sql.Identifier(member_of), name))
     session.batch(*statements)
+
+
+def read_only(role: str) -> sql.Composed:
+    """The statement after which new sessions of the role write only in a transaction that was begun
+    as READ WRITE. Ours say so themselves (Place.is_read_only): this is for those whose pooler drops
+    that, and for others'. Resetting its settings (regaining.py) lifts it, and so can its own SQL.
+    """
+    statement = sql.SQL("ALTER ROLE {} SET {} = on")
+    return statement.format(sql.Identifier(role), sql.Identifier(READ_ONLY))
 
 
 def set_password(session: ServerSession, *, role: str, password: str) -> None:

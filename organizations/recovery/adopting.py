@@ -13,6 +13,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from psycopg import sql
 
 from accounts.validators import check_email, check_fields
@@ -33,7 +34,7 @@ from organizations.postgres.fence import end_sessions, fence_by
 from organizations.postgres.holding import hold
 from organizations.postgres.identity import Expected, Identity, State
 from organizations.postgres.regaining import regain
-from organizations.postgres.roles import ensure_role, set_password
+from organizations.postgres.roles import ensure_role, read_only, set_password
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning.kept import NOTHING
 from organizations.provisioning.names import free_database_name, free_slug
@@ -182,6 +183,7 @@ def _insert(session: ServerSession, source: _Source, *, name: str, email: str) -
         sealed_audit_key=new_audit_key(),
         adopted_from="" if stale is None else stale.adopted_from,
         cloned_from=source.identity.cloned_from,
+        read_only_until=parse_datetime(source.identity.read_only_until),
     )
     with transaction.atomic(using="default"):
         # A tombstone stays, under a key of its own.
@@ -267,6 +269,8 @@ def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
     )
     row.sealed_password = seal(password)
     row.save(update_fields=["sealed_password"])
+    if row.read_only_until is not None:
+        session.execute(read_only(row.role_name))
     transfer.compare(row.name, transfer.rows(old), transfer.rows({**new, "password": password}))
 
 
@@ -284,6 +288,7 @@ def _open(session: ServerSession, row: Organization, source: _Source) -> None:
             state=State.LET_IN,
             organization=row.pk,
             cloned_from=source.identity.cloned_from,
+            read_only_until=source.identity.read_only_until,
         )
         # Until now it said how long the backups are kept.
         Erasure.objects.filter(organization_key=row.key).delete()

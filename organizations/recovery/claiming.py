@@ -124,6 +124,7 @@ def _write(
         wanted.deletion,
         None if in_use is None else in_use.pk,
         None if in_use is None else in_use.cloned_from,
+        in_use.read_only_until.isoformat() if in_use and in_use.read_only_until else "",
     )
     session.execute(written.comment(wanted.role))
 

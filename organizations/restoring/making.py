@@ -80,13 +80,19 @@ class New:
 
 @contextmanager
 def new_database(
-    session: ServerSession, organization: Organization, source: Source, watch: Watch
+    session: ServerSession,
+    slug: str,
+    source: Source,
+    watch: Watch,
+    *,
+    to: Organization | None = None,
 ) -> Iterator[New]:
     """A database with the source's content, migrated to this code, as a throw-away one.
 
+    slug: of the organization that may take it for good. to: that organization, if it has a row.
     Raises what verifying.check and verifying.restore raise, and RestoreFailed.
     """
-    name = free_database_name(session, organization.slug, to=organization)
+    name = free_database_name(session, slug, to=to)
     watch.tell("checking the backup")
     read = None if source.run is None else verifying.check(session, source.run, watch=watch)
     with scratch(session, database=name) as spare:

@@ -71,7 +71,7 @@ def restore_organization(
     OrganizationNotFound, what verifying.check and verifying.restore raise, and what
     switching.switch raises.
     """
-    with _begun(organization, key=key or random_key(), only_lost=only_lost) as (session, row):
+    with begun(organization, key=key or random_key(), only_lost=only_lost) as (session, row):
         if row.state != State.RUNNING:
             return row
         run = None if file is not None else backup_of(organization, at=at, key=backup)
@@ -79,7 +79,9 @@ def restore_organization(
             row.backup, row.backed_up_at = run.key, run.started_at
             row.save(update_fields=["backup", "backed_up_at"])
         watch = Watch(organization.name, goes_on, tell)
-        with making.new_database(session, organization, Source(run, file), watch) as new:
+        slug = organization.slug
+        source = Source(run, file)
+        with making.new_database(session, slug, source, watch, to=organization) as new:
             tell("comparing the users")
             changes = compare(
                 _serving(session, organization),
@@ -120,7 +122,7 @@ def undo_restore(organization: Organization, *, of: str = "", key: str = "") -> 
     Raises NothingToUndo, BackupRunning, WrongState, OrganizationNotFound, RestoreFailed, and what
     switching.switch raises.
     """
-    with _begun(organization, key=key or random_key(), is_undo=True) as (session, row):
+    with begun(organization, key=key or random_key(), is_undo=True) as (session, row):
         if row.state != State.RUNNING:
             return row
         kept = kept_by(organization)
@@ -160,8 +162,13 @@ def _mark_undone(kept: Restore) -> None:
 
 
 @contextmanager
-def _begun(
-    organization: Organization, *, key: str, is_undo: bool = False, only_lost: bool = False
+def begun(
+    organization: Organization,
+    *,
+    key: str,
+    is_undo: bool = False,
+    is_beside: bool = False,
+    only_lost: bool = False,
 ) -> Iterator[tuple[ServerSession, Restore]]:
     """The row of a restore, under the backup lock; why it fails is recorded."""
     with runs.locked(organization.key, name=organization.name) as session:
@@ -180,6 +187,7 @@ def _begun(
                 "organization_id": organization.pk,
                 "organization_key": organization.key,
                 "is_undo": is_undo,
+                "is_beside": is_beside,
             },
         )
         if row.state == State.FAILED:
@@ -191,6 +199,7 @@ def _begun(
                 raise WrongState(
                     organization.name, status=organization.status, wanted="active or suspended"
                 )
+            organization.require_writable()
             yield session, row
         except BaseException as error:
             switching.fail(row, error)

@@ -79,6 +79,16 @@ class RestoreForm(forms.Form):
         required=False,
         help_text="Instead, switch back to the database that the newest restore has kept.",
     )
+    beside = forms.BooleanField(
+        required=False,
+        help_text="Instead, make a read-only organization to look at: nothing changes here. It is "
+        "dropped after as many days as ORG_BESIDE_DAYS says.",
+    )
+    name = forms.CharField(
+        required=False,
+        max_length=MAX_NAME_LENGTH,
+        help_text="Of the one beside. Empty: with the time of the backup.",
+    )
 
 
 @dataclass(frozen=True)

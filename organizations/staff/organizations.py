@@ -53,7 +53,9 @@ class NewOrganizationForm(forms.Form):
 class OrganizationAdmin(ActsAdmin, ActionsOnly, OfferedLookups, OrganizationModelAdmin):
     """List, search and add organizations, and act on them. Never shows a credential."""
 
-    list_display = ("name", "status", "server", "database_name", "size", "created_at")
+    list_display = (
+        *("name", "status", "read_only_until", "server", "database_name", "size", "created_at"),
+    )
     list_display_links = ("name",)
     list_filter = ("status", "server", "created_at")
     list_select_related = ("server",)
@@ -73,6 +75,7 @@ class OrganizationAdmin(ActsAdmin, ActionsOnly, OfferedLookups, OrganizationMode
         "kept_until",
         "provisioned",
         "cloned_from",
+        "read_only_until",
         "server",
         "database_name",
         "role_name",

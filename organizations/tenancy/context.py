@@ -94,10 +94,10 @@ class override(ContextDecorator):  # noqa: N801 - named as Django names its own 
     tenant: a Tenant, or None for a block in which every tenant query must fail.
     Also a decorator for functions and coroutine functions. Refuses generator functions, whose
     caller would run inside the tenant between steps; use `iterate`.
-    Raises RegistryFull when no alias is free. If a request's block lost its connection because the
-    organization was suspended, moved or migrated back, raises that reason instead of the
-    DatabaseError. Restores when the block raises, and when blocks end in a different order than
-    they began.
+    Raises RegistryFull when no alias is free. Two reasons are raised instead of the DatabaseError
+    that they caused: why a request's block lost its connection (the organization was suspended,
+    moved or migrated back), and that the organization is read-only. Restores when the block raises,
+    and when blocks end in a different order than they began.
     """
 
     def __init__(self, tenant: Tenant | None) -> None:
@@ -124,6 +124,7 @@ class override(ContextDecorator):  # noqa: N801 - named as Django names its own 
         try:
             if isinstance(exc, DatabaseError) and entry.tenant is not None:
                 refusal = registry.refusal_after_loss(entry.tenant)
+                refusal = refusal or registry.refusal_of_write(entry.tenant, exc)
         finally:
             # Remove this entry wherever it is: a generator may end later than a block that began
             # after it, and restoring "what was before" would reactivate a finished tenant.

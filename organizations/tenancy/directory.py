@@ -47,6 +47,10 @@ class Directory(Protocol):
         """Whether the organization is a clone, which sends no mail."""
         ...
 
+    def refusal_of_write(self, tenant: Tenant) -> Exception | None:
+        """Why the organization takes no write; None: it is not read-only."""
+        ...
+
     def connection_settings(self, tenant: Tenant) -> dict[str, Any]:
         """A DATABASES entry for the tenant's database."""
         ...

@@ -24,6 +24,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseError
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK
 from django.db.backends.signals import connection_created
+from psycopg.errors import ReadOnlySqlTransaction
 
 from . import directory, pool
 from .errors import RegistryFull
@@ -123,6 +124,19 @@ def refusal_after_loss(tenant: Tenant) -> Exception | None:
         forget(tenant.alias)
         return refusal
     return None
+
+
+def refusal_of_write(tenant: Tenant, error: DatabaseError) -> Exception | None:
+    """Why the tenant's database takes no write, if that is what the error says.
+
+    Asks the master once. None if it is another error, or the organization is not read-only.
+    """
+    if not isinstance(error.__cause__, ReadOnlySqlTransaction):
+        return None
+    try:
+        return directory.get().refusal_of_write(tenant)
+    except DatabaseError:
+        return None
 
 
 def forget(alias: str) -> None:

@@ -13,12 +13,13 @@ MAX_NAME_LENGTH = 255
 class Place:
     """Where an organization's database is, and its role. The password is encrypted.
 
-    is_direct: bypass a pooler.
+    is_read_only: its transactions are, unless they are begun otherwise. is_direct: bypass a pooler.
     """
 
     database_name: str
     role_name: str
     sealed_password: str = field(repr=False)
+    is_read_only: bool = False
     is_direct: bool = False
 
 

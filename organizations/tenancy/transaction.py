@@ -32,9 +32,37 @@ class _Atomic(transaction.Atomic):
     """Marks a block as meant for the organization; Django's own methods begin blocks too."""
 
 
-def atomic(*, savepoint: bool = True, durable: bool = False) -> transaction.Atomic:
-    """A transaction on the active organization's database. Raises NoTenant."""
-    return _Atomic(get().alias, savepoint, durable)
+class _AtomicEvenReadOnly(_Atomic):
+    """Begins as READ WRITE, whatever the default of the organization's role is."""
+
+    def __enter__(self) -> None:
+        wrapper = connections[self.using or DEFAULT_DB_ALIAS]
+        if not wrapper.in_atomic_block:
+            wrapper.ensure_connection()
+            # psycopg puts it into its BEGIN.
+            wrapper.connection.read_only = False
+        super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            super().__exit__(*error)
+        finally:
+            wrapper = connections[self.using or DEFAULT_DB_ALIAS]
+            kept = wrapper.connection
+            if kept is not None and not kept.closed and not wrapper.in_atomic_block:
+                kept.read_only = None  # Else the pool would not keep it.
+
+
+def atomic(
+    *, savepoint: bool = True, durable: bool = False, even_read_only: bool = False
+) -> transaction.Atomic:
+    """A transaction on the active organization's database. Raises NoTenant.
+
+    even_read_only: it can write also where all else is refused (Organization.read_only_until). For
+    log-ins alone, and not inside another block.
+    """
+    kind = _AtomicEvenReadOnly if even_read_only else _Atomic
+    return kind(get().alias, savepoint, durable)
 
 
 def on_commit(func: Callable[[], Any]) -> None:

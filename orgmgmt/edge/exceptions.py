@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
@@ -41,6 +41,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.OrganizationBusy: 409,
     errors.OrganizationSuspended: 403,
     errors.OrganizationMismatch: 403,
+    errors.OrganizationReadOnly: 403,
     errors.WrongState: 409,
     errors.DatabaseKept: 409,
     errors.DatabaseGone: 409,
@@ -142,6 +143,8 @@ def domain_answer(
             # The server's message is for the log: it names hosts, databases and roles.
             _note(request, "database unavailable", exc)
         exc = refusal or errors.ServerUnavailable()
+    if isinstance(exc, InternalError) and (tenant := tenancy.peek()) is not None:
+        exc = registry.refusal_of_write(tenant, exc) or exc
     if isinstance(exc, RedisError):
         _note(request, "cache unavailable", exc)
         exc = errors.CacheUnavailable()

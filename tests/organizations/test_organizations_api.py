@@ -20,6 +20,7 @@ STAFF_FIELDS = {
     "status_message",
     "kept_until",
     "cloned_from",
+    "read_only_until",
     "server",
     "database_name",
     "created_at",
@@ -149,5 +150,5 @@ def test_users_see_their_organization_but_not_its_database(
         assert response.status_code == 200
         assert response.json()["id"] == company.organization.pk
         fields = {"id", "name", "slug", "admin_email", "status", "is_clone", "created_at"}
-        assert set(response.json()) == fields
+        assert set(response.json()) == fields | {"read_only_until"}
     assert staff_client.get("/api/v1/organization/").status_code == 403, "staff have none"

@@ -1,6 +1,7 @@
 """The exception handler: from an error to its HTTP answer, for errors that HTTP cannot cause."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ MADE: list[tuple[Exception, int]] = [
     (errors.OrganizationBusy("X"), 409),
     (errors.OrganizationSuspended("X"), 403),
     (errors.OrganizationArchived("X"), 403),
+    (errors.OrganizationReadOnly("X", datetime(2026, 1, 22, tzinfo=UTC)), 403),
     (errors.OrganizationMigrating("Acme"), 503),
     (errors.OrganizationMismatch("The header X-Org"), 403),
     (errors.WrongState("X", status="active", wanted="suspended"), 409),

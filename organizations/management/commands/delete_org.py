@@ -51,7 +51,9 @@ class Command(DeletedActCommand):
         if options["now"] and options["free_name"]:
             raise CommandError("--free-name is for one that is kept: with --now the name is free.")
         if not options["yes"]:
-            self._ask(organization, drops=options["now"] or not settings.ORG_DELETION_GRACE_DAYS)
+            is_beside = organization.read_only_until is not None
+            drops = options["now"] or is_beside or not settings.ORG_DELETION_GRACE_DAYS
+            self._ask(organization, drops=drops)
         lifecycle.delete_organization(
             organization,
             free_name=options["free_name"],

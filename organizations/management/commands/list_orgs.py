@@ -50,7 +50,7 @@ class Command(BaseCommand):
             if document is None:
                 day = each.created_at.date().isoformat()
                 facts = (each.pk, each.status, day, each.slug, each.database_name)
-                said = f" (clone of organization {each.cloned_from})" if each.is_clone else ""
+                said = _kind(each)
                 self.stdout.write(_ROW.format(*facts, each.admin_email, f"{each.name}{said}"))
             else:
                 document.add(_facts(each))
@@ -70,6 +70,16 @@ def _any_of(texts: list[str]) -> Q:
     return found
 
 
+def _kind(organization: Organization) -> str:
+    """What is said behind the name of one that is not ordinary."""
+    if organization.read_only_until is not None:
+        until = f"{organization.read_only_until:%Y-%m-%d}"
+        return f" (backup of organization {organization.cloned_from}, read-only until {until})"
+    if organization.is_clone:
+        return f" (clone of organization {organization.cloned_from})"
+    return ""
+
+
 def _facts(organization: Organization) -> dict[str, Any]:
     is_deleted = organization.status == Organization.Status.DELETED
     return {
@@ -79,6 +89,7 @@ def _facts(organization: Organization) -> dict[str, Any]:
         "status": organization.status,
         "database": organization.database_name,
         "cloned_from": organization.cloned_from,
+        "read_only_until": _moment(organization.read_only_until),
         "admin_email": organization.admin_email,
         "created_at": organization.created_at.isoformat(),
         "kept_until": _moment(organization.kept_until),

@@ -13,6 +13,7 @@ from django.utils.dateparse import parse_datetime
 from organizations import lifecycle
 from organizations.errors import RestoreDeclined
 from organizations.management.acts import ActCommand
+from organizations.management.interrupts import terminated_as_interrupted
 from organizations.models import Organization, Restore
 from organizations.restoring.comparing import Changes
 
@@ -42,6 +43,12 @@ class Command(ActCommand):
         what.add_argument(
             "--undo", action="store_true", help="bring back what the newest restore has kept"
         )
+        parser.add_argument(
+            "--beside",
+            action="store_true",
+            help="make a read-only organization to look at instead; it ends after ORG_BESIDE_DAYS",
+        )
+        parser.add_argument("--as", metavar="NAME", dest="new", help="with --beside: its name")
         parser.add_argument("--yes", action="store_true", help="switch without asking")
         parser.add_argument(
             "--dry-run", action="store_true", help="only list the users who go back"
@@ -49,9 +56,14 @@ class Command(ActCommand):
 
     def act(self, organization: Organization, options: dict[str, Any]) -> str:
         self._options, self._restore = options, None
+        self._made: Organization | None = None
         self._changes: Changes | None = None
         if options["dry_run"] and options["undo"]:
             raise CommandError("--dry-run is for a restore from a backup.")
+        if options["beside"]:
+            return self._beside(organization)
+        if options["new"]:
+            raise CommandError("--as goes with --beside.")
         if not (options["yes"] or options["dry_run"] or self._may_ask()):
             raise CommandError("Nobody can be asked here: use --yes, or --dry-run.")
         if options["undo"]:
@@ -72,6 +84,10 @@ class Command(ActCommand):
         return f"Restored organization {organization.name}. {_kept(self._restore)}"
 
     def facts(self, organization: Organization) -> dict[str, Any]:
+        if self._made is not None:
+            until = _iso(self._made.read_only_until)
+            more = {"cloned_from": organization.pk, "read_only_until": until}
+            return {**super().facts(self._made), **more}
         changes, row = self._changes, self._restore
         users = None if changes is None else [asdict(user) for user in changes.users]
         return {
@@ -91,6 +107,29 @@ class Command(ActCommand):
         self._restore = lifecycle.undo_restore(organization)
         organization.refresh_from_db()
         return f"Undid the restore of organization {organization.name}. {_kept(self._restore)}"
+
+    def _beside(self, organization: Organization) -> str:
+        options = self._options
+        if options["undo"] or options["dry_run"]:
+            raise CommandError("--beside switches nothing: there is nothing to undo or to list.")
+        try:
+            with terminated_as_interrupted():
+                made = lifecycle.restore_beside(
+                    organization,
+                    name=options["new"] or "",
+                    at=_time(options["at"]),
+                    file=Path(options["file"]) if options["file"] else None,
+                    tell=self._tell,
+                )
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted. Nothing of it is left.")
+            sys.exit(130)
+        self._made = made
+        return (
+            f"Restored {organization.name} beside it, as {made.name}. It is read-only, sends no "
+            f"mail, and is dropped after {made.read_only_until:%Y-%m-%d %H:%M} UTC. Its users log "
+            "in with the passwords of then."
+        )
 
     def _may_ask(self) -> bool:
         return sys.stdin.isatty() and not self._options["json"]

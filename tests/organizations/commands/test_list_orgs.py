@@ -36,7 +36,7 @@ def test_json_is_one_document(alpha: Company, beta: Company) -> None:
     assert found["Acme Corp"]["admin_email"] == alpha.email
     assert found["Acme Corp"]["created_at"] == alpha.organization.created_at.isoformat()
     facts = {"id", "name", "slug", "status", "database", "admin_email", "created_at"}
-    facts |= {"kept_until", "cloned_from"}
+    facts |= {"kept_until", "cloned_from", "read_only_until"}
     assert set(found["Acme-Corp 2"]) == facts
 
 

@@ -8,11 +8,15 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
+from organizations import lifecycle
+from organizations.backups import making
 from organizations.models import Organization, Restore
 from organizations.provisioning import media
 from organizations.restoring import switching
 from tests.conftest import Company, Superuser, leftovers
 from tests.organizations.backups.conftest import folder
+
+from .helpers import add, besides, write_file
 
 __all__ = ["folder"]
 
@@ -35,3 +39,14 @@ def made(
     Restore.objects.all().delete()
     Organization.objects.update(pending_fence="")
     assert leftovers(superuser) == before, "a restore has left something"
+
+
+@pytest.fixture
+def backed_up(made: Company, folder: Path) -> Iterator[Company]:
+    """It has a backup with a file, and another user since. What is made of it beside is dropped."""
+    write_file(made, "plan.txt", "then")
+    making.back_up(made.organization)
+    add(made, "late@test.com")
+    yield made
+    for row in besides():
+        lifecycle.delete_organization(row)

@@ -8,10 +8,13 @@ from psycopg import sql
 
 from accounts import services
 from accounts.models import User
-from organizations import tenancy
+from organizations import lifecycle, tenancy
 from organizations.models import Organization, Restore
+from organizations.postgres import identity
+from organizations.postgres.sessions import open_session
 from organizations.tenancy import storage
 from tests.conftest import PASSWORD, Company, Superuser
+from tests.organizations.cloning.helpers import rows_of
 
 
 def row_of(company: Company) -> Organization:
@@ -69,3 +72,21 @@ def the_restore(company: Company) -> Restore:
 
 def execute_as_superuser(superuser: Superuser, statement: str, *names: str) -> None:
     superuser.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def look_at(company: Company, **options: Any) -> Company:
+    """What is restored beside it."""
+    return Company(lifecycle.restore_beside(row_of(company), **options), company.email)
+
+
+def whole(company: Company) -> tuple[object, ...]:
+    """All that the master and its database say of an organization."""
+    row = Organization.objects.filter(pk=company.organization.pk).values().get()
+    with open_session() as session:
+        names = {"role": row["role_name"], "database": row["database_name"]}
+        return row, identity.find(session, **names), rows_of(row_of(company))
+
+
+def besides() -> list[Organization]:
+    """What was restored beside another one, and is not dropped."""
+    return list(Organization.objects.live().exclude(read_only_until=None).order_by("pk"))

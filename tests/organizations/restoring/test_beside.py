@@ -1,0 +1,235 @@
+"""restore_org --beside: a read-only organization from a backup, which ends by itself."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts import models, services
+from accounts.hashers import Argon2idHasher
+from accounts.models import LoginSession, User
+from organizations import lifecycle, tenancy
+from organizations.background import enqueueing, pruning
+from organizations.backups import making as backups
+from organizations.checks.backups import check_backups
+from organizations.errors import (
+    OrganizationExists,
+    OrganizationReadOnly,
+    TooManyOrganizations,
+    WrongState,
+)
+from organizations.inspecting import checking
+from organizations.models import AuditEntry, Erasure, Organization, Restore
+from organizations.tenancy import pool
+from tests.accounts.helpers import bearer, json_of, refresh, send
+from tests.conftest import PASSWORD, Company, Superuser, leftovers
+
+from .helpers import contents, emails, look_at, row_of, whole
+
+Status = Organization.Status
+
+
+def assert_read_only(answer: Any) -> None:
+    assert json_of(answer, 403)["code"] == "organization_read_only"
+    assert "Nothing can be changed in it" in answer.json()["detail"]
+
+
+def test_its_people_look_at_a_backup_beside_and_change_nothing(
+    backed_up: Company, client: Client
+) -> None:
+    token = backed_up.token(client)
+    before = whole(backed_up)
+
+    looked = look_at(backed_up)
+
+    assert whole(backed_up) == before
+    row = looked.organization
+    run = row_of(backed_up)
+    assert row.name == f"{run.name} as of {Restore.objects.get().backed_up_at:%Y-%m-%d %H:%M} UTC"
+    assert (row.status, row.cloned_from) == (Status.ACTIVE, run.pk)
+    assert row.read_only_until is not None
+    assert timedelta(days=6.9) < row.read_only_until - timezone.now() < timedelta(days=7)
+    assert (emails(looked), contents(row.key)) == ([backed_up.email], {"plan.txt": "then"})
+    (finding,) = checking.check([row.pk])
+    assert finding.problems == ()
+
+    assert bearer(token).get("/api/v1/me/").json()["email"] == backed_up.email, "still the source's"
+    login = looked.login(client)
+    here = bearer(str(login["access"]))
+    (user,) = json_of(here.get("/api/v1/users/"))["results"]
+    shown = json_of(here.get("/api/v1/organization/"))
+    assert (shown["is_clone"], shown["read_only_until"][:19]) == (
+        True,
+        row.read_only_until.isoformat()[:19],
+    )
+    new = {"email": "new@test.com", "password": PASSWORD}
+    passwords = {"current_password": PASSWORD, "new_password": "another-password-1"}
+    for _ in range(2):
+        assert_read_only(send(here, "post", "/api/v1/users/", new))
+        assert_read_only(send(here, "post", "/api/v1/me/password/", passwords))
+        assert_read_only(send(here, "patch", f"/api/v1/users/{user['id']}/", {"is_active": False}))
+        assert_read_only(send(here, "delete", f"/api/v1/users/{user['id']}/"))
+    page = here.post("/api/v1/users/", new, headers={"Accept": "text/html"})
+    assert (page.status_code, page["Content-Type"]) == (403, "text/html; charset=utf-8")
+    assert "Nothing can be changed in it" in page.content.decode()
+    reset = {"organization": row.name, "email": looked.email}
+    assert send(client, "post", "/api/v1/auth/password-reset/", reset).status_code == 202
+
+    renewed = json_of(refresh(str(login["refresh"])))
+    assert refresh(str(login["refresh"])).status_code == 401, "used twice"
+    assert refresh(renewed["refresh"]).status_code == 401, "which ended it"
+    out = bearer(looked.token(client))
+    assert send(out, "post", "/api/v1/auth/logout/").status_code == 204
+    assert out.get("/api/v1/me/").status_code == 401
+    assert emails(looked) == [looked.email]
+    entries = AuditEntry.objects.filter(act="organization.restored_beside")
+    facts = {"beside": row.pk, "source": run.pk}
+    assert {each.organization_id for each in entries if facts.items() <= each.facts.items()} == {
+        run.pk,
+        row.pk,
+    }
+
+
+@pytest.mark.urls("tests.isolation.urls")
+def test_a_teams_plain_view_that_writes_is_answered_the_same(
+    backed_up: Company, client: Client
+) -> None:
+    looked = look_at(backed_up)
+    assert_read_only(bearer(looked.token(client)).get("/test/break-off"))
+
+
+def test_a_login_renews_an_old_hash_and_an_old_key(
+    backed_up: Company, monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Argon2idHasher, "time_cost", 2)
+        old = services.hash_password(PASSWORD)
+    with tenancy.override(backed_up.tenant):
+        first = User.objects.filter(email=backed_up.email)
+        key = first.get().email_key
+        first.update(password=old, email=backed_up.email.upper())
+        first.update(email_key=key)
+    backups.back_up(backed_up.organization)
+    looked = look_at(backed_up)
+    monkeypatch.setattr(models, "email_key", lambda email: f"new {key}")
+    monkeypatch.setattr(services, "email_key", lambda email: f"new {key}")
+    assert looked.token(client)
+    with tenancy.override(looked.tenant):
+        user = User.objects.order_by("pk")[0]
+    assert (user.email_key, user.password == old) == (f"new {key}", False)
+
+
+def test_one_block_that_may_write_lets_no_other_write(backed_up: Company) -> None:
+    looked = look_at(backed_up)
+    with tenancy.override(looked.tenant):
+        with tenancy.atomic(even_read_only=True):
+            LoginSession.objects.all().delete()
+            with tenancy.atomic():
+                User.objects.update(is_active=True)
+        opened = pool.shared.misses
+        driver = tenancy.connection().connection
+    with tenancy.override(looked.tenant):
+        assert User.objects.count() == 1
+        assert tenancy.connection().connection is driver, "it was kept"
+    assert pool.shared.misses == opened
+    for statement in ("UPDATE users SET is_active = true", "DISCARD ALL", "RESET ALL"):
+        with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
+            cursor = tenancy.connection().cursor()
+            cursor.execute(statement)
+            cursor.execute("CREATE TABLE mine (n int)")
+    with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
+        end_all_inside_another_block()
+
+
+def test_it_is_dropped_at_once_when_its_time_is_over_or_sooner(
+    backed_up: Company, settings: Settings, superuser: Superuser
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS, settings.BACKUP_BEFORE_DROP = 30, True
+    before = whole(backed_up)
+    late, soon = look_at(backed_up), look_at(backed_up, name="Looked At")
+    assert pruning.prune() == []
+    assert Organization.objects.usable().filter(pk=late.organization.pk).exists()
+    Organization.objects.filter(pk=late.organization.pk).update(read_only_until=timezone.now())
+    assert pruning.prune() == []
+    lifecycle.delete_organization(soon.organization, now=True)
+    for each in (late.organization, soon.organization):
+        each.refresh_from_db()
+        assert each.status == Status.DELETED
+        assert Erasure.objects.filter(organization_key=each.key).exists()
+        assert not contents(each.key)
+    assert leftovers(superuser) == (set(), set())
+    assert whole(backed_up) == before
+
+
+def test_no_act_makes_it_an_ordinary_one(
+    backed_up: Company,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("ORG_ADMIN_PASSWORD", PASSWORD)
+    looked = look_at(backed_up)
+    row = looked.organization
+    acts: tuple[Callable[[Organization], object], ...] = (
+        lifecycle.restore_organization,
+        lifecycle.undo_restore,
+        lifecycle.restore_beside,
+        backups.back_up,
+    )
+    for act in acts:
+        with pytest.raises(WrongState, match="is read-only; it must be an ordinary organization"):
+            act(row)
+    call_command("backup_orgs", "--all")
+    assert looked.name not in "".join(capsys.readouterr())
+    with pytest.raises(CommandError, match="1 of 1 were not backed up"):
+        call_command("backup_orgs", looked.name)
+    assert enqueueing.back_up(Organization.objects.filter(pk=row.pk), within_seconds=9) == 0
+    Organization.objects.filter(pk=row.pk).update(created_at=timezone.now() - timedelta(days=9))
+    settings.BACKUP_NIGHTLY = True
+    assert list(check_backups(None, databases=["default"])) == []
+    call_command("export_org", looked.name, "--output", str(tmp_path / "all.zip"))
+    lifecycle.rename_organization(row, name="Renamed")
+    lifecycle.suspend_organization(row)
+    lifecycle.resume_organization(row)
+    assert emails(looked) == [looked.email]
+    with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
+        User.objects.update(is_admin=True)
+    with pytest.raises(CommandError, match="Nothing can be changed in it"):
+        call_command("create_admin", "Renamed", "--email", "me@test.com")
+
+
+def test_a_clone_of_it_is_an_ordinary_organization(backed_up: Company) -> None:
+    looked = look_at(backed_up)
+    clone = lifecycle.clone_organization(looked.organization, name="Kept", exact=True).organization
+    try:
+        assert (clone.read_only_until, clone.cloned_from) == (None, looked.organization.pk)
+        with tenancy.override(clone.tenant):
+            User.objects.update(is_admin=False)
+    finally:
+        lifecycle.delete_organization(clone)
+
+
+def test_a_name_is_given_once_and_counts_for_the_ceiling(
+    backed_up: Company, settings: Settings
+) -> None:
+    look_at(backed_up)
+    for name in ("", backed_up.name, "  " + backed_up.name.upper()):
+        with pytest.raises(OrganizationExists):
+            look_at(backed_up, name=name)
+    assert Restore.objects.filter(state=Restore.State.FAILED).count() == 3
+    settings.ORG_MAX_ORGANIZATIONS = Organization.objects.live().count()
+    with pytest.raises(TooManyOrganizations):
+        look_at(backed_up, name="One More")
+
+
+def end_all_inside_another_block() -> None:
+    with tenancy.atomic(), tenancy.atomic(even_read_only=True):
+        LoginSession.objects.all().delete()
