@@ -93,7 +93,8 @@ def _be(arguments: Sequence[str], cwd: str, env: dict[str, str], files: Sequence
     os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     here = str(Path(__file__).resolve().parents[1])
-    sys.path[:] = [cwd, *(each for each in sys.path if each not in ("", here, cwd))]
+    more = [each for each in env.get("PYTHONPATH", "").split(os.pathsep) if each]
+    sys.path[:] = [cwd, *more, *(each for each in sys.path if each not in ("", here, cwd))]
     code: int | str | None = 0
     try:
         _execute(list(arguments))
