@@ -114,11 +114,8 @@ def ensure_database(
             kind = sql.SQL("TEMPLATE template0 ENCODING 'UTF8'").format()
             if template is not None:
                 kind = sql.SQL("TEMPLATE {}").format(sql.Identifier(template))
-            session.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {} {} STRATEGY {} ALLOW_CONNECTIONS false").format(
-                    name, sql.Identifier(role), kind, STRATEGY
-                )
-            )
+            create = "CREATE DATABASE {} OWNER {} {} STRATEGY {} ALLOW_CONNECTIONS false"
+            session.execute(sql.SQL(create).format(name, sql.Identifier(role), kind, STRATEGY))
         oid = session.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (database,))
         session.batch(
             Identity(session.installation, key, databases=(oid,)).comment(role),
