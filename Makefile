@@ -20,6 +20,8 @@ ORGANIZATIONS ?= 3000
 SEED ?=
 ARGS ?=
 export KILLS
+# Without bytecode each worker would rewrite all tests, and each process compile the product, anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # mypy's Django plugin imports the settings; these let them load and reach nothing.
 MYPY_ENV := DEBUG=on DATABASE_URL=postgres://lint@localhost/lint SECRET_KEY=lint \

@@ -3,6 +3,7 @@
 Both exist for the whole run, and a person could confuse their names.
 """
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,13 +14,22 @@ from django.core.cache import caches
 from django.core.management import call_command
 from django.db import connections
 from django.test import Client
+from psycopg import sql
 from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.hashers import Argon2idHasher
 from organizations import lifecycle, tenancy
-from organizations.models import Organization, SpareDatabase, Staff, Template
+from organizations.models import (
+    FormerName,
+    Organization,
+    SpareDatabase,
+    Staff,
+    StoredAnswer,
+    Template,
+)
+from organizations.postgres import databases
 from organizations.provisioning import media, templates
-from organizations.tenancy import Tenant
+from organizations.tenancy import Tenant, registry, storage
 from tests.plugin import SERVER
 
 PASSWORD = "correct horse battery"
@@ -64,6 +74,13 @@ def _cheap_hashes() -> None:
     Argon2idHasher.memory_cost, Argon2idHasher.time_cost = 8, 1
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_disk() -> None:
+    """Makes databases a quarter as dear, where nothing has to outlive the run."""
+    databases.STRATEGY = sql.SQL("FILE_COPY")
+    os.sync, os.fsync = lambda: None, lambda fd: None
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Migrate the embedded server's master database.
@@ -106,9 +123,8 @@ def _database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker
             # Mails and exports that the test requested and did not wait for.
             cursor.execute(
                 "DELETE FROM procrastinate_jobs WHERE task_name IN ('send_mail', "
-                "'export_organization', 'clone_organization')"
+                "'export_organization', 'clone_organization'); DELETE FROM sealed_addresses"
             )
-            cursor.execute("DELETE FROM sealed_addresses")
         assert tenancy.peek() is None, "the test left an organization active"
         tenancy.reset()
 
@@ -135,9 +151,32 @@ def beta(cast: tuple[Company, Company]) -> Company:
     return cast[1]
 
 
+@pytest.fixture(scope="session")
+def _sweeper(django_db_setup: None) -> Iterator[Superuser]:
+    """A connection of the superuser that is kept."""
+    with psycopg.connect(**SERVER.superuser_parameters(), autocommit=True) as connection:  # type: ignore[arg-type]
+        yield connection
+
+
+def _sweep(superuser: Superuser, organization: Organization) -> None:
+    """Leave of an organization in use what its deletion leaves, in a fifth of the time."""
+    registry.forget(organization.tenant.alias)
+    for statement, name in (
+        ("DROP DATABASE IF EXISTS {} WITH (FORCE)", organization.database_name),
+        ("DROP ROLE IF EXISTS {}", organization.role_name),
+    ):
+        superuser.execute(sql.SQL(statement).format(sql.Identifier(name)))
+    storage.remove(organization.key)
+    row = Organization.objects.filter(pk=organization.pk)
+    row.update(status="deleted", sealed_password="", sealed_audit_key="", admin_email="")
+    row.update(pending_fence="")
+    FormerName.objects.filter(organization_id=organization.pk).delete()
+    StoredAnswer.objects.forget(organization.pk)
+
+
 @pytest.fixture
-def company() -> Iterator[Callable[..., Company]]:
-    """Makes organizations that are deleted again after the test."""
+def company(_sweeper: Superuser) -> Iterator[Callable[..., Company]]:
+    """Makes organizations that are removed again after the test."""
     made: list[Organization] = []
 
     def make(name: str | None = None, *, email: str = "admin@test.com") -> Company:
@@ -149,9 +188,10 @@ def company() -> Iterator[Callable[..., Company]]:
     yield make
     for organization in made:
         organization.refresh_from_db()
-        if organization.status == Organization.Status.SUSPENDED:
-            lifecycle.resume_organization(organization)
-        lifecycle.delete_organization(organization, now=True, without_backup=True)
+        if organization.is_usable:
+            _sweep(_sweeper, organization)
+        else:
+            lifecycle.delete_organization(organization, now=True, without_backup=True)
 
 
 @pytest.fixture

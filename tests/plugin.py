@@ -42,6 +42,10 @@ SERVER = EmbeddedPostgres(
         "wal_level": "minimal",
         "max_wal_senders": "0",
         "autovacuum": "off",
+        "checkpoint_timeout": "1d",
+        "bgwriter_lru_maxpages": "0",
+        # No processes beside the sessions for reading what lies in memory.
+        "io_method": "sync",
         "max_wal_size": "256MB",
         "max_connections": "200",
         "shared_buffers": "64MB",

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
@@ -42,10 +44,7 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         typed, out, err = (Path(folder) / name for name in ("in", "out", "err"))
         typed.write_text(input)
-        process = _forked.Process(
-            target=_be, args=(arguments, str(cwd), dict(env), (str(typed), str(out), str(err)))
-        )
-        process.start()
+        process = _started(arguments, cwd, env, (typed, out, err))
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
@@ -55,10 +54,37 @@ def run(
         return subprocess.CompletedProcess(arguments, process.exitcode, *written)
 
 
+@contextmanager
+def running(
+    *arguments: str, cwd: Path, env: Mapping[str, str], log: Path, seconds: float = 40
+) -> Iterator[BaseProcess]:
+    """`python ARGUMENTS` during the block, writing to the log; terminated after it.
+
+    seconds: that it has to end before it is killed.
+    """
+    process = _started(arguments, cwd, env, (Path(os.devnull), log, log))
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.join(seconds)
+        process.kill()
+        process.join()
+
+
+def _started(
+    arguments: Sequence[str], cwd: Path, env: Mapping[str, str], files: Sequence[Path]
+) -> BaseProcess:
+    named = [str(file) for file in files]
+    process = _forked.Process(target=_be, args=(arguments, str(cwd), dict(env), named))
+    process.start()
+    return process
+
+
 def _be(arguments: Sequence[str], cwd: str, env: dict[str, str], files: Sequence[str]) -> None:
     """Become that process, and exit with it."""
     for number, (file, flags) in enumerate(
-        zip(files, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)
+        zip(files, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT | os.O_APPEND] * 2), strict=True)
     ):
         os.dup2(os.open(file, flags, 0o600), number)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
@@ -67,7 +93,8 @@ def _be(arguments: Sequence[str], cwd: str, env: dict[str, str], files: Sequence
     os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     here = str(Path(__file__).resolve().parents[1])
-    sys.path[:] = [cwd, *(each for each in sys.path if each not in ("", here, cwd))]
+    more = [each for each in env.get("PYTHONPATH", "").split(os.pathsep) if each]
+    sys.path[:] = [cwd, *more, *(each for each in sys.path if each not in ("", here, cwd))]
     code: int | str | None = 0
     try:
         _execute(list(arguments))

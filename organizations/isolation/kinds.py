@@ -11,6 +11,7 @@ import pkgutil
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 
 from django.conf import settings
@@ -224,11 +225,7 @@ def _salts(module: ModuleType) -> Iterator[str]:
     """Each salt in the source: its value, or its expression if it is not a name."""
     if module.__file__ is None:
         return
-    with open(module.__file__, encoding="utf-8") as source:
-        tree = ast.parse(source.read())
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call):
-            continue
+    for node in _calls(module.__file__):
         called = ast.unparse(node.func)
         name = called.rpartition(".")[2]
         salts = [keyword.value for keyword in node.keywords if keyword.arg == "salt"]
@@ -240,3 +237,19 @@ def _salts(module: ModuleType) -> Iterator[str]:
             yield f"salt:{value or vars(module).get(text, text)}"
         if not salts and (name in _SIGNING or called in ("signing.dumps", "signing.loads")):
             yield f"unsalted:{module.__name__}"
+
+
+@cache
+def _calls(file: str) -> list[ast.Call]:
+    """The calls in a source file that may sign something."""
+    with open(file, encoding="utf-8") as source:
+        tree = ast.parse(source.read())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [each for each in calls if _may_sign(each)]
+
+
+def _may_sign(call: ast.Call) -> bool:
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else call.func
+    name = called.id if isinstance(called, ast.Name) else called
+    has_salt = any(keyword.arg == "salt" for keyword in call.keywords)
+    return has_salt or name in (*_SIGNING, "salted_hmac", "dumps", "loads")

@@ -92,6 +92,10 @@ class DatabaseTaken(Exception):
         super().__init__(f"A database named {database} already exists and is not ours.")
 
 
+# FILE_COPY would make the whole server write a checkpoint.
+STRATEGY = sql.SQL("WAL_LOG")
+
+
 def ensure_database(
     session: ServerSession, *, database: str, role: str, key: str, template: str | None = None
 ) -> None:
@@ -108,15 +112,11 @@ def ensure_database(
     name, me = sql.Identifier(database), sql.Identifier(session.user)
     with session.membership(role):
         if owner is None:
-            # WAL_LOG: FILE_COPY would make the whole server write a checkpoint.
             kind = sql.SQL("TEMPLATE template0 ENCODING 'UTF8'").format()
             if template is not None:
-                kind = sql.SQL("TEMPLATE {} STRATEGY WAL_LOG").format(sql.Identifier(template))
-            session.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {} {} ALLOW_CONNECTIONS false").format(
-                    name, sql.Identifier(role), kind
-                )
-            )
+                kind = sql.SQL("TEMPLATE {}").format(sql.Identifier(template))
+            create = "CREATE DATABASE {} OWNER {} {} STRATEGY {} ALLOW_CONNECTIONS false"
+            session.execute(sql.SQL(create).format(name, sql.Identifier(role), kind, STRATEGY))
         oid = session.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (database,))
         session.batch(
             Identity(session.installation, key, databases=(oid,)).comment(role),

@@ -4,24 +4,23 @@ import http.client
 import json
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from tests import processes
 from tests.plugin import SERVER
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 60.0
-COMMAND = (sys.executable, "-m", "gunicorn", "-c", "orgmgmt/gunicorn.py", "orgmgmt.wsgi")
+COMMAND = ("-m", "gunicorn", "-c", "orgmgmt/gunicorn.py", "orgmgmt.wsgi")
 # What an answer can hold that no log may.
 _TOKEN_FIELDS = ("access_token", "refresh_token", "access", "refresh")
 _PASSWORD_FIELDS = ("password", "new_password", "current_password")
@@ -45,7 +44,7 @@ class WebServer:
 
     port: int
     log: Path
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     secrets: set[str] = field(default_factory=set)
 
     def url(self, path: str) -> str:
@@ -124,26 +123,15 @@ def serving(log: Path, **changes: str) -> Iterator[WebServer]:
     port = free_port()
     size = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "4"}
     variables = environment(HOST="127.0.0.1", PORT=str(port), **{**size, **changes})
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            COMMAND, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT
-        )
-    server = WebServer(port, log, process)
-    server.secrets |= {
-        variables["MASTER_DB_PASSWORD"],
-        variables["SECRET_KEY"],
-        variables["CREDENTIAL_KEYS"],
-    }
-    try:
+    with processes.running(*COMMAND, cwd=ROOT, env=variables, log=log) as process:
+        server = WebServer(port, log, process)
+        server.secrets |= {
+            variables["MASTER_DB_PASSWORD"],
+            variables["SECRET_KEY"],
+            variables["CREDENTIAL_KEYS"],
+        }
         _wait(server)
         yield server
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=40)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
     written = server.text()
     leaked = [secret for secret in server.secrets if secret in written]
     assert not leaked, "the server's log holds a password, a token or a key"
@@ -152,26 +140,15 @@ def serving(log: Path, **changes: str) -> Iterator[WebServer]:
 @contextmanager
 def working(log: Path, **changes: str) -> Iterator[None]:
     """`manage.py worker` beside a server with the same `changes`; ended with the block."""
-    command = (sys.executable, "manage.py", "worker", "--with-parent")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(**changes), stdout=output, stderr=output
-        )
-    try:
+    command = ("manage.py", "worker", "--with-parent")
+    with processes.running(*command, cwd=ROOT, env=environment(**changes), log=log):
         yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=40)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _wait(server: WebServer) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if server.process.poll() is not None:
+        if not server.process.is_alive():
             raise AssertionError(f"the server has ended:\n{server.text()}")
         try:
             if server.get("/health").status_code == 200:

@@ -36,7 +36,6 @@ TASKS = {
     "export": "export_organization",
 }
 ENTRIES = {"backup": "backup.asked", "verify": "verification.asked", "export": "export.asked"}
-acts = pytest.mark.parametrize("act", TASKS)
 
 
 @pytest.fixture(autouse=True)
@@ -187,37 +186,39 @@ def test_each_needs_its_own_permission_and_so_does_the_list(made: Company, clien
 
 
 # --- Idempotency-Key ------------------------------------------------------------------------------
-@acts
 def test_a_repeat_gets_the_first_answer_and_asks_for_nothing(
-    staff_client: Client, made: Company, act: str
+    staff_client: Client, made: Company
 ) -> None:
-    first = post(staff_client, made, act, "key")
-    assert first.status_code == 202
-    work()
-    again = post(staff_client, made, act, "key")
-    assert (again.status_code, again.json()) == (202, first.json())
-    assert len(jobs(act)) == len(entries(made, act)) == 1
-    other = "verify" if act == "backup" else "backup"
-    assert post(staff_client, made, other, "key").status_code == 422
-    assert made.organization.key not in str(list(StoredAnswer.objects.values()))
+    for act in TASKS:
+        first = post(staff_client, made, act, act)
+        assert first.status_code == 202, act
+        work()
+        again = post(staff_client, made, act, act)
+        assert (again.status_code, again.json()) == (202, first.json())
+        assert len(jobs(act)) == len(entries(made, act)) == 1
+        other = "verify" if act == "backup" else "backup"
+        assert post(staff_client, made, other, act).status_code == 422
+        assert made.organization.key not in str(list(StoredAnswer.objects.values()))
 
 
-@acts
-@pytest.mark.parametrize("dies", ["before it begins", "before it answers"])
 def test_a_repeat_of_a_killed_request_asks_once(
-    staff_client: Client, made: Company, monkeypatch: pytest.MonkeyPatch, act: str, dies: str
+    staff_client: Client, made: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        if dies == "before it begins":
-            patched.setattr(Organization, "require_usable", lambda _: kill_this_process())
-        else:
-            patched.setattr(serializers, "AskedOutput", lambda _: kill_this_process())
-        kill_in_a_fork(lambda: post(staff_client, made, act, "key"))
-    assert len(jobs(act)) == (dies == "before it answers")
-    response = post(staff_client, made, act, "key")
-    (job,) = jobs(act)
-    assert (response.status_code, response.json()["job"]) == (202, job.pk)
-    assert len(entries(made, act)) == 1
+    for count, owner, name in (
+        (1, Organization, "require_usable"),  # before it begins
+        (2, serializers, "AskedOutput"),  # before it answers
+    ):
+        for act in TASKS:
+            key = f"{act} {count}"
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, name, lambda _: kill_this_process())
+                kill_in_a_fork(partial(post, staff_client, made, act, key))
+            assert len(jobs(act)) == (name == "AskedOutput")
+            response = post(staff_client, made, act, key)
+            (job,) = jobs(act)
+            assert (response.status_code, response.json()["job"]) == (202, job.pk)
+            assert len(entries(made, act)) == count
+        clear()
 
 
 def test_of_many_at_once_one_asks(staff_client: Client, made: Company) -> None:
@@ -236,9 +237,8 @@ def text(response: Any) -> str:
     return unescape(response.content.decode())
 
 
-@acts
 def test_the_admin_asks_first_and_says_what_will_happen(
-    staff_client: Client, made: Company, act: str
+    staff_client: Client, made: Company
 ) -> None:
     says = {
         "backup": "A worker makes a backup of the database and the files",
@@ -247,14 +247,15 @@ def test_the_admin_asks_first_and_says_what_will_happen(
     }
     labels = {"backup": "Back up…", "verify": "Verify the newest backup…", "export": "Export for "}
     change = text(staff_client.get(f"{ADMIN}{made.organization.pk}/change/"))
-    (button,) = re.findall(rf'name="action" value="{act}".*?<button.*?>(.*?)</b', change, re.S)
-    assert button.startswith(labels[act])
-    data = {"action": act, "_selected_action": [str(made.organization.pk)]}
-    assert says[act] in text(staff_client.post(ADMIN, data))
-    assert not jobs(act)
-    done = text(staff_client.post(ADMIN, {**data, "confirmed": "yes"}, follow=True))
-    assert re.search(rf"Enqueued the \w+ of {re.escape(made.name)}\.", done)
-    assert len(jobs(act)) == len(entries(made, act)) == 1
+    for act in TASKS:
+        (button,) = re.findall(rf'name="action" value="{act}".*?<button.*?>(.*?)</b', change, re.S)
+        assert button.startswith(labels[act])
+        data = {"action": act, "_selected_action": [str(made.organization.pk)]}
+        assert says[act] in text(staff_client.post(ADMIN, data))
+        assert not jobs(act)
+        done = text(staff_client.post(ADMIN, {**data, "confirmed": "yes"}, follow=True))
+        assert re.search(rf"Enqueued the \w+ of {re.escape(made.name)}\.", done)
+        assert len(jobs(act)) == len(entries(made, act)) == 1
 
 
 def test_the_admin_lists_backups_for_reading(staff_client: Client, made: Company) -> None:

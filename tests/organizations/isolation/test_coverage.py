@@ -1,5 +1,6 @@
 """Isolation coverage: every endpoint, credential and tenant app has an attempt."""
 
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,6 @@ def test_a_new_kind_of_login_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_new_salt_would_be_noticed(tmp_path: Path) -> None:
     module = ModuleType("signs")
-    module.__file__ = str(tmp_path / "signs.py")
     vars(module)["SALT"] = "named"
     for source, found in (
         ("dumps(1, salt='new')", "salt:new"),
@@ -90,7 +90,8 @@ def test_a_new_salt_would_be_noticed(tmp_path: Path) -> None:
         ("def f(x): return signing.dumps(x)", "unsalted:signs"),
         ("def f(x): return signing.Signer().sign(x)", "unsalted:signs"),
     ):
-        (tmp_path / "signs.py").write_text(source)
+        module.__file__ = str(tmp_path / f"{secrets.token_hex(4)}.py")
+        Path(module.__file__).write_text(source)
         assert list(kinds._salts(module)) == [found]
 
 

@@ -27,7 +27,7 @@ from organizations.restoring.comparing import Changes
 from organizations.secrets import unseal
 from tests.conftest import Company, Superuser
 from tests.organizations.backups.helpers import SETTLE, assert_nothing_is_settled, execute
-from tests.organizations.backups.test_verifying import _HARM, _SLEEP, _TRIGGER, FAULTS
+from tests.organizations.backups.test_verifying import _HARM, _SLEEP, _TRIGGER, each_fault
 
 from .helpers import add, contents, emails, row_of, the_restore, write_file
 
@@ -68,22 +68,23 @@ def dump(company: Company, path: Path, *more: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("fault", FAULTS)
 def test_a_backup_that_is_not_what_it_should_be_changes_nothing(
-    made: Company, folder: Path, superuser: Superuser, fault: str
+    made: Company, folder: Path, superuser: Superuser
 ) -> None:
     run = backups.back_up(made.organization)
     add(made, "late@test.com")
-    change, kind, sentence = FAULTS[fault]
-    change(folder / run.folder)
-    with pytest.raises(kind, match=sentence):
-        lifecycle.restore_organization(row_of(made))
-    assert_unchanged(made, superuser)
-    assert the_restore(made).error_code == kind.code
-    (entry,) = AuditEntry.objects.filter(
+    entries = AuditEntry.objects.filter(
         act="organization.restore_failed", organization_id=made.organization.pk
     )
-    assert entry.facts["error"] == kind.code
+    codes: list[str] = []
+    for fault, kind, sentence in each_fault(run, folder):
+        with pytest.raises(kind, match=sentence):
+            lifecycle.restore_organization(row_of(made))
+        assert_unchanged(made, superuser)
+        assert the_restore(made).error_code == kind.code, fault
+        codes.append(kind.code)
+        assert [each.facts["error"] for each in entries.order_by("id")] == codes
+        Restore.objects.all().delete()
 
 
 def test_a_backup_of_another_organization_changes_nothing(
@@ -130,17 +131,19 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FILES)
 def test_a_file_that_is_no_whole_dump_changes_nothing(
-    made: Company, folder: Path, superuser: Superuser, tmp_path: Path, fault: str
+    made: Company, folder: Path, superuser: Superuser, tmp_path: Path
 ) -> None:
     path = dump(made, tmp_path / "dump")
+    whole = path.read_bytes()
     add(made, "late@test.com")
-    change, sentence = FILES[fault]
-    change(path)
-    with pytest.raises(RestoreFailed, match=sentence):
-        lifecycle.restore_organization(row_of(made), file=path)
-    assert_unchanged(made, superuser)
+    for change, sentence in FILES.values():
+        path.write_bytes(whole)
+        change(path)
+        with pytest.raises(RestoreFailed, match=sentence):
+            lifecycle.restore_organization(row_of(made), file=path)
+        assert_unchanged(made, superuser)
+        Restore.objects.all().delete()
 
 
 def test_a_dump_of_another_application_changes_nothing(

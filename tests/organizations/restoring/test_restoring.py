@@ -190,8 +190,9 @@ def test_ids_of_users_that_were_removed_or_cannot_be_read_do_not_come_again(
 
 
 def test_who_goes_back_is_told_before_anything_is_switched(
-    made: Company, folder: Path, superuser: Superuser
+    made: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(comparing, "_PAGE", 2)
     users = {
         name: add(made, f"{name}@test.com").pk
         for name in ("password", "rights", "address", "removed", "same")
@@ -236,18 +237,6 @@ def test_no_users_id_comes_again(made: Company, folder: Path) -> None:
     making.back_up(made.organization)
     lifecycle.restore_organization(row_of(made))
     assert add(made, "new@test.com").pk > gone.pk
-
-
-def test_users_are_compared_page_by_page(
-    made: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(comparing, "_PAGE", 2)
-    for number in range(5):
-        add(made, f"then{number}@test.com")
-    making.back_up(made.organization)
-    late = [add(made, f"now{number}@test.com").pk for number in range(3)]
-    restore = lifecycle.restore_organization(row_of(made))
-    assert restore.users == {"gone": len(late)}
 
 
 def test_an_older_backup_is_migrated_to_this_code_and_so_is_what_an_undo_brings_back(
@@ -309,49 +298,41 @@ def test_an_organization_that_is_migrated_meanwhile_is_not_switched(
     Organization.objects.filter(pk=before.pk).update(fingerprint=before.fingerprint)
 
 
-def test_exports_of_before_are_gone(
+def test_a_suspension_stays_exports_go_and_a_repeat_does_nothing(
     made: Company, folder: Path, settings: Settings, tmp_path: Path
 ) -> None:
-    """An admin of the backup may have lost the rights since."""
+    """An admin of the backup may have lost the rights since. A job is tried again if its worker
+    dies."""
     settings.EXPORTS_ROOT = tmp_path / "exports"
     export = settings.EXPORTS_ROOT / made.organization.key / f"{'a' * 32}.zip"
     export.parent.mkdir(parents=True)
     export.touch()
     making.back_up(made.organization)
-    lifecycle.restore_organization(row_of(made))
-    assert not export.exists()
-
-
-def test_a_suspended_organization_stays_suspended(made: Company, folder: Path) -> None:
-    making.back_up(made.organization)
     lifecycle.suspend_organization(row_of(made))
-    lifecycle.restore_organization(row_of(made))
+    first = lifecycle.restore_organization(row_of(made), key="a" * 32)
+    assert not export.exists()
     assert row_of(made).status == "suspended"
     lifecycle.resume_organization(row_of(made))
     assert emails(made) == [made.email]
-
-
-def test_one_that_is_done_is_not_done_again(made: Company, folder: Path) -> None:
-    """A job is tried again if its worker dies."""
-    making.back_up(made.organization)
-    first = lifecycle.restore_organization(row_of(made), key="a" * 32)
     add(made, "late@test.com")
     assert lifecycle.restore_organization(row_of(made), key="a" * 32) == first
     assert emails(made) == [made.email, "late@test.com"]
 
 
-def test_an_undo_on_a_host_without_the_kept_files_switches_nothing(
+def test_files_that_the_backup_lacks_come_back_but_on_no_host_without_them(
     made: Company, folder: Path, tmp_path: Path, settings: Settings
 ) -> None:
-    write_file(made, "scan.pdf", "a scan")
     making.back_up(made.organization)
+    write_file(made, "late.txt", "late")
     lifecycle.restore_organization(row_of(made))
+    assert contents(made.organization.key) == {}
     media, settings.MEDIA_ROOT = settings.MEDIA_ROOT, tmp_path / "elsewhere"
     with pytest.raises(RestoreFailed, match="not here"):
         lifecycle.undo_restore(row_of(made))
     settings.MEDIA_ROOT = media
     assert emails(made) == [made.email], "it is served"
     assert lifecycle.undo_restore(row_of(made)).state == State.DONE
+    assert contents(made.organization.key) == {"late.txt": "late"}
 
 
 def test_a_backup_that_holds_files_needs_media_root(
@@ -363,15 +344,6 @@ def test_a_backup_that_holds_files_needs_media_root(
     with pytest.raises(FilesUnknown, match="Mount the disk"):
         lifecycle.restore_organization(row_of(made))
     assert row_of(made).place == made.organization.place
-
-
-def test_a_backup_without_files_leaves_none_and_they_come_back(made: Company, folder: Path) -> None:
-    making.back_up(made.organization)
-    write_file(made, "late.txt", "late")
-    lifecycle.restore_organization(row_of(made))
-    assert contents(made.organization.key) == {}
-    lifecycle.undo_restore(row_of(made))
-    assert contents(made.organization.key) == {"late.txt": "late"}
 
 
 # --- What is kept ---------------------------------------------------------------------------------
@@ -397,9 +369,8 @@ def test_what_was_kept_long_enough_is_dropped_and_can_come_back_no_more(
     assert emails(made) == [made.email]
 
 
-@pytest.mark.parametrize("doubt", ["identity", "owner", "another database"])
 def test_what_row_identity_oid_and_owner_do_not_agree_on_is_never_dropped(
-    made: Company, folder: Path, superuser: Superuser, doubt: str
+    made: Company, folder: Path, superuser: Superuser
 ) -> None:
     making.back_up(made.organization)
     lifecycle.restore_organization(row_of(made))
@@ -411,24 +382,33 @@ def test_what_row_identity_oid_and_owner_do_not_agree_on_is_never_dropped(
     another = sql.Identifier(f"{kept.database_name}_x")
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
-    if doubt == "identity":
-        superuser.execute(write.format(role, str(said).replace(kept.key, "0" * 32)))
-    elif doubt == "owner":
-        superuser.execute(owner.format(database, sql.Identifier("postgres")))
-    else:
-        superuser.execute(rename.format(database, another))
-        superuser.execute(sql.SQL("CREATE DATABASE {} OWNER orgmgmt").format(database))
     Restore.objects.update(kept_until=timezone.now())
-    assert switching.prune() == [f"restores of organization {made.organization.pk}"]
-    assert owner_of(superuser, kept.database_name) is not None
-    assert the_restore(made).database_name == kept.database_name
-    if doubt == "identity":
-        superuser.execute(write.format(role, str(said)))
-    elif doubt == "owner":
-        superuser.execute(owner.format(database, sql.Identifier("orgmgmt")))
-    else:
-        superuser.execute(sql.SQL("DROP DATABASE {}").format(database))
-        superuser.execute(rename.format(another, database))
+    for doubts, ends in (
+        (
+            [write.format(role, str(said).replace(kept.key, "0" * 32))],
+            [write.format(role, str(said))],
+        ),
+        (
+            [owner.format(database, sql.Identifier("postgres"))],
+            [owner.format(database, sql.Identifier("orgmgmt"))],
+        ),
+        (
+            [
+                rename.format(database, another),
+                sql.SQL("CREATE DATABASE {} OWNER orgmgmt").format(database),
+            ],
+            [sql.SQL("DROP DATABASE {}").format(database), rename.format(another, database)],
+        ),
+    ):
+        for statement in doubts:
+            superuser.execute(statement)
+        assert switching.prune() == [f"restores of organization {made.organization.pk}"], doubts
+        assert owner_of(superuser, kept.database_name) is not None, doubts
+        assert the_restore(made).database_name == kept.database_name
+        for statement in ends:
+            superuser.execute(statement)
+    assert switching.prune() == []
+    assert owner_of(superuser, kept.database_name) is None
 
 
 def test_what_was_kept_for_a_deleted_organization_goes_with_it(

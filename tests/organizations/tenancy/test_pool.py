@@ -442,8 +442,8 @@ def test_many_threads_and_organizations_stay_below_the_ceiling(
 
     with Threads(64) as threads:
         jobs = [
-            threads.submit(work, itertools.islice(itertools.cycle(range(300)), at, at + 10))
-            for at in range(0, 64 * 10, 10)
+            threads.submit(work, itertools.islice(itertools.cycle(range(300)), at, at + 5))
+            for at in range(0, 64 * 5, 5)
         ]
         for job in jobs:
             job.result(timeout=120)
