@@ -15,6 +15,7 @@ import random
 import secrets
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -403,7 +404,11 @@ class Storm:
 def run(*, organizations: int, acts: int, seed: int) -> Outcome:
     """Run the storm against gunicorn with 2 processes, and a worker."""
     environment = {"WEB_CONCURRENCY": "2", "WEB_THREADS": "4", "ORG_DELETION_GRACE_DAYS": "30"}
-    with RealServer(environment=environment) as server:
+    # Without it nothing is restored, archived or thawed.
+    with (
+        tempfile.TemporaryDirectory() as files,
+        RealServer(environment={**environment, "MEDIA_ROOT": files}) as server,
+    ):
         return Storm(server, organizations=organizations, acts=acts, seed=seed).run()
 
 
