@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
@@ -15,7 +17,7 @@ from pytest_django import Settings
 from accounts import models, services
 from accounts.hashers import Argon2idHasher
 from accounts.models import LoginSession, User
-from organizations import lifecycle, tenancy
+from organizations import directory, lifecycle, tenancy
 from organizations.background import enqueueing, pruning
 from organizations.backups import making as backups
 from organizations.checks.backups import check_backups
@@ -124,6 +126,27 @@ def test_a_login_renews_an_old_hash_and_an_old_key(
     with tenancy.override(looked.tenant):
         user = User.objects.order_by("pk")[0]
     assert (user.email_key, user.password == old) == (f"new {key}", False)
+
+
+def test_its_files_stay_as_they_are(backed_up: Company) -> None:
+    looked = look_at(backed_up)
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: default_storage.save("new.txt", ContentFile(b"new")),
+        lambda: default_storage.open("plan.txt", "w").close(),
+        lambda: default_storage.delete("plan.txt"),
+    )
+    routed = directory.MasterDirectory().tenant_by_id(looked.organization.pk)
+    for tenant in (looked.tenant, routed):
+        with tenancy.override(tenant):
+            for act in acts:
+                with pytest.raises(OrganizationReadOnly):
+                    act()
+            with default_storage.open("plan.txt") as file:
+                assert file.read() == b"then"
+    assert contents(looked.organization.key) == {"plan.txt": "then"}
+    with tenancy.override(backed_up.tenant):
+        for act in acts:
+            act()
 
 
 def test_one_block_that_may_write_lets_no_other_write(backed_up: Company) -> None:
