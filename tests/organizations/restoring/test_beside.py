@@ -17,7 +17,7 @@ from pytest_django import Settings
 from accounts import models, services
 from accounts.hashers import Argon2idHasher
 from accounts.models import LoginSession, User
-from organizations import directory, lifecycle, tenancy
+from organizations import deleting, directory, lifecycle, tenancy
 from organizations.background import enqueueing, pruning
 from organizations.backups import making as backups
 from organizations.checks.backups import check_backups
@@ -178,8 +178,19 @@ def test_it_is_dropped_at_once_when_its_time_is_over_or_sooner(
     before = whole(backed_up)
     late, soon = look_at(backed_up), look_at(backed_up, name="Looked At")
     assert pruning.prune() == []
-    assert Organization.objects.usable().filter(pk=late.organization.pk).exists()
-    Organization.objects.filter(pk=late.organization.pk).update(read_only_until=timezone.now())
+    rows = Organization.objects.filter(pk__in=(late.organization.pk, soon.organization.pk))
+    until = rows[0].read_only_until
+    rows.update(read_only_until=timezone.now())
+
+    def meanwhile() -> bool:
+        rows.filter(pk=late.organization.pk).update(read_only_until=until)
+        rows.filter(pk=soon.organization.pk).update(read_only_until=None)
+        return True
+
+    assert deleting.drop_expired(goes_on=meanwhile) == []
+    assert rows.usable().count() == 2, "its time was changed"
+    rows.update(read_only_until=until)
+    rows.filter(pk=late.organization.pk).update(read_only_until=timezone.now())
     assert pruning.prune() == []
     lifecycle.delete_organization(soon.organization, now=True)
     for each in (late.organization, soon.organization):
