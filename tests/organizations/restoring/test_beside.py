@@ -240,6 +240,21 @@ def test_no_act_makes_it_an_ordinary_one(
         call_command("create_admin", "Renamed", "--email", "me@test.com")
 
 
+def test_one_of_a_suspended_organization_is_suspended_until_staff_resume_it(
+    backed_up: Company, client: Client
+) -> None:
+    lifecycle.suspend_organization(backed_up.organization, reason="unpaid", message="Pay first.")
+    looked = look_at(backed_up)
+    row = looked.organization
+    said = (row.status, row.status_reason, row.status_message)
+    assert said == (Status.SUSPENDED, "unpaid", "Pay first.")
+    login = {"organization": row.name, "email": looked.email, "password": PASSWORD}
+    refused = json_of(send(client, "post", "/api/v1/auth/token/", login), 403)
+    assert refused["code"] == "organization_suspended"
+    lifecycle.resume_organization(row)
+    assert looked.token(client)
+
+
 def test_a_clone_of_it_is_an_ordinary_organization(backed_up: Company) -> None:
     looked = look_at(backed_up)
     clone = lifecycle.clone_organization(looked.organization, name="Kept", exact=True).organization
