@@ -10,6 +10,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
@@ -29,6 +30,9 @@ from organizations.errors import (
 )
 from organizations.inspecting import checking
 from organizations.models import AuditEntry, Erasure, Organization, Restore
+from organizations.postgres import identity
+from organizations.postgres.sessions import open_session
+from organizations.provisioning.undoing import expected
 from organizations.tenancy import pool
 from tests.accounts.helpers import bearer, json_of, refresh, send
 from tests.conftest import PASSWORD, Company, Superuser, leftovers
@@ -253,6 +257,31 @@ def test_one_of_a_suspended_organization_is_suspended_until_staff_resume_it(
     assert refused["code"] == "organization_suspended"
     lifecycle.resume_organization(row)
     assert looked.token(client)
+
+
+def test_one_that_older_code_has_deleted_comes_back_read_only(
+    backed_up: Company, settings: Settings
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS = 30
+    looked = look_at(backed_up)
+    rows = Organization.objects.filter(pk=looked.organization.pk)
+    until = rows.get().read_only_until
+    # It knows no such organization, nor what its identity says of it.
+    with open_session() as session, transaction.atomic():
+        identity.change(session, expected(rows.get()), read_only_until="")
+    rows.update(read_only_until=None)
+    lifecycle.delete_organization(rows.get())
+    rows.update(read_only_until=until)
+
+    lifecycle.undelete_organization(rows.get())
+    assert rows.get().status == Status.ACTIVE
+    with pytest.raises(OrganizationReadOnly), tenancy.override(rows.get().tenant):
+        User.objects.update(is_admin=True)
+    names = {"role": rows.get().role_name, "database": rows.get().database_name}
+    with open_session() as session:
+        says = identity.find(session, **names).identity
+    assert says is not None and until is not None
+    assert says.read_only_until == until.isoformat()
 
 
 def test_a_clone_of_it_is_an_ordinary_organization(backed_up: Company) -> None:
