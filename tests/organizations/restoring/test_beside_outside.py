@@ -11,12 +11,12 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from organizations import lifecycle
 from organizations.background import restores
-from organizations.models import Organization, Restore, StoredAnswer
+from organizations.models import AuditEntry, Organization, Restore, StoredAnswer
 from organizations.tenancy import storage
 from tests.accounts.helpers import bearer
 from tests.conftest import Company
 
-from .helpers import besides, emails, row_of
+from .helpers import besides, emails, look_at, row_of
 from .test_outside import CHANGELIST, command, path, post, work
 
 
@@ -37,6 +37,10 @@ def test_staff_order_one_beside_and_are_told_where_it_is(
     assert (told["name"], told["id"], told["url"]) == ("Looked At", None, "")
     assert post(staff_client, moved, key="one", **body).json() == told
     assert ProcrastinateJob.objects.filter(task_name=restores.TASK).count() == 1
+    asked = AuditEntry.objects.get(
+        act="organization.restore_asked", organization_id=moved.organization.pk
+    )
+    assert (asked.facts["beside"], asked.facts["slug"]) == (True, "looked-at")
     work()
     told = staff_client.get(path(moved)).json()
     assert (told["state"], told["beside"], told["undo_until"]) == ("done", True, None)
@@ -55,6 +59,20 @@ def test_staff_order_one_beside_and_are_told_where_it_is(
     lifecycle.delete_organization(row)
     told = staff_client.get(path(moved)).json()
     assert (told["name"], told["id"], told["url"]) == ("Looked At", None, "")
+
+
+def test_what_a_restore_has_kept_can_be_switched_back_to_after_one_beside(
+    moved: Company, staff_client: Client
+) -> None:
+    kept = lifecycle.restore_organization(row_of(moved))
+    look_at(moved)
+    told = staff_client.get(path(moved)).json()
+    assert kept.kept_until is not None
+    assert (told["state"], told["beside"]) == ("done", True)
+    assert told["undo_until"] == kept.kept_until.isoformat().replace("+00:00", "Z")
+    assert post(staff_client, moved, undo=True).status_code == 202
+    work()
+    assert emails(moved) == [moved.email, "late@test.com"]
 
 
 def test_a_wrong_order_is_refused_and_enqueues_nothing(
