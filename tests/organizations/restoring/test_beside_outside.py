@@ -3,15 +3,18 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management.base import CommandError
+from django.db import OperationalError
 from django.test import Client
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from organizations import lifecycle
 from organizations.background import restores
 from organizations.models import AuditEntry, Organization, Restore, StoredAnswer
+from organizations.restoring import beside
 from organizations.tenancy import storage
 from tests.accounts.helpers import bearer
 from tests.conftest import Company
@@ -130,3 +133,33 @@ def test_the_command_makes_one_from_a_backup_or_a_file(
     assert not storage.folder_of(row.key).exists()
     assert Restore.objects.filter(organization_key=row_of(moved).key, is_beside=True).count() == 2
     assert emails(Company(row, moved.email)) == [moved.email]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OperationalError])
+def test_the_command_says_what_it_made_before_it_was_interrupted(
+    moved: Company,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    opened = beside._open
+
+    def interrupted(*arguments: Any) -> None:
+        opened(*arguments)
+        raise error
+
+    monkeypatch.setattr(beside, "_open", interrupted)
+    said = command(capsys, moved.name, "--beside", "--as", "Looked At")
+    (row,) = besides()
+    assert (row.name, f"Restored {moved.name} beside it, as Looked At." in said) == (
+        "Looked At",
+        True,
+    )
+    monkeypatch.setattr(beside, "_open", lambda *_: interrupted_before(error))
+    with pytest.raises((SystemExit, OperationalError)):
+        command(capsys, moved.name, "--beside", "--as", "Another")
+    assert besides() == [row]
+
+
+def interrupted_before(error: type[BaseException]) -> None:
+    raise error
