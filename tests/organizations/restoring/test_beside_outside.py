@@ -105,6 +105,9 @@ def test_the_admins_form_has_a_choice_and_the_job_takes_the_backups_time(
     assert row.name.startswith(f"{moved.name} as of 20")
     page = staff_client.get(f"{CHANGELIST}{row.pk}/change/").content.decode()
     assert "Read only until:" in page
+    asks = {"action": "delete", "_selected_action": [row.pk]}
+    page = staff_client.post(CHANGELIST, asks).content.decode()
+    assert "One that is read-only is dropped now" in page
     for act, said in (("restore", "is read-only"), ("backup", "is read-only")):
         refused = {"action": act, "_selected_action": [row.pk], "confirmed": "yes"}
         page = staff_client.post(CHANGELIST, refused, follow=True).content.decode()
