@@ -64,7 +64,7 @@ def delete_organization(
             return
         if organization.status == Status.ARCHIVING:
             raise OrganizationBusy(organization.name)  # Its process died: reconcile_orgs ends it.
-        # What it holds is in a backup of the other one.
+        # A copy of another one's backup, to look at: nobody works in it.
         is_beside = organization.read_only_until is not None
         if now and not without_backup and not is_beside:
             _require_backup(organization)
@@ -256,10 +256,7 @@ def drop_expired(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
         if not goes_on():
             break
         try:
-            if organization.status == Status.TRASHED:
-                _drop_expired(organization, goes_on)
-            else:
-                delete_organization(organization)
+            _drop_expired(organization, goes_on)
         except OrganizationBusy:
             continue
         except (OrganizationError, TooBusy, DatabaseError) as error:
@@ -277,12 +274,16 @@ def drop_expired(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
 def _drop_expired(organization: Organization, goes_on: Callable[[], bool]) -> None:
     with open_session() as session:
         hold(session, organization)
-        until = organization.kept_until
-        if organization.status != Status.TRASHED or until is None or until > timezone.now():
+        is_kept = organization.status == Status.TRASHED
+        if not (is_kept or organization.is_usable):
+            return
+        until = organization.kept_until if is_kept else organization.read_only_until
+        if until is None or until > timezone.now():
             return
         if settings.BACKUP_BEFORE_DROP and organization.read_only_until is None:
             _back_up_last(session, organization, goes_on)
         _begin_drop(session, organization)
+        fence_by(session, organization)
         undo(session, organization)
 
 

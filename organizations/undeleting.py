@@ -110,7 +110,8 @@ def undelete_organization(
         if found.role is None or found.database is None:
             raise DatabaseGone(organization.name)
         password = secrets.token_urlsafe(32)
-        place = replace(organization.place, sealed_password=seal(password))
+        # Until it is opened, also what is read-only is written in.
+        place = replace(organization.place, sealed_password=seal(password), is_read_only=False)
         try:
             set_password(session, role=found.role, password=password)
             aside.bring_back(session, found, name=organization.name)
@@ -125,6 +126,7 @@ def undelete_organization(
                 "fingerprint": fingerprint,
             }
             _open(session, organization, slug=slug, facts=facts, mark=mark)
+            registry.forget(organization.tenant.alias)  # That place was not as read-only.
         except BaseException:
             _keep_again(organization)
             raise
@@ -201,7 +203,14 @@ def _write(
         # A name that it takes back, or that nobody holds any more.
         FormerName.objects.filter(digest=facts["name_digest"]).delete()
         if organization.status != Status.ARCHIVED:
-            identity.change(session, kept, state=identity.State.LET_IN, deletion="")
+            until = organization.read_only_until
+            identity.change(
+                session,
+                kept,
+                state=identity.State.LET_IN,
+                deletion="",
+                read_only_until=until.isoformat() if until else "",
+            )
         elif identity.certain(session, kept).role is not None:
             identity.change(session, kept, state=identity.State.ARCHIVED, deletion="")
         mark()

@@ -66,7 +66,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         summary="Delete an organization (staff)",
         description="Ends all access at once, and keeps the database aside for 30 days by default: "
         "until `kept_until` it can be undeleted. Then it is dropped. Nobody else gets the name "
-        "meanwhile, unless `free_name` is true.",
+        "meanwhile, unless `free_name` is true. One that is read-only (restored beside another "
+        "one) is dropped at once, for good.",
         request=serializers.DeleteInput,
         examples=examples.DELETE,
         route={"url_path": "delete", "url_name": "delete"},

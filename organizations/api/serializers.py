@@ -138,7 +138,7 @@ class RestoreOutput(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
     undo_until = serializers.DateTimeField(
-        allow_null=True, help_text="Until then the database of before is kept."
+        allow_null=True, help_text="Until then `undo` can switch back to what a restore has kept."
     )
     users = serializers.DictField(
         child=serializers.IntegerField(),

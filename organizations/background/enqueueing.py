@@ -21,7 +21,7 @@ from organizations.provisioning import code, spares
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
-    from organizations.models import Organization
+    from organizations.models import Organization, OrganizationQuerySet
 
 _AT_A_TIME = 500
 _PAUSE_AFTER_FAILURE_SECONDS = 60.0
@@ -60,14 +60,13 @@ def clean_up(organizations: "QuerySet[Organization]") -> int:
     return _fan_out("clean_up_organization", organizations, {}, key="clean_up")
 
 
-def back_up(organizations: "QuerySet[Organization]", *, within_seconds: int = 0) -> int:
+def back_up(organizations: "OrganizationQuerySet", *, within_seconds: int = 0) -> int:
     """Enqueue a backup of each. Returns the number of new jobs.
 
     None of one that was restored beside another: it is made of a backup. within_seconds: spread
     over so much time, each at its own moment by the organization's key.
     """
-    writable = organizations.filter(read_only_until=None)
-    return _spread("back_up_organization", writable, within_seconds)
+    return _spread("back_up_organization", organizations.writable(), within_seconds)
 
 
 def verify(organizations: "QuerySet[Organization]", *, within_seconds: int = 0) -> int:

@@ -12,11 +12,13 @@ from procrastinate.exceptions import AlreadyEnqueued
 
 from organizations import lifecycle
 from organizations.audit import unmarked
-from organizations.errors import RestoreRunning
+from organizations.errors import NothingToUndo, RestoreRunning
 from organizations.models import Organization, Restore
+from organizations.naming import name_key, slug_for
 from organizations.restoring import restore
 from organizations.restoring.beside import name_of
 from organizations.tenancy import trail
+from organizations.tenancy.trail import Fact
 
 from .enqueueing import in_master
 from .newest import Job, newest_job
@@ -27,8 +29,9 @@ TASK = "restore_organization"
 @dataclass(frozen=True, slots=True)
 class Newest:
     """state: none, waiting, running, switching, done, undone or failed. users: how many change, by
-    what goes back. undo_until: how long the database of before is kept; None: it is not. name, id:
-    of the organization that is made beside it, the latter while there is one."""
+    what goes back. undo_until: how long what an undo switches back to is kept, whichever restore
+    kept it; None: nothing is. name, id: of the organization that is made beside it, the latter
+    while there is one."""
 
     state: str
     undo: bool = False
@@ -79,12 +82,15 @@ def order(
         raise RestoreRunning(organization.name)
     job = app.tasks[TASK].configure(queueing_lock=f"restore:{organization.pk}")
     key, when = secrets.token_hex(16), at.isoformat() if at else ""
+    facts: dict[str, Fact] = {"restore": key, "undo": undo, "at": when, "beside": beside}
+    if beside:
+        facts["slug"] = slug_for(name_key(name))
     try:
         with in_master():
             trail.record(
                 "organization.restore_asked",
                 organization_id=organization.pk,
-                facts={"restore": key, "undo": undo, "at": when, "beside": beside},
+                facts=facts,
             )
             # Code that does not know it refuses the job, and never takes it for an ordinary one.
             new = {"beside": name} if beside else {}
@@ -116,13 +122,20 @@ def newest(organization: Organization) -> Newest:
         backed_up_at=row.backed_up_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
-        undo_until=row.kept_until if row.database_name else None,
+        undo_until=_undo_until(organization),
         users=row.users,
         error=row.error,
         beside=row.is_beside,
         name=made.name if made is not None else name if own == row else "",
         id=None if made is None else made.pk,
     )
+
+
+def _undo_until(organization: Organization) -> datetime | None:
+    try:
+        return restore.kept_by(organization).kept_until
+    except NothingToUndo:
+        return None
 
 
 def _is_older(row: Restore, job: Job) -> bool:

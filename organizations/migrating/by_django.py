@@ -90,7 +90,7 @@ def _send(emit: Any, plan: Plan, tenant: Tenant, *, at: Step, done: bool) -> Non
     state = at.state.clone()
     if at.backwards != done:
         at.migration.mutate_state(state, preserve=False)
-    with tenancy.override(tenant):
+    with tenancy.override(tenant), _limited(tenant.alias):
         emit(
             0,
             False,

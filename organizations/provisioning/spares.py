@@ -17,7 +17,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from organizations.errors import FilesKept
-from organizations.models import Server, SpareDatabase, Template
+from organizations.models import Organization, Server, SpareDatabase, Template
 from organizations.postgres import databases as database
 from organizations.postgres import identity
 from organizations.postgres.identity import Expected, Identity
@@ -62,11 +62,15 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
         SpareDatabase.objects.filter(pk=spare.pk).delete()
         return False
     database.drop(session, identity.certain(session, expected(spare)))
-    # No organization gets a scratch's key; that of another spare can be an organization's by now.
-    if spare.fingerprint == SCRATCH and not storage.remove(spare.key):
+    # Only a scratch has files, which a restore beside makes an organization's, with the key.
+    if spare.fingerprint == SCRATCH and not _is_taken(spare.key) and not storage.remove(spare.key):
         raise FilesKept(spare)
     SpareDatabase.objects.filter(pk=spare.pk).delete()
     return True
+
+
+def _is_taken(key: str) -> bool:
+    return Organization.objects.filter(key=key).exists() or key in identity.living_keys()
 
 
 def expected(spare: SpareDatabase) -> Expected:

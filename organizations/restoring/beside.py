@@ -36,7 +36,6 @@ from .making import New, Source, Watch
 from .restore import backup_of, begun, silent
 
 logger = logging.getLogger(__name__)
-Status = Organization.Status
 
 # For another process that works on the new name.
 _WAIT_SECONDS = 5.0
@@ -72,7 +71,8 @@ def restore_beside(
 ) -> Organization:
     """Make a read-only organization from a backup of this one, for ORG_BESIDE_DAYS.
 
-    Its people log in with the passwords of then. It sends no mail, and is dropped without grace.
+    Its people log in with the passwords of then; not while it is suspended, as it is made if this
+    one is. It sends no mail, and is dropped without grace.
     name: by default with the time of the backup. at, backup, file: as for restore_organization; of
     a file there are no files to unpack. key: of the restore; one that is done is not done again.
     goes_on: false ends it. Raises ValidationError by field (name), OrganizationExists,
@@ -128,12 +128,16 @@ def _open(
         made.key, made.server_id = spare.key, spare.server_id
         made.database_name, made.role_name = spare.database_name, spare.role_name
         made.sealed_password, made.fingerprint = spare.sealed_password, new.fingerprint
-        made.status, made.provisioned = Status.ACTIVE, Organization.Step.ADMIN
+        made.provisioned = Organization.Step.ADMIN
         made.cloned_from, made.read_only_until = source.pk, until
         with transaction.atomic(using="default"):
             # A deletion of the source waits for this commit, or this one sees it.
-            if not Organization.objects.usable().select_for_update().filter(pk=source.pk).exists():
+            locked = Organization.objects.usable().select_for_update().filter(pk=source.pk).first()
+            if locked is None:
                 raise OrganizationNotFound(source.name)
+            # Whoever is not let in there is not let in here.
+            made.status, made.status_reason = locked.status, locked.status_reason
+            made.status_message = locked.status_message
             ceiling.refuse_when_full()
             if not SpareDatabase.objects.filter(pk=spare.pk).delete()[0]:
                 why = "it was cleaned up while it was being made."

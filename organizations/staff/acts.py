@@ -160,7 +160,8 @@ _RESTORE = Act(
     "served as ever; then requests are answered 503 for a moment, and the new database takes its "
     "place. What was written since the backup is gone from there, and users' passwords and rights "
     "are those of then. All log-ins and mailed links are void. The database of before is kept for "
-    "as long as ORG_RESTORE_KEEP_DAYS says, and can be switched back to.",
+    "as long as ORG_RESTORE_KEEP_DAYS says, and can be switched back to. With “beside” nothing of "
+    "this happens: see there.",
     restores.order,
     RestoreForm,
     is_for_one=True,
@@ -170,7 +171,7 @@ _DELETE = Act(
     "Deleted",
     "All access ends at once. For as long as ORG_DELETION_GRACE_DAYS says, the database is kept "
     "aside, and the organization can be undeleted; then it is dropped, with its files. If that is "
-    "0, it is dropped now.",
+    "0, it is dropped now. One that is read-only is dropped now, always, and without a backup.",
     _delete,
     DeleteForm,
     is_for_one=True,

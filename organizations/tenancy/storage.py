@@ -10,14 +10,17 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousFileOperation
+from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 from django.db.models.fields.files import FieldFile
 from django.http import FileResponse
 from django.utils.deconstruct import deconstructible
 
+from . import directory
 from .context import get
 from .errors import NoFileAddress
 
@@ -32,8 +35,8 @@ _LONGEST_NAME_BYTES = 200
 class TenantStorage(FileSystemStorage):
     """Django's file storage, inside the active organization's folder in MEDIA_ROOT.
 
-    Raises NoTenant if none is active, and SuspiciousFileOperation for a name that leads out of the
-    folder.
+    Raises NoTenant if none is active, SuspiciousFileOperation for a name that leads out of the
+    folder, and OrganizationReadOnly for a write or a deletion in an organization that takes none.
     """
 
     @property
@@ -53,9 +56,35 @@ class TenantStorage(FileSystemStorage):
         extension = _cut(extension, 50)
         return _cut(stem, _LONGEST_NAME_BYTES - len(extension.encode())) + extension
 
+    def open(self, name: str, mode: str = "rb") -> "File[Any]":
+        """Django's."""
+        if set(mode) & set("wax+"):
+            refuse_if_read_only()
+        return super().open(name, mode)
+
+    def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:
+        """Django's."""
+        refuse_if_read_only()
+        return super().save(name, content, max_length)
+
+    def delete(self, name: str) -> None:
+        """Django's."""
+        refuse_if_read_only()
+        super().delete(name)
+
     def url(self, name: str | None) -> str:
         """Files have no URL, which would serve anybody who knows it. Raises NoFileAddress."""
         raise NoFileAddress(str(name))
+
+
+def refuse_if_read_only() -> None:
+    """Raise OrganizationReadOnly if the active organization takes no write; NoTenant."""
+    tenant = get()
+    # Its place says it, unless it has none: then only the master knows.
+    if tenant.place is None or tenant.place.is_read_only:
+        refusal = directory.get().refusal_of_write(tenant)
+        if refusal is not None:
+            raise refusal
 
 
 def _cut(text: str, at_most_bytes: int) -> str:

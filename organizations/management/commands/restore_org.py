@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.db import connections
 from django.utils.dateparse import parse_datetime
 
 from organizations import lifecycle
 from organizations.errors import RestoreDeclined
 from organizations.management.acts import ActCommand
 from organizations.management.interrupts import terminated_as_interrupted
-from organizations.models import Organization, Restore
+from organizations.models import Organization, Restore, random_key
 from organizations.restoring.comparing import Changes
 
 _MOST_NAMED = 50
@@ -112,6 +113,7 @@ class Command(ActCommand):
         options = self._options
         if options["undo"] or options["dry_run"]:
             raise CommandError("--beside switches nothing: there is nothing to undo or to list.")
+        key = random_key()
         try:
             with terminated_as_interrupted():
                 made = lifecycle.restore_beside(
@@ -119,11 +121,18 @@ class Command(ActCommand):
                     name=options["new"] or "",
                     at=_time(options["at"]),
                     file=Path(options["file"]) if options["file"] else None,
+                    key=key,
                     tell=self._tell,
                 )
-        except KeyboardInterrupt:
-            self.stderr.write("Interrupted. Nothing of it is left.")
-            sys.exit(130)
+        except BaseException as error:
+            # After the last commit, or with its answer lost, it is there all the same.
+            found = _made_by(key)
+            if found is None and isinstance(error, KeyboardInterrupt):
+                self.stderr.write("Interrupted. Nothing of it is left.")
+                sys.exit(130)
+            if found is None:
+                raise
+            made = found
         self._made = made
         return (
             f"Restored {organization.name} beside it, as {made.name}. It is read-only, sends no "
@@ -154,6 +163,13 @@ class Command(ActCommand):
             self.stdout.write(f"  {user.user_id} {user.email!r}: {', '.join(user.what)}")
         if len(changes.users) > _MOST_NAMED:
             self.stdout.write(f"  and {len(changes.users) - _MOST_NAMED} more (--json has all)")
+
+
+def _made_by(key: str) -> Organization | None:
+    """What the restore of this key has made beside."""
+    connections["default"].close()  # Django would keep one that was cut.
+    done = Restore.objects.filter(key=key, state=Restore.State.DONE)
+    return Organization.objects.filter(pk__in=done.values("beside_id")).first()
 
 
 def _says_yes(question: str) -> bool:

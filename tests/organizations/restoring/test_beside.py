@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
@@ -15,7 +18,7 @@ from pytest_django import Settings
 from accounts import models, services
 from accounts.hashers import Argon2idHasher
 from accounts.models import LoginSession, User
-from organizations import lifecycle, tenancy
+from organizations import deleting, directory, lifecycle, tenancy
 from organizations.background import enqueueing, pruning
 from organizations.backups import making as backups
 from organizations.checks.backups import check_backups
@@ -27,6 +30,9 @@ from organizations.errors import (
 )
 from organizations.inspecting import checking
 from organizations.models import AuditEntry, Erasure, Organization, Restore
+from organizations.postgres import identity
+from organizations.postgres.sessions import open_session
+from organizations.provisioning.undoing import expected
 from organizations.tenancy import pool
 from tests.accounts.helpers import bearer, json_of, refresh, send
 from tests.conftest import PASSWORD, Company, Superuser, leftovers
@@ -126,6 +132,27 @@ def test_a_login_renews_an_old_hash_and_an_old_key(
     assert (user.email_key, user.password == old) == (f"new {key}", False)
 
 
+def test_its_files_stay_as_they_are(backed_up: Company) -> None:
+    looked = look_at(backed_up)
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: default_storage.save("new.txt", ContentFile(b"new")),
+        lambda: default_storage.open("plan.txt", "w").close(),
+        lambda: default_storage.delete("plan.txt"),
+    )
+    routed = directory.MasterDirectory().tenant_by_id(looked.organization.pk)
+    for tenant in (looked.tenant, routed):
+        with tenancy.override(tenant):
+            for act in acts:
+                with pytest.raises(OrganizationReadOnly):
+                    act()
+            with default_storage.open("plan.txt") as file:
+                assert file.read() == b"then"
+    assert contents(looked.organization.key) == {"plan.txt": "then"}
+    with tenancy.override(backed_up.tenant):
+        for act in acts:
+            act()
+
+
 def test_one_block_that_may_write_lets_no_other_write(backed_up: Company) -> None:
     looked = look_at(backed_up)
     with tenancy.override(looked.tenant):
@@ -155,8 +182,19 @@ def test_it_is_dropped_at_once_when_its_time_is_over_or_sooner(
     before = whole(backed_up)
     late, soon = look_at(backed_up), look_at(backed_up, name="Looked At")
     assert pruning.prune() == []
-    assert Organization.objects.usable().filter(pk=late.organization.pk).exists()
-    Organization.objects.filter(pk=late.organization.pk).update(read_only_until=timezone.now())
+    rows = Organization.objects.filter(pk__in=(late.organization.pk, soon.organization.pk))
+    until = rows[0].read_only_until
+    rows.update(read_only_until=timezone.now())
+
+    def meanwhile() -> bool:
+        rows.filter(pk=late.organization.pk).update(read_only_until=until)
+        rows.filter(pk=soon.organization.pk).update(read_only_until=None)
+        return True
+
+    assert deleting.drop_expired(goes_on=meanwhile) == []
+    assert rows.usable().count() == 2, "its time was changed"
+    rows.update(read_only_until=until)
+    rows.filter(pk=late.organization.pk).update(read_only_until=timezone.now())
     assert pruning.prune() == []
     lifecycle.delete_organization(soon.organization, now=True)
     for each in (late.organization, soon.organization):
@@ -204,6 +242,46 @@ def test_no_act_makes_it_an_ordinary_one(
         User.objects.update(is_admin=True)
     with pytest.raises(CommandError, match="Nothing can be changed in it"):
         call_command("create_admin", "Renamed", "--email", "me@test.com")
+
+
+def test_one_of_a_suspended_organization_is_suspended_until_staff_resume_it(
+    backed_up: Company, client: Client
+) -> None:
+    lifecycle.suspend_organization(backed_up.organization, reason="unpaid", message="Pay first.")
+    looked = look_at(backed_up)
+    row = looked.organization
+    said = (row.status, row.status_reason, row.status_message)
+    assert said == (Status.SUSPENDED, "unpaid", "Pay first.")
+    login = {"organization": row.name, "email": looked.email, "password": PASSWORD}
+    refused = json_of(send(client, "post", "/api/v1/auth/token/", login), 403)
+    assert refused["code"] == "organization_suspended"
+    lifecycle.resume_organization(row)
+    assert looked.token(client)
+
+
+def test_one_that_older_code_has_deleted_comes_back_read_only(
+    backed_up: Company, settings: Settings
+) -> None:
+    settings.ORG_DELETION_GRACE_DAYS = 30
+    looked = look_at(backed_up)
+    rows = Organization.objects.filter(pk=looked.organization.pk)
+    until = rows.get().read_only_until
+    # It knows no such organization, nor what its identity says of it.
+    with open_session() as session, transaction.atomic():
+        identity.change(session, expected(rows.get()), read_only_until="")
+    rows.update(read_only_until=None)
+    lifecycle.delete_organization(rows.get())
+    rows.update(read_only_until=until)
+
+    lifecycle.undelete_organization(rows.get())
+    assert rows.get().status == Status.ACTIVE
+    with pytest.raises(OrganizationReadOnly), tenancy.override(rows.get().tenant):
+        User.objects.update(is_admin=True)
+    names = {"role": rows.get().role_name, "database": rows.get().database_name}
+    with open_session() as session:
+        says = identity.find(session, **names).identity
+    assert says is not None and until is not None
+    assert says.read_only_until == until.isoformat()
 
 
 def test_a_clone_of_it_is_an_ordinary_organization(backed_up: Company) -> None:

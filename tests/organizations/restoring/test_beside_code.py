@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from django.core.management import call_command
+from django.db.models.signals import post_migrate, pre_migrate
 from psycopg import sql
 from pytest_django import Settings
 
@@ -74,8 +75,23 @@ def test_it_is_migrated_with_the_others(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     settings.MIGRATION_MODULES = {"accounts": package}
-    call_command("migrate_orgs", looked.name)
+    heard: list[object] = []
+
+    def write(signal: object, **kwargs: object) -> None:
+        User.objects.update(is_active=True)
+        heard.append(signal)
+
+    for signal in (pre_migrate, post_migrate):
+        signal.connect(write)
+    try:
+        call_command("migrate_orgs", looked.name)
+    finally:
+        for signal in (pre_migrate, post_migrate):
+            signal.disconnect(write)
+    assert set(heard) == {pre_migrate, post_migrate}
     assert_refuses(looked, "INSERT INTO added VALUES (1)")
+    with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
+        User.objects.update(is_admin=True)
 
 
 def test_what_a_master_of_before_does_not_know_is_adopted_as_it_was(

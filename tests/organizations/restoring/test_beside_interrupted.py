@@ -83,3 +83,15 @@ def test_one_that_is_killed_after_its_commit_is_made_once(
     looked = look_at(backed_up, key="f" * 32)
     assert looked.organization == made
     assert (emails(looked), contents(made.key)) == ([looked.email], {"plan.txt": "then"})
+
+
+def test_what_an_older_master_calls_a_throw_away_database_keeps_its_files(
+    backed_up: Company,
+) -> None:
+    row = look_at(backed_up).organization
+    old = SpareDatabase.objects.create(
+        server=row.server, key=row.key, database_name="gone", role_name="gone", fingerprint=""
+    )
+    lifecycle.reconcile_organizations(wait_seconds=5)
+    assert not SpareDatabase.objects.filter(pk=old.pk).exists()
+    assert contents(row.key) == {"plan.txt": "then"}

@@ -3,20 +3,23 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management.base import CommandError
+from django.db import OperationalError
 from django.test import Client
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from organizations import lifecycle
 from organizations.background import restores
-from organizations.models import Organization, Restore, StoredAnswer
+from organizations.models import AuditEntry, Organization, Restore, StoredAnswer
+from organizations.restoring import beside
 from organizations.tenancy import storage
 from tests.accounts.helpers import bearer
 from tests.conftest import Company
 
-from .helpers import besides, emails, row_of
+from .helpers import besides, emails, look_at, row_of
 from .test_outside import CHANGELIST, command, path, post, work
 
 
@@ -37,6 +40,10 @@ def test_staff_order_one_beside_and_are_told_where_it_is(
     assert (told["name"], told["id"], told["url"]) == ("Looked At", None, "")
     assert post(staff_client, moved, key="one", **body).json() == told
     assert ProcrastinateJob.objects.filter(task_name=restores.TASK).count() == 1
+    asked = AuditEntry.objects.get(
+        act="organization.restore_asked", organization_id=moved.organization.pk
+    )
+    assert (asked.facts["beside"], asked.facts["slug"]) == (True, "looked-at")
     work()
     told = staff_client.get(path(moved)).json()
     assert (told["state"], told["beside"], told["undo_until"]) == ("done", True, None)
@@ -55,6 +62,20 @@ def test_staff_order_one_beside_and_are_told_where_it_is(
     lifecycle.delete_organization(row)
     told = staff_client.get(path(moved)).json()
     assert (told["name"], told["id"], told["url"]) == ("Looked At", None, "")
+
+
+def test_what_a_restore_has_kept_can_be_switched_back_to_after_one_beside(
+    moved: Company, staff_client: Client
+) -> None:
+    kept = lifecycle.restore_organization(row_of(moved))
+    look_at(moved)
+    told = staff_client.get(path(moved)).json()
+    assert kept.kept_until is not None
+    assert (told["state"], told["beside"]) == ("done", True)
+    assert told["undo_until"] == kept.kept_until.isoformat().replace("+00:00", "Z")
+    assert post(staff_client, moved, undo=True).status_code == 202
+    work()
+    assert emails(moved) == [moved.email, "late@test.com"]
 
 
 def test_a_wrong_order_is_refused_and_enqueues_nothing(
@@ -84,6 +105,9 @@ def test_the_admins_form_has_a_choice_and_the_job_takes_the_backups_time(
     assert row.name.startswith(f"{moved.name} as of 20")
     page = staff_client.get(f"{CHANGELIST}{row.pk}/change/").content.decode()
     assert "Read only until:" in page
+    asks = {"action": "delete", "_selected_action": [row.pk]}
+    page = staff_client.post(CHANGELIST, asks).content.decode()
+    assert "One that is read-only is dropped now" in page
     for act, said in (("restore", "is read-only"), ("backup", "is read-only")):
         refused = {"action": act, "_selected_action": [row.pk], "confirmed": "yes"}
         page = staff_client.post(CHANGELIST, refused, follow=True).content.decode()
@@ -112,3 +136,33 @@ def test_the_command_makes_one_from_a_backup_or_a_file(
     assert not storage.folder_of(row.key).exists()
     assert Restore.objects.filter(organization_key=row_of(moved).key, is_beside=True).count() == 2
     assert emails(Company(row, moved.email)) == [moved.email]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OperationalError])
+def test_the_command_says_what_it_made_before_it_was_interrupted(
+    moved: Company,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    opened = beside._open
+
+    def interrupted(*arguments: Any) -> None:
+        opened(*arguments)
+        raise error
+
+    monkeypatch.setattr(beside, "_open", interrupted)
+    said = command(capsys, moved.name, "--beside", "--as", "Looked At")
+    (row,) = besides()
+    assert (row.name, f"Restored {moved.name} beside it, as Looked At." in said) == (
+        "Looked At",
+        True,
+    )
+    monkeypatch.setattr(beside, "_open", lambda *_: interrupted_before(error))
+    with pytest.raises((SystemExit, OperationalError)):
+        command(capsys, moved.name, "--beside", "--as", "Another")
+    assert besides() == [row]
+
+
+def interrupted_before(error: type[BaseException]) -> None:
+    raise error
