@@ -553,6 +553,15 @@ class BackupNotFound(OrganizationError):
         )
 
 
+class BackupNeeded(OrganizationError):
+    """An archived organization is thawed from the backup."""
+
+    code = "backup_needed"
+
+    def __init__(self, backup: str) -> None:
+        super().__init__(f"The backup {backup} was not removed: it is all of an organization.")
+
+
 class BackupInvalid(OrganizationError):
     """Base class: what is stored, or what it restores, is not what was backed up."""
 
