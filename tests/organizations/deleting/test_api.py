@@ -10,6 +10,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from organizations import lifecycle
+from organizations.backups import closed
 from organizations.models import Staff, StoredAnswer
 from tests.conftest import PASSWORD, Company
 from tests.organizations.helpers import kill_in_a_fork, kill_this_process
