@@ -748,12 +748,16 @@ class SignUpUnknown(OrganizationError):
 
 
 class JobWaits(OrganizationError):
-    """A job of a suspended organization, which runs when it is resumed. is_over: it was resumed."""
+    """A job of a suspended organization, which runs when it is resumed. is_over: it was resumed.
+
+    seconds: when it looks by itself; 0: as soon as any job that waits.
+    """
 
     code = "job_waits"
 
-    def __init__(self, *, is_over: bool) -> None:
+    def __init__(self, *, is_over: bool, seconds: int = 0) -> None:
         self.is_over = is_over
+        self.seconds = seconds
         super().__init__("The organization is suspended. The job runs when it is resumed.")
 
 

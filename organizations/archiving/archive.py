@@ -23,7 +23,7 @@ from organizations.errors import (
 )
 from organizations.jobs.frame import wake
 from organizations.models import BackupRun, Organization, Restore, random_key
-from organizations.postgres import aside, databases, identity
+from organizations.postgres import aside, databases, identity, programs
 from organizations.postgres.fence import fence_by
 from organizations.postgres.holding import hold
 from organizations.postgres.roles import set_password
@@ -80,6 +80,8 @@ def archive_organization(
         if identity.certain(session, expected(organization)).database is None:
             raise DatabaseGone(organization.name)
         runs.require_storage()
+        for program in ("pg_dump", "pg_restore"):
+            programs.major_version(program, server=verifying.server_version(session))
         with runs.locked(organization.key, name=organization.name):
             pass  # Else it would be closed for nothing.
         _close(session, organization)

@@ -4,6 +4,8 @@ It is what the drop of its database left, or a killed thaw; or the disk with its
 mounted when it was archived, or the master is older than a thaw.
 """
 
+import logging
+
 from organizations.backups import manifest, storing
 from organizations.errors import BackupNotVerified, DatabaseKept, FilesKept
 from organizations.models import Organization, Restore
@@ -14,6 +16,8 @@ from organizations.provisioning.kept import drop_kept
 from organizations.restoring import files
 from organizations.restoring.making import Watch, silent
 from organizations.tenancy import storage
+
+logger = logging.getLogger(__name__)
 
 
 def require_none_in_use(organization: Organization) -> None:
@@ -60,4 +64,6 @@ def _require_held(session: ServerSession, organization: Organization) -> None:
     try:
         files.require_held(run, read, organization.key, name=organization.name, watch=watch)
     except BackupNotVerified as error:
+        facts = {"organization": organization.pk, "backup": run.pk}
+        logger.error("files that no backup holds are kept", extra=facts, exc_info=error)
         raise FilesKept(organization) from error

@@ -1,6 +1,7 @@
 """An archived organization is its row, its role and a verified backup, and comes back whole."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg import sql
 from pytest_django import Settings
 
@@ -33,8 +35,9 @@ from organizations.postgres.identity import State, find
 from organizations.postgres.sessions import open_session
 from organizations.restoring import files
 from organizations.tenancy import storage
+from tests.accounts.link_helpers import ask as ask_for_link
 from tests.conftest import PASSWORD, Company, Superuser
-from tests.organizations.jobs.helpers import clear, work
+from tests.organizations.jobs.helpers import clear, job, work
 from tests.organizations.restoring.helpers import add, contents, emails, me, row_of, write_file
 
 from .helpers import Status, acts, archive, on_server, problems, thaw
@@ -264,12 +267,21 @@ def test_a_deletion_at_once_leaves_a_true_erasure_and_frees_the_backup(made: Com
 
 def test_its_own_jobs_wait_and_an_operators_are_done(made: Company) -> None:
     clear()
+    ask_for_link(made, made.email)
+    number = ProcrastinateJob.objects.get(task_name="send_mail").pk
     rows = Organization.objects.filter(pk=made.organization.pk)
     enqueueing.back_up(rows)
     made_runs = BackupRun.objects.count()
     archive(made)
     work()
     assert BackupRun.objects.count() == made_runs + 1  # The archive's.
+    waiting = job(number).scheduled_at  # Its thaw wakes it; else it would look for years.
+    assert waiting is not None and waiting > timezone.now() + timedelta(hours=12)
+    thaw(made)
+    waiting = job(number).scheduled_at
+    assert waiting is not None and waiting <= timezone.now()
+    work()
+    assert job(number).status == "succeeded"
     clear()
 
 
