@@ -1,5 +1,6 @@
 """A master that is older than an archive, or than a thaw, loses neither."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from organizations.inspecting import catalog, checking
 from organizations.models import Organization, random_key
 from organizations.postgres.identity import State
 from organizations.tenancy import storage
-from tests.conftest import Company
+from tests.conftest import Company, Superuser
 from tests.organizations.restoring.helpers import contents, emails, row_of, write_file
 
 from .helpers import Status, archive, on_server, problems, thaw
@@ -124,3 +125,17 @@ def test_one_that_was_deleted_when_the_master_was_dumped_keeps_its_archive(made:
     assert found is not None and found.state == State.ARCHIVED
     say(made, archived)
     assert thaw(made).status == Status.ACTIVE
+
+
+def test_a_database_that_an_identity_does_not_list_is_not_taken_for_an_archived_ones(
+    made: Company, superuser: Superuser
+) -> None:
+    row = row_of(made)
+    whose = on_server(row).identity
+    assert whose is not None
+    # identify_orgs wrote it while the database was missing; then it was restored by hand.
+    superuser.execute(replace(whose, databases=()).comment(row.role_name))
+    with pytest.raises(DatabaseKept, match="not the one that was created"):
+        lifecycle.delete_organization(row)
+    superuser.execute(whose.comment(row.role_name))
+    assert emails(made) == [made.email]
