@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from .audit import recorded, unmarked
-from .backups import closed as last
+from .backups import closed
 from .errors import BackupMissing, OrganizationBusy, OrganizationError
 from .models import BackupRun, FormerName, Organization, Restore, random_key
 from .naming import slug_variant
@@ -140,7 +140,7 @@ def _keep(
     else:
         mark()
     fence_by(session, organization)
-    _put_aside(session, organization)
+    closed.put_aside(session, organization)
     logger.info("organization deleted, and kept aside", extra={"organization": organization.pk})
 
 
@@ -179,11 +179,6 @@ def _trash(
         mark()
 
 
-def _put_aside(session: ServerSession, organization: Organization) -> None:
-    found = identity.certain(session, expected(organization))
-    aside.put_aside(session, found, name=organization.name)
-
-
 def finish_keeping(*, wait_seconds: float) -> tuple[list[str], list[str], list[str]]:
     """Put aside what a killed process left on the way there, or on the way back.
 
@@ -202,7 +197,7 @@ def finish_keeping(*, wait_seconds: float) -> tuple[list[str], list[str], list[s
             with open_session() as session:
                 hold(session, row, wait_seconds=wait_seconds)
                 if row.status == Status.TRASHED:
-                    _put_aside(session, row)
+                    closed.put_aside(session, row)
                     done.append(row.name)
         except OrganizationBusy:
             skipped.append(row.name)
@@ -224,13 +219,14 @@ def _begin_drop(
     found = identity.certain(session, before)
     deletion = random_key()
     # The erasure record says when it was closed.
-    closed = organization.status == Status.TRASHED
-    since: dict[str, Any] = {"status_changed_at": organization.status_changed_at} if closed else {}
+    is_closed = organization.status == Status.TRASHED
+    at = organization.status_changed_at
+    since: dict[str, Any] = {"status_changed_at": at} if is_closed else {}
     with recorded("organization.deleting", organization):
         moved = change_status(
             organization,
             Status.DELETING,
-            only_from=(Status.TRASHED,) if closed else (*Status.usable(), Status.ARCHIVED),
+            only_from=(Status.TRASHED,) if is_closed else (*Status.usable(), Status.ARCHIVED),
             deletion=deletion,
             **since,
         )
@@ -294,4 +290,4 @@ def _back_up_last(
     good = BackupRun.objects.filter(organization_key=organization.key, state=BackupRun.State.GOOD)
     if good.filter(started_at__gt=organization.status_changed_at).exists():
         return
-    last.back_up(session, organization, goes_on)
+    closed.back_up(session, organization, goes_on)

@@ -100,7 +100,7 @@ class MasterDirectory:
         organization = Organization.objects.live().filter(pk=tenant.organization_id).first()
         if organization is None:
             raise OrganizationNotFound(tenant.slug)
-        if organization.status == Organization.Status.ARCHIVED:
+        if organization.status in Organization.Status.archival():
             raise OrganizationArchived(organization.name, organization_id=organization.pk)
         return settings_for(organization.place, owner=organization.name)
 

@@ -553,6 +553,15 @@ class BackupNotFound(OrganizationError):
         )
 
 
+class BackupNeeded(OrganizationError):
+    """An archived organization is thawed from the backup."""
+
+    code = "backup_needed"
+
+    def __init__(self, backup: str) -> None:
+        super().__init__(f"The backup {backup} was not removed: it is all of an organization.")
+
+
 class BackupInvalid(OrganizationError):
     """Base class: what is stored, or what it restores, is not what was backed up."""
 
@@ -739,12 +748,16 @@ class SignUpUnknown(OrganizationError):
 
 
 class JobWaits(OrganizationError):
-    """A job of a suspended organization, which runs when it is resumed. is_over: it was resumed."""
+    """A job of a suspended organization, which runs when it is resumed. is_over: it was resumed.
+
+    seconds: when it looks by itself; 0: as soon as any job that waits.
+    """
 
     code = "job_waits"
 
-    def __init__(self, *, is_over: bool) -> None:
+    def __init__(self, *, is_over: bool, seconds: int = 0) -> None:
         self.is_over = is_over
+        self.seconds = seconds
         super().__init__("The organization is suspended. The job runs when it is resumed.")
 
 

@@ -16,7 +16,7 @@ from django.db import connections
 from accounts.services import hash_password
 
 from . import ceiling
-from .archiving import archive
+from .archiving import reconciling as archives
 from .archiving.archive import archive_organization as archive_organization
 from .archiving.thaw import thaw_organization as thaw_organization
 from .backups import runs
@@ -215,7 +215,7 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
         outcome["skipped"] += busy
         outcome["failed"] += unkept
     with _others_go_on("archives not reconciled"):
-        outcome["archived"], back, busy, left = archive.reconcile(wait_seconds=wait_seconds)
+        outcome["archived"], back, busy, left = archives.reconcile(wait_seconds=wait_seconds)
         outcome["undone"] += back
         outcome["skipped"] += busy
         outcome["failed"] += left

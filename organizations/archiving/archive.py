@@ -5,12 +5,12 @@ the organization back as it was.
 """
 
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
-from django.db import Error as DatabaseError
-from django.db import connections
+from django.db import connections, transaction
 
 from organizations.audit import recorded
 from organizations.backups import closed, runs, verifying
@@ -18,36 +18,34 @@ from organizations.errors import (
     ArchiveFailed,
     BackupRunning,
     DatabaseGone,
-    FilesKept,
     OrganizationBusy,
     OrganizationError,
 )
 from organizations.jobs.frame import wake
 from organizations.models import BackupRun, Organization, Restore, random_key
-from organizations.postgres import aside, databases, identity
+from organizations.postgres import aside, databases, identity, programs
 from organizations.postgres.fence import fence_by
 from organizations.postgres.holding import hold
+from organizations.postgres.roles import set_password
 from organizations.postgres.sessions import (
     ServerSession,
-    answers,
     open_session,
     refuse_in_transaction,
 )
 from organizations.provisioning import media
-from organizations.provisioning.kept import drop_kept
+from organizations.provisioning.kept import expected_kept
 from organizations.provisioning.undoing import change_status, expected
 from organizations.restoring import files
-from organizations.restoring.making import Watch
-from organizations.tenancy import TooBusy, registry, storage
+from organizations.restoring.making import Watch, silent
+from organizations.secrets import seal
+from organizations.tenancy import registry
+
+from . import leftovers
 
 logger = logging.getLogger(__name__)
 Status = Organization.Status
 
 _WAIT_SECONDS = 5.0
-
-
-def silent(step: str) -> None:
-    """Nobody hears of the steps."""
 
 
 def archive_organization(
@@ -71,7 +69,7 @@ def archive_organization(
     with open_session(new=True) as session:
         hold(session, organization, wait_seconds=_WAIT_SECONDS)
         if organization.status == Status.ARCHIVING:
-            _settle(session, organization)  # A killed try's.
+            settle(session, organization)  # A killed try's.
             if organization.status == Status.ARCHIVED:
                 return
         organization.require_usable()
@@ -81,12 +79,15 @@ def archive_organization(
             _no_files(organization)
         if identity.certain(session, expected(organization)).database is None:
             raise DatabaseGone(organization.name)
+        runs.require_storage()
+        for program in ("pg_dump", "pg_restore"):
+            programs.major_version(program, server=verifying.server_version(session))
         with runs.locked(organization.key, name=organization.name):
             pass  # Else it would be closed for nothing.
         _close(session, organization)
         try:
             fence_by(session, organization)
-            _put_aside(session, organization)
+            closed.put_aside(session, organization)
             tell("backing up")
             run = closed.back_up(session, organization, goes_on)
             if run is None:
@@ -119,11 +120,6 @@ def _close(session: ServerSession, organization: Organization) -> None:
         identity.change(session, let_in, state=identity.State.ASIDE, deletion=deletion)
 
 
-def _put_aside(session: ServerSession, organization: Organization) -> None:
-    found = identity.certain(session, expected(organization))
-    aside.put_aside(session, found, name=organization.name)
-
-
 def _no_files(organization: Organization) -> NoReturn:
     why = "MEDIA_ROOT is not there. Mount the disk; or, if no app stores files, create it."
     raise ArchiveFailed(organization.name, why)
@@ -131,10 +127,11 @@ def _no_files(organization: Organization) -> NoReturn:
 
 # --- Dropped ------------------------------------------------------------------------------------
 def _drop(session: ServerSession, organization: Organization, run: BackupRun, watch: Watch) -> None:
-    """Drop database and files, of which the backup holds all, and say so. May be repeated.
+    """Drop the database, of which the backup holds all, and say so; then what goes with it. May be
+    repeated.
 
     session: holds its lock. Its files are compared, and the backup's objects read once more, as
-    long as there is a database to lose.
+    long as there is a database to lose. Once it is dropped, nothing keeps it from being archived.
     """
     if not media.is_here():
         _no_files(organization)
@@ -142,14 +139,13 @@ def _drop(session: ServerSession, organization: Organization, run: BackupRun, wa
         found = identity.certain(session, expected(organization))
         if found.database is not None:
             _require_intact(locked, organization, run, watch)
-        _hold_on_to(organization, run)
+        for row in Restore.objects.keeping().filter(organization_key=organization.key):
+            identity.certain(session, expected_kept(row))
+        _hold_on_to(organization, run, has_role=found.role is not None, session=session)
+        leftovers.require_none_in_use(organization)
         registry.forget(organization.tenant.alias)
         databases.drop(session, replace(found, role=None))  # The role keeps the identity.
-        for row in Restore.objects.keeping().filter(organization_key=organization.key):
-            drop_kept(session, row)
-        if not storage.remove(organization.key):
-            raise FilesKept(organization)
-        aside_still = expected(organization)
+        with_database = expected(organization)
         with recorded("organization.archived", organization, {"backup": run.key}):
             moved = change_status(
                 organization,
@@ -163,8 +159,13 @@ def _drop(session: ServerSession, organization: Organization, run: BackupRun, wa
             if not moved:
                 raise OrganizationBusy(organization.name)
             if found.role is not None:
-                archived = identity.State.ARCHIVED
-                identity.change(session, aside_still, state=archived, deletion="", databases=())
+                identity.change(session, with_database, databases=())
+        try:
+            leftovers.remove(session, organization)
+        except Exception:
+            # reconcile_orgs does it.
+            facts = {"organization": organization.pk}
+            logger.exception("leftovers of an archive not removed", extra=facts)
 
 
 def _require_intact(
@@ -179,13 +180,21 @@ def _require_intact(
         files.require_same(run, read, organization.key, name=organization.name, watch=watch)
 
 
-def _hold_on_to(organization: Organization, run: BackupRun) -> None:
-    """From here on nothing removes this backup, and what dies is gone on with."""
+def _hold_on_to(
+    organization: Organization, run: BackupRun, *, has_role: bool, session: ServerSession
+) -> None:
+    """From here on nothing removes this backup, and what dies is gone on with. The identity names
+    it, for a master that is older."""
+    before = expected(organization)
     mine = Organization.objects.filter(
         pk=organization.pk, status=Status.ARCHIVING, deletion=organization.deletion
     )
-    if not mine.update(archived_backup=run):
-        raise OrganizationBusy(organization.name)  # The lock was lost meanwhile.
+    with transaction.atomic(using="default"):
+        if not mine.update(archived_backup=run):
+            raise OrganizationBusy(organization.name)  # The lock was lost meanwhile.
+        if has_role:
+            archived = identity.State.ARCHIVED
+            identity.change(session, before, state=archived, deletion="", backup=run.key)
     organization.archived_backup = run
 
 
@@ -211,13 +220,19 @@ def _come_back(session: ServerSession, organization: Organization, error: BaseEx
 
 
 def _bring_back(session: ServerSession, organization: Organization, code: str) -> None:
-    """Raises DatabaseGone if it is dropped, wholly or in part, after its backup was verified."""
+    """With a new password, since a killed process can have set one that no row has.
+
+    Raises DatabaseGone if it is dropped, wholly or in part, after its backup was verified.
+    """
     if organization.status != Status.ARCHIVING:
         return
     kept = expected(organization)
     found = identity.certain(session, kept)
     if found.database is not None or organization.archived_backup_id is not None:
         aside.bring_back(session, found, name=organization.name)
+    password = secrets.token_urlsafe(32)
+    if found.role is not None:
+        set_password(session, role=found.role, password=password)
     registry.forget(organization.tenant.alias)
     with recorded("organization.archive_failed", organization, {"error": code}):
         before = Status(organization.archived_from)
@@ -230,17 +245,19 @@ def _bring_back(session: ServerSession, organization: Organization, code: str) -
             deletion="",
             archived_backup=None,
             archived_from="",
+            sealed_password=seal(password),
         )
         if not moved:
             raise OrganizationBusy(organization.name)
         if found.role is not None:
-            identity.change(session, kept, state=identity.State.LET_IN, deletion="")
+            let_in = identity.State.LET_IN
+            identity.change(session, kept, state=let_in, deletion="", backup="")
         if before == Status.ACTIVE:
             wake(organization.pk)
 
 
-# --- Reconciled ---------------------------------------------------------------------------------
-def _settle(session: ServerSession, organization: Organization) -> None:
+# --- Settled ------------------------------------------------------------------------------------
+def settle(session: ServerSession, organization: Organization) -> None:
     """Go on with the drop if its backup is verified, else bring it back. The lock must be held."""
     run = organization.archived_backup
     if run is None:
@@ -259,42 +276,3 @@ def _settle(session: ServerSession, organization: Organization) -> None:
             "organization not archived", extra={"organization": organization.pk}, exc_info=error
         )
         _bring_back(session, organization, error.code)
-
-
-def reconcile(*, wait_seconds: float) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Finish what killed processes left, and remove the files that a killed thaw did.
-
-    Returns the names of the archived, of those that are back, of those that another process works
-    on, and of the failed. A failure does not affect the others.
-    """
-    archived: list[str] = []
-    back: list[str] = []
-    skipped: list[str] = []
-    failed: list[str] = []
-    for row in Organization.objects.filter(status__in=Status.archival()):
-        if row.status == Status.ARCHIVED and not storage.folders_of(row.key):
-            continue
-        try:
-            with open_session(new=True) as session:
-                hold(session, row, wait_seconds=wait_seconds)
-                if row.status == Status.ARCHIVING:
-                    _settle(session, row)
-                    (archived if row.status == Status.ARCHIVED else back).append(row.name)
-                elif row.status == Status.ARCHIVED:
-                    _remove_files(row)
-        except (OrganizationBusy, BackupRunning):
-            skipped.append(row.name)
-        except (OrganizationError, TooBusy, DatabaseError) as error:
-            connections["default"].close()  # Django would keep its cut connection.
-            if not answers():
-                raise
-            facts = {"organization": row.pk}
-            logger.error("archive not reconciled", extra=facts, exc_info=error)
-            failed.append(row.name)
-    return archived, back, skipped, failed
-
-
-def _remove_files(organization: Organization) -> None:
-    with runs.locked(organization.key, name=organization.name):  # No thaw is at work.
-        if not storage.remove(organization.key):
-            raise FilesKept(organization)

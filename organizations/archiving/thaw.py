@@ -5,11 +5,10 @@ import os
 from collections.abc import Callable
 
 from organizations.audit import recorded
-from organizations.backups import runs
+from organizations.backups import finding, runs
 from organizations.errors import (
     BackupNotFound,
     DatabaseGone,
-    FilesKept,
     OrganizationBusy,
     OrganizationNotFound,
     RestoreFailed,
@@ -25,10 +24,10 @@ from organizations.postgres.sessions import ServerSession
 from organizations.provisioning import spares
 from organizations.provisioning.undoing import change_status, expected
 from organizations.restoring import making
-from organizations.restoring.making import New, Source, Watch
+from organizations.restoring.making import New, Source, Watch, silent
 from organizations.tenancy import registry, storage
 
-from .archive import silent
+from . import leftovers
 
 logger = logging.getLogger(__name__)
 Status = Organization.Status
@@ -61,7 +60,9 @@ def thaw_organization(
             organization.refresh_from_db()
         except Organization.DoesNotExist as error:
             raise OrganizationNotFound(organization.name) from error
+        _learn(session, organization)
         run = _backup_of(organization)
+        leftovers.remove_files(session, organization)
         watch = Watch(organization.name, goes_on, tell)
         slug = organization.slug
         with making.new_database(session, slug, Source(run), watch, to=organization) as new:
@@ -75,6 +76,42 @@ def thaw_organization(
         drop_role(session, role=was)
         fence_by(session, organization)
     logger.info("organization thawed", extra={"organization": organization.pk})
+
+
+def _learn(session: ServerSession, organization: Organization) -> None:
+    """Write into an older master's row what the identity of its role says of its last archive."""
+    found = identity.of_key(organization.key)
+    if [each.state for _, each in found] != [identity.State.ARCHIVED]:
+        return  # It has a database; or its role is lost, and the row's word holds.
+    ((role, whose),) = found
+    known = organization.archived_backup
+    is_known = known is not None and (known.key, organization.role_name) == (whose.backup, role)
+    may_be = (*Status.usable(), *Status.archival())
+    is_ours = whose.installation == session.installation and not whose.databases
+    if not is_ours or organization.status not in may_be or (is_known and not organization.deletion):
+        return
+    hold(session, organization, wait_seconds=_WAIT_SECONDS)
+    finding.record_unknown(session, organization)
+    run = BackupRun.objects.filter(organization_key=organization.key, key=whose.backup).first()
+    if run is None:
+        raise BackupNotFound(organization.name)
+    before = organization.archived_from or Status.ACTIVE
+    before = Status(organization.status) if organization.is_usable else before
+    with recorded("organization.archived", organization, {"backup": run.key}):
+        moved = change_status(
+            organization,
+            Status.ARCHIVED,
+            only_from=may_be,
+            reason=organization.status_reason,
+            message=organization.status_message,
+            role_name=role,
+            sealed_password="",
+            deletion="",
+            archived_backup=run,
+            archived_from=before,
+        )
+        if not moved:
+            raise OrganizationBusy(organization.name)
 
 
 def _backup_of(organization: Organization) -> BackupRun:
@@ -115,7 +152,7 @@ def _open(session: ServerSession, organization: Organization, new: New, run: Bac
         if not moved:
             raise OrganizationBusy(organization.name)
         if has_role:
-            identity.change(session, archived, state=identity.State.MOVED)
+            identity.change(session, archived, state=identity.State.MOVED, backup="")
         identity.change(
             session,
             arrives,
@@ -132,8 +169,7 @@ def _open(session: ServerSession, organization: Organization, new: New, run: Bac
 
 
 def _move_files(organization: Organization, spare: SpareDatabase) -> None:
-    if not storage.remove(organization.key):  # What a killed thaw left.
-        raise FilesKept(organization)
+    # Nothing has written there since leftovers.remove_files.
     try:
         os.rename(storage.folder_of(spare.key), storage.folder_of(organization.key))
         os.sync()

@@ -36,5 +36,10 @@ def back_up(
         return making.back_up(organization, even_closed=True, goes_on=goes_on)
     finally:
         if not session.connection.closed:
-            again = identity.certain(session, expected(organization))
-            aside.put_aside(session, again, name=organization.name)
+            put_aside(session, organization)
+
+
+def put_aside(session: ServerSession, organization: Organization) -> None:
+    """Put aside what row and identity say is aside: aside.put_aside. session: holds its lock."""
+    found = identity.certain(session, expected(organization))
+    aside.put_aside(session, found, name=organization.name)

@@ -46,12 +46,12 @@ Which = Literal["newest", "unverified", "bad"]
 def verify(
     organizations: Iterable[Organization], *, parallel: int, which: Which = "newest"
 ) -> Iterator[Result]:
-    """Verify the newest good backup of each, every good one not verified yet, or every bad one
-    again."""
+    """Verify the newest good backup of each, or that which an archived one is thawed from; every
+    good one not verified yet; or every bad one again."""
     work: list[Work] = []
     for row in organizations:
         if which == "newest":
-            found = [verifying.newest_good(row)]
+            found = [row.archived_backup or verifying.newest_good(row)]
         else:
             found = list(verifying.unverified(row) if which == "unverified" else verifying.bad(row))
         work += [(row, run, _verifying(row, run) if run else _nothing(row)) for run in found]

@@ -18,6 +18,7 @@ from django.utils import timezone
 from organizations.errors import (
     BackupDamaged,
     BackupFailed,
+    BackupNeeded,
     BackupRunning,
     OrganizationError,
     ProvisioningInTransaction,
@@ -167,7 +168,10 @@ def reconcile() -> tuple[list[str], list[str]]:
 
 
 def remove(run: BackupRun) -> None:
-    """Remove a backup and its row. The lock must be held. Raises BackupStorageFailed."""
+    """Remove a backup and its row. The lock must be held. Raises BackupStorageFailed, and
+    BackupNeeded if an archived organization is thawed from it."""
+    if Organization.objects.filter(archived_backup=run.pk).exists():
+        raise BackupNeeded(run.folder)
     # First: what is half removed is no good backup any more.
     with transaction.atomic(using="default"):
         others = BackupRun.objects.filter(pk=run.pk).exclude(state=State.REMOVING)

@@ -14,7 +14,7 @@ from django.db import connections
 
 from organizations.models import Organization, Restore
 from organizations.naming import DATABASE_PREFIX, ROLE_PATTERN, system_prefix
-from organizations.postgres.identity import Expected, Identity, State, kept_aside
+from organizations.postgres.identity import CUSTOMERS, Expected, Identity, State, kept_aside
 from organizations.postgres.roles import ADMINISTERED, UNNAMED
 from organizations.postgres.sessions import lock_number
 
@@ -307,7 +307,7 @@ def orphan_roles(installation: str) -> Iterator[OrphanRole]:
         for role, of, held_by, comment in rows:
             identity = Identity.read(comment)
             if identity is not None and identity.installation == installation:
-                is_customers = identity.state in (State.LET_IN, State.ASIDE)
+                is_customers = identity.state in CUSTOMERS
                 yield OrphanRole(role, of, held_by, is_customers)
         if len(rows) < PAGE:
             return

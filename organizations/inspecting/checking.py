@@ -87,7 +87,7 @@ class _Check:
 
     def _reconciled(self) -> Iterator[Finding]:
         outcome = reconcile_organizations(wait_seconds=_RECONCILE_WAITS_SECONDS)
-        for verb in ("undone", "deleted"):
+        for verb in ("undone", "deleted", "archived"):
             for name in outcome[verb]:
                 problem = Problem(Kind.UNFINISHED, verb, verdicts.RECONCILE)
                 yield Finding(name, None, fixed=(problem,))

@@ -12,7 +12,14 @@ from psycopg import sql
 from organizations.errors import CredentialUnreadable
 from organizations.models import Organization
 from organizations.naming import RESERVED_PREFIX, ROLE_PATTERN
-from organizations.postgres.identity import Identity, State, disagreement, expected_of
+from organizations.postgres.identity import (
+    NEWER,
+    Identity,
+    State,
+    disagreement,
+    expected_of,
+    of_key,
+)
 from organizations.postgres.roles import READ_ONLY, read_only, role_settings
 from organizations.secrets import unseal
 
@@ -54,7 +61,7 @@ class Problem:
 FIX = "manage.py check_orgs --fix"
 RECONCILE = "manage.py reconcile_orgs"
 IDENTIFY = "manage.py identify_orgs"
-NEWER = "the server is newer than the master"
+_NEWER_DUMP = 'restore a newer dump of the master; docs/operations.md, "Identity"'
 CLAIM = "manage.py claim_installation --help"
 
 
@@ -66,6 +73,9 @@ def of_server(seen: Seen, *, application: str, installation: str) -> Iterator[Pr
     is not usable, or whose restore did not end, is reported as unfinished, and nothing else.
     """
     status = Organization.Status
+    if (problem := _archived_since(seen, installation)) is not None:
+        yield problem
+        return
     if seen.status == status.ARCHIVED or (
         seen.status == status.TRASHED and seen.archive is not None
     ):
@@ -106,6 +116,7 @@ def _disagreement(seen: Seen, installation: str) -> str:
         database=seen.database,
         status=seen.status,
         deletion=seen.deletion,
+        has_archive=seen.archive is not None,
     )
     return disagreement(seen.identity, expected, installation=installation)
 
@@ -138,12 +149,36 @@ def _kept(seen: Seen, *, application: str, installation: str) -> Iterator[Proble
         yield Problem(Kind.UNFINISHED, what, RECONCILE)
 
 
+def _archived_since(seen: Seen, installation: str) -> Problem | None:
+    """That an older master does not know of its last archive: its database is not lost, but in a
+    backup."""
+    whose = seen.identity
+    if seen.attributes is not None and (whose is None or whose.state != State.ARCHIVED):
+        return None
+    if whose is not None and not _disagreement(seen, installation):
+        return None
+    found = [each for _, each in of_key(seen.key) if each.installation == installation]
+    if [each.state for each in found] != [State.ARCHIVED]:
+        return None
+    status = Organization.Status
+    can_thaw = seen.status in (*status.usable(), *status.archival())
+    what = f"{NEWER}: {seen.status}, and the identity says {State.ARCHIVED!s}"
+    remedy = shlex.join(["manage.py", "thaw_org", seen.name]) if can_thaw else _NEWER_DUMP
+    return Problem(Kind.IDENTITY, what, remedy)
+
+
 def _archived(seen: Seen, installation: str) -> Iterator[Problem]:
     if not seen.archive:
         what = "archived, and its backup is gone or no longer verified"
         yield Problem(Kind.BACKUP, what, "manage.py verify_backups --bad; docs/operations.md")
     if seen.attributes is None:
-        yield Problem(Kind.ROLE, f"archived, and the role {seen.role} is missing", "thaw_org works")
+        in_use = [role for role, each in of_key(seen.key) if each.state != State.ARCHIVED]
+        what = f"archived, and the role {seen.role} is missing"
+        if in_use:
+            remedy = f"manage.py adopt_org, with the database of {in_use[0]}"
+            yield Problem(Kind.IDENTITY, f"{NEWER}: {what}, and {in_use[0]} is its", remedy)
+        else:
+            yield Problem(Kind.ROLE, what, "thaw_org works")
     elif why := _disagreement(seen, installation):
         yield Problem(Kind.IDENTITY, f"{seen.status}, and {why}", _look_into(seen.database))
 

@@ -45,6 +45,8 @@ UPDATE procrastinate_jobs SET scheduled_at = now(), lock = split_part(lock, %s, 
 WHERE status = 'todo' AND id IN (
     SELECT job_id FROM job_progress WHERE organization_id = %s AND step = %s)
 """
+# For years, maybe: its thaw wakes them.
+_ARCHIVED_SECONDS = 86_400
 _CLEAR_QUEUEING_LOCK = "UPDATE procrastinate_jobs SET queueing_lock = NULL WHERE id = %s"
 
 
@@ -160,7 +162,9 @@ def _wait_while_suspended(context: JobContext, organization: Organization) -> No
     """Raise JobWaits while it is suspended or archived, and once more to get its lock back."""
     is_suspended = organization.status != Organization.Status.ACTIVE
     if is_suspended or PARKED in (context.job.lock or ""):
-        raise JobWaits(is_over=not is_suspended)
+        is_archived = organization.status in Organization.Status.archival()
+        seconds = _ARCHIVED_SECONDS if is_archived else 0
+        raise JobWaits(is_over=not is_suspended, seconds=seconds)
 
 
 def wake(organization_id: int) -> None:

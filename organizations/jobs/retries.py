@@ -97,7 +97,7 @@ class Backoff(BaseRetryStrategy):
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, JobWaits):
-            return _parked(job, is_over=exception.is_over)
+            return _parked(job, exception)
         pause = pause_seconds(
             exception,
             attempts=job.attempts,
@@ -110,12 +110,12 @@ class Backoff(BaseRetryStrategy):
         return RetryDecision(retry_at=timezone.now() + timedelta(seconds=pause))
 
 
-def _parked(job: Job, *, is_over: bool) -> RetryDecision:
+def _parked(job: Job, waits: JobWaits) -> RetryDecision:
     lock = job.lock and job.lock.partition(PARKED)[0]
-    if is_over:
+    if waits.is_over:
         return RetryDecision(retry_at=timezone.now(), lock=lock)
     # By itself too: a worker can have it in hand while the organization is resumed.
-    later = timezone.now() + timedelta(seconds=_LONGEST_PAUSE_SECONDS)
+    later = timezone.now() + timedelta(seconds=waits.seconds or _LONGEST_PAUSE_SECONDS)
     return RetryDecision(retry_at=later, lock=lock and f"{lock}{PARKED}{job.id}")
 
 

@@ -20,6 +20,7 @@ from organizations.models import Organization
 from .sessions import ServerSession
 
 _FORMAT = 1
+NEWER = "the server is newer than the master"
 
 
 class State(StrEnum):
@@ -28,11 +29,15 @@ class State(StrEnum):
     MADE = "made"  # Never in use: half made, a spare or a template.
     LET_IN = "let in"
     ASIDE = "aside"  # Kept, out of reach: aside.py. Code that does not know it keeps it too.
-    ARCHIVED = (
-        "archived"  # It has none: a verified backup is left of it. Older code keeps the role.
-    )
+    # A verified backup is left of it, and the database is dropped, or just being dropped. Older
+    # code keeps the role.
+    ARCHIVED = "archived"
     DELETING = "deleting"
     MOVED = "moved"  # Its content was moved to another database, of a role with the same key.
+
+
+# A customer's: a row that says less is of an older master.
+CUSTOMERS = (State.LET_IN, State.ASIDE, State.ARCHIVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,8 @@ class Identity:
 
     deletion: Organization.deletion while the state is `aside` or `deleting`. organization: the
     row's id, once it is in use; a claimed master gives out only higher ids. cloned_from,
-    read_only_until: as the row's, the latter as ISO text.
+    read_only_until: as the row's, the latter as ISO text. backup: the key of the one that is left
+    of it, while the state is `archived`.
     """
 
     installation: str
@@ -53,6 +59,7 @@ class Identity:
     organization: int | None = None
     cloned_from: int | None = None
     read_only_until: str = ""
+    backup: str = ""
 
     @classmethod
     def read(cls, comment: str | None) -> "Identity | None":
@@ -70,6 +77,7 @@ class Identity:
                 said.get("organization"),
                 said.get("cloned_from"),
                 str(said.get("read_only_until", "")),
+                str(said.get("backup", "")),
             )
         except (ValueError, TypeError, KeyError):
             return None
@@ -87,6 +95,7 @@ class Identity:
         said |= {"organization": self.organization} if self.organization is not None else {}
         said |= {"cloned_from": self.cloned_from} if self.cloned_from is not None else {}
         said |= {"read_only_until": self.read_only_until} if self.read_only_until else {}
+        said |= {"backup": self.backup} if self.backup else {}
         statement = sql.SQL("COMMENT ON ROLE {} IS {}")
         return statement.format(sql.Identifier(role), sql.Literal(json.dumps(said)))
 
@@ -124,12 +133,13 @@ def expected_of(
     status: str,
     deletion: str,
     was_aside: bool = False,
+    has_archive: bool = False,
 ) -> Expected:
-    """What an organization's row says."""
+    """What an organization's row says. has_archive: it names the backup that is left of it."""
     states: dict[str, State] = {
         Organization.Status.DELETING: State.DELETING,
         Organization.Status.TRASHED: State.ASIDE,
-        Organization.Status.ARCHIVING: State.ASIDE,
+        Organization.Status.ARCHIVING: State.ARCHIVED if has_archive else State.ASIDE,
         Organization.Status.ARCHIVED: State.ARCHIVED,
         **dict.fromkeys(Organization.Status.usable(), State.LET_IN),
     }
@@ -198,13 +208,16 @@ def certain(session: ServerSession, expected: Expected) -> Certain:
     owners = expected.owners or (expected.role, *([session.user] if expected.was_aside else []))
     if found.owner not in owners and found.is_anothers(expected.key):
         found = replace(found, oid=None, owner=None)
-    if expected.state != State.MADE and found.identity and not found.identity.databases:
+    whose = found.identity
+    if whose and not whose.databases and whose.state not in (State.MADE, State.LET_IN):
         found = replace(found, oid=None, owner=None)  # It was archived: another has the name now.
     if _is_over(session, expected, found):
         return Certain(None, None, None)
     if not found.has_role:
         if found.owner is not None and (expected.owners or expected.state != State.MADE):
             raise DatabaseKept(expected.name, f"its role {expected.role} is missing")
+        if any(each.state == State.ARCHIVED for _, each in of_key(expected.key)):
+            raise DatabaseKept(expected.name, f"{NEWER}: it is archived, by another role")
         return Certain(None, None, None)
     if (why := disagreement(found.identity, expected, installation=session.installation)) != "":
         raise DatabaseKept(expected.name, why)
@@ -227,10 +240,13 @@ def certain(session: ServerSession, expected: Expected) -> Certain:
 def _is_over(session: ServerSession, expected: Expected, found: Found) -> bool:
     """Whether only a role is left of what the row names, and it moved on without the row.
 
-    The role is kept (role.drop_disabled); the row can be removed.
+    The role is kept (role.drop_disabled); the row can be removed. Of what was archived a backup is
+    left too, also while it is kept aside.
     """
     whose = found.identity
     if whose is None or found.oid is not None or whose.state in (State.MADE, expected.state):
+        return False
+    if whose.state == State.ARCHIVED or (whose.state == State.ASIDE and not whose.databases):
         return False
     is_its_own = whose.installation == session.installation and whose.key == expected.key
     return is_its_own and not session.value(
@@ -248,10 +264,7 @@ def disagreement(identity: Identity | None, expected: Expected, *, installation:
     if identity.key != expected.key:
         return "its role belongs to another row"
     if identity.state != expected.state:
-        return (
-            f"the server is newer than the master: the identity says {identity.state!s}, and the "
-            f"master {expected.state!s}"
-        )
+        return f"{NEWER}: the identity says {identity.state!s}, and the master {expected.state!s}"
     if identity.deletion != expected.deletion:
         return "its role is being deleted by another deletion"
     return ""
@@ -267,8 +280,15 @@ def require(session: ServerSession, expected: Expected) -> Identity:
 
 
 def living_keys() -> set[str]:
-    """The keys of all organizations in use or kept aside, by the identities on the server."""
-    return {each.key for _, each in _identities() if each.state in (State.LET_IN, State.ASIDE)}
+    """The keys of all organizations in use, kept aside or archived, by the identities on the
+    server."""
+    return {each.key for _, each in _identities() if each.state in CUSTOMERS}
+
+
+def of_key(key: str) -> list[tuple[str, Identity]]:
+    """The roles and identities of the customer with this key, whatever the master says of it."""
+    found = [(role, each) for role, each in _identities() if each.key == key]
+    return [(role, each) for role, each in found if each.state in CUSTOMERS]
 
 
 def kept_aside() -> dict[int, tuple[str, Identity]]:

@@ -12,7 +12,7 @@ from organizations.errors import DatabaseKept
 from organizations.models import Organization
 from organizations.naming import ROLE_PATTERN
 
-from .identity import Expected, Identity, State, disagreement
+from .identity import CUSTOMERS, Expected, Identity, State, disagreement
 from .sessions import ServerSession
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def _is_unwanted(comment: str | None, installation: str) -> bool:
     identity = Identity.read(comment)
     if identity is None or identity.installation != installation:
         return False
-    return identity.state not in (State.LET_IN, State.ASIDE, State.ARCHIVED)
+    return identity.state not in CUSTOMERS
 
 
 def drop_disabled(session: ServerSession) -> list[str]:

@@ -137,6 +137,7 @@ def expected(organization: Organization) -> Expected:
         status=organization.status,
         deletion=organization.deletion,
         was_aside=organization.kept_until is not None or organization.status == Status.ARCHIVING,
+        has_archive=organization.archived_backup_id is not None,
     )
 
 

@@ -32,8 +32,8 @@ from organizations.tenancy.trail import Fact
 from organizations.validators import SignUp, validate_name
 
 from . import making
-from .making import New, Source, Watch
-from .restore import backup_of, begun, silent
+from .making import New, Source, Watch, silent
+from .restore import backup_of, begun
 
 logger = logging.getLogger(__name__)
 

@@ -63,22 +63,39 @@ def require_same(
 
     Nobody may write there meanwhile. watch: as for unpack. Raises BackupStorageFailed too.
     """
+    there = require_held(run, read, key, name=name, watch=watch)
+    if there != read.files:
+        why = f"It holds {read.files} files, and there are {there}."
+        raise BackupNotVerified(name, why)
+
+
+def require_held(
+    run: BackupRun, read: Manifest, key: str, *, name: str, watch: Callable[[], None]
+) -> int:
+    """Raise BackupNotVerified unless the backup holds each file in the folder of this key as it is
+    there. Returns their number. As require_same."""
     folder, count = storage.folder_of(key), 0
     try:
+        there = count_in(key)
         for part in read.parts:
-            if part.name == storing.FILES:
+            if there and part.name == storing.FILES:
                 count = _same(storing.read(run.folder, part), folder, watch)
-        there = sum(
-            (Path(parent) / each).is_file() and not (Path(parent) / each).is_symlink()
-            for parent, _, names in os.walk(folder)
-            for each in names
-        )
     except (OSError, tarfile.TarError) as error:
         why = f"Its files could not be compared ({type(error).__name__})."
         raise BackupNotVerified(name, why) from error
-    if not count == there == read.files:
+    if count != there:
         why = f"It holds {count} files that are as they are here, and there are {there}."
         raise BackupNotVerified(name, why)
+    return there
+
+
+def count_in(key: str) -> int:
+    """The number of files in the folder of this key."""
+    return sum(
+        (Path(parent) / each).is_file() and not (Path(parent) / each).is_symlink()
+        for parent, _, names in os.walk(storage.folder_of(key))
+        for each in names
+    )
 
 
 def _same(chunks: Chunks, folder: Path, watch: Callable[[], None]) -> int:
@@ -88,7 +105,7 @@ def _same(chunks: Chunks, folder: Path, watch: Callable[[], None]) -> int:
     with closing(chunks), tarfile.open(fileobj=source, mode="r|") as archive:
         for member in archive:
             stored = archive.extractfile(member)
-            if stored is None:
+            if stored is None or not (folder / member.name).is_file():
                 continue
             with open(folder / member.name, "rb") as here:
                 while chunk := here.read(storing.CHUNK_BYTES):

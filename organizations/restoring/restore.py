@@ -31,7 +31,7 @@ from organizations.tenancy import storage
 
 from . import lost, making, switching
 from .comparing import Changes, compare, last_id
-from .making import Source, Watch
+from .making import Source, Watch, silent
 
 logger = logging.getLogger(__name__)
 State = Restore.State
@@ -40,10 +40,6 @@ State = Restore.State
 def agreed(changes: Changes) -> bool:
     """Whoever restores without being asked has agreed."""
     return True
-
-
-def silent(step: str) -> None:
-    """Nobody hears of the steps."""
 
 
 def restore_organization(

@@ -111,6 +111,7 @@ BUGS = [
     errors.FirstEditionUnreadable("org_acme", "a reason"),
     errors.CloneFailed("Acme", "a reason"),
     errors.ArchiveFailed("Acme", "a reason"),
+    errors.BackupNeeded("x"),
     account_errors.NotNeutralised("logins"),
     errors.ProgramMissing("pg_dump"),
     errors.ProgramTooOld("pg_dump", found=15, needed=18),

@@ -1,6 +1,7 @@
 """An archived organization is its row, its role and a verified backup, and comes back whole."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,28 +9,35 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
+from psycopg import sql
 from pytest_django import Settings
 
 from accounts.models import User
 from organizations import lifecycle, tenancy
-from organizations.archiving import archive as archiving
+from organizations.archiving import reconciling
 from organizations.background import enqueueing
-from organizations.backups import making, retention, verifying
+from organizations.backups import fleet, making, retention, runs, verifying
 from organizations.errors import (
     ArchiveFailed,
     BackupDamaged,
+    BackupNeeded,
     BackupNotVerified,
+    BackupStorageUnknown,
+    DatabaseKept,
     OrganizationArchived,
     OrganizationExists,
     OrganizationNotFound,
     WrongState,
 )
 from organizations.models import BackupRun, Erasure, Organization, random_key
-from organizations.postgres.identity import State
+from organizations.postgres.identity import State, find
+from organizations.postgres.sessions import open_session
 from organizations.restoring import files
 from organizations.tenancy import storage
+from tests.accounts.link_helpers import ask as ask_for_link
 from tests.conftest import PASSWORD, Company, Superuser
-from tests.organizations.jobs.helpers import clear, work
+from tests.organizations.jobs.helpers import clear, job, work
 from tests.organizations.restoring.helpers import add, contents, emails, me, row_of, write_file
 
 from .helpers import Status, acts, archive, on_server, problems, thaw
@@ -157,6 +165,13 @@ def test_its_backup_is_never_pruned_and_cannot_be_removed(
         newer.save(force_insert=True)
     settings.BACKUP_KEEP_DAILY = settings.BACKUP_KEEP_WEEKLY = settings.BACKUP_KEEP_MONTHLY = 0
     assert run not in retention.surplus(row.key)
+    with pytest.raises(BackupNeeded):
+        runs.remove(run)
+    BackupRun.objects.filter(pk=run.pk).update(state=BackupRun.State.BAD)
+    (result,) = fleet.verify([row_of(made)], parallel=1)
+    assert (result.folder, result.code) == (run.folder, "")
+    run.refresh_from_db()
+    assert run.state == BackupRun.State.GOOD
     BackupRun.objects.exclude(pk=run.pk).delete()
     assert thaw(made).status == Status.ACTIVE
 
@@ -252,12 +267,21 @@ def test_a_deletion_at_once_leaves_a_true_erasure_and_frees_the_backup(made: Com
 
 def test_its_own_jobs_wait_and_an_operators_are_done(made: Company) -> None:
     clear()
+    ask_for_link(made, made.email)
+    number = ProcrastinateJob.objects.get(task_name="send_mail").pk
     rows = Organization.objects.filter(pk=made.organization.pk)
     enqueueing.back_up(rows)
     made_runs = BackupRun.objects.count()
     archive(made)
     work()
     assert BackupRun.objects.count() == made_runs + 1  # The archive's.
+    waiting = job(number).scheduled_at  # Its thaw wakes it; else it would look for years.
+    assert waiting is not None and waiting > timezone.now() + timedelta(hours=12)
+    thaw(made)
+    waiting = job(number).scheduled_at
+    assert waiting is not None and waiting <= timezone.now()
+    work()
+    assert job(number).status == "succeeded"
     clear()
 
 
@@ -271,6 +295,12 @@ def test_an_archive_needs_an_active_or_suspended_one_and_a_thaw_an_archived_one(
     with pytest.raises(ArchiveFailed, match="MEDIA_ROOT is not there"):
         archive(made)
     settings.MEDIA_ROOT = there
+    acts_before = acts(made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "require_storage", refuse(BackupStorageUnknown("x")))
+        with pytest.raises(BackupStorageUnknown):
+            archive(made)
+    assert acts(made) == acts_before  # Nobody was shut out.
     lifecycle.delete_organization(row_of(made))
     with pytest.raises(WrongState, match="is trashed; it must be active or suspended"):
         archive(made)
@@ -280,10 +310,32 @@ def test_what_restores_kept_goes_with_the_database(made: Company, superuser: Sup
     making.back_up(row_of(made))
     kept = lifecycle.restore_organization(row_of(made))
     database = kept.database_name
+    role = sql.Identifier(kept.role_name)
+    with open_session() as session:
+        found = find(session, role=kept.role_name, database=database)
+    assert found.identity is not None
+    superuser.execute(sql.SQL("COMMENT ON ROLE {} IS 'a stranger''s'").format(role))
+    with pytest.raises(DatabaseKept):
+        archive(made)  # It is asked before anything is dropped.
+    assert emails(made) == [made.email]
+    superuser.execute(found.identity.comment(kept.role_name))
     archive(made)
     kept.refresh_from_db()
     assert (kept.database_name, kept.kept_until) == ("", None)
     query = "SELECT count(*) FROM pg_database WHERE datname = %s"
     assert superuser.execute(query, (database,)).fetchone() == (0,)
     kept.delete()
-    assert archiving.reconcile(wait_seconds=0) == ([], [], [], [])
+    assert reconciling.reconcile(wait_seconds=0) == ([], [], [], [])
+
+
+def test_files_that_cannot_be_removed_do_not_keep_it_from_being_thawed(
+    made: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, key = storage.remove, made.organization.key
+    monkeypatch.setattr(storage, "remove", lambda each: each != key and remove(each))
+    row = archive(made)
+    assert (row.status, contents(row.key)) == (Status.ARCHIVED, {"deep/plan.txt": "ours"})
+    assert made.name in lifecycle.reconcile_organizations()["failed"]
+    monkeypatch.undo()
+    assert thaw(made).status == Status.ACTIVE
+    assert contents(row.key) == {"deep/plan.txt": "ours"}

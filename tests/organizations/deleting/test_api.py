@@ -9,7 +9,8 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from pytest_django import Settings
 
-from organizations import deleting, lifecycle
+from organizations import lifecycle
+from organizations.backups import closed
 from organizations.models import Staff, StoredAnswer
 from tests.conftest import PASSWORD, Company
 from tests.organizations.helpers import kill_in_a_fork, kill_this_process
@@ -112,7 +113,7 @@ def test_a_repeat_finishes_what_a_killed_request_began(
     if act == "undelete":
         lifecycle.delete_organization(row_of(made))
     with monkeypatch.context() as patched:
-        patched.setattr(deleting, "_put_aside", lambda *_: kill_this_process())
+        patched.setattr(closed, "put_aside", lambda *_: kill_this_process())
         patched.setattr("organizations.api.acts._answer", lambda row: kill_this_process())
         kill_in_a_fork(lambda: post(staff_client, made, act, "key"))
     wanted = Status.TRASHED if act == "delete" else Status.ACTIVE

@@ -1,0 +1,53 @@
+"""Finishes what killed processes left of archives, and of thaws."""
+
+import logging
+
+from django.db import Error as DatabaseError
+from django.db import connections
+
+from organizations.backups import runs
+from organizations.errors import BackupRunning, OrganizationBusy, OrganizationError
+from organizations.models import Organization
+from organizations.postgres.holding import hold
+from organizations.postgres.sessions import answers, open_session
+from organizations.tenancy import TooBusy
+
+from . import leftovers
+from .archive import settle
+
+logger = logging.getLogger(__name__)
+Status = Organization.Status
+
+
+def reconcile(*, wait_seconds: float) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Finish what killed processes left, and remove what is left of archived ones.
+
+    Returns the names of the archived, of those that are back, of those that another process works
+    on, and of the failed. A failure does not affect the others.
+    """
+    archived: list[str] = []
+    back: list[str] = []
+    skipped: list[str] = []
+    failed: list[str] = []
+    for row in Organization.objects.filter(status__in=Status.archival()):
+        if row.status == Status.ARCHIVED and not leftovers.exist(row):
+            continue
+        try:
+            with open_session(new=True) as session:
+                hold(session, row, wait_seconds=wait_seconds)
+                if row.status == Status.ARCHIVING:
+                    settle(session, row)
+                    (archived if row.status == Status.ARCHIVED else back).append(row.name)
+                elif row.status == Status.ARCHIVED:
+                    with runs.locked(row.key, name=row.name):  # No thaw is at work.
+                        leftovers.remove(session, row)
+        except (OrganizationBusy, BackupRunning):
+            skipped.append(row.name)
+        except (OrganizationError, TooBusy, DatabaseError) as error:
+            connections["default"].close()  # Django would keep its cut connection.
+            if not answers():
+                raise
+            facts = {"organization": row.pk}
+            logger.error("archive not reconciled", extra=facts, exc_info=error)
+            failed.append(row.name)
+    return archived, back, skipped, failed
