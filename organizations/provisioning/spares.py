@@ -18,13 +18,14 @@ from psycopg import sql
 
 from organizations.errors import FilesKept
 from organizations.models import Server, SpareDatabase, Template
+from organizations.naming import RESERVED_PREFIX
 from organizations.postgres import databases as database
 from organizations.postgres import identity
 from organizations.postgres.identity import Expected, Identity
 from organizations.postgres.sessions import ServerSession
 from organizations.tenancy import storage
 
-from . import code, templates
+from . import code, media, templates
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,12 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
         return False
     database.drop(session, identity.certain(session, expected(spare)))
     # No organization gets a scratch's key; that of another spare can be an organization's by now.
-    if spare.fingerprint == SCRATCH and not storage.remove(spare.key):
-        raise FilesKept(spare)
+    # One to be looked at alone, with a name of the system's, has none.
+    can_have_files = spare.fingerprint == SCRATCH and not spare.database_name.startswith(
+        RESERVED_PREFIX
+    )
+    if can_have_files and not (media.is_here() and storage.remove(spare.key)):
+        raise FilesKept(spare)  # Its row stays, for a host that has them.
     SpareDatabase.objects.filter(pk=spare.pk).delete()
     return True
 

@@ -193,6 +193,8 @@ class Drill:
             server.restore_master(dump)
         with self._step("claim_installation"):
             self._must("claim_installation", "--yes")
+        with self._step("mark_media"):
+            self._must("mark_media")
         with self._step(f"restore_orgs --all {parallel}"):
             self._must("restore_orgs", "--all", parallel)
         with self._step("check_orgs"):
