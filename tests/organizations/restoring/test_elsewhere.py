@@ -158,6 +158,12 @@ def test_only_the_first_start_of_all_and_an_operator_leave_the_mark(
             settings.MEDIA_ROOT.mkdir()
             call_command("prepare_start")
             assert marks() == left
+    with new_installation() as new:
+        settings.MEDIA_ROOT = tmp_path / "made" / "files"
+        media.mark_first()
+        assert marks() == []
+        media.mark_first(make_folder=True)  # As `make run` does.
+        assert marks() == [new]
 
     settings.MEDIA_ROOT = tmp_path / "mounted"
     out = StringIO()
