@@ -129,6 +129,7 @@ def marks() -> list[str]:
 def new_installation() -> Iterator[str]:
     """No organization was ever in use, and no mark was left. The name that it will have."""
     with transaction.atomic(using="default"):
+        Organization.objects.filter(status=Status.DELETED).delete()  # Several had one name.
         Organization.objects.update(status=Status.PROVISIONING)
         key = random_key()
         Installation.objects.update(key=key)
