@@ -32,7 +32,7 @@ ON: dict[str, Death] = {
     "it is held on to": dies(archiving, "_hold_on_to", after=True),
     # The first is of what the verification made.
     "the database is dropped": dies(databases, "drop", after=True, times=2),
-    "the files are removed": dies(storage, "remove", after=True, times=2),
+    "the files are removed": dies(storage, "remove", after=True),
 }
 
 
