@@ -111,7 +111,7 @@ def _can_be_kept(session: ServerSession, organization: Organization) -> bool:
         return False
     found = identity.certain(session, expected(organization))
     folder = storage.folder_of(organization.key)
-    return found.database is not None or folder.is_dir() or media.is_elsewhere()
+    return found.database is not None or media.is_elsewhere() or folder.is_dir()
 
 
 # --- Kept ---------------------------------------------------------------------------------------

@@ -405,7 +405,7 @@ class FilesKept(OrganizationError):
     def __init__(self, row: object) -> None:
         super().__init__(
             f"Files of {str(row)!r} cannot be removed: MEDIA_ROOT of this host does not hold them "
-            "(see docs/operations.md, The files' mark), or the log says why. Mount the disk or "
+            "(see docs/operations.md, The files' mark), or the log says why. Mount the disk, or "
             "make them writable, and run `manage.py reconcile_orgs`."
         )
 
@@ -421,8 +421,8 @@ class FilesUnknown(OrganizationError):
     def __init__(self, mark: str) -> None:
         super().__init__(
             "MEDIA_ROOT of this host is not the folder that holds the organizations' files: it has "
-            f"no file {mark}. Mount the disk, or set MEDIA_ROOT. If it is the right folder, create "
-            "that file there."
+            f"no file {mark}. Mount the disk, or set MEDIA_ROOT. If it is the right folder, run "
+            "`manage.py mark_media`, once."
         )
 
 

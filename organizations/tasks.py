@@ -51,10 +51,10 @@ def send_mail(organization: Organization, progress: Progress, **facts: Any) -> N
 
 @app.task(name=alarms.TASK, queue=MAILS, priority=5, retry=Patience(), pass_context=True)
 @platform_job
-def send_alarm(progress: Progress, *, backup: str) -> None:
+def send_alarm(progress: Progress, *, backup: str, is_late: bool = False) -> None:
     """Tell ADMINS that a backup was not verified, unless it was since."""
     progress.tell("sending")
-    mails.alarm(backup)
+    mails.alarm(backup, is_late=is_late)
 
 
 @app.task(name="migrate_organization", queue=MIGRATIONS, retry=Backoff(), pass_context=True)

@@ -141,7 +141,7 @@ def _prepare() -> None:
     try:
         call_command("migrate", verbosity=0, interactive=False)
         # In production it can be a disk that is not mounted yet: nothing creates it there.
-        media.leave_mark()
+        media.mark_first(make_folder=True)
         call_command("prepare_start")
     except CommandError as error:
         sys.exit(str(error))

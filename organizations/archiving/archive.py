@@ -121,7 +121,7 @@ def _close(session: ServerSession, organization: Organization) -> None:
 
 
 def _no_files(organization: Organization) -> NoReturn:
-    why = "MEDIA_ROOT is not there. Mount the disk; or, if no app stores files, create it."
+    why = "MEDIA_ROOT is not there. Mount the disk; or see `manage.py mark_media --help`."
     raise ArchiveFailed(organization.name, why)
 
 

@@ -27,6 +27,7 @@ ACTS = (
     "login.failed",
     "login.succeeded",
     "logout",
+    "media.marked",
     "organization.adopted",
     "organization.archive_asked",
     "organization.archive_failed",

@@ -65,19 +65,20 @@ What to do: run `manage.py check_orgs`, which says why, and see docs/backups.md,
 """
 
 
-def alarm(backup: str) -> None:
+def alarm(backup: str, *, is_late: bool = False) -> None:
     """Tell ADMINS that the backup of this key was not verified, unless it was since.
 
-    Raises MailServerUnavailable and MailRefused.
+    is_late: ordered for later; then one that is bad was told at once. Raises MailServerUnavailable
+    and MailRefused.
     """
     run = BackupRun.objects.filter(key=backup).exclude(error_code="").first()
     addresses = [address for _, address in settings.ADMINS]
-    if run is None or not addresses:
+    is_bad = run is not None and run.state == BackupRun.State.BAD
+    if run is None or not addresses or (is_late and is_bad):
         return
     number = run.organization_id
     rows = Organization.objects.filter(key=run.organization_key)
     slug = rows.values_list("slug", flat=True).first() or "it has no row any more"
-    is_bad = run.state == BackupRun.State.BAD
     what = "is bad" if is_bad else "could not be verified"
     said = {"at": run.started_at, "number": number, "slug": slug, "what": what}
     mail = EmailMessage(

@@ -10,8 +10,12 @@ from django.utils import timezone
 
 from organizations.models import BackupRun, Organization, OrganizationQuerySet
 
+# Between a night's job and the end of its last verification, and less than a day.
+_NIGHT = timedelta(hours=12)
+
 # Whoever was never tried comes first, then whoever's last try is the longest ago: those that fail
-# each time keep no others waiting. The time of a failed try is that of its backup.
+# each time keep few others waiting, since one counts as never tried again only when retention has
+# taken the failed run's row. The time of a failed try is that of its backup.
 _DUE = """
 SELECT o.id
 FROM organizations AS o
@@ -45,7 +49,8 @@ def tonight() -> list[int]:
         return []
     parameters: dict[str, Any] = {
         "usable": [str(status) for status in Organization.Status.usable()],
-        "before": timezone.now() - timedelta(days=days),
+        # Tonight's job runs earlier than the verification that it is about has ended then.
+        "before": timezone.now() - timedelta(days=days) + _NIGHT,
         "days": days,
     }
     with connections["default"].cursor() as cursor:

@@ -7,7 +7,13 @@ from datetime import datetime
 from django.db import transaction
 from django.utils import timezone
 
-from organizations.errors import BackupDamaged, BackupForeign, BackupNewer, BackupUnsigned
+from organizations.errors import (
+    BackupDamaged,
+    BackupForeign,
+    BackupNewer,
+    BackupStorageFailed,
+    BackupUnsigned,
+)
 from organizations.models import BackupRun, Organization
 from organizations.postgres.sessions import ServerSession
 from organizations.tenancy import trail
@@ -16,13 +22,14 @@ from . import manifest, storing
 from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
+_UNUSED = (BackupDamaged, BackupForeign, BackupNewer, BackupStorageFailed, BackupUnsigned)
 
 
 def record_unknown(session: ServerSession, organization: Organization) -> int:
     """Record those whose signed manifest is this organization's. Returns their number.
 
-    session: holds the backup lock. What this installation did not sign is left and logged. Raises
-    BackupStorageFailed.
+    session: holds the backup lock. What this installation did not sign, and what cannot be read,
+    is left and logged. Raises BackupStorageFailed if its folders cannot be listed.
     """
     of_it = BackupRun.objects.filter(organization_key=organization.key)
     known = set(of_it.values_list("folder", flat=True))
@@ -35,8 +42,9 @@ def record_unknown(session: ServerSession, organization: Organization) -> int:
         )
         try:
             read = _read(session, run)
-        except (BackupDamaged, BackupForeign, BackupNewer, BackupUnsigned) as error:
-            # One without a manifest is what a killed process has left.
+        except _UNUSED as error:
+            # One without a manifest is what a killed process has left. One that cannot be read
+            # keeps nobody from the others.
             logger.warning("stored backup not used", extra={"backup": folder}, exc_info=error)
             continue
         _record(run, read)

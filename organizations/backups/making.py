@@ -92,7 +92,7 @@ class _Making:
 
     def make(self) -> None:
         row = self._organization
-        media.require()
+        media.require(even_of_none=False)
         # What the server has under the row's names must be the row's.
         if identity.certain(self._session, expected(row)).database is None:
             raise BackupFailed(row.name, "its database is missing. See manage.py check_orgs.")
@@ -135,11 +135,12 @@ class _Making:
                 file.take(self._bounded(storing.FILES, archive.chunks()))
                 parts.append(file.finish(self._watch))
             count = archive.count
-        media.require()
+        has_files = is_there or self._had_files()
+        media.require(even_of_none=has_files)
         # Its deletion removes them; and what an unmounted disk took was left out as if deleted.
         if not self._rows.filter(pk=row.pk).exists():
             raise OrganizationNotFound(row.name)
-        if (is_there or self._had_files()) and not folder.is_dir():
+        if has_files and not folder.is_dir():
             raise BackupFailed(
                 row.name,
                 "MEDIA_ROOT has no folder for it, and an earlier backup holds files. Mount the "

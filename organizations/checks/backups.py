@@ -1,6 +1,5 @@
 """System checks of backups: where they are, and whether each organization has a recent one."""
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -36,13 +35,6 @@ def check_place(
                 hint=f"Only workers need it. {error}",
                 id="organizations.W082",
             )
-        if not os.path.isdir(settings.MEDIA_ROOT):
-            yield checks.Warning(
-                f"{on[0]} is on, and there is no MEDIA_ROOT on this host.",
-                hint="Only workers need it: backups made without it hold no files. Mount it, or "
-                "create the folder if no organization has files.",
-                id="organizations.W083",
-            )
     where = storages["backups"]
     if getattr(where, "max_memory_size", None) == 0:
         yield checks.Warning(
@@ -63,6 +55,30 @@ def check_place(
 
 def _is_in(folder: str, other: str) -> bool:
     return Path(folder).resolve().is_relative_to(Path(other).resolve())
+
+
+@checks.register(checks.Tags.database)
+def check_mark(
+    app_configs: Sequence[AppConfig] | None = None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Iterable[checks.CheckMessage]:
+    """MEDIA_ROOT must have the files' mark, if there is one or a tenant app needs it."""
+    if not databases or "default" not in databases:
+        return
+    from organizations.provisioning import media
+
+    try:
+        lacking = media.mark_name() if media.is_elsewhere() else ""
+    except DatabaseError:
+        return  # organizations.E001 reports that.
+    if lacking:
+        yield checks.Warning(
+            f"MEDIA_ROOT of this host has no mark {lacking}, so it does not count as the folder of "
+            "the organizations' files: much that needs them is refused here.",
+            hint="Mount the disk. If it is the right folder, run `manage.py mark_media`, once.",
+            id="organizations.W083",
+        )
 
 
 @checks.register(checks.Tags.database)

@@ -8,12 +8,10 @@ import logging
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.utils.module_loading import module_has_submodule
-from psycopg.pq import TransactionStatus
 
 from accounts.errors import AccountError
 from organizations import tenancy
@@ -24,12 +22,6 @@ logger = logging.getLogger(__name__)
 
 MODULE = FUNCTION = "neutralise"
 Hook = Callable[[], object]
-
-# A trigger can SET anything, and make a temporary table, which would be found before ours.
-_AS_BEGUN = (
-    b"RESET SESSION AUTHORIZATION; RESET ALL; "
-    b"SET search_path = public, pg_temp; SET statement_timeout = 0"
-)
 
 
 def found(*, name: str) -> dict[str, Hook | None]:
@@ -57,25 +49,6 @@ def _module_of(app: str) -> ModuleType | None:
     if not module_has_submodule(import_module(app), MODULE):
         return None
     return import_module(f"{app}.{MODULE}")
-
-
-def as_begun(
-    execute: Callable[..., Any],
-    statement: str,
-    parameters: Any,
-    many: bool,
-    context: dict[str, Any],
-) -> Any:
-    """Execute wrapper: each statement finds the session as it began, and the tables in public.
-
-    Else what a trigger set during the one before could lead it to other tables. No time limit of
-    the server: the client has one.
-    """
-    session = context["connection"].connection
-    # After an error only ROLLBACK can follow.
-    if session.info.transaction_status != TransactionStatus.INERROR:
-        session.execute(_AS_BEGUN)
-    return execute(statement, parameters, many, context)
 
 
 def run(what: str, hook: Hook, *, name: str, watch: Callable[[], None]) -> None:

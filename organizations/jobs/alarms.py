@@ -15,15 +15,17 @@ TASK = "send_alarm"
 def order(backup: str, *, seconds: int) -> None:
     """Enqueue a mail about the backup of this key in so many seconds, in the caller's transaction.
 
-    One that waits already is enough. Raises ServerUnavailable.
+    One that waits already is enough; but one that is sent at once waits for no later one. Raises
+    ServerUnavailable.
     """
     if not settings.ADMINS:
         return
     job = app.tasks[TASK].configure(
-        queueing_lock=f"{TASK}:{backup}", schedule_in={"seconds": seconds}
+        queueing_lock=f"{TASK}:{backup}{':later' if seconds else ''}",
+        schedule_in={"seconds": seconds},
     )
     try:
         with suppress(AlreadyEnqueued), transaction.atomic(using="default"):
-            job.defer(backup=backup)
+            job.defer(backup=backup, is_late=bool(seconds))
     except ConnectorException as error:
         raise ServerUnavailable from error

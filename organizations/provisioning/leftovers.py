@@ -12,7 +12,7 @@ from organizations.postgres import identity
 from organizations.postgres.sessions import ServerSession
 from organizations.tenancy import storage
 
-from . import media, spares, templates
+from . import spares, templates
 from .failures import noted
 
 Names = list[str]
@@ -47,8 +47,6 @@ def _spares(session: ServerSession, dropped: Names, failed: Names) -> None:
         is_scratch = spare.fingerprint == spares.SCRATCH
         if is_scratch and not session.try_lock(spares.scratch_lock(spare.key)):
             continue
-        if is_scratch and not media.is_here():
-            continue  # It can have files: a host that has them does it.
         gone = session.database_owner(spare.database_name) is None
         if not gone and spare.ready:
             continue

@@ -4,37 +4,33 @@ Without it an unmounted disk, or the empty folder that it is mounted at, would b
 organizations without files.
 """
 
+import logging
 import os
-from itertools import islice
 from pathlib import Path
 
 from django.apps import apps
 from django.conf import settings
+from django.db import transaction
 from django.db.models import FileField
 
 from organizations.errors import FilesUnknown
-from organizations.models import Installation, Organization
-from organizations.tenancy import storage, tenant_labels
+from organizations.models import AuditEntry, Installation, Organization
+from organizations.tenancy import tenant_labels, trail
 
-# Of folders that are looked up at once.
-_PAGE = 1_000
+logger = logging.getLogger(__name__)
+_MARKED = "media.marked"
 
 
 def is_here() -> bool:
-    """Whether this host has the files. Leaves the mark where it is certain that it belongs."""
-    if _mark().exists():
-        return True
-    if not _is_certain():
-        return False
-    leave_mark()
-    return True
+    """Whether this host has the files. False too if its disk cannot be read."""
+    return os.path.exists(_mark())
 
 
 def require(*, even_of_none: bool = True) -> None:
     """Raise FilesUnknown unless this host has the files; without `even_of_none`, only if another
     can have them."""
     if not is_here() and (even_of_none or is_elsewhere()):
-        raise FilesUnknown(_mark().name)
+        raise FilesUnknown(mark_name())
 
 
 def is_elsewhere() -> bool:
@@ -45,11 +41,45 @@ def is_elsewhere() -> bool:
     return not is_here() and (os.path.isdir(settings.MEDIA_ROOT) or _is_stored_to())
 
 
-def leave_mark() -> None:
-    """Mark MEDIA_ROOT, which is made if need be, as the folder of this installation's files."""
+def mark_folder() -> Path:
+    """The operator says that MEDIA_ROOT is the folder of this installation's files: leave the mark,
+    and record it. Returns its path. Raises OSError."""
+    with transaction.atomic(using="default"):
+        trail.record(_MARKED, organization_id=None, facts={"mark": mark_name()})
+        return leave_mark()
+
+
+def mark_first(*, make_folder: bool = False) -> None:
+    """Leave the first mark of a new installation, if MEDIA_ROOT is there; raises no OSError.
+
+    Once an organization was in use or a mark was left, files can be elsewhere, and only an operator
+    knows where.
+    """
+    try:
+        with transaction.atomic(using="default"):
+            list(Installation.objects.select_for_update())  # Other hosts start too.
+            if (
+                Organization.objects.exclude(status=Organization.Status.PROVISIONING).exists()
+                or AuditEntry.objects.filter(act=_MARKED, facts__mark=mark_name()).exists()
+                or not (make_folder or os.path.isdir(settings.MEDIA_ROOT))
+            ):
+                return
+            mark_folder()
+    except OSError as error:
+        logger.warning("the files' mark was not left in MEDIA_ROOT", exc_info=error)
+
+
+def leave_mark() -> Path:
+    """Make the file, and MEDIA_ROOT if need be."""
     mark = _mark()
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()  # A name without content: it is there or not, never half written.
+    return mark
+
+
+def mark_name() -> str:
+    """The file's name."""
+    return _mark().name
 
 
 def _mark() -> Path:
@@ -64,16 +94,3 @@ def _is_stored_to() -> bool:
         if model._meta.app_label in tenant_labels()
         for field in model._meta.local_fields
     )
-
-
-def _is_certain() -> bool:
-    """Whether MEDIA_ROOT is there, and an organization's files are in it, or none has any yet."""
-    if not os.path.isdir(settings.MEDIA_ROOT):
-        return False
-    if not Organization.objects.exclude(status=Organization.Status.PROVISIONING).exists():
-        return True
-    found = storage.keys_in(settings.MEDIA_ROOT)
-    while keys := list(islice(found, _PAGE)):
-        if Organization.objects.filter(key__in=keys).exists():
-            return True
-    return False

@@ -18,13 +18,14 @@ from psycopg import sql
 
 from organizations.errors import FilesKept
 from organizations.models import Organization, Server, SpareDatabase, Template
+from organizations.naming import RESERVED_PREFIX
 from organizations.postgres import databases as database
 from organizations.postgres import identity
 from organizations.postgres.identity import Expected, Identity
 from organizations.postgres.sessions import ServerSession
 from organizations.tenancy import storage
 
-from . import code, templates
+from . import code, media, templates
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +63,13 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
         SpareDatabase.objects.filter(pk=spare.pk).delete()
         return False
     database.drop(session, identity.certain(session, expected(spare)))
-    # Only a scratch has files, which a restore beside makes an organization's, with the key.
-    if spare.fingerprint == SCRATCH and not _is_taken(spare.key) and not storage.remove(spare.key):
-        raise FilesKept(spare)
+    # Only a scratch has files: not one to be looked at alone, whose name is the system's. A restore
+    # beside makes it an organization's, with the key.
+    can_have_files = spare.fingerprint == SCRATCH and not (
+        spare.database_name.startswith(RESERVED_PREFIX) or _is_taken(spare.key)
+    )
+    if can_have_files and not (media.is_here() and storage.remove(spare.key)):
+        raise FilesKept(spare)  # Its row stays, for a host that has them.
     SpareDatabase.objects.filter(pk=spare.pk).delete()
     return True
 

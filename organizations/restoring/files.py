@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from contextlib import closing
@@ -138,6 +139,29 @@ class _Reader(RawIOBase):
             (self._left, b"") if size < 0 else (self._left[:size], self._left[size:])
         )
         return found
+
+
+def fill(live: str, coming: str, *, name: str) -> bool:
+    """Move what the folder of `live` lacks from that of `coming`, which goes. Both are keys.
+
+    Returns whether there is such a folder; else nothing is done. Raises RestoreFailed.
+    """
+    target, source = storage.folder_of(live), storage.folder_of(coming)
+    if not target.is_dir():
+        return False
+    try:
+        for parent, _, names in os.walk(source):
+            there = target / Path(parent).relative_to(source)
+            there.mkdir(mode=0o700, exist_ok=True)
+            for each in names:
+                if not os.path.lexists(there / each):
+                    os.rename(Path(parent) / each, there / each)
+        shutil.rmtree(source)
+        os.sync()
+    except OSError as error:
+        why = f"its files were not put beside those of now ({error.strerror})."
+        raise RestoreFailed(name, why) from error
+    return True
 
 
 def exchange(*, live: str, coming: str, kept: str) -> None:

@@ -26,7 +26,8 @@ def restore_lost_organizations(
     switching.finish_switches()
     with open_session() as session:
         _ = session.installation
-        # What a killed restore has left has the lost database's name.
+        # What a killed restore has left has the lost database's name. If it stays, the new one gets
+        # another.
         leftovers.clean(session, wait_seconds=_CLEANED_WAIT)
     rows = list(organizations)
     ids = lost.among([row.pk for row in rows])

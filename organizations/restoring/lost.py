@@ -7,11 +7,14 @@ from django.db import connections
 from organizations.errors import DatabaseThere
 from organizations.models import Organization
 
+# A database of a restore, which may be under way or killed, is not the organization's yet.
 # Also by the key: the master may be older than the server, and name what was replaced since.
 _LOST = """
 SELECT o.id FROM organizations AS o WHERE o.id = ANY(%s)
 AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = o.role_name)
-AND NOT EXISTS (SELECT FROM pg_database AS d WHERE d.datname = o.database_name)
+AND NOT EXISTS (
+    SELECT FROM pg_database AS d WHERE d.datname = o.database_name
+    AND NOT EXISTS (SELECT FROM spare_databases AS a WHERE a.database_name = d.datname))
 AND NOT EXISTS (
     SELECT FROM pg_shdescription AS s WHERE s.classoid = 'pg_authid'::regclass
     AND CASE WHEN s.description IS JSON OBJECT THEN s.description::json ->> 'key' END = o.key)

@@ -38,11 +38,11 @@ from organizations.postgres.identity import Expected
 from organizations.postgres.roles import set_password
 from organizations.postgres.sessions import ServerSession
 from organizations.postgres.watching import BackupWatch
-from organizations.provisioning import versions
+from organizations.provisioning import media, versions
 from organizations.provisioning.names import free_database_name
 from organizations.provisioning.scratch import scratch, where
 from organizations.secrets import seal
-from organizations.tenancy import Place, Tenant, registry
+from organizations.tenancy import Place, Tenant, registry, untrusted
 
 from . import files
 
@@ -96,6 +96,8 @@ def new_database(
     slug: of the organization that may take it for good. to: that organization, if it has a row.
     Raises what verifying.check and verifying.restore raise, and RestoreFailed.
     """
+    if source.run is not None:
+        media.require()  # Before hours of work.
     name = free_database_name(session, slug, to=to)
     watch.tell("checking the backup")
     read = None if source.run is None else verifying.check(session, source.run, watch=watch)
@@ -218,13 +220,10 @@ def void_logins(spare: SpareDatabase, last_id: int | None, watch: Watch) -> None
 
 def _void_logins(tenant: Tenant, last_id: int | None, watch: Watch) -> None:
     try:
-        with tenancy.override(tenant), tenancy.time_limit(watch.left()):
-            connection = tenancy.connection()
-            with connection.cursor() as cursor:
-                connection.connection.ends_at = watch.until
-                cursor.execute("SET statement_timeout = 0")
-                void_all()
-                last = None if last_id is None else min(last_id, 2**62) + 1000
+        with untrusted.inside(tenant, until=watch.until, seconds=watch.left()):
+            void_all()
+            last = None if last_id is None else min(last_id, 2**62) + 1000
+            with tenancy.connection().cursor() as cursor:
                 cursor.execute(_IDS, {"last": last})
     except NotNeutralised as error:
         why = "its log-ins do not end: code in its database keeps them."

@@ -29,7 +29,7 @@ from organizations.provisioning.undoing import expected
 from organizations.secrets import unseal
 from organizations.tenancy import storage
 
-from . import lost, making, switching
+from . import files, lost, making, switching
 from .comparing import Changes, compare, last_id
 from .making import Source, Watch, silent
 
@@ -93,8 +93,11 @@ def restore_organization(
             making.void_logins(new.spare, last, watch)
             making.regain(session, new.spare, name=organization.name, is_open=False)
             watch()
-            tell("switching")
             spare = new.spare
+            files_key = spare.key if new.has_files else ""
+            if only_lost and files_key and files.fill(organization.key, spare.key, name=watch.name):
+                files_key = ""  # Those of now are newer, and stay.
+            tell("switching")
             switching.switch(
                 session,
                 row,
@@ -102,7 +105,7 @@ def restore_organization(
                 arrives=spares.expected(spare),
                 place=spare.place,
                 fingerprint=new.fingerprint,
-                files_key=spare.key if new.has_files else "",
+                files_key=files_key,
                 also=lambda: SpareDatabase.objects.filter(pk=spare.pk).delete(),
             )
         return row
@@ -168,13 +171,15 @@ def begun(
 ) -> Iterator[tuple[ServerSession, Restore]]:
     """The row of a restore, under the backup lock; why it fails is recorded."""
     with runs.locked(organization.key, name=organization.name) as session:
+        if only_lost:
+            lost.require(organization)
+            switching.give_up(organization)
         switching.end_interrupted(session, organization.key)
         try:
             organization.refresh_from_db()
         except Organization.DoesNotExist as error:
             raise OrganizationNotFound(organization.name) from error
         if only_lost:
-            lost.require(organization)
             runs.end_interrupted(session, organization.key)
             finding.record_unknown(session, organization)
         row, _ = Restore.objects.get_or_create(

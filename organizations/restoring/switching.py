@@ -204,6 +204,19 @@ def end_interrupted(session: ServerSession, organization_key: str) -> None:
         finish(session, row)
 
 
+def give_up(organization: Organization) -> None:
+    """Say of switches to a database that is lost that they are over: their files can be lost too,
+    and nothing could finish them. The backup lock must be held."""
+    rows = Restore.objects.filter(organization_key=organization.key, state=State.SWITCHING)
+    for row in rows:
+        code, sentence = runs.told(DatabaseGone(organization.name))
+        rows.filter(pk=row.pk).update(
+            state=State.DONE, ended_at=timezone.now(), error_code=code, error=sentence
+        )
+        facts = {"restore": row.key, "organization": organization.pk}
+        logger.error("switched to a database that is lost", extra=facts)
+
+
 class _Interrupted(OrganizationError):
     """The process of a restore was killed before its switch."""
 

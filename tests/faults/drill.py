@@ -74,11 +74,6 @@ class LostServer(RealServer):
             "LOG_LEVEL": "WARNING",
         }
 
-    @property
-    def files(self) -> Path:
-        """MEDIA_ROOT's default."""
-        return self.postgres.data_dir / "files"
-
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run manage.py, for as long as it takes; it can fail."""
         return subprocess.run(
@@ -118,7 +113,7 @@ class LostServer(RealServer):
         """What the organization has now."""
         with self.connect(database) as connection:
             users = connection.execute(_USERS).fetchall()
-        folder = self.files / key
+        folder = self.media / key
         paths = (path for path in folder.rglob("*") if path.is_file())
         return Content(users, {str(each.relative_to(folder)): each.read_bytes() for each in paths})
 
@@ -141,7 +136,8 @@ class LostServer(RealServer):
                 f"DROP ROLE {APPLICATION_ROLE}, orgmgmt_owner",
             ):
                 connection.execute(statement.encode())
-        self.files.mkdir()
+        self.media = self.postgres.data_dir / "files"
+        self.media.mkdir()
 
     def restore_master(self, dump: Path) -> None:
         """As docs/recovery.md says."""
@@ -193,6 +189,8 @@ class Drill:
             server.restore_master(dump)
         with self._step("claim_installation"):
             self._must("claim_installation", "--yes")
+        with self._step("mark_media"):
+            self._must("mark_media")
         with self._step(f"restore_orgs --all {parallel}"):
             self._must("restore_orgs", "--all", parallel)
         with self._step("check_orgs"):
@@ -228,10 +226,10 @@ class Drill:
 
     def _fill(self) -> None:
         self._each(self._sign_up)
-        self._server.files.mkdir(exist_ok=True)
+        self._server.media.mkdir(exist_ok=True)
         for _, key, _ in self._server.organizations():
             for number in range(FILES):
-                path = self._server.files / key / f"folder {number}" / "a file.bin"
+                path = self._server.media / key / f"folder {number}" / "a file.bin"
                 path.parent.mkdir(parents=True)
                 path.write_bytes(os.urandom(FILE_BYTES))
 

@@ -267,6 +267,7 @@ NO_FLOWS = {
     "org_command": "runs another command; what a killed `migrate` leaves, migrate_orgs finds: "
     "tests/organizations/migrating/test_command.py",
     "query_orgs": "reads, and first records that it does",
+    "mark_media": "makes an empty file and records it; the next run does both",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
     "reset_credentials": "a role and its row change in one transaction, which marks the row as a "
     "suspension does: what a killed one left open, a worker or reconciling ends",

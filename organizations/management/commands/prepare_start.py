@@ -15,8 +15,9 @@ class Command(BaseCommand):
     """Runs before a web server listens. No organization can block it."""
 
     help = (
-        "Close the master database to PUBLIC, if the application's role owns it, and record "
-        "changed signing keys in the audit trail. Runs at each start of a web server."
+        "Close the master database to PUBLIC, if the application's role owns it, record "
+        "changed signing keys in the audit trail, and mark MEDIA_ROOT of a new installation. "
+        "Runs at each start of a web server."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -26,5 +27,4 @@ class Command(BaseCommand):
         except OrganizationError as error:
             raise CommandError(str(error)) from error
         note_signing_keys()
-        # While no organization has files it is certain that the mark belongs there.
-        media.is_here()
+        media.mark_first()

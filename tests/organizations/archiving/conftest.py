@@ -7,6 +7,7 @@ import pytest
 from pytest_django import Settings
 
 from organizations.models import Organization
+from organizations.provisioning import media
 from tests.conftest import Company, Superuser, leftovers
 from tests.organizations.backups.conftest import folder
 from tests.organizations.restoring.helpers import write_file
@@ -24,7 +25,7 @@ def made(
 ) -> Iterator[Company]:
     settings.ORG_DELETION_GRACE_DAYS = 30
     settings.MEDIA_ROOT = tmp_path / "media"
-    settings.MEDIA_ROOT.mkdir()
+    media.leave_mark()
     before = leftovers(superuser)
     found = company()
     write_file(found, "deep/plan.txt", "ours")

@@ -15,6 +15,7 @@ from organizations.background import enqueueing, mails
 from organizations.backups import due, making, verifying
 from organizations.checks.backups import check_verified
 from organizations.errors import BackupDamaged, BackupKeyMissing
+from organizations.jobs import alarms
 from organizations.models import BackupRun, Organization
 from tests.conftest import Company
 from tests.organizations.jobs.helpers import clear, work
@@ -22,7 +23,7 @@ from tests.organizations.jobs.helpers import clear, work
 from .test_encryption import new_key
 from .test_findings import findings
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +50,11 @@ def a_run(company: Company, *, days: int, **facts: Any) -> BackupRun:
 def test_each_has_its_turn_and_one_that_fails_keeps_no_other_waiting(
     alpha: Company, beta: Company
 ) -> None:
-    """A thirtieth of these few organizations is one."""
+    """A thirtieth of these few organizations is one. What was verified in the morning
+    of a month ago is due the night before."""
     first, second = alpha.organization.pk, beta.organization.pk
     assert due.tonight() == [], "neither has a backup"
-    a_run(beta, days=45, verified_at=timezone.now() - 40 * DAY)
+    a_run(beta, days=45, verified_at=timezone.now() - 30 * DAY + 5 * HOUR)
     a_run(beta, days=0)
     assert due.tonight() == [second]
     never = a_run(alpha, days=0)
@@ -85,14 +87,18 @@ def test_they_are_enqueued_at_their_own_moments_after_the_backups(
     assert job.args == {"organization_id": alpha.organization.pk}
 
 
-def test_a_bad_backup_is_mailed_once(alpha: Company, folder: Path) -> None:
+def test_a_bad_backup_is_mailed_once_and_at_once(alpha: Company, folder: Path) -> None:
+    """Also if a mail about another fault of it waits."""
     row = alpha.organization
     run = making.back_up(row)
+    alarms.order(run.key, seconds=10_000)
     (folder / run.folder / "database.dump").write_bytes(b"PGDMP")
     for _ in range(2):
         with pytest.raises(BackupDamaged):
             verifying.verify(run, name=row.name)
         work()
+    assert len(mail.outbox) == 1
+    mails.alarm(run.key, is_late=True)
     (sent,) = mail.outbox
     assert sent.to == ["ops@platform.test"]
     assert sent.subject == f"A backup of organization {row.pk} is bad: backup_damaged"

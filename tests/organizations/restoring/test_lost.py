@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,16 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
+from django.utils import timezone
 
 from organizations import lifecycle
 from organizations.backups import making as backups
+from organizations.backups import manifest
 from organizations.errors import DatabaseThere
 from organizations.models import AuditEntry, BackupRun, Organization, Restore
+from organizations.postgres.sessions import open_session
+from organizations.provisioning import spares
+from organizations.restoring import fleet, switching
 from organizations.tenancy import registry, storage
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import kill_in_a_fork
@@ -101,6 +107,65 @@ def test_it_goes_on_after_a_kill(
     lifecycle.reconcile_organizations()
 
 
+def test_what_a_killed_restore_has_left_is_not_taken_for_the_organization(
+    made: Company, folder: Path, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it is not cleaned up before, since a worker makes spare databases right now."""
+    backups.back_up(made.organization)
+    lose(superuser, made)
+    BEFORE["the dump is restored"](monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(made), only_lost=True))
+    monkeypatch.undo()
+    monkeypatch.setattr(fleet, "_CLEANED_WAIT", 0.1)
+    with open_session(new=True) as worker:
+        worker.lock(spares.LOCK, name="spare databases", timeout_seconds=5)
+        said = restored(made.name)
+    assert (said["there"], said["failed"], len(said["restores"])) == (0, 0, 1)
+    assert emails(made) == [made.email]
+    lifecycle.reconcile_organizations()
+
+
+def test_a_switch_that_the_masters_dump_cut_off_hinders_no_restore(
+    made: Company, folder: Path, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its database nor its files are on the new server."""
+    write_file(made, "plan.txt", "then")
+    backups.back_up(made.organization)
+    AFTER["the switch is committed"](monkeypatch)
+    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(made)))
+    monkeypatch.undo()
+    (cut,) = Restore.objects.filter(state=Restore.State.SWITCHING)
+    lose(superuser, made)
+    execute_as_superuser(superuser, "DROP DATABASE {} WITH (FORCE)", cut.database_name)
+    execute_as_superuser(superuser, "DROP ROLE {}", cut.role_name)
+    shutil.rmtree(storage.folder_of(cut.files))
+    assert restored(made.name)["failed"] == 0
+    assert (emails(made), contents(made.organization.key)) == ([made.email], {"plan.txt": "then"})
+    cut.refresh_from_db()
+    assert (cut.state, cut.error_code) == (Restore.State.DONE, "database_gone")
+
+
+def test_files_that_are_not_lost_stay_and_what_they_lack_comes_from_the_backup(
+    made: Company, folder: Path, superuser: Superuser
+) -> None:
+    write_file(made, "a/plan.txt", "then")
+    write_file(made, "a/lost.txt", "then")
+    backups.back_up(made.organization)
+    write_file(made, "a/plan.txt", "now")
+    write_file(made, "new.txt", "now")
+    now = storage.folder_of(made.organization.key)
+    (now / "a" / "lost.txt").unlink()
+    kept = now.rename(now.with_name("kept"))
+    lose(superuser, made)
+    kept.rename(now)
+    assert restored(made.name)["failed"] == 0
+    Restore.objects.update(kept_until=timezone.now() - timedelta(seconds=1))
+    assert switching.prune() == []
+    files = {"a/plan.txt": "now", "a/lost.txt": "then", "new.txt": "now"}
+    assert contents(made.organization.key) == files
+    assert set(storage.keys()) == {made.organization.key}
+
+
 def test_a_backup_that_the_master_does_not_know_is_found(
     made: Company, alpha: Company, folder: Path, superuser: Superuser
 ) -> None:
@@ -109,6 +174,8 @@ def test_a_backup_that_the_master_does_not_know_is_found(
     newest = backups.back_up(made.organization)
     foreign = backups.back_up(alpha.organization)
     shutil.copytree(folder / foreign.folder, folder / made.organization.key / "another")
+    # One that cannot be read hides no other.
+    (folder / made.organization.key / "unreadable" / manifest.NAME).mkdir(parents=True)
     newest.delete()
     lose(superuser, made)
     (result,) = restored(made.name)["restores"]

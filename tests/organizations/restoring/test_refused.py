@@ -226,11 +226,21 @@ CREATE TABLE before AS SELECT * FROM login_sessions;
 CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO login_sessions SELECT * FROM before; RETURN NULL; END $$;
 """
+# It leads the next statements to other tables of these names.
+_DECOY = """
+CREATE SCHEMA decoy;
+CREATE TABLE decoy.users AS TABLE users;
+CREATE TABLE decoy.login_sessions AS TABLE login_sessions WITH NO DATA;
+CREATE FUNCTION decoy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM set_config('search_path', 'decoy, public', false); RETURN NULL; END $$;
+"""
 KEPT = {
     "log-ins": "CREATE TRIGGER keeps BEFORE DELETE ON login_sessions FOR EACH ROW "
     "EXECUTE FUNCTION keep()",
     "log-ins, at the commit": "CREATE CONSTRAINT TRIGGER keeps AFTER DELETE ON login_sessions "
     "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION again()",
+    "log-ins, by a decoy": f"{_DECOY}CREATE TRIGGER keeps BEFORE DELETE ON login_sessions "
+    "FOR EACH ROW EXECUTE FUNCTION decoy()",
     "links": "CREATE TRIGGER keeps BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION keep()",
 }
 
