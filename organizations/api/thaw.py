@@ -20,6 +20,7 @@ from rest_framework.response import Response
 
 from accounts import limits
 from accounts.api.fields import StrictCharField
+from accounts.api.links import DetailOutput
 from accounts.errors import AccountError, TooManyRequests
 from organizations.background import archives
 from organizations.errors import UNAVAILABLE, OrganizationError
@@ -28,16 +29,10 @@ from . import examples
 from .serializers import NameInput
 
 
-class TokenInput(serializers.Serializer[Any]):
+class ThawInput(serializers.Serializer[Any]):
     """The link's token."""
 
     token = StrictCharField(max_length=archives.MAX_LENGTH)
-
-
-class DetailOutput(serializers.Serializer[Any]):
-    """The same for every name."""
-
-    detail = serializers.CharField()
 
 
 class ThawOutput(serializers.Serializer[Any]):
@@ -87,7 +82,7 @@ class ThawLinkView(_OpenView):
 class ThawView(_OpenView):
     """Bring the organization back with the link's token."""
 
-    serializer_class = TokenInput
+    serializer_class = ThawInput
     error_statuses = (409, 429)
 
     @extend_schema(

@@ -266,6 +266,17 @@ NO_FLOWS = {
     "tests/organizations/exporting/test_export_api.py lets die",
     "org_command": "runs another command; what a killed `migrate` leaves, migrate_orgs finds: "
     "tests/organizations/migrating/test_command.py",
+    "archive_org": "tests/organizations/archiving/test_interrupted.py kills it at each step",
+    "thaw_org": "the same",
+    **{
+        f"POST /api/v1/organizations/<id_or_slug>/{act}/": f"one transaction, which enqueues what "
+        f"{act}_org does"
+        for act in ("archive", "thaw")
+    },
+    "POST /api/v1/org/thaw-link/": "one transaction, which orders a mail",
+    "POST /api/v1/org/thaw/": "one transaction, which enqueues what thaw_org does",
+    "POST /api/thaw/": "the same",
+    "restore_orgs": "what restore_org does; tests/organizations/restoring/test_lost.py kills it",
     "query_orgs": "reads, and first records that it does",
     "mark_media": "makes an empty file and records it; the next run does both",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",

@@ -42,6 +42,7 @@ CHANGES: dict[str, dict[str, str] | None] = {
     "database_name": {"database_name": "org_elsewhere"},
     "role_name": {"role_name": "orgrole_elsewhere"},
     "sealed_password": {"sealed_password": "another"},
+    "read_only_until IS NOT NULL": None,
 }
 
 

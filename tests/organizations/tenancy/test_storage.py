@@ -19,6 +19,7 @@ from organizations import lifecycle, tenancy
 from organizations.inspecting import checking
 from organizations.inspecting.verdicts import Kind
 from organizations.models import Organization
+from organizations.provisioning.media import leave_mark
 from organizations.tenancy import storage
 from organizations.tenancy.checks import check_files
 from tests.conftest import PASSWORD, Company
@@ -28,6 +29,7 @@ from tests.conftest import PASSWORD, Company
 def media(settings: Settings, tmp_path: Path) -> Path:
     """A folder for the test's files."""
     settings.MEDIA_ROOT = tmp_path / "files"
+    leave_mark()
     return tmp_path / "files"
 
 
@@ -76,7 +78,7 @@ def test_without_an_organization_nothing_is_stored_or_found(media: Path, alpha: 
     ):
         with pytest.raises(tenancy.NoTenant):
             act()
-    assert [each.name for each in media.iterdir()] == [alpha.tenant.key]
+    assert [each.name for each in media.iterdir() if each.is_dir()] == [alpha.tenant.key]
 
 
 def test_no_name_leads_out_of_the_organizations_folder(
@@ -211,7 +213,7 @@ def test_files_go_with_their_organization_and_nobody_elses(media: Path, alpha: C
         with tenancy.override(tenant):
             default_storage.save("deep/er/plan.txt", ContentFile(b"x"))
     lifecycle.delete_organization(gone)
-    assert [each.name for each in media.iterdir()] == [alpha.tenant.key]
+    assert [each.name for each in media.iterdir() if each.is_dir()] == [alpha.tenant.key]
     assert storage.remove(gone.key), "it may be called again"
 
 
@@ -241,7 +243,7 @@ def test_files_that_could_not_be_removed_are_named_and_tried_again(
         assert "files of Sticky Ltd, which is deleted" in problem.what
         assert problem.remedy == "manage.py reconcile_orgs"
     assert lifecycle.reconcile_organizations()["undone"] == ["files of Sticky Ltd"]
-    assert list(media.iterdir()) == []
+    assert [each for each in media.iterdir() if each.is_dir()] == []
 
 
 def test_files_of_an_unknown_organization_are_kept_and_named(media: Path) -> None:
