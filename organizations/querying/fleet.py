@@ -18,7 +18,9 @@ from .reading import Answer, Query, read
 
 # Small, so that a row's credentials are fresh when its turn comes.
 _PAGE = 50
-_FIELDS = ("id", "name", "slug", "database_name", "role_name", "sealed_password")
+_FIELDS = ("id", "name", "slug", "database_name", "role_name", "sealed_password") + (
+    "read_only_until",
+)
 
 
 def ask(
