@@ -20,7 +20,6 @@ from rest_framework.response import Response
 
 from accounts import limits
 from accounts.api.fields import StrictCharField
-from accounts.api.links import DetailOutput
 from accounts.errors import AccountError, TooManyRequests
 from organizations.background import archives
 from organizations.errors import UNAVAILABLE, OrganizationError
@@ -33,6 +32,12 @@ class ThawInput(serializers.Serializer[Any]):
     """The link's token."""
 
     token = StrictCharField(max_length=archives.MAX_LENGTH)
+
+
+class ThawLinkOutput(serializers.Serializer[Any]):
+    """The same for every name."""
+
+    detail = serializers.CharField()
 
 
 class ThawOutput(serializers.Serializer[Any]):
@@ -67,7 +72,7 @@ class ThawLinkView(_OpenView):
         summary="Request a link that brings an archived organization back",
         description="It is mailed to the organization's first admin. The answer is the same for "
         "every name.",
-        responses={202: DetailOutput},
+        responses={202: ThawLinkOutput},
         examples=examples.THAW_LINK,
         tags=["organizations"],
         auth=[],
