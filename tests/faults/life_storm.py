@@ -56,6 +56,7 @@ for line in sys.stdin:
         print("done", flush=True)
 """
 _NAME = "SELECT name FROM organizations WHERE id = %s"
+_STATUS = "SELECT status FROM organizations WHERE id = %s"
 _DATABASE = "SELECT database_name FROM organizations WHERE id = %s"
 _DATABASE_OF = "SELECT database_name FROM organizations WHERE name = %s"
 _TRASHED = "SELECT id FROM organizations WHERE status = 'trashed'"
@@ -97,12 +98,15 @@ class Outcome:
         return sum(len(found) for found in self.faults.values())
 
 
-# In a random order each meets each state. What shuts an organization is opened more often.
+# In a random order each meets each state; what opens an organization is mostly what its state asks.
 ACTS = (
-    *("suspend_org", "resume_org", "resume_org", "rename_org", "clone_org"),
+    *("suspend_org", "resume_org", "rename_org", "clone_org", "archive_org", "thaw_org"),
     *("backup_orgs", "backup_orgs", "verify_backups", "restore_org", "restore_org", "undo"),
-    *("delete_org", "undelete_org", "undelete_org", "archive_org", "thaw_org", "thaw_org"),
+    *("delete_org", "undelete_org"),
 )
+OPENS = {"suspended": "resume_org", "archived": "thaw_org", "trashed": "undelete_org"}
+# Of 100 acts, those that fit the state. The others are refused.
+FITTING = 75
 
 
 class Killed(Exception):
@@ -266,7 +270,8 @@ class Storm:
     def _operate(self, operator: Operator, number: int) -> None:
         moments = random.Random(self._seed * 2_000 + number)
         while not self._over.is_set() and self._next_act():
-            act, company = moments.choice(ACTS), self._taken(moments)
+            company = self._taken(moments)
+            act = self._chosen(moments, company)
             lives = None
             if moments.randrange(100) < KILLED:
                 lives = moments.uniform(0, LONGEST_LIFE_SECONDS)
@@ -278,6 +283,14 @@ class Storm:
                 company.is_being_acted_on = False
             with self._lock:
                 self._outcome.acts[f"{act}: {said.partition(':')[0]}"] += 1
+
+    def _chosen(self, moments: random.Random, company: Company) -> str:
+        status = str(self._rows("master_org_db", _STATUS, company.id)[0])
+        fits = moments.randrange(100) < FITTING
+        if fits and status in OPENS:
+            return OPENS[status]
+        others = [act for act in ACTS if not fits or act not in OPENS.values()]
+        return moments.choice(others)
 
     def _act(self, act: str, company: Company, run: Callable[..., str]) -> str:
         name = self._name(company)
