@@ -49,7 +49,11 @@ def remove(session: ServerSession, organization: Organization) -> None:
 def remove_files(session: ServerSession, organization: Organization) -> None:
     """The same of its files alone; its backup lock is enough."""
     require_none_in_use(organization)
-    if files.count_in(organization.key):
+    try:
+        has_files = files.count_in(organization.key) > 0
+    except OSError as error:
+        raise FilesKept(organization) from error
+    if has_files:
         _require_held(session, organization)
     if not storage.remove(organization.key):
         raise FilesKept(organization)

@@ -1,6 +1,7 @@
 """Finishes what killed processes left of archives, and of thaws."""
 
 import logging
+import time
 
 from django.db import Error as DatabaseError
 from django.db import connections
@@ -18,6 +19,10 @@ from .archive import settle
 logger = logging.getLogger(__name__)
 Status = Organization.Status
 
+# To compare what is left of one can read its whole backup: a worker tries again after a day.
+_AGAIN_SECONDS = 86_400.0
+_not_before: dict[int, float] = {}
+
 
 def reconcile(*, wait_seconds: float) -> tuple[list[str], list[str], list[str], list[str]]:
     """Finish what killed processes left, and remove what is left of archived ones.
@@ -29,8 +34,11 @@ def reconcile(*, wait_seconds: float) -> tuple[list[str], list[str], list[str], 
     back: list[str] = []
     skipped: list[str] = []
     failed: list[str] = []
-    for row in Organization.objects.filter(status__in=Status.archival()):
-        if row.status == Status.ARCHIVED and not leftovers.exist(row):
+    # First those that are being archived: nobody is served there.
+    for row in Organization.objects.filter(status__in=Status.archival()).order_by("-status", "pk"):
+        if row.status == Status.ARCHIVED and (
+            time.monotonic() < _not_before.get(row.pk, 0.0) or not leftovers.exist(row)
+        ):
             continue
         try:
             with open_session(new=True) as session:
@@ -50,4 +58,6 @@ def reconcile(*, wait_seconds: float) -> tuple[list[str], list[str], list[str], 
             facts = {"organization": row.pk}
             logger.error("archive not reconciled", extra=facts, exc_info=error)
             failed.append(row.name)
+            if row.status == Status.ARCHIVED:
+                _not_before[row.pk] = time.monotonic() + _AGAIN_SECONDS
     return archived, back, skipped, failed

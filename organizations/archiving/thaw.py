@@ -78,6 +78,9 @@ def thaw_organization(
     logger.info("organization thawed", extra={"organization": organization.pk})
 
 
+_EXISTS = "SELECT EXISTS (SELECT FROM pg_database WHERE oid = ANY(%s::oid[]))"
+
+
 def _learn(session: ServerSession, organization: Organization) -> None:
     """Write into an older master's row what the identity of its role says of its last archive."""
     found = identity.of_key(organization.key)
@@ -87,7 +90,9 @@ def _learn(session: ServerSession, organization: Organization) -> None:
     known = organization.archived_backup
     is_known = known is not None and (known.key, organization.role_name) == (whose.backup, role)
     may_be = (*Status.usable(), *Status.archival())
-    is_ours = whose.installation == session.installation and not whose.databases
+    # Of what was dropped by a process that died then, it still names the database.
+    is_gone = not session.value(_EXISTS, (list(whose.databases),))
+    is_ours = whose.installation == session.installation and is_gone
     if not is_ours or organization.status not in may_be or (is_known and not organization.deletion):
         return
     hold(session, organization, wait_seconds=_WAIT_SECONDS)

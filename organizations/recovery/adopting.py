@@ -130,7 +130,12 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
         raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is fine")
     if row is not None and row.status == Status.TRASHED and _is_in_order(session, row):
         raise AdoptionRefused(database, f"it is kept: manage.py undelete_org --id {row.pk}")
-    if row is not None and row.status == Status.ARCHIVING:
+    # If they disagree, the master is of before that archive was undone, or thawed.
+    if (
+        row is not None
+        and row.status == Status.ARCHIVING
+        and not identity.disagreement(whose, expected(row), installation=session.installation)
+    ):
         raise AdoptionRefused(database, "it is being archived: manage.py reconcile_orgs")
     was_deleted = whose.state in (State.ASIDE, State.DELETING) or (
         row is not None and row.status in (Status.TRASHED, Status.DELETED, Status.DELETING)

@@ -16,7 +16,7 @@ from organizations.backups.manifest import Manifest
 from organizations.errors import BackupNotVerified, RestoreFailed
 from organizations.models import BackupRun, random_key
 from organizations.provisioning import media
-from organizations.tenancy import storage
+from organizations.tenancy import storage, walking
 
 
 def unpack(
@@ -91,12 +91,8 @@ def require_held(
 
 
 def count_in(key: str) -> int:
-    """The number of files in the folder of this key."""
-    return sum(
-        (Path(parent) / each).is_file() and not (Path(parent) / each).is_symlink()
-        for parent, _, names in os.walk(storage.folder_of(key))
-        for each in names
-    )
+    """The number of files in the folder of this key. Raises OSError."""
+    return sum(1 for _ in walking.files(storage.folder_of(key)))
 
 
 def _same(chunks: Chunks, folder: Path, watch: Callable[[], None]) -> int:

@@ -22,7 +22,7 @@ from organizations.errors import (
 from organizations.models import BackupRun, Organization, Restore, SpareDatabase, random_key
 from organizations.postgres import identity, transfer
 from organizations.postgres.sessions import ServerSession
-from organizations.provisioning import spares
+from organizations.provisioning import media, spares
 from organizations.provisioning.kept import NOTHING, expected_kept
 from organizations.provisioning.scratch import where
 from organizations.provisioning.undoing import expected
@@ -173,6 +173,7 @@ def begun(
     with runs.locked(organization.key, name=organization.name) as session:
         if only_lost:
             lost.require(organization)
+            media.require()  # Else the files of an unfinished switch count as lost.
             switching.give_up(organization)
         switching.end_interrupted(session, organization.key)
         try:

@@ -210,8 +210,10 @@ def give_up(organization: Organization) -> None:
     rows = Restore.objects.filter(organization_key=organization.key, state=State.SWITCHING)
     for row in rows:
         code, sentence = runs.told(DatabaseGone(organization.name))
+        # If they were not exchanged yet, an undo leaves the files where they are.
+        kept = row.files if storage.folder_of(row.key).is_dir() else ""
         rows.filter(pk=row.pk).update(
-            state=State.DONE, ended_at=timezone.now(), error_code=code, error=sentence
+            state=State.DONE, ended_at=timezone.now(), files=kept, error_code=code, error=sentence
         )
         facts = {"restore": row.key, "organization": organization.pk}
         logger.error("switched to a database that is lost", extra=facts)

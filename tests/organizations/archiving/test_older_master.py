@@ -7,10 +7,13 @@ import pytest
 from django.utils import timezone
 
 from organizations import lifecycle
+from organizations.archiving import reconciling
 from organizations.errors import DatabaseKept, FilesKept, WrongState
 from organizations.inspecting import catalog, checking
 from organizations.models import Organization, random_key
 from organizations.postgres.identity import State
+from organizations.postgres.sessions import open_session
+from organizations.recovery import adopting
 from organizations.tenancy import storage
 from tests.conftest import Company, Superuser
 from tests.organizations.restoring.helpers import contents, emails, row_of, write_file
@@ -39,8 +42,9 @@ def test_a_thaw_that_the_master_does_not_know_keeps_its_files(made: Company) -> 
     now = said(made) if thaw(made) else {}
     archiving = {"status": Status.ARCHIVING, "deletion": random_key()}
     elsewhere = {"database_name": "org_other"}
-    for others in ({}, elsewhere, archiving, {**elsewhere, **archiving}):
+    for others in ({}, elsewhere, {**elsewhere, **archiving}, archiving):
         say(made, archived, **others)
+        reconciling._not_before.clear()
         outcome = lifecycle.reconcile_organizations()
         assert made.name in outcome["failed"], outcome
         assert contents(made.organization.key) == {"deep/plan.txt": "ours"}
@@ -48,6 +52,8 @@ def test_a_thaw_that_the_master_does_not_know_keeps_its_files(made: Company) -> 
             assert any("adopt_org" in each for each in remedies(made))
             with pytest.raises(DatabaseKept, match="newer than the master"):
                 thaw(made)
+    with open_session() as session:  # adopt_org takes it also while the row says `archiving`.
+        assert adopting._find(session, now["database_name"], undelete=False).role
     say(made, now)
     assert emails(made) == [made.email] and problems(made) == []
 
@@ -97,11 +103,13 @@ def test_files_that_are_in_no_backup_stay(made: Company) -> None:
     row = archive(made)
     for name, content in (("deep/plan.txt", "0urs"), ("other.txt", "x")):
         write_file(made, name, content)
+        reconciling._not_before.clear()
         assert made.name in lifecycle.reconcile_organizations()["failed"]
         with pytest.raises(FilesKept):
             thaw(made)
         assert contents(row.key) == {name: content}
         assert storage.remove(row.key)
+    reconciling._not_before.clear()
     write_file(made, "deep/plan.txt", "ours")  # As a killed removal, or thaw, leaves it.
     assert made.name not in lifecycle.reconcile_organizations()["failed"]
     assert storage.folders_of(row.key) == []

@@ -27,12 +27,14 @@ from organizations.postgres.sessions import open_session
 from organizations.provisioning import code
 from tests.accounts.link_helpers import token_of
 from tests.conftest import PASSWORD, Company, Superuser
+from tests.organizations.backups.helpers import execute
 from tests.organizations.helpers import (
     as_role_of,
     kill_in_a_fork,
     kill_this_process,
     manage,
 )
+from tests.organizations.restoring.test_refused import KEPT
 
 from .helpers import Status, delete, entries, is_aside, let_it_end, problems, row_of
 
@@ -240,3 +242,15 @@ def test_a_slug_that_is_taken_at_that_moment_gets_a_variant(
     monkeypatch.setattr(undeleting, "free_name", lambda session, name, *, to: taken)
     row = undelete(made)
     assert row.slug.startswith(f"{taken}-") and row.status == Status.ACTIVE
+
+
+def test_a_trigger_that_leads_to_other_tables_keeps_no_login(
+    company: Callable[..., Company], client: Client
+) -> None:
+    made = company("Decoy Ltd")
+    made.login(client)
+    execute(made, KEPT["log-ins, by a decoy"])
+    delete(made)
+    with pytest.raises(UndeletionFailed):
+        undelete(made)
+    assert row_of(made).status == Status.TRASHED
