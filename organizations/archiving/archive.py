@@ -73,6 +73,7 @@ def archive_organization(
             if organization.status == Status.ARCHIVED:
                 return
         organization.require_usable()
+        organization.require_writable()
         if Restore.objects.switching(organization.key).exists():
             raise OrganizationBusy(organization.name)
         if not media.is_here():

@@ -50,6 +50,7 @@ def ask_archive(organization: Organization, *, mark: Callable[[], object] = unma
     """Enqueue an archive. mark: called in the commit. Raises WrongState unless it is active or
     suspended, OrganizationBusy if one waits, and ServerUnavailable."""
     organization.require_usable()
+    organization.require_writable()
     return _ask("archive", organization, mark)
 
 

@@ -19,7 +19,7 @@ from accounts import models, services
 from accounts.hashers import Argon2idHasher
 from accounts.models import LoginSession, User
 from organizations import deleting, directory, lifecycle, tenancy
-from organizations.background import enqueueing, pruning
+from organizations.background import archives, enqueueing, pruning
 from organizations.backups import making as backups
 from organizations.checks.backups import check_backups
 from organizations.errors import (
@@ -220,11 +220,15 @@ def test_no_act_makes_it_an_ordinary_one(
         lifecycle.restore_organization,
         lifecycle.undo_restore,
         lifecycle.restore_beside,
+        lifecycle.archive_organization,
+        archives.ask_archive,
         backups.back_up,
     )
+    since = row.status_changed_at
     for act in acts:
         with pytest.raises(WrongState, match="is read-only; it must be an ordinary organization"):
             act(row)
+    assert row_of(looked).status_changed_at == since, "nobody was shut out"
     call_command("backup_orgs", "--all")
     assert looked.name not in "".join(capsys.readouterr())
     with pytest.raises(CommandError, match="1 of 1 were not backed up"):
