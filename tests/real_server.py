@@ -28,6 +28,7 @@ from urllib.parse import urlencode
 from cryptography.fernet import Fernet
 
 from orgmgmt.embedded.postgres import EmbeddedPostgres
+from orgmgmt.embedded.system import is_postmaster_of
 
 from . import secrecy
 
@@ -194,8 +195,13 @@ class RealServer:
 
     def kill_postgres(self) -> None:
         """Kill the postmaster (SIGKILL); its children end by themselves."""
-        lines = (self.postgres.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
-        os.kill(int(lines[0]), signal.SIGKILL)
+        data = self.postgres.data_dir / "postgres"
+        number = (data / "postmaster.pid").read_text().splitlines()[0]
+        os.kill(int(number), signal.SIGKILL)
+        # Until it is gone, whoever starts it again takes it for running.
+        until = time.monotonic() + 10
+        while is_postmaster_of(data, number) and time.monotonic() < until:
+            time.sleep(0.01)
 
     def restart_postgres(self) -> None:
         """Start PostgreSQL if it does not run, and wait for its recovery."""
