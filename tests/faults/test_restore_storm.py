@@ -41,15 +41,21 @@ def test_requests_while_an_organization_is_restored_lose_nothing(made: Company) 
                 with suppress(AssertionError):  # 503: nobody is served at this moment.
                     token = made.token(client)
 
+    def let_them_write(more: int = 6) -> None:
+        enough, deadline = len(writes) + more, time.monotonic() + 30
+        while len(writes) < enough:
+            assert time.monotonic() < deadline, "nothing is written any more"
+            time.sleep(0.01)
+
     def act() -> tuple[float, float]:
         try:
-            time.sleep(0.5)
+            let_them_write()
             backed_up = time.monotonic()
             making.back_up(made.organization)
-            time.sleep(0.5)
+            let_them_write()
             lifecycle.restore_organization(row_of(made))
             restored = time.monotonic()
-            time.sleep(1)
+            let_them_write()
             return backed_up, restored
         finally:
             over.set()

@@ -8,9 +8,18 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.models import Organization
+from organizations.postgres import programs
 from organizations.provisioning import media as marks
 from organizations.tenancy import storage
 from tests.conftest import Company, Superuser, leftovers
+
+
+@pytest.fixture(autouse=True)
+def _brisk_programs() -> Iterator[None]:
+    """pg_dump and pg_restore end in hundredths of a second here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(programs, "_LOOK_SECONDS", 0.005)
+        yield
 
 
 @pytest.fixture
@@ -30,12 +39,12 @@ def made(company: Callable[..., Company], media: Path) -> Iterator[Company]:
 
 
 @pytest.fixture
-def nothing_is_left(made: Company, superuser: Superuser) -> Callable[[], None]:
+def nothing_is_left(made: Company, superuser: Superuser) -> Callable[..., None]:
     """Asserts that no clone is left: no row, database, role or file."""
 
-    def check() -> None:
-        assert not Organization.objects.live().exclude(cloned_from=None).exists()
-        assert leftovers(superuser) == (set(), set())
-        assert set(storage.keys()) <= {made.organization.key}
+    def check(case: str = "") -> None:
+        assert not Organization.objects.live().exclude(cloned_from=None).exists(), case
+        assert leftovers(superuser) == (set(), set()), case
+        assert set(storage.keys()) <= {made.organization.key}, case
 
     return check

@@ -1,6 +1,5 @@
 """What the source's owner left in its database does no harm, and no clone is half neutralised."""
 
-import time
 from collections.abc import Callable
 
 import psycopg
@@ -223,7 +222,7 @@ def test_what_does_not_end_is_ended_at_the_deadline(
     nothing_is_left: Callable[[], None],
     where: str,
 ) -> None:
-    settings.BACKUP_DEADLINE_SECONDS = 4
+    settings.BACKUP_DEADLINE_SECONDS = 1
     if where == "the restore":
         execute(
             made,
@@ -242,10 +241,8 @@ def test_what_does_not_end_is_ended_at_the_deadline(
             "PERFORM sleep(); RETURN NEW; END $$",
             "CREATE TRIGGER rest BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION rest()",
         )
-    began = time.monotonic()
     with pytest.raises(BackupTookTooLong, match="The clone of .* was ended after"):
         clone(made)
-    assert time.monotonic() - began < 30
     nothing_is_left()
     still = "SELECT query FROM pg_stat_activity WHERE usename LIKE 'orgrole%' AND state = 'active'"
     assert names(superuser, still) == set()

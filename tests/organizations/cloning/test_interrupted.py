@@ -44,23 +44,23 @@ def with_a_file(made: Company) -> Company:
     return made
 
 
-@pytest.mark.parametrize("step", STEPS)
 def test_a_killed_clone_is_undone_and_the_source_is_as_it_was(
     with_a_file: Company,
-    nothing_is_left: Callable[[], None],
+    nothing_is_left: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
-    step: str,
 ) -> None:
     made = with_a_file
     row, before = row_of(made), rows_of(made.organization)
-    with monkeypatch.context() as patched:
-        patched.setattr(*STEPS[step], lambda *_, **__: kill_this_process())
-        kill_in_a_fork(lambda: clone(made))
-    (left,) = Organization.objects.live().exclude(cloned_from=None)
-    assert left.status == Status.PROVISIONING, "nobody can use it"
-    assert lifecycle.reconcile_organizations(wait_seconds=5)["undone"] == [left.name]
-    nothing_is_left()
-    assert (row_of(made), rows_of(made.organization)) == (row, before)
+    for step, called in STEPS.items():
+        with monkeypatch.context() as patched:
+            patched.setattr(*called, lambda *_, **__: kill_this_process())
+            kill_in_a_fork(lambda: clone(made))
+        (left,) = Organization.objects.live().exclude(cloned_from=None)
+        assert left.status == Status.PROVISIONING, f"killed before {step}, somebody can use it"
+        undone = lifecycle.reconcile_organizations(wait_seconds=5)["undone"]
+        assert undone == [left.name], step
+        nothing_is_left(step)
+        assert (row_of(made), rows_of(made.organization)) == (row, before), step
     assert clone(made).files == 1, "the name is free"
 
 

@@ -11,6 +11,7 @@ from pytest_django import Settings
 from organizations import lifecycle
 from organizations.backups import making
 from organizations.models import Organization, Restore
+from organizations.postgres import programs
 from organizations.provisioning import media
 from organizations.restoring import switching
 from tests.conftest import Company, Superuser, leftovers
@@ -19,6 +20,15 @@ from tests.organizations.backups.conftest import folder
 from .helpers import add, besides, write_file
 
 __all__ = ["folder"]
+
+
+@pytest.fixture(autouse=True)
+def _brisk() -> Iterator[None]:
+    """Programs end in hundredths of a second here, and nobody logs in during a switch."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(programs, "_LOOK_SECONDS", 0.005)
+        patched.setattr(switching, "_LOGGING_IN_SECONDS", 0.0)
+        yield
 
 
 @pytest.fixture

@@ -138,31 +138,30 @@ def test_the_command_makes_one_from_a_backup_or_a_file(
     assert emails(Company(row, moved.email)) == [moved.email]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OperationalError])
 def test_the_command_says_what_it_made_before_it_was_interrupted(
-    moved: Company,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    error: type[BaseException],
+    moved: Company, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = beside._open
+    made: list[str] = []
+    for error, expected in ((KeyboardInterrupt, SystemExit), (OperationalError, OperationalError)):
+        for is_open in (True, False):
+            name = f"{error.__name__} {is_open}"
 
-    def interrupted(*arguments: Any) -> None:
-        opened(*arguments)
-        raise error
+            def interrupted(
+                *arguments: Any,
+                is_open: bool = is_open,
+                error: type[BaseException] = error,
+            ) -> None:
+                if is_open:
+                    opened(*arguments)
+                raise error
 
-    monkeypatch.setattr(beside, "_open", interrupted)
-    said = command(capsys, moved.name, "--beside", "--as", "Looked At")
-    (row,) = besides()
-    assert (row.name, f"Restored {moved.name} beside it, as Looked At." in said) == (
-        "Looked At",
-        True,
-    )
-    monkeypatch.setattr(beside, "_open", lambda *_: interrupted_before(error))
-    with pytest.raises((SystemExit, OperationalError)):
-        command(capsys, moved.name, "--beside", "--as", "Another")
-    assert besides() == [row]
-
-
-def interrupted_before(error: type[BaseException]) -> None:
-    raise error
+            monkeypatch.setattr(beside, "_open", interrupted)
+            if is_open:
+                said = command(capsys, moved.name, "--beside", "--as", name)
+                assert f"Restored {moved.name} beside it, as {name}." in said
+                made.append(name)
+            else:
+                with pytest.raises(expected):
+                    command(capsys, moved.name, "--beside", "--as", name)
+            assert [row.name for row in besides()] == made, name

@@ -35,17 +35,21 @@ from .helpers import contents, owner_of, row_of, write_file
 from .test_interrupted import dies
 
 Status = Organization.Status
-Elsewhere = Callable[[], None]
+Elsewhere = Callable[[], Iterator[str]]
 
 
-@pytest.fixture(params=["not mounted", "an empty mount point"])
-def elsewhere(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Elsewhere:
-    """Call it, and this is a host without the disk."""
+@pytest.fixture
+def elsewhere(settings: Settings, tmp_path: Path) -> Elsewhere:
+    """What makes this a host without the disk: it is not mounted, and at an empty mount point."""
 
-    def move() -> None:
-        settings.MEDIA_ROOT = tmp_path / "elsewhere"
-        if request.param == "an empty mount point":
-            settings.MEDIA_ROOT.mkdir()
+    def move() -> Iterator[str]:
+        here = settings.MEDIA_ROOT
+        settings.MEDIA_ROOT = tmp_path / "not mounted"
+        yield "not mounted"
+        settings.MEDIA_ROOT = tmp_path / "empty"
+        settings.MEDIA_ROOT.mkdir()
+        yield "an empty mount point"
+        settings.MEDIA_ROOT = here
 
     return move
 
@@ -58,16 +62,17 @@ def test_no_backup_clone_or_restore_is_made_there(
 ) -> None:
     write_file(made, "plan.txt", "now")
     making.back_up(made.organization)
-    elsewhere()
     # Refused before hours of work.
     monkeypatch.setattr(verifying, "check", None)
-    for act in (
-        lambda: making.back_up(made.organization),
-        lambda: lifecycle.clone_organization(made.organization, name="A Clone"),
-        lambda: lifecycle.restore_organization(row_of(made)),
-    ):
-        with pytest.raises(FilesUnknown, match=REFUSED):
-            act()
+    for where in elsewhere():
+        for what, act in {
+            "a backup": lambda: making.back_up(made.organization),
+            "a clone": lambda: lifecycle.clone_organization(made.organization, name="A Clone"),
+            "a restore": lambda: lifecycle.restore_organization(row_of(made)),
+        }.items():
+            with pytest.raises(FilesUnknown, match=REFUSED):
+                act()
+                pytest.fail(f"{what} was made: {where}")
     assert not Organization.objects.filter(name="A Clone").exists()
 
 
@@ -92,7 +97,6 @@ def test_nothing_is_exported_or_dropped_at_an_empty_mount_point(
 def test_what_was_killed_is_cleaned_up_by_a_host_that_has_its_files(
     made: Company,
     folder: Path,
-    settings: Settings,
     elsewhere: Elsewhere,
     superuser: Superuser,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,13 +112,11 @@ def test_what_was_killed_is_cleaned_up_by_a_host_that_has_its_files(
     else:
         kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(made)))
     monkeypatch.undo()
-    here = settings.MEDIA_ROOT
     (left,) = set(storage.keys()) - {made.organization.key}
-    elsewhere()
-    lifecycle.reconcile_organizations(wait_seconds=5)
-    # The database goes; what names the files stays.
-    assert names(superuser, "SELECT datname FROM pg_database") == databases
-    settings.MEDIA_ROOT = here
+    for where in elsewhere():
+        lifecycle.reconcile_organizations(wait_seconds=5)
+        # The database goes; what names the files stays.
+        assert names(superuser, "SELECT datname FROM pg_database") == databases, where
     assert contents(left) == {"plan.txt": "now"}
     assert lifecycle.reconcile_organizations(wait_seconds=5)["failed"] == []
     assert set(storage.keys()) == {made.organization.key}
@@ -212,6 +214,6 @@ def test_a_killed_verification_is_cleaned_up_everywhere(
     kill_in_a_fork(lambda: verifying.verify(run, name=made.name))
     monkeypatch.undo()
     assert SpareDatabase.objects.filter(fingerprint="").exists()
-    elsewhere()
+    next(elsewhere())
     assert lifecycle.reconcile_organizations(wait_seconds=5)["failed"] == []
     assert not SpareDatabase.objects.filter(fingerprint="").exists()

@@ -119,41 +119,41 @@ def test_before_the_commit_the_old_database_serves_on_and_the_new_one_is_dropped
         ended.delete()
 
 
-@pytest.mark.parametrize("step", AFTER)
 def test_after_the_commit_nobody_is_served_by_the_old_database_and_a_worker_opens_the_new_one(
-    moved: Company,
-    superuser: Superuser,
-    client: Client,
-    monkeypatch: pytest.MonkeyPatch,
-    step: str,
+    moved: Company, superuser: Superuser, client: Client
 ) -> None:
-    token, before = moved.token(client), moved.organization
-    assert me(client, token) == 200  # Over a connection that is kept.
-    AFTER[step](monkeypatch)
-    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(moved)))
-    monkeypatch.undo()
-    assert the_restore(moved).state == State.SWITCHING
-    now = row_of(moved)
-    assert now.role_name != before.role_name
-    (finding,) = checking.check([now.pk], fix=True)
-    assert [each.what for each in finding.problems] == ["a restore switched it, and did not end"]
-    is_open = step == "the new one is open"
-    assert can_log_in(superuser, now.role_name) == is_open
-    if step != "the switch is committed":
-        assert me(client, token) == (401 if is_open else 503)
+    for step, dying in AFTER.items():
+        token, before = moved.token(client), row_of(moved)
+        assert me(client, token) == 200, step  # Over a connection that is kept.
+        with pytest.MonkeyPatch.context() as patched:
+            dying(patched)
+            kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(moved)))
+        assert the_restore(moved).state == State.SWITCHING, step
+        now = row_of(moved)
+        assert now.role_name != before.role_name, step
+        (finding,) = checking.check([now.pk], fix=True)
+        told = [each.what for each in finding.problems]
+        assert told == ["a restore switched it, and did not end"], step
+        is_open = step == "the new one is open"
+        assert can_log_in(superuser, now.role_name) == is_open, step
+        if step != "the switch is committed":
+            assert me(client, token) == (401 if is_open else 503), step
 
-    assert switching.finish_switches()[1] == []
+        assert switching.finish_switches()[1] == [], step
 
-    restore = the_restore(moved)
-    assert restore.state == State.DONE
-    assert emails(moved) == [moved.email]
-    assert me(client, token) == 401
-    assert contents(before.key) == {"plan.txt": "then"}
-    assert contents(restore.key) == {"plan.txt": "now"}
-    assert owner_of(superuser, before.database_name) == ("orgmgmt", False)
-    assert not can_log_in(superuser, before.role_name)
-    assert not SpareDatabase.objects.filter(fingerprint="").exists()
-    assert row_of(moved).pending_fence == ""
+        restore = the_restore(moved)
+        assert restore.state == State.DONE, step
+        assert emails(moved) == [moved.email], step
+        assert me(client, token) == 401, step
+        assert contents(before.key) == {"plan.txt": "then"}, step
+        assert contents(restore.key) == {"plan.txt": "now"}, step
+        assert owner_of(superuser, before.database_name) == ("orgmgmt", False), step
+        assert not can_log_in(superuser, before.role_name), step
+        assert not SpareDatabase.objects.filter(fingerprint="").exists(), step
+        assert row_of(moved).pending_fence == "", step
+        # For the next step.
+        add(moved, "late@test.com")
+        write_file(moved, "plan.txt", "now")
 
 
 # An undo opens what comes back and puts it aside again, before it switches.
@@ -170,46 +170,30 @@ UNDO_AFTER: dict[str, Death] = {
 }
 
 
-@pytest.mark.parametrize("deaths", [UNDO_AFTER, UNDO_BEFORE], ids=["done", "not done"])
-def test_an_undo_that_dies_is_done_or_not(
-    moved: Company, superuser: Superuser, deaths: dict[str, Death]
-) -> None:
-    for dying in deaths.values():
-        kept = lifecycle.restore_organization(row_of(moved))
-        with pytest.MonkeyPatch.context() as patched:
-            dying(patched)
-            kill_in_a_fork(lambda: lifecycle.undo_restore(row_of(moved)))
-        lifecycle.reconcile_organizations()
-        if deaths is UNDO_BEFORE:
-            assert emails(moved) == [moved.email]
-            assert contents(moved.organization.key) == {"plan.txt": "then"}
-            assert owner_of(superuser, kept.database_name) == ("orgmgmt", False)
-            assert not can_log_in(superuser, kept.role_name)
-            lifecycle.undo_restore(row_of(moved))
-        assert emails(moved) == [moved.email, "late@test.com"]
-        assert contents(moved.organization.key) == {"plan.txt": "now"}
+def test_an_undo_that_dies_is_done_or_not(moved: Company, superuser: Superuser) -> None:
+    kept = lifecycle.restore_organization(row_of(moved))
+    for step, dying in UNDO_BEFORE.items():
+        die_in_an_undo(moved, dying)
+        assert emails(moved) == [moved.email], step
+        assert contents(moved.organization.key) == {"plan.txt": "then"}, step
+        assert owner_of(superuser, kept.database_name) == ("orgmgmt", False), step
+        assert not can_log_in(superuser, kept.role_name), step
+    for step, dying in UNDO_AFTER.items():
+        die_in_an_undo(moved, dying)
+        assert emails(moved) == [moved.email, "late@test.com"], step
+        assert contents(moved.organization.key) == {"plan.txt": "now"}, step
+        lifecycle.restore_organization(row_of(moved))
+    # Whatever died before, it can be undone.
+    lifecycle.undo_restore(row_of(moved))
+    assert emails(moved) == [moved.email, "late@test.com"]
 
 
-def test_a_host_without_the_files_disk_leaves_the_switch_to_another(
-    moved: Company,
-    superuser: Superuser,
-    monkeypatch: pytest.MonkeyPatch,
-    settings: Settings,
-    tmp_path: Path,
-) -> None:
-    AFTER["the old one is aside"](monkeypatch)
-    kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(moved)))
-    monkeypatch.undo()
-    there = settings.MEDIA_ROOT
-    settings.MEDIA_ROOT = tmp_path / "not mounted"
-    assert switching.finish_switches() == (
-        [],
-        [f"restores of organization {moved.organization.pk}"],
-    )
-    assert not can_log_in(superuser, row_of(moved).role_name)
-    settings.MEDIA_ROOT = there
-    assert switching.finish_switches()[1] == []
-    assert contents(moved.organization.key) == {"plan.txt": "then"}
+def die_in_an_undo(company: Company, dying: Death) -> None:
+    """And reconcile what is left."""
+    with pytest.MonkeyPatch.context() as patched:
+        dying(patched)
+        kill_in_a_fork(lambda: lifecycle.undo_restore(row_of(company)))
+    lifecycle.reconcile_organizations()
 
 
 def test_nobody_is_answered_by_the_new_database_while_the_old_one_has_a_session(
@@ -255,19 +239,28 @@ def test_a_suspension_meanwhile_waits_for_nothing_and_stays(
 
 
 def test_nobody_is_served_before_the_files_are_exchanged(
-    moved: Company, superuser: Superuser, client: Client, monkeypatch: pytest.MonkeyPatch
+    moved: Company,
+    superuser: Superuser,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    tmp_path: Path,
 ) -> None:
     def refuse(**keys: str) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(files, "exchange", refuse)
-    with pytest.raises(RestoreUnfinished, match="Read-only file system. Workers"):
-        lifecycle.restore_organization(row_of(moved))
+    unfinished = [f"restores of organization {moved.organization.pk}"]
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "exchange", refuse)
+        with pytest.raises(RestoreUnfinished, match="Read-only file system. Workers"):
+            lifecycle.restore_organization(row_of(moved))
+        assert not can_log_in(superuser, row_of(moved).role_name)
+        assert switching.finish_switches() == ([], unfinished)
+    # A host without the files' disk leaves it to another.
+    there, settings.MEDIA_ROOT = settings.MEDIA_ROOT, tmp_path / "not mounted"
+    assert switching.finish_switches() == ([], unfinished)
     assert not can_log_in(superuser, row_of(moved).role_name)
-    done, failed = switching.finish_switches()
-    assert (done, failed) == ([], [f"restores of organization {moved.organization.pk}"])
+    settings.MEDIA_ROOT = there
     # As an operator who tries again.
-    monkeypatch.undo()
     lifecycle.restore_organization(row_of(moved))
     assert emails(moved) == [moved.email]
     assert contents(moved.organization.key) == {"plan.txt": "then"}
@@ -292,10 +285,10 @@ def test_a_new_database_that_is_lost_before_it_is_open_keeps_nobody_from_another
 
 
 def test_one_switch_that_cannot_be_finished_keeps_no_other_waiting(
-    moved: Company, beta: Company, monkeypatch: pytest.MonkeyPatch
+    made: Company, beta: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = {beta.organization.key, moved.organization.key}
-    for company in (moved, beta):
+    keys = {beta.organization.key, made.organization.key}
+    for company in (made, beta):
         row = row_of(company)
         Restore.objects.create(
             organization_id=row.pk, organization_key=row.key, state=State.SWITCHING

@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.backups import making
-from organizations.errors import BackupMissing, DatabaseKept, FilesUnknown, OrganizationBusy
+from organizations.errors import BackupMissing, DatabaseKept, OrganizationBusy
 from organizations.inspecting import checking
 from organizations.models import (
     BackupRun,
@@ -99,6 +99,11 @@ def test_files_that_cannot_be_removed_or_are_not_mounted_keep_the_row_that_names
     kept = the_restore(restored)
     let_it_end()
     left = [f"restores of organization {restored.organization.pk}"]
+    with open_session(new=True) as other:
+        # As a deletion, which drops it too, and has the lock of its name alone.
+        assert other.try_lock(name_key(restored.name))
+        assert switching.prune() == []
+        assert the_restore(restored).kept_until is not None
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", _refuse)
         assert switching.prune() == left
@@ -163,19 +168,6 @@ def test_a_kept_role_that_anothers_grant_holds_is_dropped_once_it_does_not(
     assert f"role {kept.role_name}" in lifecycle.reconcile_organizations()["undone"]
 
 
-def test_what_is_kept_is_dropped_by_nobody_while_another_process_has_the_organization(
-    restored: Company,
-) -> None:
-    """A deletion, which drops it too, has the lock of its name alone."""
-    let_it_end()
-    with open_session(new=True) as other:
-        assert other.try_lock(name_key(restored.name))
-        assert switching.prune() == []
-        assert the_restore(restored).kept_until is not None
-    assert switching.prune() == []
-    assert the_restore(restored).kept_until is None
-
-
 # --- Acts beside ----------------------------------------------------------------------------------
 def test_dropping_at_once_wants_a_backup_of_after_the_newest_restore(restored: Company) -> None:
     BackupRun.objects.update(verified_at=timezone.now())
@@ -202,16 +194,6 @@ def test_nobody_is_brought_back_in_the_middle_of_a_switch(
     assert switching.finish_switches()[1] == []
     lifecycle.undelete_organization(row_of(made))
     assert contents(made.organization.key) == {"plan.txt": "then"}
-
-
-def test_a_backup_without_files_makes_no_folder_below_an_unmounted_disk(
-    made: Company, folder: Path, settings: Settings, tmp_path: Path
-) -> None:
-    making.back_up(made.organization)
-    settings.MEDIA_ROOT = tmp_path / "unmounted" / "files"
-    with pytest.raises(FilesUnknown, match="Mount the disk"):
-        lifecycle.restore_organization(row_of(made))
-    assert not (tmp_path / "unmounted").exists()
 
 
 # --- check_orgs and older masters -----------------------------------------------------------------

@@ -76,10 +76,6 @@ def test_the_command_lists_who_goes_back_and_asks(
     assert "Undid the restore" in command(capsys, moved.name, "--undo")
     assert emails(moved) == [moved.email, "late@test.com"]
 
-
-def test_the_command_says_it_all_in_json(
-    moved: Company, capsys: pytest.CaptureFixture[str]
-) -> None:
     told = json.loads(command(capsys, moved.name, "--json", "--dry-run"))
     assert (told["restore"], told["users_unknown"]) == (None, "")
     (user,) = told["users"]
@@ -127,8 +123,8 @@ def test_staff_order_a_restore_see_how_far_it_is_and_undo_it(
     assert emails(moved) == [moved.email, "late@test.com"]
 
 
-def test_a_wrong_order_is_refused_and_enqueues_nothing(
-    moved: Company, beta: Company, staff_client: Client
+def test_a_wrong_order_is_refused_and_a_job_that_fails_says_why(
+    moved: Company, folder: Path, staff_client: Client
 ) -> None:
     for body, status, code in (
         ({"at": "2020-01-01T00:00:00Z"}, 409, "backup_not_found"),
@@ -139,11 +135,6 @@ def test_a_wrong_order_is_refused_and_enqueues_nothing(
         answer = post(staff_client, moved, **body)
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.json()
     assert not ProcrastinateJob.objects.filter(task_name=restores.TASK).exists()
-
-
-def test_a_restore_by_a_job_that_fails_says_why(
-    moved: Company, folder: Path, staff_client: Client
-) -> None:
     (run,) = Path(folder).glob("*/*")
     (run / "database.dump").unlink()
     assert post(staff_client, moved).status_code == 202
@@ -174,20 +165,14 @@ def test_a_job_whose_worker_died_after_the_switch_does_not_restore_again(
     assert emails(moved) == [moved.email]
 
 
-def test_a_job_takes_the_backup_that_was_there_when_it_was_asked_for(
+def test_a_job_restores_or_undoes_what_was_meant_when_it_was_asked_for(
     moved: Company, staff_client: Client
 ) -> None:
-    """It can wait for the nightly backup of just what was destroyed."""
+    """It can wait for the nightly backup of just what was destroyed, or for another's undo."""
     assert post(staff_client, moved).status_code == 202
     making.back_up(moved.organization)
     work()
     assert emails(moved) == [moved.email]
-
-
-def test_a_job_undoes_no_other_restore_than_that_which_it_was_asked_for(
-    moved: Company, staff_client: Client
-) -> None:
-    lifecycle.restore_organization(row_of(moved))
     assert post(staff_client, moved, undo=True).status_code == 202
     lifecycle.undo_restore(row_of(moved))
     work()

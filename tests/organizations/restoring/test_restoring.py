@@ -1,6 +1,7 @@
 """restore_org and its undoing: what comes back, what is void, what is kept, who is refused."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -119,74 +120,79 @@ def test_an_encrypted_backup_is_restored_with_its_files(
     assert contents(made.organization.key) == {"plan.txt": "then"}
 
 
-def test_tokens_cookies_and_links_of_before_are_void(made: Company, client: Client) -> None:
-    token = made.token(client)
-    refresh = made.login(client)["refresh"]
-    with tenancy.override(made.tenant):
-        user = User.objects.get()
-        links = {purpose: link_tokens.token_for(user, purpose=purpose) for purpose in Purpose}
-        assert LoginSession.objects.count() == 2
+def test_log_ins_and_links_of_before_are_void_after_a_restore_another_and_an_undo(
+    made: Company, folder: Path, client: Client
+) -> None:
+    refresh_token = made.login(client)["refresh"]
+    before = handed_out(made, client)
     making.back_up(made.organization)
+    assert all(before().values()), before()
     lifecycle.restore_organization(row_of(made))
-    assert me(client, token) == 401
+    assert not any(before().values()), before()
     answer = client.post(
-        "/api/v1/auth/token/refresh/", {"refresh": refresh}, content_type="application/json"
+        "/api/v1/auth/token/refresh/", {"refresh": refresh_token}, content_type="application/json"
     )
     assert answer.status_code == 401
     with tenancy.override(row_of(made).tenant):
-        user = User.objects.get()
         assert not LoginSession.objects.exists()
-        for purpose, link in links.items():
-            assert not link_tokens.fits(link_tokens.read(link, purpose=purpose), user), purpose
 
-
-def test_an_undo_voids_log_ins_and_links_and_gives_a_new_password(
-    made: Company, folder: Path, client: Client
-) -> None:
-    """What the kept database has may have been ended since, for example by an undeletion."""
-    token = made.token(client)
-    with tenancy.override(made.tenant):
-        link = link_tokens.token_for(User.objects.get(), purpose=Purpose.RESET)
-    making.back_up(made.organization)
+    since, restored = handed_out(made, client), row_of(made)
+    assert all(since().values()), since()
     lifecycle.restore_organization(row_of(made))
-    since = add(made, "since@test.com").pk
+    assert not any(since().values()), since()
+
+    # What the kept database has may have been ended since, for example by an undeletion.
+    late = add(made, "late@test.com").pk
     lifecycle.undo_restore(row_of(made))
-    assert me(client, token) == 401
-    assert row_of(made).sealed_password != made.organization.sealed_password
-    with tenancy.override(row_of(made).tenant):
-        user = User.objects.get()
-        assert not link_tokens.fits(link_tokens.read(link, purpose=Purpose.RESET), user)
+    assert row_of(made).database_name == restored.database_name
+    assert row_of(made).sealed_password != restored.sealed_password
+    assert not any((before() | since()).values()), (before(), since())
     assert me(client, made.token(client)) == 200
     # The audit trail names users by their ids.
-    assert add(made, "after@test.com").pk > since
+    assert add(made, "after@test.com").pk > late
 
 
-def test_a_link_that_was_mailed_after_a_restore_is_void_after_the_next_from_the_same_backup(
-    made: Company, folder: Path
-) -> None:
-    making.back_up(made.organization)
-    lifecycle.restore_organization(row_of(made))
-    with tenancy.override(row_of(made).tenant):
-        link = link_tokens.token_for(User.objects.get(), purpose=Purpose.VERIFICATION)
-    lifecycle.restore_organization(row_of(made))
-    with tenancy.override(row_of(made).tenant):
-        content = link_tokens.read(link, purpose=Purpose.VERIFICATION)
-        assert not link_tokens.fits(content, User.objects.get())
+def handed_out(company: Company, client: Client) -> Callable[[], dict[str, bool]]:
+    """Logs in and has links mailed. What of that is valid, whenever it is called."""
+    token = company.token(client)
+    with tenancy.override(row_of(company).tenant):
+        user = User.objects.earliest("pk")
+        links = {purpose: link_tokens.token_for(user, purpose=purpose) for purpose in Purpose}
+
+    def valid() -> dict[str, bool]:
+        found = {"token": me(client, token) == 200}
+        with tenancy.override(row_of(company).tenant):
+            user = User.objects.earliest("pk")
+            for purpose, link in links.items():
+                read = link_tokens.read(link, purpose=purpose)
+                found[purpose.name] = link_tokens.fits(read, user)
+        return found
+
+    return valid
 
 
 def test_ids_of_users_that_were_removed_or_cannot_be_read_do_not_come_again(
     made: Company, folder: Path, superuser: Superuser
 ) -> None:
+    before = add_and_remove(made)
     making.back_up(made.organization)
-    removed = add(made, "removed@test.com").pk
-    with tenancy.override(made.tenant):
-        User.objects.filter(pk=removed).delete()
+    lifecycle.restore_organization(row_of(made))
+    since = add_and_remove(made)
+    assert since > before
     lifecycle.restore_organization(row_of(made))
     lost = add(made, "lost@test.com").pk
-    assert lost > removed
+    assert lost > since
     execute_as_superuser(superuser, "DROP DATABASE {} WITH (FORCE)", row_of(made).database_name)
     lifecycle.restore_organization(row_of(made))
     assert add(made, "ada@test.com").pk > lost
+
+
+def add_and_remove(company: Company) -> int:
+    """The id of a user who was there for a moment."""
+    number = add(company, "removed@test.com").pk
+    with tenancy.override(row_of(company).tenant):
+        User.objects.filter(pk=number).delete()
+    return number
 
 
 def test_who_goes_back_is_told_before_anything_is_switched(
@@ -227,16 +233,6 @@ def test_who_goes_back_is_told_before_anything_is_switched(
     assert restore.users == numbers
     # The audit trail names users by their ids.
     assert add(made, "new@test.com").pk > late
-
-
-def test_no_users_id_comes_again(made: Company, folder: Path) -> None:
-    """Not even that of one who was gone before the backup."""
-    gone = add(made, "gone@test.com")
-    with tenancy.override(made.tenant):
-        User.objects.filter(pk=gone.pk).delete()
-    making.back_up(made.organization)
-    lifecycle.restore_organization(row_of(made))
-    assert add(made, "new@test.com").pk > gone.pk
 
 
 def test_an_older_backup_is_migrated_to_this_code_and_so_is_what_an_undo_brings_back(
@@ -335,15 +331,19 @@ def test_files_that_the_backup_lacks_come_back_but_on_no_host_without_them(
     assert contents(made.organization.key) == {"late.txt": "late"}
 
 
-def test_a_backup_that_holds_files_needs_media_root(
+def test_a_backup_with_files_or_none_is_not_restored_where_media_root_is_not_mounted(
     made: Company, folder: Path, settings: Settings, tmp_path: Path
 ) -> None:
-    write_file(made, "plan.txt", "then")
-    making.back_up(made.organization)
-    settings.MEDIA_ROOT = tmp_path / "unmounted"
-    with pytest.raises(FilesUnknown, match="Mount the disk"):
-        lifecycle.restore_organization(row_of(made))
-    assert row_of(made).place == made.organization.place
+    for names in ((), ("plan.txt",)):
+        for name in names:
+            write_file(made, name, "then")
+        making.back_up(made.organization)
+        mounted, settings.MEDIA_ROOT = settings.MEDIA_ROOT, tmp_path / "unmounted" / "files"
+        with pytest.raises(FilesUnknown, match="Mount the disk"):
+            lifecycle.restore_organization(row_of(made))
+        assert row_of(made).place == made.organization.place, names
+        assert not (tmp_path / "unmounted").exists(), names
+        settings.MEDIA_ROOT = mounted
 
 
 # --- What is kept ---------------------------------------------------------------------------------
@@ -354,8 +354,17 @@ def test_what_was_kept_long_enough_is_dropped_and_can_come_back_no_more(
     making.back_up(made.organization)
     before = made.organization
     restore = lifecycle.restore_organization(row_of(made))
+
     assert pruning.prune() == []
-    assert owner_of(superuser, before.database_name) is not None
+    outcome = lifecycle.reconcile_organizations()
+    assert not any(outcome.values()), outcome
+    found = [each for each in checking.check(None, fix=True) if each.problems or each.fixed]
+    assert not [each for each in found if restore.key in each.subject], found
+    with pytest.raises(AdoptionRefused, match="a restore keeps it"):
+        adopt_organization(database=before.database_name, name="Another", email="a@test.com")
+    assert owner_of(superuser, before.database_name) == ("orgmgmt", False)
+    assert contents(restore.key) == {"plan.txt": "now"}
+
     days = timedelta(days=settings.ORG_RESTORE_KEEP_DAYS)
     assert restore.kept_until is not None
     assert abs(restore.kept_until - timezone.now() - days) < timedelta(minutes=1)
@@ -424,42 +433,25 @@ def test_what_was_kept_for_a_deleted_organization_goes_with_it(
     Organization.objects.filter(pk=made.organization.pk).update(status="active")
 
 
-def test_reconciling_check_orgs_and_adopting_leave_what_is_kept(
-    made: Company, folder: Path, superuser: Superuser
-) -> None:
-    write_file(made, "plan.txt", "now")
-    making.back_up(made.organization)
-    lifecycle.restore_organization(row_of(made))
-    kept = the_restore(made)
-    outcome = lifecycle.reconcile_organizations()
-    assert not any(outcome.values()), outcome
-    found = [each for each in checking.check(None, fix=True) if each.problems or each.fixed]
-    assert not [each for each in found if kept.key in each.subject], found
-    with pytest.raises(AdoptionRefused, match="a restore keeps it"):
-        adopt_organization(database=kept.database_name, name="Another", email="a@test.com")
-    assert owner_of(superuser, kept.database_name) == ("orgmgmt", False)
-    assert contents(kept.key) == {"plan.txt": "now"}
-
-
-@pytest.mark.parametrize("is_half_aside", [False, True])
 def test_what_is_kept_is_recognised_on_another_server(
-    made: Company, folder: Path, superuser: Superuser, is_half_aside: bool
+    made: Company, folder: Path, superuser: Superuser
 ) -> None:
     """There every database has another OID."""
     making.back_up(made.organization)
     lifecycle.restore_organization(row_of(made))
-    kept = the_restore(made)
-    with open_session() as session:
-        found = identity.require(session, expected_kept(kept))
-        session.execute(replace(found, databases=(1,)).comment(kept.role_name))
-    if is_half_aside:
-        change = "ALTER DATABASE {} OWNER TO {}"
-        execute_as_superuser(superuser, change, kept.database_name, kept.role_name)
     here = Installation.objects.get().system_identifier
-    Installation.objects.update(system_identifier=1)
-    try:
-        claim_installation(new=False)
-    finally:
-        Installation.objects.update(system_identifier=here)
-    lifecycle.undo_restore(row_of(made))
-    assert row_of(made).database_name == made.organization.database_name
+    for is_half_aside in (False, True):
+        kept = the_restore(made)
+        with open_session() as session:
+            found = identity.require(session, expected_kept(kept))
+            session.execute(replace(found, databases=(1,)).comment(kept.role_name))
+        if is_half_aside:
+            change = "ALTER DATABASE {} OWNER TO {}"
+            execute_as_superuser(superuser, change, kept.database_name, kept.role_name)
+        Installation.objects.update(system_identifier=1)
+        try:
+            claim_installation(new=False)
+        finally:
+            Installation.objects.update(system_identifier=here)
+        lifecycle.undo_restore(row_of(made))
+        assert row_of(made).database_name == kept.database_name, is_half_aside
