@@ -1,11 +1,12 @@
 """A hostile owner: SQL as one organization's role does not block deletions, templates or others."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from psycopg import sql
 from pytest_django import Settings
@@ -13,13 +14,13 @@ from pytest_django import Settings
 from organizations import lifecycle
 from organizations.errors import OrganizationError
 from organizations.models import Organization, Template
+from organizations.postgres import roles as roles_of
 from organizations.provisioning import templates
 from organizations.tenancy import pool, registry
-from orgmgmt import gunicorn
 from tests.conftest import Company, Superuser, leftovers
-from tests.plugin import SERVER
 
-from .helpers import Fork, as_role_of, begin_deletion, process_environment
+from .helpers import Fork, as_role_of, begin_deletion
+from .undroppable import subscribed, undroppable, visited
 
 Status = Organization.Status
 Injected = psycopg.Connection[tuple[object, ...]]
@@ -79,8 +80,9 @@ def memberships(superuser: Superuser, role: str) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture
-def quick_locks(settings: Settings) -> None:
-    settings.LOCK_TIMEOUT_SECONDS = 1
+def quick_locks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.LOCK_TIMEOUT_SECONDS = 0.3
+    monkeypatch.setattr(roles_of, "_DROP_WAIT", "300ms")
 
 
 @pytest.mark.usefixtures("quick_locks")
@@ -154,26 +156,17 @@ def test_an_owner_cannot_keep_its_database_from_being_dropped(
 
 
 # --- A database that somebody is in --------------------------------------------------------------
-@contextmanager
-def visited(*databases: str) -> Iterator[None]:
-    """A superuser session in each, like psql or pg_dump: only a superuser can end it."""
-    with ExitStack() as visits:
-        for database in databases:
-            parameters: dict[str, Any] = SERVER.superuser_parameters() | {"dbname": database}
-            visits.enter_context(psycopg.connect(**parameters))
-        yield
-
-
 def test_a_database_that_cannot_be_dropped_leaves_all_else_alone(
     company: Callable[..., Company], superuser: Superuser
 ) -> None:
     held, dying = (company().organization for _ in range(2))
     for organization in (held, dying):
         begin_deletion(organization)
-    with visited(held.database_name):
+    with visited(held.database_name) as visit:
         with pytest.raises(OrganizationError, match="No data is lost: end that session"):
             lifecycle.delete_organization(held)
-        outcome = lifecycle.reconcile_organizations(wait_seconds=0.1)
+        with subscribed(visit):
+            outcome = lifecycle.reconcile_organizations(wait_seconds=0.1)
         assert outcome["deleted"] == [dying.name]
         assert outcome["failed"] == [held.name]
         assert memberships(superuser, held.role_name) == []
@@ -189,7 +182,7 @@ def test_a_template_that_cannot_be_dropped_does_not_block_a_new_one(
     old = templates.ready()
     assert old is not None
     superuser.execute(f"ALTER DATABASE {old.database_name} ALLOW_CONNECTIONS true".encode())
-    with visited(old.database_name):
+    with undroppable(old.database_name):
         templates.distrust(old)
         made = company()
         assert made.organization.status == Status.ACTIVE
@@ -214,13 +207,11 @@ def test_an_owners_settings_cannot_lock_the_application_out(
 
 
 def test_a_web_servers_start_touches_no_organization(
-    company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
+    company: Callable[..., Company],
 ) -> None:
+    """gunicorn runs this before it listens."""
     dying = company().organization
     begin_deletion(dying)
-    for name, value in process_environment().items():
-        monkeypatch.setenv(name, value)
-    with visited(dying.database_name):
-        gunicorn.on_starting(None)
+    call_command("prepare_start")
     dying.refresh_from_db()
     assert dying.status == Status.DELETING, "the workers finish it"

@@ -22,7 +22,7 @@ from organizations.errors import (
 )
 from organizations.models import Organization
 from organizations.naming import name_key
-from organizations.postgres.roles import drop_role
+from organizations.postgres import roles
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import making
 from organizations.provisioning.report import Record
@@ -234,7 +234,7 @@ def test_a_connection_of_djangos_that_is_cut_leaves_nothing(superuser: Superuser
 def test_a_step_gives_up_waiting_for_a_lock_and_leaves_nothing(
     superuser: Superuser, settings: Settings
 ) -> None:
-    settings.LOCK_TIMEOUT_SECONDS = 1
+    settings.LOCK_TIMEOUT_SECONDS = 0.3
     for catalog in ("pg_authid", "pg_database"):
         with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
             blocker.execute(f"LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE".encode())
@@ -246,14 +246,15 @@ def test_a_step_gives_up_waiting_for_a_lock_and_leaves_nothing(
 
 @pytest.mark.timeout(30)
 def test_a_role_that_cannot_be_dropped_is_not_waited_for(
-    superuser: Superuser, settings: Settings
+    superuser: Superuser, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     organization = sign_up()
     settings.LOCK_TIMEOUT_SECONDS = 60
+    monkeypatch.setattr(roles, "_DROP_WAIT", "200ms")
     with psycopg.connect(**SERVER.superuser_parameters()) as blocker, open_session() as session:  # type: ignore[arg-type]
         blocker.execute("LOCK TABLE pg_authid IN SHARE ROW EXCLUSIVE MODE")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            drop_role(session, role=organization.role_name)
+            roles.drop_role(session, role=organization.role_name)
     lifecycle.delete_organization(organization)
     assert leftovers(superuser) == (set(), set())
 

@@ -81,19 +81,22 @@ MOVES = [
 ]
 
 
-@pytest.mark.parametrize("column", MOVES)
-def test_what_has_changed_of_a_route_is_not_confirmed(column: str, served: Company) -> None:
-    change = CHANGES[column]
-    assert change is not None
+def test_what_has_changed_of_a_route_is_not_confirmed(served: Company) -> None:
     tenant = directory.get().tenant_by_id(served.organization.pk)
-    before = Organization.objects.filter(pk=tenant.organization_id).values(column).get()
-    change_unheard(served, **change)
-    try:
-        with pytest.raises(RouteChanged):
+    directory.get().confirm(tenant)
+    confirmed = []
+    for column in MOVES:
+        before = Organization.objects.filter(pk=tenant.organization_id).values(column).get()
+        change_unheard(served, **(CHANGES[column] or {}))
+        try:
             directory.get().confirm(tenant)
-    finally:
-        change_unheard(served, **before)
-        fence(row_of(served))
+            confirmed.append(column)
+        except RouteChanged:
+            pass
+        finally:
+            change_unheard(served, **before)
+            fence(row_of(served))
+    assert confirmed == []
 
 
 def test_a_change_of_the_role_ends_the_sessions_of_the_one_before(

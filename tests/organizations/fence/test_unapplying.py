@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from psycopg import sql
+from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.migrating.engine import Engine, Target
@@ -59,8 +60,13 @@ def test_an_unapplying_that_was_killed_is_recorded_by_reconciling(
 
 
 def test_an_unapplying_that_nobody_could_record_is_looked_at_again(
-    served: Company, client: Client, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+    served: Company,
+    client: Client,
+    superuser: Superuser,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
 ) -> None:
+    settings.MIGRATION_TRIES = 1
     database = sql.Identifier(served.organization.database_name)
     allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     migrate = Engine.migrate

@@ -1,8 +1,10 @@
 """Every attempt of check_isolation, once. Those on models are tried in test_relations.py."""
 
 import re
+from typing import Any
 
 import pytest
+from drf_spectacular.generators import SchemaGenerator
 from pytest_django import Settings
 
 from organizations.isolation import runner
@@ -12,6 +14,20 @@ from organizations.isolation.stage import Stage
 from .test_relations import ON_MODELS, ON_RELATIONS
 
 ELSEWHERE = {*ON_MODELS, *ON_RELATIONS}
+
+
+@pytest.fixture(autouse=True)
+def _one_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The OpenAPI schema is made by the first request of an attempt, and kept for its others."""
+    make: Any = SchemaGenerator.get_schema
+    made: list[Any] = []
+
+    def make_once(*args: Any, **options: Any) -> Any:
+        if not made:
+            made.append(make(*args, **options))
+        return made[0]
+
+    monkeypatch.setattr(SchemaGenerator, "get_schema", make_once)
 
 
 @pytest.mark.parametrize(

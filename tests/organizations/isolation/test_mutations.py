@@ -61,6 +61,14 @@ SUBJECTS = {
     "A's call that names B in path and body": (ME, LIST, "GET /api/v1/organizations/"),
     "A header that names B without a credential": (ME, "GET /api/v1/organizations/"),
     "A's lists, filtered and searched for B": (LIST,),
+    # Not a running query: if nobody ends it, its time limit does.
+    "A goes on reading after it was suspended": (
+        "a request with a kept connection",
+        "an open transaction",
+        "a streamed body",
+        "an async view",
+        "a job",
+    ),
     "SQL injected into a raw query of A's": (
         "SET ROLE to B's",
         "CREATE ROLE",

@@ -115,10 +115,11 @@ def test_the_next_refill_cleans_up_too(
 
 # --- The loop ------------------------------------------------------------------------------------
 def loop(wanted: int, **options: bool) -> Callable[[], None]:
-    """`refill_spares --loop`."""
+    """`refill_spares --loop`, which looks ten times a second."""
 
     def run() -> None:
         configured.ORG_SPARE_DATABASES = wanted
+        refill.POLL_SECONDS = 0.1
         call_command("refill_spares", loop=True, **options)
 
     return run
@@ -227,7 +228,7 @@ def test_a_refill_that_fails_is_tried_again_less_and_less_often(
 def test_a_lock_that_holds_up_every_drop_is_waited_for_once(
     spares: list[SpareDatabase], settings: Settings
 ) -> None:
-    settings.LOCK_TIMEOUT_SECONDS = 1
+    settings.LOCK_TIMEOUT_SECONDS = 0.3
     settings.ORG_SPARE_DATABASES = 0
     with psycopg.connect(**SERVER.superuser_parameters()) as blocker:  # type: ignore[arg-type]
         blocker.execute("LOCK TABLE pg_database IN SHARE ROW EXCLUSIVE MODE")

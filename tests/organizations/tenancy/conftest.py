@@ -91,9 +91,9 @@ def sessions(
     return expect
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def several(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[list[Company]]:
-    """Six organizations for the tests of a module."""
+    """Six organizations for the tests of this folder."""
     with django_db_blocker.unblock():
         made = []
         for number in range(6):

@@ -425,10 +425,10 @@ def test_a_child_of_a_fork_opens_its_own_connections(alpha: Company, superuser: 
 def test_many_threads_and_organizations_stay_below_the_ceiling(
     several: list[Company], settings: Settings, superuser: Superuser
 ) -> None:
-    """64 threads, six databases under 300 aliases."""
+    """32 threads, six databases under 150 aliases."""
     settings.ORG_MAX_CONNECTIONS = ceiling = 8
     names = [company.organization.database_name for company in several]
-    made_up = aliases_for(several, 300)
+    made_up = aliases_for(several, 150)
 
     def work(numbers: Iterator[int]) -> None:
         for number in numbers:
@@ -440,10 +440,10 @@ def test_many_threads_and_organizations_stay_below_the_ceiling(
                 else:
                     assert User.objects.get().email == email
 
-    with Threads(64) as threads:
+    with Threads(32) as threads:
         jobs = [
-            threads.submit(work, itertools.islice(itertools.cycle(range(300)), at, at + 5))
-            for at in range(0, 64 * 5, 5)
+            threads.submit(work, itertools.islice(itertools.cycle(range(150)), at, at + 5))
+            for at in range(0, 32 * 5, 5)
         ]
         for job in jobs:
             job.result(timeout=120)
