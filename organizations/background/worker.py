@@ -139,6 +139,9 @@ class JobWorker:
             "shutdown_graceful_timeout": settings.WORKER_STOP_SECONDS,
             "install_signal_handlers": False,
             "wait": not self._once,
+            # A worker that runs once would cancel the connection for it half logged in, and that
+            # holds up each DROP of a job until authentication_timeout (60 s).
+            "listen_notify": not self._once,
         }
         if self._queues:
             options["queues"] = self._queues

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import OperationalError, connections
+from procrastinate import PsycopgConnector
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from pytest_django import Settings
 
@@ -297,6 +298,22 @@ def test_a_refill_is_left_to_a_worker_with_the_code_that_asked_for_it(settings: 
     assert (job(number).status, job(number).attempts) == ("todo", 1)
     assert not SpareDatabase.objects.exists()
     assert enqueueing.refill() is not None, "ours is another"
+
+
+def test_a_worker_that_runs_once_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    listened = []
+
+    async def listen(*_: Any, **channels: Any) -> None:
+        listened.append(channels)
+
+    monkeypatch.setattr(PsycopgConnector, "listen_notify", listen)
+    with task(platform_job(lambda progress: SEEN.append("ran")), name="short") as short:
+        short.defer()
+        work()
+    assert SEEN.pop() == "ran"
+    # It stops as soon as no job waits. Cancelled half logged in, the listening connection would
+    # hold up the DROPs of jobs that still run, until authentication_timeout (60 s).
+    assert listened == []
 
 
 def test_the_end_of_a_session_waits_for_no_unstarted_thread() -> None:

@@ -18,7 +18,7 @@ from pytest_django import Settings
 from accounts import models, services
 from accounts.hashers import Argon2idHasher
 from accounts.models import LoginSession, User
-from organizations import directory, lifecycle, tenancy
+from organizations import lifecycle, master_directory, tenancy
 from organizations.background import archives, enqueueing, pruning
 from organizations.backups import making as backups
 from organizations.checks.backups import check_backups
@@ -134,7 +134,7 @@ def test_its_files_stay_as_they_are(backed_up: Company) -> None:
         lambda: default_storage.open("plan.txt", "w").close(),
         lambda: default_storage.delete("plan.txt"),
     )
-    routed = directory.MasterDirectory().tenant_by_id(looked.organization.pk)
+    routed = master_directory.MasterDirectory().tenant_by_id(looked.organization.pk)
     for tenant in (looked.tenant, routed):
         with tenancy.override(tenant):
             for act in acts:
