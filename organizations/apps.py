@@ -21,7 +21,7 @@ class OrganizationsConfig(AppConfig):
             server,
             settings,
         )
-        from .directory import MasterDirectory
+        from .master_directory import MasterDirectory
         from .staff import record
         from .tenancy import checks as tenancy_checks  # noqa: F401 - likewise
         from .tenancy import directory, mailroom, trail

@@ -15,16 +15,17 @@ from django.db import connections
 
 from accounts.services import hash_password
 
-from . import ceiling
 from .archiving import reconciling as archives
 from .archiving.archive import archive_organization as archive_organization
 from .archiving.thaw import thaw_organization as thaw_organization
 from .backups import runs
 from .cloning.clone import check_clone as check_clone
 from .cloning.clone import clone_organization as clone_organization
-from .deleting import delete_organization as delete_organization
-from .deleting import drop_expired as drop_expired
-from .deleting import finish_keeping
+from .deleting.delete import delete_organization as delete_organization
+from .deleting.delete import drop_expired as drop_expired
+from .deleting.delete import finish_keeping
+from .deleting.undelete import find_trashed as find_trashed
+from .deleting.undelete import undelete_organization as undelete_organization
 from .errors import (
     OrganizationBusy,
     OrganizationError,
@@ -45,7 +46,7 @@ from .postgres.holding import hold
 from .postgres.roles import drop_disabled
 from .postgres.sessions import answers, open_session
 from .postgres.sessions import refuse_in_transaction as _refuse_in_transaction
-from .provisioning import code, leftovers, making
+from .provisioning import ceiling, code, leftovers, making
 from .provisioning.report import Report
 from .provisioning.undoing import undo
 from .renaming import rename_organization as rename_organization
@@ -57,8 +58,6 @@ from .restoring.restore import restore_organization as restore_organization
 from .restoring.restore import undo_restore as undo_restore
 from .suspending import resume_organization as resume_organization
 from .suspending import suspend_organization as suspend_organization
-from .undeleting import find_trashed as find_trashed
-from .undeleting import undelete_organization as undelete_organization
 from .validators import SignUp, validate_sign_up
 
 logger = logging.getLogger(__name__)

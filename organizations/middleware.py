@@ -41,7 +41,7 @@ class TenantMiddleware:
     It sets on the request `credential_kind`; `credential`, a Credential or its error; and `login`,
     the LoginSession with its user, or None. An invalid credential activates nothing. Its error is
     raised later: by accounts.api.authentication if the view needs a login, by EdgeMiddleware if a
-    plain view queries the database.
+    view without DRF's authentication queries a tenant model.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:

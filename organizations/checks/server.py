@@ -9,10 +9,10 @@ from django.conf import settings
 from django.core import checks
 from django.db import Error as DatabaseError
 
-from organizations import ceiling
 from organizations.models import Organization
 from organizations.postgres import installation
 from organizations.postgres.preflight import Unusable, usable_connection
+from organizations.provisioning import ceiling
 from organizations.recovery import credentials
 
 # The master's, and a direct session for provisioning.

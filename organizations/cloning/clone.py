@@ -14,7 +14,6 @@ from typing import NoReturn
 
 from accounts import neutralise, sessions
 from accounts.validators import check_fields
-from organizations import ceiling
 from organizations.audit import record_failure, recorded
 from organizations.backups import runs, snapshot
 from organizations.errors import (
@@ -32,7 +31,7 @@ from organizations.postgres.regaining import regain
 from organizations.postgres.roles import ensure_role
 from organizations.postgres.sessions import ServerSession, open_session, refuse_in_transaction
 from organizations.postgres.watching import BackupWatch
-from organizations.provisioning import code, making, media, versions
+from organizations.provisioning import ceiling, code, making, media, versions
 from organizations.provisioning.failures import explained
 from organizations.provisioning.report import Record
 from organizations.provisioning.undoing import change_status, compensate, expected

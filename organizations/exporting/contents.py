@@ -16,7 +16,7 @@ from organizations.errors import ExportFailed
 from organizations.models import AuditEntry
 from organizations.tenancy import walking
 
-from .archive import Part
+from .zipped import Part
 
 # How long to wait for a row: a table of which most was deleted has none for a while.
 _ROW_SECONDS = 60.0

@@ -29,8 +29,8 @@ from organizations.provisioning import media
 from organizations.tenancy import guard, storage, trail
 
 from . import contents
-from .archive import Archive
 from .bounds import Bounds
+from .zipped import Archive
 
 FORMAT = 1
 AUDIT = "audit_entries.jsonl"

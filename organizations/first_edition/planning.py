@@ -12,11 +12,11 @@ from psycopg.rows import TupleRow
 
 from accounts.models import email_key
 from accounts.validators import check_email
-from organizations import ceiling
 from organizations.errors import AdoptionRefused, FirstEditionUnreadable
 from organizations.jobs.models import PendingSignUp
 from organizations.models import Organization
 from organizations.naming import name_key
+from organizations.provisioning import ceiling
 from organizations.validators import validate_name
 
 from . import source

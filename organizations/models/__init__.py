@@ -7,6 +7,7 @@ from .installation import Installation as Installation
 from .installation import Server as Server
 from .installation import Staff as Staff
 from .installation import random_key as random_key
+from .organization import IS_KNOWN as IS_KNOWN
 from .organization import KNOWN_AS as KNOWN_AS
 from .organization import FormerName as FormerName
 from .organization import Organization as Organization

@@ -77,24 +77,6 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         return found.order_by(models.Case(*whens, default=len(ranks)), "pk")
 
 
-# `known_as` in raw SQL, for frequent look-ups: the ORM takes longer to build it than the server to
-# answer.
-KNOWN_AS = (
-    "(name_digest IN (%(own)s, %(older)s) OR id = ANY (ARRAY("
-    "SELECT organization_id FROM former_names WHERE digest IN (%(own)s, %(older)s) "
-    "AND held_until > now()))) AND status IN ('active', 'suspended', 'archiving', 'archived') "
-    "ORDER BY name_digest = %(own)s DESC, id IN ("
-    "SELECT organization_id FROM former_names WHERE digest = %(own)s AND held_until > now()) DESC, "
-    "name_digest = %(older)s DESC, id LIMIT 1"
-)
-
-
-def known_as_parameters(name: str) -> dict[str, str]:
-    """What KNOWN_AS takes."""
-    own, *older = name_digests(name)
-    return {"own": own, "older": older[0] if older else own}
-
-
 class Organization(models.Model):
     """A customer: its name, and where its database is.
 
@@ -267,6 +249,27 @@ class Organization(models.Model):
     @property
     def is_clone(self) -> bool:
         return self.cloned_from is not None
+
+
+# The organizations that a request can name, in raw SQL.
+_STATUSES = (*Organization.Status.usable(), *Organization.Status.archival())
+IS_KNOWN = "status IN ('" + "', '".join(_STATUSES) + "')"
+# `known_as` in raw SQL, for frequent look-ups: the ORM takes longer to build it than the server to
+# answer.
+KNOWN_AS = (
+    "(name_digest IN (%(own)s, %(older)s) OR id = ANY (ARRAY("  # noqa: S608 - constants
+    "SELECT organization_id FROM former_names WHERE digest IN (%(own)s, %(older)s) "
+    "AND held_until > now()))) AND " + IS_KNOWN + " "
+    "ORDER BY name_digest = %(own)s DESC, id IN ("
+    "SELECT organization_id FROM former_names WHERE digest = %(own)s AND held_until > now()) DESC, "
+    "name_digest = %(older)s DESC, id LIMIT 1"
+)
+
+
+def known_as_parameters(name: str) -> dict[str, str]:
+    """What KNOWN_AS takes."""
+    own, *older = name_digests(name)
+    return {"own": own, "older": older[0] if older else own}
 
 
 class FormerNameQuerySet(models.QuerySet["FormerName"]):

@@ -172,7 +172,8 @@ class Run:
             if self.was_late or self.was_stopped:
                 self._process.kill()
                 return
-            time.sleep(_LOOK_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LOOK_SECONDS)
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def free_slug(name: str, *, to: Organization | None = None) -> str:
 # An archived or lost organization has none, and its row still names the one that it had.
 _NAMED = """
 SELECT EXISTS (SELECT FROM organizations
-    WHERE database_name = %s AND status <> 'deleted' AND id <> %s)
+    WHERE database_name = %s AND status <> %s AND id <> %s)
 """
 
 
@@ -86,7 +86,10 @@ def free_database_name(session: ServerSession, slug: str, *, to: Organization | 
     """
     is_opaque = settings.ORG_DATABASE_NAMES == "opaque"
     name = database_name_for(slug, opaque=is_opaque)
-    while session.database_owner(name) is not None or session.value(_NAMED, (name, _id(to))):
+    deleted = str(Organization.Status.DELETED)
+    while session.database_owner(name) is not None or session.value(
+        _NAMED, (name, deleted, _id(to))
+    ):
         name = database_name_for(slug_variant(slug), opaque=is_opaque)
     return name
 

@@ -1,8 +1,8 @@
 """Restores a backup beside its organization: a new one, read-only and for days, to look at.
 
 Until the last commit it is a throw-away database, which reconcile_orgs drops if the process dies.
-That commit makes it an organization, which is dropped when its time is over (deleting.py). The
-other one is not touched: its backup or a file is read, never its database.
+That commit makes it an organization, which is dropped when its time is over (deleting/delete.py).
+The other one is not touched: its backup or a file is read, never its database.
 """
 
 import logging
@@ -15,7 +15,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.validators import check_fields
-from organizations import ceiling
 from organizations.errors import OrganizationBusy, OrganizationNotFound, RestoreFailed
 from organizations.models import BackupRun, Organization, Restore, SpareDatabase, random_key
 from organizations.naming import display_name
@@ -23,8 +22,8 @@ from organizations.naming import name_key as key_of
 from organizations.postgres import identity
 from organizations.postgres.roles import read_only
 from organizations.postgres.sessions import ServerSession, refuse_in_transaction
+from organizations.provisioning import ceiling, spares
 from organizations.provisioning import making as provisioning
-from organizations.provisioning import spares
 from organizations.provisioning.names import free_name
 from organizations.tenancy import trail
 from organizations.tenancy.tenant import MAX_NAME_LENGTH

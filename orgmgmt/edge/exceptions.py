@@ -33,7 +33,8 @@ SUSPICIOUS = "The request was refused. Check its Host header, its size and its n
 _WRONG_SCHEME = (
     "This Authorization scheme is not supported. Send `Authorization: Bearer` and an access token."
 )
-# Not here: NoTenant and WrongTenant. They are bugs, so Django answers 500 and logs them.
+# Not here: NoTenant and WrongTenant. They are bugs, so Django answers 500 and logs them; but after
+# an invalid credential EdgeMiddleware answers NoTenant with that credential's error.
 _STATUS: dict[type[Exception], int] = {
     **dict.fromkeys(errors.UNAVAILABLE, 503),
     errors.OrganizationNotFound: 404,

@@ -113,7 +113,7 @@ class EdgeMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponseBase | None:
-        """Turn an error of a view outside DRF into our JSON format, unless it is a bug."""
+        """Turn an error that no view has answered into our JSON format, unless it is a bug."""
         refused = getattr(request, "credential", None)
         if isinstance(exc, NoTenant) and isinstance(refused, Exception):
             # No organization is active because the login is invalid: answer with that.

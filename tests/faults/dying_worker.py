@@ -31,9 +31,10 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.worker import Worker
 
 from accounts.models import LoginSession, User
-from organizations import deleting, lifecycle, tenancy
+from organizations import lifecycle, tenancy
 from organizations.background import enqueueing, sign_ups
 from organizations.background.worker import JobWorker
+from organizations.deleting import delete
 from organizations.jobs import frame
 from organizations.models import Organization, SpareDatabase
 from organizations.postgres.sessions import open_session
@@ -83,7 +84,7 @@ def refill_spares(number: int) -> None:
 def reconcile(number: int) -> None:
     made = lifecycle.create_organization(name=f"Doomed {number}", email=EMAIL, password=PASSWORD)
     with open_session() as session:
-        deleting._begin_drop(session, made.organization)
+        delete._begin_drop(session, made.organization)
     enqueueing.platform_job("reconcile")
 
 

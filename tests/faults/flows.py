@@ -223,7 +223,7 @@ NO_FLOWS = {
     "ANY /admin": "a redirect",
     "adopt_org": "tests/organizations/recovery/test_identity.py; reconciling undoes what a killed "
     "run made, and the old database stays",
-    "adopt_fastapi_orgs": "tests/organizations/first_edition/test_adopting.py kills it at each "
+    "adopt_fastapi_orgs": "tests/organizations/first_edition/test_taking_over.py kills it at each "
     "step; it makes databases as create_org does",
     "clone_org": "tests/organizations/cloning/test_interrupted.py kills it at each step; the "
     "original is only read, and reconciling undoes the clone",

@@ -17,7 +17,7 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
-from organizations import deleting
+from organizations.deleting import delete
 from organizations.models import Organization
 from organizations.postgres.sessions import ServerSession, open_session
 from organizations.provisioning import making
@@ -60,7 +60,7 @@ def insert_row(session: ServerSession, name: str) -> Organization:
 def begin_deletion(organization: Organization) -> None:
     """Begin a deletion like a process that dies before it drops anything."""
     with open_session() as session:
-        deleting._begin_drop(session, organization)
+        delete._begin_drop(session, organization)
 
 
 def process_environment(**changes: str) -> dict[str, str]:

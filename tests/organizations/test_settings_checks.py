@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings as configured
 from django.core import checks
 from django.test import override_settings
+from pytest_django import Settings
 
 from organizations.checks import settings as edge
 
@@ -180,3 +181,24 @@ def test_exports_among_the_files_that_they_contain_are_an_error() -> None:
             "organizations.E050 EXPORTS_ROOT is inside STATIC_ROOT.",
         ),
     )
+
+
+def test_a_share_of_all_threads_is_warned_of_by_check_deploy_alone(settings: Settings) -> None:
+    assert list(edge.check_shares()) == []
+    settings.ORG_MAX_THREADS = settings.WEB_THREADS
+    assert [message.id for message in edge.check_shares()] == ["organizations.W006"]
+    assert edge.check_shares in checks.registry.registry.deployment_checks
+
+
+def test_ceilings_below_what_threads_use_are_warned_of(settings: Settings) -> None:
+    settings.WEB_THREADS = 4
+    assert list(edge.check_aliases()) == []
+    for kept, aliases, said in (
+        (3, 1_000, "ORG_MAX_CONNECTIONS is 3, and a process has 4 threads"),
+        (32, 3, "ORG_MAX_ALIASES is 3, and a process has 4 threads"),
+        (32, 31, "ORG_MAX_ALIASES is 31, and ORG_MAX_CONNECTIONS is 32"),
+    ):
+        settings.ORG_MAX_CONNECTIONS, settings.ORG_MAX_ALIASES = kept, aliases
+        (message,) = edge.check_aliases()
+        assert message.id == "organizations.W005"
+        assert message.msg.startswith(said)

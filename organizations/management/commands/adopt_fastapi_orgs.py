@@ -10,9 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from organizations.document import Document, visible
 from organizations.errors import OrganizationError
-from organizations.first_edition.adopting import adopt
 from organizations.first_edition.planning import Plan, plan
 from organizations.first_edition.source import Source
+from organizations.first_edition.taking_over import adopt
 from organizations.models import Organization
 from organizations.postgres import installation
 

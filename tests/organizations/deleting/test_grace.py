@@ -15,9 +15,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import deleting, lifecycle, tenancy
+from organizations import lifecycle, tenancy
 from organizations.background import pruning
 from organizations.backups import making, retention
+from organizations.deleting import delete as deleting
 from organizations.errors import (
     BackupMissing,
     BackupStorageFailed,

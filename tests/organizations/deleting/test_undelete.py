@@ -11,7 +11,8 @@ from psycopg import sql
 
 from accounts.link_tokens import Purpose
 from accounts.models import LoginSession, User
-from organizations import lifecycle, tenancy, undeleting
+from organizations import lifecycle, tenancy
+from organizations.deleting import undelete as undeleting
 from organizations.errors import (
     DatabaseGone,
     OrganizationBusy,

@@ -23,8 +23,8 @@ from organizations import lifecycle, tenancy
 from organizations.background import control, enqueueing, exports
 from organizations.background.worker import JobWorker
 from organizations.exporting import contents
-from organizations.exporting.archive import Part
 from organizations.exporting.export import export_organization
+from organizations.exporting.zipped import Part
 from organizations.models import AuditEntry
 from organizations.provisioning import leftovers
 from organizations.tenancy import storage

@@ -23,8 +23,8 @@ from accounts.models import LoginSession, User
 from organizations import lifecycle, tenancy
 from organizations.errors import ServerUnavailable
 from organizations.exporting import contents
-from organizations.exporting.archive import Archive
 from organizations.exporting.export import export_organization
+from organizations.exporting.zipped import Archive
 from organizations.models import AuditEntry
 from organizations.tenancy import storage, trail
 from tests.conftest import Company, Superuser

@@ -12,8 +12,7 @@ from django.test import Client
 from psycopg import sql
 
 from accounts.models import User
-from organizations import directory as directory_module
-from organizations import lifecycle, tenancy
+from organizations import lifecycle, master_directory, tenancy
 from organizations.errors import OrganizationSuspended, SessionsRemain, WrongState
 from organizations.models import Organization
 from organizations.naming import name_key
@@ -47,7 +46,7 @@ CHANGES: dict[str, dict[str, str] | None] = {
 
 
 def test_whatever_changes_a_route_marks_it_and_nothing_else_does(served: Company) -> None:
-    asked = directory_module._ROUTE.split("SELECT ")[1].split(" FROM")[0].split(", ")
+    asked = master_directory._ROUTE.split("SELECT ")[1].split(" FROM")[0].split(", ")
     assert list(CHANGES) == asked, "a route is made of a column that nothing fences"
     untouched = row_of(served)
     for change in filter(None, CHANGES.values()):

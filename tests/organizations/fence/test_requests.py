@@ -16,8 +16,8 @@ from pytest_django import Settings
 from accounts.api import views
 from accounts.models import User
 from organizations import lifecycle, tenancy
-from organizations.directory import MasterDirectory
 from organizations.errors import OrganizationMigrating, OrganizationSuspended
+from organizations.master_directory import MasterDirectory
 from organizations.models import Organization
 from organizations.postgres import warm
 from organizations.postgres.fence import fence

@@ -9,7 +9,8 @@ import pytest
 from django.test import Client
 from psycopg import sql
 
-from organizations import deleting, lifecycle
+from organizations import lifecycle
+from organizations.deleting import delete
 from organizations.errors import SessionsRemain, TookTooLong
 from organizations.models import Organization
 from organizations.postgres import fence as fence_module
@@ -142,7 +143,7 @@ def test_a_deletion_ends_the_sessions_before_anything_that_can_refuse_it(
     def be_killed(*args: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(deleting, "undo", be_killed)
+    monkeypatch.setattr(delete, "undo", be_killed)
     with pytest.raises(Killed):
         lifecycle.delete_organization(row_of(made))
     assert (row_of(made).status, row_of(made).pending_fence) == ("deleting", "")

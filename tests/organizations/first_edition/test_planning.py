@@ -5,12 +5,13 @@ from collections.abc import Callable
 import pytest
 from pytest_django import Settings
 
-from organizations import ceiling, lifecycle
+from organizations import lifecycle
 from organizations.errors import FirstEditionUnreadable
 from organizations.first_edition import planning
-from organizations.first_edition.adopting import adopt
 from organizations.first_edition.planning import plan
 from organizations.first_edition.source import Source
+from organizations.first_edition.taking_over import adopt
+from organizations.provisioning import ceiling
 from tests.conftest import Company
 
 from .conftest import Edition

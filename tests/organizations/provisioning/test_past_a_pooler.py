@@ -8,7 +8,7 @@ from django.db import connections
 from pytest_django import Settings
 
 from organizations import lifecycle
-from organizations.directory import MasterDirectory
+from organizations.master_directory import MasterDirectory
 from tests.conftest import PASSWORD, Company
 from tests.organizations.helpers import Superuser
 from tests.orgmgmt.environment import settings_of

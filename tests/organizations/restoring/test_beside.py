@@ -18,10 +18,11 @@ from pytest_django import Settings
 from accounts import models, services
 from accounts.hashers import Argon2idHasher
 from accounts.models import LoginSession, User
-from organizations import deleting, directory, lifecycle, tenancy
+from organizations import directory, lifecycle, tenancy
 from organizations.background import archives, enqueueing, pruning
 from organizations.backups import making as backups
 from organizations.checks.backups import check_backups
+from organizations.deleting import delete
 from organizations.errors import (
     OrganizationExists,
     OrganizationReadOnly,
@@ -191,7 +192,7 @@ def test_it_is_dropped_at_once_when_its_time_is_over_or_sooner(
         rows.filter(pk=soon.organization.pk).update(read_only_until=None)
         return True
 
-    assert deleting.drop_expired(goes_on=meanwhile) == []
+    assert delete.drop_expired(goes_on=meanwhile) == []
     assert rows.usable().count() == 2, "its time was changed"
     rows.update(read_only_until=until)
     rows.filter(pk=late.organization.pk).update(read_only_until=timezone.now())

@@ -1,6 +1,6 @@
 """Deletes organizations: closed at once, kept aside for ORG_DELETION_GRACE_DAYS, then dropped.
 
-Until then undeleting.py brings one back.
+Until then undelete.py brings one back.
 """
 
 import logging
@@ -15,19 +15,24 @@ from django.db.models import Max
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from .audit import recorded, unmarked
-from .backups import closed
-from .errors import BackupMissing, OrganizationBusy, OrganizationError
-from .models import BackupRun, FormerName, Organization, Restore, random_key
-from .naming import slug_variant
-from .postgres import aside, identity
-from .postgres.fence import fence_by
-from .postgres.holding import hold
-from .postgres.sessions import ServerSession, answers, open_session, refuse_in_transaction
-from .provisioning import media
-from .provisioning.undoing import change_status, expected, undo
-from .tenancy import TooBusy, storage
-from .tenancy.trail import Fact
+from organizations.audit import recorded, unmarked
+from organizations.backups import closed
+from organizations.errors import BackupMissing, OrganizationBusy, OrganizationError
+from organizations.models import BackupRun, FormerName, Organization, Restore, random_key
+from organizations.naming import slug_variant
+from organizations.postgres import aside, identity
+from organizations.postgres.fence import fence_by
+from organizations.postgres.holding import hold
+from organizations.postgres.sessions import (
+    ServerSession,
+    answers,
+    open_session,
+    refuse_in_transaction,
+)
+from organizations.provisioning import media
+from organizations.provisioning.undoing import change_status, expected, undo
+from organizations.tenancy import TooBusy, storage
+from organizations.tenancy.trail import Fact
 
 logger = logging.getLogger(__name__)
 Status = Organization.Status

@@ -5,10 +5,11 @@ import logging
 
 from django.conf import settings
 
-from .errors import OrganizationExists, TooManyOrganizations
-from .jobs.models import PendingSignUp
-from .models import Organization
-from .provisioning import code
+from organizations.errors import OrganizationExists, TooManyOrganizations
+from organizations.jobs.models import PendingSignUp
+from organizations.models import Organization
+
+from . import code
 
 logger = logging.getLogger(__name__)
 

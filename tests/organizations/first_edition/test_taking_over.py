@@ -20,7 +20,7 @@ from organizations.errors import (
     OrganizationBusy,
     OrganizationExists,
 )
-from organizations.first_edition import adopting
+from organizations.first_edition import taking_over
 from organizations.first_edition.planning import plan
 from organizations.first_edition.source import Source
 from organizations.models import AuditEntry, Organization
@@ -138,14 +138,14 @@ def test_what_a_killed_run_left_is_undone_and_done_again(
 
     for step in ("make_database", "_copy", "_activate"):
         with monkeypatch.context() as patch:
-            does = getattr(adopting, step)
+            does = getattr(taking_over, step)
 
             def then_dies(*arguments: Any, does: Any = does, **options: Any) -> None:
                 does(*arguments, **options)
                 kill_this_process()
 
-            patch.setattr(adopting, step, then_dies)
-            kill_in_a_fork(lambda: adopting.adopt(old, planned.old))
+            patch.setattr(taking_over, step, then_dies)
+            kill_in_a_fork(lambda: taking_over.adopt(old, planned.old))
         if step == "_copy":
             assert lifecycle.reconcile_organizations()["undone"] == ["Killed Ltd"]
             assert not Organization.objects.filter(name="Killed Ltd").exists()
@@ -163,13 +163,13 @@ def test_of_two_runs_at_once_one_takes_over(edition: Edition) -> None:
     (planned,) = plan(old)
 
     def act() -> object:
-        return adopting.adopt(old, planned.old)
+        return taking_over.adopt(old, planned.old)
 
     results = [type(each) for each in together(act, act)]
     assert Organization in results and {OrganizationBusy, OrganizationExists} & {*results}
     # Nor is it taken over twice under two names.
     with pytest.raises(OrganizationBusy):
-        adopting.adopt(old, replace(planned.old, name="Renamed Ltd"))
+        taking_over.adopt(old, replace(planned.old, name="Renamed Ltd"))
     assert Organization.objects.live().exclude(adopted_from="").count() == 1
 
 
@@ -181,7 +181,7 @@ def test_users_that_changed_since_they_were_listed_undo_it(
     (planned,) = plan(old)
     edition.execute(database, "UPDATE users SET hashed_password = 'plain' WHERE id = 3")
     with pytest.raises(AdoptionRefused, match="its users changed since they were listed"):
-        adopting.adopt(old, planned.old)
+        taking_over.adopt(old, planned.old)
     assert not Organization.objects.filter(name="Late Ltd").exists()
     assert leftovers(superuser) == ({database}, set())
 

@@ -15,7 +15,6 @@ from pytest_django import Settings
 from organizations.checks.audit import check_trail
 from organizations.checks.openness import check_database_password, check_mails
 from organizations.checks.server import check_server
-from organizations.checks.settings import check_aliases, check_shares
 from tests.conftest import Company
 from tests.plugin import SERVER
 
@@ -135,13 +134,6 @@ def test_roles_with_another_limit_than_the_setting_are_warned_of(
     assert (id, message[:31]) == ("organizations.W004", "The roles of 1 organizations ha")
 
 
-def test_a_share_of_all_threads_is_warned_of_by_check_deploy_alone(settings: Settings) -> None:
-    assert list(check_shares()) == []
-    settings.ORG_MAX_THREADS = settings.WEB_THREADS
-    assert [message.id for message in check_shares()] == ["organizations.W006"]
-    assert check_shares in checks.registry.registry.deployment_checks
-
-
 def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
     superuser: Superuser, settings: Settings
 ) -> None:
@@ -160,20 +152,6 @@ def test_a_connection_limit_below_what_threads_can_open_is_warned_of(
         ("organizations.W004", f"{opened} the application's role may have 80."),
         ("organizations.W004", f"{opened} the master database takes 80."),
     ]
-
-
-def test_ceilings_below_what_threads_use_are_warned_of(settings: Settings) -> None:
-    settings.WEB_THREADS = 4
-    assert list(check_aliases()) == []
-    for kept, aliases, said in (
-        (3, 1_000, "ORG_MAX_CONNECTIONS is 3, and a process has 4 threads"),
-        (32, 3, "ORG_MAX_ALIASES is 3, and a process has 4 threads"),
-        (32, 31, "ORG_MAX_ALIASES is 31, and ORG_MAX_CONNECTIONS is 32"),
-    ):
-        settings.ORG_MAX_CONNECTIONS, settings.ORG_MAX_ALIASES = kept, aliases
-        (message,) = check_aliases()
-        assert message.id == "organizations.W005"
-        assert message.msg.startswith(said)
 
 
 def test_mails_that_cannot_arrive_are_warned_of_by_check_deploy_alone(settings: Settings) -> None:

@@ -12,9 +12,8 @@ from django.db import IntegrityError
 
 from accounts.sessions import void_all
 from accounts.validators import check_fields
-
-from .audit import recorded, unmarked
-from .errors import (
+from organizations.audit import recorded, unmarked
+from organizations.errors import (
     DatabaseGone,
     OrganizationBusy,
     OrganizationExists,
@@ -24,23 +23,23 @@ from .errors import (
     UndeletionFailed,
     WrongState,
 )
-from .models import FormerName, Organization, Restore
-from .naming import display_name, name_digest, name_digests, slug_variant
-from .postgres import aside, identity
-from .postgres.databases import past_pooler
-from .postgres.holding import hold
-from .postgres.identity import Expected
-from .postgres.roles import set_password
-from .postgres.sessions import ServerSession, open_session, refuse_in_transaction
-from .postgres.trouble import is_servers
-from .provisioning import code, versions
-from .provisioning.migrations import migrate_tenant
-from .provisioning.names import free_name
-from .provisioning.undoing import change_status, expected
-from .secrets import seal
-from .tenancy import Tenant, TooBusy, registry, untrusted
-from .tenancy.constraints import broken_unique
-from .validators import validate_name
+from organizations.models import FormerName, Organization, Restore
+from organizations.naming import display_name, name_digest, name_digests, slug_variant
+from organizations.postgres import aside, identity
+from organizations.postgres.databases import past_pooler
+from organizations.postgres.holding import hold
+from organizations.postgres.identity import Expected
+from organizations.postgres.roles import set_password
+from organizations.postgres.sessions import ServerSession, open_session, refuse_in_transaction
+from organizations.postgres.trouble import is_servers
+from organizations.provisioning import code, versions
+from organizations.provisioning.migrations import migrate_tenant
+from organizations.provisioning.names import free_name
+from organizations.provisioning.undoing import change_status, expected
+from organizations.secrets import seal
+from organizations.tenancy import Tenant, TooBusy, registry, untrusted
+from organizations.tenancy.constraints import broken_unique
+from organizations.validators import validate_name
 
 logger = logging.getLogger(__name__)
 Status = Organization.Status

@@ -14,7 +14,7 @@ from .errors import (
     ServerUnavailable,
 )
 from .migrating.skew import refuse_outdated
-from .models import KNOWN_AS, FormerName, Organization, known_as_parameters
+from .models import IS_KNOWN, KNOWN_AS, FormerName, Organization, known_as_parameters
 from .naming import name_digest
 from .postgres import backends, installation
 from .postgres.databases import settings_for
@@ -27,7 +27,7 @@ class MasterDirectory:
 
     def tenant_by_id(self, organization_id: int) -> Tenant:
         """The tenant. Raises OrganizationNotFound, OrganizationSuspended, OrganizationMigrating."""
-        return _found(_row(_BY_ID, (organization_id, *_STATUSES)), named="")
+        return _found(_row(_BY_ID, (organization_id,)), named="")
 
     def tenant_by_name(self, name: str) -> Tenant:
         """The tenant, by any spelling, also of a name it had until lately. Raises as tenant_by_id
@@ -41,7 +41,7 @@ class MasterDirectory:
         connection was opened with, and nobody closes Django's connection in a thread without a
         request. Behind a pooler it uses Django's, because it is asked at every request.
         """
-        values: tuple[int | str, ...] = (tenant.organization_id, *_STATUSES)
+        values = (tenant.organization_id,)
         if settings.MASTER_DB_DIRECT is not None and not connections["default"].in_atomic_block:
             found = _found(_row(_BY_ID, values), named=tenant.slug)
         else:
@@ -117,16 +117,13 @@ class MasterDirectory:
         return backends.limit_met(role=role, database=database)
 
 
-# As in KNOWN_AS.
-_KNOWN = (*Organization.Status.usable(), *Organization.Status.archival())
-_STATUSES: tuple[str, ...] = tuple(map(str, _KNOWN))
 # What a route is made of. A change of any of these is fenced: migrations/0009_fence.py. Raw SQL:
 # the ORM takes longer to build it than the server to answer.
 _ROUTE = (
     "SELECT id, slug, key, name, status, status_message, fingerprint, database_name, role_name, "
     "sealed_password, read_only_until IS NOT NULL FROM organizations WHERE "
 )
-_BY_ID = _ROUTE + "id = %s AND status IN (%s, %s, %s, %s)"
+_BY_ID = _ROUTE + "id = %s AND " + IS_KNOWN
 _BY_NAME = _ROUTE + KNOWN_AS
 
 
