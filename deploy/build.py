@@ -1,4 +1,4 @@
-"""Do what a Dockerfile's stages say in plain folders: COPY and RUN, with this machine's Python."""
+"""Follows a Dockerfile's stages in plain folders: COPY and RUN, with this machine's Python."""
 
 import os
 import re
@@ -10,15 +10,15 @@ from typing import Any
 
 from dockerfile import DockerfileError, Ignore, Instruction, Stage
 
-# What RUN needs to reach a package index the way this machine does.
+# What RUN needs to reach a package index as this machine does.
 FROM_HOST = re.compile(r"HOME|LANG|(PIP|SSL|REQUESTS)_\w+|\w+_proxy", re.IGNORECASE)
-# RUN is this machine's own shell: it must not be led outside its folder, or change the system.
+# RUN uses this machine's shell: it must not leave its folder, or change the system.
 UNSAFE = re.compile(r"""(?:^|[\s="'])/(?!app\b|dev/null\b)|\b(?:apt|apt-get|apk|dnf|yum)\s""")
 
 
 @dataclass
 class Image:
-    """A folder that stands for a stage's file system, and what the stage has said of itself."""
+    """A folder in place of a stage's file system, and the stage's settings."""
 
     root: Path
     workdir: Path
@@ -66,7 +66,7 @@ class Build:
         bin_folder = self._folder / f"bin-{stage.name}"
         for made in (root, bin_folder):
             made.mkdir(mode=0o755)
-        # A script and no link: a venv made by a link would look for its library beside the link.
+        # A script, not a link: a venv made by a link would look for its library next to the link.
         python = bin_folder / "python"
         python.write_text(f'#!/bin/sh\nexec {self._python} "$@"\n')
         python.chmod(0o755)
@@ -179,7 +179,7 @@ def _tree(origin: Path, ignore: Ignore | None = None) -> list[Path]:
         here = Path(name)
         links = [folder for folder in folders if (here / folder).is_symlink()]
         found += [here / file for file in files + links if kept(here / file)]
-        # An ignored folder is entered only where an exception could bring a part of it back.
+        # Enter an ignored folder only if an exception could include a part of it.
         enter_all = ignore is not None and ignore.has_exceptions
         folders[:] = [
             folder

@@ -1,6 +1,6 @@
-"""Read a Dockerfile and a .dockerignore: the part of their language that this project uses.
+"""Reads a Dockerfile and a .dockerignore: the part of their language that this project uses.
 
-What is not understood is an error (DockerfileError), never passed over.
+What it does not know is an error (DockerfileError), never ignored.
 """
 
 import json
@@ -14,7 +14,7 @@ KNOWN = {"ARG", "CMD", "COPY", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN", "U
 
 
 class DockerfileError(Exception):
-    """The Dockerfile says something this reader does not know, or that cannot be done."""
+    """The Dockerfile says something that this reader does not know, or that cannot be done."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_stages(path: Path) -> list[Stage]:
                 raise instruction.error(f"not understood: {instruction.text}")
             stages.append(Stage(match[2] or str(len(stages)), match[1]))
         elif not stages:
-            raise instruction.error("stands before the first FROM")
+            raise instruction.error("comes before the first FROM")
         else:
             stages[-1].instructions.append(instruction)
     if not stages:
@@ -87,7 +87,7 @@ def _instructions(text: str) -> Iterator[Instruction]:
     parts: list[str] = []
     start = 0
     for number, line in enumerate(text.splitlines(), 1):
-        # A comment inside a continued instruction is left out, as Docker does.
+        # Like Docker, ignore a comment inside a continued instruction.
         if line.lstrip().startswith("#") or not line.strip():
             continue
         start = start if parts else number
@@ -104,7 +104,7 @@ def _instructions(text: str) -> Iterator[Instruction]:
             raise instruction.error("here-documents are not understood")
         yield instruction
     if parts:
-        raise DockerfileError(f"Dockerfile line {start}: the last line is continued by nothing")
+        raise DockerfileError(f"Dockerfile line {start}: nothing continues the last line")
 
 
 class Ignore:

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Run once by the postgres image, when its data folder is made: the application's role and its
-# master database. The role may create databases and roles and is no superuser; what only a
-# superuser can do for it is what `manage.py server_sql` prints, from ALTER ROLE on.
+# Run once by the postgres image when its data folder is created: makes the application's role and
+# the master database. The role may create databases and roles and is no superuser. From ALTER ROLE
+# on, this is what `manage.py server_sql` prints for a superuser to run.
 set -eu
 psql -v ON_ERROR_STOP=1 --no-psqlrc --quiet --username "$POSTGRES_USER" --dbname postgres <<'SQL'
 \set password `cat /run/secrets/master_db_password`

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Make the files in secrets/ that compose.yaml mounts: random, each made once, never overwritten.
+# Makes the files in secrets/ that compose.yaml mounts: random, made once, never overwritten.
 set -eu
-# Compose mounts each file with the permissions it has here, and the services run as users of their
-# own who must read it. So the folder keeps other people of this machine out (0700), not the file.
+# Compose mounts each file with its permissions, and the services, which run as other users, must
+# read it. So the folder keeps this machine's other users out (0700), not the file.
 umask 022
 mkdir -p secrets
 chmod 0700 secrets
@@ -14,7 +14,7 @@ make_secret() {
         echo "secrets/$1 is kept"
         return
     fi
-    # Whole or absent: linked to its name after it is written.
+    # Complete or absent: it gets its name after it is written.
     printf %s "$2" >"secrets/$1.new"
     chmod 0444 "secrets/$1.new"
     ln "secrets/$1.new" "secrets/$1"

@@ -1,7 +1,7 @@
-"""Production settings with random secrets, and a new, empty PostgreSQL for as long as needed.
+"""Runs commands with production settings, random secrets, and a new, empty PostgreSQL.
 
-deploy/production.py "manage.py check --deploy" …: run each command of this project so, in order;
-the first that fails decides the exit code.
+deploy/production.py "manage.py check --deploy" …: runs each command of this project, in order,
+until one fails: then the exit code is 1.
 """
 
 import base64
@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def random_secrets() -> dict[str, str]:
-    """A value for each secret that the settings want."""
+    """A value for each secret that the settings need."""
     return {
         "SECRET_KEY": secrets.token_urlsafe(64),
         "CREDENTIAL_KEYS": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -30,7 +30,7 @@ def random_secrets() -> dict[str, str]:
 
 @contextmanager
 def reachable_folder() -> Iterator[Path]:
-    """A temporary folder that other users of the system can pass through, though not list."""
+    """A temporary folder that the system's other users can enter but not list."""
     with tempfile.TemporaryDirectory(prefix="orgmgmt-") as name:
         folder = Path(name)
         folder.chmod(0o711)
@@ -39,7 +39,7 @@ def reachable_folder() -> Iterator[Path]:
 
 @contextmanager
 def master_database(folder: Path) -> Iterator[dict[str, str]]:
-    """The MASTER_DB_* that lead to a new, empty PostgreSQL in `folder`."""
+    """Yields the MASTER_DB_* settings of a new, empty PostgreSQL in `folder`."""
     with EmbeddedPostgres(folder) as server:
         parameters = server.connection_parameters()
         yield {
@@ -60,7 +60,7 @@ def main(commands: list[str]) -> int:
             "EMAIL_URL": "smtp+tls://mail.example.com",
             "DEFAULT_FROM_EMAIL": "noreply@example.com",
             "PUBLIC_URL": "https://example.com",
-            # What check --deploy warns of where strangers are let in.
+            # check --deploy warns if strangers are let in.
             "ORG_SIGNUP": "staff",
             "ORG_PUBLIC_LOOKUP": "off",
             "SECURITY_CONTACT": "mailto:security@example.com",

@@ -1,6 +1,6 @@
-"""A TCP port of 127.0.0.1 that leads to a unix socket.
+"""Forwards a TCP port of 127.0.0.1 to a unix socket.
 
-The embedded PostgreSQL has a private unix socket alone; a container's user reaches it through this.
+The embedded PostgreSQL has only a private unix socket; a container's user reaches it through this.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def relay(target: Path) -> Iterator[int]:
-    """Open the port, and close it at the end. Yields its number."""
+    """Opens the port, yields its number, and closes it at the end."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -34,8 +34,8 @@ def relay(target: Path) -> Iterator[int]:
 
 
 def _pass_on(source: socket.socket, to: socket.socket) -> None:
-    """Copy until one side is closed, and close the way to the other."""
-    # Either side may be gone at any time; that ends the connection and is no error.
+    """Copies until one side closes, then closes the other for writing."""
+    # Either side may close at any time; that ends the connection and is not an error.
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             to.sendall(data)

@@ -1,8 +1,8 @@
-"""Do what the Dockerfile says, in plain folders; start its CMD on a PostgreSQL; use it over HTTP.
+"""Checks the Dockerfile without Docker: builds it in plain folders, starts its CMD, sends requests.
 
-For where no Docker engine is at hand. Each stage is a folder whose `app` stands for /app. COPY and
-RUN do what they say (with this machine's Python), the CMD runs as the Dockerfile's USER when this
-runs as root. Exit code 1 on anything that fails or is not understood.
+Each stage is a folder with `app` for /app. COPY and RUN do what they say, with this machine's
+Python. If this runs as root, the CMD runs as the Dockerfile's USER. Exit code 1 if anything fails
+or is unknown.
 """
 
 import json
@@ -24,16 +24,16 @@ from dockerfile import DockerfileError, read_stages
 from production import PROJECT, master_database, random_secrets, reachable_folder
 from relay import relay
 
-# What a container never gets.
+# What must not be in an image.
 FORBIDDEN = (".git", ".env", ".venv", ".data", ".ci", "deploy", "secrets", "tests")
-# Not the address that HEALTHCHECK connects to: in production that is seldom allowed as a host.
+# Not the address that HEALTHCHECK connects to: in production that is rarely an allowed host.
 PUBLIC_HOST = "api.example.com"
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 
 
 def find_python(user: int | None) -> tuple[str, int | None]:
-    """A Python >= 3.11 that this user can run, and the user; else the present one and None."""
+    """A Python >= 3.11 that this user can run, and the user; otherwise the current one and None."""
     names = ("python3", "python3.14", "python3.13", "python3.12", "python3.11")
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     candidates = [str(Path(folder) / name) for name in names for folder in folders]
@@ -46,7 +46,7 @@ def find_python(user: int | None) -> tuple[str, int | None]:
             continue
         if done.returncode == 0:
             return python, user
-    print(f"No Python here can be run by user {user}: everything runs as the present user.")
+    print(f"No Python here can be run by user {user}: everything runs as the current user.")
     return getattr(sys, "_base_executable", sys.executable), None
 
 
@@ -114,7 +114,7 @@ def free_port() -> int:
 
 
 def write_secrets(folder: Path, values: dict[str, str]) -> dict[str, str]:
-    """Each value in a file of its own, and the <NAME>_FILE that leads to it."""
+    """Writes each value into a file, and returns the <NAME>_FILE settings."""
     folder.mkdir(mode=0o711)
     for name, value in values.items():
         (folder / name).write_text(value)
@@ -123,14 +123,14 @@ def write_secrets(folder: Path, values: dict[str, str]) -> dict[str, str]:
 
 
 def check(image: Image) -> None:
-    """What can be told of an image without starting it."""
+    """Checks an image without starting it."""
     for name in FORBIDDEN:
         if (image.root / "app" / name).exists():
             raise DockerfileError(f"{name} is in the image: add it to .dockerignore")
     if image.user in (None, 0):
         raise DockerfileError("the image runs as root: give it a USER")
     if not image.command or not image.healthcheck:
-        raise DockerfileError("the last stage wants a CMD and a HEALTHCHECK")
+        raise DockerfileError("the last stage needs a CMD and a HEALTHCHECK")
     if image.exposed != [image.env.get("PORT")]:
         raise DockerfileError(f"EXPOSE says {image.exposed}, PORT is {image.env.get('PORT')}")
 
@@ -151,7 +151,7 @@ def run(folder: Path) -> None:
 
 
 def start_and_use(image: Image, database: dict[str, str], folder: Path) -> None:
-    """As in compose.yaml: secrets in files, plain http. What it printed is shown if it fails."""
+    """Like compose.yaml: secrets in files, plain http. Shows its output if it fails."""
     password = {"MASTER_DB_PASSWORD": database.pop("MASTER_DB_PASSWORD")}
     environment = image.env | database
     environment |= write_secrets(folder / "secrets", random_secrets() | password)
@@ -177,10 +177,10 @@ def main() -> int:
         with reachable_folder() as folder:
             run(folder)
     except (DockerfileError, OSError, subprocess.SubprocessError) as error:
-        print(f"The Dockerfile does not hold: {error}", file=sys.stderr)
+        print(f"The Dockerfile does not work: {error}", file=sys.stderr)
         return 1
     seconds = time.monotonic() - start
-    print(f"The Dockerfile holds: built, started, used and stopped in {seconds:.0f} s")
+    print(f"The Dockerfile works: built, started, used and stopped in {seconds:.0f} s")
     return 0
 
 

@@ -38,7 +38,7 @@ from .env import (
 )
 
 # --- Development or production ------------------------------------------------------------------
-# Off only for plain http with DEBUG off: a trial on one's own machine.
+# Switch off only to try production over plain http, on your own machine.
 HTTPS_ONLY = boolean("HTTPS_ONLY", default=not DEBUG)
 
 # --- Secrets ------------------------------------------------------------------------------------
@@ -81,9 +81,9 @@ MASTER_APPS = [
 ORG_SIGNUP = choice("ORG_SIGNUP", default="open", among=("open", "staff", "off"))
 # Maximum number of organizations, including waiting sign-ups; 0: unlimited.
 ORG_MAX_ORGANIZATIONS = number("ORG_MAX_ORGANIZATIONS", default=0, at_least=0, at_most=10_000_000)
-# How long a renamed organization's old name leads to it, and is nobody else's.
+# How long a renamed organization's old name leads to it, and nobody else can take it.
 ORG_NAME_HOLD_DAYS = number("ORG_NAME_HOLD_DAYS", default=30, at_least=0, at_most=3_650)
-# How long a deleted organization is kept aside, and can come back. 0: it is dropped at once.
+# How long a deleted organization is kept, and can come back. 0: it is dropped at once.
 ORG_DELETION_GRACE_DAYS = number("ORG_DELETION_GRACE_DAYS", default=30, at_least=0, at_most=3_650)
 # What strangers learn from a name: `on` what the first edition showed, `masked` all but the first
 # admin's address, `off` not even whether the organization exists.
@@ -114,8 +114,8 @@ MIGRATION_LOCK_TIMEOUT_SECONDS = number("MIGRATION_LOCK_TIMEOUT_SECONDS", defaul
 MIGRATION_STATEMENT_TIMEOUT_SECONDS = number(
     "MIGRATION_STATEMENT_TIMEOUT_SECONDS", default=0, at_least=0, at_most=86_400
 )
-# Client-side timeout of each batch of a migration, since an organization can lift the server's (0:
-# none).
+# Client-side timeout of each batch of a migration, since an organization can disable the server's
+# (0: none).
 MIGRATION_DEADLINE_SECONDS = number(
     "MIGRATION_DEADLINE_SECONDS", default=3_600, at_least=0, at_most=864_000
 )
@@ -129,7 +129,7 @@ ORG_BASE_DOMAIN = text("ORG_BASE_DOMAIN").strip(".").lower()
 # --- Jobs (organizations/jobs/) -----------------------------------------------------------------
 # How many jobs one worker runs at a time.
 WORKER_CONCURRENCY = number("WORKER_CONCURRENCY", default=2, at_most=64)
-# How often a worker polls for jobs, besides being notified.
+# How often a worker polls for jobs, in addition to notifications.
 JOB_POLL_SECONDS = number("JOB_POLL_SECONDS", default=1, at_most=60)
 # A worker silent for this long counts as dead, and its jobs go to others.
 JOB_STALLED_SECONDS = number("JOB_STALLED_SECONDS", default=20, at_least=2, at_most=3_600)
@@ -224,7 +224,7 @@ ORG_CONNECTION_LIMIT = number(
     default=WEB_HOSTS * WEB_CONCURRENCY * ORG_MAX_THREADS + WORKER_CONCURRENCY + 3,
     at_most=100_000,
 )
-# For the result of one statement in an organization's database, which is read as a whole.
+# Limits on the result of one statement in an organization's database, which is read as a whole.
 ORG_MAX_ANSWER_ROWS = number("ORG_MAX_ANSWER_ROWS", default=200_000, at_most=1_000_000_000)
 ORG_MAX_ANSWER_BYTES = number(
     "ORG_MAX_ANSWER_BYTES", default=64_000_000, at_least=100_000, at_most=100_000_000_000
@@ -286,7 +286,7 @@ WHITENOISE_AUTOREFRESH = DEBUG
 MEDIA_ROOT = Path(text("MEDIA_ROOT") or DATA_DIR / "files").absolute()
 # Their exports, likewise.
 EXPORTS_ROOT = Path(text("EXPORTS_ROOT") or DATA_DIR / "exports").absolute()
-# For one export: its time, and its content before it is compressed.
+# Limits of one export: its time, and its content before it is compressed.
 EXPORT_DEADLINE_SECONDS = number("EXPORT_DEADLINE_SECONDS", default=3_600, at_most=864_000)
 EXPORT_MAX_BYTES = number(
     "EXPORT_MAX_BYTES", default=50_000_000_000, at_least=1_000, at_most=99_999_999_999
@@ -306,7 +306,7 @@ STORAGES: dict[str, dict[str, Any]] = {
 
 
 # --- Backups (organizations/backups/) -----------------------------------------------------------
-# The folder of STORAGES["backups"], outside MEDIA_ROOT. Any other storage of Django's will do.
+# The folder of STORAGES["backups"], outside MEDIA_ROOT. Any other Django storage works too.
 BACKUP_ROOT = Path(text("BACKUP_ROOT") or DATA_DIR / "backups").absolute()
 STORAGES["backups"] = {
     "BACKEND": "django.core.files.storage.FileSystemStorage",
@@ -318,27 +318,27 @@ STORAGES["backups"] = {
 }
 # age's secret keys: the first encrypts backups, all decrypt. None: they are not encrypted.
 BACKUP_ENCRYPTION_KEYS = backup_keys()
-# A backup of each organization by the worker, every night.
+# Workers back up every organization each night.
 BACKUP_NIGHTLY = boolean("BACKUP_NIGHTLY", default=False)
-# With it, each organization's newest backup is verified at least once in so many days; 0: none is.
+# With it, each organization's newest backup is verified at least once in this many days; 0: never.
 BACKUP_VERIFY_DAYS = number("BACKUP_VERIFY_DAYS", default=30, at_least=0, at_most=3_660)
-# The newest good backup of each of the last so many days, weeks and months is kept.
+# For how many days, weeks and months the newest good backup of each is kept.
 BACKUP_KEEP_DAILY = number("BACKUP_KEEP_DAILY", default=7, at_most=3_660)
 BACKUP_KEEP_WEEKLY = number("BACKUP_KEEP_WEEKLY", default=4, at_least=0, at_most=520)
 BACKUP_KEEP_MONTHLY = number("BACKUP_KEEP_MONTHLY", default=6, at_least=0, at_most=120)
-# After a deleted organization was dropped: how long its last backups outlive it.
+# How long a dropped organization's last backups are kept.
 BACKUP_KEEP_DELETED_DAYS = number(
     "BACKUP_KEEP_DELETED_DAYS", default=90, at_least=0, at_most=36_600
 )
-# Back it up once more, before it is dropped after its grace.
+# Back up a deleted organization once more before it is dropped.
 BACKUP_BEFORE_DROP = boolean("BACKUP_BEFORE_DROP", default=False)
-# How long a restore keeps the database of before, so that it can be undone.
+# How long a restore keeps the previous database, so that it can be undone.
 ORG_RESTORE_KEEP_DAYS = number("ORG_RESTORE_KEEP_DAYS", default=7, at_least=1, at_most=3_650)
-# How long an organization that was restored beside another one is there, to be looked at.
+# How long a read-only organization, made by restore_org --beside, exists.
 ORG_BESIDE_DAYS = number("ORG_BESIDE_DAYS", default=7, at_least=1, at_most=365)
-# For one organization's backup, a verification, and a restore.
+# For one backup, verification, clone, thaw or restore.
 BACKUP_DEADLINE_SECONDS = number("BACKUP_DEADLINE_SECONDS", default=3_600, at_most=864_000)
-# For each part of a backup: the dump, and the files.
+# Maximum size of each part of a backup: the dump, and the files.
 BACKUP_MAX_BYTES = number(
     "BACKUP_MAX_BYTES", default=50_000_000_000, at_least=1_000, at_most=99_999_999_999
 )
@@ -424,7 +424,7 @@ ORG_EMAIL_BACKEND = _mails["EMAIL_BACKEND"]
 # If a mail server hangs, so does the one thread that sends.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = text("DEFAULT_FROM_EMAIL") or "webmaster@localhost"
-# They are told of backups that were not verified (organizations/background/mails.py).
+# Told about backups that were not verified (organizations/background/mails.py).
 ADMINS = [("", address) for address in addresses("ADMINS")]
 PUBLIC_URL = public_url(base_domain=ORG_BASE_DOMAIN, allowed_hosts=ALLOWED_HOSTS)
 
@@ -455,7 +455,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.api.negotiation.PageOrJson",
     "DEFAULT_PAGINATION_CLASS": "accounts.api.pagination.Pages",
-    # An organization's file has no URL, but a view that checks access.
+    # An organization's file has no URL; a view that checks access returns it.
     "UPLOADED_FILES_USE_URL": False,
     "DEFAULT_SCHEMA_CLASS": "orgmgmt.schema.Operation",
     "EXCEPTION_HANDLER": "orgmgmt.edge.exceptions.handle",
@@ -473,7 +473,7 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/v1",
-    # Two answers have these states, and others have some of them.
+    # Two answers have all of these states, others only some.
     "ENUM_NAME_OVERRIDES": {"JobStateEnum": ["none", "waiting", "running", "done", "failed"]},
 }
 

@@ -96,7 +96,7 @@ GOALS = (
         figures.row(f"{TEMPLATE}/concurrency 8"),
     ),
     Goal(
-        "sign-ups with spares kept up, concurrency 8",
+        "sign-ups with spares refilled meanwhile, concurrency 8",
         "at least 20 /s",
         20,
         False,
@@ -128,7 +128,7 @@ GOALS = (
         figures.row("login/of the hashes"),
     ),
     Goal(
-        "look-up",
+        "lookup",
         "at least 0.85 of a bare DRF view with the same body and one query",
         0.85,
         False,
@@ -184,7 +184,7 @@ GOALS = (
         figures.routed_errors,
     ),
     Goal(
-        "3,000 organizations touched in turn: growth of memory from the 500th on",
+        "3,000 organizations served in turn: growth of memory from the 500th on",
         "at most 5 %",
         0.05,
         True,
@@ -192,7 +192,7 @@ GOALS = (
         figures.round_robin_growth,
     ),
     Goal(
-        "3,000 organizations touched in turn: connections over the ceiling",
+        "3,000 organizations served in turn: connections over the ceiling",
         "none",
         0,
         True,
@@ -200,7 +200,7 @@ GOALS = (
         figures.round_robin_over,
     ),
     Goal(
-        "sign-up with 3,000 databases and roles present",
+        "sign-up with 3,000 existing databases and roles",
         "at most 1.3 × its time with 10",
         1.3,
         True,

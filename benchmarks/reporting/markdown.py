@@ -7,13 +7,13 @@ from benchmarks.harness.rows import Row, Rows
 
 UNITS = {"ratio": "×"}
 SECTIONS = {
-    "reference": "Measured beside",
+    "reference": "References",
     "sign-up": "Sign-up",
     "login": "Login",
     "look-up": "Lookup",
     "routed": "Routed view",
-    "request end": "What Django does at a request's edges",
-    "existing": "Sign-up beside existing databases",
+    "request end": "Start and end of a request",
+    "existing": "Sign-up with existing databases",
     "round robin": "One process, every organization in turn",
 }
 
@@ -50,9 +50,7 @@ def machine(result: Mapping[str, Any]) -> str:
         f"{told['commit'] or 'unknown'}",
     ]
     if result.get("trial"):
-        lines.append(
-            "- **A short trial run: its figures say that the harness works, and no more.**"
-        )
+        lines.append("- **A short trial run: its figures only show that the harness works.**")
     return "\n".join(lines)
 
 
@@ -81,7 +79,7 @@ def figure(goal: Mapping[str, Any]) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """One line for each row."""
-    lines = ["| what | median | range | rounds | also seen |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| what | median | range | rounds | more |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
         what = row.key.partition("/")[2].replace("/", ", ")
         if row.missing:

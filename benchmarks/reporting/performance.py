@@ -38,10 +38,10 @@ SECTIONS = (
             "plain path.",
             "By template it took {sign-up/template/sequential}.",
             "With a spare database it took {sign-up/spare/sequential}, and "
-            "{sign-up/spare/sequential, refilled meanwhile} while others were made meanwhile.",
-            "At concurrency 8 the plain path made {sign-up/plain/concurrency 8}.",
-            "The template path made {sign-up/template/concurrency 8}.",
-            "With spares kept up meanwhile it was {sign-up/spare/concurrency 8}.",
+            "{sign-up/spare/sequential, refilled meanwhile} while spares were refilled.",
+            "At concurrency 8 the plain path reached {sign-up/plain/concurrency 8}.",
+            "The template path reached {sign-up/template/concurrency 8}.",
+            "With spares refilled meanwhile, sign-ups reached {sign-up/spare/concurrency 8}.",
             "Of {sign-up/template/concurrency 32:sign_ups} sign-ups by template at concurrency 32, "
             "{sign-up/template/concurrency 32:failures} failed.",
             "Of {sign-up/spare/concurrency 32:sign_ups} with spares, "
@@ -52,12 +52,12 @@ SECTIONS = (
     Section(
         "Login and lookup",
         (
-            "Logins at concurrency 8 came to {login/concurrency 8}, where the cores could have "
-            "computed hashes at {login/hashes that the cores could compute}.",
-            "Of a login's {login/concurrency 8/processor} of processor time its hash is "
-            "{login/of the hashes}.",
-            "Lookups came to {look-up/ours}, where a bare DRF view with the same body and one "
-            "query reached {look-up/bare} with `startproject`'s middleware and "
+            "Logins at concurrency 8 reached {login/concurrency 8}; the cores could compute hashes "
+            "at {login/hashes that the cores could compute}.",
+            "Its hash is {login/of the hashes} of a login's processor time, which is "
+            "{login/concurrency 8/processor}.",
+            "Lookups reached {look-up/ours}; a bare DRF view with the same body and one query "
+            "reached {look-up/bare} with `startproject`'s middleware and "
             "{look-up/bare, no middleware} without any.",
             "In processor time ours took {look-up/ours/processor}, and the bare ones "
             "{look-up/bare/processor} and {look-up/bare, no middleware/processor}: the ratios are "
@@ -67,11 +67,11 @@ SECTIONS = (
     Section(
         "Routed view",
         (
-            "What follows compares the processor time of a request, of the web processes and of "
-            "PostgreSQL: with 100 organizations {routed/100 uniform/ours, ceiling 128/processor}, "
-            "of which {routed/100 uniform/ours, ceiling 128/processor:postgres_ms} ms of "
-            "PostgreSQL's, for plain's {routed/100 uniform/plain/processor} and "
-            "{routed/100 uniform/plain/processor:postgres_ms} ms.",
+            "The ratios compare processor time, of the web processes and PostgreSQL together. With "
+            "100 organizations a request took {routed/100 uniform/ours, ceiling 128/processor}, "
+            "{routed/100 uniform/ours, ceiling 128/processor:postgres_ms} ms of it in PostgreSQL; "
+            "plain took {routed/100 uniform/plain/processor}, "
+            "{routed/100 uniform/plain/processor:postgres_ms} ms of it in PostgreSQL.",
             "With one organization the view reached {routed/1 uniform/ours, ceiling 128/of plain} "
             "of plain.",
             "With 10 it reached {routed/10 uniform/ours, ceiling 128/of plain} uniformly and "
@@ -122,9 +122,9 @@ SECTIONS = (
         (
             "An AddField over 1,000 organizations, with {migrate/1000/ours:parallel} at a time, "
             "reached {migrate/1000/ours}.",
-            "psycopg by hand, with the same SQL and as many at a time, reached "
-            "{migrate/1000/by hand}, and django-tenants' multiprocessing executor, with as many "
-            "processes, {migrate/1000/django-tenants}.",
+            "psycopg by hand, with the same SQL and equally many at a time, reached "
+            "{migrate/1000/by hand}, and django-tenants' multiprocessing executor, with equally "
+            "many processes, {migrate/1000/django-tenants}.",
             "The ratios are {migrate/1000/ours/of by hand} and "
             "{migrate/1000/ours/of django-tenants}.",
             "With nothing to do a run over 1,000 took {migrate/1000/nothing to do/ours}, which is "
@@ -139,15 +139,15 @@ SECTIONS = (
     Section(
         "Many organizations",
         (
-            "What Django does at a request's edges took {request end/ours/1} after one "
+            "Django's work at the start and end of a request took {request end/ours/1} after one "
             "organization and {request end/ours/3000} after 3,000.",
-            "With an alias that stays for each it took {request end/naive/1} and "
+            "With a permanent alias for each organization it took {request end/naive/1} and "
             "{request end/naive/3000}.",
-            "A sign-up beside 100 databases and roles took {existing/100/of 10} times what it took "
-            "beside 10.",
-            "Beside 1,000 it took {existing/1000/of 10} times as long.",
-            "Beside 3,000 it took {existing/3000/of 10} times as long.",
-            "A process that touched {round robin/growth:organizations} organizations in turn had "
+            "A sign-up with 100 existing databases and roles took {existing/100/of 10} times as "
+            "long as with 10.",
+            "With 1,000 it took {existing/1000/of 10} times as long.",
+            "With 3,000 it took {existing/3000/of 10} times as long.",
+            "A process that served {round robin/growth:organizations} organizations in turn had "
             "{round robin/500} of memory at the 500th and {round robin/3000} at the 3,000th, and "
             "at most {round robin/connections} connections.",
         ),

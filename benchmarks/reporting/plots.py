@@ -24,7 +24,7 @@ def _sign_up(rows: Rows) -> str:
     for row in (rows.find("reference/hash"), rows.find("reference/create database")):
         if row is not None:
             label = "one hash" if row.key.endswith("hash") else "CREATE DATABASE"
-            drawn.append(_bar(row, label, "what it cannot do without"))
+            drawn.append(_bar(row, label, "for comparison"))
     for path in PATHS:
         for suffix in ("", ", refilled meanwhile"):
             if (row := rows.find(f"sign-up/{path}/sequential{suffix}")) is not None:
@@ -58,8 +58,10 @@ def _routed(rows: Rows) -> str:
             count, distribution = cell.split()
             group = f"{int(count):,} organization{'s' if count != '1' else ''}, {distribution}"
             drawn.append(_bar(row, variant, group))
-    title = "One-query view, beside plain single-database Django"
-    return bars(title, "share of plain's requests each second, 1 = plain", drawn) if drawn else ""
+    title = "One-query view, compared with plain single-database Django"
+    return (
+        bars(title, "plain's processor time divided by its own, 1 = plain", drawn) if drawn else ""
+    )
 
 
 def _by_count(rows: Rows, prefix: str) -> tuple[tuple[float, float], ...]:
@@ -77,9 +79,11 @@ def _request_end(rows: Rows) -> str:
         for kind in ("ours", "naive")
         if (points := _by_count(rows, f"request end/{kind}/"))
     ]
-    title = "What Django does at a request's edges"
+    title = "Django's work at the start and end of a request"
     return (
-        lines(title, "microseconds", "organizations this process has met", drawn) if drawn else ""
+        lines(title, "microseconds", "organizations this process has served", drawn)
+        if drawn
+        else ""
     )
 
 
@@ -92,8 +96,8 @@ def _existing(rows: Rows) -> str:
     )
     if not many:
         return ""
-    drawn = [Line("with so many", many), Line("with 10, in turns", few)]
-    return lines("Sign-up beside existing databases", "milliseconds, p50", "databases", drawn)
+    drawn = [Line("with this many", many), Line("with 10, in turns", few)]
+    return lines("Sign-up with existing databases", "milliseconds, p50", "databases", drawn)
 
 
 def _round_robin(rows: Rows) -> str:
@@ -106,8 +110,8 @@ def _round_robin(rows: Rows) -> str:
         held = row.facts.get("connections") if row is not None else None
         connections.append((count, float(held) if isinstance(held, int | float) else 0.0))
     drawn = [Line("memory, MB", memory), Line("connections", tuple(connections))]
-    title = "One process that touches every organization in turn"
-    return lines(title, "megabytes, and connections", "organizations touched", drawn)
+    title = "One process that serves every organization in turn"
+    return lines(title, "megabytes, and connections", "organizations served", drawn)
 
 
 _PLOTS: dict[str, Callable[[Rows], str]] = {

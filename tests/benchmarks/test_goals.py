@@ -100,6 +100,6 @@ def test_rows_of_fewer_organizations_prove_nothing() -> None:
 
 
 def test_a_goal_in_json_says_what_was_wanted_and_what_was_measured() -> None:
-    told = judged("look-up", "0.85", row("look-up/of bare", 0.8823456)).as_json()
+    told = judged("lookup", "0.85", row("look-up/of bare", 0.8823456)).as_json()
 
     assert (told["measured"], told["limit"], told["met"]) == (0.8823, 0.85, True)

@@ -41,7 +41,7 @@ def test_the_page_of_a_result_has_its_machine_its_goals_and_its_figures() -> Non
     text = performance.render({"bench": result}, {"bench": {"sign-up"}})
 
     assert "- 2 cores, A processor, 4 GB of memory, Linux 6.1, ext4" in text
-    assert "| look-up | at least 0.85 of a bare DRF view" in text
+    assert "| lookup | at least 0.85 of a bare DRF view" in text
     assert "- By template it took 98.8 ms." in text
     assert "![Sign-up](../benchmarks/results/bench-sign-up.svg)" in text
     assert "With a spare database" not in text, "there is no such row"

@@ -76,7 +76,7 @@ class KillDatabase(Fault):
 
 class StopDatabase(Fault):
     name = "database stopped"
-    how = "PostgreSQL is stopped (fast), and started when the flows have been answered"
+    how = "PostgreSQL is stopped (fast), and started again after the flows have been answered"
 
     def strike(self, world: World, attempts: Mapping[str, Attempt]) -> None:
         world.forget_superuser()
@@ -98,8 +98,8 @@ class Cut(Fault):
 
 class NoConnections(Fault):
     name = "max_connections"
-    how = "sessions of the application's role take every slot that is free, until one is refused"
-    not_at: ClassVar[Mapping[str, str]] = {"after": "nothing is under way any more"}
+    how = "sessions of the application's role take every free slot, until one is refused"
+    not_at: ClassVar[Mapping[str, str]] = {"after": "nothing is running any more"}
 
     def strike(self, world: World, attempts: Mapping[str, Attempt]) -> None:
         taken: list[Superuser] = []
@@ -116,7 +116,7 @@ class NoConnections(Fault):
 
 class DiskFull(Fault):
     name = "disk full"
-    how = "a file takes what is free of the small disk that PostgreSQL's data lie on"
+    how = "a file fills the small disk that has PostgreSQL's data"
     not_at: ClassVar[Mapping[str, str]] = {
         "after": "what was answered is on the disk",
         "commit": "what is committed is on the disk",
@@ -141,8 +141,8 @@ class DiskFull(Fault):
 class LogFull(DiskFull):
     name = "disk full, log too"
     how = (
-        "the same when PostgreSQL's log needs a new segment: it panics, and cannot start before "
-        "there is room"
+        "the same when PostgreSQL's log needs a new segment: PostgreSQL panics, and cannot start "
+        "until there is room"
     )
 
     def strike(self, world: World, attempts: Mapping[str, Attempt]) -> None:
@@ -156,15 +156,15 @@ class LogFull(DiskFull):
 
 class LockTimeout(Fault):
     name = "lock timeout"
-    how = "what holds the flow stays until it has answered; LOCK_TIMEOUT_SECONDS is 2"
+    how = "the lock that stops the flow stays until it has answered; LOCK_TIMEOUT_SECONDS is 2"
     environment: ClassVar[Mapping[str, str]] = {
         "LOCK_TIMEOUT_SECONDS": "2",
         "STATEMENT_TIMEOUT_SECONDS": "8",
     }
     holds = True
     not_at: ClassVar[Mapping[str, str]] = {
-        "begin": "no lock is waited for",
-        "after": "no lock is waited for",
+        "begin": "nothing waits for a lock",
+        "after": "nothing waits for a lock",
         "commit": "a commit waits for no lock",
         "activation-commit": "a commit waits for no lock",
         "stock-commit": "a commit waits for no lock",
@@ -183,19 +183,20 @@ class StatementTimeout(LockTimeout):
     }
     not_at: ClassVar[Mapping[str, str]] = {
         "begin": "no statement is slow",
-        "after": "no statement is under way",
-        "commit": "what is committed cannot be given up: the wait ends as a success",
-        "activation-commit": "what is committed cannot be given up: the wait ends as a success",
-        "stock-commit": "what is committed cannot be given up: the wait ends as a success",
+        "after": "no statement is running",
+        "commit": "a commit cannot be cancelled: the wait ends as a success",
+        "activation-commit": "a commit cannot be cancelled: the wait ends as a success",
+        "stock-commit": "a commit cannot be cancelled: the wait ends as a success",
     }
 
 
 class MasterGone(Fault):
     name = "master gone"
     how = (
-        "the master takes no connection, and its sessions are cut; organizations' databases are up"
+        "the master accepts no connections, and its sessions are cut; organizations' databases "
+        "are up"
     )
-    not_at: ClassVar[Mapping[str, str]] = {"after": "nothing is under way any more"}
+    not_at: ClassVar[Mapping[str, str]] = {"after": "nothing is running any more"}
 
     def strike(self, world: World, attempts: Mapping[str, Attempt]) -> None:
         world.forget_superuser()
@@ -208,7 +209,7 @@ class MasterGone(Fault):
 
 class OrganizationGone(MasterGone):
     name = "organization's database gone"
-    how = "the same with the databases of the organizations at hand; the master is up"
+    how = "the same for the databases of the organizations concerned; the master is up"
 
     def strike(self, world: World, attempts: Mapping[str, Attempt]) -> None:
         names = [attempt.makes for attempt in attempts.values()]

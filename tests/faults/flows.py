@@ -218,53 +218,53 @@ ALL: tuple[Flow, ...] = (
     ),
 )
 
-# What looks as if it wrote, and is no flow; each with its reason.
+# What could write but is in no flow, each with the reason.
 NO_FLOWS = {
     "ANY /admin": "a redirect",
     "adopt_org": "tests/organizations/recovery/test_identity.py; reconciling undoes what a killed "
-    "one made, and the old database stays",
+    "run made, and the old database stays",
     "adopt_fastapi_orgs": "tests/organizations/first_edition/test_taking_over.py kills it at each "
-    "step; it makes databases by what create_org tries",
-    "clone_org": "tests/organizations/cloning/test_interrupted.py kills it at each step; the other "
-    "organization is only read, and reconciling undoes the clone",
+    "step; it makes databases as create_org does",
+    "clone_org": "tests/organizations/cloning/test_interrupted.py kills it at each step; the "
+    "original is only read, and reconciling undoes the clone",
     "POST /api/v1/organizations/<id_or_slug>/clone/": "one transaction; the job is what clone_org "
     "does",
-    "backup_orgs": "tests/organizations/backups: killed and with a storage that fails; it writes "
-    "two rows of its own, and reconciling removes what is left",
+    "backup_orgs": "tests/organizations/backups: killed, and with a failing storage; it only "
+    "writes two rows, and reconciling removes what is left",
     "verify_backups": "tests/organizations/backups: killed in the middle; reconciling drops the "
     "throw-away database",
     "claim_installation": "one transaction",
-    "identify_orgs": "a comment for each role; the next run does those that were not reached",
-    "POST /api/v1/organizations/<id_or_slug>/resume/": "one transaction, tried by resume; answered "
-    "again by what staff_suspend tries",
+    "identify_orgs": "a comment for each role; the next run does the rest",
+    "POST /api/v1/organizations/<id_or_slug>/resume/": "one transaction, tried by resume; repeated "
+    "as staff_suspend tries",
     "POST /api/v1/organizations/<id_or_slug>/delete/": "tests/organizations/deleting: killed at "
     "each commit; reconciling puts it aside, or finishes the drop that delete_org tries",
-    "POST /api/v1/organizations/<id_or_slug>/undelete/": "tests/organizations/deleting: killed in "
-    "between, reconciling puts it aside again",
-    "undelete_org": "what its POST does",
+    "POST /api/v1/organizations/<id_or_slug>/undelete/": "tests/organizations/deleting: killed "
+    "meanwhile, reconciling puts it aside again",
+    "undelete_org": "the same as its POST",
     **{
         f"POST /api/v1/organizations/<id_or_slug>/{act}/": "one transaction, which enqueues a job; "
         "repeated by tests/organizations/backups/test_asking.py"
         for act in ("backup", "verify", "export")
     },
-    "suspend_org": "what suspend tries",
-    "resume_org": "what resume tries",
-    "rename_org": "what staff_rename tries",
+    "suspend_org": "tried by suspend",
+    "resume_org": "tried by resume",
+    "rename_org": "tried by staff_rename",
     "restore_org": "tests/organizations/restoring/test_interrupted.py kills it, and its undo, at "
     "each step",
     "POST /api/v1/organizations/<id_or_slug>/restore/": "one transaction, which enqueues what "
     "restore_org does",
     "check": "reads",
-    "check_isolation": "makes and removes its two organizations by what sign_up and delete_org "
-    "try; what a killed run leaves, the next one removes, or `--clean`",
-    "check_orgs": "reads; with --fix does what reconcile tries, and sets rights back, which the "
-    "next run does where this one died",
+    "check_isolation": "makes and removes its two organizations as sign_up and delete_org do; "
+    "the next run, or `--clean`, removes what a killed one left",
+    "check_orgs": "reads; with --fix does what reconcile tries, and resets privileges, which the "
+    "next run repeats",
     "list_orgs": "reads",
-    "export_org": "reads, and first records that it does; its file gets its name once complete, "
-    "which tests/organizations/exporting/test_export_org.py kills",
-    "POST /api/v1/export/": "one transaction; the job is what "
-    "tests/organizations/exporting/test_export_api.py lets die",
-    "org_command": "runs another command; what a killed `migrate` leaves, migrate_orgs finds: "
+    "export_org": "reads, after recording that it does; its file gets its name once complete: "
+    "tests/organizations/exporting/test_export_org.py kills it",
+    "POST /api/v1/export/": "one transaction; "
+    "tests/organizations/exporting/test_export_api.py lets the job die",
+    "org_command": "runs another command; migrate_orgs finds what a killed `migrate` left: "
     "tests/organizations/migrating/test_command.py",
     "archive_org": "tests/organizations/archiving/test_interrupted.py kills it at each step",
     "thaw_org": "the same",
@@ -273,30 +273,30 @@ NO_FLOWS = {
         f"{act}_org does"
         for act in ("archive", "thaw")
     },
-    "POST /api/v1/org/thaw-link/": "one transaction, which orders a mail",
+    "POST /api/v1/org/thaw-link/": "one transaction, which enqueues a mail",
     "POST /api/v1/org/thaw/": "one transaction, which enqueues what thaw_org does",
     "POST /api/thaw/": "the same",
     "restore_orgs": "what restore_org does; tests/organizations/restoring/test_lost.py kills it",
-    "query_orgs": "reads, and first records that it does",
+    "query_orgs": "reads, after recording that it does",
     "mark_media": "makes an empty file and records it; the next run does both",
     "prepare_start": "closes the master and records a fact; each start of a server repeats it",
     "reset_credentials": "a role and its row change in one transaction, which marks the row as a "
-    "suspension does: what a killed one left open, a worker or reconciling ends",
+    "suspension does: a worker or reconciling ends what a killed one left open",
     "dumpdata": "reads",
     "loaddata": "one transaction",
-    "create_admin": "one transaction, as user_created and user_changed",
+    "create_admin": "one transaction, like user_created and user_changed",
     "test": "refuses",
     "testserver": "refuses",
-    "seed_orgs": "for development: makes organizations by what sign_up tries",
+    "seed_orgs": "for development: makes organizations as sign_up does",
     "server_sql": "prints",
     "showmigrations": "reads",
     "prune": "deletes what has expired, each kind by a statement that the next run repeats; the "
-    "trail by what prune_audit tries",
+    "trail as prune_audit does",
     "worker": "make job-storm kills it at each statement of each kind of job",
     "admin:jobs_job_add": "refused to everybody",
     "admin:jobs_job_change": "reads",
-    "admin:jobs_job_changelist": "its actions are one transaction of Procrastinate's each, and "
-    "what they leave is what make job-storm tries",
+    "admin:jobs_job_changelist": "each of its actions is one transaction of Procrastinate, and "
+    "make job-storm tries what they leave",
     "admin:jobs_job_delete": "refused to everybody",
     "admin:jobs_job_history": "reads",
     "admin:index": "reads",

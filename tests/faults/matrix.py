@@ -154,7 +154,7 @@ class Run:
 def disk_of(world: World) -> str:
     """The kind of disk that PostgreSQL's data are on, in words."""
     if world.has_own_disk:
-        return "on a small tmpfs of their own"
+        return "on a separate small tmpfs"
     return (
         "no disk could be mounted, so a full one was played by a limit on the size of PostgreSQL's "
         "files"
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.matrix")
     parser.add_argument("--seed", type=int, help="of the random moments (default: a new one)")
     parser.add_argument("--only", action="append", default=[], metavar="FLOW:FAULT")
-    parser.add_argument("--step", default="", help="this one alone")
+    parser.add_argument("--step", default="", help="only this step")
     parser.add_argument("--worlds", type=int, default=1, help="servers at a time (default: 1)")
     options = parser.parse_args(arguments)
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed

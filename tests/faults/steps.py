@@ -157,20 +157,26 @@ def _trail(holder: Holder) -> None:
     holder.take("LOCK TABLE audit_entries IN EXCLUSIVE MODE")
 
 
-BEGIN = Step("begin", "the fault is there when the flow begins; a kill or a cut at a random moment")
+BEGIN = Step(
+    "begin", "the fault exists when the flow begins; a kill or a cut comes at a random moment"
+)
 AFTER = Step("after", "the flow has been answered")
-_recorded = "a write to `organizations` after the other is let pass, until the row says `{}`"
+_recorded = "writes to `organizations` are let through one by one, until the row says `{}`"
 ALL: tuple[Step, ...] = (
     BEGIN,
-    Step("master-read", "a lock on the master's tables that stops reading", _reads),
-    Step("audit", "a lock on the table of the audit trail", _trail),
-    Step("counter", "a lock on the table of the throttles' counters", _counters),
+    Step("master-read", "a lock on the master's tables stops reading", _reads),
+    Step("audit", "a lock on the audit trail's table", _trail),
+    Step("counter", "a lock on the table of the rate limits' counters", _counters),
     Step(
         "tenant-read",
-        "a lock on the organization's tables that stops reading",
+        "a lock on the organization's tables stops reading",
         lambda holder: holder.take(_TENANT_READS, _databases(holder)),
     ),
-    Step("write", "a lock on the tables that are written, master's and organization's", _writes),
+    Step(
+        "write",
+        "a lock on the tables that are written, in the master and the organization",
+        _writes,
+    ),
     Step(
         "role",
         "a lock on pg_authid stops CREATE ROLE",
@@ -178,18 +184,18 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "role-recorded",
-        _recorded.format("nothing") + ", and the role is there",
+        _recorded.format("nothing") + ", and the role exists",
         _organizations,
         _advance("provisioned", "nothing"),
     ),
     Step(
         "database",
-        "a lock on pg_database stops CREATE DATABASE, and the renaming of a spare one",
+        "a lock on pg_database stops CREATE DATABASE, and the renaming of a spare",
         lambda holder: holder.take(_DATABASES),
     ),
     Step(
         "database-recorded",
-        _recorded.format("role") + ", and the database is there",
+        _recorded.format("role") + ", and the database exists",
         _organizations,
         _advance("provisioned", "role"),
     ),
@@ -201,7 +207,7 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "tables-recorded",
-        _recorded.format("database") + ", and the tables are there",
+        _recorded.format("database") + ", and the tables exist",
         _organizations,
         _until_tables,
     ),
@@ -213,13 +219,13 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "admin-recorded",
-        _recorded.format("schema") + ", and the admin is there",
+        _recorded.format("schema") + ", and the admin exists",
         _organizations,
         _advance("provisioned", "schema"),
     ),
     Step(
         "activation",
-        _recorded.format("admin") + "; what waits is the activation",
+        _recorded.format("admin") + "; the activation waits",
         _organizations,
         _advance("provisioned", "admin"),
     ),
@@ -231,7 +237,7 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "stock",
-        "a lock on `templates` and `spare_databases` stops the row, before there is anything",
+        "a lock on `templates` and `spare_databases` stops the row, before anything exists",
         lambda holder: holder.take(_STOCK),
     ),
     Step(
@@ -252,28 +258,28 @@ ALL: tuple[Step, ...] = (
     ),
     Step(
         "tombstone",
-        "a write to `organizations` after the other is let pass, until the row says that it ends, "
+        "writes to `organizations` are let through one by one, until the row says that it ends, "
         "and that its sessions have ended",
         _organizations,
         _advance_ids("deleting failed", fenced=True),
     ),
     Step(
         "fence",
-        "a lock on pg_auth_members stops what ends the sessions; the row says `suspended` or "
+        "a lock on pg_auth_members stops the end of the sessions; the row says `suspended` or "
         "`deleting`",
         lambda holder: holder.take(_MEMBERS),
     ),
     Step(
         "fence-ended",
-        "a write to `organizations` after the other is let pass, until the row says `suspended` or "
-        "`deleting`; what waits is the write that the sessions have ended",
+        "writes to `organizations` are let through one by one, until the row says `suspended` or "
+        "`deleting`; the write that the sessions have ended waits",
         _organizations,
         _advance_ids("suspended deleting", fenced=False),
     ),
     Step(
         "commit",
-        "the first commit of what is written waits for a standby that does not exist: it is on "
-        "disk, and nobody has been told",
+        "the first commit waits for a standby that does not exist: it is on disk, and nobody has "
+        "been told",
         _writes,
         _then_commits(),
     ),
