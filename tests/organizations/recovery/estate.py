@@ -10,12 +10,19 @@ import psycopg
 
 from tests.conftest import PASSWORD
 from tests.faults.command_runner import CommandRunner
-from tests.real_server import RealServer, ServerFailed
+from tests.real_server import POSTGRES_SETTINGS, RealServer, ServerFailed
 
 if TYPE_CHECKING:
     from tests.faults.world import World
 
 ENVIRONMENT = {"ORG_SPARE_DATABASES": "2", "ORG_ADMIN_PASSWORD": PASSWORD}
+# Nothing of it has to outlive a crash.
+POSTGRES = {
+    **POSTGRES_SETTINGS,
+    "synchronous_commit": "off",
+    "autovacuum": "off",
+    "io_method": "sync",
+}
 NEWER = "the server is newer than the master"
 
 
