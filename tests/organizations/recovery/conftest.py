@@ -11,7 +11,7 @@ from .estate import ENVIRONMENT, POSTGRES, Estate
 
 @pytest.fixture(scope="package")
 def estate() -> Iterator[Estate]:
-    with Estate(environment=ENVIRONMENT, postgres_settings=POSTGRES) as made:
+    with Estate(environment=ENVIRONMENT) as made:
         yield made
 
 
