@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.core import mail
 from django.test import Client
 from pytest_django import Settings
 
-from organizations.archiving import archive as archiving
 from organizations.background import archives
+from organizations.backups import making
 from organizations.errors import ArchiveFailed
 from organizations.models import AuditEntry, Organization, Staff, StoredAnswer
 from tests.accounts.link_helpers import link_in, sent, token_in
@@ -19,7 +18,7 @@ from tests.conftest import PASSWORD, Company
 from tests.organizations.jobs.helpers import clear, work
 from tests.organizations.restoring.helpers import emails, row_of
 
-from .helpers import Status, archive, thaw
+from .helpers import Status, archive
 
 LIST = "/api/v1/organizations/"
 ASK, USE = "/api/v1/org/thaw-link/", "/api/v1/org/thaw/"
@@ -77,10 +76,10 @@ def test_staff_archive_and_thaw_by_rest_once_for_each_key(
 def test_a_job_that_fails_says_why_and_is_not_tried_again(
     staff_client: Client, made: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: Any) -> None:
+    def refuse(*arguments: Any, **named: Any) -> None:
         raise ArchiveFailed(made.name, "a reason.")
 
-    monkeypatch.setattr(archiving, "_drop", refuse)
+    monkeypatch.setattr(making, "back_up", refuse)
     post(staff_client, made, "archive", secrets.token_hex(8))
     work()
     found = state(staff_client, made, "archive")
@@ -97,16 +96,27 @@ def use(token: str) -> Any:
 
 
 def test_its_admin_brings_it_back_by_a_mailed_link_that_works_once(
-    made: Company, beta: Company
+    made: Company, beta: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive(made)
-    assert ask(made.name).status_code == 202
+    Organization.objects.filter(pk=made.organization.pk).update(cloned_from=1)
+    ask(made.name)
+    assert sent() == [], "a clone sends none"
+    Organization.objects.filter(pk=made.organization.pk).update(cloned_from=None)
+    answers = {
+        (answer.status_code, answer.content)
+        for answer in map(ask, (made.name, beta.name, "Nobody At All"))
+    }
+    assert [status for status, _ in answers] == [202], "the same for every name"
     (message,) = sent()
     assert message.to == [made.email] and made.name in message.body
     page = link_in(message).partition("testserver")[2]
     assert Client().get(page).status_code == 200
     assert row_of(made).status == Status.ARCHIVED  # Mail programs open links too.
     token = token_in(message)
+    with monkeypatch.context() as late:
+        late.setattr(archives, "LINK_HOURS", -1)
+        assert use(token).status_code == 400
     answer = use(token)
     assert (answer.status_code, answer.json()["state"]) == (202, "waiting")
     url = answer.json()["status_url"]
@@ -126,30 +136,11 @@ def test_its_admin_brings_it_back_by_a_mailed_link_that_works_once(
     for forged in ("x", token[:-2] + "xx"):
         assert use(forged).status_code == 400
         assert Client().get(f"{USE}{forged}/").status_code == 400
-
-
-def test_the_page_brings_it_back_too(made: Company) -> None:
-    token = archives.token_for(archive(made))
-    page = Client().post("/api/thaw/", {"token": token})
-    assert page.status_code == 200 and "It is being brought back" in page.content.decode()
+    # The page brings it back too.
+    shown = Client().post("/api/thaw/", {"token": archives.token_for(row_of(made))})
+    assert shown.status_code == 200 and "It is being brought back" in shown.content.decode()
     work()
     assert row_of(made).status == Status.ACTIVE
-
-
-def test_every_name_gets_the_same_answer_and_only_an_archived_one_a_mail(
-    made: Company, beta: Company, settings: Settings
-) -> None:
-    archive(made)
-    answers = {
-        (answer.status_code, answer.content)
-        for answer in map(ask, (made.name, beta.name, "Nobody At All"))
-    }
-    assert len(answers) == 1
-    assert [message.to for message in sent()] == [[made.email]]
-    Organization.objects.filter(pk=made.organization.pk).update(cloned_from=1)
-    ask(made.name)
-    assert len(sent()) == 1  # A clone sends none.
-    Organization.objects.filter(pk=made.organization.pk).update(cloned_from=None)
 
 
 def test_links_are_limited_for_each_organization_and_each_client(
@@ -160,11 +151,3 @@ def test_links_are_limited_for_each_organization_and_each_client(
     assert [ask(made.name).status_code for _ in range(3)] == [202, 202, 429]
     assert ask(beta.name).status_code == 202  # Another's is not used up.
     assert ask(beta.name).status_code == 429
-
-
-def test_a_link_expires(made: Company, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = archives.token_for(archive(made))
-    monkeypatch.setattr(archives, "LINK_HOURS", -1)
-    assert use(token).status_code == 400
-    assert mail.outbox == []
-    assert thaw(made).status == Status.ACTIVE

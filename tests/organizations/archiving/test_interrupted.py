@@ -10,7 +10,7 @@ from organizations.archiving import thaw as thawing
 from organizations.backups import closed, storing, verifying
 from organizations.backups import making as backups
 from organizations.errors import OrganizationArchived
-from organizations.models import Organization, SpareDatabase
+from organizations.models import SpareDatabase
 from organizations.postgres import aside, databases
 from organizations.postgres.fence import fence_pending
 from organizations.postgres.identity import State
@@ -39,55 +39,58 @@ ON: dict[str, Death] = {
 }
 
 
-@pytest.mark.parametrize("step", BACK)
+def archive_and_die(company: Company, death: Death) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        death(patch)
+        kill_in_a_fork(lambda: lifecycle.archive_organization(row_of(company)))
+    assert row_of(company).status == Status.ARCHIVING
+
+
+def thaw_and_die(company: Company, death: Death) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        death(patch)
+        kill_in_a_fork(lambda: lifecycle.thaw_organization(row_of(company)))
+
+
 def test_before_its_backup_is_verified_and_held_it_comes_back(
-    made: Company, client: Client, monkeypatch: pytest.MonkeyPatch, step: str
+    made: Company, client: Client
 ) -> None:
     token = made.token(client)
-    BACK[step](monkeypatch)
-    kill_in_a_fork(lambda: lifecycle.archive_organization(row_of(made)))
-    monkeypatch.undo()
-    assert row_of(made).status == Status.ARCHIVING
-    registry.forget(made.tenant.alias)  # As in another process.
-    with pytest.raises(OrganizationArchived), tenancy.override(made.tenant):
-        User.objects.count()  # What is written now is in no backup.
-    fence_pending()  # As a worker does within seconds.
-    assert me(client, token) == 403
-    lifecycle.reconcile_organizations()
-    row = row_of(made)
-    assert (row.status, row.archived_backup, row.deletion) == (Status.ACTIVE, None, "")
-    assert me(client, token) == 200
-    assert contents(row.key) == {"deep/plan.txt": "ours"} and problems(made) == []
+    for step, death in BACK.items():
+        archive_and_die(made, death)
+        registry.forget(made.tenant.alias)  # As in another process.
+        with pytest.raises(OrganizationArchived), tenancy.override(made.tenant):
+            User.objects.count()  # What is written now is in no backup.
+        fence_pending()  # As a worker does within seconds.
+        assert me(client, token) == 403, step
+        lifecycle.reconcile_organizations()
+        row = row_of(made)
+        found = (row.status, row.archived_backup, row.deletion)
+        assert found == (Status.ACTIVE, None, ""), step
+        assert me(client, token) == 200, step
+        assert contents(row.key) == {"deep/plan.txt": "ours"}, step
+        assert problems(made) == [], step
 
 
-@pytest.mark.parametrize("step", ON)
-def test_once_the_backup_is_held_it_is_archived(
-    made: Company, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    ON[step](monkeypatch)
-    kill_in_a_fork(lambda: lifecycle.archive_organization(row_of(made)))
-    monkeypatch.undo()
-    assert row_of(made).status == Status.ARCHIVING
-    # From before the drop on: older code, whose sign-ups undo what they take for dropped, cannot
-    # read it, and keeps the row.
-    found = on_server(row_of(made)).identity
-    assert found is not None and found.state == State.ARCHIVED
-    outcome = lifecycle.reconcile_organizations()
-    assert outcome["archived"] == [made.name], outcome
-    row = row_of(made)
-    assert row.status == Status.ARCHIVED and on_server(row).oid is None
-    assert storage.folders_of(row.key) == [] and problems(made) == []
-    assert thaw(made).status == Status.ACTIVE
-    assert emails(made) == [made.email]
-    assert contents(row.key) == {"deep/plan.txt": "ours"}
+def test_once_the_backup_is_held_it_is_archived(made: Company) -> None:
+    for step, death in ON.items():
+        archive_and_die(made, death)
+        # From before the drop on: older code, whose sign-ups undo what they take for dropped,
+        # cannot read it, and keeps the row.
+        found = on_server(row_of(made)).identity
+        assert found is not None and found.state == State.ARCHIVED, step
+        outcome = lifecycle.reconcile_organizations()
+        assert outcome["archived"] == [made.name], (step, outcome)
+        row = row_of(made)
+        assert row.status == Status.ARCHIVED and on_server(row).oid is None, step
+        assert storage.folders_of(row.key) == [] and problems(made) == [], step
+        assert thaw(made).status == Status.ACTIVE, step
+        assert emails(made) == [made.email], step
+        assert contents(row.key) == {"deep/plan.txt": "ours"}, step
 
 
-def test_a_backup_that_is_lost_after_the_kill_brings_it_back(
-    made: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ON["it is held on to"](monkeypatch)
-    kill_in_a_fork(lambda: lifecycle.archive_organization(row_of(made)))
-    monkeypatch.undo()
+def test_a_backup_that_is_lost_after_the_kill_brings_it_back(made: Company) -> None:
+    archive_and_die(made, ON["it is held on to"])
     run = row_of(made).archived_backup
     assert run is not None
     storing.storage().delete(f"{run.folder}/{storing.DUMP}")
@@ -104,31 +107,24 @@ THAW: dict[str, Death] = {
 }
 
 
-@pytest.mark.parametrize("step", THAW)
-def test_a_thaw_that_dies_leaves_it_archived(
-    made: Company, monkeypatch: pytest.MonkeyPatch, step: str
+def test_a_thaw_that_dies_leaves_it_archived_and_after_its_commit_is_done(
+    made: Company, client: Client
 ) -> None:
     before = archive(made)
-    THAW[step](monkeypatch)
-    kill_in_a_fork(lambda: lifecycle.thaw_organization(row_of(made)))
-    monkeypatch.undo()
-    row = row_of(made)
-    assert (row.status, row.archived_backup) == (Status.ARCHIVED, before.archived_backup)
-    lifecycle.reconcile_organizations()
-    assert storage.folders_of(row.key) == [] and problems(made) == []
-    assert not SpareDatabase.objects.filter(fingerprint="").exists()
+    for step, death in THAW.items():  # Each one begins with what the last one left.
+        thaw_and_die(made, death)
+        row = row_of(made)
+        found = (row.status, row.archived_backup)
+        assert found == (Status.ARCHIVED, before.archived_backup), step
+        lifecycle.reconcile_organizations()
+        assert storage.folders_of(row.key) == [] and problems(made) == [], step
+        assert not SpareDatabase.objects.filter(fingerprint="").exists(), step
     assert thaw(made).status == Status.ACTIVE
     assert emails(made) == [made.email]
-    assert contents(row.key) == {"deep/plan.txt": "ours"}
+    assert contents(before.key) == {"deep/plan.txt": "ours"}
 
-
-def test_a_thaw_that_dies_after_its_commit_is_done(
-    made: Company, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before: Organization = archive(made)
-    dies(thawing, "_open", after=True)(monkeypatch)
-    kill_in_a_fork(lambda: lifecycle.thaw_organization(row_of(made)))
-    monkeypatch.undo()
+    before = archive(made)
+    thaw_and_die(made, dies(thawing, "_open", after=True))
     assert me(client, made.token(client)) == 200
     lifecycle.reconcile_organizations()
     assert not on_server(before).has_role and problems(made) == []

@@ -1,7 +1,8 @@
 """What tests of backups need: storages that misbehave, and organizations with much to dump."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,22 @@ from django.core.files.storage import FileSystemStorage, InMemoryStorage
 from pytest_django import Settings
 
 from organizations.models import BackupRun, Organization
+from organizations.postgres import programs
 from organizations.secrets import unseal
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of
 
 # More than the pipe of pg_dump holds, so that it waits for the storage.
 _MUCH = """CREATE TABLE heap AS SELECT n, gen_random_uuid()::text || gen_random_uuid()::text AS junk
-FROM generate_series(1, 60000) AS n"""
+FROM generate_series(1, 20000) AS n"""
+
+
+@contextmanager
+def watched_closely() -> Iterator[None]:
+    """What waits for pg_dump or pg_restore sees its end at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "_LOOK_SECONDS", 0.01)
+        yield
 
 
 class Full(FileSystemStorage):
@@ -72,7 +82,7 @@ def execute(company: Company, *statements: str) -> None:
 
 
 def fill(company: Company) -> None:
-    """Megabytes that do not compress."""
+    """A megabyte of what hardly compresses."""
     execute(company, _MUCH)
 
 

@@ -20,7 +20,6 @@ from pytest_django import Settings
 from organizations import lifecycle
 from organizations.api import serializers
 from organizations.background import asking, enqueueing
-from organizations.backups import making
 from organizations.models import AuditEntry, BackupRun, Organization, Staff, StoredAnswer
 from tests.accounts.helpers import bearer
 from tests.conftest import PASSWORD, Company
@@ -42,11 +41,16 @@ ENTRIES = {"backup": "backup.asked", "verify": "verification.asked", "export": "
 def made(
     company: Callable[..., Company], folder: Path, settings: Settings, tmp_path: Path
 ) -> Iterator[Company]:
-    """An organization with a good backup."""
+    """An organization with a good backup, of which nothing is stored."""
     settings.EXPORTS_ROOT = str(tmp_path / "exports")
     clear()
     new = company()
-    making.back_up(new.organization)
+    BackupRun.objects.create(
+        organization_id=new.organization.pk,
+        organization_key=new.organization.key,
+        state=BackupRun.State.GOOD,
+        folder=f"{new.organization.key}/old",
+    )
     yield new
     clear()
     StoredAnswer.objects.all().delete()

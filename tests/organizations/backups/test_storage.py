@@ -35,8 +35,10 @@ def test_a_storage_that_is_not_mounted_condemns_and_forgets_nothing(
 ) -> None:
     shutil.rmtree(folder)
     run = making.back_up(alpha.organization)  # The first of all marks the storage.
-    old, killed, _ = (making.back_up(beta.organization) for _ in range(3))
+    old, killed = (making.back_up(beta.organization) for _ in range(2))
     BackupRun.objects.filter(pk=killed.pk).update(state=State.RUNNING)
+    newest = {"organization_id": old.organization_id, "organization_key": old.organization_key}
+    BackupRun.objects.create(**newest, state=State.GOOD, folder="elsewhere")  # Else `old` is kept.
     long_ago = timezone.now() - timedelta(days=900)
     BackupRun.objects.filter(pk=old.pk).update(started_at=long_ago)
     disk = folder.rename(folder.with_name("disk"))

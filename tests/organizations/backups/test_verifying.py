@@ -281,7 +281,7 @@ def test_a_constraint_that_sleeps_is_ended_at_the_deadline(
     made = company()
     execute(made, _SLEEP, "CREATE TABLE t (n int, CHECK (sleep()))", "INSERT INTO t VALUES (1)")
     run = making.back_up(made.organization)
-    settings.BACKUP_DEADLINE_SECONDS = 2
+    settings.BACKUP_DEADLINE_SECONDS = 1
     began = time.monotonic()
     with pytest.raises(BackupTookTooLong, match="verification of .* was ended"):
         verifying.verify(run, name=made.name)
@@ -337,7 +337,7 @@ def test_a_constraint_that_refuses_its_own_rows_fails_as_the_throw_away_role(
 
 # --- The server's trouble -------------------------------------------------------------------------
 _TROUBLE = """
-CREATE FUNCTION trouble() RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION trouble() RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF current_database() LIKE 'orgmgmt%' THEN {} END IF;
     RETURN true;
@@ -345,30 +345,24 @@ END $$
 """
 
 
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        "RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full';",
-        "RAISE EXCEPTION 'out of shared memory' USING ERRCODE = 'out_of_memory';",
-        "PERFORM pg_terminate_backend(pg_backend_pid());",
-    ],
-)
 def test_what_the_server_lacks_says_nothing_about_the_backup(
-    company: Callable[..., Company], folder: Path, superuser: Superuser, trouble: str
+    company: Callable[..., Company], folder: Path, superuser: Superuser
 ) -> None:
     made = company()
-    execute(made, _TROUBLE.format(trouble), "CREATE TABLE t (n int, CHECK (trouble()))")
+    execute(made, _TROUBLE.format("NULL;"), "CREATE TABLE t (n int, CHECK (trouble()))")
     execute(made, "INSERT INTO t VALUES (1)")
-    run = making.back_up(made.organization)
-    with pytest.raises(BackupNotVerified, match="It is as good as before"):
-        verifying.verify(run, name=made.name)
-    run.refresh_from_db()
-    assert (run.state, run.error_code, run.verified_at) == (
-        State.GOOD,
-        BackupNotVerified.code,
-        None,
-    )
-    assert leftovers(superuser) == (set(), set())
+    for trouble in (
+        "RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full';",
+        "PERFORM pg_terminate_backend(pg_backend_pid());",
+    ):
+        execute(made, _TROUBLE.format(trouble))
+        run = making.back_up(made.organization)
+        with pytest.raises(BackupNotVerified, match="It is as good as before"):
+            verifying.verify(run, name=made.name)
+        run.refresh_from_db()
+        found = (run.state, run.error_code, run.verified_at)
+        assert found == (State.GOOD, BackupNotVerified.code, None), trouble
+        assert leftovers(superuser) == (set(), set()), trouble
 
 
 def test_a_throw_away_database_that_another_dropped_says_nothing_about_the_backup(

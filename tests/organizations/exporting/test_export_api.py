@@ -199,8 +199,13 @@ def test_a_failed_one_says_so_and_can_be_asked_for_again(
 
 
 def test_one_that_is_cancelled_stops(
-    alpha: Company, admin: Client, root: Path, monkeypatch: pytest.MonkeyPatch
+    alpha: Company,
+    admin: Client,
+    root: Path,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    settings.JOB_POLL_SECONDS = 0.05
     admin.post(PATH)
     number = ProcrastinateJob.objects.get(task_name=exports.TASK).pk
     ended = threading.Event()

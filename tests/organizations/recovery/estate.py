@@ -2,25 +2,43 @@
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
+import pytest
 
 from tests.conftest import PASSWORD
 from tests.faults.command_runner import CommandRunner
-from tests.real_server import RealServer, ServerFailed
+from tests.plugin import FOLDER
+from tests.real_server import POSTGRES_SETTINGS, RealServer, ServerFailed
 
 if TYPE_CHECKING:
     from tests.faults.world import World
 
-ENVIRONMENT = {"ORG_SPARE_DATABASES": "2", "ORG_ADMIN_PASSWORD": PASSWORD}
+ENVIRONMENT = {"ORG_SPARE_DATABASES": "1", "ORG_ADMIN_PASSWORD": PASSWORD}
+# Nothing of it has to outlive a crash.
+POSTGRES = {
+    **POSTGRES_SETTINGS,
+    "synchronous_commit": "off",
+    "autovacuum": "off",
+    "io_method": "sync",
+    "max_wal_size": "256MB",
+}
 NEWER = "the server is newer than the master"
 
 
 class Estate(RealServer):
-    """The server, and manage.py on it."""
+    """The server, where the tests' own is (in memory, if there is room), and manage.py on it."""
+
+    def __init__(
+        self, *, environment: Mapping[str, str], postgres_settings: Mapping[str, str] = POSTGRES
+    ) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(FOLDER.parent))
+            super().__init__(environment=environment, postgres_settings=postgres_settings)
 
     def __enter__(self) -> "Estate":
         self.postgres.acquire()

@@ -13,7 +13,7 @@ def test_customers_who_signed_up_since_the_dump_keep_their_databases(estate: Est
     estate.manage("refill_spares")
     dump = estate.dump()
     taken = {estate.create("Since One"), estate.create("Since Two")}
-    assert estate.value("SELECT count(*) FROM spare_databases") == 0, "both had spares"
+    assert estate.value("SELECT count(*) FROM spare_databases") == 0, "one of them had it"
 
     estate.restore_in_place(dump)
     estate.manage("reconcile_orgs")
@@ -183,7 +183,6 @@ def test_a_rehearsal_beside_production_takes_nothing_of_it(estate: Estate) -> No
 
     assert before <= estate.databases()
     assert {live, newest} <= estate.databases()
-    estate.manage("check_orgs", "Live Ltd")
     found = estate.problems()
     assert "Live Ltd" not in found and "Newest Ltd" not in found, "production is as it was"
     assert not any("rehears" in name.lower() for name in found)
@@ -218,7 +217,7 @@ def test_older_roles_are_left_alone_until_they_are_identified(estate: Estate) ->
     assert "manage.py identify_orgs" in estate.manage("migrate")
     assert estate.problems()["Older Ltd"][1] == "manage.py identify_orgs"
     assert "Older Ltd: identified" in estate.manage("identify_orgs")
-    assert "manage.py identify_orgs" not in estate.manage("migrate")
+    assert "Older Ltd" not in estate.problems()
 
     # Restored by hand: another database under the same name.
     estate.execute(

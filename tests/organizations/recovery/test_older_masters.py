@@ -22,12 +22,19 @@ def adopt(estate: Estate, database: str, name: str, *options: str) -> str:
     return str(document(estate.manage("adopt_org", *arguments), '{"id"')["database"])
 
 
-def test_a_hostile_database_fails_its_own_adoption_and_delays_nothing(
-    estate: Estate,
-) -> None:
+@pytest.fixture(scope="module")
+def since(estate: Estate) -> dict[str, str]:
+    """The databases of those who signed up since the dump that was restored, by name."""
     dump = estate.dump()
-    database = estate.create("Hostile Ltd")
+    made = {name: estate.create(name) for name in ("Hostile Ltd", "Settler Ltd", "Guest Ltd")}
     estate.restore_in_place(dump)
+    return made
+
+
+def test_a_hostile_database_fails_its_own_adoption_and_delays_nothing(
+    estate: Estate, since: dict[str, str]
+) -> None:
+    database = since["Hostile Ltd"]
     role = role_of(estate, database)
     with estate.superuser(database) as owner:
         owner.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
@@ -59,10 +66,10 @@ def test_a_hostile_database_fails_its_own_adoption_and_delays_nothing(
     assert estate.value("SELECT count(*) FROM b_big", database=new) == 20_000
 
 
-def test_what_their_code_sets_in_the_copy_is_taken_back(estate: Estate) -> None:
-    dump = estate.dump()
-    database, guest = estate.create("Settler Ltd"), estate.create("Guest Ltd")
-    estate.restore_in_place(dump)
+def test_what_their_code_sets_in_the_copy_is_taken_back(
+    estate: Estate, since: dict[str, str]
+) -> None:
+    database, guest = since["Settler Ltd"], since["Guest Ltd"]
     with estate.superuser(database) as owner:
         owner.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role_of(estate, database))))
         owner.execute(SETTLE.format(own=database, guest=role_of(estate, guest)).encode())
@@ -130,5 +137,3 @@ def test_restoring_the_same_dump_twice_adopts_the_database_twice(
     with pytest.raises(ServerFailed, match="Use --undelete to restore it"):
         adopt(estate, third, "Again Ltd")
     assert adopt(estate, third, "Again Ltd", "--undelete") not in (second, third)
-    estate.manage("migrate_orgs", "--verify", "--org=Again Ltd")
-    estate.manage("check_orgs", "Again Ltd")

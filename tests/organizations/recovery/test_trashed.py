@@ -1,21 +1,13 @@
 """What is kept of deleted organizations, with an older master, or on another server."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from psycopg import sql
 
 from tests.real_server import ServerFailed
 
-from .estate import ENVIRONMENT, NEWER, Estate, document
-
-
-@pytest.fixture(scope="module")
-def graced() -> Iterator[Estate]:
-    """A server of its own, where deleted organizations are kept."""
-    with Estate(environment={**ENVIRONMENT, "ORG_DELETION_GRACE_DAYS": "30"}) as made:
-        yield made
+from .estate import NEWER, Estate, document
 
 
 def adopt(estate: Estate, database: str, name: str, *options: str) -> str:
@@ -49,10 +41,17 @@ def test_a_master_from_before_the_sign_up_reports_what_is_kept_and_brings_it_bac
     in_order(graced, "Unknown Ltd")
 
 
-def test_a_master_from_before_the_deletion_touches_nothing(graced: Estate) -> None:
-    database = graced.create("Deleted Since Ltd")
+def test_a_master_from_before_the_deletion_touches_nothing_and_a_failed_adoption_keeps_it_aside(
+    graced: Estate,
+) -> None:
+    database, picky = graced.create("Deleted Since Ltd"), graced.create("Picky Ltd")
+    role = graced.value("SELECT role_name FROM organizations WHERE name = 'Picky Ltd'")
+    with graced.superuser(picky) as owner:
+        owner.execute("ALTER TABLE users ENABLE ROW LEVEL SECURITY")
+        owner.execute("ALTER TABLE users FORCE ROW LEVEL SECURITY")
     dump = graced.dump()
-    graced.manage("delete_org", "Deleted Since Ltd", "--yes")
+    for name in ("Deleted Since Ltd", "Picky Ltd"):
+        graced.manage("delete_org", name, "--yes")
     graced.restore_in_place(dump)
     graced.manage("reconcile_orgs")
     with pytest.raises(ServerFailed, match="was not changed"):
@@ -62,25 +61,14 @@ def test_a_master_from_before_the_deletion_touches_nothing(graced: Estate) -> No
         query = "SELECT datallowconn FROM pg_database WHERE datname = %s"
         assert superuser.execute(query, (database,)).fetchone() == (False,)
     assert adopt(graced, database, "Deleted Since Ltd", "--undelete") != database
-    in_order(graced, "Deleted Since Ltd")
 
-
-def test_a_failed_adoption_keeps_it_aside(graced: Estate) -> None:
-    database = graced.create("Picky Ltd")
-    role = graced.value("SELECT role_name FROM organizations WHERE name = 'Picky Ltd'")
-    with graced.superuser(database) as owner:
-        owner.execute("ALTER TABLE users ENABLE ROW LEVEL SECURITY")
-        owner.execute("ALTER TABLE users FORCE ROW LEVEL SECURITY")
-    dump = graced.dump()
-    graced.manage("delete_org", "Picky Ltd", "--yes")
-    graced.restore_in_place(dump)
     with pytest.raises(ServerFailed, match="row-level security|copy"):
-        adopt(graced, database, "Picky Ltd", "--undelete")
+        adopt(graced, picky, "Picky Ltd", "--undelete")
     facts = (
         "SELECT pg_get_userbyid(datdba) || ' ' || datallowconn || ' ' || rolcanlogin "
         "FROM pg_database, pg_roles WHERE datname = %s AND rolname = %s"
     )
-    assert graced.value(facts, database, role) == "orgmgmt false false"
+    assert graced.value(facts, picky, role) == "orgmgmt false false"
 
 
 def test_a_master_from_before_the_undeletion_drops_nothing(graced: Estate) -> None:
