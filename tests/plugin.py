@@ -16,21 +16,12 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from orgmgmt.embedded.postgres import EmbeddedPostgres
+from tests.real_server import fastest_folder
 
 pytest_plugins = ["tests.secrecy"]
 
-# A disk in memory, where the machine has one with room: each database that is made is 7 MB.
-_MEMORY = Path("/dev/shm")  # noqa: S108
-_ROOM_BYTES = 4 * 2**30
-
-
-def _fastest_folder() -> str | None:
-    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES
-    return str(_MEMORY) if roomy else None
-
-
 # A folder that PostgreSQL's user can enter, whoever runs the tests.
-FOLDER = Path(tempfile.mkdtemp(prefix="orgmgmt-test-", dir=_fastest_folder()))
+FOLDER = Path(tempfile.mkdtemp(prefix="orgmgmt-test-", dir=fastest_folder()))
 FOLDER.chmod(0o711)
 SERVER = EmbeddedPostgres(
     FOLDER,

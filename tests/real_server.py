@@ -41,6 +41,17 @@ COMMAND_SECONDS = 120.0
 POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
 
 
+# A disk in memory, where the machine has one with room: each database that is made is 7 MB.
+_MEMORY = Path("/dev/shm")  # noqa: S108
+_ROOM_BYTES = 4 * 2**30
+
+
+def fastest_folder() -> str | None:
+    """Where a test's databases are made fastest; None: the folder for temporary files."""
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES
+    return str(_MEMORY) if roomy else None
+
+
 class ServerFailed(Exception):
     """The server failed; the message ends with its log."""
 
@@ -58,7 +69,7 @@ class RealServer:
         environment: Mapping[str, str] | None = None,
         postgres_settings: Mapping[str, str] = POSTGRES_SETTINGS,
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="orgmgmt-server-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="orgmgmt-server-", dir=fastest_folder()))
         self.folder.chmod(0o711)  # PostgreSQL's user passes through
         self.postgres = EmbeddedPostgres(self.folder / "data", settings=postgres_settings)
         self.media = self.folder / "data" / "files"

@@ -9,8 +9,6 @@ from pytest_django import Settings
 from organizations.backups import storing
 from organizations.models import BackupRun, SpareDatabase
 
-from .helpers import watched_closely
-
 
 @pytest.fixture
 def folder(settings: Settings, tmp_path: Path) -> Iterator[Path]:
@@ -19,8 +17,7 @@ def folder(settings: Settings, tmp_path: Path) -> Iterator[Path]:
     own["OPTIONS"] = {**own["OPTIONS"], "location": tmp_path / "backups"}
     settings.STORAGES = {**settings.STORAGES, "backups": own}
     storing.claim()
-    with watched_closely():
-        yield tmp_path / "backups"
+    yield tmp_path / "backups"
     BackupRun.objects.all().delete()
     assert not SpareDatabase.objects.filter(fingerprint="").exists(), (
         "a throw-away database is left"

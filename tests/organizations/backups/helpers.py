@@ -1,8 +1,7 @@
 """What tests of backups need: storages that misbehave, and organizations with much to dump."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from django.core.files.storage import FileSystemStorage, InMemoryStorage
 from pytest_django import Settings
 
 from organizations.models import BackupRun, Organization
-from organizations.postgres import programs
 from organizations.secrets import unseal
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import as_role_of
@@ -20,14 +18,6 @@ from tests.organizations.helpers import as_role_of
 # More than the pipe of pg_dump holds, so that it waits for the storage.
 _MUCH = """CREATE TABLE heap AS SELECT n, gen_random_uuid()::text || gen_random_uuid()::text AS junk
 FROM generate_series(1, 20000) AS n"""
-
-
-@contextmanager
-def watched_closely() -> Iterator[None]:
-    """What waits for pg_dump or pg_restore sees its end at once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(programs, "_LOOK_SECONDS", 0.01)
-        yield
 
 
 class Full(FileSystemStorage):

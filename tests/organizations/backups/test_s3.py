@@ -16,7 +16,7 @@ from organizations.errors import BackupDamaged, BackupStorageFailed, BackupStora
 from organizations.models import BackupRun
 from tests.conftest import Company
 
-from .helpers import fill, watched_closely
+from .helpers import fill
 from .test_encryption import new_key
 from .test_storage import keep
 
@@ -58,8 +58,7 @@ def bucket(server: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
     made = storage.bucket
     made.create(CreateBucketConfiguration={"LocationConstraint": entry["OPTIONS"]["region_name"]})
     storing.claim()
-    with watched_closely():
-        yield made
+    yield made
     BackupRun.objects.all().delete()
     made.objects.all().delete()
     made.delete()

@@ -8,18 +8,9 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.models import Organization
-from organizations.postgres import programs
 from organizations.provisioning import media as marks
 from organizations.tenancy import storage
 from tests.conftest import Company, Superuser, leftovers
-
-
-@pytest.fixture(autouse=True)
-def _brisk_programs() -> Iterator[None]:
-    """pg_dump and pg_restore end in hundredths of a second here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(programs, "_LOOK_SECONDS", 0.005)
-        yield
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pytest_django import Settings
 from organizations.backups import storing
 from organizations.models import BackupRun, Erasure
 from organizations.provisioning import media
-from tests.organizations.backups.helpers import watched_closely
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +20,6 @@ def _grace(settings: Settings, tmp_path: Path) -> Iterator[None]:
     own["OPTIONS"] = {**own["OPTIONS"], "location": tmp_path / "backups"}
     settings.STORAGES = {**settings.STORAGES, "backups": own}
     storing.claim()
-    with watched_closely():
-        yield
+    yield
     BackupRun.objects.all().delete()
     Erasure.objects.all().delete()

@@ -11,7 +11,6 @@ from pytest_django import Settings
 from organizations import lifecycle
 from organizations.backups import making
 from organizations.models import Organization, Restore
-from organizations.postgres import programs
 from organizations.provisioning import media
 from organizations.restoring import switching
 from tests.conftest import Company, Superuser, leftovers
@@ -23,12 +22,9 @@ __all__ = ["folder"]
 
 
 @pytest.fixture(autouse=True)
-def _brisk() -> Iterator[None]:
-    """Programs end in hundredths of a second here, and nobody logs in during a switch."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(programs, "_LOOK_SECONDS", 0.005)
-        patched.setattr(switching, "_LOGGING_IN_SECONDS", 0.0)
-        yield
+def _nobody_is_logging_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """During a switch."""
+    monkeypatch.setattr(switching, "_LOGGING_IN_SECONDS", 0.0)
 
 
 @pytest.fixture
