@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from orgmgmt.embedded.postgres import EmbeddedPostgres
-from tests.real_server import fastest_folder
+from tests.memory import fastest_folder
 
 pytest_plugins = ["tests.secrecy"]
 

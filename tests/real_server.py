@@ -31,6 +31,7 @@ from orgmgmt.embedded.postgres import EmbeddedPostgres
 from orgmgmt.embedded.system import is_postmaster_of
 
 from . import secrecy
+from .memory import fastest_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
@@ -39,17 +40,6 @@ COMMAND_SECONDS = 120.0
 # The data live as long as the test. synchronous_commit stays on: what was committed must survive a
 # killed PostgreSQL, and without fsync that costs nothing.
 POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
-
-
-# A disk in memory, where the machine has one with room: each database that is made is 7 MB.
-_MEMORY = Path("/dev/shm")  # noqa: S108
-_ROOM_BYTES = 4 * 2**30
-
-
-def fastest_folder() -> str | None:
-    """Where a test's databases are made fastest; None: the folder for temporary files."""
-    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES
-    return str(_MEMORY) if roomy else None
 
 
 class ServerFailed(Exception):
