@@ -20,6 +20,8 @@ NAMES = [
     "org_acme_corp",
     "../acme corp",
     "%s %(name)s {0} {name}",
+    'evil" TEMPLATE "org_acme_corp',
+    "株式会社",
     "acme corp\x1f",
     "\u202eproc emca",
     "Аcme Corp",  # noqa: RUF001 - its first letter is Cyrillic
@@ -56,7 +58,7 @@ def test_a_hostile_name_gets_a_database_of_its_own_or_is_refused(
             assert after == before, f"{name} was refused and has made a database"
             refused.append(name)
         assert people(alpha.organization) == victims, f"{name} has changed the victim's data"
-        assert_one_shape(server.log_in(alpha.name, email="attacker@evil.example"), 401)
+    assert_one_shape(server.log_in(alpha.name, email="attacker@evil.example"), 401)
     assert server.log_in(alpha.name, email=alpha.email).status_code == 200
     assert 1 <= len(refused) < len(NAMES) / 2, refused
 

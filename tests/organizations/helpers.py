@@ -4,6 +4,7 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -17,6 +18,7 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
+import manage as program
 from organizations import deleting
 from organizations.models import Organization
 from organizations.postgres.sessions import ServerSession, open_session
@@ -80,6 +82,17 @@ def manage(
         env=process_environment(**environment),
         input=stdin,
     )
+
+
+def manage_here(*arguments: str) -> int:
+    """Run manage.py in a fork of this process, with its settings. Returns the exit code."""
+
+    def run() -> None:
+        sys.argv = ["manage.py", *arguments]
+        program.main()
+
+    with Fork(run) as child:
+        return child.wait()
 
 
 class Fork:

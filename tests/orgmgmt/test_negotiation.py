@@ -36,7 +36,7 @@ def kind(response: Any) -> str:
 
 def test_schema_and_documentation_ignore_the_accept_header(client: Client) -> None:
     wanted = {"/openapi.json": "application/json", "/docs": "text/html", "/redoc": "text/html"}
-    for accept in (*PROGRAMS, BROWSER, "application/vnd.oai.openapi+json"):
+    for accept in ("application/yaml", "garbage", BROWSER, "application/vnd.oai.openapi+json"):
         for path, expected in wanted.items():
             response = client.get(path, headers={"Accept": accept})
             assert (response.status_code, kind(response)) == (200, expected), (path, accept)

@@ -39,7 +39,8 @@ def test_ctrl_c_ends_make_run_quietly_during_a_request() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {"PORT": str(port), "ORG_SPARE_DATABASES": "0", "WEB_CONCURRENCY": "1"}
-    with running("-m", "orgmgmt.serve", **environment) as process:
+    serve = "from orgmgmt import serve; serve._GRACE_SECONDS = 3; serve.main()"
+    with running("-c", serve, **environment) as process:
         assert process.stdout is not None
         line_with("Serving on", process.stdout)
         with socket.create_connection(("127.0.0.1", port)) as slow:
