@@ -4,6 +4,7 @@ import threading
 
 import psycopg
 
+from tests.http.server import limited
 from tests.organizations.helpers import Superuser, manage, wait_for
 from tests.plugin import SERVER
 
@@ -30,7 +31,7 @@ def test_a_command_gives_up_waiting_for_a_lock(superuser: Superuser) -> None:
     parameters = SERVER.superuser_parameters("master_org_db")
     with psycopg.connect(**parameters) as blocker:  # type: ignore[arg-type]
         blocker.execute("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE")
-        done = manage("list_orgs", LOCK_TIMEOUT_SECONDS="1")
+        done = manage("list_orgs", **limited(LOCK_TIMEOUT_SECONDS=0.2))
         blocker.rollback()
     assert done.returncode == 1, done.stderr
     assert "lock timeout" in done.stderr, "the log says why"
