@@ -5,9 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from tests import processes
 from tests.organizations.helpers import REPOSITORY, manage, process_environment
 from tests.plugin import SERVER
 
@@ -31,8 +34,15 @@ def running(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def line_with(text: str, lines: Iterator[str]) -> str:
-    return next(line for line in lines if text in line)
+def line_of(text: str, log: Path) -> str:
+    """Wait until the log has a line with the text; that line."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for line in log.read_text().splitlines() if log.exists() else ():
+            if text in line:
+                return line
+        time.sleep(0.02)
+    raise AssertionError(log.read_text())
 
 
 def test_ctrl_c_ends_make_run_quietly_during_a_request() -> None:
@@ -42,7 +52,7 @@ def test_ctrl_c_ends_make_run_quietly_during_a_request() -> None:
     serve = "from orgmgmt import serve; serve._GRACE_SECONDS = 3; serve.main()"
     with running("-c", serve, **environment) as process:
         assert process.stdout is not None
-        line_with("Serving on", process.stdout)
+        assert any("Serving on" in line for line in process.stdout)
         with socket.create_connection(("127.0.0.1", port)) as slow:
             # Its body never comes.
             slow.sendall(
@@ -57,19 +67,21 @@ def test_ctrl_c_ends_make_run_quietly_during_a_request() -> None:
     assert "Traceback" not in err
 
 
-def test_a_worker_that_starts_before_its_master_waits_for_it() -> None:
+def test_a_worker_that_starts_before_its_master_waits_for_it(tmp_path: Path) -> None:
     # The path of a socket has at most 107 bytes, and a temporary folder may be longer.
     host = SERVER.socket_dir.with_name("later")
-    with running("manage.py", "worker", MASTER_DB_HOST=str(host)) as process:
-        assert process.stderr is not None
-        told = line_with("waiting for the master database", process.stderr)
-        assert "connection refused" in told
+    said = tmp_path / "said"
+    environment = process_environment(MASTER_DB_HOST=str(host))
+    with processes.running(
+        "manage.py", "worker", cwd=REPOSITORY, env=environment, log=said
+    ) as process:
+        assert "connection refused" in line_of("waiting for the master database", said)
         host.symlink_to(SERVER.socket_dir)
-        line_with("Starting worker", process.stderr)
+        line_of("Starting worker", said)
         process.terminate()
-        process.communicate(timeout=60)
+        process.join(60)
+        assert process.exitcode == 0
     host.unlink()
-    assert process.returncode == 0
 
 
 def test_a_worker_does_not_wait_for_what_only_a_person_can_repair() -> None:
