@@ -211,6 +211,15 @@ def test_open_paths_need_no_login_and_the_others_do(schema: dict[str, Any]) -> N
         assert is_open or {"401", "403", "429"} <= set(operation["responses"]), f"{method} {path}"
 
 
+def test_an_act_on_an_organization_takes_an_idempotency_key(schema: dict[str, Any]) -> None:
+    for act in ("suspend", "resume", "rename"):
+        operation = schema["paths"][f"/api/v1/organizations/{{id_or_slug}}/{act}/"]["post"]
+        (key,) = [each for each in operation["parameters"] if each["in"] == "header"]
+        assert (key["name"], key.get("required", False)) == ("Idempotency-Key", False)
+        assert key["schema"]["maxLength"] == 255
+        assert {"200", "400", "409", "422"} <= set(operation["responses"])
+
+
 def test_the_limits_are_declared_where_they_apply(schema: dict[str, Any]) -> None:
     for path in ("/org/create", "/org/get", "/admin/login", "/api/v1/auth/token/"):
         answer = schema["paths"][path]["post"]["responses"]["429"]

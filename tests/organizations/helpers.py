@@ -5,6 +5,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -84,15 +85,27 @@ def manage(
     )
 
 
-def manage_here(*arguments: str) -> int:
-    """Run manage.py in a fork of this process, with its settings. Returns the exit code."""
+def manage_here(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run manage.py in a fork of this process, which has its settings and starts faster."""
+    with tempfile.TemporaryDirectory() as folder:
+        typed, out, err = (Path(folder) / name for name in ("in", "out", "err"))
+        typed.write_text(stdin)
 
-    def run() -> None:
-        sys.argv = ["manage.py", *arguments]
-        program.main()
+        def run() -> None:
+            sys.argv = ["manage.py", *arguments]
+            sys.stdin, sys.stdout, sys.stderr = typed.open(), out.open("w"), err.open("w")
+            try:
+                program.main()
+            except SystemExit as end:
+                if isinstance(end.code, str):
+                    print(end.code, file=sys.stderr)
+                raise
+            finally:
+                sys.stderr.flush()
 
-    with Fork(run) as child:
-        return child.wait()
+        with Fork(run) as child:
+            code = child.wait()
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
 
 class Fork:

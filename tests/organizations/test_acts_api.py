@@ -144,16 +144,6 @@ def test_each_act_needs_its_own_permission_and_the_csrf_token(
         assert answers.status_code == status
 
 
-def test_the_schema_says_that_they_take_a_key() -> None:
-    paths = Client().get("/openapi.json").json()["paths"]
-    for act in ("suspend", "resume", "rename"):
-        operation = paths[f"{LIST}{{id_or_slug}}/{act}/"]["post"]
-        (key,) = [each for each in operation["parameters"] if each["in"] == "header"]
-        assert (key["name"], key.get("required", False)) == ("Idempotency-Key", False)
-        assert key["schema"]["maxLength"] == 255
-        assert {"200", "400", "409", "422"} <= set(operation["responses"])
-
-
 # --- Idempotency-Key ------------------------------------------------------------------------------
 def test_a_repeat_gets_the_first_answer_and_the_act_is_done_once(
     staff_client: Client, made: Company

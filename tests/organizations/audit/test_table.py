@@ -16,7 +16,7 @@ from organizations.checks.audit import check_trail
 from organizations.models import AuditEntry
 from organizations.postgres.superuser_sql import master_statements, server_statements
 from organizations.tenancy import trail
-from tests.organizations.helpers import Superuser, manage
+from tests.organizations.helpers import Superuser, manage_here
 from tests.plugin import SERVER
 
 CHANGES = [
@@ -164,7 +164,7 @@ def audit_triggers(master: Superuser) -> set[str]:
 
 def test_the_command_prunes_and_says_how_many(master: Superuser) -> None:
     plant(master, days=401)
-    ended = manage("prune_audit")
+    ended = manage_here("prune_audit")
     assert (ended.returncode, ended.stdout) == (0, "Deleted 1 audit entries.\n")
     acts = AuditEntry.objects.filter(at__gt=timezone.now() - timedelta(minutes=5))
     assert {"audit.pruned", "command.run"} <= set(acts.values_list("act", flat=True))
