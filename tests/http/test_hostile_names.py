@@ -12,16 +12,13 @@ from .server import WebServer, assert_one_shape
 Superuser = psycopg.Connection[tuple[object, ...]]
 # alpha, the victim, is `Acme Corp`, and its database org_acme_corp.
 NAMES = [
-    'O\'Reilly "Q"; DROP DATABASE postgres; --',
+    'O\'Reilly "Q"; DROP DATABASE postgres; -- %s %(name)s {0} {name}',
     "n?dbname=org_acme_corp",
     "x' dbname='org_acme_corp",
     '\t"template1"\t',
     "master_org_db",
     "org_acme_corp",
     "../acme corp",
-    "%s %(name)s {0} {name}",
-    'evil" TEMPLATE "org_acme_corp',
-    "株式会社",
     "acme corp\x1f",
     "\u202eproc emca",
     "Аcme Corp",  # noqa: RUF001 - its first letter is Cyrillic

@@ -3,35 +3,13 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests import processes
+from tests.http.server import free_port
 from tests.organizations.helpers import REPOSITORY, manage, process_environment
 from tests.plugin import SERVER
-
-
-@contextmanager
-def running(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run python in a process group of its own, as a terminal does."""
-    with subprocess.Popen(
-        [sys.executable, *words],
-        cwd=REPOSITORY,
-        env=process_environment(**environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def line_of(text: str, log: Path) -> str:
@@ -45,14 +23,17 @@ def line_of(text: str, log: Path) -> str:
     raise AssertionError(log.read_text())
 
 
-def test_ctrl_c_ends_make_run_quietly_during_a_request() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {"PORT": str(port), "ORG_SPARE_DATABASES": "0", "WEB_CONCURRENCY": "1"}
-    serve = "from orgmgmt import serve; serve._GRACE_SECONDS = 3; serve.main()"
-    with running("-c", serve, **environment) as process:
-        assert process.stdout is not None
-        assert any("Serving on" in line for line in process.stdout)
+# In a process group of its own, as a terminal starts it, and with less time for running requests.
+SERVE = (
+    "import os; from orgmgmt import serve; os.setpgid(0, 0); serve._GRACE_SECONDS = 3; serve.main()"
+)
+
+
+def test_ctrl_c_ends_make_run_quietly_during_a_request(tmp_path: Path) -> None:
+    port, said = free_port(), tmp_path / "said"
+    environment = process_environment(PORT=str(port), ORG_SPARE_DATABASES="0", WEB_CONCURRENCY="1")
+    with processes.running("-c", SERVE, cwd=REPOSITORY, env=environment, log=said) as process:
+        line_of("Serving on", said)
         with socket.create_connection(("127.0.0.1", port)) as slow:
             # Its body never comes.
             slow.sendall(
@@ -60,11 +41,12 @@ def test_ctrl_c_ends_make_run_quietly_during_a_request() -> None:
                 b"Content-Length: 9\r\nExpect: 100-continue\r\n\r\n"
             )
             assert slow.recv(100).startswith(b"HTTP/1.1 100"), "a thread has taken it"
+            assert process.pid is not None
             os.killpg(process.pid, signal.SIGINT)
-            _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert "SIGKILL" not in err
-    assert "Traceback" not in err
+            process.join(60)
+        assert process.exitcode == 0, said.read_text()
+    assert "SIGKILL" not in said.read_text()
+    assert "Traceback" not in said.read_text()
 
 
 def test_a_worker_that_starts_before_its_master_waits_for_it(tmp_path: Path) -> None:

@@ -316,7 +316,8 @@ def test_ctrl_c_ends_what_runs_though_it_swallows_its_cancel(
         while not active(superuser, alpha):
             assert time.monotonic() < deadline, "it has not begun"
             time.sleep(0.02)
-        os.kill(process.pid or 0, signal.SIGINT)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
         process.join(20)
         assert process.exitcode == 130
     assert "terminated by the master" in said.read_text()
