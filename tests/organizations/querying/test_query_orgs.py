@@ -97,17 +97,21 @@ def test_what_an_organization_set_for_its_role_changes_no_value(
     alpha: Company, superuser: Superuser
 ) -> None:
     role = sql.Identifier(alpha.organization.role_name)
+    theirs = {
+        "datestyle": "German",
+        "standard_conforming_strings": "off",
+        "default_transaction_isolation": "serializable",
+        "bytea_output": "escape",
+    }
     alter = sql.SQL("ALTER ROLE {} SET {} = {}")
-    for name, value in (
-        *(("datestyle", "German"), ("standard_conforming_strings", "off")),
-        *(("default_transaction_isolation", "serializable"), ("bytea_output", "escape")),
-    ):
+    for name, value in theirs.items():
         superuser.execute(alter.format(role, sql.Identifier(name), sql.Literal(value)))
     try:
         statement = r"SELECT date '2026-01-02', 'a\x', '\x00'::bytea"
         (answer,) = asked(statement, alpha.name)[alpha.name]["rows"]
     finally:
-        superuser.execute(sql.SQL("ALTER ROLE {} RESET ALL").format(role))
+        for name in theirs:
+            superuser.execute(sql.SQL("ALTER ROLE {} RESET {}").format(role, sql.Identifier(name)))
     assert answer == ["2026-01-02", r"a\x", r"\x00"]
 
 
