@@ -7,7 +7,7 @@ import pytest
 from organizations import lifecycle
 from organizations.models import Organization
 
-from .server import WebServer, assert_no_traceback, serving
+from .server import WebServer, assert_no_traceback, limited, serving
 
 
 @pytest.fixture(scope="session")
@@ -24,12 +24,13 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def hurried(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    """One process of four threads, whose statements may wait 1 s for a lock and take 2 s.
+    """One process of four threads, whose statements may wait 0.4 s for a lock and take 0.8 s.
 
     The database's errors are in its log, and no bug is.
     """
     log = tmp_path_factory.mktemp("gunicorn") / "hurried.log"
-    with serving(log, LOCK_TIMEOUT_SECONDS="1", STATEMENT_TIMEOUT_SECONDS="2") as running:
+    limits = limited(LOCK_TIMEOUT_SECONDS=0.4, STATEMENT_TIMEOUT_SECONDS=0.8)
+    with serving(log, **limits) as running:
         yield running
     assert "Internal Server Error" not in running.text()
 

@@ -113,6 +113,14 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "MASTER_DB_PASSWORD": password, **changes}
 
 
+def limited(**seconds: float) -> dict[str, str]:
+    """Changes of the environment that set these limits, however short."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "tests.http.short_limits",
+        "SHORT_LIMITS": json.dumps(seconds),
+    }
+
+
 @contextmanager
 def serving(log: Path, **changes: str) -> Iterator[WebServer]:
     """gunicorn as it is deployed, one worker of 4 threads unless `changes` say otherwise; ended

@@ -17,6 +17,7 @@ from organizations import lifecycle
 from orgmgmt.embedded.postgres import APPLICATION_ROLE
 from orgmgmt.logging import LineFormatter
 from tests.conftest import PASSWORD, Company
+from tests.organizations.helpers import wait_for
 
 from .server import WebServer, assert_one_shape
 
@@ -36,11 +37,14 @@ def made(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[
 
 def end_sessions(superuser: Superuser, *, database: str = "%", role: str = "%") -> None:
     """End every session of the role on the database, and wait until it has ended."""
-    superuser.execute(
-        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+    ended = superuser.execute(
+        "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname LIKE %s AND usename LIKE %s AND pid <> pg_backend_pid()",
         (database, role),
-    )
+    ).fetchall()
+    # With a timeout the function itself looks every tenth of a second, for one after the other.
+    remaining = "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY(%s))"
+    wait_for(superuser, remaining, [pid for pid, _ in ended])
 
 
 @contextmanager

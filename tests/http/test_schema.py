@@ -211,6 +211,22 @@ def test_open_paths_need_no_login_and_the_others_do(schema: dict[str, Any]) -> N
         assert is_open or {"401", "403", "429"} <= set(operation["responses"]), f"{method} {path}"
 
 
+def test_an_act_on_an_organization_takes_an_idempotency_key(schema: dict[str, Any]) -> None:
+    for act in ("suspend", "resume", "rename"):
+        operation = schema["paths"][f"/api/v1/organizations/{{id_or_slug}}/{act}/"]["post"]
+        (key,) = [each for each in operation["parameters"] if each["in"] == "header"]
+        assert (key["name"], key.get("required", False)) == ("Idempotency-Key", False)
+        assert key["schema"]["maxLength"] == 255
+        assert {"200", "400", "409", "422"} <= set(operation["responses"])
+
+
+def test_the_limits_are_declared_where_they_apply(schema: dict[str, Any]) -> None:
+    for path in ("/org/create", "/org/get", "/admin/login", "/api/v1/auth/token/"):
+        answer = schema["paths"][path]["post"]["responses"]["429"]
+        assert "Retry-After" in answer["headers"], path
+    assert "429" not in schema["paths"]["/health"]["get"]["responses"]
+
+
 def test_staff_are_promised_no_address_of_a_deleted_organization(schema: dict[str, Any]) -> None:
     properties = schema["components"]["schemas"]["OrganizationStaffOutput"]["properties"]
     assert "format" not in properties["admin_email"], "a tombstone's address is empty"

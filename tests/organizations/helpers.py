@@ -4,6 +4,8 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -17,6 +19,7 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
+import manage as program
 from organizations.deleting import delete
 from organizations.models import Organization
 from organizations.postgres.sessions import ServerSession, open_session
@@ -80,6 +83,29 @@ def manage(
         env=process_environment(**environment),
         input=stdin,
     )
+
+
+def manage_here(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run manage.py in a fork of this process, which has its settings and starts faster."""
+    with tempfile.TemporaryDirectory() as folder:
+        typed, out, err = (Path(folder) / name for name in ("in", "out", "err"))
+        typed.write_text(stdin)
+
+        def run() -> None:
+            sys.argv = ["manage.py", *arguments]
+            sys.stdin, sys.stdout, sys.stderr = typed.open(), out.open("w"), err.open("w")
+            try:
+                program.main()
+            except SystemExit as end:
+                if isinstance(end.code, str):
+                    print(end.code, file=sys.stderr)
+                raise
+            finally:
+                sys.stderr.flush()
+
+        with Fork(run) as child:
+            code = child.wait()
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
 
 class Fork:

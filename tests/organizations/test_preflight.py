@@ -141,7 +141,7 @@ def test_a_server_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_check_that_meets_a_lock_gives_up(superuser: Superuser, settings: Settings) -> None:
-    settings.LOCK_TIMEOUT_SECONDS = 1
+    settings.LOCK_TIMEOUT_SECONDS = 0.1
     with psycopg.connect(**SERVER.superuser_parameters("master_org_db")) as other:  # type: ignore[arg-type]
         other.execute("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE")
         with (

@@ -1,28 +1,26 @@
 """The SQL that a superuser runs once on the server."""
 
+import io
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connections
 from psycopg import sql
 
+from organizations.management.commands import server_sql
 from organizations.postgres.superuser_sql import master_statements, server_statements
 from tests.plugin import SERVER
 
-from .helpers import REPOSITORY, Fork, Superuser, manage
+from .helpers import REPOSITORY, Fork, Superuser
 
 ROLE, MASTER, PASSWORD = 'tricky"role; --', "tricky'master\" %s =\\x", "probe"
-ENVIRONMENT = {
-    "MASTER_DB_USER": ROLE,
-    "MASTER_DB_NAME": MASTER,
-    "MASTER_DB_PASSWORD": PASSWORD,
-}
 ENTRY = (
     "INSERT INTO audit_entries (act, actor, person, request_id, facts) "
     "VALUES ('x', '', '', '', '{}')"
@@ -85,6 +83,11 @@ def run_statements() -> None:
             connection.execute(statement)
 
 
+def settings_of(role: str) -> SimpleNamespace:
+    """The part of the settings that is printed."""
+    return SimpleNamespace(DATABASES={"default": {"USER": role, "NAME": MASTER}})
+
+
 def migrate(*arguments: str) -> None:
     """Migrate the fresh master, in a process that is connected to it."""
 
@@ -115,7 +118,7 @@ def assert_walls_stand() -> None:
 @pytest.mark.usefixtures("fresh")
 def test_the_applications_role_cannot_change_the_trail() -> None:
     """The statements after the migrations, and once more. Before them: with psql, below."""
-    migrate()
+    migrate("organizations", "0003")
     migrate("organizations", "0002")
     with connected() as connection:
         # Nothing was handed over yet: the migration can be taken back.
@@ -159,13 +162,14 @@ def test_the_statements_set_what_else_they_are_for(superuser: Superuser) -> None
 
 
 @pytest.mark.usefixtures("fresh")
-def test_psql_runs_the_printed_sql_and_printing_needs_no_server() -> None:
-    printed = manage("server_sql", MASTER_DB_HOST="127.0.0.1", MASTER_DB_PORT="1", **ENVIRONMENT)
-    assert printed.returncode == 0, printed.stderr
+def test_psql_runs_the_printed_sql(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_sql, "settings", settings_of(ROLE))
+    printed = io.StringIO()
+    call_command("server_sql", stdout=printed)
     parameters = SERVER.superuser_parameters()
     ran = subprocess.run(
         [str(SERVER.bin_dir / "psql"), "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--quiet"],
-        input=printed.stdout,
+        input=printed.getvalue(),
         env={
             "PATH": os.environ["PATH"],
             "PGHOST": str(parameters["host"]),
@@ -181,10 +185,10 @@ def test_psql_runs_the_printed_sql_and_printing_needs_no_server() -> None:
     assert_walls_stand()
 
 
-def test_a_role_that_would_own_what_it_writes_is_refused() -> None:
-    ended = manage("server_sql", MASTER_DB_USER="orgmgmt_owner")
-    assert ended.returncode == 1
-    assert "Use another role for the application." in ended.stderr
+def test_a_role_that_would_own_what_it_writes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_sql, "settings", settings_of("orgmgmt_owner"))
+    with pytest.raises(CommandError, match="Use another role for the application."):
+        call_command("server_sql")
 
 
 def test_the_trial_with_docker_runs_the_same_statements() -> None:

@@ -36,11 +36,10 @@ def kind(response: Any) -> str:
 
 def test_schema_and_documentation_ignore_the_accept_header(client: Client) -> None:
     wanted = {"/openapi.json": "application/json", "/docs": "text/html", "/redoc": "text/html"}
-    for accept in (*PROGRAMS, BROWSER, "application/vnd.oai.openapi+json"):
+    for accept in ("application/yaml", BROWSER, "application/vnd.oai.openapi+json"):
         for path, expected in wanted.items():
             response = client.get(path, headers={"Accept": accept})
             assert (response.status_code, kind(response)) == (200, expected), (path, accept)
-    assert client.get("/openapi.json").json()["openapi"].startswith("3.")
 
 
 def test_an_error_is_labelled_as_what_it_is(client: Client) -> None:

@@ -3,45 +3,37 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from pathlib import Path
 
+from tests import processes
+from tests.http.server import free_port
 from tests.organizations.helpers import REPOSITORY, manage, process_environment
 from tests.plugin import SERVER
 
 
-@contextmanager
-def running(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run python in a process group of its own, as a terminal does."""
-    with subprocess.Popen(
-        [sys.executable, *words],
-        cwd=REPOSITORY,
-        env=process_environment(**environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def line_of(text: str, log: Path) -> str:
+    """Wait until the log has a line with the text; that line."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for line in log.read_text().splitlines() if log.exists() else ():
+            if text in line:
+                return line
+        time.sleep(0.02)
+    raise AssertionError(log.read_text())
 
 
-def line_with(text: str, lines: Iterator[str]) -> str:
-    return next(line for line in lines if text in line)
+# In a process group of its own, as a terminal starts it, and with less time for running requests.
+SERVE = (
+    "import os; from orgmgmt import serve; os.setpgid(0, 0); serve._GRACE_SECONDS = 3; serve.main()"
+)
 
 
-def test_ctrl_c_ends_make_run_quietly_during_a_request() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {"PORT": str(port), "ORG_SPARE_DATABASES": "0", "WEB_CONCURRENCY": "1"}
-    with running("-m", "orgmgmt.serve", **environment) as process:
-        assert process.stdout is not None
-        line_with("Serving on", process.stdout)
+def test_ctrl_c_ends_make_run_quietly_during_a_request(tmp_path: Path) -> None:
+    port, said = free_port(), tmp_path / "said"
+    environment = process_environment(PORT=str(port), ORG_SPARE_DATABASES="0", WEB_CONCURRENCY="1")
+    with processes.running("-c", SERVE, cwd=REPOSITORY, env=environment, log=said) as process:
+        line_of("Serving on", said)
         with socket.create_connection(("127.0.0.1", port)) as slow:
             # Its body never comes.
             slow.sendall(
@@ -49,26 +41,29 @@ def test_ctrl_c_ends_make_run_quietly_during_a_request() -> None:
                 b"Content-Length: 9\r\nExpect: 100-continue\r\n\r\n"
             )
             assert slow.recv(100).startswith(b"HTTP/1.1 100"), "a thread has taken it"
+            assert process.pid is not None
             os.killpg(process.pid, signal.SIGINT)
-            _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert "SIGKILL" not in err
-    assert "Traceback" not in err
+            process.join(60)
+        assert process.exitcode == 0, said.read_text()
+    assert "SIGKILL" not in said.read_text()
+    assert "Traceback" not in said.read_text()
 
 
-def test_a_worker_that_starts_before_its_master_waits_for_it() -> None:
+def test_a_worker_that_starts_before_its_master_waits_for_it(tmp_path: Path) -> None:
     # The path of a socket has at most 107 bytes, and a temporary folder may be longer.
     host = SERVER.socket_dir.with_name("later")
-    with running("manage.py", "worker", MASTER_DB_HOST=str(host)) as process:
-        assert process.stderr is not None
-        told = line_with("waiting for the master database", process.stderr)
-        assert "connection refused" in told
+    said = tmp_path / "said"
+    environment = process_environment(MASTER_DB_HOST=str(host))
+    with processes.running(
+        "manage.py", "worker", cwd=REPOSITORY, env=environment, log=said
+    ) as process:
+        assert "connection refused" in line_of("waiting for the master database", said)
         host.symlink_to(SERVER.socket_dir)
-        line_with("Starting worker", process.stderr)
+        line_of("Starting worker", said)
         process.terminate()
-        process.communicate(timeout=60)
+        process.join(60)
+        assert process.exitcode == 0
     host.unlink()
-    assert process.returncode == 0
 
 
 def test_a_worker_does_not_wait_for_what_only_a_person_can_repair() -> None:

@@ -191,16 +191,6 @@ def test_nothing_can_be_deleted_here(staff_client: Client, alpha: Company) -> No
     assert lifecycle.find_organization(alpha.name).status == Status.ACTIVE
 
 
-# --- Suspending and resuming --------------------------------------------------------------------
-def test_the_actions_suspend_and_resume(staff_client: Client, alpha: Company) -> None:
-    assert "Suspended Acme Corp." in run_action(staff_client, "suspend", alpha)
-    assert lifecycle.find_organization(alpha.name).status == Status.SUSPENDED
-    assert "Resumed Acme Corp." in run_action(staff_client, "resume", alpha)
-    assert lifecycle.find_organization(alpha.name).status == Status.ACTIVE
-    forbidden = run_action(staff_client, "resume", alpha)
-    assert "'Acme Corp' is active; it must be suspended" in forbidden
-
-
 # --- Who may come in ----------------------------------------------------------------------------
 def test_a_stranger_is_sent_to_the_login_page(client: Client, alpha: Company) -> None:
     for path in (LIST, ADD):

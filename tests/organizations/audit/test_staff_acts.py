@@ -13,7 +13,7 @@ from organizations.errors import OrganizationError
 from organizations.models import AuditEntry, Organization, Staff
 from organizations.recovery import credentials
 from tests.conftest import PASSWORD, Company
-from tests.organizations.helpers import Superuser, manage
+from tests.organizations.helpers import Superuser, manage_here
 
 from .helpers import NEW_PASSWORD, Entries, acts, hash_of, of, post
 
@@ -179,7 +179,7 @@ def test_a_command_is_recorded_by_its_name_unless_it_only_reads(alpha: Company) 
         ["clearsessions"],
         ["org_command", alpha.name, "--", "showmigrations"],
     ):
-        manage(*arguments)
+        manage_here(*arguments)
     assert commands_since(newest) == ["clearsessions", "org_command", "showmigrations"]
     inside = AuditEntry.objects.filter(act="command.run").latest("id")
     assert inside.organization_id == alpha.organization.pk

@@ -11,7 +11,7 @@ from accounts.models import User
 from organizations import tenancy
 from organizations.models import AuditEntry
 from tests.conftest import Company
-from tests.organizations.helpers import manage
+from tests.organizations.helpers import manage_here
 
 NEW = "a quite different passphrase"
 
@@ -21,7 +21,7 @@ def test_an_organization_gets_another_admin_who_can_log_in(
 ) -> None:
     made = company("Locked Out Ltd")
     words = ["create_admin", "locked-out_ltd", "--email=second@test.com", "--password-stdin"]
-    ended = manage(*words, "--json", stdin=f"{NEW}\n")
+    ended = manage_here(*words, "--json", stdin=f"{NEW}\n")
     assert ended.returncode == 0, ended.stderr
     facts = json.loads(ended.stdout)
     assert facts == {"id": 2, "email": "second@test.com", "organization": "Locked Out Ltd"}

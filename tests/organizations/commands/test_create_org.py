@@ -10,7 +10,7 @@ from accounts.models import User
 from organizations import lifecycle, tenancy
 from organizations.models import Organization
 from tests.conftest import PASSWORD, Company, leftovers
-from tests.organizations.helpers import Superuser, manage
+from tests.organizations.helpers import Superuser, manage_here
 
 
 def delete(name: str) -> Organization:
@@ -31,7 +31,7 @@ def test_it_prints_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_from_a_process_with_the_password_on_standard_input() -> None:
-    ended = manage(
+    ended = manage_here(
         "create_org",
         "株式会社 Piped",
         "--email=boss@test.com",

@@ -3,8 +3,9 @@
 import threading
 
 import psycopg
+from pytest_django import Settings
 
-from tests.organizations.helpers import Superuser, manage, wait_for
+from tests.organizations.helpers import Superuser, manage_here, wait_for
 from tests.plugin import SERVER
 
 
@@ -18,7 +19,7 @@ def test_a_command_whose_connection_is_cut_ends_with_a_sentence(superuser: Super
         blocker.execute("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE")
         cut = threading.Thread(target=wait_for, args=(superuser, waiting))
         cut.start()
-        done = manage("migrate_orgs")
+        done = manage_here("migrate_orgs")
         cut.join()
         blocker.rollback()
     assert done.returncode == 1, done.stderr
@@ -26,11 +27,12 @@ def test_a_command_whose_connection_is_cut_ends_with_a_sentence(superuser: Super
     assert "database unavailable" in done.stderr, "the log says why"
 
 
-def test_a_command_gives_up_waiting_for_a_lock(superuser: Superuser) -> None:
+def test_a_command_gives_up_waiting_for_a_lock(superuser: Superuser, settings: Settings) -> None:
+    settings.LOCK_TIMEOUT_SECONDS = 0.2
     parameters = SERVER.superuser_parameters("master_org_db")
     with psycopg.connect(**parameters) as blocker:  # type: ignore[arg-type]
         blocker.execute("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE")
-        done = manage("list_orgs", LOCK_TIMEOUT_SECONDS="1")
+        done = manage_here("list_orgs")
         blocker.rollback()
     assert done.returncode == 1, done.stderr
     assert "lock timeout" in done.stderr, "the log says why"

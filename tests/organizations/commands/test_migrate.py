@@ -33,7 +33,7 @@ def test_a_second_migration_of_the_master_waits_for_the_first() -> None:
             second = pool.submit(migrate)
             assert begun.wait(10)
             with pytest.raises(TimeoutError):
-                second.result(timeout=0.5)
+                second.result(timeout=0.2)
         second.result(timeout=30)
 
 

@@ -8,13 +8,13 @@ from django.core.management import CommandError, call_command
 
 from organizations import lifecycle, tenancy
 from tests.conftest import Company
-from tests.organizations.helpers import manage
+from tests.organizations.helpers import manage_here
 
 SHELL = "from accounts.models import User; print([user.email for user in User.objects.all()])"
 
 
 def test_shell_runs_inside_the_organization(alpha: Company) -> None:
-    ended = manage("org_command", "acme-corp", "--", "shell", "-c", SHELL)
+    ended = manage_here("org_command", "acme-corp", "--", "shell", "-c", SHELL)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1] == f"['{alpha.email}']"
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -109,8 +110,9 @@ def test_what_was_opened_with_the_new_password_goes_on(
     """Requests connect again at once, and the old password's sessions are still looked for."""
     rows = Organization.objects.filter(pk=company().organization.pk)
     before = rows.get()
-    monkeypatch.setattr(credentials, "_LOGGING_IN_SECONDS", 2.0)
     is_connected, is_over = threading.Event(), threading.Event()
+    until_connected = SimpleNamespace(sleep=lambda seconds: is_connected.wait(20))
+    monkeypatch.setattr(credentials, "time", until_connected)
 
     def connect_anew() -> object:
         try:

@@ -84,7 +84,7 @@ class Edition:
         return psycopg.connect(**parameters, autocommit=True)  # type: ignore[arg-type]
 
     def _create(self, database: str, script: str) -> None:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'")
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' STRATEGY file_copy")
         self._superuser.execute(create.format(sql.Identifier(database)))
         self._databases.append(database)
         grant = f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {_READER}"

@@ -16,9 +16,9 @@ from .helpers import work
 def test_mails_of_a_users_table_that_sleeps_hold_one_of_two_threads(
     alpha: Company, beta: Company, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.STATEMENT_TIMEOUT_SECONDS = 0.8
-    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
+    settings.STATEMENT_TIMEOUT_SECONDS = 0.5
+    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.1)
     for company in (*[alpha] * 4, beta):
         assert ask(company, company.email).status_code == 202
     with replaced(alpha, "users", "SELECT * FROM kept WHERE forever()"):

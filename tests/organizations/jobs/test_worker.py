@@ -1,13 +1,11 @@
 """Workers: order, retries, progress, cancelling, and jobs of a killed worker."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -27,6 +25,7 @@ from organizations.jobs.retries import pause_seconds
 from organizations.models import Organization, SpareDatabase
 from organizations.postgres.sessions import open_session
 from organizations.provisioning import refill, spares
+from tests import processes
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import REPOSITORY, process_environment, wait_for
 from tests.plugin import SERVER
@@ -144,7 +143,7 @@ def test_a_worker_finishes_what_a_killed_fence_left(alpha: Company) -> None:
 def test_a_worker_that_cannot_look_for_stalled_jobs_fences_all_the_same(
     alpha: Company, master: Superuser, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.LOCK_TIMEOUT_SECONDS = 1
+    settings.LOCK_TIMEOUT_SECONDS = 0.1
     row = Organization.objects.filter(pk=alpha.organization.pk)
     row.update(pending_fence="of a killed process")
     looks = iter((True, False, False))
@@ -207,21 +206,11 @@ def test_progress_can_be_read_while_the_job_runs(master: Superuser) -> None:
 
 # --- A worker that dies --------------------------------------------------------------------------
 @contextmanager
-def a_worker(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def a_worker(log: Path, **environment: str) -> Iterator[BaseProcess]:
     """`manage.py worker` on this test's server."""
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "worker", *arguments],
-        cwd=REPOSITORY,
-        env=process_environment(**environment),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    command, env = ("manage.py", "worker"), process_environment(**environment)
+    with processes.running(*command, cwd=REPOSITORY, env=env, log=log) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def grow_old() -> None:
@@ -230,17 +219,19 @@ def grow_old() -> None:
         cursor.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 h'")
 
 
-def test_a_job_whose_worker_was_killed_is_picked_up_again(superuser: Superuser) -> None:
+def test_a_job_whose_worker_was_killed_is_picked_up_again(
+    superuser: Superuser, tmp_path: Path
+) -> None:
     number = enqueueing.platform_job("refill_spares")
     assert number is not None
     with open_session() as session:
         session.lock(spares.LOCK, name="a test", timeout_seconds=10)
         try:
-            with a_worker(ORG_SPARE_DATABASES="1") as process:
+            with a_worker(tmp_path / "said", ORG_SPARE_DATABASES="1") as process:
                 wait_for(superuser, WAITS)
                 assert stalled.hand_back() == [], "its worker lives"
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait()
+                process.kill()
+                process.join()
         finally:
             session.unlock(spares.LOCK)
     assert job(number).status == "doing"
@@ -261,13 +252,12 @@ def test_a_job_that_kills_its_workers_is_given_up(settings: Settings) -> None:
     assert job(number).status == "failed"
 
 
-def test_a_worker_refills_spares_and_stops_on_sigterm(
-    master: Superuser,
-) -> None:
-    with a_worker(ORG_SPARE_DATABASES="1") as process:
+def test_a_worker_refills_spares_and_stops_on_sigterm(master: Superuser, tmp_path: Path) -> None:
+    with a_worker(tmp_path / "said", ORG_SPARE_DATABASES="1") as process:
         wait_for(master, "SELECT 1 FROM spare_databases WHERE ready")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, process.communicate()[1]
+        process.terminate()
+        process.join(20)
+        assert process.exitcode == 0, (tmp_path / "said").read_text()
     assert not ProcrastinateWorker.objects.exists()
     assert ProcrastinateJob.objects.get(task_name="refill_spares").status == "succeeded"
     with open_session() as session:

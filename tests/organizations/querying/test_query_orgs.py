@@ -4,12 +4,12 @@ import csv
 import hashlib
 import io
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from organizations.errors import InstallationUnclaimed
 from organizations.models import AuditEntry, Installation
 from organizations.postgres import installation
 from organizations.tenancy import guard, keeper
+from tests import processes
 from tests.conftest import Company, Superuser
 from tests.organizations.helpers import REPOSITORY, process_environment
 from tests.organizations.tenancy.hostile import (
@@ -42,11 +43,14 @@ def _hurried(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
 
 
-def query(*words: object, code: int = 0) -> tuple[str, str]:
-    """The command's stdout and stderr; it must end with this exit code."""
+def query(*words: object, code: int = 0, **options: float) -> tuple[str, str]:
+    """The command's stdout and stderr; it must end with this exit code.
+
+    options: as the command gets them, which may be what nobody can type.
+    """
     out, err = io.StringIO(), io.StringIO()
     try:
-        call_command("query_orgs", *map(str, words), stdout=out, stderr=err)
+        call_command("query_orgs", *map(str, words), stdout=out, stderr=err, **options)
     except CommandError as error:
         assert error.returncode == code, (error, err.getvalue())
         return out.getvalue(), f"{err.getvalue()}{error}"
@@ -54,9 +58,9 @@ def query(*words: object, code: int = 0) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
-def asked(*words: object, code: int = 0) -> dict[str, dict[str, Any]]:
+def asked(*words: object, code: int = 0, **options: float) -> dict[str, dict[str, Any]]:
     """The answers as JSON, by the organization's name."""
-    document = json.loads(query(*words, "--json", code=code)[0])
+    document = json.loads(query(*words, "--json", code=code, **options)[0])
     found = {each["name"]: each for each in document["organizations"]}
     counts = document["counts"]
     assert counts["organizations"] == len(found) == len(document["organizations"])
@@ -93,17 +97,21 @@ def test_what_an_organization_set_for_its_role_changes_no_value(
     alpha: Company, superuser: Superuser
 ) -> None:
     role = sql.Identifier(alpha.organization.role_name)
+    theirs = {
+        "datestyle": "German",
+        "standard_conforming_strings": "off",
+        "default_transaction_isolation": "serializable",
+        "bytea_output": "escape",
+    }
     alter = sql.SQL("ALTER ROLE {} SET {} = {}")
-    for name, value in (
-        *(("datestyle", "German"), ("standard_conforming_strings", "off")),
-        *(("default_transaction_isolation", "serializable"), ("bytea_output", "escape")),
-    ):
+    for name, value in theirs.items():
         superuser.execute(alter.format(role, sql.Identifier(name), sql.Literal(value)))
     try:
         statement = r"SELECT date '2026-01-02', 'a\x', '\x00'::bytea"
         (answer,) = asked(statement, alpha.name)[alpha.name]["rows"]
     finally:
-        superuser.execute(sql.SQL("ALTER ROLE {} RESET ALL").format(role))
+        for name in theirs:
+            superuser.execute(sql.SQL("ALTER ROLE {} RESET {}").format(role, sql.Identifier(name)))
     assert answer == ["2026-01-02", r"a\x", r"\x00"]
 
 
@@ -235,7 +243,7 @@ def test_what_a_session_leaves_ends_with_it(alpha: Company, superuser: Superuser
 
 
 # --- Hostile ground -----------------------------------------------------------------------------
-TOO_SLOW = "query_too_slow: The statement took longer than 1 seconds, and was ended."
+TOO_SLOW = "query_too_slow: The statement took longer than 0.5 seconds, and was ended."
 TOO_LARGE = "query_too_large: The answer is larger than ORG_MAX_ANSWER_BYTES = 1000000."
 TRAPS = {
     # It lifts the server's timeout, and continues after each cancel.
@@ -261,8 +269,8 @@ def test_a_trap_is_an_error_of_its_organization_alone_and_ends(
             made(beta, honest, undo="DROP VIEW trap"),
         ):
             began = time.monotonic()
-            words = ("SELECT email FROM trap", alpha.name, beta.name, "--timeout", 1)
-            found = asked(*words, code=2)
+            words = ("SELECT email FROM trap", alpha.name, beta.name)
+            found = asked(*words, timeout=0.5, code=2)
             assert time.monotonic() - began < 5, view
             assert said in found[alpha.name]["error"], view
             assert found[beta.name]["rows"] == [[beta.email]], view
@@ -290,7 +298,7 @@ def test_an_endless_statement_is_terminated_even_with_a_pooler(
     """There what belongs to requests has the pooler's process ids; this has the server's."""
     settings.MASTER_DB_DIRECT = settings.DATABASES["default"]
     with made(alpha, FOREVER, undo="DROP FUNCTION forever"):
-        answer = asked("SELECT forever()", alpha.name, "--timeout", 1, code=2)[alpha.name]
+        answer = asked("SELECT forever()", alpha.name, timeout=0.5, code=2)[alpha.name]
         assert answer["error"] == TOO_SLOW
         assert keeper.shared.flush(10)
         until_none_is_active(superuser, alpha)
@@ -298,29 +306,26 @@ def test_an_endless_statement_is_terminated_even_with_a_pooler(
 
 @pytest.mark.timeout(60)
 def test_ctrl_c_ends_what_runs_though_it_swallows_its_cancel(
-    alpha: Company, superuser: Superuser
+    alpha: Company, superuser: Superuser, tmp_path: Path
 ) -> None:
-    words = ["query_orgs", "SELECT forever()", alpha.name, "--timeout", "600"]
+    words = ("query_orgs", "SELECT forever()", alpha.name, "--timeout", "600")
+    said = tmp_path / "said"
     with (
         made(alpha, FOREVER, undo="DROP FUNCTION forever"),
-        subprocess.Popen(
-            [sys.executable, "manage.py", *words],
-            cwd=REPOSITORY,
-            env=process_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        processes.running(
+            "manage.py", *words, cwd=REPOSITORY, env=process_environment(), log=said
         ) as process,
     ):
         deadline = time.monotonic() + 30
         while not active(superuser, alpha):
             assert time.monotonic() < deadline, "it has not begun"
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert "terminated by the master" in err
-    assert "Traceback" not in err
+            time.sleep(0.02)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
+        process.join(20)
+        assert process.exitcode == 130
+    assert "terminated by the master" in said.read_text()
+    assert "Traceback" not in said.read_text()
     until_none_is_active(superuser, alpha)
 
 

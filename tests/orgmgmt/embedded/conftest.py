@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,9 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="package")
-def first_start() -> Iterator[tuple[EmbeddedPostgres, list[str]]]:
-    """A new running server, and the programs that made it."""
-    made = make_reachable_folder()
-    server, seen = make(made / AWKWARD), []
+def first_start() -> Iterator[tuple[Path, list[str]]]:
+    """The data folder of a server that is made and stopped, and the programs that made it."""
+    made, seen = make_reachable_folder(), []
     real_run = subprocess.run
 
     def run(*args: Any, **options: Any) -> Any:
@@ -54,26 +54,35 @@ def first_start() -> Iterator[tuple[EmbeddedPostgres, list[str]]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "run", run)
-        server.acquire()
-    yield server, seen
-    server.release()
-    assert not server.is_running()
+        with make(made / AWKWARD):
+            pass
+    yield made / AWKWARD, seen
     shutil.rmtree(made)
 
 
-@pytest.fixture(scope="package")
-def running(first_start: tuple[EmbeddedPostgres, list[str]]) -> EmbeddedPostgres:
-    return first_start[0]
-
-
-@pytest.fixture(scope="package")
-def stopped() -> Iterator[Path]:
-    """The data folder of a server that is made and stopped."""
+@contextmanager
+def copied(source: Path, name: str) -> Iterator[Path]:
+    """A copy of the data folder during the block, with each file's owner."""
     made = make_reachable_folder()
-    with make(made / "data"):
-        pass
-    yield made / "data"
+    subprocess.run(["cp", "-a", source, made / name], check=True)
+    yield made / name
     shutil.rmtree(made)
+
+
+@pytest.fixture(scope="package")
+def running(first_start: tuple[Path, list[str]]) -> Iterator[EmbeddedPostgres]:
+    """A server that runs."""
+    with copied(first_start[0], AWKWARD) as folder:
+        with make(folder) as server:
+            yield server
+        assert not server.is_running()
+
+
+@pytest.fixture(scope="package")
+def stopped(first_start: tuple[Path, list[str]]) -> Iterator[Path]:
+    """The data folder of a server that is stopped."""
+    with copied(first_start[0], "data") as folder:
+        yield folder
 
 
 @pytest.fixture

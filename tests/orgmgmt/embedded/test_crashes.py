@@ -51,7 +51,7 @@ def test_a_start_waits_for_what_a_killed_server_left_alive(server: EmbeddedPostg
     connection = psycopg.connect(**server.connection_parameters())  # type: ignore[arg-type]
     backend = connection.info.backend_pid
     os.kill(backend, signal.SIGSTOP)
-    wake = threading.Timer(1.0, os.kill, [backend, signal.SIGCONT])
+    wake = threading.Timer(0.4, os.kill, [backend, signal.SIGCONT])
     try:
         pid = postmaster_pid(server)
         os.kill(pid, signal.SIGKILL)
@@ -59,7 +59,7 @@ def test_a_start_waits_for_what_a_killed_server_left_alive(server: EmbeddedPostg
         wake.start()
         began = time.monotonic()
         server.acquire()
-        assert time.monotonic() - began > 0.5
+        assert time.monotonic() - began > 0.3
         assert ask(server.connection_parameters(), "SELECT 1") == 1
     finally:
         wake.join()

@@ -45,11 +45,8 @@ def test_a_path_with_awkward_characters_works(running: EmbeddedPostgres) -> None
     assert ask(running.connection_parameters(), "SELECT 1") == 1
 
 
-@pytest.mark.parametrize("name", ["x" * 70, "with,comma"])
-def test_a_path_that_cannot_hold_the_socket_gets_one_elsewhere(
-    server: EmbeddedPostgres, name: str
-) -> None:
-    data_dir = server.data_dir.rename(server.data_dir.with_name(name))
+def test_a_path_that_cannot_hold_the_socket_gets_one_elsewhere(server: EmbeddedPostgres) -> None:
+    data_dir = server.data_dir.rename(server.data_dir.with_name("with,comma"))
     try:
         with make(data_dir) as moved:
             assert moved.socket_dir.parent == Path(tempfile.gettempdir())

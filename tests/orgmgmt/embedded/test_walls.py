@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -47,9 +48,9 @@ def test_data_and_passwords_are_closed_to_others(running: EmbeddedPostgres) -> N
 
 
 def test_passwords_are_on_no_command_line_and_in_no_log(
-    first_start: tuple[EmbeddedPostgres, list[str]],
+    first_start: tuple[Path, list[str]], running: EmbeddedPostgres
 ) -> None:
-    server, commands = first_start
+    (_, commands), server = first_start, running
     everything = "\n".join([*commands, (server.data_dir / "postgres.log").read_text()])
     assert "--pwfile=" in everything
     for parameters in (server.connection_parameters(), server.superuser_parameters()):
