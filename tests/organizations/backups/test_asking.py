@@ -1,4 +1,4 @@
-"""Staff ask for a backup, a verification or an export: by REST and in the admin, each as a job."""
+"""Requesting a backup, a verification or an export, as staff: by REST and in the admin."""
 
 import re
 import secrets

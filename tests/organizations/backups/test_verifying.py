@@ -1,4 +1,4 @@
-"""Verifying: what is refused, by which sentence; what a hostile dump can do; what is left."""
+"""Verifying backups: what is refused, with which error; hostile dumps; leftovers."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Staff ask for a clone: by REST, in the admin, by clone_org. And a clone sends no mail."""
+"""Requesting a clone: by REST, in the admin, by clone_org. And a clone sends no mail."""
 
 import io
 import json

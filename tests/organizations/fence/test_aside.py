@@ -1,4 +1,4 @@
-"""A database that is kept aside is out of reach, and comes back whole, whoever died in between."""
+"""A database kept aside is out of reach, and comes back intact, even after a crash in between."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

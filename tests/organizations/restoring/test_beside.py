@@ -1,4 +1,4 @@
-"""restore_org --beside: a read-only organization from a backup, which ends by itself."""
+"""restore_org --beside: a read-only organization from a backup, dropped after some days."""
 
 from collections.abc import Callable
 from datetime import timedelta

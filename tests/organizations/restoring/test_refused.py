@@ -1,5 +1,4 @@
-"""Backups and dumps that are not what they should be: refused, and nothing is changed. And those
-that hold a hostile owner's code: harmless."""
+"""Refused backups and dumps change nothing; a hostile owner's code in one does no harm."""
 
 import shutil
 import subprocess

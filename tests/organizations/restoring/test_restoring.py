@@ -1,4 +1,4 @@
-"""restore_org and its undoing: what comes back, what is void, what is kept, who is refused."""
+"""restore_org and --undo: what comes back, becomes invalid, is kept, and is refused."""
 
 import secrets
 from dataclasses import replace
