@@ -241,7 +241,7 @@ def test_the_admin_asks_first_and_says_what_will_happen(
     staff_client: Client, made: Company
 ) -> None:
     says = {
-        "backup": "A worker makes a backup of the database and the files",
+        "backup": "A worker backs up the database and the files",
         "verify": "restores the newest good backup into a throw-away database",
         "export": "Only the organization's own admins can download it",
     }

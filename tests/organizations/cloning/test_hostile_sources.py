@@ -243,7 +243,7 @@ def test_what_does_not_end_is_ended_at_the_deadline(
             "CREATE TRIGGER rest BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION rest()",
         )
     began = time.monotonic()
-    with pytest.raises(BackupTookTooLong, match="The clone of .* was ended after"):
+    with pytest.raises(BackupTookTooLong, match="The clone of .* was stopped after"):
         clone(made)
     assert time.monotonic() - began < 30
     nothing_is_left()
