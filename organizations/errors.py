@@ -523,7 +523,9 @@ class BackupNotVerified(OrganizationError):
     code = "backup_not_verified"
 
     def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"A backup of {name!r} was not verified: {why} It may still be good.")
+        super().__init__(
+            f"A backup of {name!r} was not verified: {why} The backup may still be good."
+        )
 
 
 class BackupMissing(OrganizationError):

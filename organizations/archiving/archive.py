@@ -84,7 +84,7 @@ def archive_organization(
         for program in ("pg_dump", "pg_restore"):
             programs.major_version(program, server=verifying.server_version(session))
         with runs.locked(organization.key, name=organization.name):
-            pass  # If another process holds the lock, do not close it for nothing.
+            pass  # Refused before it is closed, not after.
         _close(session, organization)
         try:
             fence_by(session, organization)

@@ -49,5 +49,5 @@ def prune(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     audit.prune()
     exports.prune()
     left = [*retention.prune(), *lifecycle.drop_expired(goes_on=goes_on)]
-    # Last: what restores kept for those that were dropped goes with them.
+    # Last: dropping an organization also drops what its restores kept.
     return left + switching.prune()

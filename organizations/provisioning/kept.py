@@ -66,7 +66,7 @@ def _remove_files(row: Restore) -> None:
     if row.files and not media.is_here():
         raise FilesKept(row)
     for key in filter(None, (row.key, row.files)):
-        # adopt_org can have made it an organization's, also one that this master does not know.
+        # adopt_org can have given it to an organization, even one that this master does not know.
         is_taken = Organization.objects.filter(key=key).exists() or key in identity.living_keys()
         if not is_taken and not storage.remove(key):
             raise FilesKept(row)

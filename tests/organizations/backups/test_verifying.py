@@ -360,7 +360,7 @@ def test_what_the_server_lacks_says_nothing_about_the_backup(
     execute(made, _TROUBLE.format(trouble), "CREATE TABLE t (n int, CHECK (trouble()))")
     execute(made, "INSERT INTO t VALUES (1)")
     run = making.back_up(made.organization)
-    with pytest.raises(BackupNotVerified, match="It may still be good"):
+    with pytest.raises(BackupNotVerified, match="The backup may still be good"):
         verifying.verify(run, name=made.name)
     run.refresh_from_db()
     assert (run.state, run.error_code, run.verified_at) == (
