@@ -95,8 +95,8 @@ class LastAdmin(AccountError):
 
 
 class NotNeutralised(AccountError):
-    """A rule or a trigger of the database undoes what voids its users' logins and links, or what
-    makes a clone's users nobody's."""
+    """A rule or a trigger of the database undoes the end of its users' logins and links, or a
+    clone's new addresses and passwords."""
 
     code = "not_neutralised"
 

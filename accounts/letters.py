@@ -1,4 +1,4 @@
-"""Writes and sends account e-mails (password reset, verification, change notices), in a job."""
+"""Sends account e-mails, in a job: password reset, verification and change notices."""
 
 import logging
 import re

@@ -1,7 +1,7 @@
-"""Requests account e-mails: password reset, verification and change notices.
+"""Enqueues account e-mails: password reset, verification and change notices.
 
-An order names the person by id. A background job writes the mail when it sends it
-(accounts/letters.py), so it survives the end of this process.
+An order names the person by id. A background job writes and sends the mail (accounts/letters.py),
+so it survives the end of this process.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Makes a clone's users nobody's: no address that receives mail, no password that opens anything.
+"""Replaces a clone's addresses and passwords, so that none receives mail or opens anything.
 
 organizations/cloning calls `neutralise` of each tenant app that has such a module.
 """

@@ -152,9 +152,9 @@ _FAR, _VERSIONS = 10**6, 10**9
 
 
 def void_all() -> None:
-    """End every login of the active organization, and make void each link mailed until now.
+    """End every login of the active organization, and invalidate each link mailed until now.
 
-    Everybody gets one random number as version, which no token or link names, also none of an
+    All users get the same random version, which no token or link names, not even one from an
     earlier call on another copy of this database. Not to be called in a transaction: code in the
     database can act at its end. May be repeated. Raises NotNeutralised.
     """

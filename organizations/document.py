@@ -46,7 +46,7 @@ _FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[\s\"']*[=+\-@＝＋－＠])|^(?=[\t\r\
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """The text with what a terminal would obey as escapes: \\x1b, \\u202e. keep: but not these."""
+    """The text, with what a terminal would obey escaped (\\x1b, \\u202e). keep: but not these."""
     return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 

@@ -73,19 +73,19 @@ class OrganizationArchived(OrganizationSuspended):
 
 
 class OrganizationReadOnly(OrganizationError):
-    """A write in an organization that was restored beside another one, to be looked at."""
+    """A write in a read-only organization, which a restore made from a backup."""
 
     code = "organization_read_only"
 
     def __init__(self, name: str, until: datetime) -> None:
         super().__init__(
-            f"The organization {name!r} is a restored backup to look at, until "
-            f"{until:%Y-%m-%d %H:%M} UTC. Nothing can be changed in it."
+            f"The organization {name!r} is a restored backup, kept until {until:%Y-%m-%d %H:%M} "
+            "UTC. It is read-only."
         )
 
 
 class SessionsRemain(OrganizationError):
-    """Sessions with an organization's database that were terminated have not ended yet."""
+    """Terminated sessions with an organization's database have not ended yet."""
 
     code = "sessions_remain"
 
@@ -254,48 +254,46 @@ class DatabaseKept(OrganizationError):
 
 
 class DatabaseGone(OrganizationError):
-    """There is no whole database to bring back."""
+    """There is no intact database to bring back."""
 
     code = "database_gone"
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"The database of {name!r} is not there any more. A backup of it can be restored."
-        )
+        super().__init__(f"The database of {name!r} is gone. A backup of it can be restored.")
 
 
 class DatabaseThere(OrganizationError):
-    """Only what is lost was to be restored, and the organization's database or role is there."""
+    """Only a lost organization was to be restored, and its database or role exists."""
 
     code = "database_there"
 
     def __init__(self, name: str) -> None:
         super().__init__(
             f"{name!r} is not lost: the server has its database, its role, or another role with "
-            "its key. See manage.py check_orgs, and restore_org to restore it all the same."
+            "its key. See manage.py check_orgs. To restore it anyway, use restore_org."
         )
 
 
 class UndeletionFailed(OrganizationError):
-    """The organization's database refused to end its logins or to be migrated."""
+    """The organization's logins could not be ended, or its database not migrated."""
 
     code = "undeletion_failed"
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name!r} was not brought back, and is kept as before: its database refused to end "
-            "its logins, or to be migrated. The log has the reason."
+            f"{name!r} was not brought back and is still kept: its logins could not be ended, or "
+            "its database not migrated. The log has the reason."
         )
 
 
 class SeveralDeleted(OrganizationError):
-    """More than one deleted organization that is kept had this name."""
+    """Several kept deleted organizations had this name."""
 
     code = "several_deleted"
 
     def __init__(self, name: str, ids: Sequence[int]) -> None:
         super().__init__(
-            f"Several deleted organizations were called {name!r}. Say which, with --id: "
+            f"Several deleted organizations were called {name!r}. Choose one with --id: "
             f"{', '.join(map(str, ids))}."
         )
 
@@ -353,20 +351,20 @@ class ProgramTooOld(OrganizationError):
 
     def __init__(self, program: str, *, found: int, needed: int) -> None:
         super().__init__(
-            f"{program} is of PostgreSQL {found}, and at least {needed} is needed. Install "
-            "PostgreSQL's newer client programs, and set POSTGRES_BIN to their folder."
+            f"{program} is version {found}, and at least {needed} is needed. Install newer "
+            "PostgreSQL client programs, and set POSTGRES_BIN to their folder."
         )
 
 
 class ProgramTooNew(OrganizationError):
-    """pg_dump or pg_restore makes or sends what the server is too old for."""
+    """pg_dump or pg_restore is too new for the server."""
 
     code = "program_too_new"
 
     def __init__(self, program: str, *, found: int, server: int) -> None:
         super().__init__(
-            f"{program} is of PostgreSQL {found}, and what it sends is refused by a server of "
-            f"{server}. Set POSTGRES_BIN to the folder of version {server}'s client programs."
+            f"{program} is version {found}, too new for the server's {server}. Set POSTGRES_BIN to "
+            f"the folder of version {server}'s client programs."
         )
 
 
@@ -380,16 +378,16 @@ class CopyFailed(OrganizationError):
 
 
 class CloneFailed(OrganizationError):
-    """A clone was not made, for a reason that no other class names."""
+    """A clone failed, for a reason that has no class of its own."""
 
     code = "clone_failed"
 
     def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"{name!r} was not cloned, and nothing of a clone is left: {why}")
+        super().__init__(f"{name!r} was not cloned, and nothing is left over: {why}")
 
 
 class ArchiveFailed(OrganizationError):
-    """An organization was not archived. It is as it was."""
+    """An organization was not archived. It is unchanged."""
 
     code = "archive_failed"
 
@@ -398,31 +396,31 @@ class ArchiveFailed(OrganizationError):
 
 
 class FilesKept(OrganizationError):
-    """Files that go with what is being dropped cannot be removed."""
+    """The files of what is being dropped cannot be removed."""
 
     code = "files_kept"
 
     def __init__(self, row: object) -> None:
         super().__init__(
-            f"Files of {str(row)!r} cannot be removed: MEDIA_ROOT of this host does not hold them "
+            f"Files of {str(row)!r} cannot be removed: MEDIA_ROOT on this host does not hold them "
             "(see docs/operations.md, The files' mark), or the log says why. Mount the disk, or "
             "make them writable, and run `manage.py reconcile_orgs`."
         )
 
 
 class FilesUnknown(OrganizationError):
-    """MEDIA_ROOT of this host lacks this installation's mark: a disk that is not mounted, maybe.
+    """MEDIA_ROOT on this host lacks this installation's mark: perhaps its disk is not mounted.
 
-    Then what is missing there is not lost.
+    So files missing there do not count as lost.
     """
 
     code = "files_unknown"
 
     def __init__(self, mark: str) -> None:
         super().__init__(
-            "MEDIA_ROOT of this host is not the folder that holds the organizations' files: it has "
-            f"no file {mark}. Mount the disk, or set MEDIA_ROOT. If it is the right folder, run "
-            "`manage.py mark_media`, once."
+            "MEDIA_ROOT on this host does not hold the organizations' files: it has no file "
+            f"{mark}. Mount the disk, or set MEDIA_ROOT. If it is the right folder, run "
+            "`manage.py mark_media` once."
         )
 
 
@@ -433,7 +431,7 @@ class BackupRunning(OrganizationError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"Another process works on the backups of {name!r} right now. Try again shortly."
+            f"Another process is working on the backups of {name!r}. Try again shortly."
         )
 
 
@@ -451,7 +449,7 @@ class BackupObstructed(OrganizationError):
 
 
 class BackupFailed(OrganizationError):
-    """A backup was not made, for a reason that no other class names."""
+    """A backup failed, for a reason that has no class of its own."""
 
     code = "backup_failed"
 
@@ -478,7 +476,7 @@ class BackupTookTooLong(OrganizationError):
 
     def __init__(self, name: str, what: str, *, seconds: int) -> None:
         super().__init__(
-            f"The {what} of {name!r} was ended after BACKUP_DEADLINE_SECONDS = {seconds}."
+            f"The {what} of {name!r} was stopped after BACKUP_DEADLINE_SECONDS = {seconds}."
         )
 
 
@@ -489,7 +487,7 @@ class BackupTooLarge(OrganizationError):
 
     def __init__(self, name: str, part: str, *, most: int) -> None:
         super().__init__(
-            f"The backup of {name!r} was ended: {part} is larger than BACKUP_MAX_BYTES = {most}."
+            f"The backup of {name!r} was stopped: {part} is larger than BACKUP_MAX_BYTES = {most}."
         )
 
 
@@ -499,13 +497,13 @@ class BackupStorageFailed(OrganizationError):
     code = "backup_storage_failed"
 
     def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"The storage of backups failed: {what} ({why}). The log has more.")
+        super().__init__(f"The backup storage failed: {what} ({why}). The log has more.")
 
 
 class BackupStorageUnknown(BackupStorageFailed):
-    """STORAGES["backups"] lacks this installation's mark: a disk that is not mounted, or another's.
+    """STORAGES["backups"] lacks this installation's mark: not mounted, or another installation's.
 
-    Then what is missing there is not lost.
+    So backups missing there do not count as lost.
     """
 
     code = "backup_storage_unknown"
@@ -513,31 +511,33 @@ class BackupStorageUnknown(BackupStorageFailed):
     def __init__(self, mark: str) -> None:
         OrganizationError.__init__(
             self,
-            f"The storage of backups is not the one that this installation used: it has no file "
-            f"{mark}. Mount the disk, or set BACKUP_ROOT. If another storage is to take its place, "
-            "copy the old one's content there, or create that file.",
+            f"The backup storage is not the one that this installation used: it has no file "
+            f"{mark}. Mount the disk, or set BACKUP_ROOT. To use another storage from now on, copy "
+            "the old one's content there, or create that file.",
         )
 
 
 class BackupNotVerified(OrganizationError):
-    """A verification came to no result, which says nothing about the backup."""
+    """A verification had no result, which says nothing about the backup."""
 
     code = "backup_not_verified"
 
     def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"A backup of {name!r} was not verified: {why} It is as good as before.")
+        super().__init__(
+            f"A backup of {name!r} was not verified: {why} The backup may still be good."
+        )
 
 
 class BackupMissing(OrganizationError):
-    """An organization is to be dropped at once, and has no verified backup of lately."""
+    """An organization is to be dropped at once, and has no recent verified backup."""
 
     code = "backup_missing"
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name!r} was not deleted: it has no verified backup of the last 24 hours, begun "
-            "after its newest restore. Back it up and verify that (backup_orgs, verify_backups), "
-            "or delete it --without-backup."
+            f"{name!r} was not deleted: it has no verified backup from the last 24 hours (made "
+            "after its latest restore). Make and verify one (backup_orgs, verify_backups), or use "
+            "--without-backup."
         )
 
 
@@ -554,12 +554,15 @@ class BackupNotFound(OrganizationError):
 
 
 class BackupNeeded(OrganizationError):
-    """An archived organization is thawed from the backup."""
+    """An archived organization can only be thawed from this backup."""
 
     code = "backup_needed"
 
     def __init__(self, backup: str) -> None:
-        super().__init__(f"The backup {backup} was not removed: it is all of an organization.")
+        super().__init__(
+            f"The backup {backup} was not removed: an archived organization can only be restored "
+            "from it."
+        )
 
 
 class BackupInvalid(OrganizationError):
@@ -578,8 +581,7 @@ class BackupDamaged(BackupInvalid):
 
 
 class BackupUnsigned(OrganizationError):
-    """A manifest carries no signature by one of CREDENTIAL_KEYS; one that is not listed may have
-    made it."""
+    """None of CREDENTIAL_KEYS signed the manifest; a key that is not listed may have."""
 
     code = "backup_unsigned"
 
@@ -608,11 +610,11 @@ class BackupForeign(BackupInvalid):
     code = "backup_foreign"
 
     def __init__(self, backup: str, whose: str) -> None:
-        super().__init__(f"The backup {backup} is not the one it should be: it is of {whose}.")
+        super().__init__(f"The backup {backup} is not the expected one: it belongs to {whose}.")
 
 
 class BackupNewer(OrganizationError):
-    """A backup was made by a newer version than reads it, which can tell nothing about it."""
+    """A backup was made by a newer version than this one, which therefore cannot judge it."""
 
     code = "backup_newer"
 
@@ -621,7 +623,7 @@ class BackupNewer(OrganizationError):
 
 
 class BackupNotRestorable(BackupInvalid):
-    """A backup is whole, but restoring it gives something else than was backed up."""
+    """A backup is intact, but restoring it does not give what was backed up."""
 
     code = "backup_not_restorable"
 
@@ -630,37 +632,37 @@ class BackupNotRestorable(BackupInvalid):
 
 
 class RestoreFailed(OrganizationError):
-    """An organization was not restored, for a reason that no other class names."""
+    """A restore failed, for a reason that has no class of its own."""
 
     code = "restore_failed"
 
     def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"{name!r} was not restored, and nothing of it was changed: {why}")
+        super().__init__(f"{name!r} was not restored, and nothing was changed: {why}")
 
 
 class RestoreUnfinished(OrganizationError):
-    """An organization was switched, and its files could not be exchanged yet."""
+    """An organization was switched, but its files could not be exchanged yet."""
 
     code = "restore_unfinished"
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(
-            f"{name!r} is switched, but nobody is served before its files are exchanged: {why}. "
+            f"{name!r} is switched, but serves no requests until its files are exchanged: {why}. "
             "Workers and `manage.py reconcile_orgs` try again."
         )
 
 
 class RestoreDeclined(OrganizationError):
-    """Whoever saw which users go back wanted no switch, or asked only for the list."""
+    """The list of users that would change was refused, or only the list was wanted."""
 
     code = "restore_declined"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name!r} was not restored, and nothing of it was changed.")
+        super().__init__(f"{name!r} was not restored, and nothing was changed.")
 
 
 class RestoreRunning(OrganizationError):
-    """The organization is being restored, or a job for that waits."""
+    """The organization is being restored, or a job for it is waiting."""
 
     code = "restore_running"
 
@@ -669,13 +671,13 @@ class RestoreRunning(OrganizationError):
 
 
 class NothingToUndo(OrganizationError):
-    """No restore of the organization keeps a database that could come back."""
+    """No restore of the organization keeps a database to switch back to."""
 
     code = "restore_not_found"
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"No restore of {name!r} can be undone: there was none, or what it kept is dropped."
+            f"No restore of {name!r} can be undone: there was none, or what it kept was dropped."
         )
 
 
@@ -750,7 +752,7 @@ class SignUpUnknown(OrganizationError):
 class JobWaits(OrganizationError):
     """A job of a suspended organization, which runs when it is resumed. is_over: it was resumed.
 
-    seconds: when it looks by itself; 0: as soon as any job that waits.
+    seconds: until it checks by itself; 0: as often as any waiting job.
     """
 
     code = "job_waits"
@@ -787,7 +789,7 @@ class SessionEnded(OrganizationError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"The session with the database of {name!r} was ended or lost while the job used it. "
-            "It runs again."
+            "The job runs again."
         )
 
 
@@ -820,7 +822,7 @@ class MigrationHalfDone(OrganizationError):
 
 
 class HistoryUnreadable(OrganizationError):
-    """An organization's django_migrations is not the table it should be; it can be a view."""
+    """An organization's django_migrations is not the expected table; it may be a view."""
 
     code = "history_unreadable"
 
@@ -848,7 +850,7 @@ class QueryTooSlow(OrganizationError):
     code = "query_too_slow"
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"The statement took longer than {seconds} seconds, and was ended.")
+        super().__init__(f"The statement took longer than {seconds} seconds, and was stopped.")
 
 
 class QueryTooLarge(OrganizationError):
@@ -873,7 +875,7 @@ class QueryWithoutRows(OrganizationError):
 
 
 class ExportExists(OrganizationError):
-    """The file that an export should be written to is there already."""
+    """The file that an export should be written to exists."""
 
     code = "export_exists"
 
@@ -915,12 +917,12 @@ class ExportTooLarge(OrganizationError):
 
 
 class ExportNotFound(OrganizationError):
-    """No such export, or the link to it has expired, or was made for another login."""
+    """There is no such export, or the link to it has expired or was made for another login."""
 
     code = "export_not_found"
 
     def __init__(self) -> None:
-        super().__init__("There is no export here. Get a new link, or ask for a new export.")
+        super().__init__("There is no export here. Get a new link, or request a new export.")
 
 
 class MailServerUnavailable(OrganizationError):

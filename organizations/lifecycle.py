@@ -74,8 +74,7 @@ class Created:
 
 
 def find_organization(name: str) -> Organization:
-    """The usable or archived organization by any spelling of its name, or of one it had until
-    lately.
+    """The usable or archived organization by any spelling of its name, or of a recent former one.
 
     Raises OrganizationNotFound.
     """
@@ -98,8 +97,10 @@ _BY_NAME = (
 def reachable_organizations(
     names: Sequence[str], *, even_archived: bool = False
 ) -> OrganizationQuerySet:
-    """Active and suspended ones, and archived ones if asked: the named, or all. Raises
-    OrganizationNotFound, and WrongState for another archived one."""
+    """The named organizations, or all: active, suspended and, with even_archived, archived ones.
+
+    Raises OrganizationNotFound, and WrongState for an archived one without even_archived.
+    """
     organizations: OrganizationQuerySet = Organization.objects.reachable()
     if even_archived:
         organizations |= Organization.objects.filter(status=Status.ARCHIVED)
@@ -175,9 +176,11 @@ _RESERVED_WAIT = 10.0
 
 def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str]]:
     """Finish or undo interrupted work. Returns names: fenced, undone, deleted, kept, archived,
-    recorded, skipped, failed. kept: deleted ones that were put aside. archived: what was begun;
-    undone: or is back. recorded: what an interrupted rollback
-    of migrations left.
+    recorded, skipped, failed.
+
+    undone: sign-ups, restores and archives rolled back, leftovers removed. kept: deleted ones put
+    aside. archived: archives finished. recorded: databases read after an interrupted rollback of
+    migrations.
 
     Fences first, then restores, organizations, those to keep aside, archives, interrupted
     rollbacks, templates and spare databases, files, interrupted backups, and roles left over by

@@ -128,10 +128,10 @@ def restore_organization(
     source: str,
     beside: str = "",
 ) -> None:
-    """Restore an organization from a backup, or undo that, as staff asked for.
+    """Restore an organization from a backup, or undo a restore, as staff asked.
 
-    source: the key of that BackupRun, or of the Restore that is undone. beside: the name of the
-    organization that is made instead.
+    source: the key of that BackupRun, or of the Restore to undo. beside: the name of the read-only
+    organization to make instead.
     """
     with progress.until_asked():
         if beside:
@@ -179,7 +179,7 @@ def clone_organization(
 )
 @platform_job
 def archive_organization(progress: Progress, *, organization_id: int) -> None:
-    """Archive an organization, as staff asked for."""
+    """Archive an organization, as staff asked."""
     organization = Organization.objects.filter(pk=organization_id).first()
     if organization is None or organization.status == Organization.Status.ARCHIVED:
         progress.tell("nothing to do")
@@ -194,7 +194,7 @@ def archive_organization(progress: Progress, *, organization_id: int) -> None:
 )
 @platform_job
 def thaw_organization(progress: Progress, *, organization_id: int) -> None:
-    """Thaw an archived organization, as staff or its admin asked for."""
+    """Thaw an archived organization, as staff or its admin asked."""
     organization = Organization.objects.filter(pk=organization_id).first()
     if organization is None or organization.is_usable:
         progress.tell("nothing to do")
@@ -302,8 +302,8 @@ def reconcile(progress: Progress) -> None:
 )
 @platform_job
 def clean_up(progress: Progress) -> None:
-    """Delete expired exports, backups and rows in the master, drop deleted organizations whose time
-    is over, and enqueue the clean-up of each organization."""
+    """Delete expired exports, backups and rows in the master, drop deleted organizations whose
+    grace is over, and enqueue the clean-up of each organization."""
     progress.tell("deleting what expired outside organizations' databases")
     pruning.prune(goes_on=progress.goes_on)
     progress.stop_if_asked()

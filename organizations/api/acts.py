@@ -26,7 +26,7 @@ ACTS = ("suspend", "resume", "rename", "restore", "clone", "trash", "undelete", 
 class Acts(Repeatable, GenericViewSet[Organization]):
     """One action for each act, with a Django permission of its own: `suspend_organization`, ….
 
-    Each answers with the organization as staff see it; one that is a job, with how far it is.
+    Each answers with the organization as staff see it, or with the state of its job.
     """
 
     @act(
@@ -53,8 +53,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         operation_id="organizations_rename",
         summary="Rename an organization (staff)",
         description="Changes name and slug; the database stays where it is, and tokens stay valid. "
-        "The old name leads to the organization for 30 days by default, and nobody else "
-        "gets it meanwhile.",
+        "The old name still finds the organization for 30 days by default, and nobody else can "
+        "take it.",
         request=serializers.RenameInput,
         examples=examples.RENAME,
     )
@@ -65,8 +65,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         operation_id="organizations_delete",
         summary="Delete an organization (staff)",
         description="Ends all access at once, and keeps the database aside for 30 days by default: "
-        "until `kept_until` it can be undeleted. Then it is dropped. Nobody else gets the name "
-        "meanwhile, unless `free_name` is true. One that is read-only (restored beside another "
+        "until `kept_until` it can be undeleted. Then it is dropped. Nobody else can take the name "
+        "meanwhile, unless `free_name` is true. A read-only organization (restored beside another "
         "one) is dropped at once, for good.",
         request=serializers.DeleteInput,
         examples=examples.DELETE,
@@ -78,9 +78,9 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @act(
         operation_id="organizations_undelete",
         summary="Bring a deleted organization back (staff)",
-        description="Accounts, data and files come back as they were, while it is kept. Every "
-        "login is ended, and mailed links are void. `name` gives it another name, which it needs "
-        "if somebody else has its own by now.",
+        description="Accounts, data and files come back as they were, while it is kept. All "
+        "logins and mailed links become invalid. `name` gives it another name, which it needs if "
+        "its own is taken by now.",
         request=serializers.UndeleteInput,
         examples=examples.UNDELETE,
     )
@@ -89,12 +89,12 @@ class Acts(Repeatable, GenericViewSet[Organization]):
 
     @act(
         operation_id="organizations_restore",
-        summary="Restore an organization from a backup, or undo that (staff)",
-        description="A worker does it; GET says how far it is. The organization is served as ever "
-        "until the switch, then answered 503 for a moment. All log-ins and mailed links are void. "
-        "The database of before is kept for days, and `undo` switches back to it. With `beside` "
-        "nothing is switched: a new organization is made, read-only, which its people can look at "
-        "with the passwords of then. It ends after 7 days by default.",
+        summary="Restore an organization from a backup, or undo a restore (staff)",
+        description="A worker does it; GET returns its state. Requests are served until the "
+        "switch, then get 503 for a moment. All logins and mailed links become invalid. The "
+        "previous database is kept for days, and `undo` switches back to it. With `beside` nothing "
+        "is switched: a new, read-only organization is made, to which users log in with the "
+        "backup's passwords. It is dropped after 7 days by default.",
         request=serializers.RestoreInput,
         responses={202: serializers.RestoreOutput},
         examples=examples.RESTORE,
@@ -117,9 +117,9 @@ class Acts(Repeatable, GenericViewSet[Organization]):
     @act(
         operation_id="organizations_clone",
         summary="Clone an organization (staff)",
-        description="A new organization with its data and files of one moment. Nobody is logged in "
-        "to it, and it sends no mail; unless it is exact, addresses and passwords are replaced. It "
-        "is a job of a worker: GET says how far it is.",
+        description="A worker makes a new organization with its data and files at one moment; GET "
+        "returns the state. Nobody is logged in to it, and it sends no mail; unless it is exact, "
+        "addresses and passwords are replaced.",
         request=serializers.CloneInput,
         examples=examples.CLONE,
         responses={202: serializers.CloneOutput},
@@ -129,7 +129,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
 
     @extend_schema(
         operation_id="organizations_clone_state",
-        summary="How far the newest clone of an organization is (staff)",
+        summary="State of an organization's newest clone (staff)",
         examples=examples.CLONE_STATE,
         responses={200: serializers.CloneOutput},
         tags=["staff"],
@@ -142,8 +142,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         operation_id="organizations_archive",
         summary="Archive an organization (staff)",
         description="A worker ends all access, makes a last backup, verifies it by a restore, and "
-        "only then drops the database and the files. If that fails, the organization is back as it "
-        "was. Its name stays taken. GET says how far it is.",
+        "only then drops the database and the files. If that fails, the organization is reopened "
+        "as it was. Its name stays taken. GET returns the state.",
         responses={202: serializers.AskedOutput},
         examples=examples.ASKED,
         request=None,
@@ -153,7 +153,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
 
     @extend_schema(
         operation_id="organizations_archive_state",
-        summary="How far an organization's newest archive is (staff)",
+        summary="State of an organization's newest archive (staff)",
         examples=examples.ASKED_STATE,
         responses={200: serializers.AskedOutput},
         tags=["staff"],
@@ -166,8 +166,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         operation_id="organizations_thaw",
         summary="Bring an archived organization back (staff)",
         description="A worker makes a new database from its backup: accounts, data and files are "
-        "as they were, and it has the status that it had. All log-ins and mailed links are void. "
-        "GET says how far it is.",
+        "as they were, and so is its status. All logins and mailed links become invalid. GET "
+        "returns the state.",
         responses={202: serializers.AskedOutput},
         examples=examples.ASKED,
         request=None,
@@ -177,7 +177,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
 
     @extend_schema(
         operation_id="organizations_thaw_state",
-        summary="How far an organization's newest thaw is (staff)",
+        summary="State of an organization's newest thaw (staff)",
         examples=examples.ASKED_STATE,
         responses={200: serializers.AskedOutput},
         tags=["staff"],
@@ -187,7 +187,7 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         return _asked("thaw", self.get_object(), 200)
 
     def _do(self, request: Request, act: Callable[..., object]) -> Organization:
-        """Do it with what the body says, if the action has one."""
+        """Do it with the body's fields, if the action has any."""
         data: dict[str, Any] = {}
         if self.action not in ("resume", "archive", "thaw"):
             given = self.get_serializer(data=request.data)

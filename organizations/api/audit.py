@@ -56,7 +56,7 @@ class AuditFilter(filters.FilterSet):
     user_id = WholeNumberFilter(min_value=0, max_value=_LARGEST_ID)
     request_id = filters.CharFilter(max_length=64)
     since = MomentFilter("at", lookup_expr="gte", label="From this time on.")
-    until = MomentFilter("at", lookup_expr="lt", label="Until before this time.")
+    until = MomentFilter("at", lookup_expr="lt", label="Before this time.")
     email = filters.CharFilter(
         method="about",
         max_length=MAX_EMAIL_LENGTH,

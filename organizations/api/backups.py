@@ -1,6 +1,6 @@
-"""API endpoints for staff who ask for a backup of one organization, its verification or an export.
+"""API endpoints for staff: back up one organization, verify its backup, export it, list backups.
 
-Each is a job, so the answer is its state. And the list of an organization's backups.
+Each act is a job, so the answer is its state.
 """
 
 from collections.abc import Callable
@@ -36,8 +36,8 @@ class Backups(Acts):
     @act(
         operation_id="organizations_backup",
         summary="Back up an organization (staff)",
-        description="A worker makes the backup: `…/backups/` lists it. One that waits, such as the "
-        "nightly one, is brought forward.",
+        description="A worker makes the backup: `…/backups/` lists it. If one is already queued, "
+        "such as the nightly one, it is made now.",
         **_ANSWER,
     )
     def backup(self, request: Request, id_or_slug: str) -> Response:
@@ -46,8 +46,8 @@ class Backups(Acts):
     @act(
         operation_id="organizations_verify",
         summary="Verify an organization's newest good backup (staff)",
-        description="A worker restores it into a throw-away database, compares, and drops that. "
-        "409 if there is none.",
+        description="A worker restores it into a throw-away database, compares its content, and "
+        "drops it. 409 if there is no good backup.",
         **_ANSWER,
     )
     def verify(self, request: Request, id_or_slug: str) -> Response:
@@ -55,9 +55,9 @@ class Backups(Acts):
 
     @act(
         operation_id="organizations_export",
-        summary="Ask for an organization's export for its admins (staff)",
-        description="The same as if one of its admins asked for it: only they can download it, for "
-        "a day. While the organization is suspended, the job waits.",
+        summary="Export an organization for its admins (staff)",
+        description="As if one of its admins requested it: only they can download it, for a day. "
+        "While the organization is suspended, the job waits.",
         **_ANSWER,
     )
     def export(self, request: Request, id_or_slug: str) -> Response:
@@ -66,7 +66,7 @@ class Backups(Acts):
     @extend_schema(
         operation_id="organizations_backups",
         summary="List an organization's backups (staff)",
-        description="Newest first, also those that failed, and after its deletion.",
+        description="Newest first, including failed ones; also after the organization's deletion.",
         responses={200: serializers.BackupRunOutput(many=True)},
         examples=examples.BACKUPS,
         tags=["staff"],
@@ -90,7 +90,7 @@ class Backups(Acts):
         return self._asked(organization)
 
     def finish(self, organization: Organization) -> Response:
-        """What was asked for is enqueued: only say so."""
+        """The job is enqueued: answer with its state."""
         if self.action in JOBS:
             return self._asked(organization)
         return super().finish(organization)

@@ -1,4 +1,4 @@
-"""How an act of staff on one organization is declared: its route, permission, key and schema."""
+"""Decorator for staff endpoints: route, permission, idempotency, schema."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any

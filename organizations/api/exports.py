@@ -1,4 +1,4 @@
-"""API by which an organization's admins get all that is stored for it."""
+"""API endpoints for an organization's admins to export all that is stored for it."""
 
 from typing import Any
 
@@ -38,10 +38,10 @@ class ExportView(APIView):
 
     @extend_schema(
         operation_id="export_create",
-        summary="Ask for an export of all that is stored for your organization (admins)",
+        summary="Request an export of all that is stored for your organization (admins)",
         description="A ZIP with the rows of each table as JSON lines, the files, the audit trail "
-        "and a manifest. It is made in the background, replaces the last one, and is deleted a day "
-        "later. While one is being made, no second one is.",
+        "and a manifest. It is made in the background, replaces the previous one, and is deleted a "
+        "day later. If one is already queued, it is returned.",
         request=None,
         responses={202: serializers.ExportOutput},
         examples=examples.EXPORT_ASKED,
@@ -74,7 +74,7 @@ class ExportFileView(APIView):
     @extend_schema(
         operation_id="export_file",
         summary="Download an export by the link to it (admins)",
-        description="With the login that the link was given to, and while it is good; else 404.",
+        description="Works with the login that the link was given to, until it expires; else 404.",
         # Client generators know this type as a file, and application/zip not at all.
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
         tags=["organizations"],

@@ -1,8 +1,8 @@
 """Idempotency-Key: a repeated request gets the first one's answer, and its act is done once.
 
-The act's own commit marks the key as used. A process that dies before has done nothing. Later a
-repeat does not act again, so it undoes nothing that was decided since: it ends the sessions that
-are left, and answers. Of two at once the second cannot mark the key, and changes nothing.
+The act's own commit marks the key as used, so a process that dies earlier has done nothing. A later
+repeat does not act again, so it undoes nothing decided since: it ends remaining sessions, and
+answers. Of two at once the second cannot mark the key, and changes nothing.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ PARAMETER = OpenApiParameter(
     type={"type": "string", "minLength": 1, "maxLength": _MAX_LENGTH, "pattern": "^[ -~]+$"},
     description="A key of your choice, such as a UUID. A repeat with the same key and body within "
     "24 hours gets the first answer, and the act is done once. With another path or body it gets "
-    "422, and 409 if the first request does the act at this moment.",
+    "422, and 409 while the first request is running.",
 )
 
 
@@ -76,9 +76,9 @@ class Repeatable(ABC):
 
 
 def idempotent(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Wrap a staff's POST that does one act. Without the header it is called as it is.
+    """Wrap a staff POST that does one act. Without the header it is called unchanged.
 
-    Only a success is stored: a refusal changed nothing, and is worked out anew. The answer must not
+    Only a success is stored: a refusal changed nothing, and is judged again. The answer must not
     contain a secret, and is deleted with the organization.
     """
 

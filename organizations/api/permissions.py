@@ -39,8 +39,8 @@ class StaffMay(IsStaff):
 
 
 class StaffMayAct(StaffMay):
-    """Staff with the permission of the view's action, such as `suspend_organization`; to see how
-    far it is, those who may view organizations."""
+    """Staff with the permission of the view's action, such as `suspend_organization`; for its
+    state, those who may view organizations."""
 
     _named: ClassVar[dict[str, str]] = {"trash": "delete"}
 

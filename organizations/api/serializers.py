@@ -18,7 +18,7 @@ from organizations.models import AuditEntry, BackupRun, Organization
 from organizations.tenancy.tenant import MAX_NAME_LENGTH
 from organizations.validators import MAX_MESSAGE_LENGTH, MAX_REASON_LENGTH, validate_name
 
-_READ_ONLY = "If it is a restored backup to look at, and read-only: when it is dropped."
+_READ_ONLY = "If it is a read-only organization, made from a backup: when it is dropped."
 
 
 class SignUpInput(ChecksPerson):
@@ -77,7 +77,7 @@ class SuspendInput(serializers.Serializer[Any]):
         max_length=MAX_MESSAGE_LENGTH,
         required=False,
         allow_blank=True,
-        help_text="For whoever is refused because of it; plain text.",
+        help_text="Shown to whoever is refused; plain text.",
     )
 
 
@@ -88,10 +88,10 @@ class RenameInput(serializers.Serializer[Any]):
 
 
 class DeleteInput(serializers.Serializer[Any]):
-    """What becomes of a deleted organization's name."""
+    """Whether a deleted organization's name is free."""
 
     free_name = StrictBooleanField(
-        required=False, help_text="Whether others can have its name while it is kept."
+        required=False, help_text="Whether others can take its name while it is kept."
     )
 
 
@@ -104,23 +104,23 @@ class UndeleteInput(serializers.Serializer[Any]):
 
 
 class RestoreInput(serializers.Serializer[Any]):
-    """What an organization goes back to."""
+    """What to restore an organization from."""
 
     at = serializers.DateTimeField(
         required=False,
-        help_text="The newest good backup of this time or before. Without it, the newest of all.",
+        help_text="Use the newest good backup from this time or earlier. Default: the newest.",
     )
     undo = StrictBooleanField(
-        default=False, help_text="Switch back to what the newest restore has kept."
+        default=False, help_text="Instead, switch back to what the newest restore kept."
     )
     beside = StrictBooleanField(
         default=False,
-        help_text="Instead, make a read-only organization to look at, which ends by itself.",
+        help_text="Instead, make a read-only organization from the backup, for some days.",
     )
     name = StrictCharField(
         max_length=MAX_NAME_LENGTH,
         required=False,
-        help_text="Of the one beside; by default with the time of the backup.",
+        help_text="The read-only organization's name. Default: this one's, with the backup's time.",
     )
 
 
@@ -129,29 +129,27 @@ class RestoreOutput(serializers.Serializer[Any]):
 
     state = serializers.ChoiceField(
         choices=["none", "waiting", "running", "switching", "done", "undone", "failed"],
-        help_text="`failed`: nothing was switched. `switching`: the last moment, without service.",
+        help_text="`failed`: nothing was switched. `switching`: requests get 503 for a moment.",
     )
-    undo = serializers.BooleanField(help_text="Whether it undoes another one.")
+    undo = serializers.BooleanField(help_text="Whether it undoes another restore.")
     backed_up_at = serializers.DateTimeField(
-        allow_null=True, help_text="The moment to which the organization goes back."
+        allow_null=True, help_text="The time of the restored data."
     )
     started_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
     undo_until = serializers.DateTimeField(
-        allow_null=True, help_text="Until then `undo` can switch back to what a restore has kept."
+        allow_null=True, help_text="Until then `undo` can switch back to what a restore kept."
     )
     users = serializers.DictField(
         child=serializers.IntegerField(),
-        help_text="How many users change, by what goes back: `password`, `rights`, `address`, "
+        help_text="How many users change, by what changes: `password`, `rights`, `address`, "
         "`gone` (not in the backup), `returns` (removed since).",
     )
     error = serializers.CharField(allow_blank=True)
-    beside = serializers.BooleanField(help_text="Whether it makes an organization to look at.")
-    name = serializers.CharField(allow_blank=True, help_text="That one's.")
-    id = serializers.IntegerField(
-        allow_null=True, help_text="That one's, once it is made and while it is not deleted."
-    )
-    url = serializers.SerializerMethodField(help_text="That one's path; empty as long as `id` is.")
+    beside = serializers.BooleanField(help_text="Whether it makes a read-only organization.")
+    name = serializers.CharField(allow_blank=True, help_text="Name of the read-only organization.")
+    id = serializers.IntegerField(allow_null=True, help_text="Its id, while it exists.")
+    url = serializers.SerializerMethodField(help_text="Its path, while it exists.")
 
     def get_url(self, newest: Any) -> str:
         return "" if newest.id is None else reverse("organizations-detail", args=[newest.id])
@@ -162,21 +160,19 @@ class CloneInput(serializers.Serializer[Any]):
 
     name = StrictCharField(max_length=MAX_NAME_LENGTH)
     exact = StrictBooleanField(
-        default=False, help_text="Keep addresses and passwords. Logins end all the same."
+        default=False, help_text="Keep addresses and passwords. Logins still end."
     )
 
 
 class CloneOutput(serializers.Serializer[Any]):
-    """The newest clone of an organization that was asked for."""
+    """The newest requested clone of an organization."""
 
     state = serializers.ChoiceField(choices=["none", "waiting", "running", "done", "failed"])
     name = serializers.CharField()
     exact = serializers.BooleanField()
-    step = serializers.CharField(help_text="Where it is, or where it ended.")
+    step = serializers.CharField(help_text="The current or last step.")
     error = serializers.CharField(help_text="Why it failed, or why its last try did.")
-    id = serializers.IntegerField(
-        allow_null=True, help_text="The clone's id, once it is done and while it is not deleted."
-    )
+    id = serializers.IntegerField(allow_null=True, help_text="The clone's id, while it exists.")
 
 
 class FailureOutput(serializers.Serializer[Any]):
@@ -279,27 +275,27 @@ class ExportOutput(serializers.Serializer[Any]):
 
     state = serializers.ChoiceField(
         choices=["none", "waiting", "running", "ready", "failed"],
-        help_text="`none`: there is none, or it has expired. `failed`: ask again.",
+        help_text="`none`: there is none, or it has expired. `failed`: request it again.",
     )
-    bytes = serializers.IntegerField(required=False, help_text="Only if it is ready, as the rest.")
+    bytes = serializers.IntegerField(required=False, help_text="Like the rest, only if ready.")
     made_at = serializers.DateTimeField(required=False)
     expires_at = serializers.DateTimeField(required=False, help_text="Then it is deleted.")
     url = serializers.CharField(
         required=False,
-        help_text="Where to get it, with this login and for a quarter of an hour. After that, ask "
-        "for the state again.",
+        help_text="Where to download it, with this login, for a quarter of an hour. After that, "
+        "get the state again.",
     )
 
 
 class AskedOutput(serializers.Serializer[Any]):
-    """The job that does what was asked for."""
+    """The enqueued job."""
 
     job = serializers.IntegerField(allow_null=True, help_text="As in the admin's list of jobs.")
     state = serializers.ChoiceField(
         choices=["none", "waiting", "running", "done", "failed"],
         help_text="`none`: it ended, and its record was deleted.",
     )
-    step = serializers.CharField(help_text="What it is at; empty before it begins.")
+    step = serializers.CharField(help_text="The current step; empty before it begins.")
     error = serializers.CharField(help_text="Why its last try failed.")
 
 

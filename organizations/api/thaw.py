@@ -1,4 +1,4 @@
-"""How an archived organization's admin brings it back: asks for a link, opens it, sees how far."""
+"""API and page to thaw an archived organization by a mailed link."""
 
 from typing import Any
 
@@ -35,13 +35,13 @@ class ThawInput(serializers.Serializer[Any]):
 
 
 class ThawLinkOutput(serializers.Serializer[Any]):
-    """The same for every name."""
+    """The same answer for every name."""
 
     detail = serializers.CharField()
 
 
 class ThawOutput(serializers.Serializer[Any]):
-    """How far it is."""
+    """The state of a thaw."""
 
     state = serializers.ChoiceField(choices=["none", "waiting", "running", "done", "failed"])
     status_url = serializers.CharField(required=False, help_text="Only in the 202 response.")
@@ -93,7 +93,7 @@ class ThawView(_OpenView):
     @extend_schema(
         operation_id="org_thaw",
         summary="Bring an archived organization back by a mailed link",
-        description="A worker does it: `status_url` says how far it is.",
+        description="A worker does it: `status_url` returns its state.",
         responses={202: ThawOutput},
         examples=examples.THAW,
         tags=["organizations"],
@@ -111,14 +111,14 @@ class ThawView(_OpenView):
 
 
 class ThawStatusView(_OpenView):
-    """How far the thaw is, for whoever has the link."""
+    """The state of a thaw, for whoever has the link."""
 
     serializer_class = ThawOutput
     error_statuses = (400, 429)
 
     @extend_schema(
         operation_id="org_thaw_status",
-        summary="How far a thaw by a mailed link is",
+        summary="State of a thaw by a mailed link",
         responses={200: ThawOutput},
         examples=examples.THAW_STATE,
         tags=["organizations"],
@@ -162,7 +162,7 @@ class ThawPage(View):
             "form": form,
             "heading": "Bring your organization back",
             "button": "Bring it back",
-            "done": "It is being brought back, which can take a while. Then log in as before.",
+            "done": "It is being brought back. This can take a while; then log in as before.",
         }
         return render(request, "accounts/link.html", context)
 

@@ -210,8 +210,8 @@ class OrganizationViewSet(Backups, mixins.ListModelMixin, mixins.RetrieveModelMi
         return _INPUTS.get(self.action, serializers.OrganizationStaffOutput)
 
     def get_object(self) -> Organization:
-        """By id if the path is all digits (no slug is), else by the slug of an existing one, or by
-        one that it had until lately, except to delete or restore it."""
+        """By id if the path is all digits (no slug is), else by the slug of an existing one, or a
+        recent former one, except to delete or restore it."""
         id_or_slug: str = self.kwargs["id_or_slug"]
         queryset = cast("OrganizationQuerySet", self.get_queryset())
         if id_or_slug.isdigit():

@@ -1,1 +1,1 @@
-"""Archives an organization, of which only a verified backup is left then, and thaws it."""
+"""Archives an organization, leaving only a verified backup, and thaws it."""

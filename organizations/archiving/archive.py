@@ -1,7 +1,7 @@
-"""Archives organizations: closed, backed up, that backup verified, and only then dropped.
+"""Archives an organization: closes it, backs it up, verifies the backup, and only then drops it.
 
-Row and role stay, and their identity. Until the database is dropped, what fails, or dies, brings
-the organization back as it was.
+Row, role and identity stay. A failure or crash before the database is dropped reopens the
+organization as it was.
 """
 
 import logging
@@ -56,20 +56,20 @@ def archive_organization(
 ) -> None:
     """Close the organization, back it up, verify that backup, and drop its database and files.
 
-    Row, name, role and identity stay, and that backup: thaw_organization brings it back. What its
-    restores kept is dropped too. tell: hears of each step. goes_on: false ends it.
+    Row, name, role, identity and that backup stay; thaw_organization brings it back. What its
+    restores kept is dropped too. tell: called with each step. goes_on: false ends it.
 
     Raises WrongState unless it is active or suspended, OrganizationNotFound, OrganizationBusy,
     ArchiveFailed, DatabaseGone, DatabaseKept, SessionsRemain, InstallationUnclaimed,
     ServerUnavailable, ServerRefused, ProvisioningInTransaction, and what backups.making.back_up and
-    verifying.verify raise. Then it is as it was, unless its database is half dropped already. What
-    is interrupted, reconcile_orgs finishes or brings back.
+    verifying.verify raise. After an error it is reopened, unless its database is already half
+    dropped. reconcile_orgs finishes or rolls back what was interrupted.
     """
     refuse_in_transaction()
     with open_session(new=True) as session:
         hold(session, organization, wait_seconds=_WAIT_SECONDS)
         if organization.status == Status.ARCHIVING:
-            settle(session, organization)  # A killed try's.
+            settle(session, organization)  # Left by a killed try.
             if organization.status == Status.ARCHIVED:
                 return
         organization.require_usable()
@@ -84,7 +84,7 @@ def archive_organization(
         for program in ("pg_dump", "pg_restore"):
             programs.major_version(program, server=verifying.server_version(session))
         with runs.locked(organization.key, name=organization.name):
-            pass  # Else it would be closed for nothing.
+            pass  # Refused before it is closed, not after.
         _close(session, organization)
         try:
             fence_by(session, organization)
@@ -104,7 +104,7 @@ def archive_organization(
 
 
 def _close(session: ServerSession, organization: Organization) -> None:
-    """In one commit, row and identity say that it is aside, before anything is changed there."""
+    """Mark row and identity as aside in one commit, before anything else is changed."""
     let_in, deletion = expected(organization), random_key()
     with recorded("organization.archiving", organization):
         moved = change_status(
@@ -122,17 +122,16 @@ def _close(session: ServerSession, organization: Organization) -> None:
 
 
 def _no_files(organization: Organization) -> NoReturn:
-    why = "MEDIA_ROOT is not there. Mount the disk; or see `manage.py mark_media --help`."
+    why = "its files are not on this host. Mount the disk, or see `manage.py mark_media --help`."
     raise ArchiveFailed(organization.name, why)
 
 
 # --- Dropped ------------------------------------------------------------------------------------
 def _drop(session: ServerSession, organization: Organization, run: BackupRun, watch: Watch) -> None:
-    """Drop the database, of which the backup holds all, and say so; then what goes with it. May be
-    repeated.
+    """Drop the database and record it, then drop what goes with it. May be repeated.
 
-    session: holds its lock. Its files are compared, and the backup's objects read once more, as
-    long as there is a database to lose. Once it is dropped, nothing keeps it from being archived.
+    session: holds its lock. While there is a database to lose, its files are compared with the
+    backup's, and the backup is read once more. Once it is dropped, nothing prevents the archive.
     """
     if not media.is_here():
         _no_files(organization)
@@ -174,9 +173,9 @@ def _require_intact(
 ) -> None:
     good = BackupRun.objects.filter(pk=run.pk, state=BackupRun.State.GOOD)
     if not good.exclude(verified_at=None).exists():
-        raise ArchiveFailed(organization.name, "its backup is not verified any more.")
+        raise ArchiveFailed(organization.name, "its backup is no longer verified.")
     read = verifying.check(session, run, watch=watch)
-    # A database that is half dropped has maybe no files any more.
+    # A half-dropped database may have no files any more.
     if organization.archived_backup_id is None:
         files.require_same(run, read, organization.key, name=organization.name, watch=watch)
 
@@ -184,8 +183,8 @@ def _require_intact(
 def _hold_on_to(
     organization: Organization, run: BackupRun, *, has_role: bool, session: ServerSession
 ) -> None:
-    """From here on nothing removes this backup, and what dies is gone on with. The identity names
-    it, for a master that is older."""
+    """Protect this backup from removal; from here on a crash is continued, not rolled back. The
+    identity names the backup, for an older master."""
     before = expected(organization)
     mine = Organization.objects.filter(
         pk=organization.pk, status=Status.ARCHIVING, deletion=organization.deletion
@@ -201,8 +200,8 @@ def _hold_on_to(
 
 # --- Brought back -------------------------------------------------------------------------------
 def _come_back(session: ServerSession, organization: Organization, error: BaseException) -> None:
-    """Bring it back as it was, if nothing is dropped yet; never raises, since the caller reports
-    the cause."""
+    """Reopen it as it was, if nothing is dropped yet; never raises, since the caller reports the
+    cause."""
     code, _ = runs.told(error)
     facts = {"organization": organization.pk}
     logger.error("organization not archived", extra=facts, exc_info=error)
@@ -217,11 +216,11 @@ def _come_back(session: ServerSession, organization: Organization, error: BaseEx
             _bring_back(session, organization, code)
     except Exception:
         # The row stays, and reconcile_orgs does it.
-        logger.exception("not brought back", extra=facts)
+        logger.exception("organization not reopened after a failed archive", extra=facts)
 
 
 def _bring_back(session: ServerSession, organization: Organization, code: str) -> None:
-    """With a new password, since a killed process can have set one that no row has.
+    """Reopen it, with a new password, since a killed process can have set one that no row has.
 
     Raises DatabaseGone if it is dropped, wholly or in part, after its backup was verified.
     """
@@ -259,7 +258,7 @@ def _bring_back(session: ServerSession, organization: Organization, code: str) -
 
 # --- Settled ------------------------------------------------------------------------------------
 def settle(session: ServerSession, organization: Organization) -> None:
-    """Go on with the drop if its backup is verified, else bring it back. The lock must be held."""
+    """Continue the drop if its backup is verified, else reopen it. The lock must be held."""
     run = organization.archived_backup
     if run is None:
         _bring_back(session, organization, "interrupted")

@@ -1,7 +1,7 @@
-"""Removes what an archive, or a thaw, left of an archived organization; what no backup holds stays.
+"""Removes files and databases left by archives and thaws, if a backup has them.
 
-It is what the drop of its database left, or a killed thaw; or the disk with its files was not
-mounted when it was archived, or the master is older than a thaw.
+They are left if the drop did not finish, a thaw was killed, the disk with the files was not mounted
+during the archive, or the master is older than a thaw.
 """
 
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def require_none_in_use(organization: Organization) -> None:
-    """Raise DatabaseKept if, by the server, a database of it is in use or kept aside."""
+    """Raise DatabaseKept if the server has a database of it in use or kept aside."""
     for role, each in identity.of_key(organization.key):
         if each.state in (State.LET_IN, State.ASIDE):
             why = f"{identity.NEWER}: the database of {role} is its own (manage.py adopt_org)"
@@ -47,7 +47,7 @@ def remove(session: ServerSession, organization: Organization) -> None:
 
 
 def remove_files(session: ServerSession, organization: Organization) -> None:
-    """The same of its files alone; its backup lock is enough."""
+    """The same for its files alone; its backup lock is enough."""
     require_none_in_use(organization)
     try:
         has_files = files.count_in(organization.key) > 0
@@ -69,5 +69,5 @@ def _require_held(session: ServerSession, organization: Organization) -> None:
         files.require_held(run, read, organization.key, name=organization.name, watch=watch)
     except BackupNotVerified as error:
         facts = {"organization": organization.pk, "backup": run.pk}
-        logger.error("files that no backup holds are kept", extra=facts, exc_info=error)
+        logger.error("files not removed: no backup has them", extra=facts, exc_info=error)
         raise FilesKept(organization) from error

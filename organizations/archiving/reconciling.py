@@ -1,4 +1,4 @@
-"""Finishes what killed processes left of archives, and of thaws."""
+"""Finishes or rolls back interrupted archives and thaws."""
 
 import logging
 import time
@@ -19,16 +19,16 @@ from .archive import settle
 logger = logging.getLogger(__name__)
 Status = Organization.Status
 
-# To compare what is left of one can read its whole backup: a worker tries again after a day.
+# Comparing leftovers can mean reading a whole backup, so a worker tries again only after a day.
 _AGAIN_SECONDS = 86_400.0
 _not_before: dict[int, float] = {}
 
 
 def reconcile(*, wait_seconds: float) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Finish what killed processes left, and remove what is left of archived ones.
+    """Finish or roll back interrupted archives, and remove leftovers of archived organizations.
 
-    Returns the names of the archived, of those that are back, of those that another process works
-    on, and of the failed. A failure does not affect the others.
+    Returns the names of the archived, the reopened, those another process works on, and the failed.
+    A failure does not affect the others.
     """
     archived: list[str] = []
     back: list[str] = []

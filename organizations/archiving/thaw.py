@@ -32,9 +32,9 @@ from . import leftovers
 logger = logging.getLogger(__name__)
 Status = Organization.Status
 
-# For a deletion of the organization to end.
+# How long to wait for a deletion of the organization to end.
 _WAIT_SECONDS = 10.0
-# void_logins adds 1,000, for users that are made meanwhile. Here none can be: the ids go on.
+# void_logins adds 1,000, for users created meanwhile. Here there can be none: ids continue.
 _NOBODY_SINCE = -1_000
 
 
@@ -46,14 +46,14 @@ def thaw_organization(
 ) -> None:
     """Bring an archived organization back, with the status that it had: accounts, data and files.
 
-    They are as they were, in a new database with a new role, migrated to this code. All log-ins and
-    mailed links are void. tell: hears of each step. goes_on: false ends it.
+    They are as they were, in a new database with a new role, migrated to this code. All logins and
+    mailed links become invalid. tell: called with each step. goes_on: false ends it.
 
     Raises WrongState unless it is archived, BackupNotFound, BackupRunning, OrganizationNotFound,
     OrganizationBusy, RestoreFailed, DatabaseGone, DatabaseKept, FilesKept, SessionsRemain, what
     verifying.check and verifying.restore raise, ProvisioningInTransaction, InstallationUnclaimed,
-    ServerUnavailable and ServerRefused. Unless it was opened, it is archived as before. What is
-    interrupted, reconcile_orgs cleans up.
+    ServerUnavailable and ServerRefused. If it was not opened yet, it stays archived.
+    reconcile_orgs cleans up after a crash.
     """
     with runs.locked(organization.key, name=organization.name) as session:
         try:
@@ -72,7 +72,7 @@ def thaw_organization(
             tell("opening")
             was = organization.role_name
             _open(session, organization, new, run)
-        # Else reconcile_orgs drops it: its identity says that all was moved.
+        # If that fails, reconcile_orgs drops it: its identity says that all was moved.
         drop_role(session, role=was)
         fence_by(session, organization)
     logger.info("organization thawed", extra={"organization": organization.pk})
@@ -82,15 +82,15 @@ _EXISTS = "SELECT EXISTS (SELECT FROM pg_database WHERE oid = ANY(%s::oid[]))"
 
 
 def _learn(session: ServerSession, organization: Organization) -> None:
-    """Write into an older master's row what the identity of its role says of its last archive."""
+    """Update an older master's row from its role's identity, which knows the last archive."""
     found = identity.of_key(organization.key)
     if [each.state for _, each in found] != [identity.State.ARCHIVED]:
-        return  # It has a database; or its role is lost, and the row's word holds.
+        return  # It has a database; or its role is lost, and the row counts.
     ((role, whose),) = found
     known = organization.archived_backup
     is_known = known is not None and (known.key, organization.role_name) == (whose.backup, role)
     may_be = (*Status.usable(), *Status.archival())
-    # Of what was dropped by a process that died then, it still names the database.
+    # If the process that dropped the database died right after, it still names the database.
     is_gone = not session.value(_EXISTS, (list(whose.databases),))
     is_ours = whose.installation == session.installation and is_gone
     if not is_ours or organization.status not in may_be or (is_known and not organization.deletion):
@@ -128,10 +128,10 @@ def _backup_of(organization: Organization) -> BackupRun:
 
 
 def _open(session: ServerSession, organization: Organization, new: New, run: BackupRun) -> None:
-    """Its files first: until the commit it is archived, and they are a leftover."""
+    """Move its files first: until the commit it is archived, and they are a leftover."""
     hold(session, organization, wait_seconds=_WAIT_SECONDS)
     if _backup_of(organization) != run:
-        raise OrganizationBusy(organization.name)  # Thawed and archived anew.
+        raise OrganizationBusy(organization.name)  # Thawed and archived again.
     archived, arrives = expected(organization), spares.expected(new.spare)
     has_role = identity.certain(session, archived).role is not None
     if identity.certain(session, arrives).database is None:

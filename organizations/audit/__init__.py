@@ -49,7 +49,7 @@ class MasterTrail:
 def recorded(
     act: str, organization: Organization, facts: Mapping[str, Fact] | None = None
 ) -> Iterator[None]:
-    """Run the block and record the act in one transaction of the master.
+    """Run the block and record the event in one transaction of the master.
 
     If it fails, the object's fields are restored too.
     """

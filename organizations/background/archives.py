@@ -1,6 +1,6 @@
-"""Archives and thaws as jobs: staff ask for one, or its admin for a thaw, by a mailed link.
+"""Enqueues archives and thaws and reports their state; mails thaw links.
 
-A link names the organization and the backup that it is thawed from: after a thaw it fits no more.
+A link names the organization and the backup that it is thawed from: a thaw invalidates it.
 """
 
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def ask_thaw(organization: Organization, *, mark: Callable[[], object] = unmarke
 
 
 def newest(what: What, organization: Organization) -> Job:
-    """How far the newest one is."""
+    """The state of the newest one."""
     return newest_job(TASKS[what], organization.pk)
 
 
@@ -83,9 +83,9 @@ def _ask(what: What, organization: Organization, mark: Callable[[], object]) -> 
 
 # --- Asked by its admin -------------------------------------------------------------------------
 def ask_link(request: HttpRequest, *, name: str) -> None:
-    """Order a mail with a link to the admin's address of an archived organization of this name.
+    """Order a mail with a link, to the admin of an archived organization of this name.
 
-    The same work whatever the name is. Raises TooManyRequests and ServerUnavailable.
+    Does the same work for every name. Raises TooManyRequests and ServerUnavailable.
     """
     with limits.even_time(for_success=True):
         limits.take("MAIL_ADDRESS", limits.client_key(request))
@@ -159,7 +159,7 @@ def read(token: str) -> Link:
 
 
 def use_link(request: HttpRequest, *, token: str) -> Job:
-    """Enqueue the thaw, or say how far it is. Raises InvalidLink, TooManyRequests and
+    """Enqueue the thaw, or return its state. Raises InvalidLink, TooManyRequests and
     ServerUnavailable."""
     organization = look(request, token=token)
     job = newest("thaw", organization)

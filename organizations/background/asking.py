@@ -1,4 +1,4 @@
-"""Asks for a backup, a verification or an export of one organization, for staff: each is a job."""
+"""Enqueues backups, verifications and exports for staff."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +25,7 @@ _TASKS: dict[str, str] = {
     "verify": "verify_backup",
     "export": exports.TASK,
 }
-# A nightly one can wait for hours: somebody wants it now.
+# A nightly one can wait for hours, and somebody wants it now.
 _HASTEN = """
 UPDATE procrastinate_jobs SET scheduled_at = NULL, priority = GREATEST(priority, %s)
 WHERE queueing_lock = %s AND status = 'todo'
@@ -51,7 +51,7 @@ def verify(organization: Organization, *, mark: Callable[[], object] = unmarked)
 
 
 def export(organization: Organization, *, mark: Callable[[], object] = unmarked) -> None:
-    """Ask for an export in place of the organization's admins, who alone can download it.
+    """Enqueue an export for the organization's admins, who alone can download it.
 
     mark: called in the commit. Raises WrongState. While it is suspended, the job waits.
     """

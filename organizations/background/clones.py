@@ -1,4 +1,4 @@
-"""Clones as jobs: staff ask for one, and see how far it is. All of that is in the queue."""
+"""Enqueues clones for staff, and reads their state from the queue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ TASK = "clone_organization"
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """The newest clone of an organization that was asked for.
+    """The newest requested clone of an organization.
 
-    state: none, waiting, running, done or failed. step: where it is, or the last one. error: why
-    it failed, or why its last try did. id: the clone's, once it is done and not deleted since.
+    state: none, waiting, running, done or failed. step: the current or last one. error: why it
+    failed, or why its last try did. id: the clone's, once it is done and not deleted since.
     """
 
     state: str
@@ -61,7 +61,7 @@ def ask(
 
 
 def newest(organization: Organization) -> Clone:
-    """How far the newest one is."""
+    """The state of the newest one."""
     job = newest_job(TASK, organization.pk)
     if job.state == "none":
         return Clone("none")

@@ -63,8 +63,8 @@ def clean_up(organizations: "QuerySet[Organization]") -> int:
 def back_up(organizations: "OrganizationQuerySet", *, within_seconds: int = 0) -> int:
     """Enqueue a backup of each. Returns the number of new jobs.
 
-    None of one that was restored beside another: it is made of a backup. within_seconds: spread
-    over so much time, each at its own moment by the organization's key.
+    Not of read-only ones, which were made from a backup. within_seconds: spread over so much time,
+    each at a moment given by the organization's key.
     """
     return _spread("back_up_organization", organizations.writable(), within_seconds)
 
@@ -85,7 +85,7 @@ def _spread(task_name: str, organizations: "QuerySet[Organization]", within_seco
 def unlocked(
     task_name: str, organization_id: int, *, seconds: int = 0, priority: int | None = None
 ) -> Job:
-    """A job in so many seconds, without the organization's lock: others do not wait for it.
+    """A job without the organization's lock, after a delay: others do not wait for it.
 
     priority: by default the task's.
     """

@@ -1,7 +1,7 @@
-"""Exports for an organization's own admins: asks for one, says how far it is, gives it out.
+"""Enqueues exports for an organization's own admins, reports their state, and opens the file.
 
-All functions but prune are about the active organization. There is at most one complete export of
-it, a file in its folder in EXPORTS_ROOT; what else there is to know, the queue knows.
+All functions but prune are about the active organization. It has at most one complete export, a
+file in its folder in EXPORTS_ROOT; everything else is in the queue.
 """
 
 import logging
@@ -58,7 +58,7 @@ class Export:
 
 
 def ask(*, mark: Callable[[], object] = unmarked) -> Export:
-    """Enqueue an export, unless one waits or is being written; it replaces the last one.
+    """Enqueue an export, unless one waits or is being written; it replaces the previous one.
 
     mark: called in the commit.
     """
@@ -97,7 +97,7 @@ def newest() -> Export:
 
 
 def link(export: Export, *, login: object) -> str:
-    """The token of a link to it, which is good with this login alone, and for a short time."""
+    """The token of a link to it, valid with this login only, and for a short time."""
     content = {"org": tenancy.get().organization_id, "login": str(login), "name": export.name}
     return _signer().sign_object(content)
 
@@ -125,10 +125,10 @@ def open_file(token: str, *, login: object) -> IO[bytes]:
 
 
 def new_path(name: str) -> Path:
-    """Where to write the export with this name; its folder is made.
+    """Where to write the export with this name; creates its folder.
 
-    Deletes incomplete ones, which each try that is killed would leave. A worker that was taken for
-    dead, and still writes one, fails at its end.
+    Deletes incomplete ones, which killed tries leave. A worker wrongly taken for dead, which still
+    writes one, fails at the end.
     """
     path = _path_of(name)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _delete(folder: Path, is_meant: Callable[[os.DirEntry[str]], bool]) -> None:
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
-                # Nothing else, were the folder that of the organization's files by mistake.
+                # Nothing else, in case the folder has the organization's files by mistake.
                 if _OURS.fullmatch(entry.name) and is_meant(entry):
                     os.unlink(entry.path)
 

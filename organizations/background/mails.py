@@ -47,8 +47,8 @@ def send(organization: Organization, job_id: int, **facts: Any) -> None:
     )
     kept = SealedAddress.objects.filter(job_id=job_id).first()
     if organization.is_clone:
-        # Nor an exact one: its users are those of the original, and expect nothing of it.
-        logger.info("mail not sent: of a clone", extra={"organization": organization.pk})
+        # Not even an exact one: its users are the original's, and expect no mail from it.
+        logger.info("mail of a clone not sent", extra={"organization": organization.pk})
     else:
         order = Order(
             **facts | {"organization_id": organization.pk, "by": Origin(**facts["by"])},
@@ -66,10 +66,10 @@ What to do: run `manage.py check_orgs`, which says why, and see docs/backups.md,
 
 
 def alarm(backup: str, *, is_late: bool = False) -> None:
-    """Tell ADMINS that the backup of this key was not verified, unless it was since.
+    """Mail ADMINS that the backup of this key was not verified, unless it was since.
 
-    is_late: ordered for later; then one that is bad was told at once. Raises MailServerUnavailable
-    and MailRefused.
+    is_late: ordered for later; a bad one was reported at once. Raises MailServerUnavailable and
+    MailRefused.
     """
     run = BackupRun.objects.filter(key=backup).exclude(error_code="").first()
     addresses = [address for _, address in settings.ADMINS]

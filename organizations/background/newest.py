@@ -1,4 +1,4 @@
-"""How far the newest job of a kind is, for an organization: all that is known is in the queue."""
+"""Reads the state of an organization's newest job of a kind from the queue."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +13,8 @@ _STATES = {"todo": "waiting", "doing": "running", "succeeded": "done"}
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """state: waiting, running, done, failed, or none: there is none, or its record is gone. step
-    and error: as it told last. args: what it was enqueued with."""
+    """state: waiting, running, done, failed, or none: there is none, or its record is gone. step,
+    error: as last reported. args: what it was enqueued with."""
 
     state: str
     job: int | None = None

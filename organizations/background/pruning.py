@@ -1,6 +1,5 @@
 """Prunes expired rows in the master database (jobs, sign-ups, sessions, counters, audit entries),
-expired exports and old backups, and drops deleted organizations and what restores kept, once their
-time is over."""
+expired exports and old backups; drops deleted organizations and what restores kept, when due."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,10 +31,9 @@ DELETE FROM procrastinate_jobs WHERE status = ANY(%s::procrastinate_job_status[]
 def prune(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     """Delete what has expired: jobs and sign-ups that ended JOB_RETENTION_HOURS ago, staff
     sessions, counters, former names, stored answers, audit entries older than AUDIT_RETENTION_DAYS,
-    exports of more than a day, and backups that no period keeps. Fails sign-ups that have waited
-    too long. Drops deleted organizations and what restores kept, once their time is over. Returns
-    descriptions of what was not removed. goes_on: false ends that early. Raises what the database
-    raises."""
+    exports older than a day, and backups that no period keeps. Fails sign-ups that have waited too
+    long. Drops deleted organizations and what restores kept, when due. Returns descriptions of what
+    was not removed. goes_on: false ends it early. Raises what the database raises."""
     PendingSignUp.objects.all().expire()
     now = timezone.now()
     before = now - timedelta(hours=settings.JOB_RETENTION_HOURS)
@@ -51,5 +49,5 @@ def prune(*, goes_on: Callable[[], bool] = lambda: True) -> list[str]:
     audit.prune()
     exports.prune()
     left = [*retention.prune(), *lifecycle.drop_expired(goes_on=goes_on)]
-    # Last: what restores kept for those that were dropped goes with them.
+    # Last: dropping an organization also drops what its restores kept.
     return left + switching.prune()

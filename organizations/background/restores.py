@@ -1,4 +1,4 @@
-"""Enqueues the restore of an organization, for staff, and says how far the newest one is."""
+"""Enqueues restores for staff, and reports the state of an organization's newest one."""
 
 import secrets
 from collections.abc import Callable
@@ -29,9 +29,8 @@ TASK = "restore_organization"
 @dataclass(frozen=True, slots=True)
 class Newest:
     """state: none, waiting, running, switching, done, undone or failed. users: how many change, by
-    what goes back. undo_until: how long what an undo switches back to is kept, whichever restore
-    kept it; None: nothing is. name, id: of the organization that is made beside it, the latter
-    while there is one."""
+    what changes. undo_until: until when an undo is possible, whichever restore kept the database;
+    None: it is not. name, id: of the read-only organization; id: while it exists."""
 
     state: str
     undo: bool = False
@@ -55,19 +54,19 @@ def order(
     name: str = "",
     mark: Callable[[], object] = unmarked,
 ) -> None:
-    """Enqueue a restore from the newest backup, or of that time; or undo the newest restore.
+    """Enqueue a restore from the newest backup, or the newest by a time; or undo the newest one.
 
-    beside: of a read-only organization of this name; by default with the time of the backup.
-    Whichever that is now: the job can run much later, and takes no other. mark: called in the
-    commit. Raises ValidationError by field, WrongState, BackupNotFound, NothingToUndo,
+    The backup or restore is chosen now: the job can run much later, and takes no other. beside:
+    make a read-only organization of this name; by default with the backup's time. mark: called in
+    the commit. Raises ValidationError by field, WrongState, BackupNotFound, NothingToUndo,
     RestoreRunning and ServerUnavailable; beside also as lifecycle.check_beside does.
     """
     if undo and at is not None:
-        raise ValidationError({"at": ["A restore is undone without a time."]})
+        raise ValidationError({"at": ["An undo takes no time."]})
     if undo and beside:
-        raise ValidationError({"beside": ["An undo makes no other organization."]})
+        raise ValidationError({"beside": ["An undo cannot make another organization."]})
     if name and not beside:
-        raise ValidationError({"name": ["Only what is restored beside it has another name."]})
+        raise ValidationError({"name": ["Only a restore beside it takes a name."]})
     organization.require_usable()
     organization.require_writable()
     if undo:
@@ -92,7 +91,7 @@ def order(
                 organization_id=organization.pk,
                 facts=facts,
             )
-            # Code that does not know it refuses the job, and never takes it for an ordinary one.
+            # Older code refuses a job with this argument: it never runs an ordinary restore.
             new = {"beside": name} if beside else {}
             job.defer(organization_id=organization.pk, key=key, undo=undo, source=source, **new)
             mark()

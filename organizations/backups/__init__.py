@@ -1,1 +1,1 @@
-"""Backups of organizations: made, verified by restoring, kept for a while, removed."""
+"""Makes backups of organizations, verifies them by restoring, and removes old ones."""

@@ -1,4 +1,4 @@
-"""Backs up an organization whose database is aside: it is opened for that alone, and put back."""
+"""Backs up a closed organization: opens its database only for the dump."""
 
 import secrets
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def back_up(
     if found.database is None or found.role is None:
         return None
     try:
-        # A new one: whoever knows that of before still has no access, and its key may be lost.
+        # A new password: the old one still gives no access, and its key may be lost.
         password = secrets.token_urlsafe(32)
         sealed = {"sealed_password": seal(password)}
         Organization.objects.filter(pk=organization.pk).update(**sealed)

@@ -1,4 +1,4 @@
-"""Chooses which organizations' backups are verified next, and finds those not verified for long."""
+"""Chooses which organizations' backups are verified next, and finds overdue ones."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,9 +13,9 @@ from organizations.models import BackupRun, Organization, OrganizationQuerySet
 # Between a night's job and the end of its last verification, and less than a day.
 _NIGHT = timedelta(hours=12)
 
-# Whoever was never tried comes first, then whoever's last try is the longest ago: those that fail
-# each time keep few others waiting, since one counts as never tried again only when retention has
-# taken the failed run's row. The time of a failed try is that of its backup.
+# Never tried ones first, then the least recently tried: those that always fail keep few others
+# waiting, since one counts as never tried again only when retention has removed the failed run's
+# row. The time of a failed try is that of its backup.
 _DUE = """
 SELECT o.id
 FROM organizations AS o
@@ -40,16 +40,16 @@ LIMIT (
 
 
 def tonight() -> list[int]:
-    """The organizations whose newest good backup is to be verified, the longest waiting first.
+    """The organizations whose newest good backup is to be verified, least recently tried first.
 
-    Those not verified within BACKUP_VERIFY_DAYS; at most so many that all have their turn in it.
+    Those not verified within BACKUP_VERIFY_DAYS; at most so many that all get a turn in that time.
     """
     days = settings.BACKUP_VERIFY_DAYS
     if not days:
         return []
     parameters: dict[str, Any] = {
         "usable": [str(status) for status in Organization.Status.usable()],
-        # Tonight's job runs earlier than the verification that it is about has ended then.
+        # The job runs earlier in the night than its verifications end.
         "before": timezone.now() - timedelta(days=days) + _NIGHT,
         "days": days,
     }

@@ -1,4 +1,4 @@
-"""The organization's files as one archive: an uncompressed tar, made while it is stored."""
+"""Packs an organization's files into one uncompressed tar, made while it is stored."""
 
 import os
 import tarfile
@@ -41,7 +41,7 @@ def _member(path: Path, file: IO[bytes], facts: os.stat_result) -> Chunks:
     member.size, member.mtime, member.mode = facts.st_size, int(facts.st_mtime), 0o600
     yield member.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
     left = member.size
-    # One that grows is written right now, and no row names it.
+    # A growing one is being written right now, and no row names it.
     for chunk in walking.blocks(file, most=left, size=CHUNK_BYTES):
         left -= len(chunk)
         yield chunk

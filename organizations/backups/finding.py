@@ -1,5 +1,4 @@
-"""Finds an organization's backups that the master does not know: it was restored from a time before
-them."""
+"""Finds backups in storage that a restored, older master does not know."""
 
 import logging
 from datetime import datetime
@@ -43,8 +42,8 @@ def record_unknown(session: ServerSession, organization: Organization) -> int:
         try:
             read = _read(session, run)
         except _UNUSED as error:
-            # One without a manifest is what a killed process has left. One that cannot be read
-            # keeps nobody from the others.
+            # One without a manifest was left by a killed process. An unreadable one does not
+            # affect the others.
             logger.warning("stored backup not used", extra={"backup": folder}, exc_info=error)
             continue
         _record(run, read)

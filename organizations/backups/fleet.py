@@ -36,7 +36,7 @@ Work = tuple[Organization, BackupRun | None, Act]
 
 
 def back_up(organizations: Iterable[Organization], *, parallel: int) -> Iterator[Result]:
-    """Back up each. A result for each as it ends; whoever stops iterating ends what runs."""
+    """Back up each. Yields results as they come; closing the iterator ends what runs."""
     return in_parallel([(row, None, _backing_up(row)) for row in organizations], parallel)
 
 
@@ -46,7 +46,7 @@ Which = Literal["newest", "unverified", "bad"]
 def verify(
     organizations: Iterable[Organization], *, parallel: int, which: Which = "newest"
 ) -> Iterator[Result]:
-    """Verify the newest good backup of each, or that which an archived one is thawed from; every
+    """Verify the newest good backup of each, or the one that an archived one is thawed from; every
     good one not verified yet; or every bad one again."""
     work: list[Work] = []
     for row in organizations:
@@ -59,7 +59,7 @@ def verify(
 
 
 def in_parallel(work: list[Work], parallel: int) -> Iterator[Result]:
-    """Do each. A result for each as it ends; whoever stops iterating ends what runs."""
+    """Do all of it. Yields results as they come; closing the iterator ends what runs."""
     stopping = threading.Event()
     with ThreadPoolExecutor(parallel, thread_name_prefix="backup") as threads:
         futures = [threads.submit(_result, *each, stopping) for each in work]

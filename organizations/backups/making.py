@@ -40,8 +40,8 @@ def back_up(
 ) -> BackupRun:
     """Make a backup of an active or suspended organization.
 
-    even_closed: also of one that is deleted or being archived, which the caller has brought back
-    for it, under its lock.
+    even_closed: also of one that is deleted or being archived, whose database the caller has opened
+    under its lock.
     goes_on: false ends it. Takes no lock of the organization's: a deletion, a suspension and
     migrations go on, and the first two end it. Raises OrganizationNotFound, WrongState for one that
     was restored beside another, BackupRunning, BackupObstructed, BackupLocked, BackupTookTooLong,
@@ -122,7 +122,7 @@ class _Making:
         )
         self._session.value("SELECT true")  # The lock is still held.
         storing.store_manifest(self._run.folder, manifest.write())
-        storing.require_ours()  # Else it lies under a disk that was unmounted meanwhile.
+        storing.require_ours()  # Not below the mount point of a disk unmounted meanwhile.
         runs.succeed(self._run, name=row.name, stored=manifest)
 
     def _store_files(self, parts: list[Part]) -> int:
@@ -137,7 +137,7 @@ class _Making:
             count = archive.count
         has_files = is_there or self._had_files()
         media.require(even_of_none=has_files)
-        # Its deletion removes them; and what an unmounted disk took was left out as if deleted.
+        # Its deletion removes them; and files of an unmounted disk were skipped as if deleted.
         if not self._rows.filter(pk=row.pk).exists():
             raise OrganizationNotFound(row.name)
         if has_files and not folder.is_dir():
@@ -160,7 +160,7 @@ class _Making:
         return False
 
     def _bounded(self, name: str, chunks: Chunks) -> Chunks:
-        """The chunks, as long as there is time and room."""
+        """The chunks, up to the deadline and the maximum size."""
         count, most = 0, settings.BACKUP_MAX_BYTES
         with closing(chunks):
             for chunk in chunks:

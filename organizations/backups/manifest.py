@@ -1,4 +1,4 @@
-"""The manifest of a backup: what it holds, signed. It is written last: without one, no backup."""
+"""The signed manifest of a backup: what it holds. Written last: without one there is no backup."""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from organizations.errors import BackupDamaged, BackupForeign, BackupNewer, Back
 from organizations.models import BackupRun
 
 NAME = "manifest.json"
-# The first has no encrypted parts. Code that knows only that one refuses the second by its number.
+# Format 1 has no encrypted parts. Code that knows only that one refuses format 2 by its number.
 _PLAIN, FORMAT = 1, 2
-# It lists the tables; more than any project's.
+# It lists the tables; no project's manifest is larger.
 MOST_BYTES = 20_000_000
 _SALT = "organizations.backups.manifest"
 
@@ -83,7 +83,7 @@ def read(content: bytes, run: BackupRun, *, installation: str) -> Manifest:
     if (version := document.get("format")) not in (_PLAIN, FORMAT):
         found = str(version)[:20]
         raise BackupNewer(run.folder, f"its format is {found}, and this version reads {FORMAT}")
-    # Before the signature, which another installation's key may have made: it only refuses.
+    # Before the signature, which may be another installation's: this only refuses.
     if said.get("installation") != installation:
         raise BackupForeign(run.folder, "another installation")
     signed = _canonical({"format": version, "manifest": said})
@@ -92,7 +92,7 @@ def read(content: bytes, run: BackupRun, *, installation: str) -> Manifest:
     if said["organization"] != run.organization_key:
         raise BackupForeign(run.folder, "another organization")
     if said["backup"] != run.key:
-        raise BackupForeign(run.folder, "another time")
+        raise BackupForeign(run.folder, "another backup")
     parts = [Part(**part) for part in said["parts"]]
     tables = [(schema, table, rows) for schema, table, rows in said["tables"]]
     return Manifest(**{**said, "parts": parts, "tables": tables})

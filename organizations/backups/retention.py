@@ -1,6 +1,6 @@
-"""Removes old backups: of each of the last days, weeks and months the newest good one is kept.
+"""Removes old backups: keeps the newest good one of each recent day, week and month.
 
-After an organization was dropped, its last ones go when its erasure record says.
+A dropped organization's last ones go when its erasure record says.
 """
 
 import logging
@@ -22,11 +22,10 @@ State = BackupRun.State
 def prune() -> list[str]:
     """Remove what no period keeps. Returns descriptions of what was not removed.
 
-    Never the newest good backup, nor the newest verified one, of an organization: if it was
-    dropped, all go at its erasure record's `backups_until`, and the record says so. Never the one
-    that an archived organization is thawed from. Bad ones are
-    thinned like good ones, beside them; records of failed ones go with the longest period. A
-    failure does not affect the others.
+    Never an organization's newest good backup or newest verified one, nor the one that an archived
+    organization is thawed from. All backups of a dropped one go at its erasure record's
+    `backups_until`, and the record says so. Bad ones are thinned like good ones, separately;
+    records of failed ones go with the longest period. A failure does not affect the others.
     """
     left = []
     keys = BackupRun.objects.order_by("organization_key").distinct("organization_key")

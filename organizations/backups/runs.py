@@ -1,7 +1,7 @@
-"""The master's record of backups: begun, good, failed, interrupted.
+"""Records backups in the master: begun, good, failed, interrupted.
 
-Whoever makes, verifies or removes a backup of an organization, restores or clones it, holds its
-backup lock, which is not the organization's: a deletion does not wait for a backup, but ends its
+Making, verifying or removing a backup of an organization, restoring and cloning it need its backup
+lock. That is not the organization's lock: a deletion does not wait for a backup, but ends its
 sessions.
 """
 
@@ -33,7 +33,7 @@ from .manifest import Manifest
 logger = logging.getLogger(__name__)
 
 State = BackupRun.State
-# Of an error's sentence: it can quote what an organization's database says.
+# Of an error's sentence, which can quote an organization's database.
 _MOST_CHARACTERS = 1_000
 
 
@@ -98,7 +98,7 @@ def fail(run: BackupRun, error: BaseException) -> None:
 
 
 def told(error: BaseException) -> tuple[str, str]:
-    """An error's code and sentence, of bounded length: our own, and of others the type."""
+    """An error's code and sentence, of bounded length; of errors not our own, only the type."""
     if isinstance(error, OrganizationError):
         return error.code, str(error)[:_MOST_CHARACTERS]
     if isinstance(error, TooBusy):
@@ -109,9 +109,9 @@ def told(error: BaseException) -> tuple[str, str]:
 
 
 def require_storage() -> None:
-    """Raise BackupStorageUnknown if the storage is not the one that holds what the master knows of.
+    """Raise BackupStorageUnknown if the storage is not the one with the backups in the master.
 
-    The first backup of all marks it as this installation's.
+    The installation's first backup marks the storage.
     """
     if not BackupRun.objects.exclude(folder="").exists():
         storing.claim()
@@ -120,7 +120,7 @@ def require_storage() -> None:
 
 def end_interrupted(session: ServerSession, organization_key: str) -> bool:
     """Record killed runs as failed, and remove what they and failed ones left. Returns whether all
-    of it is done; what is not is logged, and left for the next time.
+    is done; the rest is logged, and tried again next time.
 
     session: holds the lock.
     """

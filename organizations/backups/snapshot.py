@@ -1,4 +1,4 @@
-"""One moment of an organization's database: what pg_dump dumps, and the rows to compare with."""
+"""Takes a snapshot of an organization's database for pg_dump, and counts its rows to compare."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,8 @@ from organizations.postgres.sessions import answers
 from organizations.provisioning import code
 from organizations.tenancy import OrganizationCrowded, guard
 
-# Of the server's lock table, which all organizations share: each table and index is locked.
+# At most this share of the server's lock table, which all organizations use: each table and index
+# is locked.
 _SHARE_OF_LOCKS = 0.5
 _TRIES = 3
 _TRANSACTION_TIMEOUT_SINCE = 170_000
@@ -101,7 +102,7 @@ class Session:
         self._connection.execute("SET search_path = pg_catalog")
         number, locks = self._connection.execute(_NUMBER.encode()).fetchone() or (0, 0)
         if number > (most := int(_SHARE_OF_LOCKS * locks)):
-            what = f"its database has {number} tables and indexes, and {most} is the most. Raise "
+            what = f"its database has {number} tables and indexes; the maximum is {most}. Raise "
             what += "the server's max_locks_per_transaction."
             raise BackupObstructed(name, "too many tables", what)
         known = {"tables": list(code.current().tables)}
@@ -122,7 +123,7 @@ FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'i') AND n.nspname NOT LIKE 'pg\\_%'
 AND n.nspname <> 'information_schema'
 """
-# What its owner, or a superuser, may have made of it. The first of each kind is named.
+# What its owner or a superuser may have done to it. The first of each kind is named.
 _RELATIONS = """
 SELECT format('%%I.%%I', n.nspname, c.relname)
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -148,10 +149,10 @@ _OBSTACLES = {
     "ORDER BY 1 LIMIT 1",
 }
 _SENTENCES = {
-    "row security": "row security hides rows of {} from its own role. Have the application's team "
-    "drop FORCE ROW LEVEL SECURITY, or the table's owner be the organization's role.",
-    "no privilege": "its own role may not read {}. Give the role the table, or SELECT on it.",
-    "no table": "{} is a view, and was a table of the application. Someone replaced it.",
+    "row security": "row security hides rows of {} from its own role. Drop FORCE ROW LEVEL "
+    "SECURITY, or make the organization's role the table's owner.",
+    "no privilege": "its own role may not read {}. Make the role its owner, or grant it SELECT.",
+    "no table": "{} is a view, but was a table of the application. Someone replaced it.",
     "large object": "its role does not own the large object {}. Have a superuser give it "
     "to the role.",
     "extension": "only a superuser can restore its extension {}. Have one drop it, or mark it as "

@@ -38,7 +38,7 @@ def storage() -> Storage:
 def require_ours() -> None:
     """Raise BackupStorageUnknown unless the storage has this installation's mark.
 
-    Else a disk that is not mounted would be taken for backups that are lost.
+    Otherwise an unmounted disk would look like lost backups.
     """
     mark = _mark()
     with _told("its mark was not looked up"):
@@ -84,7 +84,7 @@ class Incoming:
                 self._spool.write(chunk)
 
     def finish(self, watch: Callable[[], None]) -> Part:
-        """Store it for good. watch: called again and again; what it raises ends it."""
+        """Store it for good. watch: called repeatedly; what it raises ends it."""
         with _told(f"{self._name} was not stored"):
             if self._spool is None:
                 _sync(self._name)
@@ -107,7 +107,7 @@ def incoming(folder: str, name: str) -> Iterator[Incoming]:
     """A new file of this name in the folder: its `take` reads, its `finish` stores.
 
     A folder gets the chunks at once. Other storages seek, or ask for the size, and can take long:
-    they get a temporary file by `finish`, when nothing is held for it any more.
+    `finish` gives them a temporary file, once no snapshot is held for it.
     """
     if isinstance(storage(), FileSystemStorage):
         yield Incoming(f"{folder}/{name}", None)
@@ -141,7 +141,7 @@ def read_manifest(folder: str) -> bytes:
     with _reading(folder, manifest.NAME) as file:
         content: bytes = file.read(manifest.MOST_BYTES + 1)
     if len(content) > manifest.MOST_BYTES:
-        raise BackupDamaged(folder, "its manifest is larger than any")
+        raise BackupDamaged(folder, "its manifest is too large")
     return content
 
 
@@ -249,7 +249,7 @@ def _reading(folder: str, name: str) -> Iterator[IO[Any]]:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """A storage can raise anything, with its host, bucket or path in the text."""
+    """Raise a storage's errors as ours, without their text, which can name host, bucket or path."""
     try:
         yield
     except (OrganizationError, TooBusy):

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 State = BackupRun.State
 _VERIFIABLE = (State.GOOD, State.BAD)
-# A worker tries again for about two hours what says nothing about the backup.
+# A worker retries errors that say nothing about the backup for about two hours.
 _RETRIED_SECONDS = 3 * 3_600
 
 
@@ -70,7 +70,7 @@ def verify(run: BackupRun, *, name: str, goes_on: Callable[[], bool] = lambda: T
 
     name: the organization's, for errors. goes_on: false ends it. Raises BackupDamaged,
     BackupForeign and BackupNotRestorable, after which the backup counts as bad: the evidence is
-    its own content. After all else it is as good as before: BackupNotVerified, BackupTookTooLong,
+    its own content. All others say nothing about it: BackupNotVerified, BackupTookTooLong,
     BackupUnsigned, BackupNewer, BackupRunning, BackupNotFound, BackupStorageFailed,
     HistoryUnreadable, ProgramMissing, ProgramTooOld, ProgramTooNew, ProvisioningInTransaction,
     InstallationUnclaimed, ServerUnavailable and ServerRefused.
@@ -95,14 +95,14 @@ def check(
 ) -> Manifest:
     """The backup's manifest, whose signature and parts are right. Nothing of it is run.
 
-    watch: called again and again; what it raises ends it. Raises BackupInvalid's subclasses,
+    watch: called repeatedly; what it raises ends it. Raises BackupInvalid's subclasses,
     BackupUnsigned, BackupNewer and BackupStorageFailed.
     """
     content = storing.read_manifest(run.folder)
     read = manifest.read(content, run, installation=session.installation)
     here, made = server_version(session), read.server_version // 10_000
     if made > here:
-        raise BackupNewer(run.folder, f"it is of PostgreSQL {made}, and this server is {here}")
+        raise BackupNewer(run.folder, f"PostgreSQL {made} made it, and this server is {here}")
     for part in read.parts:
         for _ in storing.read(run.folder, part):
             watch()

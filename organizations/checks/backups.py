@@ -74,9 +74,9 @@ def check_mark(
         return  # organizations.E001 reports that.
     if lacking:
         yield checks.Warning(
-            f"MEDIA_ROOT of this host has no mark {lacking}, so it does not count as the folder of "
+            f"MEDIA_ROOT on this host has no mark {lacking}, so it does not count as the folder of "
             "the organizations' files: much that needs them is refused here.",
-            hint="Mount the disk. If it is the right folder, run `manage.py mark_media`, once.",
+            hint="Mount the disk. If it is the right folder, run `manage.py mark_media` once.",
             id="organizations.W083",
         )
 
@@ -132,9 +132,9 @@ def check_backups(
         return  # organizations.E001 reports that.
     if first is not None:
         yield checks.Warning(
-            f"{number} organizations have no good backup of the last {_OLDEST.days} days. The "
+            f"{number} organizations have no good backup from the last {_OLDEST.days} days. The "
             f"first one is {first.slug}.",
-            hint="Look for a worker, and for what `manage.py backup_orgs` says about it.",
+            hint="Check that a worker runs, and what `manage.py backup_orgs` says.",
             id="organizations.W081",
         )
 
@@ -159,6 +159,6 @@ def check_verified(
         yield checks.Warning(
             f"{number} organizations have no backup that was verified in the last "
             f"{2 * settings.BACKUP_VERIFY_DAYS} days. The first one is {first.slug}.",
-            hint="Look for a worker, and for what `manage.py verify_backups` says about it.",
+            hint="Check that a worker runs, and what `manage.py verify_backups` says.",
             id="organizations.W086",
         )

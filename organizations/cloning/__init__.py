@@ -1,1 +1,1 @@
-"""Clones of organizations: copied at one moment, neutralised, and only then in use."""
+"""Clones organizations: copies them at one moment, neutralises the copy, and only then opens it."""

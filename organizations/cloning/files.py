@@ -16,7 +16,7 @@ def copy(source: Path, target: Path, *, name: str, watch: Callable[[], None]) ->
     """Copy the regular files below `source`, which need not exist. Returns how many.
 
     One that is deleted meanwhile is left out. name: the organization's, for CloneFailed. watch:
-    called again and again; what it raises ends it.
+    called repeatedly; what it raises ends it.
     """
     count = 0
     try:
@@ -24,7 +24,7 @@ def copy(source: Path, target: Path, *, name: str, watch: Callable[[], None]) ->
             return 0
         for path, files in walking.folders(source):
             folder = target / path
-            # Nobody's yet: the key in its name is new.
+            # Unused yet: the key in its name is new.
             os.makedirs(folder, exist_ok=folder != target)
             for each, file, facts in files:
                 _copy_one(file, facts, folder / each, watch)
@@ -50,7 +50,7 @@ def _copy_one(
 
 
 def _sync(folder: Path) -> None:
-    """Have the disk write its names: the row that is committed next counts on them."""
+    """Flush its names to disk: the row that is committed next relies on them."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

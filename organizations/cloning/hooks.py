@@ -1,7 +1,7 @@
-"""Calls what makes a clone's data nobody's: `neutralise` of each tenant app's module `neutralise`.
+"""Calls each tenant app's hook that neutralises a clone: `neutralise` in its module `neutralise`.
 
-A hook runs with the clone active, in autocommit, before anybody can use it. What it raises leaves
-no clone. Triggers that came with the data run too.
+A hook runs with the clone active, in autocommit, before anybody can use it. If it raises, no clone
+is left. Triggers that came with the data run too.
 """
 
 import logging

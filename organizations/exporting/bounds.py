@@ -1,4 +1,4 @@
-"""What one export may take: so much time, so many bytes, and as long as it is wanted."""
+"""Stops an export at its deadline, its maximum size, or on request."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from organizations.postgres.watching import Watch
 
 
 class Bounds(Watch):
-    """Counts from its making."""
+    """Counts time and bytes from its creation."""
 
     def __init__(self, name: str, goes_on: Callable[[], bool]) -> None:
         seconds = settings.EXPORT_DEADLINE_SECONDS

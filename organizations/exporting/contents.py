@@ -18,16 +18,16 @@ from organizations.tenancy import walking
 
 from .zipped import Part
 
-# How long to wait for a row: a table of which most was deleted has none for a while.
+# How long to wait for a row: reading a mostly deleted table gives none for a while.
 _ROW_SECONDS = 60.0
 _BLOCK_BYTES = 256 * 1024
 _ENTRY_FIELDS = (
     *("id", "at", "act", "actor", "actor_id", "user_id", "person", "address"),
     *("request_id", "facts"),
 )
-# What the owner set for its role or database must change neither what is read nor how it reads. No
-# operator of its own, none of its temporary tables (a pooler may keep its session), and a policy
-# that hides rows is an error. None of these takes a snapshot.
+# The owner's settings for its role or database must change neither what is read nor how it is
+# written. None of its own operators or temporary tables (a pooler may keep its session) is used,
+# and a policy that hides rows is an error. None of these statements takes a snapshot.
 _SETTINGS = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY, NOT DEFERRABLE",
     "SET LOCAL search_path = pg_catalog, public, pg_temp",
@@ -39,7 +39,7 @@ _SETTINGS = (
     "SET LOCAL idle_in_transaction_session_timeout = 0",
 )
 _TRANSACTION_TIMEOUT_SINCE = 170_000
-# Qualified: by the types of its arguments an operator of the owner's could fit better.
+# Qualified: an operator of the owner's could fit the argument types better.
 _KIND = """
 SELECT relkind FROM pg_catalog.pg_class
 WHERE oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%s)
@@ -66,8 +66,8 @@ def left_out(model: type[Model]) -> dict[str, str]:
 def begin(*, owner: str, ends_at: float) -> None:
     """Make the active organization's new transaction one snapshot of real tables.
 
-    An organization may have replaced a table by a view without end. Every table is locked first:
-    one that a migration rewrote after the snapshot would look empty in it. ends_at: by
+    An organization may have replaced a table by an endless view. Every table is locked first: one
+    that a migration rewrote after the snapshot would look empty in it. ends_at: by
     time.monotonic(); the connection is closed then. Raises ExportFailed.
     """
     connection = tenancy.connection()
@@ -77,7 +77,7 @@ def begin(*, owner: str, ends_at: float) -> None:
         for statement in _SETTINGS:
             cursor.execute(statement)
         cursor.execute(f"SET LOCAL lock_timeout = '{settings.LOCK_TIMEOUT_SECONDS}s'")
-        # Of a table's one statement. The client ends it earlier, if it lives.
+        # For each table's statement. The client, if alive, ends it earlier.
         cursor.execute(f"SET LOCAL statement_timeout = '{settings.EXPORT_DEADLINE_SECONDS}s'")
         if connection.connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
             cursor.execute("SET LOCAL transaction_timeout = 0")
@@ -89,7 +89,7 @@ def begin(*, owner: str, ends_at: float) -> None:
 
 
 def write_rows(part: Part, model: type[Model]) -> None:
-    """The model's rows, in no order: one statement, of which one row at a time is in memory."""
+    """Write the model's rows, in no order, by one statement; one row at a time is in memory."""
     without = left_out(model)
     fields = [field for field in model._meta.local_concrete_fields if field.name not in without]
     connection = tenancy.connection()
@@ -120,7 +120,7 @@ def _value(field: "Field[Any, Any]", instance: Model) -> Any:
 
 
 def write_entries(part: Part, organization_id: int) -> None:
-    """The organization's audit entries up to now, with what its admins see of them."""
+    """Write the organization's audit entries up to now, as its admins see them."""
     entries = AuditEntry.objects.filter(organization_id=organization_id).order_by("id")
     newest = entries.values_list("id", flat=True).last() or 0
     last = 0
@@ -133,7 +133,7 @@ def write_entries(part: Part, organization_id: int) -> None:
 def files(folder: Path, *, besides: os.stat_result) -> Iterator[tuple[str, IO[bytes]]]:
     """The files below the folder, each open until the next: name, file.
 
-    besides: not this one, the export itself.
+    besides: the file to leave out, the export itself.
     """
     for path, file, found in walking.files(folder):
         if not os.path.samestat(found, besides):
@@ -141,12 +141,12 @@ def files(folder: Path, *, besides: os.stat_result) -> Iterator[tuple[str, IO[by
 
 
 def _written(name: str) -> str:
-    """A name that is no UTF-8 can be in no ZIP."""
+    """The name as valid UTF-8, which a ZIP requires."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def write_file(part: Part, file: IO[bytes]) -> None:
-    """The file, as long as it is now."""
+    """Write the file, up to its current size."""
     size = os.fstat(file.fileno()).st_size
     for block in walking.blocks(file, most=size, size=_BLOCK_BYTES):
         part.write(block)

@@ -52,8 +52,8 @@ def export_organization(
 ) -> Exported:
     """Write a new ZIP: JSON lines for each tenant model, files, audit entries, a manifest.
 
-    goes_on: false ends it. The rows are of one moment; of a file, it is the moment when it is read.
-    The file has its name only once it is complete. Recorded in the organization's trail first.
+    goes_on: false ends it. The rows are of one moment; each file is of the moment it is read. The
+    ZIP gets its name only once it is complete. Recorded in the organization's trail first.
     Raises ExportExists, ExportFailed, ExportTookTooLong, ExportTooLarge, ServerUnavailable,
     TookTooLong, TooBusy, CredentialUnreadable, InstallationUnclaimed and what the master's database
     raises before it begins.
@@ -85,7 +85,7 @@ def export_organization(
 
 
 def _told(error: Exception, name: str) -> OrganizationError:
-    """Whatever the organization's database answers with."""
+    """An error of the organization's database as one of ours."""
     cause = trouble.cause_of(error)
     if isinstance(cause, guard.AnswerTooLarge):
         setting = "ORG_MAX_ANSWER_BYTES"
@@ -107,7 +107,7 @@ def _write(organization: Organization, file: IO[bytes], bounds: Bounds) -> list[
             "created_at": organization.created_at.isoformat(),
         },
         "began_at": timezone.now().isoformat(),
-        # Of the migrations that made the tables.
+        # It identifies the migrations that made the tables.
         "fingerprint": organization.fingerprint,
         "left_out": list(_left_out()),
     }
@@ -123,7 +123,7 @@ def _write(organization: Organization, file: IO[bytes], bounds: Bounds) -> list[
         for name, content in contents.files(folder, besides=itself):
             with archive.part(FILES + name, has_rows=False) as part:
                 contents.write_file(part, content)
-        media.require(even_of_none=False)  # What an unmounted disk took was left out as if deleted.
+        media.require(even_of_none=False)  # Files of an unmounted disk were skipped as if deleted.
         archive.end(facts)
         return archive.parts
 
@@ -142,7 +142,7 @@ def _left_out() -> Iterator[dict[str, str]]:
 def _completed(path: Path) -> Iterator[IO[bytes]]:
     """A file that gets its name when the block has ended without an error.
 
-    Killed, it leaves `.export-….part` beside it. Raises FileExistsError.
+    If killed, it leaves `.export-….part` beside it. Raises FileExistsError.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".export-", suffix=".part")
     try:

@@ -1,4 +1,4 @@
-"""Says what will be done with each organization of the FastAPI edition, and what prevents it."""
+"""Plans the adoption of the FastAPI edition's organizations, and finds what prevents it."""
 
 import re
 from collections import Counter, defaultdict
@@ -177,7 +177,7 @@ def look(old: Source, row: OldOrganization, sessions: Mapping[str, int]) -> Look
     found = Look()
     if count := sessions[row.database]:
         found.problems.append(
-            f"{count} sessions with {row.database} are open: stop the FastAPI edition, and whoever "
+            f"{count} sessions with {row.database} are open: stop the FastAPI edition, and what "
             "else may write there"
         )
     try:

@@ -1,4 +1,4 @@
-"""Judges organizations' backups by what the newest one, or its verification, came to."""
+"""Reports organizations whose newest backup failed, is bad, or was not verified."""
 
 import shlex
 from collections.abc import Collection, Iterator
@@ -30,14 +30,14 @@ def overdue(page: Collection[Seen]) -> set[str]:
 
 
 def of_verifications(seen: Seen) -> Problem:
-    """That none of its good backups was verified for too long."""
+    """None of its good backups was verified recently enough."""
     days = 2 * settings.BACKUP_VERIFY_DAYS
     what = f"none of its backups was verified in the last {days} days"
     return Problem(Kind.BACKUP, what, _command("verify_backups", seen))
 
 
 def of_backup(seen: Seen, run: BackupRun | None) -> Iterator[Problem]:
-    """Why its newest backup failed or was refused, in the words of then.
+    """Why its newest backup failed or was refused, as recorded.
 
     An obstacle in its database is named, such as `row security`. run: the newest ended one.
     """
@@ -46,7 +46,7 @@ def of_backup(seen: Seen, run: BackupRun | None) -> Iterator[Problem]:
     # It can quote a table's name, which is a stranger's text.
     why = f"{run.error_code}: {visible(run.error)}"
     if run.state == State.FAILED:
-        what = f"its last backup, of {run.started_at:%Y-%m-%d %H:%M}, failed: {why}"
+        what = f"its last backup, from {run.started_at:%Y-%m-%d %H:%M}, failed: {why}"
         yield Problem(Kind.BACKUP, what, f"remove the cause, then {_command('backup_orgs', seen)}")
     elif run.state == State.BAD:
         remedy = f"{_command('backup_orgs', seen)}; see docs/backups.md, Verifying"

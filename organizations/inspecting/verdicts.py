@@ -136,7 +136,7 @@ def _kept(seen: Seen, *, application: str, installation: str) -> Iterator[Proble
     if seen.owner is None or seen.attributes is None or not seen.is_whole:
         give_up = f"manage.py delete_org --id {seen.organization_id} --now --without-backup"
         remedy = f"restore it from a backup, or give it up: {give_up}"
-        yield Problem(Kind.DATABASE, "deleted and to be kept, but it is missing or broken", remedy)
+        yield Problem(Kind.DATABASE, "deleted and kept, but it is missing or broken", remedy)
         return
     if seen.identity is not None and seen.identity.state == State.LET_IN:
         what = f"{NEWER}: {seen.status}, and {_disagreement(seen, installation)}"
@@ -145,13 +145,12 @@ def _kept(seen: Seen, *, application: str, installation: str) -> Iterator[Proble
     yield from (doubts := list(_identity(seen, installation)))
     is_open = seen.accepts or seen.owner != application or "NOLOGIN" not in seen.attributes
     if is_open and not doubts:
-        what = "deleted and to be kept, but it is not out of reach"
+        what = "deleted and kept, but it is not out of reach"
         yield Problem(Kind.UNFINISHED, what, RECONCILE)
 
 
 def _archived_since(seen: Seen, installation: str) -> Problem | None:
-    """That an older master does not know of its last archive: its database is not lost, but in a
-    backup."""
+    """An older master does not know its last archive: its database is not lost, but in a backup."""
     whose = seen.identity
     if seen.attributes is not None and (whose is None or whose.state != State.ARCHIVED):
         return None
@@ -176,7 +175,7 @@ def _archived(seen: Seen, installation: str) -> Iterator[Problem]:
         what = f"archived, and the role {seen.role} is missing"
         if in_use:
             remedy = f"manage.py adopt_org, with the database of {in_use[0]}"
-            yield Problem(Kind.IDENTITY, f"{NEWER}: {what}, and {in_use[0]} is its", remedy)
+            yield Problem(Kind.IDENTITY, f"{NEWER}: {what}, and its role is {in_use[0]}", remedy)
         else:
             yield Problem(Kind.ROLE, what, "thaw_org works")
     elif why := _disagreement(seen, installation):

@@ -15,7 +15,7 @@ TASK = "send_alarm"
 def order(backup: str, *, seconds: int) -> None:
     """Enqueue a mail about the backup of this key in so many seconds, in the caller's transaction.
 
-    One that waits already is enough; but one that is sent at once waits for no later one. Raises
+    One waiting already is enough, but one for now does not wait for a later one. Raises
     ServerUnavailable.
     """
     if not settings.ADMINS:

@@ -30,9 +30,9 @@ from .retries import PARKED
 logger = logging.getLogger(__name__)
 
 WAITING = "waiting until the organization is resumed"
-# Waiting is no try: Procrastinate adds one when it takes the job back. Of jobs with one queueing
-# lock, one waits: under another lock, since the worker cannot put a job back into the queue while
-# its own is taken.
+# Waiting does not count as a try: Procrastinate adds one when it takes the job back. Of jobs with
+# one queueing lock, one waits: under another lock, since the worker cannot put a job back into the
+# queue while its own is taken.
 _ONE_PARKS = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 _PARK = """
 UPDATE procrastinate_jobs SET attempts = -1, queueing_lock = %(lock)s
@@ -45,7 +45,7 @@ UPDATE procrastinate_jobs SET scheduled_at = now(), lock = split_part(lock, %s, 
 WHERE status = 'todo' AND id IN (
     SELECT job_id FROM job_progress WHERE organization_id = %s AND step = %s)
 """
-# For years, maybe: its thaw wakes them.
+# They may wait for years: its thaw wakes them.
 _ARCHIVED_SECONDS = 86_400
 _CLEAR_QUEUEING_LOCK = "UPDATE procrastinate_jobs SET queueing_lock = NULL WHERE id = %s"
 

@@ -57,7 +57,7 @@ TRANSIENT = (
 )
 _LONGEST_PAUSE_SECONDS = 300.0
 # Between an organization's lock and the id of its job that waits until it is resumed. With a lock
-# of its own, that job holds up none of the operator's. And behind its queueing lock.
+# of its own, that job holds up none of the operator's. And after its queueing lock.
 PARKED = ":suspended:"
 
 
@@ -135,8 +135,8 @@ class Unhurried(Backoff):
 
 
 class Once(Unhurried):
-    """Again only if its worker stops, or while another works on the same: for what shuts people out
-    each time that it begins."""
+    """Retries only if its worker stops, or while another works on the same: for what blocks access
+    each time it begins."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if not isinstance(exception, JobAborted | BackupRunning | OrganizationBusy):

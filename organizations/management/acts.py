@@ -1,4 +1,4 @@
-"""What the commands for one act on one organization have in common."""
+"""Base classes of commands that do one act on one organization."""
 
 import json
 from abc import abstractmethod
@@ -54,7 +54,7 @@ class ActCommand(BaseCommand):
 
 
 class DeletedActCommand(ActCommand):
-    """Takes one by its id too: a deleted organization can have given up its name."""
+    """Finds one by its id too: a deleted organization may have given up its name."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)

@@ -1,4 +1,4 @@
-"""What backup_orgs, verify_backups and restore_orgs have in common."""
+"""Base class of backup_orgs, verify_backups and restore_orgs."""
 
 from abc import abstractmethod
 from argparse import ArgumentParser
@@ -19,8 +19,7 @@ class BackupCommand(BaseCommand):
     """Finds the organizations, does the act for each, and prints each result, or one JSON document.
 
     document: the name of its list. parallel: the default. what_failed: completes the last sentence.
-    even_archived: archived ones are meant too.
-    can_enqueue: whether `enqueue` is there.
+    even_archived: include archived ones. can_enqueue: whether `enqueue` exists.
     """
 
     document: str
@@ -39,14 +38,14 @@ class BackupCommand(BaseCommand):
 
     @abstractmethod
     def sentence(self, result: Result) -> str:
-        """What is said of one that succeeded."""
+        """The line for a success."""
 
     def facts(self) -> dict[str, Any]:
-        """What JSON says at the end, besides the number of failures."""
+        """Further facts at the end of the JSON."""
         return {}
 
     def last_words(self) -> str:
-        """What the text says at the end."""
+        """The last line of the text."""
         return ""
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What a database's identity is compared with: this installation's, and each row's random key."""
+"""Adds what identities are compared with: this installation's key, and each row's random key."""
 
 import secrets
 

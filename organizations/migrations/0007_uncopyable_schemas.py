@@ -1,5 +1,4 @@
-"""Which migrations' databases are not copied; what was made ahead before anybody looked is made
-anew."""
+"""Adds uncopyable schemas; templates and spares made without that check are made again."""
 
 import django.utils.timezone
 from django.db import migrations, models

@@ -1,4 +1,4 @@
-"""Gives names their keys of today: ı, I, i and İ are one letter, and ᾷ is written one way."""
+"""Updates the keys of names: ı, I, i and İ are one letter, and ᾷ is written one way."""
 
 from django.apps.registry import Apps
 from django.db import migrations
@@ -8,8 +8,8 @@ from organizations.naming import name_digest, name_digests
 
 
 def fold(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Where two live organizations' names become one, the older has the key: the younger keeps
-    what it has, and organizations.naming.name_digests finds it by its own spelling."""
+    """Where two live organizations' names become one, the older gets the key: the younger keeps
+    its own, and organizations.naming.name_digests finds it by its own spelling."""
     rows = apps.get_model("organizations", "Organization").objects.using("default")
     live = rows.exclude(status="deleted")
     taken = set(live.values_list("name_digest", flat=True))
@@ -24,7 +24,7 @@ def fold(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 
 def unfold(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """What the code of before looks names up by."""
+    """The keys by which the previous code looks names up."""
     rows = apps.get_model("organizations", "Organization").objects.using("default")
     for pk, name, digest in rows.values_list("pk", "name", "name_digest"):
         if (before := name_digests(name)[0]) != digest:

@@ -1,4 +1,4 @@
-"""The rows of backups."""
+"""Adds backup runs."""
 
 import django.utils.timezone
 from django.db import migrations, models

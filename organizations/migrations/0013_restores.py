@@ -1,4 +1,4 @@
-"""The rows of restores, and the permission to restore."""
+"""Adds restores, and the permission to restore."""
 
 import django.utils.timezone
 from django.db import migrations, models

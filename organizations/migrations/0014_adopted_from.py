@@ -1,4 +1,4 @@
-"""Which row of a FastAPI edition's master an organization was taken over from."""
+"""Adds which row of a FastAPI edition's master an organization was adopted from."""
 
 from django.db import migrations, models
 

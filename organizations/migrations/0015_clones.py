@@ -1,4 +1,4 @@
-"""The column that says of which organization another one is a clone, and the permission to clone."""
+"""Adds which organization another one is a clone of, and the permission to clone."""
 
 from django.db import migrations, models
 

@@ -1,4 +1,4 @@
-"""The key that encrypted a backup, and the permissions to back up, verify and export."""
+"""Adds the key that encrypted a backup, and the permissions to back up, verify and export."""
 
 from django.db import migrations, models
 

@@ -1,4 +1,4 @@
-"""Archived organizations: the backup that they are thawed from, and what they come back as."""
+"""Adds archived organizations: the backup that they are thawed from, and their earlier status."""
 
 import django.db.models.deletion
 from django.db import migrations, models

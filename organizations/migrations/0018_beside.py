@@ -1,4 +1,4 @@
-"""The columns of organizations that were restored beside another one, and of those restores."""
+"""Adds read-only organizations, restored beside another one, and their restores."""
 
 from django.db import migrations, models
 

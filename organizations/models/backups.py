@@ -1,4 +1,4 @@
-"""Backups, restores, and what is gone for good."""
+"""Models: backup runs, restores, erasure records."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from .installation import random_key
 
 
 class BackupRun(models.Model):
-    """A backup of one organization, from its beginning on: organizations/backups.
+    """A backup of one organization, from its start on: organizations/backups.
 
     organization_id is not a foreign key: a backup outlives the row. The manifest in the storage
     says what it holds; this row says whether it can be trusted.
@@ -19,7 +19,7 @@ class BackupRun(models.Model):
         RUNNING = "running"
         GOOD = "good"
         FAILED = "failed"
-        BAD = "bad"  # It was made, and a verification refused it.
+        BAD = "bad"  # It was made, but a verification refused it.
         REMOVING = "removing"
 
     key = models.CharField(max_length=32, unique=True, default=random_key, editable=False)
@@ -29,7 +29,7 @@ class BackupRun(models.Model):
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True)
     bytes = models.BigIntegerField(default=0)
-    # The id of the key that it is encrypted with (backups/encryption.py); empty if with none.
+    # The id of the key that encrypts it (backups/encryption.py); empty if not encrypted.
     encryption_key = models.CharField(max_length=100, blank=True, default="", db_default="")
     # In STORAGES["backups"]; empty: nothing of it is left there.
     folder = models.CharField(max_length=100, blank=True)
@@ -119,12 +119,12 @@ class Restore(models.Model):
     # It made another organization, whose id this is once it is made; nothing was switched.
     is_beside = models.BooleanField(default=False, db_default=False)
     beside_id = models.BigIntegerField(null=True)
-    # BackupRun.key, and the moment to which it goes back; empty if it was a dump from a file.
+    # BackupRun.key, and the time of the restored data; empty if it was a dump from a file.
     backup = models.CharField(max_length=32, blank=True)
     backed_up_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True)
-    # How many users change, by what goes back. Numbers: the master knows nobody.
+    # How many users change, by what changes. Only numbers: the master stores no users.
     users = models.JSONField(default=dict)
     error_code = models.CharField(max_length=50, blank=True)
     error = models.TextField(blank=True)

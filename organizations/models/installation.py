@@ -1,4 +1,4 @@
-"""The installation: itself, its staff and its servers."""
+"""Models: this installation, its staff and servers."""
 
 import secrets
 

@@ -1,4 +1,4 @@
-"""What is kept of requests: the audit trail, answers to staff, and counts."""
+"""Models: audit entries, idempotency records, rate-limit counters."""
 
 from datetime import timedelta
 from typing import ClassVar
@@ -11,8 +11,9 @@ from django.utils import timezone
 class AuditEntry(models.Model):
     """An entry of the audit trail, written by organizations/audit. The database refuses changes.
 
-    organization_id is not a foreign key: an entry outlives the row. Persons are identified by
-    primary key and by a hash under their organization's key, never by name or address.
+    act: the event's name; stored data and the API keep that word. organization_id is not a foreign
+    key: an entry outlives the row. Persons are identified by primary key and by a hash under their
+    organization's key, never by name or address.
     """
 
     at = models.DateTimeField(default=timezone.now, db_default=Now())
@@ -53,7 +54,7 @@ class StoredAnswerQuerySet(models.QuerySet["StoredAnswer"]):
 
 
 class StoredAnswer(models.Model):
-    """A staff's act that was sent with an Idempotency-Key, and its answer (api/idempotency.py).
+    """A staff act that was sent with an Idempotency-Key, and its answer (api/idempotency.py).
 
     Written in the act's commit. digest: of the staff and the key. request_digest: of the path and
     the body, salted with the key. status, body: empty until it was answered; 404 and no body once

@@ -1,4 +1,4 @@
-"""What new databases are made from: migrations, templates and spares."""
+"""Models: migrations' fingerprints, templates, spare databases."""
 
 from django.db import models
 from django.utils import timezone

@@ -1,4 +1,4 @@
-"""Keeps a database aside, whole and out of reach, and brings it back.
+"""Keeps a database aside, intact and out of reach, and brings it back.
 
 Aside it belongs to the application's role and accepts no connections, and its own role cannot log
 in. That role still owns everything inside, and its identity says `aside`: whoever keeps a database
@@ -59,9 +59,9 @@ def put_aside(session: ServerSession, found: Certain, *, name: str) -> None:
 
 
 def keep_again(kept: Callable[[], Expected | None], **facts: object) -> None:
-    """Put it aside again after an act that failed; never raises, since the caller reports that.
+    """Put it aside again after a failed act; never raises, since the caller reports the failure.
 
-    kept: what its row says by now; None: nothing to keep. facts: for the log.
+    kept: what its row says now; None: nothing to keep. facts: for the log.
     """
     try:
         if (expected := kept()) is not None:
@@ -69,7 +69,7 @@ def keep_again(kept: Callable[[], Expected | None], **facts: object) -> None:
                 put_aside(session, identity.certain(session, expected), name=expected.name)
     except Exception:
         # The row stays, and reconcile_orgs puts it aside.
-        logger.exception("not put aside again", extra=facts)
+        logger.exception("database not put aside again", extra=facts)
 
 
 def bring_back(session: ServerSession, found: Certain, *, name: str) -> None:

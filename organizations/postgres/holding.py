@@ -12,12 +12,12 @@ _TRIES = 3
 def hold(
     session: ServerSession, organization: Organization, *, wait_seconds: float = 0.0, also: str = ""
 ) -> None:
-    """Lock the name that the organization has now, and load its row anew.
+    """Lock the organization's current name, and reload its row.
 
-    A lock by the name that was read before is worth nothing if it was renamed meanwhile: then the
-    new name's is taken instead. also: another name to lock with it, in an order that is the same
-    for everybody, so that nobody waits in a circle. Raises OrganizationBusy if one is not free
-    within the time, and OrganizationNotFound if the row is gone.
+    A lock on the name that was read before protects nothing if it was renamed meanwhile: then the
+    new name's is taken instead. also: another name to lock with it, in a fixed order, to avoid
+    deadlocks. Raises OrganizationBusy if one is not free within the time, and OrganizationNotFound
+    if the row is gone.
     """
     for _ in range(_TRIES):
         keys = sorted({key_of(name) for name in (organization.name, also) if name}, key=lock_number)

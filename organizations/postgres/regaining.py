@@ -1,4 +1,4 @@
-"""Undoes what foreign code, run in a database as its role, may have set outside of its tables."""
+"""Resets settings, grants and passwords that untrusted code set while it ran."""
 
 import secrets
 
@@ -20,7 +20,7 @@ def regain(
     session: ServerSession, *, database: str, role: str, key: str, name: str, is_open: bool
 ) -> str:
     """Reset the settings of a database that is not in use yet and of its role, end their sessions,
-    and take away what was granted to strangers. Returns the role's new password.
+    and revoke what was granted to other roles. Returns the role's new password.
 
     key: in the role's identity, which says `made`. name: whose it is, for errors. is_open: whether
     the role may log in afterwards. Call it after the last code has run. Raises SessionsRemain,

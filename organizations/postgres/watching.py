@@ -1,4 +1,4 @@
-"""Ends a long act at its deadline, or when it is asked to stop."""
+"""Stops long operations at a deadline or on request."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -9,7 +9,7 @@ from organizations.errors import BackupTookTooLong, OrganizationError
 
 
 class Watch:
-    """Counts from its making. Called again and again, it raises `late` or `stopped`.
+    """Counts from its creation. Call it repeatedly: it raises `late` or `stopped`.
 
     goes_on: false ends the act. until: the deadline, by time.monotonic().
     """
@@ -39,7 +39,7 @@ class Watch:
 
 
 class BackupWatch(Watch):
-    """Of what lasts as long as a backup. name: the organization's. act: in the error's words."""
+    """For what lasts as long as a backup. name: the organization's. act: its name in the error."""
 
     def __init__(
         self, name: str, act: str, goes_on: Callable[[], bool], *, stopped: OrganizationError

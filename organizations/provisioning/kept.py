@@ -1,4 +1,4 @@
-"""Drops what restores keep aside of an organization: databases, roles and files."""
+"""Drops the databases, roles and files that restores keep aside."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from organizations.tenancy import storage, trail
 
 from . import media
 
-# Of a row that keeps nothing any more.
+# The fields of a row that keeps nothing any more.
 NOTHING: dict[str, Any] = {
     "database_name": "",
     "role_name": "",
@@ -45,7 +45,7 @@ def drop_kept(session: ServerSession, row: Restore) -> None:
     """
     databases.drop(session, identity.certain(session, expected_kept(row)))
     if row.role_name and session.role_exists(row.role_name):
-        # A grant in another organization's database holds it: drop_disabled() drops it some day.
+        # A grant in another organization's database holds it: drop_disabled() drops it later.
         deleting = identity.State.DELETING
         with transaction.atomic(using="default"):
             found = identity.find(session, role=row.role_name, database=row.database_name).identity
@@ -66,7 +66,7 @@ def _remove_files(row: Restore) -> None:
     if row.files and not media.is_here():
         raise FilesKept(row)
     for key in filter(None, (row.key, row.files)):
-        # adopt_org can have made it an organization's, also one that this master does not know.
+        # adopt_org can have given it to an organization, even one that this master does not know.
         is_taken = Organization.objects.filter(key=key).exists() or key in identity.living_keys()
         if not is_taken and not storage.remove(key):
             raise FilesKept(row)

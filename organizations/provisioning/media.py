@@ -1,4 +1,4 @@
-"""Tells whether MEDIA_ROOT of this host holds the organizations' files: it has the mark.
+"""Tells by a mark whether MEDIA_ROOT on this host holds the organizations' files.
 
 Without it an unmounted disk, or the empty folder that it is mounted at, would be taken for
 organizations without files.
@@ -28,7 +28,7 @@ def is_here() -> bool:
 
 def require(*, even_of_none: bool = True) -> None:
     """Raise FilesUnknown unless this host has the files; without `even_of_none`, only if another
-    can have them."""
+    host can have them."""
     if not is_here() and (even_of_none or is_elsewhere()):
         raise FilesUnknown(mark_name())
 
@@ -42,8 +42,8 @@ def is_elsewhere() -> bool:
 
 
 def mark_folder() -> Path:
-    """The operator says that MEDIA_ROOT is the folder of this installation's files: leave the mark,
-    and record it. Returns its path. Raises OSError."""
+    """Mark MEDIA_ROOT as the folder of this installation's files, on an operator's word, and record
+    it. Returns the mark's path. Raises OSError."""
     with transaction.atomic(using="default"):
         trail.record(_MARKED, organization_id=None, facts={"mark": mark_name()})
         return leave_mark()

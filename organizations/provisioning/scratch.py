@@ -1,8 +1,8 @@
-"""Throw-away databases: what is restored to be looked at, as a role of its own that owns nothing
-else.
+"""Throw-away databases for restores and verifications, each with its own role.
 
-Each has a row of a spare database that is never ready and has no fingerprint. Whoever works in it
-holds its lock; without the lock it is a leftover, which reconcile_orgs drops.
+The role owns nothing else. Each has a row of a spare database that is never ready and has no
+fingerprint. Whoever works in it holds its lock; without the lock it is a leftover, which
+reconcile_orgs drops.
 """
 
 import logging

@@ -63,8 +63,8 @@ def drop(session: ServerSession, spare: SpareDatabase) -> bool:
         SpareDatabase.objects.filter(pk=spare.pk).delete()
         return False
     database.drop(session, identity.certain(session, expected(spare)))
-    # Only a scratch has files: not one to be looked at alone, whose name is the system's. A restore
-    # beside makes it an organization's, with the key.
+    # Only a scratch for a restore has files; a verification's has a name of the system's. A restore
+    # beside gives it to an organization, with its key.
     can_have_files = spare.fingerprint == SCRATCH and not (
         spare.database_name.startswith(RESERVED_PREFIX) or _is_taken(spare.key)
     )

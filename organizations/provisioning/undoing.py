@@ -42,7 +42,7 @@ def change_status(
 ) -> bool:
     """Change the status in one statement, if it is still one of those expected.
 
-    reason: for staff. message: for its people. facts: other fields to set with it.
+    reason: for staff. message: for its users. facts: other fields to set with it.
     """
     values = {
         "status": status,

@@ -33,7 +33,7 @@ class View(Protocol):
 
 
 class Table:
-    """Aligned columns, with their names again where they change; what is wrong goes to `err`."""
+    """Aligned columns, with their names again where they change; errors go to `err`."""
 
     def __init__(self, out: Write, err: Write) -> None:
         self._out, self._err = out, err

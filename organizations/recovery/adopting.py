@@ -130,7 +130,7 @@ def _find(session: ServerSession, database: str, *, undelete: bool) -> _Source:
         raise AdoptionRefused(database, f"it is the database of {row.name!r}, which is fine")
     if row is not None and row.status == Status.TRASHED and _is_in_order(session, row):
         raise AdoptionRefused(database, f"it is kept: manage.py undelete_org --id {row.pk}")
-    # If they disagree, the master is of before that archive was undone, or thawed.
+    # If they disagree, the master is from before that archive was undone or thawed.
     if (
         row is not None
         and row.status == Status.ARCHIVING
@@ -280,7 +280,7 @@ def _fill(session: ServerSession, row: Organization, source: _Source) -> None:
 
 
 def _open(session: ServerSession, row: Organization, source: _Source) -> None:
-    """In one commit, the new database becomes the organization's, and the old one nobody's."""
+    """In one commit, give the organization the new database, and give the old one up."""
     made = expected(row)
     closed = replace(source.identity, state=State.MOVED, deletion="")
     names = (sql.Identifier(source.database), sql.Identifier(source.role))

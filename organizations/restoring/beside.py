@@ -94,7 +94,7 @@ def restore_beside(
         slug = free_name(session, name)
         watch = Watch(organization.name, goes_on, tell)
         with making.new_database(session, slug, Source(run, file), watch) as new:
-            tell("ending the log-ins")
+            tell("ending the logins")
             # What is read-only gives no id to a new user.
             making.void_logins(new.spare, 0, watch)
             making.regain(session, new.spare, name=organization.name, is_open=True)

@@ -1,4 +1,4 @@
-"""Says which users' passwords, rights, addresses or existence go back with a restore."""
+"""Lists users whose password, rights, address or existence a restore would change."""
 
 import logging
 from collections import Counter
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 2_000
 _MOST_USERS = 1_000_000
-# What the owner has made of the table may be as long, and of any type, as it likes.
+# The owner may have changed the table's values to any type and length.
 _USERS = (
     "SELECT id::bigint, pg_catalog.left(email::text, 254), "
     "pg_catalog.left(hashed_password::text, 255), is_admin::boolean, is_active::boolean "
@@ -32,8 +32,9 @@ _User = tuple[int, str, str, bool, bool]
 
 @dataclass(frozen=True, slots=True)
 class Goes:
-    """What goes back for one user: some of password, rights, address; or `gone`, for one who is not
-    in the backup; or `returns`, for one who was removed since. email: of now, or a returning one's.
+    """What changes for one user: some of password, rights, address; or `gone`, for one who is not
+    in the backup; or `returns`, for one who was removed since. email: the current one, or a
+    returning user's.
     """
 
     user_id: int
@@ -43,13 +44,13 @@ class Goes:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """unknown: why the users of now could not be read; empty if they could."""
+    """unknown: why the current users could not be read; empty if they could."""
 
     users: tuple[Goes, ...]
     unknown: str = ""
 
     def numbers(self) -> dict[str, int]:
-        """How many users, by what goes back. For the master, which knows nobody."""
+        """How many users change, by what changes. For the master, which stores no users."""
         return dict(Counter(what for user in self.users for what in user.what))
 
 
@@ -59,8 +60,8 @@ def compare(
     """Compare the users of the database that serves with those of the restored one.
 
     now, then: as transfer.parameters gives them; now: None if there is no such database. name: the
-    organization's, for errors. Raises RestoreFailed if the restored one's cannot be read; those of
-    now may be what the restore is for.
+    organization's, for errors. Raises RestoreFailed if the restored users cannot be read;
+    unreadable current ones may be what the restore is for.
     """
     if now is None:
         return Changes((), "there is no database")
@@ -70,7 +71,7 @@ def compare(
             with _connected(now, until) as serving:
                 return _compared(_users(serving), before)
         except _UNREADABLE as error:
-            logger.warning("users of now not read", exc_info=error)
+            logger.warning("current users not read", exc_info=error)
             return Changes((), f"its users cannot be read ({type(error).__name__})")
 
 
@@ -86,7 +87,7 @@ def last_id(now: dict[str, Any] | None, *, until: float) -> int | None:
             found = serving.execute(_LAST_ID.encode()).fetchone()
             return None if found is None else found[0]
     except _UNREADABLE as error:
-        logger.warning("users of now not counted", exc_info=error)
+        logger.warning("current users not counted", exc_info=error)
         return None
 
 
@@ -105,7 +106,7 @@ def _connected(where: dict[str, Any], until: float) -> guard.Connection:
 
 
 def _users(connection: guard.Connection) -> Iterator[_User]:
-    """By id. What its owner has made of the table may be anything."""
+    """By id. The owner may have turned the table into anything."""
     last = count = 0
     while True:
         rows = connection.execute(_USERS.encode(), (last, _PAGE)).fetchall()

@@ -1,4 +1,4 @@
-"""The organization's files: unpacked beside those of now, and exchanged with them by renaming."""
+"""Restores an organization's files: unpacks them, and swaps folders by renaming."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def unpack(
 ) -> None:
     """Unpack a checked backup's files into the folder of this key; without any, it is empty.
 
-    watch: called again and again; what it raises ends it. Raises RestoreFailed, FilesUnknown,
+    watch: called repeatedly; what it raises ends it. Raises RestoreFailed, FilesUnknown,
     BackupDamaged and BackupStorageFailed.
     """
     media.require()
@@ -34,7 +34,7 @@ def unpack(
         for part in read.parts:
             if part.name == storing.FILES:
                 _extract(storing.read(run.folder, part), folder, watch)
-        # On disk before anything is switched: the old ones are dropped some day.
+        # Flushed to disk before the switch: the old ones are dropped some day.
         os.sync()
     except (OSError, tarfile.TarError) as error:
         why = f"its files were not unpacked ({type(error).__name__}). See the log."
@@ -50,7 +50,7 @@ def _extract(chunks: Chunks, folder: Path, watch: Callable[[], None]) -> None:
                 if member.isreg():
                     member.mode = 0o600
                     archive.extract(member, folder, filter="data")
-        # The end, where a part says that it is not what was stored.
+        # Read to the end, where a part raises if it is not what was stored.
         for _ in chunks:
             pass
     for parent, _, _ in os.walk(folder):
@@ -66,7 +66,7 @@ def require_same(
     """
     there = require_held(run, read, key, name=name, watch=watch)
     if there != read.files:
-        why = f"It holds {read.files} files, and there are {there}."
+        why = f"It holds {read.files} files, and the organization has {there}."
         raise BackupNotVerified(name, why)
 
 
@@ -85,7 +85,7 @@ def require_held(
         why = f"Its files could not be compared ({type(error).__name__})."
         raise BackupNotVerified(name, why) from error
     if count != there:
-        why = f"It holds {count} files that are as they are here, and there are {there}."
+        why = f"It holds {count} of the organization's {there} files as they are."
         raise BackupNotVerified(name, why)
     return there
 
@@ -138,7 +138,8 @@ class _Reader(RawIOBase):
 
 
 def fill(live: str, coming: str, *, name: str) -> bool:
-    """Move what the folder of `live` lacks from that of `coming`, which goes. Both are keys.
+    """Move what the folder of `live` lacks from that of `coming`, and remove the latter. Both are
+    keys.
 
     Returns whether there is such a folder; else nothing is done. Raises RestoreFailed.
     """
@@ -155,7 +156,7 @@ def fill(live: str, coming: str, *, name: str) -> bool:
         shutil.rmtree(source)
         os.sync()
     except OSError as error:
-        why = f"its files were not put beside those of now ({error.strerror})."
+        why = f"its files were not added to the current ones ({error.strerror})."
         raise RestoreFailed(name, why) from error
     return True
 
@@ -163,8 +164,8 @@ def fill(live: str, coming: str, *, name: str) -> bool:
 def exchange(*, live: str, coming: str, kept: str) -> None:
     """Make the folder `coming` that of `live`, whose own becomes `kept`. All are keys.
 
-    May be repeated: whoever was killed has left `coming`, or is done, and then `kept` is there.
-    Raises OSError, also where the disk with the files is missing.
+    May be repeated: a killed try has left `coming`, or was done, and then `kept` exists. Raises
+    OSError, also where the disk with the files is missing.
     """
     source, target, aside = (storage.folder_of(key) for key in (coming, live, kept))
     if not source.is_dir():
@@ -175,7 +176,7 @@ def exchange(*, live: str, coming: str, kept: str) -> None:
         # Only if somebody wrote there after the first try was killed.
         os.rename(target, aside / random_key() if aside.is_dir() else aside)
     else:
-        # Without it, nothing would show that the kept database goes with no files.
+        # Without it, nothing would show that the kept database has no files.
         aside.mkdir(mode=0o700, exist_ok=True)
     os.rename(source, target)
     os.sync()

@@ -10,23 +10,23 @@ from organizations.provisioning import leftovers
 from . import lost, switching
 from .restore import restore_organization
 
-# For whoever makes templates or spare databases right now.
+# How long to wait for a process that is making templates or spare databases.
 _CLEANED_WAIT = 10.0
 
 
 def restore_lost_organizations(
     organizations: OrganizationQuerySet, *, parallel: int
 ) -> tuple[int, Iterator[Result]]:
-    """Restore those of which the server has neither database nor role, from the newest good backup.
+    """Restore those whose database and role are both missing, from the newest good backup.
 
-    Returns how many are there and stay as they are, and a result for each of the others as it ends.
-    May be repeated: what was restored is there then. A failure does not affect the others. Log-ins
-    and mailed links are void. Raises InstallationUnclaimed, ServerUnavailable and ServerRefused.
+    Returns how many exist and are not changed, and a result for each of the others as it ends. May
+    be repeated: restored ones exist then. A failure does not affect the others. Logins and mailed
+    links become invalid. Raises InstallationUnclaimed, ServerUnavailable and ServerRefused.
     """
     switching.finish_switches()
     with open_session() as session:
         _ = session.installation
-        # What a killed restore has left has the lost database's name. If it stays, the new one gets
+        # A killed restore's leftover has the lost database's name. If it stays, the new one gets
         # another.
         leftovers.clean(session, wait_seconds=_CLEANED_WAIT)
     rows = list(organizations)

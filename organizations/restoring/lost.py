@@ -1,4 +1,4 @@
-"""Restores organizations whose database and role are lost, such as all of them on a new server."""
+"""Finds organizations whose database and role are lost, such as all of them on a new server."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ from organizations.errors import DatabaseThere
 from organizations.models import Organization
 
 # A database of a restore, which may be under way or killed, is not the organization's yet.
-# Also by the key: the master may be older than the server, and name what was replaced since.
+# Also by the key: a master older than the server may name a database replaced since.
 _LOST = """
 SELECT o.id FROM organizations AS o WHERE o.id = ANY(%s)
 AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = o.role_name)

@@ -1,4 +1,4 @@
-"""Makes a database from a backup or a dump: restored, compared, migrated, without log-ins.
+"""Makes a database from a backup or a dump: restored, compared, migrated, without logins.
 
 Everything runs as the role of that database, which owns nothing else: a dump holds its owner's
 code, and so do the rows' triggers. Until the switch it is a throw-away database.
@@ -53,7 +53,7 @@ _MAGIC = b"PGDMP"
 
 
 def silent(step: str) -> None:
-    """Nobody hears of the steps."""
+    """Ignore the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Source:
 
 
 class Watch(BackupWatch):
-    """Ends a restore at its deadline, or when asked. tell: hears of each step."""
+    """Ends a restore at its deadline or on request. tell: called with each step."""
 
     def __init__(self, name: str, goes_on: Callable[[], bool], tell: Callable[[str], None]) -> None:
         super().__init__(name, "restore", goes_on, stopped=RestoreFailed(name, "it was stopped."))
@@ -162,7 +162,7 @@ def _of_file(path: Path, name: str) -> Chunks:
         with open(path, "rb") as file:
             chunk = file.read(storing.CHUNK_BYTES)
             if not chunk.startswith(_MAGIC):
-                why = "the file is no dump of pg_dump --format=custom."
+                why = "the file is not a dump by pg_dump --format=custom."
                 raise RestoreFailed(name, why)
             while chunk:
                 yield chunk
@@ -196,8 +196,8 @@ def _migrate(tenant: Tenant, watch: Watch, *, even_ahead: bool) -> str:
     return found.fingerprint
 
 
-# No id means two people, since the audit trail names them: the next one is above those of this
-# database and of the one that serves. It can get users meanwhile; what it says is its owner's.
+# Ids are never reused, since the audit trail names them: the next one is above those of this
+# database and of the serving one, which can get users meanwhile, and whose owner can lie about it.
 _IDS = """
 SELECT setval(sequence,
     greatest(own, least(coalesce(%(last)s::bigint, own + 1000000), own + 1000000000)))
@@ -210,7 +210,7 @@ WHERE sequence IS NOT NULL
 
 
 def void_logins(spare: SpareDatabase, last_id: int | None, watch: Watch) -> None:
-    """End every log-in of the backup, and make each link that was mailed until now worthless.
+    """End every login of the backup, and invalidate every link mailed until now.
 
     last_id: the highest id that a user of the serving database had; None: unknown. Raises
     RestoreFailed.
@@ -226,11 +226,11 @@ def _void_logins(tenant: Tenant, last_id: int | None, watch: Watch) -> None:
             with tenancy.connection().cursor() as cursor:
                 cursor.execute(_IDS, {"last": last})
     except NotNeutralised as error:
-        why = "its log-ins do not end: code in its database keeps them."
+        why = "its logins do not end: code in its database keeps them."
         raise RestoreFailed(watch.name, why) from error
     except (DatabaseError, psycopg.Error) as error:
         watch()
-        why = f"its log-ins could not be ended ({type(error).__name__})."
+        why = f"its logins could not be ended ({type(error).__name__})."
         raise RestoreFailed(watch.name, why) from error
     finally:
         registry.forget(tenant.alias)
@@ -243,9 +243,9 @@ _KEPT = -(2**62)
 def renewed(
     session: ServerSession, row: Restore, kept: Expected, last_id: int | None, watch: Watch
 ) -> tuple[Place, str]:
-    """Migrate the database that the row keeps, and end its log-ins and void its links.
+    """Migrate the database that the row keeps, end its logins and invalidate its links.
 
-    It is kept aside again afterwards, with a new password that nobody has had. If the process
+    It is kept aside again afterwards, with a new password that nobody knows. If the process
     dies, reconcile_orgs does that. Returns its place and fingerprint. last_id: as for void_logins.
     Raises RestoreFailed, DatabaseGone and DatabaseKept.
     """

@@ -1,7 +1,7 @@
-"""Restores an organization from a backup, and undoes that: from top to bottom.
+"""Restores an organization from a backup, and undoes restores.
 
-A new database is made beside the one that serves, and is looked at. Who goes back is told before
-anything is switched.
+A new database is made beside the one that serves, and is checked; users that will change are listed
+before the switch.
 """
 
 import logging
@@ -38,7 +38,7 @@ State = Restore.State
 
 
 def agreed(changes: Changes) -> bool:
-    """Whoever restores without being asked has agreed."""
+    """Agrees to every change: for a restore that does not ask."""
     return True
 
 
@@ -54,15 +54,15 @@ def restore_organization(
     tell: Callable[[str], None] = silent,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> Restore:
-    """Let a backup's content take the place of the organization's, which is kept aside for days.
+    """Replace the organization's content by a backup's, and keep the previous one aside for days.
 
-    at: the newest good backup of that time or before; None: of all. backup: the key of another
-    one. file: instead, a dump in pg_dump's custom format; then the files stay. key: of the restore;
-    one that is done is not done again. only_lost: DatabaseThere if its database or role is there;
-    and backups that the master does not know are looked for. confirm: is told which users go back;
-    unless it returns true, nothing is switched. goes_on: false ends it. Until the switch the
-    organization is served as ever; then requests wait or are answered 503 for a moment. All
-    log-ins and mailed links are void.
+    at: from the newest good backup of that time or earlier; None: the newest. backup: the key of
+    another one. file: instead, a dump in pg_dump's custom format; then the files stay. key: of the
+    restore; one that is done is not done again. only_lost: raise DatabaseThere if its database or
+    role exists; and look for backups that the master does not know. confirm: gets the users that
+    will change; unless it returns true, nothing is switched. goes_on: false ends it. Requests are
+    served until the switch, then wait or get 503 for a moment. All logins and mailed links become
+    invalid.
     Raises DatabaseThere, RestoreDeclined, RestoreFailed, BackupNotFound, BackupRunning, WrongState,
     OrganizationNotFound, what verifying.check and verifying.restore raise, and what
     switching.switch raises.
@@ -96,7 +96,7 @@ def restore_organization(
             spare = new.spare
             files_key = spare.key if new.has_files else ""
             if only_lost and files_key and files.fill(organization.key, spare.key, name=watch.name):
-                files_key = ""  # Those of now are newer, and stay.
+                files_key = ""  # The current files are newer, and stay.
             tell("switching")
             switching.switch(
                 session,
@@ -112,11 +112,11 @@ def restore_organization(
 
 
 def undo_restore(organization: Organization, *, of: str = "", key: str = "") -> Restore:
-    """Switch back to the database that the newest restore has kept, and keep the other one.
+    """Switch back to the database that the newest restore kept, and keep the other one.
 
-    Of several, the newest that was not undone yet. What was written since the restore is in the
-    database that is kept then; after all are undone, another undo brings back the newest of those.
-    What comes back is migrated to this code, and all log-ins and mailed links are void, as after a
+    Of several restores, the newest not undone yet. What was written since the restore is in the
+    database kept now; after all are undone, another undo brings back the newest of those. The
+    database is migrated to this code, and all logins and mailed links become invalid, as after a
     restore. of: the key of the restore to undo; NothingToUndo if it is another one's turn.
     Raises NothingToUndo, BackupRunning, WrongState, OrganizationNotFound, RestoreFailed, and what
     switching.switch raises.
@@ -128,8 +128,8 @@ def undo_restore(organization: Organization, *, of: str = "", key: str = "") -> 
         if of and kept.key != of:
             raise NothingToUndo(organization.name)
         if kept.files and not storage.folder_of(kept.key).is_dir():
-            # After the commit nobody would be served until a host with them finished it.
-            raise RestoreFailed(organization.name, "the files that were kept are not here.")
+            # After the commit no request would be served until a host with them finished it.
+            raise RestoreFailed(organization.name, "its kept files are not on this host.")
         arrives = expected_kept(kept)
         watch = Watch(organization.name, lambda: True, silent)
         last = last_id(_serving(session, organization), until=watch.until)
@@ -169,11 +169,11 @@ def begun(
     is_beside: bool = False,
     only_lost: bool = False,
 ) -> Iterator[tuple[ServerSession, Restore]]:
-    """The row of a restore, under the backup lock; why it fails is recorded."""
+    """The row of a restore, under the backup lock; a failure is recorded with its reason."""
     with runs.locked(organization.key, name=organization.name) as session:
         if only_lost:
             lost.require(organization)
-            media.require()  # Else the files of an unfinished switch count as lost.
+            media.require()  # Otherwise the files of an unfinished switch would count as lost.
             switching.give_up(organization)
         switching.end_interrupted(session, organization.key)
         try:
@@ -193,7 +193,7 @@ def begun(
             },
         )
         if row.state == State.FAILED:
-            # A job that is tried again.
+            # A retried job.
             row.state, row.error_code, row.error, row.ended_at = State.RUNNING, "", "", None
             row.save()
         try:
@@ -211,7 +211,7 @@ def begun(
 def backup_of(
     organization: Organization, *, at: datetime | None = None, key: str = ""
 ) -> BackupRun:
-    """The newest good backup of that time or before; None: of all. key: this one.
+    """The newest good backup of that time or earlier; None: the newest. key: this one.
 
     Raises BackupNotFound.
     """

@@ -1,4 +1,4 @@
-"""Django admin for backups: what was made, when, and why it failed. Read-only."""
+"""Django admin for backups: lists them with their state and error. Read-only."""
 
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
@@ -14,7 +14,7 @@ from .pages import ActionsOnly
 
 @admin.register(BackupRun)
 class BackupRunAdmin(ActionsOnly, OfferedLookups, BackupRunModelAdmin):
-    """All backups, newest first. The page of an organization has the buttons."""
+    """All backups, newest first. An organization's page has the buttons."""
 
     list_display = ("started_at", "organization", "state", "size", "verified_at", "error")
     list_filter = (("started_at", admin.DateFieldListFilter), "state")

@@ -1,4 +1,4 @@
-"""Django admin's buttons for the acts on organizations, and the page that asks first."""
+"""Django admin's buttons for the acts on organizations, and their confirmation page."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ class ActsAdmin(_ModelAdmin):
     def _asked(
         self, request: HttpRequest, queryset: QuerySet[Organization], act: Act
     ) -> HttpResponse | None:
-        """The page that asks; None, for the list, once it is confirmed and done."""
+        """The confirmation page; None, for the list, once it is confirmed and done."""
         chosen = list(queryset[: _MOST + 1])
         if len(chosen) > (most := 1 if act.is_for_one else _MOST):
             messages.error(request, f"Choose at most {most}.")

@@ -24,7 +24,7 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 def other_organization(request: HttpRequest, tenant: Tenant) -> str | None:
     """The header or host that names another organization than `tenant`, by slug or id; or None.
 
-    A slug that it had until lately names it too, and is looked up in the master.
+    A recent former slug names it too, and is looked up in the master.
     """
     accepted = {tenant.slug, str(tenant.organization_id)}
     for source, named in _named(request):

@@ -1,4 +1,4 @@
-"""Sends mails, except those of a clone: a clone sends none, whoever writes it."""
+"""E-mail backend that sends no mail of a clone."""
 
 import logging
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 class EmailBackend(BaseEmailBackend):
     """Django's EMAIL_BACKEND, in front of settings.ORG_EMAIL_BACKEND, which sends.
 
-    While a clone is active it drops what it is given. It asks the master for each call.
+    While a clone is active it drops every mail. It asks the master at each call.
     """
 
     def __init__(self, fail_silently: bool = False, **options: Any) -> None:
@@ -41,6 +41,6 @@ class EmailBackend(BaseEmailBackend):
         tenant = peek()
         if tenant is not None and directory.get().is_clone(tenant):
             facts = {"organization": tenant.organization_id, "mails": len(email_messages)}
-            logger.info("mails not sent: of a clone", extra=facts)
+            logger.info("mails of a clone not sent", extra=facts)
             return 0
         return self._sending.send_messages(email_messages) or 0

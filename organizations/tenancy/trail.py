@@ -101,13 +101,14 @@ def record(
     email: str = "",
     facts: Mapping[str, Fact] | None = None,
 ) -> None:
-    """Record an act, named `subject.verb`, such as `login.failed`.
+    """Record an event.
 
-    organization_id: by default the active one; pass None for what concerns no organization, even if
-    the request has a token. user_id, email: the person concerned; only a keyed hash of the address
-    is stored. facts: further facts, without secrets and names of persons.
-    Writes at once, in the master. As the last statement inside tenancy.atomic() it prevents acts
-    that could not be recorded. Raises TrailMissing, and what the database raises.
+    act: its name, `subject.verb`, such as `login.failed`. organization_id: by default the active
+    one; pass None for what concerns no organization, even if the request has a token. user_id,
+    email: the person concerned; only a keyed hash of the address is stored. facts: further facts,
+    without secrets and names of persons.
+    Writes at once, in the master. As the last statement inside tenancy.atomic() it undoes what
+    could not be recorded. Raises TrailMissing, and what the database raises.
     """
     if _installed is None:
         raise TrailMissing

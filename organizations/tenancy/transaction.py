@@ -58,8 +58,8 @@ def atomic(
 ) -> transaction.Atomic:
     """A transaction on the active organization's database. Raises NoTenant.
 
-    even_read_only: it can write also where all else is refused (Organization.read_only_until). For
-    log-ins alone, and not inside another block.
+    even_read_only: it can write where all else is refused (Organization.read_only_until). For
+    logins alone, and not inside another block.
     """
     kind = _AtomicEvenReadOnly if even_read_only else _Atomic
     return kind(get().alias, savepoint, durable)

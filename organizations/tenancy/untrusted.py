@@ -1,4 +1,4 @@
-"""Activates a copy in which its owner's code runs, such as triggers that came with the data."""
+"""Activates a tenant whose database has untrusted code, such as triggers that came with it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -4,10 +4,10 @@
 
 Four clients add users to one organization of two processes. A third of the way it is backed up,
 two thirds on it is restored; at the end the restore is undone, to read what was kept. Every
-acknowledged write is in the database of then or of now. One acknowledged before the backup began is
-in both, one that was sent after the restore is in the new one; and once the new one has answered,
-the old one answers nothing. Anything else is a fault, and so is an answer but 201, 401 (the log-in
-is void) and 503. Exit code 1 if there is a fault.
+acknowledged write is in the previous or the current database. One acknowledged before the backup
+began is in both, one that was sent after the restore is in the new one; and once the new one has
+answered, the old one answers nothing. Anything else is a fault, and so is an answer but 201, 401
+(the login has ended) and 503. Exit code 1 if there is a fault.
 """
 
 import argparse

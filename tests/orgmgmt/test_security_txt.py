@@ -1,4 +1,4 @@
-"""/.well-known/security.txt, as RFC 9116 wants it."""
+"""/.well-known/security.txt, as in RFC 9116."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -8,11 +8,11 @@ from organizations.models import Organization
 
 
 class Command(ActCommand):
-    """The same as POST /api/v1/organizations/{id}/archive/, at once."""
+    """The same as POST /api/v1/organizations/{id}/archive/, without a worker."""
 
     help = (
         "Archive an organization: ends all access, makes a last backup, verifies it by a restore, "
-        "and only then drops the database and the files. If that fails, it is back as it was. "
+        "and only then drops the database and the files. If that fails, it is reopened as it was. "
         "thaw_org brings it back from that backup."
     )
 

@@ -31,9 +31,8 @@ class Command(BaseCommand):
     help = (
         "Compare the master with its server: missing and orphan databases and roles, owners, "
         "privileges, role attributes and memberships, the recorded migrations against the code's "
-        "(migrate_orgs --verify asks the databases themselves), and what the newest backups came "
-        "to. Ignores what is being "
-        "worked on. Exit code 1: problems remain."
+        "(migrate_orgs --verify asks the databases themselves), and the newest backups. Ignores "
+        "what is being worked on. Exit code 1: problems remain."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -15,9 +15,9 @@ class Command(ActCommand):
     """The same as POST /api/v1/organizations/{id}/clone/, without a worker."""
 
     help = (
-        "Clone an organization: a new one with its data and files of one moment. Nobody is logged "
-        "in to it, and it sends no mail. Addresses and passwords are replaced before anybody can "
-        "use it, and all that your tenant apps' neutralise.py replaces."
+        "Clone an organization: make a new one with its data and files at one moment. Nobody is "
+        "logged in to it, and it sends no mail. Before anybody can use it, addresses and passwords "
+        "are replaced, and what your tenant apps' neutralise.py replaces."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -26,7 +26,7 @@ class Command(ActCommand):
         parser.add_argument(
             "--exact",
             action="store_true",
-            help="replace nothing; logins end, and it sends no mail, all the same",
+            help="keep all data as it is (logins still end, no mail is sent)",
         )
 
     def act(self, organization: Organization, options: dict[str, Any]) -> str:
@@ -47,14 +47,14 @@ class Command(ActCommand):
             "files. It sends no mail."
         ]
         if options["exact"]:
-            lines.append("Exact: its users log in to it with the passwords of the original.")
+            lines.append("Exact: its users log in to it with the original's passwords.")
         else:
             lines.append(f"Neutralised: {', '.join(done.neutralised)}.")
             access = f"manage.py create_admin {shlex.quote(new)} --email ADDRESS"
             lines.append(f"Nobody can log in yet: {access}")
         if done.left_as_they_are:
             apps = ", ".join(done.left_as_they_are)
-            lines.append(f"Left as they are, for want of a neutralise.py: {apps}.")
+            lines.append(f"Not changed, since they have no neutralise.py: {apps}.")
         return "\n".join(lines)
 
     def facts(self, organization: Organization) -> dict[str, Any]:

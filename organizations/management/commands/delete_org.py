@@ -27,19 +27,19 @@ class Command(DeletedActCommand):
         parser.add_argument(
             "--free-name",
             action="store_true",
-            help="let others have its name, and its former ones, while it is kept",
+            help="let others take its name and former names while it is kept",
         )
         parser.add_argument(
             "--now",
             action="store_true",
-            help="drop it now: wants a verified backup of the last 24 hours",
+            help="drop it now; needs a verified backup from the last 24 hours",
         )
         parser.add_argument(
-            "--without-backup", action="store_true", help="with --now: without a backup"
+            "--without-backup", action="store_true", help="with --now: even without a backup"
         )
 
     def named(self, name: str) -> Organization:
-        # By its name of now.
+        # By its current name only.
         found: Organization | None = Organization.objects.live().named(name).first()
         if found is None:
             raise OrganizationNotFound(name)
@@ -47,9 +47,9 @@ class Command(DeletedActCommand):
 
     def act(self, organization: Organization, options: dict[str, Any]) -> str:
         if options["without_backup"] and not options["now"]:
-            raise CommandError("--without-backup goes with --now.")
+            raise CommandError("--without-backup needs --now.")
         if options["now"] and options["free_name"]:
-            raise CommandError("--free-name is for one that is kept: with --now the name is free.")
+            raise CommandError("Leave out --free-name: with --now the name is free.")
         if not options["yes"]:
             is_beside = organization.read_only_until is not None
             drops = options["now"] or is_beside or not settings.ORG_DELETION_GRACE_DAYS

@@ -71,7 +71,7 @@ def _any_of(texts: list[str]) -> Q:
 
 
 def _kind(organization: Organization) -> str:
-    """What is said behind the name of one that is not ordinary."""
+    """Added after the name of a clone or a read-only organization."""
     if organization.read_only_until is not None:
         until = f"{organization.read_only_until:%Y-%m-%d}"
         return f" (backup of organization {organization.cloned_from}, read-only until {until})"

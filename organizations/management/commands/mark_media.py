@@ -1,4 +1,4 @@
-"""`manage.py mark_media`: says that MEDIA_ROOT of this host is the folder of all files."""
+"""`manage.py mark_media`: marks MEDIA_ROOT of this host as the folder of all files."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from organizations.provisioning import media
 
 
 class Command(BaseCommand):
-    """Once after an upgrade, and wherever the folder is another one. May be repeated."""
+    """Run once after an upgrade, and wherever the folder is another one. May be repeated."""
 
     help = (
-        "Leave this installation's mark in MEDIA_ROOT, which is made if need be: an empty file. A "
-        "host without it does nothing that needs the organizations' files. Mount the disk first: "
-        "what is marked is taken for the folder that holds all of them."
+        "Leave this installation's mark, an empty file, in MEDIA_ROOT (created if missing). A host "
+        "without it does nothing that needs the organizations' files. Mount the disk first: the "
+        "marked folder counts as the one that holds all of them."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with open_session() as session:
-                _ = session.installation  # Not on behalf of the original of a copied master.
+                _ = session.installation  # Refused in a copy of a master.
             mark = media.mark_folder()
         except OrganizationError as error:
             raise CommandError(str(error)) from error

@@ -66,11 +66,11 @@ class Command(DjangoCommand):
     def _migrate_organization(self, *args: Any, **options: Any) -> None:
         """Migrate the active one forwards, and record it.
 
-        Backwards is migrate_orgs's, which first ends the requests that need what is unapplied.
+        Backwards is for migrate_orgs, which first ends the requests that need what is unapplied.
         """
         usable = Organization.objects.usable()
         organization = usable.filter(pk=tenancy.get().organization_id).first()
-        # One that is being made is nobody's yet, and provisioning holds its lock.
+        # One that is being made has no users yet, and provisioning holds its lock.
         if organization is None or options["plan"] or options["check_unapplied"]:
             self._migrate(*args, **options)
             return

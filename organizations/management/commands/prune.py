@@ -1,4 +1,4 @@
-"""`manage.py prune [ORG…]`: deletes expired rows, old backups, and what was kept for its time."""
+"""`manage.py prune [ORG…]`: deletes expired rows, old backups, and deleted organizations."""
 
 import shlex
 from argparse import ArgumentParser
@@ -25,7 +25,7 @@ class Command(BaseCommand):
 
     help = (
         "Delete what expired: logins, exports, finished jobs, counters, old audit entries, backups "
-        "that no period keeps, and deleted organizations that were kept for their time."
+        "that no period keeps, and deleted organizations whose grace is over."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

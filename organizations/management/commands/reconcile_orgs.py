@@ -15,8 +15,8 @@ class Command(BaseCommand):
     """Cleans up after crashed processes. Workers do the same every five minutes."""
 
     help = (
-        "Clean up after crashed processes: sign-ups, deletions, suspensions, rolled back "
-        "migrations, templates, spare databases. Safe at any time."
+        "Clean up after crashed processes: sign-ups, deletions, restores, archives, backups, "
+        "suspensions, rolled back migrations, templates, spare databases. Safe at any time."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

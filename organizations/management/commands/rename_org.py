@@ -12,8 +12,8 @@ class Command(ActCommand):
     """The same as POST /api/v1/organizations/{id}/rename/."""
 
     help = (
-        "Rename an organization. Its database stays where it is; the old name leads to it for "
-        "ORG_NAME_HOLD_DAYS, and nobody else gets it meanwhile."
+        "Rename an organization. Its database stays where it is; the old name still finds it for "
+        "ORG_NAME_HOLD_DAYS, and nobody else can take it."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py restore_org NAME`: restores an organization from a backup, or undoes that."""
+"""`manage.py restore_org NAME`: restores an organization from a backup, or undoes a restore."""
 
 import sys
 from argparse import ArgumentParser
@@ -22,37 +22,37 @@ _MOST_NAMED = 50
 
 
 class Command(ActCommand):
-    """The same as POST /api/v1/organizations/{id}/restore/, at once, and with names."""
+    """As POST /api/v1/organizations/{id}/restore/, without a worker; lists users that change."""
 
     help = (
-        "Restore an organization from its newest good backup. First it lists the users who go "
-        "back. The database of before is kept for ORG_RESTORE_KEEP_DAYS; --undo switches back."
+        "Restore an organization from its newest good backup. First it lists the users that will "
+        "change. The previous database is kept for ORG_RESTORE_KEEP_DAYS; --undo switches back."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         what = parser.add_mutually_exclusive_group()
         what.add_argument(
-            "--at", metavar="TIME", help="the newest good backup of this time (ISO 8601) or before"
+            "--at", metavar="TIME", help="from the newest good backup up to this time (ISO 8601)"
         )
         what.add_argument(
             "--from",
             metavar="FILE",
             dest="file",
-            help="a dump by pg_dump --format=custom; the files stay",
+            help="from a dump by pg_dump --format=custom; the files stay",
         )
         what.add_argument(
-            "--undo", action="store_true", help="bring back what the newest restore has kept"
+            "--undo", action="store_true", help="switch back to what the newest restore kept"
         )
         parser.add_argument(
             "--beside",
             action="store_true",
-            help="make a read-only organization to look at instead; it ends after ORG_BESIDE_DAYS",
+            help="make a read-only organization instead, dropped after ORG_BESIDE_DAYS",
         )
         parser.add_argument("--as", metavar="NAME", dest="new", help="with --beside: its name")
         parser.add_argument("--yes", action="store_true", help="switch without asking")
         parser.add_argument(
-            "--dry-run", action="store_true", help="only list the users who go back"
+            "--dry-run", action="store_true", help="only list the users that would change"
         )
 
     def act(self, organization: Organization, options: dict[str, Any]) -> str:
@@ -64,9 +64,9 @@ class Command(ActCommand):
         if options["beside"]:
             return self._beside(organization)
         if options["new"]:
-            raise CommandError("--as goes with --beside.")
+            raise CommandError("--as needs --beside.")
         if not (options["yes"] or options["dry_run"] or self._may_ask()):
-            raise CommandError("Nobody can be asked here: use --yes, or --dry-run.")
+            raise CommandError("There is no terminal to ask at: use --yes, or --dry-run.")
         if options["undo"]:
             return self._undo(organization)
         try:
@@ -79,7 +79,7 @@ class Command(ActCommand):
             )
         except RestoreDeclined as error:
             if options["dry_run"]:
-                return f"{organization.name} was only looked at: nothing was switched."
+                return f"Dry run of {organization.name}: nothing was switched."
             raise CommandError(str(error)) from error
         organization.refresh_from_db()
         return f"Restored organization {organization.name}. {_kept(self._restore)}"
@@ -125,7 +125,7 @@ class Command(ActCommand):
                     tell=self._tell,
                 )
         except BaseException as error:
-            # After the last commit, or with its answer lost, it is there all the same.
+            # After the last commit, or with its answer lost, it exists.
             found = _made_by(key)
             if found is None and isinstance(error, KeyboardInterrupt):
                 self.stderr.write("Interrupted. Nothing of it is left.")
@@ -137,7 +137,7 @@ class Command(ActCommand):
         return (
             f"Restored {organization.name} beside it, as {made.name}. It is read-only, sends no "
             f"mail, and is dropped after {made.read_only_until:%Y-%m-%d %H:%M} UTC. Its users log "
-            "in with the passwords of then."
+            "in with the backup's passwords."
         )
 
     def _may_ask(self) -> bool:
@@ -156,9 +156,9 @@ class Command(ActCommand):
 
     def _list(self, changes: Changes) -> None:
         if changes.unknown:
-            self.stdout.write(f"Who goes back is unknown: {changes.unknown}.")
+            self.stdout.write(f"Cannot tell which users change: {changes.unknown}.")
             return
-        self.stdout.write(f"{len(changes.users)} users go back.")
+        self.stdout.write(f"{len(changes.users)} users will change.")
         for user in changes.users[:_MOST_NAMED]:
             self.stdout.write(f"  {user.user_id} {user.email!r}: {', '.join(user.what)}")
         if len(changes.users) > _MOST_NAMED:
@@ -196,6 +196,6 @@ def _kept(row: Restore) -> str:
     if not row.database_name or row.kept_until is None:
         return "There was no database to keep."
     return (
-        f"The database of before is kept until {row.kept_until:%Y-%m-%d %H:%M} UTC; --undo "
+        f"The previous database is kept until {row.kept_until:%Y-%m-%d %H:%M} UTC; --undo "
         "switches back."
     )

@@ -10,12 +10,11 @@ from organizations.models import OrganizationQuerySet
 
 
 class Command(BackupCommand):
-    """After a master was restored on a new server; may be repeated after kill -9."""
+    """Run after a master was restored on a new server; may be repeated after kill -9."""
 
     help = (
-        "Restore organizations of which the server has neither the database nor the role, each "
-        "from its newest good backup. What is there stays as it is. Exit code 1: some were not "
-        "restored."
+        "Restore organizations whose database and role are both missing, each from its newest good "
+        "backup. Existing ones are not changed. Exit code 1: some were not restored."
     )
     document, parallel, what_failed = "restores", 2, "were not restored"
     can_enqueue = False
@@ -33,4 +32,4 @@ class Command(BackupCommand):
         return {"there": self._there}
 
     def last_words(self) -> str:
-        return f"{self._there} are there, and stay as they are." if self._there else ""
+        return f"{self._there} exist and were not changed." if self._there else ""

@@ -10,7 +10,7 @@ from organizations.models import Organization
 class Command(ActCommand):
     """The same as POST /api/v1/organizations/{id}/resume/."""
 
-    help = "Resume a suspended organization: restores access, and sends the mails that waited."
+    help = "Resume a suspended organization: restores access, and sends waiting mails."
 
     def act(self, organization: Organization, options: dict[str, Any]) -> str:
         lifecycle.resume_organization(organization)

@@ -8,11 +8,11 @@ from organizations.models import Organization
 
 
 class Command(ActCommand):
-    """The same as POST /api/v1/organizations/{id}/thaw/, at once."""
+    """The same as POST /api/v1/organizations/{id}/thaw/, without a worker."""
 
     help = (
         "Bring an archived organization back from its backup, with the status that it had: "
-        "accounts, data and files. Everybody must log in again, and mailed links are void."
+        "accounts, data and files. Users must log in again, and mailed links become invalid."
     )
 
     def act(self, organization: Organization, options: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ class Command(DeletedActCommand):
 
     help = (
         "Bring a deleted organization back while it is kept: accounts, data and files, as they "
-        "were. Everybody must log in again, and mailed links are void."
+        "were. Users must log in again, and mailed links become invalid."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -35,14 +35,14 @@ def test_nothing_happens_before_it_is_confirmed_on_a_page_that_says_what_will(
     staff_client: Client, alpha: Company
 ) -> None:
     says = {
-        "suspend": "All access ends at once, and running queries with it",
-        "resume": "Everybody has access again",
+        "suspend": "Blocks all access at once and ends running queries",
+        "resume": "Restores access",
         "rename": "The database stays where it is",
-        "delete": "the database is kept aside, and the organization can be undeleted",
-        "undelete": "Everybody must log in again",
+        "delete": "and the organization can be undeleted",
+        "undelete": "Users must log in again",
         "clone": "Nobody is logged in to the clone, and it sends no mail",
         "restore": "A worker makes a new database from the backup",
-        "archive": "If that fails, the organization is back as it was",
+        "archive": "If that fails, the organization is reopened as it was",
         "thaw": "with the status that the organization had",
     }
     for act, sentence in says.items():

@@ -1,4 +1,4 @@
-"""What the tests of archives do and look at."""
+"""Helpers of the archive tests."""
 
 from organizations import lifecycle
 from organizations.inspecting import checking

@@ -1,4 +1,4 @@
-"""Staff ask for an archive and a thaw, and its admin for a thaw by a mailed link."""
+"""Requesting archives and thaws: by staff, and thaws by the organization's admin."""
 
 import secrets
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whoever dies during an archive or a thaw: it is back, or archived with its verified backup."""
+"""Interrupted archives and thaws: the organization is reopened, or archived with its backup."""
 
 import pytest
 from django.test import Client

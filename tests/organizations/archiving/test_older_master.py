@@ -1,4 +1,4 @@
-"""A master that is older than an archive, or than a thaw, loses neither."""
+"""A master that is older than an archive or a thaw undoes neither."""
 
 from dataclasses import replace
 from typing import Any

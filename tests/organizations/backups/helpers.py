@@ -1,4 +1,4 @@
-"""What tests of backups need: storages that misbehave, and organizations with much to dump."""
+"""Helpers of the backup tests: misbehaving storages, and organizations with much to dump."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Staff ask for a backup, a verification or an export: by REST and in the admin, each as a job."""
+"""Requesting a backup, a verification or an export, as staff: by REST and in the admin."""
 
 import re
 import secrets
@@ -245,7 +245,7 @@ def test_the_admin_asks_first_and_says_what_will_happen(
     staff_client: Client, made: Company
 ) -> None:
     says = {
-        "backup": "A worker makes a backup of the database and the files",
+        "backup": "A worker backs up the database and the files",
         "verify": "restores the newest good backup into a throw-away database",
         "export": "Only the organization's own admins can download it",
     }

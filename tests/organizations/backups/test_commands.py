@@ -76,7 +76,7 @@ def test_a_bad_one_that_was_repaired_is_good_again(alpha: Company, folder: Path)
     run.refresh_from_db()
     assert (run.state, run.error_code, run.error) == ("good", "", "")
     assert said("verify_backups", "--all", "--bad") == {"verifications": [], "failed": 0}
-    with pytest.raises(CommandError, match="--enqueue verifies the newest one, without"):
+    with pytest.raises(CommandError, match="--enqueue verifies only the newest"):
         call_command("verify_backups", "--all", "--bad", "--enqueue")
 
 

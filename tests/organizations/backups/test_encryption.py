@@ -1,4 +1,4 @@
-"""Encrypted backups: what is stored, what new keys mean, and what is not taken for whole."""
+"""Encrypted backups: what is stored, how keys change, and what counts as damaged."""
 
 import hashlib
 import json

@@ -43,7 +43,7 @@ def test_why_a_backup_fails_is_a_finding_until_one_is_made(
         with suppress(OrganizationError):
             making.back_up(made.organization)
         ((what, remedy),) = findings(made)
-        assert "its last backup, of 20" in what and "failed: backup_obstructed: " in what
+        assert "its last backup, from 20" in what and "failed: backup_obstructed: " in what
         assert named in what
         assert remedy.startswith("remove the cause, then manage.py backup_orgs -- ")
     execute(made, 'DROP TABLE "a\x1b[2J"')

@@ -333,7 +333,7 @@ def test_it_does_not_take_the_lock_table_that_all_organizations_share(
     alpha: Company, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "_SHARE_OF_LOCKS", 0.0005)
-    with pytest.raises(BackupObstructed, match=r"has \d+ tables and indexes, and \d is the most"):
+    with pytest.raises(BackupObstructed, match=r"has \d+ tables and indexes; the maximum is \d"):
         making.back_up(alpha.organization)
 
 
@@ -535,7 +535,7 @@ def test_a_pg_dump_older_than_the_server_is_refused_with_a_sentence(
     old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)'\n")
     old.chmod(0o755)
     settings.POSTGRES_BIN = str(tmp_path)
-    with pytest.raises(ProgramTooOld, match="pg_dump is of PostgreSQL 15, and at least 18"):
+    with pytest.raises(ProgramTooOld, match="pg_dump is version 15, and at least 18"):
         making.back_up(alpha.organization)
     assert programs.program("pg_dump") == old
 
@@ -543,7 +543,7 @@ def test_a_pg_dump_older_than_the_server_is_refused_with_a_sentence(
 def test_a_program_that_a_server_is_too_old_for_or_that_hangs_is_refused(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ProgramTooNew, match="pg_restore is of PostgreSQL 18, .* a server of 16"):
+    with pytest.raises(ProgramTooNew, match="pg_restore is version 18, .* the server's 16"):
         programs.major_version("pg_restore", server=16)
     hanging = tmp_path / "pg_dump"
     hanging.write_text("#!/bin/sh\nexec sleep 60\n")

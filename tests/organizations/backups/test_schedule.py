@@ -1,4 +1,4 @@
-"""Verification by schedule: whose turn it is, and who hears of a failure."""
+"""Scheduled verification: which organizations are due, and who is told of a failure."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The storage and the files: what is not mounted is not lost; what is stored survives a crash."""
+"""The storage and the files: an unmounted disk is no loss; what is stored survives a crash."""
 
 import io
 import os

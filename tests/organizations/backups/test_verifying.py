@@ -1,4 +1,4 @@
-"""Verifying: what is refused, by which sentence; what a hostile dump can do; what is left."""
+"""Verifying backups: what is refused, with which error; hostile dumps; leftovers."""
 
 import json
 import logging
@@ -113,7 +113,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[OrganizationError], str]]
     "another installation's": (
         of_manifest(says(installation="0" * 32), signed=False),
         BackupForeign,
-        "it is of another installation",
+        "it belongs to another installation",
     ),
     "of a newer format": (
         of_manifest(lambda document: document.update(format=3), signed=False),
@@ -123,7 +123,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[OrganizationError], str]]
     "of a newer server": (
         of_manifest(says(server_version=190_001)),
         BackupNewer,
-        "it is of PostgreSQL 19, and this server is 18",
+        "PostgreSQL 19 made it, and this server is 18",
     ),
     "rows that differ": (
         of_manifest(lambda document: document["manifest"]["tables"][2].__setitem__(2, 2)),
@@ -177,11 +177,11 @@ def test_a_backup_of_another_organization_or_another_time_is_refused(
     alpha: Company, beta: Company, folder: Path
 ) -> None:
     older, newer, betas = (making.back_up(row.organization) for row in (alpha, alpha, beta))
-    for stored, whose in ((betas, "another organization"), (older, "another time")):
+    for stored, whose in ((betas, "another organization"), (older, "another backup")):
         shutil.rmtree(folder / newer.folder)
         shutil.copytree(folder / stored.folder, folder / newer.folder)
         BackupRun.objects.filter(pk=newer.pk).update(state=State.GOOD)
-        with pytest.raises(BackupForeign, match=f"it is of {whose}"):
+        with pytest.raises(BackupForeign, match=f"it belongs to {whose}"):
             verifying.verify(newer, name=alpha.name)
 
 
@@ -202,7 +202,7 @@ def test_a_dump_newer_than_pg_restore_is_no_fault_of_the_backup(
 ) -> None:
     run = making.back_up(alpha.organization)
     rewritten(folder / run.folder / "manifest.json", says(client_version=19), signed=True)
-    with pytest.raises(Exception, match="pg_restore is of PostgreSQL 18, and at least 19"):
+    with pytest.raises(Exception, match="pg_restore is version 18, and at least 19"):
         verifying.verify(run, name=alpha.name)
     run.refresh_from_db()
     assert (run.state, run.error_code) == (State.GOOD, "program_too_old")
@@ -283,7 +283,7 @@ def test_a_constraint_that_sleeps_is_ended_at_the_deadline(
     run = making.back_up(made.organization)
     settings.BACKUP_DEADLINE_SECONDS = 1
     began = time.monotonic()
-    with pytest.raises(BackupTookTooLong, match="verification of .* was ended"):
+    with pytest.raises(BackupTookTooLong, match="verification of .* was stopped"):
         verifying.verify(run, name=made.name)
     assert time.monotonic() - began < 15
     run.refresh_from_db()
@@ -357,7 +357,7 @@ def test_what_the_server_lacks_says_nothing_about_the_backup(
     ):
         execute(made, _TROUBLE.format(trouble))
         run = making.back_up(made.organization)
-        with pytest.raises(BackupNotVerified, match="It is as good as before"):
+        with pytest.raises(BackupNotVerified, match="The backup may still be good"):
             verifying.verify(run, name=made.name)
         run.refresh_from_db()
         found = (run.state, run.error_code, run.verified_at)

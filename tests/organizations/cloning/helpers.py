@@ -1,4 +1,4 @@
-"""What tests of clones look at."""
+"""Helpers of the clone tests."""
 
 from accounts.models import User
 from organizations import lifecycle, tenancy

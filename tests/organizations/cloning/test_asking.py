@@ -1,4 +1,4 @@
-"""Staff ask for a clone: by REST, in the admin, by clone_org. And a clone sends no mail."""
+"""Requesting a clone: by REST, in the admin, by clone_org. And a clone sends no mail."""
 
 import io
 import json
@@ -169,7 +169,7 @@ def test_the_admin_asks_first_and_then_a_worker(staff_client: Client, made: Comp
     assert not ProcrastinateJob.objects.filter(task_name="clone_organization").exists()
     data |= {"confirmed": "yes", "name": "By A Button", "exact": "on"}
     done = staff_client.post(page, data, follow=True).content.decode()
-    assert f"Asked a worker to clone {made.name}." in unescape(done)
+    assert f"Enqueued the clone of {made.name}." in unescape(done)
     work()
     new = Organization.objects.get(name="By A Button")
     with tenancy.override(new.tenant):

@@ -1,4 +1,4 @@
-"""A clone has the data and files of one moment, and nobody's addresses, passwords or logins."""
+"""A clone has the data and files of one moment, without real addresses, passwords or logins."""
 
 from collections.abc import Callable
 from dataclasses import replace

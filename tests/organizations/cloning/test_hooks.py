@@ -65,7 +65,7 @@ def test_one_that_fails_leaves_no_clone(run: Run, nothing_is_left: Callable[[], 
     for neutralise, sentence in (
         (
             "def neutralise() -> None:\n    raise RuntimeError('secret words')\n",
-            "not cloned, and nothing of a clone is left: shop: RuntimeError. The log has more.",
+            "not cloned, and nothing is left over: shop: RuntimeError. The log has more.",
         ),
         ("def neutralize() -> None: ...\n", "shop.neutralise has no function neutralise."),
     ):

@@ -241,7 +241,7 @@ def test_what_does_not_end_is_ended_at_the_deadline(
             "PERFORM sleep(); RETURN NEW; END $$",
             "CREATE TRIGGER rest BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION rest()",
         )
-    with pytest.raises(BackupTookTooLong, match="The clone of .* was ended after"):
+    with pytest.raises(BackupTookTooLong, match="The clone of .* was stopped after"):
         clone(made)
     nothing_is_left()
     still = "SELECT query FROM pg_stat_activity WHERE usename LIKE 'orgrole%' AND state = 'active'"

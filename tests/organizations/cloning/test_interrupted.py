@@ -1,4 +1,4 @@
-"""A clone that dies or is ended at any step leaves the source as it was, and nothing of itself."""
+"""Interrupted clones leave the source unchanged, and nothing else."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the tests of deletion look at."""
+"""Helpers of the deletion tests."""
 
 from datetime import timedelta
 from typing import Any

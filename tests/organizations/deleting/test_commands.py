@@ -57,9 +57,9 @@ def test_now_wants_a_verified_backup_or_to_be_told_that_there_is_none(
 ) -> None:
     made = company("Commanded Ltd")
     for words, sentence in (
-        (("--now",), "has no verified backup of the last 24 hours"),
-        (("--without-backup",), "--without-backup goes with --now"),
-        (("--now", "--free-name"), "--free-name is for one that is kept"),
+        (("--now",), "has no verified backup from the last 24 hours"),
+        (("--without-backup",), "--without-backup needs --now"),
+        (("--now", "--free-name"), "Leave out --free-name"),
     ):
         with pytest.raises(CommandError, match=sentence):
             run("delete_org", made.name, "--yes", *words)

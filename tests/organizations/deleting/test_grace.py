@@ -137,7 +137,7 @@ def test_dropping_at_once_wants_a_verified_backup_of_lately(
     company: Callable[..., Company],
 ) -> None:
     made = company()
-    with pytest.raises(BackupMissing, match="no verified backup of the last 24 hours"):
+    with pytest.raises(BackupMissing, match="no verified backup from the last 24 hours"):
         delete(made, now=True)
     run = making.back_up(row_of(made))
     with pytest.raises(BackupMissing):
@@ -258,7 +258,7 @@ def test_a_killed_deletion_is_finished_by_reconciling(
         patched.setattr(deleting, "fence_by", lambda *_: kill_this_process())
         kill_in_a_fork(lambda: delete(made))
     assert row_of(made).status == Status.TRASHED and not is_aside(made)
-    assert problems(made) == ["deleted and to be kept, but it is not out of reach"]
+    assert problems(made) == ["deleted and kept, but it is not out of reach"]
     assert lifecycle.reconcile_organizations()["kept"] == [made.name]
     assert is_aside(made) and problems(made) == []
 

@@ -152,7 +152,7 @@ def test_only_a_kept_one_can_come_back(
                 undeleting._WAIT_SECONDS = waits
     database = sql.Identifier(row.database_name)
     superuser.execute(sql.SQL("DROP DATABASE {}").format(database))
-    assert problems(made) == ["deleted and to be kept, but it is missing or broken"]
+    assert problems(made) == ["deleted and kept, but it is missing or broken"]
     with pytest.raises(DatabaseGone):
         undelete(made)
     let_it_end(made)
@@ -166,7 +166,7 @@ def test_what_its_database_refuses_leaves_it_kept(company: Callable[..., Company
     with as_role_of(row_of(made)) as owner:
         owner.execute("ALTER TABLE users RENAME COLUMN token_version TO gone")
     delete(made)
-    with pytest.raises(UndeletionFailed, match="is kept as before"):
+    with pytest.raises(UndeletionFailed, match="is still kept"):
         undelete(made)
     assert is_aside(made) and problems(made) == []
     assert row_of(made).status == Status.TRASHED
@@ -183,7 +183,7 @@ def test_a_trigger_that_keeps_links_alive_leaves_it_kept(company: Callable[..., 
             "CREATE TRIGGER keeps BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION keep()"
         )
     delete(made)
-    with pytest.raises(UndeletionFailed, match="is kept as before"):
+    with pytest.raises(UndeletionFailed, match="is still kept"):
         undelete(made)
     assert is_aside(made)
 
@@ -228,7 +228,7 @@ def test_a_killed_undeletion_is_undone_by_reconciling(
         patched.setattr(undeleting, name, lambda *_, **__: kill_this_process())
         kill_in_a_fork(lambda: undelete(made))
     assert not is_aside(made)
-    assert problems(made) == ["deleted and to be kept, but it is not out of reach"]
+    assert problems(made) == ["deleted and kept, but it is not out of reach"]
     login = {"organization": made.name, "email": made.email, "password": PASSWORD}
     assert post(client, "/api/v1/auth/token/", **login).status_code == 404
     assert lifecycle.reconcile_organizations()["kept"] == [made.name]

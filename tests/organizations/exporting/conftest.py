@@ -1,4 +1,4 @@
-"""Where exports of these tests go, and something to export."""
+"""Fixtures: a folder for exports, and something to export."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""An export, and what is in it."""
+"""Helpers of the export tests."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A database that is kept aside is out of reach, and comes back whole, whoever died in between."""
+"""A database kept aside is out of reach, and comes back intact, even after a crash in between."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -204,7 +204,7 @@ def test_sessions_that_do_not_end_are_named_and_nothing_is_brought_back_from_not
     company, said = kept
     with open_session() as session:
         found = identity.certain(session, said)
-        with pytest.raises(DatabaseGone, match="is not there any more"):
+        with pytest.raises(DatabaseGone, match="is gone"):
             aside.bring_back(session, replace(found, database=None), name=company.name)
     with monkeypatch.context() as patched:
         patched.setattr("organizations.postgres.databases._END_GUESTS", "SELECT %s, %s")

@@ -1,4 +1,4 @@
-"""Direct sessions that are kept open: as good as new, or closed."""
+"""Direct sessions kept open: reset before reuse, or closed."""
 
 import os
 

@@ -243,7 +243,7 @@ def test_what_a_session_leaves_ends_with_it(alpha: Company, superuser: Superuser
 
 
 # --- Hostile ground -----------------------------------------------------------------------------
-TOO_SLOW = "query_too_slow: The statement took longer than 0.5 seconds, and was ended."
+TOO_SLOW = "query_too_slow: The statement took longer than 0.5 seconds, and was stopped."
 TOO_LARGE = "query_too_large: The answer is larger than ORG_MAX_ANSWER_BYTES = 1000000."
 TRAPS = {
     # It lifts the server's timeout, and continues after each cancel.

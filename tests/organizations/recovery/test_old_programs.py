@@ -36,12 +36,12 @@ def test_programs_that_are_too_old_or_missing_end_an_adoption_before_it_shuts_an
         with pytest.raises(ProgramMissing, match="pg_dump"):
             adopt()
         program(tmp_path, "pg_dump", "15.14")
-        with pytest.raises(ProgramTooOld, match="pg_dump is of PostgreSQL 15, and at least 18"):
+        with pytest.raises(ProgramTooOld, match="pg_dump is version 15, and at least 18"):
             adopt()
         programs._major_version.cache_clear()
         program(tmp_path, "pg_dump", "19.1")
         program(tmp_path, "pg_restore", "18.6")
-        with pytest.raises(ProgramTooOld, match="pg_restore is of PostgreSQL 18, and at least 19"):
+        with pytest.raises(ProgramTooOld, match="pg_restore is version 18, and at least 19"):
             adopt()
         assert [row.status for row in rows] == ["active"]
     finally:

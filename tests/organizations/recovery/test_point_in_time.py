@@ -1,4 +1,4 @@
-"""One organization goes back to a moment: the commands of docs/recovery.md, as they are printed."""
+"""Restoring one organization to a point in time, by the commands of docs/recovery.md as printed."""
 
 import re
 import subprocess

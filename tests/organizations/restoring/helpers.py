@@ -1,4 +1,4 @@
-"""What tests of restoring ask: who is there, what is kept, what is answered."""
+"""Helpers of the restore tests: users, kept databases, answers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""restore_org --beside: a read-only organization from a backup, which ends by itself."""
+"""restore_org --beside: a read-only organization from a backup, dropped after some days."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -45,7 +45,7 @@ Status = Organization.Status
 
 def assert_read_only(answer: Any) -> None:
     assert json_of(answer, 403)["code"] == "organization_read_only"
-    assert "Nothing can be changed in it" in answer.json()["detail"]
+    assert "It is read-only" in answer.json()["detail"]
 
 
 @pytest.mark.urls("tests.isolation.urls")
@@ -87,7 +87,7 @@ def test_its_people_look_at_a_backup_beside_and_change_nothing(
     assert_read_only(here.get("/test/break-off"))  # A team's plain view, which writes.
     page = here.post("/api/v1/users/", new, headers={"Accept": "text/html"})
     assert (page.status_code, page["Content-Type"]) == (403, "text/html; charset=utf-8")
-    assert "Nothing can be changed in it" in page.content.decode()
+    assert "It is read-only" in page.content.decode()
     reset = {"organization": row.name, "email": looked.email}
     assert send(client, "post", "/api/v1/auth/password-reset/", reset).status_code == 202
 
@@ -239,7 +239,7 @@ def test_no_act_makes_it_an_ordinary_one(
     assert emails(looked) == [looked.email]
     with pytest.raises(OrganizationReadOnly), tenancy.override(looked.tenant):
         User.objects.update(is_admin=True)
-    with pytest.raises(CommandError, match="Nothing can be changed in it"):
+    with pytest.raises(CommandError, match="It is read-only"):
         call_command("create_admin", "Renamed", "--email", "me@test.com")
 
 

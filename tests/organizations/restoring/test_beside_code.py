@@ -1,4 +1,4 @@
-"""What the code in a dump, a migration and an adoption do to one that is read-only."""
+"""Read-only organizations under the code in a dump, a migration and an adoption."""
 
 import secrets
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whoever dies or collides while a backup is restored beside: it is made once, or not at all."""
+"""Interrupted and concurrent restores beside: the organization is made once, or not at all."""
 
 from collections.abc import Callable
 from typing import Any

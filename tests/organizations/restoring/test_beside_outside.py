@@ -107,7 +107,7 @@ def test_the_admins_form_has_a_choice_and_the_job_takes_the_backups_time(
     assert "Read only until:" in page
     asks = {"action": "delete", "_selected_action": [row.pk]}
     page = staff_client.post(CHANGELIST, asks).content.decode()
-    assert "One that is read-only is dropped now" in page
+    assert "A read-only organization is always dropped now" in page
     for act, said in (("restore", "is read-only"), ("backup", "is read-only")):
         refused = {"action": act, "_selected_action": [row.pk], "confirmed": "yes"}
         page = staff_client.post(CHANGELIST, refused, follow=True).content.decode()
@@ -120,7 +120,7 @@ def test_the_command_makes_one_from_a_backup_or_a_file(
     for wrong in (("--undo",), ("--dry-run",)):
         with pytest.raises(CommandError, match="nothing to undo or to list"):
             command(capsys, moved.name, "--beside", *wrong)
-    with pytest.raises(CommandError, match="--as goes with --beside"):
+    with pytest.raises(CommandError, match="--as needs --beside"):
         command(capsys, moved.name, "--as", "Looked At", "--yes")
     said = command(capsys, moved.name, "--beside")
     assert said.startswith(f"Restored {moved.name} beside it, as {moved.name} as of 20")

@@ -1,4 +1,4 @@
-"""A host without the organizations' files takes nobody for an organization without files."""
+"""On a host without the organizations' files, none counts as an organization without files."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

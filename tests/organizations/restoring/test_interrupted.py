@@ -1,5 +1,5 @@
-"""Whoever dies during a restore: before the switch is committed the old database serves, after it
-the new one, and nothing is left."""
+"""Interrupted restores: the old database serves until the switch is committed, then the new one;
+nothing is left over."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What restores keep of an organization goes with it, whole, or its row says what is left."""
+"""What a restore keeps is dropped with its organization, or the row says what is left."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""restore_orgs: organizations whose database and role are lost come back from their backups."""
+"""restore_orgs: restores organizations whose database and role are lost."""
 
 import json
 import shutil

@@ -1,5 +1,4 @@
-"""Backups and dumps that are not what they should be: refused, and nothing is changed. And those
-that hold a hostile owner's code: harmless."""
+"""Refused backups and dumps change nothing; a hostile owner's code in one does no harm."""
 
 import shutil
 import subprocess
@@ -94,7 +93,7 @@ def test_a_backup_of_another_organization_changes_nothing(
     add(made, "late@test.com")
     shutil.rmtree(folder / mine.folder)
     shutil.copytree(folder / betas.folder, folder / mine.folder)
-    with pytest.raises(BackupForeign, match="it is of another organization"):
+    with pytest.raises(BackupForeign, match="it belongs to another organization"):
         lifecycle.restore_organization(row_of(made))
     assert_unchanged(made, superuser)
 
@@ -117,8 +116,8 @@ def test_a_backup_of_newer_code_changes_nothing(
 
 FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (Path.unlink, "the file cannot be read"),
-    "empty": (lambda path: path.write_bytes(b""), "no dump of pg_dump --format=custom"),
-    "of SQL": (lambda path: path.write_text("DROP TABLE users;"), "no dump of pg_dump"),
+    "empty": (lambda path: path.write_bytes(b""), "not a dump by pg_dump --format=custom"),
+    "of SQL": (lambda path: path.write_text("DROP TABLE users;"), "not a dump by pg_dump"),
     "cut short": (
         lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
         "pg_restore ended with an error",
@@ -260,7 +259,7 @@ def test_a_constraint_that_sleeps_is_ended_at_the_deadline_and_the_old_one_serve
     backups.back_up(made.organization)
     add(made, "late@test.com")
     settings.BACKUP_DEADLINE_SECONDS = 1
-    with pytest.raises(BackupTookTooLong, match="The restore of .* was ended"):
+    with pytest.raises(BackupTookTooLong, match="The restore of .* was stopped"):
         lifecycle.restore_organization(row_of(made))
     assert_unchanged(made, superuser)
     sleeping = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"

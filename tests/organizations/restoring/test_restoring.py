@@ -1,4 +1,4 @@
-"""restore_org and its undoing: what comes back, what is void, what is kept, who is refused."""
+"""restore_org and --undo: what comes back, becomes invalid, is kept, and is refused."""
 
 import secrets
 from collections.abc import Callable
@@ -216,7 +216,7 @@ def test_who_goes_back_is_told_before_anything_is_switched(
         told.append(changes)
         return False
 
-    with pytest.raises(RestoreDeclined, match="nothing of it was changed"):
+    with pytest.raises(RestoreDeclined, match="nothing was changed"):
         lifecycle.restore_organization(row_of(made), confirm=no)
     (changes,) = told
     assert changes.users == (
@@ -323,7 +323,7 @@ def test_files_that_the_backup_lacks_come_back_but_on_no_host_without_them(
     lifecycle.restore_organization(row_of(made))
     assert contents(made.organization.key) == {}
     media, settings.MEDIA_ROOT = settings.MEDIA_ROOT, tmp_path / "elsewhere"
-    with pytest.raises(RestoreFailed, match="not here"):
+    with pytest.raises(RestoreFailed, match="not on this host"):
         lifecycle.undo_restore(row_of(made))
     settings.MEDIA_ROOT = media
     assert emails(made) == [made.email], "it is served"
