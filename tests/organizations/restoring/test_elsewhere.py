@@ -64,12 +64,13 @@ def test_no_backup_clone_or_restore_is_made_there(
     making.back_up(made.organization)
     # Refused before hours of work.
     monkeypatch.setattr(verifying, "check", None)
+    acts: dict[str, Callable[[], object]] = {
+        "a backup": lambda: making.back_up(made.organization),
+        "a clone": lambda: lifecycle.clone_organization(made.organization, name="A Clone"),
+        "a restore": lambda: lifecycle.restore_organization(row_of(made)),
+    }
     for where in elsewhere():
-        for what, act in {
-            "a backup": lambda: making.back_up(made.organization),
-            "a clone": lambda: lifecycle.clone_organization(made.organization, name="A Clone"),
-            "a restore": lambda: lifecycle.restore_organization(row_of(made)),
-        }.items():
+        for what, act in acts.items():
             with pytest.raises(FilesUnknown, match=REFUSED):
                 act()
                 pytest.fail(f"{what} was made: {where}")
