@@ -54,7 +54,8 @@ def order(
     name: str = "",
     mark: Callable[[], object] = unmarked,
 ) -> None:
-    """Enqueue a restore from the newest backup, or the newest by a time; or undo the newest one.
+    """Enqueue a restore from the newest backup, or from the newest begun by `at`; or undo the
+    newest restore.
 
     The backup or restore is chosen now: the job can run much later, and takes no other. beside:
     make a read-only organization of this name; by default with the backup's time. mark: called in
@@ -62,7 +63,7 @@ def order(
     RestoreRunning and ServerUnavailable; beside also as lifecycle.check_beside does.
     """
     if undo and at is not None:
-        raise ValidationError({"at": ["An undo takes no time."]})
+        raise ValidationError({"at": ["Leave out the time: an undo has none."]})
     if undo and beside:
         raise ValidationError({"beside": ["An undo cannot make another organization."]})
     if name and not beside:

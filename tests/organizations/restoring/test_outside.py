@@ -214,7 +214,7 @@ def test_the_button_asks_first_and_enqueues(moved: Company, staff_client: Client
     answer = staff_client.post(
         CHANGELIST, {**chosen, "confirmed": "yes", "undo": "on", "at": "2026-01-01"}
     )
-    assert "An undo takes no time" in answer.content.decode()
+    assert "Leave out the time: an undo has none." in answer.content.decode()
     staff_client.post(CHANGELIST, {**chosen, "confirmed": "yes", "undo": "on"})
     work()
     assert emails(moved) == [moved.email, "late@test.com"]
