@@ -103,16 +103,17 @@ def order(
 def newest(organization: Organization) -> Newest:
     """The newest restore of the organization, by a job or by the command."""
     job = newest_job(TASK, organization.pk)
-    row = Restore.objects.filter(organization_key=organization.key).first()
-    own, name = None, ""
+    own, name, asked = None, "", Newest("none")
     if job.state != "none":
         own = Restore.objects.filter(key=job.args["key"]).first()
         name = job.args.get("beside", "")
         asked = Newest(job.state, undo=job.args["undo"], beside=bool(name), name=name)
         if job.is_under_way and (own is None or own.state == Restore.State.FAILED):
             return asked
-        if own is None and job.state == "failed" and (row is None or _is_older(row, job)):
-            return replace(asked, error=job.error)
+    # After `own`, which a worker may have begun in between.
+    row = Restore.objects.filter(organization_key=organization.key).first()
+    if own is None and job.state == "failed" and (row is None or _is_older(row, job)):
+        return replace(asked, error=job.error)
     if row is None:
         return Newest("none")
     made = Organization.objects.usable().filter(pk=row.beside_id or 0).first()
