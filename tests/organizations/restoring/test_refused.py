@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.backups import making as backups
+from organizations.backups import storing
 from organizations.errors import (
     BackupForeign,
     BackupNotFound,
@@ -25,7 +26,7 @@ from organizations.restoring.comparing import Changes
 from organizations.secrets import unseal
 from organizations.tenancy import guard
 from tests.conftest import Company, Superuser
-from tests.organizations.backups.helpers import SETTLE, assert_nothing_is_settled, execute
+from tests.organizations.backups.helpers import SETTLE, assert_nothing_is_settled, execute, fill
 from tests.organizations.backups.test_verifying import _HARM, _SLEEP, _TRIGGER, each_fault
 
 from .helpers import add, contents, emails, execute_as_superuser, row_of, the_restore, write_file
@@ -152,7 +153,9 @@ def test_a_file_that_is_no_whole_dump_changes_nothing(
 def test_a_dump_that_an_operator_made_takes_the_place_and_the_files_stay(
     made: Company, folder: Path, tmp_path: Path
 ) -> None:
+    fill(made)
     path = dump(made, tmp_path / "dump")
+    assert path.stat().st_size > 3 * storing.CHUNK_BYTES, "it is read as one chunk"
     add(made, "late@test.com")
     write_file(made, "plan.txt", "now")
     restore = lifecycle.restore_organization(row_of(made), file=path)

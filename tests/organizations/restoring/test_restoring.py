@@ -38,6 +38,7 @@ from organizations.restoring import comparing, switching
 from organizations.restoring.comparing import Changes, Goes
 from organizations.tenancy import storage
 from tests.conftest import Company, Superuser
+from tests.organizations.backups.helpers import LARGE
 from tests.organizations.backups.test_encryption import new_key
 from tests.organizations.helpers import as_role_of
 from tests.organizations.migrating import added
@@ -63,7 +64,7 @@ def test_a_backup_takes_the_place_of_what_serves_which_is_kept_aside(
 ) -> None:
     before = made.organization
     add(made, "ada@test.com")
-    write_file(made, "a/plan.txt", "then")
+    write_file(made, "a/plan.txt", LARGE)
     token = made.token(client)
     run = making.back_up(before)
     add(made, "late@test.com")
@@ -75,7 +76,7 @@ def test_a_backup_takes_the_place_of_what_serves_which_is_kept_aside(
 
     assert (restore.state, restore.backup) == (State.DONE, run.key)
     assert emails(made) == [made.email, "ada@test.com"]
-    assert contents(before.key) == {"a/plan.txt": "then"}
+    assert contents(before.key) == {"a/plan.txt": LARGE}
     assert contents(restore.key) == {"a/plan.txt": "now", "late.txt": "late"}
     now = row_of(made)
     assert now.role_name != before.role_name and now.database_name != before.database_name
@@ -97,7 +98,7 @@ def test_a_backup_takes_the_place_of_what_serves_which_is_kept_aside(
     assert (undone.state, undone.is_undo) == (State.DONE, True)
     assert emails(made) == [made.email, "ada@test.com", "late@test.com"]
     assert contents(before.key) == {"a/plan.txt": "now", "late.txt": "late"}
-    assert contents(undone.key) == {"a/plan.txt": "then"}
+    assert contents(undone.key) == {"a/plan.txt": LARGE}
     back = row_of(made)
     assert (back.database_name, back.role_name) == (before.database_name, before.role_name)
     assert owner_of(superuser, before.database_name) == (before.role_name, True)
@@ -110,14 +111,14 @@ def test_an_encrypted_backup_is_restored_with_its_files(
     made: Company, folder: Path, settings: Settings
 ) -> None:
     settings.BACKUP_ENCRYPTION_KEYS = [str(new_key())]
-    write_file(made, "plan.txt", "then")
+    write_file(made, "plan.txt", LARGE)
     making.back_up(made.organization)
     write_file(made, "plan.txt", "now")
     settings.BACKUP_ENCRYPTION_KEYS = [str(new_key()), *settings.BACKUP_ENCRYPTION_KEYS]
     add(made, "late@test.com")
     lifecycle.restore_organization(row_of(made))
     assert emails(made) == [made.email]
-    assert contents(made.organization.key) == {"plan.txt": "then"}
+    assert contents(made.organization.key) == {"plan.txt": LARGE}
 
 
 def test_log_ins_and_links_of_before_are_void_after_a_restore_another_and_an_undo(
