@@ -177,6 +177,7 @@ def test_every_other_act_on_it_is_refused_with_its_state(
     with pytest.raises(OrganizationArchived), tenancy.override(row.tenant):
         User.objects.count()
     assert row_of(made).status == Status.ARCHIVED
+    call_command("verify_backups", *named)  # Its backup can be looked after.
 
     # A login is told so too, unless names are secret.
     login = {"organization": made.name, "email": made.email, "password": PASSWORD}
