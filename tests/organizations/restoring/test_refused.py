@@ -28,6 +28,7 @@ from organizations.tenancy import guard
 from tests.conftest import Company, Superuser
 from tests.organizations.backups.helpers import SETTLE, assert_nothing_is_settled, execute, fill
 from tests.organizations.backups.test_verifying import _HARM, _SLEEP, _TRIGGER, each_fault
+from tests.organizations.deadlines import Clock
 
 from .helpers import add, contents, emails, execute_as_superuser, row_of, the_restore, write_file
 
@@ -254,16 +255,21 @@ def test_a_trigger_that_keeps_log_ins_or_links_alive_stops_the_restore(
     assert_unchanged(made, superuser)
 
 
+@pytest.mark.timeout(60)
 def test_a_constraint_that_sleeps_is_ended_at_the_deadline_and_the_old_one_serves_on(
-    made: Company, folder: Path, settings: Settings, superuser: Superuser
+    made: Company,
+    folder: Path,
+    settings: Settings,
+    superuser: Superuser,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sleep = _SLEEP.replace("LIKE 'orgmgmt%'", f"<> '{made.organization.database_name}'")
     execute(made, sleep, "CREATE TABLE t (n int, CHECK (sleep()))", "INSERT INTO t VALUES (1)")
     backups.back_up(made.organization)
     add(made, "late@test.com")
-    settings.BACKUP_DEADLINE_SECONDS = 1
+    clock = Clock(monkeypatch, settings.BACKUP_DEADLINE_SECONDS)
     with pytest.raises(BackupTookTooLong, match="The restore of .* was stopped"):
-        lifecycle.restore_organization(row_of(made))
+        lifecycle.restore_organization(row_of(made), goes_on=clock.until_asleep(superuser))
     assert_unchanged(made, superuser)
     sleeping = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     assert superuser.execute(sleeping).fetchone() is None
