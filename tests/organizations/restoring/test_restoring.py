@@ -7,12 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 from psycopg import sql
 from pytest_django import Settings
 
-from accounts import link_tokens
+from accounts import link_tokens, sessions, tokens
 from accounts.link_tokens import Purpose
 from accounts.models import LoginSession, User
 from organizations import lifecycle, tenancy
@@ -154,14 +155,20 @@ def test_log_ins_and_links_of_before_are_void_after_a_restore_another_and_an_und
 
 
 def handed_out(company: Company, client: Client) -> Callable[[], dict[str, bool]]:
-    """Logs in and has links mailed. What of that is valid, whenever it is called."""
+    """Logs in by token and by cookie, and has links mailed. What of that is valid, whenever it is
+    called."""
     token = company.token(client)
     with tenancy.override(row_of(company).tenant):
         user = User.objects.earliest("pk")
         links = {purpose: link_tokens.token_for(user, purpose=purpose) for purpose in Purpose}
+        session = sessions.start(user, kind=LoginSession.Kind.BROWSER)
+    cookie = tokens.sign_cookie(session, row_of(company).tenant)
 
     def valid() -> dict[str, bool]:
-        found = {"token": me(client, token) == 200}
+        browser = Client()  # Another forgets a cookie that was refused.
+        browser.cookies[settings.ORG_SESSION_COOKIE_NAME] = cookie
+        by_cookie = browser.get("/api/v1/me/").status_code == 200
+        found = {"token": me(client, token) == 200, "cookie": by_cookie}
         with tenancy.override(row_of(company).tenant):
             user = User.objects.earliest("pk")
             for purpose, link in links.items():
