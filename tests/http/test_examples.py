@@ -72,9 +72,9 @@ def test_python_example_of_the_api_page_prints_what_it_says(
     assert linted.returncode == 0, f"saved in the checkout it breaks make lint:\n{linted.stdout}"
 
 
-def test_the_documentation_pages_load_from_this_server_alone(server: WebServer) -> None:
+def test_the_documentation_pages_load_from_this_server_alone(hurried: WebServer) -> None:
     for path in ("/docs", "/docs/", "/redoc", "/redoc/"):
-        page = server.get(path)
+        page = hurried.get(path)
         assert page.status_code == 200, path
         # Namespaces of SVG are names, and nothing is loaded from them.
         outside = set(re.findall(r"https?://[^\s\"'<>)]+", page.text))
@@ -83,7 +83,7 @@ def test_the_documentation_pages_load_from_this_server_alone(server: WebServer) 
         assert assets, path
         for asset in assets:
             assert asset.startswith("/"), asset
-            loaded = server.get(asset)
+            loaded = hurried.get(asset)
             assert loaded.status_code == 200, asset
             # A bundle that would load a picture from elsewhere must be kept from it.
             if "https://cdn." in loaded.text:
