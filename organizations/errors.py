@@ -560,7 +560,7 @@ class BackupNeeded(OrganizationError):
 
     def __init__(self, backup: str) -> None:
         super().__init__(
-            f"The backup {backup} was not removed: an archived organization can only be restored "
+            f"The backup {backup} was not removed: an archived organization can only be thawed "
             "from it."
         )
 

@@ -178,9 +178,9 @@ def reconcile_organizations(*, wait_seconds: float = 10.0) -> dict[str, list[str
     """Finish or undo interrupted work. Returns names: fenced, undone, deleted, kept, archived,
     recorded, skipped, failed.
 
-    undone: sign-ups, restores and archives rolled back, leftovers removed. kept: deleted ones put
-    aside. archived: archives finished. recorded: databases read after an interrupted rollback of
-    migrations.
+    undone: sign-ups undone, archives reopened, restores finished or failed, and leftovers of
+    templates, files, backups and roles removed. kept: deleted ones put aside. archived: archives
+    finished. recorded: databases read after an interrupted rollback of migrations.
 
     Fences first, then restores, organizations, those to keep aside, archives, interrupted
     rollbacks, templates and spare databases, files, interrupted backups, and roles left over by

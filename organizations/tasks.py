@@ -302,8 +302,8 @@ def reconcile(progress: Progress) -> None:
 )
 @platform_job
 def clean_up(progress: Progress) -> None:
-    """Delete expired exports, backups and rows in the master, drop deleted organizations whose
-    grace is over, and enqueue the clean-up of each organization."""
+    """Delete expired exports, backups and rows in the master; drop, once due, deleted and read-only
+    organizations and what restores kept; enqueue the clean-up of each organization."""
     progress.tell("deleting what expired outside organizations' databases")
     pruning.prune(goes_on=progress.goes_on)
     progress.stop_if_asked()

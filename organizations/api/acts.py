@@ -142,8 +142,8 @@ class Acts(Repeatable, GenericViewSet[Organization]):
         operation_id="organizations_archive",
         summary="Archive an organization (staff)",
         description="A worker ends all access, makes a last backup, verifies it by a restore, and "
-        "only then drops the database and the files. If that fails, the organization is reopened "
-        "as it was. Its name stays taken. GET returns the state.",
+        "only then drops the database and the files. If something fails before the drop, the "
+        "organization is reopened as it was. Its name stays taken. GET returns the state.",
         responses={202: serializers.AskedOutput},
         examples=examples.ASKED,
         request=None,

@@ -41,7 +41,7 @@ class ExportView(APIView):
         summary="Request an export of all that is stored for your organization (admins)",
         description="A ZIP with the rows of each table as JSON lines, the files, the audit trail "
         "and a manifest. It is made in the background, replaces the previous one, and is deleted a "
-        "day later. If one is already queued, it is returned.",
+        "day later. If one is waiting or being made, that one is returned.",
         request=None,
         responses={202: serializers.ExportOutput},
         examples=examples.EXPORT_ASKED,
@@ -74,7 +74,8 @@ class ExportFileView(APIView):
     @extend_schema(
         operation_id="export_file",
         summary="Download an export by the link to it (admins)",
-        description="Works with the login that the link was given to, until it expires; else 404.",
+        description="Works with the login that the link was given to, until the link expires; else "
+        "404.",
         # Client generators know this type as a file, and application/zip not at all.
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
         tags=["organizations"],

@@ -148,8 +148,12 @@ class RestoreOutput(serializers.Serializer[Any]):
     error = serializers.CharField(allow_blank=True)
     beside = serializers.BooleanField(help_text="Whether it makes a read-only organization.")
     name = serializers.CharField(allow_blank=True, help_text="Name of the read-only organization.")
-    id = serializers.IntegerField(allow_null=True, help_text="Its id, while it exists.")
-    url = serializers.SerializerMethodField(help_text="Its path, while it exists.")
+    id = serializers.IntegerField(
+        allow_null=True, help_text="The read-only organization's id, while it exists."
+    )
+    url = serializers.SerializerMethodField(
+        help_text="The read-only organization's path, while it exists."
+    )
 
     def get_url(self, newest: Any) -> str:
         return "" if newest.id is None else reverse("organizations-detail", args=[newest.id])
@@ -277,7 +281,9 @@ class ExportOutput(serializers.Serializer[Any]):
         choices=["none", "waiting", "running", "ready", "failed"],
         help_text="`none`: there is none, or it has expired. `failed`: request it again.",
     )
-    bytes = serializers.IntegerField(required=False, help_text="Like the rest, only if ready.")
+    bytes = serializers.IntegerField(
+        required=False, help_text="Only if `ready`, like the fields after it."
+    )
     made_at = serializers.DateTimeField(required=False)
     expires_at = serializers.DateTimeField(required=False, help_text="Then it is deleted.")
     url = serializers.CharField(

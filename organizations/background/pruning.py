@@ -1,5 +1,6 @@
 """Prunes expired rows in the master database (jobs, sign-ups, sessions, counters, audit entries),
-expired exports and old backups; drops deleted organizations and what restores kept, when due."""
+expired exports and old backups; drops, once due, deleted and read-only organizations and what
+restores kept."""
 
 from collections.abc import Callable
 from datetime import timedelta

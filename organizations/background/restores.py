@@ -54,7 +54,8 @@ def order(
     name: str = "",
     mark: Callable[[], object] = unmarked,
 ) -> None:
-    """Enqueue a restore from the newest backup, or the newest by a time; or undo the newest one.
+    """Enqueue a restore from the newest backup, or from the newest begun by `at`; or undo the
+    newest restore.
 
     The backup or restore is chosen now: the job can run much later, and takes no other. beside:
     make a read-only organization of this name; by default with the backup's time. mark: called in
@@ -62,7 +63,7 @@ def order(
     RestoreRunning and ServerUnavailable; beside also as lifecycle.check_beside does.
     """
     if undo and at is not None:
-        raise ValidationError({"at": ["An undo takes no time."]})
+        raise ValidationError({"at": ["Leave out the time: an undo has none."]})
     if undo and beside:
         raise ValidationError({"beside": ["An undo cannot make another organization."]})
     if name and not beside:
@@ -102,16 +103,17 @@ def order(
 def newest(organization: Organization) -> Newest:
     """The newest restore of the organization, by a job or by the command."""
     job = newest_job(TASK, organization.pk)
-    row = Restore.objects.filter(organization_key=organization.key).first()
-    own, name = None, ""
+    own, name, asked = None, "", Newest("none")
     if job.state != "none":
         own = Restore.objects.filter(key=job.args["key"]).first()
         name = job.args.get("beside", "")
         asked = Newest(job.state, undo=job.args["undo"], beside=bool(name), name=name)
         if job.is_under_way and (own is None or own.state == Restore.State.FAILED):
             return asked
-        if own is None and job.state == "failed" and (row is None or _is_older(row, job)):
-            return replace(asked, error=job.error)
+    # After `own`, which a worker may have begun in between.
+    row = Restore.objects.filter(organization_key=organization.key).first()
+    if own is None and job.state == "failed" and (row is None or _is_older(row, job)):
+        return replace(asked, error=job.error)
     if row is None:
         return Newest("none")
     made = Organization.objects.usable().filter(pk=row.beside_id or 0).first()

@@ -139,8 +139,8 @@ class JobWorker:
             "shutdown_graceful_timeout": settings.WORKER_STOP_SECONDS,
             "install_signal_handlers": False,
             "wait": not self._once,
-            # A worker that runs once would cancel the connection for it half logged in, and that
-            # holds up each DROP of a job until authentication_timeout (60 s).
+            # A worker that runs once would cancel the listener's connection while it is still
+            # logging in. PostgreSQL then holds up each DROP until authentication_timeout (60 s).
             "listen_notify": not self._once,
         }
         if self._queues:

@@ -77,8 +77,8 @@ def undelete_organization(
     """Bring it back as it was, active or suspended, and migrated to the code's migrations; or
     archived, which thaw_organization brings back.
 
-    Every login is ended, and mailed links are void. name: another one; its own by default. If that
-    is held, it is then free. mark: called in the commit.
+    All logins and mailed links become invalid. name: another one; its own by default. If that is
+    held, it is then free. mark: called in the commit.
 
     Raises ValidationError by field (name), OrganizationExists, OrganizationBusy, WrongState unless
     it is deleted and kept, OrganizationNotFound, DatabaseGone, DatabaseKept, UndeletionFailed,

@@ -177,8 +177,8 @@ def look(old: Source, row: OldOrganization, sessions: Mapping[str, int]) -> Look
     found = Look()
     if count := sessions[row.database]:
         found.problems.append(
-            f"{count} sessions with {row.database} are open: stop the FastAPI edition, and what "
-            "else may write there"
+            f"{count} sessions with {row.database} are open: stop the FastAPI edition, and "
+            "whatever else may write there"
         )
     try:
         with old.open(row.database) as connection:

@@ -175,7 +175,8 @@ def _archived(seen: Seen, installation: str) -> Iterator[Problem]:
         what = f"archived, and the role {seen.role} is missing"
         if in_use:
             remedy = f"manage.py adopt_org, with the database of {in_use[0]}"
-            yield Problem(Kind.IDENTITY, f"{NEWER}: {what}, and its role is {in_use[0]}", remedy)
+            what = f"{NEWER}: {what}, and its role is now {in_use[0]}"
+            yield Problem(Kind.IDENTITY, what, remedy)
         else:
             yield Problem(Kind.ROLE, what, "thaw_org works")
     elif why := _disagreement(seen, installation):

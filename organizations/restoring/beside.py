@@ -70,8 +70,8 @@ def restore_beside(
 ) -> Organization:
     """Make a read-only organization from a backup of this one, for ORG_BESIDE_DAYS.
 
-    Its people log in with the passwords of then; not while it is suspended, as it is made if this
-    one is. It sends no mail, and is dropped without grace.
+    Its users log in with the backup's passwords, but not while it is suspended: it is made so if
+    this one is. It sends no mail, and is dropped without grace.
     name: by default with the time of the backup. at, backup, file: as for restore_organization; of
     a file there are no files to unpack. key: of the restore; one that is done is not done again.
     goes_on: false ends it. Raises ValidationError by field (name), OrganizationExists,

@@ -108,8 +108,8 @@ class Act:
 _SUSPEND = Act(
     "suspend",
     "Suspended",
-    "Blocks all access at once and ends running queries, until the organization is resumed. Its "
-    "data stay. Migrations and backups still run; its mails wait.",
+    "Blocks all access until the organization is resumed, and ends running queries, both at once. "
+    "Its data stay. Migrations and backups still run; its mails wait.",
     lifecycle.suspend_organization,
     SuspendForm,
 )
@@ -158,8 +158,9 @@ _RESTORE = Act(
     "Enqueued the restore of",
     "A worker makes a new database from the backup. Requests are served until the switch, then get "
     "503 for a moment. Data, users' passwords and their rights go back to the backup's. All logins "
-    "and mailed links become invalid. The previous database is kept for ORG_RESTORE_KEEP_DAYS, "
-    "and can be switched back to. With “beside” none of this happens.",
+    "and mailed links become invalid. What was written since the backup is then only in the "
+    "previous database, which is kept for ORG_RESTORE_KEEP_DAYS and can be switched back to. With "
+    "“beside” nothing is switched: the backup becomes a new, read-only organization.",
     restores.order,
     RestoreForm,
     is_for_one=True,
@@ -168,8 +169,8 @@ _DELETE = Act(
     "delete",
     "Deleted",
     "Ends all access at once. The database is kept aside for ORG_DELETION_GRACE_DAYS, and the "
-    "organization can be undeleted; then it is dropped with its files. If that is 0, it is dropped "
-    "now. A read-only organization is always dropped now, without a backup.",
+    "organization can be undeleted; then it is dropped with its files. If ORG_DELETION_GRACE_DAYS "
+    "is 0, it is dropped now. A read-only organization is always dropped now, without a backup.",
     _delete,
     DeleteForm,
     is_for_one=True,
@@ -198,8 +199,8 @@ _ARCHIVE = Act(
     "archive",
     "Enqueued the archive of",
     "Ends all access. A worker makes a last backup, verifies it by a restore, and only then drops "
-    "the database, the files, and what restores kept. If that fails, the organization is reopened "
-    "as it was. Its name stays taken, and it can be thawed at any time.",
+    "the database, the files, and what restores kept. If something fails before the drop, the "
+    "organization is reopened as it was. Its name stays taken, and it can be thawed at any time.",
     archives.ask_archive,
 )
 _THAW = Act(

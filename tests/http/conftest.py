@@ -1,4 +1,4 @@
-"""Fixture: the product on gunicorn, as in production but with short limits, for the whole run."""
+"""Fixtures: the product on gunicorn for the whole run, as in production or with short limits."""
 
 from collections.abc import Iterator
 
@@ -24,12 +24,12 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def hurried(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    """One process of four threads, whose statements may wait 0.4 s for a lock and take 0.8 s.
+    """One process of four threads, whose statements may wait 0.6 s for a lock and take 1.5 s.
 
     The database's errors are in its log, and no bug is.
     """
     log = tmp_path_factory.mktemp("gunicorn") / "hurried.log"
-    limits = limited(LOCK_TIMEOUT_SECONDS=0.4, STATEMENT_TIMEOUT_SECONDS=0.8)
+    limits = limited(LOCK_TIMEOUT_SECONDS=0.6, STATEMENT_TIMEOUT_SECONDS=1.5)
     with serving(log, **limits) as running:
         yield running
     assert "Internal Server Error" not in running.text()

@@ -27,7 +27,7 @@ def shape(value: Any) -> Any:
     return type(value).__name__
 
 
-def test_curl_session_of_the_api_page_answers_what_it_prints(hurried: WebServer) -> None:
+def test_curl_session_of_the_api_page_answers_what_it_prints(server: WebServer) -> None:
     blocks = fences(section(API, "## With curl"))
     calls = [code for language, code in blocks if language == "bash"]
     printed = [json.loads(code) for language, code in blocks if language == "json"]
@@ -40,7 +40,7 @@ def test_curl_session_of_the_api_page_answers_what_it_prints(hurried: WebServer)
 
     script = "".join(f"{code}printf '\\n<end>\\n'\n" for code in calls)
     done = subprocess.run(
-        ["bash", "-eu", "-c", script.replace(PRINTED_ADDRESS, hurried.url(""))],
+        ["bash", "-eu", "-c", script.replace(PRINTED_ADDRESS, server.url(""))],
         capture_output=True,
         text=True,
         timeout=100,
@@ -53,11 +53,11 @@ def test_curl_session_of_the_api_page_answers_what_it_prints(hurried: WebServer)
 
 
 def test_python_example_of_the_api_page_prints_what_it_says(
-    hurried: WebServer, tmp_path: Path
+    server: WebServer, tmp_path: Path
 ) -> None:
     (_, code), (_, expected) = fences(section(API, "## With Python"))
     program = tmp_path / "example.py"
-    program.write_text(code.replace(PRINTED_ADDRESS, hurried.url("")))
+    program.write_text(code.replace(PRINTED_ADDRESS, server.url("")))
     done = subprocess.run(
         [sys.executable, str(program)],
         capture_output=True,

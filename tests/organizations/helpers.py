@@ -85,8 +85,14 @@ def manage(
     )
 
 
-def manage_here(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run manage.py in a fork of this process, which has its settings and starts faster."""
+def manage_here(
+    *arguments: str, stdin: str = "", meanwhile: Callable[[], object] = lambda: None
+) -> subprocess.CompletedProcess[str]:
+    """Run manage.py in a fork of this process, which has its settings and starts faster.
+
+    meanwhile: called here while it runs. A thread that ran before the fork could hold a lock, which
+    the fork would wait for in vain.
+    """
     with tempfile.TemporaryDirectory() as folder:
         typed, out, err = (Path(folder) / name for name in ("in", "out", "err"))
         typed.write_text(stdin)
@@ -104,6 +110,7 @@ def manage_here(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess
                 sys.stderr.flush()
 
         with Fork(run) as child:
+            meanwhile()
             code = child.wait()
         return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 

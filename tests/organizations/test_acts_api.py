@@ -232,6 +232,8 @@ def test_of_many_repeats_at_once_one_does_the_act(staff_client: Client, made: Co
     ("act", "dies"),
     [
         ("suspend", "before it begins"),
+        ("rename", "before it begins"),
+        ("resume", "before it begins"),
         ("suspend", "before the fence"),
         ("rename", "before the fence"),
         ("suspend", "before it answers"),

@@ -62,15 +62,18 @@ def assert_whole(superuser: Superuser) -> None:
 def test_of_organizations_renamed_to_one_name_at_once_one_gets_it(
     company: Callable[..., Company], superuser: Superuser, settings: Settings
 ) -> None:
-    settings.ORG_NAME_HOLD_DAYS = 0
+    """The winner's old name is held in the first round; later ones need all names again."""
     rivals = [company() for _ in range(4)]
-    for _ in range(3):
+    for is_held in (True, False, False):
         results = together(*(partial(rename, each, "New Name") for each in rivals))
         (winner,) = outcomes(results, OrganizationExists, OrganizationBusy)
         assert isinstance(winner, Organization)
         assert lifecycle.find_organization("new-name").pk == winner.pk
         assert sum(row_of(each).name == "New Name" for each in rivals) == 1
+        held = FormerName.objects.held().filter(organization__in=[row_of(each) for each in rivals])
+        assert [each.organization_id for each in held] == [winner.pk] * is_held
         assert_whole(superuser)
+        settings.ORG_NAME_HOLD_DAYS = 0
         (before,) = [each.name for each in rivals if each.organization.pk == winner.pk]
         lifecycle.rename_organization(winner, name=before)
 

@@ -1,6 +1,5 @@
 """The SQL that a superuser runs once on the server."""
 
-import io
 import os
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from organizations.management.commands import server_sql
 from organizations.postgres.superuser_sql import master_statements, server_statements
 from tests.plugin import SERVER
 
-from .helpers import REPOSITORY, Fork, Superuser
+from .helpers import REPOSITORY, Fork, Superuser, manage
 
 ROLE, MASTER, PASSWORD = 'tricky"role; --', "tricky'master\" %s =\\x", "probe"
 ENTRY = (
@@ -83,11 +82,6 @@ def run_statements() -> None:
             connection.execute(statement)
 
 
-def settings_of(role: str) -> SimpleNamespace:
-    """The part of the settings that is printed."""
-    return SimpleNamespace(DATABASES={"default": {"USER": role, "NAME": MASTER}})
-
-
 def migrate(*arguments: str) -> None:
     """Migrate the fresh master, in a process that is connected to it."""
 
@@ -118,7 +112,7 @@ def assert_walls_stand() -> None:
 @pytest.mark.usefixtures("fresh")
 def test_the_applications_role_cannot_change_the_trail() -> None:
     """The statements after the migrations, and once more. Before them: with psql, below."""
-    migrate("organizations", "0003")
+    migrate()
     migrate("organizations", "0002")
     with connected() as connection:
         # Nothing was handed over yet: the migration can be taken back.
@@ -162,14 +156,14 @@ def test_the_statements_set_what_else_they_are_for(superuser: Superuser) -> None
 
 
 @pytest.mark.usefixtures("fresh")
-def test_psql_runs_the_printed_sql(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_sql, "settings", settings_of(ROLE))
-    printed = io.StringIO()
-    call_command("server_sql", stdout=printed)
+def test_psql_runs_the_printed_sql_and_printing_needs_no_server() -> None:
+    nowhere = {"MASTER_DB_HOST": "127.0.0.1", "MASTER_DB_PORT": "1"}
+    printed = manage("server_sql", MASTER_DB_USER=ROLE, MASTER_DB_NAME=MASTER, **nowhere)
+    assert printed.returncode == 0, printed.stderr
     parameters = SERVER.superuser_parameters()
     ran = subprocess.run(
         [str(SERVER.bin_dir / "psql"), "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--quiet"],
-        input=printed.getvalue(),
+        input=printed.stdout,
         env={
             "PATH": os.environ["PATH"],
             "PGHOST": str(parameters["host"]),
@@ -186,7 +180,8 @@ def test_psql_runs_the_printed_sql(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_role_that_would_own_what_it_writes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_sql, "settings", settings_of("orgmgmt_owner"))
+    settings = SimpleNamespace(DATABASES={"default": {"USER": "orgmgmt_owner", "NAME": MASTER}})
+    monkeypatch.setattr(server_sql, "settings", settings)
     with pytest.raises(CommandError, match="Use another role for the application."):
         call_command("server_sql")
 

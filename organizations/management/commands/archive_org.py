@@ -12,8 +12,8 @@ class Command(ActCommand):
 
     help = (
         "Archive an organization: ends all access, makes a last backup, verifies it by a restore, "
-        "and only then drops the database and the files. If that fails, it is reopened as it was. "
-        "thaw_org brings it back from that backup."
+        "and only then drops the database and the files. If something fails before the drop, the "
+        "organization is reopened as it was. thaw_org brings it back from that backup."
     )
 
     def act(self, organization: Organization, options: dict[str, Any]) -> str:

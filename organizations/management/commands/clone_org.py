@@ -17,7 +17,7 @@ class Command(ActCommand):
     help = (
         "Clone an organization: make a new one with its data and files at one moment. Nobody is "
         "logged in to it, and it sends no mail. Before anybody can use it, addresses and passwords "
-        "are replaced, and what your tenant apps' neutralise.py replaces."
+        "are replaced, and your tenant apps' neutralise.py runs."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -25,7 +25,8 @@ class Command(BaseCommand):
 
     help = (
         "Delete what expired: logins, exports, finished jobs, counters, old audit entries, backups "
-        "that no period keeps, and deleted organizations whose grace is over."
+        "that no period keeps; and, once due, deleted and read-only organizations, and what "
+        "restores kept."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

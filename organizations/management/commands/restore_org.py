@@ -135,9 +135,10 @@ class Command(ActCommand):
             made = found
         self._made = made
         return (
-            f"Restored {organization.name} beside it, as {made.name}. It is read-only, sends no "
-            f"mail, and is dropped after {made.read_only_until:%Y-%m-%d %H:%M} UTC. Its users log "
-            "in with the backup's passwords."
+            f"Restored a backup of {organization.name} as the organization {made.name}. It is "
+            "read-only, sends no mail, and is dropped after "
+            f"{made.read_only_until:%Y-%m-%d %H:%M} UTC. Its users log in with the backup's "
+            "passwords."
         )
 
     def _may_ask(self) -> bool:

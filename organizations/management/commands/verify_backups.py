@@ -34,7 +34,9 @@ class Command(BackupCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["enqueue"] and (options["unverified"] or options["bad"]):
-            raise CommandError("--enqueue verifies only the newest: leave out --unverified, --bad.")
+            raise CommandError(
+                "--enqueue verifies only the newest: leave out --unverified and --bad."
+            )
         super().handle(*args, **options)
 
     def act(self, organizations: OrganizationQuerySet, options: Any) -> Iterator[fleet.Result]:

@@ -35,14 +35,14 @@ def test_nothing_happens_before_it_is_confirmed_on_a_page_that_says_what_will(
     staff_client: Client, alpha: Company
 ) -> None:
     says = {
-        "suspend": "Blocks all access at once and ends running queries",
+        "suspend": "Blocks all access until the organization is resumed",
         "resume": "Restores access",
         "rename": "The database stays where it is",
         "delete": "and the organization can be undeleted",
         "undelete": "Users must log in again",
         "clone": "Nobody is logged in to the clone, and it sends no mail",
         "restore": "A worker makes a new database from the backup",
-        "archive": "If that fails, the organization is reopened as it was",
+        "archive": "If something fails before the drop, the organization is reopened",
         "thaw": "with the status that the organization had",
     }
     for act, sentence in says.items():

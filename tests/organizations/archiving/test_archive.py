@@ -36,6 +36,7 @@ from organizations.postgres.sessions import open_session
 from organizations.tenancy import storage
 from tests.accounts.link_helpers import ask as ask_for_link
 from tests.conftest import PASSWORD, Company, Superuser
+from tests.organizations.backups.helpers import LARGE
 from tests.organizations.jobs.helpers import clear, job, work
 from tests.organizations.restoring.helpers import add, contents, emails, me, row_of, write_file
 
@@ -53,6 +54,7 @@ def test_it_comes_back_whole_from_the_backup_alone(made: Company, client: Client
     token, before = made.token(client), row_of(made)
     assert me(client, token) == 200  # Over a connection that is kept.
     lifecycle.suspend_organization(row_of(made), reason="unpaid", message="Write to us.")
+    write_file(made, "drawing.txt", LARGE)
 
     row = archive(made)
 
@@ -79,7 +81,7 @@ def test_it_comes_back_whole_from_the_backup_alone(made: Company, client: Client
     lifecycle.resume_organization(row)
     assert emails(made) == [made.email, "second@test.com"]
     assert add(made, "fourth@test.com").pk == number + 1  # No id means two people.
-    assert contents(row.key) == {"deep/plan.txt": "ours"}
+    assert contents(row.key) == {"deep/plan.txt": "ours", "drawing.txt": LARGE}
     assert me(client, token) == 401 and me(client, made.token(client)) == 200
     assert problems(made) == []
     assert [act for act in acts(made) if "archiv" in act or "thaw" in act] == [
@@ -136,16 +138,17 @@ def test_what_fails_before_the_drop_brings_it_back_as_it_was(
 def test_a_file_that_the_backup_does_not_hold_as_it_is_keeps_all(
     made: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write_file(made, "deep/plan.txt", f"{LARGE}ours")
     verify = verifying.verify
 
     def then_write(*arguments: Any, **named: Any) -> None:
         verify(*arguments, **named)
-        write_file(made, "deep/plan.txt", "0urs")
+        write_file(made, "deep/plan.txt", f"{LARGE}0urs")
 
     monkeypatch.setattr(verifying, "verify", then_write)
     with pytest.raises(BackupNotVerified, match="holds 0 of the organization's"):
         archive(made)
-    assert contents(made.organization.key) == {"deep/plan.txt": "0urs"}
+    assert contents(made.organization.key) == {"deep/plan.txt": f"{LARGE}0urs"}
     assert row_of(made).status == Status.ACTIVE and emails(made) == [made.email]
     assert problems(made) == []
 
@@ -174,6 +177,7 @@ def test_every_other_act_on_it_is_refused_with_its_state(
     with pytest.raises(OrganizationArchived), tenancy.override(row.tenant):
         User.objects.count()
     assert row_of(made).status == Status.ARCHIVED
+    call_command("verify_backups", *named)  # Its backup can be looked after.
 
     # A login is told so too, unless names are secret.
     login = {"organization": made.name, "email": made.email, "password": PASSWORD}

@@ -10,6 +10,7 @@ import pytest
 from django.core.files.storage import FileSystemStorage, InMemoryStorage
 from pytest_django import Settings
 
+from organizations.backups import files, storing
 from organizations.models import BackupRun, Organization
 from organizations.secrets import unseal
 from tests.conftest import Company, Superuser
@@ -18,6 +19,8 @@ from tests.organizations.helpers import as_role_of
 # More than the pipe of pg_dump holds, so that it waits for the storage.
 _MUCH = """CREATE TABLE heap AS SELECT n, gen_random_uuid()::text || gen_random_uuid()::text AS junk
 FROM generate_series(1, 20000) AS n"""
+# A file of several small chunks, no two of them alike.
+LARGE = " ".join(map(str, range(30_000)))
 
 
 class Full(FileSystemStorage):
@@ -72,8 +75,14 @@ def execute(company: Company, *statements: str) -> None:
 
 
 def fill(company: Company) -> None:
-    """A megabyte of what hardly compresses."""
+    """Nearly a megabyte when dumped: many chunks, once these are small."""
     execute(company, _MUCH)
+
+
+def make_chunks_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store and read in chunks that are a fraction of what `fill` makes."""
+    for module in (storing, files):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 64_000)
 
 
 def files_in(folder: Path) -> set[str]:

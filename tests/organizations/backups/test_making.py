@@ -20,7 +20,7 @@ from psycopg import sql
 from pytest_django import Settings
 
 from organizations import lifecycle, tenancy
-from organizations.backups import making, runs, snapshot, verifying
+from organizations.backups import making, runs, snapshot, storing, verifying
 from organizations.backups.snapshot import Session
 from organizations.errors import (
     BackupFailed,
@@ -42,10 +42,11 @@ from organizations.provisioning import code, media
 from organizations.secrets import unseal
 from organizations.tenancy import OrganizationCrowded
 from tests.conftest import Company, Superuser
+from tests.organizations.deadlines import Clock
 from tests.organizations.helpers import as_role_of, kill_in_a_fork, kill_this_process, together
 from tests.plugin import SERVER
 
-from .helpers import Forgetful, Full, Interfering, execute, files_in, fill, the_run, use
+from .helpers import LARGE, Forgetful, Full, Interfering, execute, files_in, fill, the_run, use
 
 State = BackupRun.State
 
@@ -55,7 +56,7 @@ def test_a_backup_holds_the_database_the_files_and_a_signed_manifest(
 ) -> None:
     settings.MEDIA_ROOT = tmp_path / "files"
     media.leave_mark()
-    content = bytes(range(256)) * 7
+    content = bytes(range(256)) + LARGE.encode()
     with tenancy.override(alpha.tenant):
         default_storage.save("plans/größe.txt", ContentFile(content))
     run = making.back_up(alpha.organization)
@@ -143,6 +144,7 @@ def test_rows_are_those_of_one_moment_whatever_is_written_meanwhile(
         run = making.back_up(made.organization)
     finally:
         Interfering.act = staticmethod(lambda: None)
+    assert run.bytes > 3 * storing.CHUNK_BYTES, "chunks are put together nowhere"
     assert ["public", "heap", 20_000] in (
         json.loads((folder / run.folder / "manifest.json").read_text())["manifest"]["tables"]
     )
@@ -478,24 +480,26 @@ def test_a_deletion_or_suspension_ends_it_and_does_not_wait(
 
 
 def test_it_ends_at_its_deadline_and_at_its_size(
-    company: Callable[..., Company], folder: Path, settings: Settings
+    company: Callable[..., Company],
+    folder: Path,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = company()
     fill(made)
-    settings.BACKUP_MAX_BYTES = 100_000
+    settings.BACKUP_MAX_BYTES = 3 * storing.CHUNK_BYTES - 1  # No single chunk is too large.
     with pytest.raises(BackupTooLarge, match=r"database.dump is larger than BACKUP_MAX_BYTES"):
         making.back_up(made.organization)
     settings.BACKUP_MAX_BYTES = 10**9
-    settings.BACKUP_DEADLINE_SECONDS = 0.5
+    settings.BACKUP_DEADLINE_SECONDS = 60
     use(settings, Interfering)
-    Interfering.act = staticmethod(lambda: time.sleep(0.6))
-    try:
-        with pytest.raises(BackupTookTooLong, match="after BACKUP_DEADLINE_SECONDS = 0.5"):
+    with monkeypatch.context() as patch:
+        clock = Clock(patch, seconds=60)
+        # It passes while the storage gets the dump.
+        patch.setattr(Interfering, "act", staticmethod(lambda: clock.leave(0)))
+        with pytest.raises(BackupTookTooLong, match="after BACKUP_DEADLINE_SECONDS = 60"):
             making.back_up(made.organization)
-    finally:
-        Interfering.act = staticmethod(lambda: None)
     with pytest.raises(BackupFailed, match="it was stopped"):
-        settings.BACKUP_DEADLINE_SECONDS = 60
         making.back_up(made.organization, goes_on=lambda: False)
     assert set(BackupRun.objects.values_list("state", "folder")) == {(State.FAILED, "")}
     assert files_in(folder) == set()

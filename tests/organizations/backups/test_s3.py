@@ -16,7 +16,7 @@ from organizations.errors import BackupDamaged, BackupStorageFailed, BackupStora
 from organizations.models import BackupRun
 from tests.conftest import Company
 
-from .helpers import fill
+from .helpers import fill, make_chunks_small
 from .test_encryption import new_key
 from .test_storage import keep
 
@@ -48,7 +48,8 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(server: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The bucket of STORAGES["backups"], with the installation's mark."""
+    """The bucket of STORAGES["backups"], with the installation's mark. Chunks are small."""
+    make_chunks_small(monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     entry = as_documented()

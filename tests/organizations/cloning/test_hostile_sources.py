@@ -7,7 +7,7 @@ import pytest
 from pytest_django import Settings
 
 from accounts.models import User
-from organizations import tenancy
+from organizations import lifecycle, tenancy
 from organizations.errors import (
     BackupObstructed,
     BackupTookTooLong,
@@ -17,6 +17,7 @@ from organizations.errors import (
 )
 from tests.conftest import Company, Superuser
 from tests.organizations.backups.helpers import SETTLE, assert_nothing_is_settled, execute
+from tests.organizations.deadlines import Clock, note_cancels
 from tests.organizations.helpers import names
 from tests.organizations.tenancy.hostile import SLEEP
 from tests.plugin import SERVER
@@ -214,15 +215,16 @@ def test_what_cannot_be_copied_whole_is_not_cloned(
     nothing_is_left()
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("where", ["the restore", "neutralising"])
 def test_what_does_not_end_is_ended_at_the_deadline(
     made: Company,
     superuser: Superuser,
     settings: Settings,
     nothing_is_left: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
     where: str,
 ) -> None:
-    settings.BACKUP_DEADLINE_SECONDS = 1
     if where == "the restore":
         execute(
             made,
@@ -241,8 +243,26 @@ def test_what_does_not_end_is_ended_at_the_deadline(
             "PERFORM sleep(); RETURN NEW; END $$",
             "CREATE TRIGGER rest BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION rest()",
         )
+    clock = Clock(monkeypatch, settings.BACKUP_DEADLINE_SECONDS)
+    cancelled = note_cancels(monkeypatch, superuser)
+    steps: list[str] = []
+
+    def tell(step: str) -> None:
+        steps.append(step)
+        if step.startswith("neutralising"):
+            clock.leave(1)
+
     with pytest.raises(BackupTookTooLong, match="The clone of .* was stopped after"):
-        clone(made)
+        lifecycle.clone_organization(
+            made.organization,
+            name=f"{made.name} Copy",
+            goes_on=clock.until_asleep(superuser),
+            tell=tell,
+        )
+    if where == "the restore":
+        assert steps[-1].startswith("copying") and steps[-1].endswith("rows")
+    else:
+        assert (steps[-1], cancelled) == ("neutralising logins", ["PgSleep"])
     nothing_is_left()
     still = "SELECT query FROM pg_stat_activity WHERE usename LIKE 'orgrole%' AND state = 'active'"
     assert names(superuser, still) == set()

@@ -1,7 +1,5 @@
 """Commands whose database goes away: they end with one sentence, not with a traceback."""
 
-import threading
-
 import psycopg
 from pytest_django import Settings
 
@@ -17,10 +15,7 @@ def test_a_command_whose_connection_is_cut_ends_with_a_sentence(superuser: Super
     parameters = SERVER.superuser_parameters("master_org_db")
     with psycopg.connect(**parameters) as blocker:  # type: ignore[arg-type]
         blocker.execute("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE")
-        cut = threading.Thread(target=wait_for, args=(superuser, waiting))
-        cut.start()
-        done = manage_here("migrate_orgs")
-        cut.join()
+        done = manage_here("migrate_orgs", meanwhile=lambda: wait_for(superuser, waiting))
         blocker.rollback()
     assert done.returncode == 1, done.stderr
     assert done.stderr.strip().endswith("The command did not finish. Try again.")

@@ -1,6 +1,5 @@
 """`manage.py migrate`: migrates the master."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +8,8 @@ from django.db import connections
 
 from organizations import tenancy
 from organizations.postgres.sessions import open_session
-from tests.conftest import Company
+from tests.conftest import Company, Superuser
+from tests.organizations.helpers import wait_for
 
 
 def test_a_tenant_app_is_not_migrated_on_the_master() -> None:
@@ -17,11 +17,13 @@ def test_a_tenant_app_is_not_migrated_on_the_master() -> None:
         call_command("migrate", "accounts", verbosity=0)
 
 
-def test_a_second_migration_of_the_master_waits_for_the_first() -> None:
-    begun = threading.Event()
+def test_a_second_migration_of_the_master_waits_for_the_first(superuser: Superuser) -> None:
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'advisory' "
+        "AND %s = ANY(pg_blocking_pids(pid))"
+    )
 
     def migrate() -> None:
-        begun.set()
         try:
             call_command("migrate", verbosity=0, interactive=False)
         finally:
@@ -31,9 +33,8 @@ def test_a_second_migration_of_the_master_waits_for_the_first() -> None:
         with open_session() as first:
             first.lock("migration of the master", name="master", timeout_seconds=5)
             second = pool.submit(migrate)
-            assert begun.wait(10)
-            with pytest.raises(TimeoutError):
-                second.result(timeout=0.2)
+            wait_for(superuser, waiting, first.connection.info.backend_pid)
+            assert not second.done()
         second.result(timeout=30)
 
 

@@ -28,7 +28,7 @@ from .helpers import ME, change_unheard, code_of, let_live, row_of, sessions
 
 Status = Organization.Status
 
-# Each column that directory._found makes a route of. None: it never changes.
+# Each column that master_directory._found makes a route of. None: it never changes.
 CHANGES: dict[str, dict[str, str] | None] = {
     "id": None,
     "slug": {"slug": "another-slug"},
@@ -96,6 +96,7 @@ def test_what_has_changed_of_a_route_is_not_confirmed(served: Company) -> None:
         finally:
             change_unheard(served, **before)
             fence(row_of(served))
+        directory.get().confirm(tenant)
     assert confirmed == []
 
 

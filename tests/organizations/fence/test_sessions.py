@@ -92,14 +92,14 @@ def test_sessions_that_do_not_end_hold_up_no_other_organization(
     served: Company, company: Callable[..., Company], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first takes all the time there is; those behind it have the least."""
-    given: list[Any] = []
-    real = fence_module.fence_by
+    given: list[float] = []
+    real = fence_module._end
 
-    def fence_by(*args: Any, within_seconds: float) -> None:
+    def end(*args: Any, within_seconds: float, **options: Any) -> int:
         given.append(within_seconds)
-        real(*args, within_seconds=within_seconds)
+        return real(*args, within_seconds=within_seconds, **options)
 
-    monkeypatch.setattr(fence_module, "fence_by", fence_by)
+    monkeypatch.setattr(fence_module, "_end", end)
     monkeypatch.setattr(fence_module, "FENCE_SECONDS", 0.3)
     stuck = [served, company(), company()]
     other = company()

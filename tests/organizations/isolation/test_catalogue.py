@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 from pytest_django import Settings
+from rest_framework.request import Request
 
+from organizations import tenancy
 from organizations.isolation import runner
 from organizations.isolation.attempts import Attempt
 from organizations.isolation.stage import Stage
@@ -18,14 +20,15 @@ ELSEWHERE = {*ON_MODELS, *ON_RELATIONS}
 
 @pytest.fixture(autouse=True)
 def _one_schema(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The OpenAPI schema is made by the first request of an attempt, and kept for its others."""
+    """An attempt makes the OpenAPI schema once for each organization, with a login and without."""
     make: Any = SchemaGenerator.get_schema
-    made: list[Any] = []
+    made: dict[tuple[tenancy.Tenant | None, bool], Any] = {}
 
-    def make_once(*args: Any, **options: Any) -> Any:
-        if not made:
-            made.append(make(*args, **options))
-        return made[0]
+    def make_once(generator: SchemaGenerator, request: Request, public: bool) -> Any:
+        caller = (tenancy.peek(), request.user.is_authenticated)
+        if caller not in made:
+            made[caller] = make(generator, request, public)
+        return made[caller]
 
     monkeypatch.setattr(SchemaGenerator, "get_schema", make_once)
 

@@ -16,9 +16,10 @@ from .helpers import work
 def test_mails_of_a_users_table_that_sleeps_hold_one_of_two_threads(
     alpha: Company, beta: Company, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.STATEMENT_TIMEOUT_SECONDS = 0.5
-    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.1)
+    # A statement counts as stuck after 0.3 s; the others must be fetched between that and its end.
+    settings.STATEMENT_TIMEOUT_SECONDS = 0.8
+    monkeypatch.setattr(guard, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(guard, "CANCEL_SECONDS", 0.3)
     for company in (*[alpha] * 4, beta):
         assert ask(company, company.email).status_code == 202
     with replaced(alpha, "users", "SELECT * FROM kept WHERE forever()"):

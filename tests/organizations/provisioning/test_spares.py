@@ -115,7 +115,10 @@ def test_a_spare_connected_to_at_the_last_moment_is_not_taken(
     hand_out = spares_of.hand_out
 
     def be_refused(*args: Any) -> None:
-        """By the server, like a rename of a database in use, for which it waits 5 s."""
+        """By the server, with the error of a rename of a database in use.
+
+        That PostgreSQL refuses that rename is not shown here: it waits 5 s before it does.
+        """
         hand_out(*args)
         with connections["default"].cursor() as cursor:
             cursor.execute("DO $$ BEGIN RAISE 'in use' USING ERRCODE = 'object_in_use'; END $$")

@@ -61,6 +61,7 @@ def test_a_master_from_before_the_deletion_touches_nothing_and_a_failed_adoption
         query = "SELECT datallowconn FROM pg_database WHERE datname = %s"
         assert superuser.execute(query, (database,)).fetchone() == (False,)
     assert adopt(graced, database, "Deleted Since Ltd", "--undelete") != database
+    in_order(graced, "Deleted Since Ltd")
 
     with pytest.raises(ServerFailed, match="row-level security|copy"):
         adopt(graced, picky, "Picky Ltd", "--undelete")

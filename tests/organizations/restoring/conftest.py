@@ -23,7 +23,7 @@ __all__ = ["folder"]
 
 @pytest.fixture(autouse=True)
 def _nobody_is_logging_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """During a switch."""
+    """During a switch: so it does not wait for those who could be."""
     monkeypatch.setattr(switching, "_LOGGING_IN_SECONDS", 0.0)
 
 

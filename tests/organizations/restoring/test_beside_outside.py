@@ -123,7 +123,8 @@ def test_the_command_makes_one_from_a_backup_or_a_file(
     with pytest.raises(CommandError, match="--as needs --beside"):
         command(capsys, moved.name, "--as", "Looked At", "--yes")
     said = command(capsys, moved.name, "--beside")
-    assert said.startswith(f"Restored {moved.name} beside it, as {moved.name} as of 20")
+    opening = f"Restored a backup of {moved.name} as the organization {moved.name} as of 20"
+    assert said.startswith(opening)
     assert "It is read-only, sends no mail, and is dropped after" in said
     (dump,) = folder.glob("*/*/database.dump")
     told = json.loads(
@@ -159,7 +160,7 @@ def test_the_command_says_what_it_made_before_it_was_interrupted(
             monkeypatch.setattr(beside, "_open", interrupted)
             if is_open:
                 said = command(capsys, moved.name, "--beside", "--as", name)
-                assert f"Restored {moved.name} beside it, as {name}." in said
+                assert f"Restored a backup of {moved.name} as the organization {name}." in said
                 made.append(name)
             else:
                 with pytest.raises(expected):

@@ -1,7 +1,8 @@
 """On a host without the organizations' files, none counts as an organization without files."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -35,20 +36,20 @@ from .helpers import contents, owner_of, row_of, write_file
 from .test_interrupted import dies
 
 Status = Organization.Status
-Elsewhere = Callable[[], Iterator[str]]
+ELSEWHERE = ("not mounted", "an empty mount point")
+Elsewhere = Callable[[str], AbstractContextManager[None]]
 
 
 @pytest.fixture
 def elsewhere(settings: Settings, tmp_path: Path) -> Elsewhere:
-    """What makes this a host without the disk: it is not mounted, and at an empty mount point."""
+    """What makes this a host without the disk, in one of two ways, for a block."""
 
-    def move() -> Iterator[str]:
-        here = settings.MEDIA_ROOT
-        settings.MEDIA_ROOT = tmp_path / "not mounted"
-        yield "not mounted"
-        settings.MEDIA_ROOT = tmp_path / "empty"
-        settings.MEDIA_ROOT.mkdir()
-        yield "an empty mount point"
+    @contextmanager
+    def move(where: str) -> Iterator[None]:
+        here, settings.MEDIA_ROOT = settings.MEDIA_ROOT, tmp_path / where
+        if where == "an empty mount point":
+            settings.MEDIA_ROOT.mkdir(exist_ok=True)
+        yield
         settings.MEDIA_ROOT = here
 
     return move
@@ -69,9 +70,9 @@ def test_no_backup_clone_or_restore_is_made_there(
         "a clone": lambda: lifecycle.clone_organization(made.organization, name="A Clone"),
         "a restore": lambda: lifecycle.restore_organization(row_of(made)),
     }
-    for where in elsewhere():
+    for where in ELSEWHERE:
         for what, act in acts.items():
-            with pytest.raises(FilesUnknown, match=REFUSED):
+            with elsewhere(where), pytest.raises(FilesUnknown, match=REFUSED):
                 act()
                 pytest.fail(f"{what} was made: {where}")
     assert not Organization.objects.filter(name="A Clone").exists()
@@ -106,21 +107,25 @@ def test_what_was_killed_is_cleaned_up_by_a_host_that_has_its_files(
     write_file(made, "plan.txt", "now")
     databases = names(superuser, "SELECT datname FROM pg_database")
     making.back_up(made.organization)
-    dies(clones, "copy", after=True)(monkeypatch)
-    dies(files, "unpack", after=True)(monkeypatch)
-    if act == "a clone":
-        kill_in_a_fork(lambda: lifecycle.clone_organization(made.organization, name="A Clone"))
-    else:
-        kill_in_a_fork(lambda: lifecycle.restore_organization(row_of(made)))
-    monkeypatch.undo()
-    (left,) = set(storage.keys()) - {made.organization.key}
-    for where in elsewhere():
-        lifecycle.reconcile_organizations(wait_seconds=5)
+    killed: Callable[[], object]
+    for where in ELSEWHERE:
+        with monkeypatch.context() as patched:
+            dies(clones, "copy", after=True)(patched)
+            dies(files, "unpack", after=True)(patched)
+            if act == "a clone":
+                killed = partial(lifecycle.clone_organization, made.organization, name="A Clone")
+            else:
+                killed = partial(lifecycle.restore_organization, row_of(made))
+            kill_in_a_fork(killed)
+        (left,) = set(storage.keys()) - {made.organization.key}
+        assert names(superuser, "SELECT datname FROM pg_database") > databases, where
+        with elsewhere(where):
+            lifecycle.reconcile_organizations(wait_seconds=5)
         # The database goes; what names the files stays.
         assert names(superuser, "SELECT datname FROM pg_database") == databases, where
-    assert contents(left) == {"plan.txt": "now"}
-    assert lifecycle.reconcile_organizations(wait_seconds=5)["failed"] == []
-    assert set(storage.keys()) == {made.organization.key}
+        assert contents(left) == {"plan.txt": "now"}, where
+        assert lifecycle.reconcile_organizations(wait_seconds=5)["failed"] == [], where
+        assert set(storage.keys()) == {made.organization.key}, where
 
 
 def marks() -> list[str]:
@@ -211,10 +216,11 @@ def test_a_killed_verification_is_cleaned_up_everywhere(
 ) -> None:
     """It has no files."""
     run = making.back_up(made.organization)
-    dies(verifying, "load", after=True)(monkeypatch)
-    kill_in_a_fork(lambda: verifying.verify(run, name=made.name))
-    monkeypatch.undo()
-    assert SpareDatabase.objects.filter(fingerprint="").exists()
-    next(elsewhere())
-    assert lifecycle.reconcile_organizations(wait_seconds=5)["failed"] == []
-    assert not SpareDatabase.objects.filter(fingerprint="").exists()
+    for where in ELSEWHERE:
+        with monkeypatch.context() as patched:
+            dies(verifying, "load", after=True)(patched)
+            kill_in_a_fork(lambda: verifying.verify(run, name=made.name))
+        assert SpareDatabase.objects.filter(fingerprint="").exists(), where
+        with elsewhere(where):
+            assert lifecycle.reconcile_organizations(wait_seconds=5)["failed"] == [], where
+        assert not SpareDatabase.objects.filter(fingerprint="").exists(), where

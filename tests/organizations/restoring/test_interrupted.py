@@ -2,7 +2,9 @@
 nothing is left over."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -216,6 +218,45 @@ def test_nobody_is_answered_by_the_new_database_while_the_old_one_has_a_session(
     # By the old one over a connection of before, or by nobody, although the switch is committed.
     assert answers in ([200], [503])
     assert me(client, token) == 401
+
+
+def test_whoever_was_logging_in_is_shut_out_of_the_old_database_before_the_new_one_is_open(
+    moved: Company, superuser: Superuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let in before the role was shut, and with no session yet when sessions are ended."""
+    old, bring_back = moved.organization, aside.bring_back
+    seen: list[str] = []
+    with ExitStack() as scope:
+
+        def log_in(seconds: float) -> None:
+            for statement in (
+                "GRANT CONNECT ON DATABASE {0} TO {1}",
+                "ALTER DATABASE {0} ALLOW_CONNECTIONS true",
+                "ALTER ROLE {1} LOGIN",
+            ):
+                execute_as_superuser(superuser, statement, old.database_name, old.role_name)
+            session = scope.enter_context(as_role_of(old))
+            for statement in (
+                "ALTER ROLE {1} NOLOGIN",
+                "ALTER DATABASE {0} ALLOW_CONNECTIONS false",
+                "REVOKE CONNECT ON DATABASE {0} FROM {1}",
+            ):
+                execute_as_superuser(superuser, statement, old.database_name, old.role_name)
+            session.execute("SELECT 1")
+            seen.append("logged in")
+
+            def looking(*arguments: Any, **named: Any) -> None:
+                with pytest.raises(psycopg.OperationalError):
+                    session.execute("SELECT 1")
+                seen.append("shut out")
+                bring_back(*arguments, **named)
+
+            monkeypatch.setattr(aside, "bring_back", looking)
+
+        monkeypatch.setattr(switching, "time", SimpleNamespace(sleep=log_in))
+        lifecycle.restore_organization(row_of(moved))
+    assert seen == ["logged in", "shut out"]
+    assert emails(moved) == [moved.email]
 
 
 def _bearer(token: str) -> dict[str, str]:

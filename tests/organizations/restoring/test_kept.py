@@ -90,7 +90,7 @@ def test_a_drop_in_the_middle_of_a_switch_takes_the_files_that_were_coming(
     assert switching.finish_switches() == ([], [])
 
 
-def test_files_that_cannot_be_removed_or_are_not_mounted_keep_the_row_that_names_them(
+def test_what_was_kept_stays_while_another_process_has_the_lock_or_its_files_cannot_be_removed(
     restored: Company,
     settings: Settings,
     tmp_path: Path,

@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connections
 from django.test import Client
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -123,6 +124,26 @@ def test_staff_order_a_restore_see_how_far_it_is_and_undo_it(
     assert emails(moved) == [moved.email, "late@test.com"]
 
 
+def test_one_that_begins_while_its_state_is_read_is_running(
+    moved: Company, staff_client: Client
+) -> None:
+    assert post(staff_client, moved).status_code == 202
+    job = ProcrastinateJob.objects.get(task_name=restores.TASK)
+    begun: list[Restore] = []
+
+    def begin(execute: Any, query: str, params: Any, many: bool, context: Any) -> Any:
+        found = execute(query, params, many, context)
+        if 'FROM "restores"' in query and not begun:
+            begun.append(Restore(key=job.args["key"], organization_id=moved.organization.pk))
+            begun[0].organization_key = moved.organization.key
+            begun[0].save()
+        return found
+
+    with connections["default"].execute_wrapper(begin):
+        assert restores.newest(moved.organization).state in ("waiting", "running")
+    begun[0].delete()
+
+
 def test_a_wrong_order_is_refused_and_a_job_that_fails_says_why(
     moved: Company, folder: Path, staff_client: Client
 ) -> None:
@@ -214,7 +235,7 @@ def test_the_button_asks_first_and_enqueues(moved: Company, staff_client: Client
     answer = staff_client.post(
         CHANGELIST, {**chosen, "confirmed": "yes", "undo": "on", "at": "2026-01-01"}
     )
-    assert "An undo takes no time" in answer.content.decode()
+    assert "Leave out the time: an undo has none." in answer.content.decode()
     staff_client.post(CHANGELIST, {**chosen, "confirmed": "yes", "undo": "on"})
     work()
     assert emails(moved) == [moved.email, "late@test.com"]

@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from organizations import lifecycle
 from organizations.backups import making as backups
+from organizations.backups import storing
 from organizations.errors import (
     BackupForeign,
     BackupNotFound,
@@ -25,8 +26,9 @@ from organizations.restoring.comparing import Changes
 from organizations.secrets import unseal
 from organizations.tenancy import guard
 from tests.conftest import Company, Superuser
-from tests.organizations.backups.helpers import SETTLE, assert_nothing_is_settled, execute
+from tests.organizations.backups.helpers import SETTLE, assert_nothing_is_settled, execute, fill
 from tests.organizations.backups.test_verifying import _HARM, _SLEEP, _TRIGGER, each_fault
+from tests.organizations.deadlines import Clock
 
 from .helpers import add, contents, emails, execute_as_superuser, row_of, the_restore, write_file
 
@@ -152,7 +154,9 @@ def test_a_file_that_is_no_whole_dump_changes_nothing(
 def test_a_dump_that_an_operator_made_takes_the_place_and_the_files_stay(
     made: Company, folder: Path, tmp_path: Path
 ) -> None:
+    fill(made)
     path = dump(made, tmp_path / "dump")
+    assert path.stat().st_size > 3 * storing.CHUNK_BYTES, "it is read as one chunk"
     add(made, "late@test.com")
     write_file(made, "plan.txt", "now")
     restore = lifecycle.restore_organization(row_of(made), file=path)
@@ -251,16 +255,21 @@ def test_a_trigger_that_keeps_log_ins_or_links_alive_stops_the_restore(
     assert_unchanged(made, superuser)
 
 
+@pytest.mark.timeout(60)
 def test_a_constraint_that_sleeps_is_ended_at_the_deadline_and_the_old_one_serves_on(
-    made: Company, folder: Path, settings: Settings, superuser: Superuser
+    made: Company,
+    folder: Path,
+    settings: Settings,
+    superuser: Superuser,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sleep = _SLEEP.replace("LIKE 'orgmgmt%'", f"<> '{made.organization.database_name}'")
     execute(made, sleep, "CREATE TABLE t (n int, CHECK (sleep()))", "INSERT INTO t VALUES (1)")
     backups.back_up(made.organization)
     add(made, "late@test.com")
-    settings.BACKUP_DEADLINE_SECONDS = 1
+    clock = Clock(monkeypatch, settings.BACKUP_DEADLINE_SECONDS)
     with pytest.raises(BackupTookTooLong, match="The restore of .* was stopped"):
-        lifecycle.restore_organization(row_of(made))
+        lifecycle.restore_organization(row_of(made), goes_on=clock.until_asleep(superuser))
     assert_unchanged(made, superuser)
     sleeping = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     assert superuser.execute(sleeping).fetchone() is None

@@ -7,12 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 from psycopg import sql
 from pytest_django import Settings
 
-from accounts import link_tokens
+from accounts import link_tokens, sessions, tokens
 from accounts.link_tokens import Purpose
 from accounts.models import LoginSession, User
 from organizations import lifecycle, tenancy
@@ -38,6 +39,7 @@ from organizations.restoring import comparing, switching
 from organizations.restoring.comparing import Changes, Goes
 from organizations.tenancy import storage
 from tests.conftest import Company, Superuser
+from tests.organizations.backups.helpers import LARGE
 from tests.organizations.backups.test_encryption import new_key
 from tests.organizations.helpers import as_role_of
 from tests.organizations.migrating import added
@@ -63,7 +65,7 @@ def test_a_backup_takes_the_place_of_what_serves_which_is_kept_aside(
 ) -> None:
     before = made.organization
     add(made, "ada@test.com")
-    write_file(made, "a/plan.txt", "then")
+    write_file(made, "a/plan.txt", LARGE)
     token = made.token(client)
     run = making.back_up(before)
     add(made, "late@test.com")
@@ -75,7 +77,7 @@ def test_a_backup_takes_the_place_of_what_serves_which_is_kept_aside(
 
     assert (restore.state, restore.backup) == (State.DONE, run.key)
     assert emails(made) == [made.email, "ada@test.com"]
-    assert contents(before.key) == {"a/plan.txt": "then"}
+    assert contents(before.key) == {"a/plan.txt": LARGE}
     assert contents(restore.key) == {"a/plan.txt": "now", "late.txt": "late"}
     now = row_of(made)
     assert now.role_name != before.role_name and now.database_name != before.database_name
@@ -97,7 +99,7 @@ def test_a_backup_takes_the_place_of_what_serves_which_is_kept_aside(
     assert (undone.state, undone.is_undo) == (State.DONE, True)
     assert emails(made) == [made.email, "ada@test.com", "late@test.com"]
     assert contents(before.key) == {"a/plan.txt": "now", "late.txt": "late"}
-    assert contents(undone.key) == {"a/plan.txt": "then"}
+    assert contents(undone.key) == {"a/plan.txt": LARGE}
     back = row_of(made)
     assert (back.database_name, back.role_name) == (before.database_name, before.role_name)
     assert owner_of(superuser, before.database_name) == (before.role_name, True)
@@ -110,14 +112,14 @@ def test_an_encrypted_backup_is_restored_with_its_files(
     made: Company, folder: Path, settings: Settings
 ) -> None:
     settings.BACKUP_ENCRYPTION_KEYS = [str(new_key())]
-    write_file(made, "plan.txt", "then")
+    write_file(made, "plan.txt", LARGE)
     making.back_up(made.organization)
     write_file(made, "plan.txt", "now")
     settings.BACKUP_ENCRYPTION_KEYS = [str(new_key()), *settings.BACKUP_ENCRYPTION_KEYS]
     add(made, "late@test.com")
     lifecycle.restore_organization(row_of(made))
     assert emails(made) == [made.email]
-    assert contents(made.organization.key) == {"plan.txt": "then"}
+    assert contents(made.organization.key) == {"plan.txt": LARGE}
 
 
 def test_log_ins_and_links_of_before_are_void_after_a_restore_another_and_an_undo(
@@ -153,14 +155,20 @@ def test_log_ins_and_links_of_before_are_void_after_a_restore_another_and_an_und
 
 
 def handed_out(company: Company, client: Client) -> Callable[[], dict[str, bool]]:
-    """Logs in and has links mailed. What of that is valid, whenever it is called."""
+    """Logs in by token and by cookie, and has links mailed. What of that is valid, whenever it is
+    called."""
     token = company.token(client)
     with tenancy.override(row_of(company).tenant):
         user = User.objects.earliest("pk")
         links = {purpose: link_tokens.token_for(user, purpose=purpose) for purpose in Purpose}
+        session = sessions.start(user, kind=LoginSession.Kind.BROWSER)
+    cookie = tokens.sign_cookie(session, row_of(company).tenant)
 
     def valid() -> dict[str, bool]:
-        found = {"token": me(client, token) == 200}
+        browser = Client()  # Another forgets a cookie that was refused.
+        browser.cookies[settings.ORG_SESSION_COOKIE_NAME] = cookie
+        by_cookie = browser.get("/api/v1/me/").status_code == 200
+        found = {"token": me(client, token) == 200, "cookie": by_cookie}
         with tenancy.override(row_of(company).tenant):
             user = User.objects.earliest("pk")
             for purpose, link in links.items():
